@@ -1,0 +1,1 @@
+"""Diffusion models for any data: trained, measured and served."""

@@ -1,0 +1,129 @@
+"""A network as a posterior: preconditioning and prediction targets.
+
+For Gaussian data every target is one affine reading of the network's output F,
+
+    E[x | x_t] = c_skip x_t + c_out F(c_in x_t, c_time, condition),
+
+    clean      c_skip = 0                 c_out = 1                     F -> x
+    noise      c_skip = 1 / alpha         c_out = -sigma / alpha        F -> eps; both 0 where sigma / alpha > e^10
+    velocity   c_skip = b / k             c_out = -sigma / k            F -> a x + b eps, k = b alpha - a sigma
+    edm        c_skip = alpha s_d^2 / m   c_out = sigma s_d / sqrt(m)   m = sigma^2 + alpha^2 s_d^2
+
+with (a, b) the schedule's tangent and s_d the data's standard deviation; the last line is EDM's preconditioning
+("Elucidating the Design Space of Diffusion-Based Generative Models", 2022) for any schedule. All share
+c_in = 1 / sqrt(m), unit variance at every noise level, and c_time = ln(sigma / alpha) / 4, which depends on the noise
+level and not on the schedule's clock.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import Tensor
+
+from langevin.diffusion.condition import Condition
+from langevin.diffusion.posterior import Categorical, Joint, Point, Posterior
+from langevin.diffusion.process.gaussian import Gaussian
+from langevin.diffusion.process.masked import Masked
+from langevin.diffusion.schedule import AnySchedule
+from langevin.diffusion.shape import right_pad
+
+Prediction = Literal["clean", "noise", "velocity", "edm"]
+Network = Callable[[Any, Tensor, Condition | None], Any]
+
+FARTHEST = 20.0  # |log-SNR| beyond which a network is not told more: sigma / alpha outside e^-10 .. e^10
+
+
+class Denoiser(Protocol):
+    """(x_t, t, condition) -> posterior over clean x. Guidance has the same face."""
+
+    def __call__(self, x_t: Any, t: Tensor, condition: Condition | None) -> Posterior: ...
+
+
+def affine(
+    prediction: Prediction, schedule: AnySchedule, t: Tensor, sigma_data: float
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """(c_skip, c_out, c_in, c_time) at times t, float64, shaped like t."""
+    alpha, sigma = schedule.alpha(t), schedule.sigma(t)
+    m = sigma * sigma + (alpha * sigma_data) ** 2
+    c_time = -0.125 * schedule.log_snr(t).clamp(-FARTHEST, FARTHEST)
+    if prediction == "clean":
+        c_skip, c_out = torch.zeros_like(t), torch.ones_like(t)
+    elif prediction == "noise":
+        heard = alpha > sigma * math.exp(-FARTHEST / 2)  # without signal the answer is 0, not noise over nothing
+        c_skip, c_out = torch.where(heard, 1 / alpha, 0.0), torch.where(heard, -sigma / alpha, 0.0)
+    elif prediction == "velocity":
+        a, b = schedule.tangent(t)
+        k = b * alpha - a * sigma
+        c_skip, c_out = b / k, -sigma / k
+    else:
+        c_skip, c_out = alpha * sigma_data**2 / m, sigma * sigma_data / m.sqrt()
+    return c_skip, c_out, m.rsqrt(), c_time
+
+
+def _require_precision(precision: torch.dtype) -> None:
+    if precision not in (torch.float32, torch.bfloat16):
+        raise ValueError(f"the network's precision is torch.float32 or torch.bfloat16, got {precision}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class GaussianDenoiser:
+    """A network that reads Gaussian-corrupted data.
+
+    Args:
+        network: (c_in x_t, c_time, condition) -> tensor of the shape of x_t; c_time is float32, of the shape of t.
+        process: the Gaussian process; its `sigma_data` is that of the preconditioning.
+        prediction: what the network's output means, see the module.
+        precision: the type that the network computes in, float32 or bfloat16; inputs, weights and outputs stay float32.
+
+    Raises:
+        ValueError: another precision.
+    """
+
+    network: Network
+    process: Gaussian
+    prediction: Prediction = "edm"
+    precision: torch.dtype = torch.float32
+
+    def __post_init__(self) -> None:
+        _require_precision(self.precision)
+
+    def __call__(self, x_t: Tensor, t: Tensor, condition: Condition | None = None) -> Point:
+        coefficients = affine(self.prediction, self.process.schedule, t.double(), self.process.sigma_data)
+        c_skip, c_out, c_in = (right_pad(c, x_t).to(x_t.dtype) for c in coefficients[:3])
+        with torch.autocast(x_t.device.type, dtype=torch.bfloat16, enabled=self.precision == torch.bfloat16):
+            output = self.network(c_in * x_t, coefficients[3].float(), condition)
+        return Point(torch.addcmul(c_skip * x_t, c_out, output.to(x_t.dtype)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenDenoiser:
+    """A network that reads masked symbols: (x_t (b, places) int64, t, condition) -> logits (b, places, symbols).
+
+    A place that is not masked is known: its posterior is certain, whatever the network says."""
+
+    network: Network
+    process: Masked
+    precision: torch.dtype = torch.float32
+
+    def __post_init__(self) -> None:
+        _require_precision(self.precision)
+
+    def __call__(self, x_t: Tensor, t: Tensor, condition: Condition | None = None) -> Categorical:
+        with torch.autocast(x_t.device.type, dtype=torch.bfloat16, enabled=self.precision == torch.bfloat16):
+            logits = self.network(x_t, t.float(), condition).float()
+        shown = x_t != self.process.mask
+        certain = torch.full_like(logits, -torch.inf).scatter_(-1, torch.where(shown, x_t, 0)[..., None], 0.0)
+        return Categorical(torch.where(shown[..., None], certain, logits))
+
+
+@dataclass(frozen=True, kw_only=True)
+class JointDenoiser:
+    """A network over several parts: (parts of x_t, t, condition) -> posteriors by name."""
+
+    network: Callable[[Any, Tensor, Condition | None], dict[str, Posterior]]
+
+    def __call__(self, x_t: Any, t: Tensor, condition: Condition | None = None) -> Joint:
+        return Joint(self.network(x_t, t, condition))

@@ -1,0 +1,178 @@
+"""What training minimises, and at which times.
+
+Every weighting is a weight on |x - D|^2 at a noise level, so a target and its weighting are chosen apart. With
+SNR = alpha^2 / sigma^2, rho = sigma / alpha, s_d the data's standard deviation and (a, b) the schedule's tangent:
+
+    edm        (rho^2 + s_d^2) / (rho s_d)^2       the target of EDM's preconditioning has unit weight and variance
+    velocity   ((b alpha - a sigma) / sigma)^2     the squared error of the velocity
+    noise      SNR                                 the squared error of the noise
+    min_snr    min(SNR, gamma)                     "Efficient Diffusion Training via Min-SNR Weighting", 2023
+
+Learned uncertainty ("Analyzing and Improving the Training Dynamics of Diffusion Models", 2024) divides the loss at
+each noise level by its own running size e^u(t): L e^{-u} + u is least where e^u = E[L | t].
+
+A time density turns uniform numbers into times. The numbers of one global batch are a shifted lattice
+(low-discrepancy, "Variational Diffusion Models", 2021): each row's time is uniform, together they cover evenly.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from langevin.diffusion.posterior import Posterior
+from langevin.diffusion.process.gaussian import Gaussian
+from langevin.diffusion.process.terms import Process
+from langevin.diffusion.schedule import AnySchedule, time_of_rho
+from langevin.diffusion.shape import each, right_pad
+
+
+class Objective(Protocol):
+    """A loss a row, (b,), float32, for the posterior q of clean x given x_t at t; `mask` marks the places that count."""
+
+    def __call__(self, q: Posterior, x: Any, x_t: Any, t: Tensor, mask: Tensor | None = None) -> Tensor: ...
+
+
+def row_mean(values: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Mean over a row's places, (b,): those where `mask` holds, bool, of the shape of `values` or its first dimensions."""
+    if mask is None:
+        return values.flatten(1).mean(1)
+    counts = right_pad(mask.bool(), values).expand_as(values)
+    return torch.where(counts, values, 0).flatten(1).sum(1) / counts.flatten(1).sum(1).clamp_min(1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Weighted:
+    """Weighted squared error of the posterior mean of a Gaussian process; see the module."""
+
+    process: Gaussian
+    weighting: Literal["edm", "velocity", "noise", "min_snr"] = "edm"
+    gamma: float = 5.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.gamma < math.inf:
+            raise ValueError(f"gamma, the cap on the SNR, must be positive and finite, got {self.gamma}")
+
+    def weight(self, t: Tensor) -> Tensor:
+        """The weight on |x - D|^2 at times t, float64, shaped like t; large but finite towards t = 0."""
+        schedule, s_d = self.process.schedule, self.process.sigma_data
+        log_snr = schedule.log_snr(t).clamp(-40, 40)
+        snr = log_snr.exp()
+        if self.weighting == "edm":
+            return snr + s_d**-2  # 1 / rho^2 + 1 / s_d^2
+        if self.weighting == "velocity":
+            a, b = schedule.tangent(t)
+            return ((b * schedule.alpha(t) - a * schedule.sigma(t)) / schedule.sigma(t).clamp_min(1e-6)).square()
+        return snr if self.weighting == "noise" else snr.clamp_max(self.gamma)
+
+    def __call__(self, q: Posterior, x: Tensor, x_t: Tensor, t: Tensor, mask: Tensor | None = None) -> Tensor:
+        error = q.error(x)
+        return row_mean(right_pad(self.weight(t.double()), error).to(error.dtype) * error, mask)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bound:
+    """The process's own variational bound, nats a place: the objective of discrete data."""
+
+    process: Process
+
+    def __call__(self, q: Posterior, x: Any, x_t: Any, t: Tensor, mask: Tensor | None = None) -> Tensor:
+        def reduce(part: Tensor) -> Tensor:
+            return row_mean(part, mask).float()
+
+        rows = each(reduce, self.process.bound(q, x, x_t, t).diffusion)
+        return sum(rows.values()) if isinstance(rows, dict) else rows  # type: ignore[return-value]
+
+
+class Uncertainty(nn.Module):
+    """u(c_time) of the learned uncertainty weighting: Fourier features and one linear layer that starts at zero.
+
+    Args:
+        features: how many.
+        seed: of the fixed frequencies.
+    """
+
+    def __init__(self, *, features: int = 64, seed: int = 0) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(seed)
+        self.register_buffer("frequency", 2 * math.pi * torch.randn(features, generator=generator))
+        self.register_buffer("phase", 2 * math.pi * torch.rand(features, generator=generator))
+        self.linear = nn.Linear(features, 1)
+        nn.init.zeros_(self.linear.weight)
+        nn.init.zeros_(self.linear.bias)
+
+    def forward(self, loss: Tensor, c_time: Tensor) -> Tensor:
+        """L e^{-u} + u, (b,), for losses L and noise levels c_time, both (b,)."""
+        wave = torch.cos(c_time[:, None] * self.frequency + self.phase) * math.sqrt(2)  # type: ignore[operator]
+        u = self.linear(wave)[:, 0]
+        return loss * torch.exp(-u) + u
+
+
+# ------------------------------------------------------------------------------------------------- time densities
+
+
+def _normal_quantile(u: Tensor) -> Tensor:
+    return torch.special.ndtri(u)  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+
+
+def lattice(count: int, offset: Tensor, rows: Tensor) -> Tensor:
+    """Low-discrepancy uniforms of the given `rows` (int64) of a global batch of `count`: (offset + i / count) mod 1."""
+    u = (offset + rows.double() / count) % 1
+    return u.clamp(2.0**-54, 1 - 2.0**-53)
+
+
+@dataclass(frozen=True, kw_only=True)
+class UniformTime:
+    """t uniform on [low, high]."""
+
+    kind: Literal["uniform"] = "uniform"
+    low: float = 1e-4
+    high: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.low < self.high <= 1:
+            raise ValueError(f"uniform times need 0 <= low < high <= 1, got [{self.low}, {self.high}]")
+
+    def __call__(self, u: Tensor, schedule: AnySchedule | None = None) -> Tensor:
+        return self.low + (self.high - self.low) * u
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogNormal:
+    """ln(sigma / alpha) ~ N(mean, std^2): EDM's density of noise levels."""
+
+    kind: Literal["log_normal"] = "log_normal"
+    mean: float = -1.2
+    std: float = 1.2
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.mean) and 0 < self.std < math.inf):
+            raise ValueError(
+                f"a log-normal density needs a finite mean and a positive std, got {self.mean}, {self.std}"
+            )
+
+    def __call__(self, u: Tensor, schedule: AnySchedule) -> Tensor:
+        return time_of_rho(schedule, torch.exp(self.mean + self.std * _normal_quantile(u)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogitNormal:
+    """ln(t / (1 - t)) ~ N(mean, std^2) ("Scaling Rectified Flow Transformers", 2024)."""
+
+    kind: Literal["logit_normal"] = "logit_normal"
+    mean: float = 0.0
+    std: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.mean) and 0 < self.std < math.inf):
+            raise ValueError(
+                f"a logit-normal density needs a finite mean and a positive std, got {self.mean}, {self.std}"
+            )
+
+    def __call__(self, u: Tensor, schedule: AnySchedule | None = None) -> Tensor:
+        return 1 / (1 + torch.exp(-self.mean - self.std * _normal_quantile(u)))
+
+
+TimeDensity = UniformTime | LogNormal | LogitNormal

@@ -1,0 +1,99 @@
+"""What a denoiser answers: q(x | x_t), a distribution over clean data.
+
+`Point` is its mean (continuous data: all that the squared error and every sampler need), `Categorical` a distribution a
+place (tokens), `Joint` one of either for each named part. Guidance, samplers, previews and evaluation speak only this.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol, Self
+
+import torch
+from torch import Tensor
+
+from langevin.diffusion.noise import Noise
+from langevin.diffusion.shape import right_pad
+
+Index = Tensor | slice
+
+
+class Posterior(Protocol):
+    """q(x | x_t); batch-first."""
+
+    def error(self, x: Any) -> Any: ...
+    def draw(self, noise: Noise) -> Any: ...
+    def toward(self, reference: Self, weight: Tensor) -> Self: ...
+    def rows(self, index: Index) -> Self: ...
+
+
+@dataclass(frozen=True)
+class Point:
+    """The posterior mean E[x | x_t], (b, ...)."""
+
+    mean: Tensor
+
+    def error(self, x: Tensor) -> Tensor:
+        """Squared error, a value a place."""
+        return (self.mean - x).square()
+
+    def draw(self, noise: Noise) -> Tensor:
+        """The mean itself."""
+        return self.mean
+
+    def toward(self, reference: "Point", weight: Tensor) -> "Point":
+        """reference + weight (self - reference), `weight` (b,): exactly self at 1 and exactly reference at 0."""
+        return Point(torch.lerp(reference.mean, self.mean, right_pad(weight, self.mean).to(self.mean.dtype)))
+
+    def rows(self, index: Index) -> "Point":
+        return Point(self.mean[index])
+
+
+@dataclass(frozen=True)
+class Categorical:
+    """A distribution over symbols a place: unnormalised `logits` (b, places, symbols)."""
+
+    logits: Tensor
+
+    def error(self, x: Tensor) -> Tensor:
+        """Cross-entropy -ln q(x) in nats, (b, places)."""
+        return -self.logits.log_softmax(-1).gather(-1, x[..., None])[..., 0]
+
+    def draw(self, noise: Noise) -> Tensor:
+        """One symbol a place, by the Gumbel maximum in float64."""
+        gumbel = -(-noise.uniform(self.logits).log()).log()
+        return (self.logits.double() + gumbel).argmax(-1)
+
+    def toward(self, reference: "Categorical", weight: Tensor) -> "Categorical":
+        """The line between log-probabilities: q proportional to reference^(1 - weight) self^weight.
+
+        Exactly self at 1 and reference at 0. A symbol that this posterior forbids stays forbidden; one that only the
+        reference forbids is forbidden between the two and keeps its own log-probability beyond self, where the line
+        would rise to infinity. If that leaves no symbol, self stands."""
+        own, other = self.logits.log_softmax(-1), reference.logits.log_softmax(-1)
+        w = right_pad(weight, own).to(own.dtype)
+        line = torch.where(other > -torch.inf, torch.lerp(other, own, w), torch.where(w < 1, -torch.inf, own))
+        line = torch.where(own > -torch.inf, line, -torch.inf)
+        line = torch.where((w == 1) | ~(line > -torch.inf).any(-1, keepdim=True), self.logits, line)
+        return Categorical(torch.where(w == 0, reference.logits, line))
+
+    def rows(self, index: Index) -> "Categorical":
+        return Categorical(self.logits[index])
+
+
+@dataclass(frozen=True)
+class Joint:
+    """A posterior for each named part of x (x itself a mapping of the same names)."""
+
+    parts: Mapping[str, Posterior]
+
+    def error(self, x: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: part.error(x[name]) for name, part in self.parts.items()}
+
+    def draw(self, noise: Noise) -> dict[str, Any]:
+        return {name: part.draw(noise.fork(i)) for i, (name, part) in enumerate(self.parts.items())}
+
+    def toward(self, reference: "Joint", weight: Tensor) -> "Joint":
+        return Joint({name: part.toward(reference.parts[name], weight) for name, part in self.parts.items()})
+
+    def rows(self, index: Index) -> "Joint":
+        return Joint({name: part.rows(index) for name, part in self.parts.items()})

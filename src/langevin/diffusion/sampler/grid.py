@@ -1,0 +1,125 @@
+"""The times that a sampler visits: falling from `high` to `low` in rho = sigma / alpha, then 0.
+
+    rho       rho_i = (high^(1/p) + i / (n - 1) (low^(1/p) - high^(1/p)))^p     EDM's, p = 7
+    log_snr   rho_i = high^(1 - i / (n - 1)) low^(i / (n - 1))                  equal steps of log-SNR
+    uniform   t_i = 1 - i / n                                                   equal steps of the schedule's own time
+
+`n` steps visit n knots and end with the jump to t = 0, where the answer itself is the sample. With `to_zero` off the last
+knot is `low` instead: what orders of convergence are measured on. A batch may mix step counts: rows are padded by their
+last time. `high` beyond what the schedule reaches is cut there.
+"""
+
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor
+
+from langevin.diffusion.schedule import AnySchedule, rho, time_of_rho
+
+
+class Grid(Protocol):
+    """steps (b,) int64 -> times (b, max(steps) + 1), float64."""
+
+    def __call__(self, steps: Tensor, schedule: AnySchedule) -> Tensor: ...
+
+
+def _fractions(steps: Tensor, last_knot: Tensor) -> Tensor:
+    """i / last_knot, (b, max(steps) + 1), with 1 for the last knot and beyond."""
+    if steps.ndim != 1 or len(steps) == 0 or int(steps.min()) < 1:
+        raise ValueError(f"steps counts the steps of each row, (b,), at least 1 each; got {steps}")
+    i = torch.arange(int(steps.max()) + 1, device=steps.device, dtype=torch.float64)
+    return (i / last_knot.clamp_min(1).double()[:, None]).clamp_max(1)
+
+
+def _end(times: Tensor, steps: Tensor, to_zero: bool) -> Tensor:
+    i = torch.arange(times.shape[1], device=times.device)
+    return torch.where(i >= steps[:, None], 0.0, times) if to_zero else times
+
+
+def _require_range(low: float, high: float) -> None:
+    if not 0 < low < high < float("inf"):
+        raise ValueError(f"a grid needs 0 < low < high in units of sigma / alpha, got low {low}, high {high}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rho:
+    """EDM's grid ("Elucidating the Design Space of Diffusion-Based Generative Models", 2022)."""
+
+    kind: Literal["rho"] = "rho"
+    low: float = 0.002
+    high: float = 80.0
+    power: float = 7.0
+    to_zero: bool = True
+
+    def __post_init__(self) -> None:
+        _require_range(self.low, self.high)
+        if not 0 < self.power < float("inf"):
+            raise ValueError(f"the grid's power must be positive and finite, got {self.power}")
+
+    def __call__(self, steps: Tensor, schedule: AnySchedule) -> Tensor:
+        fraction = _fractions(steps, steps - 1 if self.to_zero else steps)
+        high, low = _ends(self.low, self.high, schedule, fraction)
+        root = high ** (1 / self.power) + fraction * (low ** (1 / self.power) - high ** (1 / self.power))
+        return _end(time_of_rho(schedule, torch.exp(self.power * root.log())), steps, self.to_zero)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogSNR:
+    """Equal steps of log-SNR."""
+
+    kind: Literal["log_snr"] = "log_snr"
+    low: float = 0.002
+    high: float = 80.0
+    to_zero: bool = True
+
+    def __post_init__(self) -> None:
+        _require_range(self.low, self.high)
+
+    def __call__(self, steps: Tensor, schedule: AnySchedule) -> Tensor:
+        fraction = _fractions(steps, steps - 1 if self.to_zero else steps)
+        high, low = _ends(self.low, self.high, schedule, fraction)
+        ratio = torch.exp(high.log() + fraction * (low.log() - high.log()))
+        return _end(time_of_rho(schedule, ratio), steps, self.to_zero)
+
+
+@dataclass(frozen=True, kw_only=True)
+class UniformGrid:
+    """Equal steps of the schedule's own time, from 1; with `to_zero` off down to the time of `low`.
+
+    Args:
+        low: the last knot in sigma / alpha, used with `to_zero` off only.
+        high: start where sigma / alpha is this; None starts at t = 1, the prior itself.
+    """
+
+    kind: Literal["uniform"] = "uniform"
+    low: float = 0.002
+    high: float | None = None
+    to_zero: bool = True
+
+    def __post_init__(self) -> None:
+        _require_range(self.low, 1e300 if self.high is None else self.high)
+
+    def __call__(self, steps: Tensor, schedule: AnySchedule) -> Tensor:
+        fraction = _fractions(steps, steps)
+        floor = 0.0 if self.to_zero else self.low
+        high, low = _ends(floor, self.high or float("inf"), schedule, fraction)
+        begin = fraction.new_ones(()) if self.high is None else time_of_rho(schedule, high)
+        end = time_of_rho(schedule, low)
+        return _end(begin + fraction * (end - begin), steps, self.to_zero)
+
+
+def _ends(low: float, high: float, schedule: AnySchedule, like: Tensor) -> tuple[Tensor, Tensor]:
+    """high and low as tensors, high cut to what the schedule reaches.
+
+    Raises:
+        ValueError: the schedule never gets as noisy as `low`.
+    """
+    reach = rho(schedule, like.new_ones(()))
+    top = torch.minimum(like.new_tensor(high), reach)
+    if not bool(top > low):
+        raise ValueError(f"the grid ends at sigma / alpha = {low}, but the schedule only reaches {reach.item():.4g}")
+    return top, like.new_tensor(low)
+
+
+AnyGrid = Rho | LogSNR | UniformGrid

@@ -1,0 +1,149 @@
+"""Everything that sampling knows, as batch-first tensors.
+
+Each row has its own grid of times and its own place k on it, so rows of one batch may be anywhere in trajectories of
+any length. A state can be sliced, stacked, stored and resumed; nothing else holds any.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from langevin.diffusion.noise import RowNoise
+from langevin.diffusion.posterior import Index
+from langevin.diffusion.shape import each
+
+
+@dataclass(frozen=True, kw_only=True)
+class State:
+    """b rows on their way from noise to data.
+
+    Args:
+        x: the question's data, (b, ...) or a mapping of such.
+        t: the question's time, (b,) or (b, places), float64.
+        times: each row's grid, (b, n + 1) or (b, n + 1, places), float64, falling; shorter rows repeat their last time.
+        k: the row's place on its grid, (b,) int64.
+        seeds: (b,) int64, the names of the rows' noise.
+        memory: what the sampler carries from step to step, batch-first tensors by name; those whose names start with
+            `grid_` run along the grid and never change.
+    """
+
+    x: Any
+    t: Tensor
+    times: Tensor
+    k: Tensor
+    seeds: Tensor
+    memory: dict[str, Tensor]
+
+    def time(self, ahead: int = 0) -> Tensor:
+        """The grid's time `ahead` of the row's place, (b,) or (b, places); the last one beyond the end."""
+        return pick(self.times, (self.k + ahead).clamp_max(self.times.shape[1] - 1))
+
+    @property
+    def done(self) -> Tensor:
+        """(b,) bool: the row has reached the last time of its grid."""
+        there = self.time() <= self.times[:, -1]
+        return there if there.ndim == 1 else there.all(-1)
+
+    @property
+    def noise(self) -> RowNoise:
+        """The randomness of the step that is due."""
+        return RowNoise(seeds=self.seeds, steps=self.k)
+
+    def advance(self, x: Any, *, again: Tensor | None = None, **memory: Tensor) -> "State":
+        """One place further, with new data; `memory` replaces what it names.
+
+        Rows where `again` (b,) bool holds are to be asked once more at the time they come to: their step is still due."""
+        k = self.k + 1
+        t = pick(self.times, k.clamp_max(self.times.shape[1] - 1))
+        k = k if again is None else torch.where(again, self.k, k)
+        return State(x=x, t=t, times=self.times, k=k, seeds=self.seeds, memory={**self.memory, **memory})
+
+    def rows(self, index: Index) -> "State":
+        """The state of some rows."""
+
+        def take(part: Tensor) -> Tensor:
+            if isinstance(index, Tensor) and index.dtype == torch.int64:
+                return part.index_select(0, index)  # moves whole rows, where indexing goes number by number
+            return part[index]
+
+        return State(
+            x=each(take, self.x),
+            t=take(self.t),
+            times=take(self.times),
+            k=take(self.k),
+            seeds=take(self.seeds),
+            memory={name: take(value) for name, value in self.memory.items()},
+        )
+
+    def put(self, index: Tensor, part: "State") -> "State":
+        """This state with the rows `index` (int64) replaced by those of `part`, moved along the same grids."""
+
+        def place(full: Tensor, new: Tensor) -> Tensor:
+            return full.index_copy(0, index, new)
+
+        return State(
+            x=each(place, self.x, part.x),
+            t=place(self.t, part.t),
+            times=self.times,
+            k=place(self.k, part.k),
+            seeds=self.seeds,
+            memory={
+                name: value if name.startswith("grid_") else place(value, part.memory[name])
+                for name, value in self.memory.items()
+            },
+        )
+
+
+def pick(values: Tensor, index: Tensor) -> Tensor:
+    """Each row's entry of `values` (b, n, ...) at its own `index` (b,) int64: (b, ...).
+
+    Gathered, which costs half of indexing by (row, index)."""
+    if values.ndim == 2:
+        return values.gather(1, index.unsqueeze(1)).squeeze(1)
+    flat = values.flatten(2)
+    at = index.view(-1, 1, 1).expand(-1, 1, flat.shape[2])
+    return flat.gather(1, at).view(len(index), *values.shape[2:])
+
+
+def pad_grid(values: Tensor, length: int) -> Tensor:
+    """`values` (b, n, ...) with its last entry repeated up to (b, length, ...)."""
+    tail = values[:, -1:].expand(-1, length - values.shape[1], *values.shape[2:])
+    return torch.cat([values, tail], 1)
+
+
+def stack(states: Sequence[State]) -> State:
+    """One state of all rows, in order; grids of different lengths are padded. All must be of one sampler kind.
+
+    Memory whose name starts with `grid_` runs along the grid and is padded with it."""
+    length = max(s.times.shape[1] for s in states)
+
+    def memory(name: str) -> Tensor:
+        values = [s.memory[name] for s in states]
+        if name.startswith("grid_"):
+            longest = max(v.shape[1] for v in values)
+            values = [pad_grid(v, longest) for v in values]
+        return torch.cat(values)
+
+    return State(
+        x=each(lambda *parts: torch.cat(parts), states[0].x, *(s.x for s in states[1:])),
+        t=torch.cat([s.t for s in states]),
+        times=torch.cat([pad_grid(s.times, length) for s in states]),
+        k=torch.cat([s.k for s in states]),
+        seeds=torch.cat([s.seeds for s in states]),
+        memory={name: memory(name) for name in states[0].memory},
+    )
+
+
+class Sampler(Protocol):
+    """How the answer to a question moves the state.
+
+    `order` is the order of convergence to the probability flow (None for a sampler whose limit is not a flow), declared
+    here and measured by a law."""
+
+    @property
+    def order(self) -> int | None: ...
+    def memory(self, state: State) -> dict[str, Tensor]: ...
+    def update(self, state: State, q: Any) -> State: ...

@@ -1,0 +1,37 @@
+"""Every member of a union is listed, so that no part escapes the laws."""
+
+from typing import get_args
+
+import pytest
+
+from langevin.diffusion.denoiser import Prediction
+from langevin.diffusion.objective import TimeDensity, Weighted
+from langevin.diffusion.process import Gaussian
+from langevin.diffusion.sampler import AnySampler
+from langevin.diffusion.sampler.grid import AnyGrid
+from langevin.diffusion.schedule import AnySchedule, Rectified
+from tests.laws.parts import DENSITIES, GRIDS, PREDICTIONS, SAMPLERS, SCHEDULES, WEIGHTINGS
+
+
+@pytest.mark.parametrize(
+    ("union", "parts"),
+    [
+        (AnySchedule, SCHEDULES.values()),
+        (AnyGrid, GRIDS.values()),
+        (TimeDensity, DENSITIES.values()),
+        (AnySampler, [make(Gaussian(schedule=Rectified())) for make, _ in SAMPLERS.values()]),
+    ],
+)
+def test_every_member_of_a_union_is_listed(union, parts):
+    assert {type(part) for part in parts} == set(get_args(union))
+
+
+def test_every_literal_is_listed():
+    assert set(PREDICTIONS) == set(get_args(Prediction))
+    assert set(WEIGHTINGS) == set(get_args(Weighted.__annotations__["weighting"]))
+
+
+def test_every_part_carries_its_kind():
+    parts = [*SCHEDULES.values(), *GRIDS.values(), *DENSITIES.values(), Gaussian()]
+    parts += [make(Gaussian()) for make, _ in SAMPLERS.values()]
+    assert all(isinstance(part.kind, str) and part.kind for part in parts)
