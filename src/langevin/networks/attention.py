@@ -1,0 +1,81 @@
+"""Fused attention over places (b, n, d), with normalised queries and keys and optional rotary positions and extra keys."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention; `extra` tokens are keys and values only.
+
+    Queries and keys have unit root mean square times a learned scale a channel, which bounds the logits
+    ("Scaling Vision Transformers to 22 Billion Parameters", 2023).
+
+    Args:
+        width: channels, a multiple of `heads`.
+        heads: how many.
+        extra_width: channels of the extra tokens; 0 for none.
+    """
+
+    def __init__(self, width: int, *, heads: int, extra_width: int = 0) -> None:
+        super().__init__()
+        if width % heads:
+            raise ValueError(f"width {width} is not a multiple of the {heads} heads")
+        self.heads = heads
+        self.qkv = nn.Linear(width, 3 * width)
+        self.extra = nn.Linear(extra_width, 2 * width) if extra_width else None
+        self.q_norm = nn.RMSNorm(width // heads, eps=1e-6)
+        self.k_norm = nn.RMSNorm(width // heads, eps=1e-6)
+        self.out = nn.Linear(width, width)
+
+    def _split(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (b, heads, n, d / heads)
+
+    def forward(
+        self,
+        x: Tensor,
+        *,
+        mask: Tensor | None = None,
+        rotary: tuple[Tensor, Tensor] | None = None,
+        extra: Tensor | None = None,
+    ) -> Tensor:
+        """`mask` (b, keys) bool is True where a key may be seen (extra keys come last)."""
+        q, k, v = (self._split(part) for part in self.qkv(x).chunk(3, -1))
+        q, k = _unit(self.q_norm, q), _unit(self.k_norm, k)
+        if rotary is not None:
+            q, k = rotate(q, *rotary), rotate(k, *rotary)
+        if self.extra is not None and extra is not None:
+            more_k, more_v = (self._split(part) for part in self.extra(extra).chunk(2, -1))
+            k, v = torch.cat([k, _unit(self.k_norm, more_k)], 2), torch.cat([v, more_v], 2)
+        seen = None if mask is None else mask[:, None, None, :]
+        y = F.scaled_dot_product_attention(q.to(v.dtype), k.to(v.dtype), v, attn_mask=seen)
+        return self.out(y.transpose(1, 2).flatten(2))
+
+
+def _unit(norm: nn.RMSNorm, x: Tensor) -> Tensor:
+    """`norm` in the type of x: under autocast a float32 weight would keep it from the fused kernel."""
+    weight = norm.weight.to(x.dtype)
+    return F.rms_norm(x, (x.shape[-1],), weight, norm.eps)
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Turn channel pairs (i, i + d/2) by the angles of each place; cos and sin are (n, d / 2).
+
+    ("RoFormer: Enhanced Transformer with Rotary Position Embedding", 2021)"""
+    a, b = x.chunk(2, -1)
+    return torch.cat([a * cos - b * sin, a * sin + b * cos], -1)
+
+
+def rotary_angles(shape: tuple[int, ...], width: int, *, skip: int = 0, device: torch.device | None = None) -> Tensor:
+    """Angles (skip + places, width / 2) on a grid of `shape`: each axis turns its own share of the channels.
+
+    The first `skip` places (tokens that lie nowhere on the grid) are not turned."""
+    pairs = width // 2
+    share = [pairs // len(shape) + (i < pairs % len(shape)) for i in range(len(shape))]
+    places = torch.meshgrid(*(torch.arange(n, dtype=torch.float32, device=device) for n in shape), indexing="ij")
+    parts: list[Tensor] = []
+    for place, count in zip(places, share, strict=True):
+        frequency = 100.0 ** (-torch.arange(count, dtype=torch.float32, device=device) / max(count, 1))
+        parts.append(place.flatten()[:, None] * frequency)
+    angles = torch.cat(parts, -1)
+    return torch.cat([angles.new_zeros(skip, pairs), angles])

@@ -1,0 +1,25 @@
+"""What many rooms' tests share. Small tensors are faster on one thread than on two that wait for each other."""
+
+import pytest
+import torch
+
+from tests import pictures, tiny
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_thread():
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory):
+    """A finished run of four steps on two classes of 8x8 pictures. Nobody changes it: copy it for that."""
+    folder = tmp_path_factory.mktemp("trained")
+    return tiny.run_of(pictures.classes(folder / "data"), folder / "run")
+
+
+@pytest.fixture(scope="session")
+def captioned(tmp_path_factory):
+    """The same, told by captions such as 'red disc'."""
+    folder = tmp_path_factory.mktemp("captioned")
+    return tiny.run_of(pictures.captions(folder / "data"), folder / "run")
