@@ -1,0 +1,1 @@
+"""What data is: one folder a modality, each with data, codec, metrics and preview."""

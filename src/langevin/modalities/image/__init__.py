@@ -1,0 +1,1 @@
+"""Pictures: how they are read, coded and scored."""

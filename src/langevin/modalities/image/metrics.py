@@ -1,0 +1,170 @@
+"""Feature spaces for images, made without any downloaded weights, and the accuracy of a conditional generator.
+
+A distance between image sets is a distance between their features, and each feature space is blind to something. Three
+are kept, to be reported side by side:
+
+- `RandomConvolutions`: fixed random filters; mean and spread of their responses in several octaves. Needs no data and
+  no labels, the same for every data set; sees noise, blur, texture and colour, little of what a picture shows.
+- `Classifier`: the penultimate layer of a small network trained on the real training part. Sees what the
+  labels speak of.
+- `PixelPrincipal`: principal components of the pixels; sees the coarse layout.
+
+All take uint8 images `(n, c, h, w)` and return float32 features `(n, d)` on the CPU; rows never mix. Distances in them
+are not comparable with published FID, which is a distance in the features of one Inception network.
+
+Papers: "Exposing flaws of generative model evaluation metrics and their unfair treatment of diffusion models" (2023),
+"Classification Accuracy Score for Conditional Generative Models" (2019).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from langevin.modalities.image.classifier import (
+    Classifier,
+    ClassifierConfig,
+    ClassifierTraining,
+    check_images,
+    scaled,
+    train_classifier,
+)
+
+__all__ = [
+    "ClassConsistency",
+    "Classifier",
+    "ClassifierConfig",
+    "ClassifierTraining",
+    "PixelPrincipal",
+    "RandomConvolutions",
+    "class_consistency",
+    "train_classifier",
+]
+
+OCTAVES = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class RandomConvolutions:
+    """Features of fixed random convolutions: `8 * width` numbers, two layers of `width` filters in each of four
+    octaves.
+
+    The picture is split into octaves, x = (x - blur x) + blur x, because random filters of the whole picture answer to
+    its brightness and little else. The filters are a function of `seed`, `channels` and `width` alone.
+    """
+
+    seed: int = 0
+    channels: int = 3
+    width: int = 16
+
+    def __post_init__(self) -> None:
+        if self.channels < 1 or self.width < 1:
+            raise ValueError(f"RandomConvolutions needs channels, width >= 1, got {self.channels}, {self.width}")
+
+    @cached_property
+    def filters(self) -> list[tuple[Tensor, Tensor]]:
+        """Both filter banks of each octave, `(width, channels, 3, 3)` and `(width, width, 3, 3)`, fine first."""
+        generator = torch.Generator().manual_seed(self.seed)
+        return [
+            (_orthogonal(self.width, self.channels, generator), _orthogonal(self.width, self.width, generator))
+            for _ in range(OCTAVES)
+        ]
+
+    def features(self, images: Tensor, *, batch: int = 256) -> Tensor:
+        """Features `(n, 8 * width)`; ValueError for images of another type or number of channels."""
+        check_images(images, self.channels, "RandomConvolutions.features")
+        return torch.cat([self._features(scaled(part)).cpu() for part in images.split(batch)])
+
+    def _features(self, x: Tensor) -> Tensor:
+        pooled = []
+        for octave, (first, second) in enumerate(self.filters):
+            low = F.avg_pool2d(_padded(x), 3, 1)
+            band = x - low if octave < OCTAVES - 1 else x
+            band = band * 2.0 ** (2 - octave)  # pictures have amplitude ~ 1/frequency: every octave gets a like share
+            for bank in (first, second):
+                band = F.leaky_relu(F.conv2d(_padded(band), bank.to(x.device)), 0.2)
+            pooled += [band.mean((2, 3)), (band.var((2, 3), correction=0) + 1e-4).log() / 2]  # mean and log spread
+            x = F.avg_pool2d(low, 2, ceil_mode=True, count_include_pad=False)
+        return torch.cat(pooled, 1)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PixelPrincipal:
+    """Projection onto the first principal components of real images, scaled so that their variances average to 1.
+
+    `mean (c*h*w,)`, `basis (k, c*h*w)` with rows divided by one common scale.
+    """
+
+    mean: Tensor
+    basis: Tensor
+
+    @classmethod
+    def fit(cls, images: Tensor, *, k: int = 64, seed: int = 0) -> PixelPrincipal:
+        """Principal components of uint8 images `(n, c, h, w)` by subspace iteration; k is cut to what the data allow.
+
+        Paper: "Finding structure with randomness" (2011).
+        """
+        check_images(images, None, "PixelPrincipal.fit")
+        if len(images) < 2 or k < 1:
+            raise ValueError(f"PixelPrincipal.fit needs at least 2 images and k >= 1, got {len(images)} and {k}")
+        x = scaled(images).flatten(1).cpu()
+        mean = x.mean(0)
+        x = x - mean
+        k = min(k, x.shape[1], len(x) - 1)
+        probe = torch.randn(x.shape[1], min(k + 16, x.shape[1]), generator=torch.Generator().manual_seed(seed))
+        for _ in range(6):
+            probe = torch.linalg.qr(x.T @ (x @ probe)).Q
+        _, values, directions = torch.linalg.svd(x @ probe, full_matrices=False)
+        basis = directions[:k] @ probe.T
+        spread = values[:k].square().mean().sqrt() / math.sqrt(len(x) - 1)
+        return cls(mean=mean, basis=basis / spread.clamp(min=1e-12))
+
+    def features(self, images: Tensor, *, batch: int = 4096) -> Tensor:
+        """Features `(n, k)`; ValueError for images of another type or size."""
+        check_images(images, None, "PixelPrincipal.features")
+        if images[0].numel() != len(self.mean):
+            raise ValueError(f"PixelPrincipal was fitted to {len(self.mean)} pixels an image, got {images[0].numel()}")
+        parts = (scaled(part).flatten(1).cpu() for part in images.split(batch))
+        return torch.cat([(part - self.mean) @ self.basis.T for part in parts])
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassConsistency:
+    """Share of images that a classifier takes for the class they were made for; None for a class without images."""
+
+    accuracy: float
+    by_class: tuple[float | None, ...]
+    counts: tuple[int, ...]
+
+
+def class_consistency(classifier: Classifier, images: Tensor, labels: Tensor) -> ClassConsistency:
+    """Accuracy overall and by class of uint8 images `(n, c, h, w)` against the labels `(n,)` they were conditioned on.
+
+    Its ceiling is the classifier's own accuracy on real held-out images. Paper: "Classification Accuracy Score for
+    Conditional Generative Models" (2019).
+    """
+    if labels.shape != images.shape[:1]:
+        raise ValueError(
+            f"class_consistency needs a label an image, got {tuple(labels.shape)} for {tuple(images.shape)}"
+        )
+    right = classifier.logits(images).argmax(1) == labels.cpu()
+    members = [labels.cpu() == label for label in range(classifier.config.classes)]
+    counts = tuple(int(member.sum()) for member in members)
+    by_class = tuple(right[member].double().mean().item() if count else None for member, count in zip(members, counts))
+    return ClassConsistency(accuracy=right.double().mean().item(), by_class=by_class, counts=counts)
+
+
+def _orthogonal(filters: int, channels: int, generator: torch.Generator) -> Tensor:
+    """Filters `(filters, channels, 3, 3)`, orthogonal in rows or columns, with the gain that keeps the variance."""
+    noise = torch.randn(filters, channels * 9, generator=generator)
+    left, _, right = torch.linalg.svd(noise, full_matrices=False)
+    return (left @ right).reshape(filters, channels, 3, 3) * math.sqrt(2 * max(1.0, filters / (channels * 9)))
+
+
+def _padded(x: Tensor) -> Tensor:
+    return F.pad(x, (1, 1, 1, 1), mode="replicate")

@@ -1,0 +1,1 @@
+"""Text: how it is read, coded and scored."""
