@@ -1,0 +1,71 @@
+"""Every item once an epoch, as a pure function of (seed, epoch, position)."""
+
+import pytest
+import torch
+
+from langevin.training.order import Order, permutation
+
+
+def sequence(order, steps):
+    """All items of the first steps, in order."""
+    return torch.cat([order.items(step, torch.arange(order.batch)) for step in range(steps)])
+
+
+@pytest.mark.parametrize("count", [1, 2, 7, 100])
+def test_a_permutation_holds_every_item_once(count):
+    for epoch in range(3):
+        assert permutation(count, seed=4, epoch=epoch).sort().values.tolist() == list(range(count))
+
+
+def test_permutations_differ_by_seed_and_epoch():
+    orders = {tuple(permutation(50, seed=s, epoch=e).tolist()) for s in range(5) for e in range(5)}
+    assert len(orders) == 25
+
+
+def test_each_item_is_about_equally_often_at_each_place():
+    count, epochs = 4, 800
+    table = torch.zeros(count, count)
+    for epoch in range(epochs):
+        table[permutation(count, seed=1, epoch=epoch), torch.arange(count)] += 1
+    expected = epochs / count
+    assert ((table - expected).abs() < 5 * expected**0.5).all()
+
+
+@pytest.mark.parametrize(("count", "batch"), [(12, 4), (13, 4), (5, 16), (1, 3), (7, 7)])
+def test_every_item_is_seen_once_an_epoch_however_batches_straddle_epochs(count, batch):
+    order = Order(count=count, batch=batch, seed=3)
+    seen = sequence(order, 4 * count)
+    for epoch in range(len(seen) // count):
+        assert seen[epoch * count : (epoch + 1) * count].tolist() == permutation(count, seed=3, epoch=epoch).tolist()
+
+
+def test_items_are_a_pure_function_of_the_step():
+    forward = Order(count=10, batch=4, seed=0)
+    expected = [forward.items(step, torch.arange(4)).tolist() for step in range(30)]
+    wandering = Order(count=10, batch=4, seed=0)
+    for step in (29, 0, 17, 3, 28, 1, 0):
+        assert wandering.items(step, torch.arange(4)).tolist() == expected[step]
+
+
+@pytest.mark.parametrize("parts", [2, 3, 5])
+def test_parts_of_a_batch_put_together_are_the_batch(parts):
+    whole = Order(count=9, batch=14, seed=8)
+    for step in range(6):
+        rows = [torch.arange(rank, 14, parts) for rank in range(parts)]
+        items = torch.empty(14, dtype=torch.int64)
+        for mine in rows:
+            items[mine] = Order(count=9, batch=14, seed=8).items(step, mine)
+        assert items.tolist() == whole.items(step, torch.arange(14)).tolist()
+
+
+def test_far_steps_of_a_large_data_set_are_within_it():
+    order = Order(count=10**5, batch=1024, seed=0)
+    items = order.items(10**9, torch.arange(1024))
+    assert 0 <= int(items.min()) <= int(items.max()) < 10**5
+    assert len(items.unique()) >= 1023 - 1024 // 100  # two epochs at most may share items
+
+
+@pytest.mark.parametrize(("count", "batch"), [(0, 4), (4, 0), (-1, 4)])
+def test_no_data_and_no_batch_are_refused(count, batch):
+    with pytest.raises(ValueError, match="there must be data and a batch size"):
+        Order(count=count, batch=batch, seed=0)
