@@ -1,0 +1,1 @@
+"""How good samples are: one file a metric, and the report."""

@@ -1,0 +1,125 @@
+"""HTML for reports: one self-contained page, without scripts and without requests to anywhere.
+
+Every text passes through `escape`; pictures are embedded as base64 PNG; a content security policy forbids the rest. The
+page follows the reader's light or dark mode, and a table becomes a list of cards on a phone.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from html import escape
+
+STYLE = """
+:root { color-scheme: light dark; --paper: #fff; --ink: #1c1e21; --soft: #5c636b; --line: #dfe2e6; --tint: #f5f6f8; }
+@media (prefers-color-scheme: dark) {
+  :root { --paper: #15171a; --ink: #e7e9ec; --soft: #9aa2ab; --line: #2f343a; --tint: #1d2024; }
+}
+* { box-sizing: border-box; }
+body { margin: 0 auto; padding: 2.5rem 1.25rem 4rem; max-width: 62rem; background: var(--paper); color: var(--ink);
+  font: 1rem/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", sans-serif; overflow-wrap: anywhere; }
+h1 { font-size: 1.9rem; line-height: 1.2; letter-spacing: -0.01em; margin: 0 0 .5rem; }
+h2 { font-size: 1.25rem; line-height: 1.3; margin: 2.75rem 0 .75rem; }
+p { margin: .5rem 0; max-width: 44rem; }
+.soft, figcaption, .source { color: var(--soft); font-size: .875rem; }
+table { width: 100%; border-collapse: collapse; font-size: .9375rem; font-variant-numeric: tabular-nums; }
+th, td { padding: .5rem .75rem .5rem 0; text-align: left; vertical-align: top; border-bottom: 1px solid var(--line); }
+th { font-weight: 600; }
+thead th { font-size: .8125rem; color: var(--soft); border-bottom-width: 2px; }
+td.number { white-space: nowrap; }
+code { font: .85em ui-monospace, "SF Mono", Menlo, Consolas, monospace; background: var(--tint); padding: .1em .35em;
+  border-radius: .25em; }
+.pictures { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 18rem), 1fr)); gap: 1.5rem; }
+figure { margin: 0; }
+img { display: block; max-width: 100%; height: auto; border-radius: .25rem; }
+img.small { image-rendering: pixelated; width: 100%; }
+figcaption { margin-top: .5rem; }
+@media (max-width: 40rem) {
+  body { padding: 1.5rem 1rem 3rem; }
+  table, tbody, tr, th, td { display: block; }
+  thead { position: absolute; left: -9999px; }
+  tr { padding: .75rem 0; border-bottom: 1px solid var(--line); }
+  th, td { border: 0; padding: .1rem 0; }
+  td::before { content: attr(data-label) ": "; color: var(--soft); font-size: .8125rem; }
+}
+@media print { body { max-width: none; padding: 0; } figure, tr { break-inside: avoid; } }
+""".strip()
+
+POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+
+
+def page(title: str, summary: str, body: str) -> str:
+    """A complete HTML document; `title` and `summary` are plain text, `body` is HTML already."""
+    return f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="{escape(POLICY)}">
+<title>{escape(title)}</title>
+<style>
+{STYLE}
+</style>
+</head>
+<body>
+<main>
+<h1>{escape(title)}</h1>
+{paragraph(summary)}
+{body}
+</main>
+</body>
+</html>
+"""
+
+
+def section(heading: str, body: str) -> str:
+    """A section under a heading of plain text."""
+    return f"<section>\n<h2>{escape(heading)}</h2>\n{body}\n</section>"
+
+
+def paragraph(text: str, *, kind: str = "soft") -> str:
+    """A paragraph of plain text, nothing where there is no text."""
+    return f'<p class="{kind}">{escape(text)}</p>' if text else ""
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: Sequence[int] = ()) -> str:
+    """A table of plain texts; the first cell of a row is its head, columns named in `numbers` do not wrap."""
+    head = "".join(f'<th scope="col" role="columnheader">{escape(column)}</th>' for column in columns)
+    lines = []
+    for first, *rest in rows:
+        cells = (
+            f'<td role="cell" class="{"number" if i in numbers else "text"}" data-label="{escape(columns[i])}">'
+            f"{escape(text)}</td>"
+            for i, text in enumerate(rest, 1)
+        )
+        lines.append(f'<tr role="row"><th scope="row" role="rowheader">{escape(first)}</th>{"".join(cells)}</tr>')
+    return (
+        f'<table role="table">\n<thead><tr role="row">{head}</tr></thead>\n<tbody>\n'
+        + "\n".join(lines)
+        + "\n</tbody>\n</table>"
+    )
+
+
+def source(samples: str, seeds: str, command: str) -> str:
+    """The line under a table that says where its figures come from."""
+    return (
+        f'<p class="source">Samples: {escape(samples)}. Seeds: {escape(seeds)}. '
+        f"Command: <code>{escape(command)}</code></p>"
+    )
+
+
+def figure(png: bytes, caption: str, *, dark: bytes | None = None, small: bool = False) -> str:
+    """A picture with its caption; `dark` is shown in dark mode, `small` pictures are enlarged without blur."""
+    image = f'<img src="{_embedded(png)}" alt="{escape(caption)}"{" class=small" if small else ""}>'
+    if dark is not None:
+        image = f'<picture><source media="(prefers-color-scheme: dark)" srcset="{_embedded(dark)}">{image}</picture>'
+    return f"<figure>{image}<figcaption>{escape(caption)}</figcaption></figure>"
+
+
+def figures(parts: Sequence[str]) -> str:
+    """Several figures in a grid that follows the width of the screen."""
+    return '<div class="pictures">\n' + "\n".join(parts) + "\n</div>"
+
+
+def _embedded(png: bytes) -> str:
+    return "data:image/png;base64," + base64.b64encode(png).decode()

@@ -1,0 +1,312 @@
+"""A report of a run: `report.html`, which a person reads anywhere, and `report.json` with the same figures.
+
+A report is a title and sections: facts, metrics, pictures, curves. Each section gives its HTML and its data, so a new
+kind of section needs nothing here. No table without its source: the number of samples, the seeds and the command.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import math
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from PIL import Image
+from torch import Tensor, uint8
+
+from langevin.evaluation import page
+from langevin.evaluation.statistics import Interval
+
+Better = Literal["lower", "higher", "near the floor"]
+INKS = {"light": ("#1c1e21", "#dfe2e6"), "dark": ("#e7e9ec", "#2f343a")}  # text and grid
+COLOURS = ("#3b7dd8", "#e07b39", "#3a9d6e", "#b85fb3", "#c9a227", "#7a8794")
+
+
+class Section(Protocol):
+    """A part of a report."""
+
+    def html(self) -> str:
+        """A self-contained fragment, every text escaped."""
+        ...
+
+    def data(self) -> dict[str, Any]:
+        """The same figures, of JSON types."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """Where the figures of a table come from: counts of samples by name, seeds, and the exact command."""
+
+    samples: Mapping[str, int]
+    seeds: Sequence[int]
+    command: str
+
+    def html(self) -> str:
+        """The line under the table."""
+        samples = ", ".join(f"{name} {count:,}" for name, count in self.samples.items())
+        return page.source(samples or "none", ", ".join(map(str, self.seeds)) or "none", self.command)
+
+    def data(self) -> dict[str, Any]:
+        """The same, of JSON types."""
+        return {"samples": dict(self.samples), "seeds": list(self.seeds), "command": self.command}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """A table of names and values."""
+
+    heading: str
+    rows: Mapping[str, str | int | float | bool | None]
+    source: Source
+    note: str = ""
+
+    def html(self) -> str:
+        """Section with one row a fact."""
+        rows = [(name, number(value)) for name, value in self.rows.items()]
+        table = page.table(("Fact", "Value"), rows)
+        return page.section(self.heading, page.paragraph(self.note) + table + self.source.html())
+
+    def data(self) -> dict[str, Any]:
+        """Figures of JSON types."""
+        return {
+            "kind": "facts",
+            "heading": self.heading,
+            "rows": dict(self.rows),
+            "note": self.note,
+        } | self.source.data()
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetricRow:
+    """One metric: values by seed with mean and interval, what real data and exact copies score, and how to read it.
+
+    `standard_error` is that of one seed's estimate, None where the estimator has none. `floor` is real against real,
+    `copycat` training images against training; None where they do not apply.
+    """
+
+    metric: str
+    generated: Interval
+    better: Better
+    meaning: str
+    values: tuple[float, ...] = ()
+    standard_error: float | None = None
+    floor: float | None = None
+    copycat: float | None = None
+
+    def cells(self) -> tuple[str, ...]:
+        """Texts of the table's columns."""
+        value = number(self.generated.estimate)
+        if self.generated.half_width is not None:
+            value += f" ± {number(self.generated.half_width, 2)}"
+        elif self.standard_error is not None:
+            value += f" (s.e. {number(self.standard_error, 2)})"
+        return self.metric, value, number(self.floor), number(self.copycat), self.better, self.meaning
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metrics:
+    """The table of metrics."""
+
+    heading: str
+    rows: Sequence[MetricRow]
+    source: Source
+    note: str = ""
+
+    def html(self) -> str:
+        """Section with one row a metric."""
+        columns = ("Metric", "Generated", "Real against real", "Copycat", "Better", "What it says")
+        intervals = [row.generated for row in self.rows if row.generated.half_width is not None]
+        about = f"± is the {intervals[0].level:.0%} interval of the mean over seeds. " if intervals else ""
+        table = page.table(columns, [row.cells() for row in self.rows], numbers=(1, 2, 3))
+        return page.section(self.heading, page.paragraph((about + self.note).strip()) + table + self.source.html())
+
+    def data(self) -> dict[str, Any]:
+        """Figures of JSON types."""
+        rows = [asdict(row) for row in self.rows]
+        return {"kind": "metrics", "heading": self.heading, "rows": rows, "note": self.note} | self.source.data()
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Picture:
+    """A uint8 image `(h, w)` or `(c, h, w)` with c = 1, 3 or 4, or the bytes of a PNG file; with its caption."""
+
+    image: Tensor | bytes
+    caption: str
+
+    def png(self) -> bytes:
+        """The PNG file; ValueError for a tensor that is not a picture, or other bytes."""
+        if isinstance(self.image, bytes):
+            if not self.image.startswith(b"\x89PNG"):
+                raise ValueError(f"Picture {self.caption!r}: the bytes are not a PNG file")
+            return self.image
+        image = self.image if self.image.ndim == 3 else self.image[None]
+        if image.ndim != 3 or image.dtype != uint8 or image.shape[0] not in (1, 3, 4):
+            raise ValueError(f"Picture {self.caption!r} needs uint8 (h, w) or (c, h, w), got {tuple(self.image.shape)}")
+        array = np.ascontiguousarray(image.permute(1, 2, 0).cpu().numpy())
+        return _png(Image.fromarray(array[..., 0] if array.shape[2] == 1 else array))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pictures:
+    """Pictures with captions."""
+
+    heading: str
+    pictures: Sequence[Picture]
+    note: str = ""
+
+    def html(self) -> str:
+        """Section with a grid of figures; small pictures are enlarged pixel by pixel."""
+        parts = []
+        for picture in self.pictures:
+            png = picture.png()
+            small = max(_size(png)) <= 512
+            parts.append(page.figure(png, picture.caption, small=small))
+        return page.section(self.heading, page.paragraph(self.note) + page.figures(parts))
+
+    def data(self) -> dict[str, Any]:
+        """Captions, sizes and hashes of the pictures."""
+        rows = [(picture.caption, picture.png()) for picture in self.pictures]
+        facts = [{"caption": text, "size": _size(png), "sha256": hashlib.sha256(png).hexdigest()} for text, png in rows]
+        return {"kind": "pictures", "heading": self.heading, "pictures": facts, "note": self.note}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """One curve; `error`, if given, is drawn as a band of plus and minus that much."""
+
+    label: str
+    x: Sequence[float]
+    y: Sequence[float]
+    error: Sequence[float] | None = None
+
+    def __post_init__(self) -> None:
+        if len(self.x) != len(self.y) or (self.error is not None and len(self.error) != len(self.x)):
+            raise ValueError(
+                f"Line {self.label!r} needs as many y (and errors) as x, got {len(self.x)} x and {len(self.y)} y"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curves:
+    """Curves in one pair of axes, drawn by matplotlib once for light and once for dark mode."""
+
+    heading: str
+    lines: Sequence[Line]
+    x_label: str
+    y_label: str
+    caption: str
+    x_log: bool = False
+    y_log: bool = False
+
+    def html(self) -> str:
+        """Section with the picture of the curves."""
+        light, dark = self._draw("light"), self._draw("dark")
+        return page.section(self.heading, page.figure(light, self.caption, dark=dark))
+
+    def data(self) -> dict[str, Any]:
+        """Every point of the curves."""
+        return {"kind": "curves", **asdict(self)}
+
+    def _draw(self, mode: str) -> bytes:
+        from matplotlib.figure import Figure  # slow to import, needed only where curves are drawn
+
+        ink, grid = INKS[mode]
+        drawing = Figure(figsize=(8, 4), layout="constrained", facecolor="none")
+        axes = drawing.add_subplot(facecolor="none")
+        for line, colour in zip(self.lines, COLOURS * (len(self.lines) // len(COLOURS) + 1)):
+            axes.plot(line.x, line.y, label=_plain(line.label), color=colour, linewidth=1.8)
+            if line.error is not None:
+                low, high = (np.asarray(line.y) + sign * np.asarray(line.error) for sign in (-1, 1))
+                axes.fill_between(line.x, low, high, color=colour, alpha=0.2, linewidth=0)
+        axes.set_xscale("log" if self.x_log else "linear")
+        axes.set_yscale("log" if self.y_log else "linear")
+        axes.set_xlabel(_plain(self.x_label), color=ink)
+        axes.set_ylabel(_plain(self.y_label), color=ink)
+        axes.tick_params(colors=ink, which="both")
+        axes.grid(color=grid, linewidth=0.8)
+        axes.spines[:].set_visible(False)
+        if len(self.lines) > 1:
+            axes.legend(frameon=False, labelcolor=ink)
+        content = io.BytesIO()
+        drawing.savefig(content, format="png", dpi=150)
+        return content.getvalue()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """A title, a summary of one or two sentences, and sections."""
+
+    title: str
+    sections: Sequence[Section]
+    summary: str = ""
+
+    def html(self) -> str:
+        """The whole page."""
+        return page.page(self.title, self.summary, "\n".join(section.html() for section in self.sections))
+
+    def data(self) -> dict[str, Any]:
+        """The same figures, of JSON types; numbers that are not finite become None."""
+        sections = [section.data() for section in self.sections]
+        return finite({"title": self.title, "summary": self.summary, "sections": sections})
+
+    def write(self, directory: str | Path) -> Path:
+        """Write `report.html` and `report.json` into a directory, each whole or not at all; returns the page's path."""
+        directory = Path(directory)
+        directory.mkdir(parents=True, exist_ok=True)
+        _replace(directory / "report.json", json.dumps(self.data(), indent=2, allow_nan=False) + "\n")
+        return _replace(directory / "report.html", self.html())
+
+
+def number(value: str | int | float | bool | None, digits: int = 4) -> str:
+    """Text of a value: `digits` significant digits, thousands separated, a dash for None or not finite."""
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.{digits}g}" if abs(value) < 1e5 else f"{value:,.0f}"
+    return f"{value:,}" if isinstance(value, int) else value
+
+
+def finite(value: Any) -> Any:
+    """Plain JSON types with None for numbers that are not finite."""
+    if isinstance(value, Mapping):
+        return {str(key): finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _plain(text: str) -> str:
+    return text.replace("$", r"\$")  # matplotlib reads $...$ as mathematics
+
+
+def _png(image: Image.Image) -> bytes:
+    content = io.BytesIO()
+    image.save(content, format="PNG", optimize=True)
+    return content.getvalue()
+
+
+def _size(png: bytes) -> tuple[int, int]:
+    return Image.open(io.BytesIO(png)).size
+
+
+def _replace(path: Path, text: str) -> Path:
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.chmod(temporary, 0o644)  # mkstemp makes files private
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+    return path
