@@ -1,0 +1,5 @@
+"""`python -m langevin`, the same as the `langevin` command."""
+
+from langevin.cli import entry
+
+entry()

@@ -1,0 +1,29 @@
+"""`langevin resume`: go on with a run."""
+
+from langevin.cli.show import LiveLine, counting
+from langevin.cli.train import carry_on
+from langevin.cli.verbs import Resume
+from langevin.recipe.build import build, open_data
+from langevin.run.directory import Run, open_run, writing
+from langevin.training import machine
+from langevin.training.distributed import join_world
+
+
+def run(asked: Resume) -> Run:
+    """Train a stopped run to its end.
+
+    Raises:
+        ValueError: the data is not what it was."""
+    world, line = join_world(), LiveLine()
+    made = open_run(asked.run)
+    with counting("reading images") as progress:
+        data, held_out = open_data(made.recipe, progress=progress)
+    if data.fingerprint != made.facts.get("data"):
+        raise ValueError(
+            f"the data of {asked.run} has changed since it was started ({len(data)} images now, "
+            f"{made.facts.get('images')} then): resuming would not be the same run. Put it back, or train anew"
+        )
+    with writing(asked.run):
+        built = build(made.recipe, device=machine.device())
+        carry_on(made, built, data, held_out, world, tensorboard=asked.tensorboard, line=line)
+    return made

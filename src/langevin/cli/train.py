@@ -1,0 +1,189 @@
+"""`langevin train`: from a folder or a recipe to a run."""
+
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from langevin.cli.show import LiveLine, counting, duration
+from langevin.cli.verbs import Train
+from langevin.modalities.image.data import Images
+from langevin.recipe.build import Built, build, complete, open_data, reader, training_batches
+from langevin.recipe.choose import choose, source_of
+from langevin.recipe.read import check, merge, override, read_tree, shipped
+from langevin.recipe.tree import Recipe
+from langevin.run.directory import Run, create, writing
+from langevin.run.watch import Watch
+from langevin.training import machine
+from langevin.training.distributed import World, join_world
+from langevin.training.loop import TrainingState
+from langevin.training.session import Hooks, calibrate, train
+
+LONG_ENOUGH = 20.0  # minutes of a run below which compiling is not tried
+
+
+def run(asked: Train) -> Run:
+    """Train by `asked`, and return the finished run."""
+    world = join_world()
+    line = LiveLine()
+    if asked.out is not None:
+        _require_no_run(asked.out)
+    recipe, (data, held_out), reasons = plan(asked)
+    recipe = world.share(settle(recipe, data))  # what was measured here may differ from process to process
+    path = world.share(asked.out or _free(Path("runs") / recipe.name.split("/")[-1]))
+    with writing(path) if world.first else _nothing():
+        _require_no_run(path)
+        if world.first:
+            for text in (*data.notes.lines(), *reasons):
+                line.say(text)
+        recipe = _count_steps(recipe, data, world, line)
+        built = build(recipe, device=machine.device())
+        made = create(path, recipe, {"data": data.fingerprint, "images": len(data), "shape": list(data.shape)})
+        carry_on(made, built, data, held_out, world, tensorboard=asked.tensorboard, line=line)
+    return made
+
+
+def plan(asked: Train) -> tuple[Recipe, tuple[Images, Images], list[str]]:
+    """The recipe before it is completed, the two parts of its data, and why.
+
+    Raises:
+        ValueError: neither a folder nor a recipe, or one that does not fit.
+    """
+    given = Path(asked.target)
+    changes = [] if asked.minutes is None else [f"training.minutes={asked.minutes!r}", "training.steps=null"]
+    changes += [] if asked.seed is None else [f"training.seed={asked.seed}"]
+    changes += asked.overrides  # last, so that what is spelled out wins
+    if asked.target in shipped() or given.suffix in (".yaml", ".yml"):
+        tree = read_tree(asked.target)
+        if asked.data is not None:
+            base = tree.get("data", {})
+            tree["data"] = merge({k: v for k, v in base.items() if k != "kind"} if base.get("kind") == "folder" else {},
+                                 source_of(asked.data))  # fmt: skip
+        recipe = check(override(tree, changes), where=f"recipe '{asked.target}' with your changes")
+        return recipe, _open(recipe), [f"recipe: {recipe.name}, {recipe.about}"]
+    if not given.exists():
+        known = ", ".join(shipped())
+        raise ValueError(f"'{asked.target}' is neither a folder or file that exists nor a shipped recipe ({known})")
+    minutes = 10.0 if asked.minutes is None else asked.minutes
+    if not 0 < minutes < 1e6:
+        raise ValueError(f"--minutes must be positive, got {minutes}")
+    first = check(override({"name": "image/custom", "data": source_of(given), "network": {"kind": "dit"}},
+                           [c for c in changes if c.startswith("data.")]))  # fmt: skip
+    data = _open(first)
+    chosen = choose(given, data[0], minutes=minutes, rate=machine.matrix_rate(_dtype(machine.precision("auto"))))
+    import dataclasses
+
+    tree = override(dataclasses.asdict(chosen.recipe), changes)
+    recipe = check(tree, where="the chosen recipe with your changes")
+    return recipe, data if recipe.data == chosen.recipe.data else _open(recipe), list(chosen.reasons)
+
+
+def settle(recipe: Recipe, data: Images) -> Recipe:
+    """Complete the recipe from data and machine."""
+    recipe = complete(recipe, data)
+    return replace(recipe, training=replace(recipe.training, precision=machine.precision(recipe.training.precision)))
+
+
+def carry_on(
+    made: Run, built: Built, data: Images, held_out: Images, world: World, *, tensorboard: bool, line: LiveLine
+) -> None:
+    """Train a run to its end, from wherever it stands."""
+    recipe = built.recipe
+    state = TrainingState.new(built.method, recipe.training, edges=built.edges)
+    read = reader(recipe, data, device=machine.device())
+    watch = Watch(made, built, state, read, reader(recipe, held_out, device=machine.device()), tensorboard=tensorboard)
+    hooks = Hooks(progress=line.training, measure=watch.measure, sheet=watch.sheet, say=line.say)
+    begin = time.perf_counter()
+    train(made.path, state, training_batches(recipe, read), built.method, recipe.training, hooks=hooks, world=world)
+    line.close()
+    watch.close()
+    if world.first:
+        line.say(
+            f"trained {state.step} steps, {state.images} images, in {duration(time.perf_counter() - begin)}: {made.path}"
+        )
+        line.say(f"next: langevin sample {made.path}    langevin evaluate {made.path}")
+
+
+def _count_steps(recipe: Recipe, data: Images, world: World, line: LiveLine) -> Recipe:
+    """Turn a time budget into steps, and say what to expect."""
+    training = recipe.training
+    with torch.device("meta"):
+        parameters = sum(p.numel() for p in recipe.network.build().parameters())
+    text = (
+        f"network: {recipe.network.kind}, {parameters / 1e6:.2f} M weights, {training.precision} on {machine.device()}"
+    )
+    if training.steps is None:
+        recipe, steps, seconds = _calibrated(recipe, data, world, line)
+        training = replace(recipe.training, steps=steps)
+        rate = training.batch / seconds
+        text += f"; {rate:.0f} samples/s, so {steps} steps of {training.batch} in {training.minutes:g} minutes"
+    if world.first:
+        line.say(text)
+    return replace(recipe, training=training)
+
+
+def _calibrated(recipe: Recipe, data: Images, world: World, line: LiveLine) -> tuple[Recipe, int, float]:
+    """(recipe, steps, seconds a step), compiled or not, whichever makes more steps in the time budget.
+
+    Compiling is tried only if asked for, and kept only if the run is long enough to win back what it costs."""
+    wished, budget = recipe.training.compile, recipe.training.minutes or 0.0
+
+    def measured(compiled: bool, minutes: float) -> tuple[Recipe, int, float]:
+        training = replace(recipe.training, compile=compiled)
+        changed = replace(recipe, training=training)
+        built = build(changed, device=machine.device())
+        state = TrainingState.new(built.method, training, edges=built.edges)
+        batches = training_batches(changed, reader(changed, data, device=machine.device()))
+        limited = replace(training, minutes=max(minutes, 0.01))
+        return changed, *calibrate(state, batches, built.method, limited, world=world)
+
+    plain = measured(False, budget)
+    if not wished:
+        return plain
+    if budget < LONG_ENOUGH:
+        line.say(
+            f"training.compile: not taken, a run of {budget:g} minutes is too short to win back what compiling costs"
+        )
+        return plain
+    begin = time.perf_counter()
+    try:
+        compiled = measured(True, budget - 0.06 * budget)
+    except Exception as error:  # a compiler that is missing or fails must not cost the run
+        line.say(f"training.compile: not taken, it failed here ({type(error).__name__}: {str(error).splitlines()[0]})")
+        return plain
+    spent = f"{duration(time.perf_counter() - begin)} to compile, {compiled[2] / plain[2]:.2f} times the time a step"
+    line.say(f"training.compile: {'taken' if compiled[1] > plain[1] else 'not taken'} ({spent})")
+    return compiled if compiled[1] > plain[1] else plain
+
+
+def _open(recipe: Recipe) -> tuple[Images, Images]:
+    with counting("reading images") as progress:
+        return open_data(recipe, progress=progress)
+
+
+def _dtype(name: str) -> torch.dtype:
+    return torch.bfloat16 if name == "bfloat16" else torch.float32
+
+
+def _require_no_run(path: Path) -> None:
+    if (path / "recipe.yaml").exists():
+        raise ValueError(
+            f"{path} already holds a run: go on with it by `langevin resume {path}`, or choose another --out"
+        )
+
+
+def _free(path: Path) -> Path:
+    """The path, or the first of path-2, path-3, ... that is not taken."""
+    number = 2
+    free = path
+    while free.exists():
+        free, number = path.with_name(f"{path.name}-{number}"), number + 1
+    return free
+
+
+def _nothing() -> Any:
+    from contextlib import nullcontext
+
+    return nullcontext()

@@ -1,0 +1,165 @@
+"""What can be asked for on the command line. No torch here."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+from tyro.conf import Positional, subcommand
+
+SamplerName = Literal["dpm2m", "heun", "ddim", "euler", "ancestral"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Train:
+    """Train a generator on a folder of images, or by a recipe."""
+
+    target: Positional[str]
+    """A folder, a parquet file, a shipped recipe (image/digits, image/cifar10, image/emoji) or a recipe's path."""
+    overrides: Positional[tuple[str, ...]] = ()
+    """Changes to the recipe, e.g. network.width=128 training.batch=64."""
+    minutes: float | None = None
+    """Time for the whole run; default 10 for a folder, the recipe's own for a recipe."""
+    out: Path | None = None
+    """The run's directory; default runs/<name>."""
+    seed: int | None = None
+    """Names the run's randomness."""
+    data: Path | None = None
+    """Where a recipe's data is, in place of the path it names."""
+    tensorboard: bool = False
+    """Write TensorBoard events as well."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resume:
+    """Go on with a run that was stopped, from its newest whole checkpoint; the result is as if it never had been."""
+
+    run: Positional[Path]
+    """The run's directory."""
+    tensorboard: bool = False
+    """Write TensorBoard events as well."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """Draw samples from a run."""
+
+    run: Positional[Path]
+    """The run's directory."""
+    count: int = 16
+    """How many."""
+    condition: tuple[str, ...] = ()
+    """Class names or captions, one or several; they are repeated to fill the count. Default: all classes in turn, or
+    captions of the data."""
+    steps: int | None = None
+    """Steps of the grid."""
+    sampler: SamplerName | None = None
+    """How to step."""
+    guidance: float | None = None
+    """Weight of classifier-free guidance; 1 is none."""
+    eta: float | None = None
+    """Share of fresh noise of ddim."""
+    average: float | None = None
+    """Width of the average of the weights; 0 for the weights themselves."""
+    seed: int = 0
+    """Sample i has the name seed + i: the same name gives the same sample in any batch."""
+    out: Path | None = None
+    """A .png (grid), .npz (array), .gif (the denoising), or a folder (one file each); default a grid in the run."""
+    gif: bool = False
+    """Also write the denoising as an animation."""
+    batch: int = 256
+    """Rows at once."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluate:
+    """Measure a run beside the real-versus-real floor, and write report.html."""
+
+    run: Positional[Path]
+    """The run's directory."""
+    count: int | None = None
+    """Samples a seed; default as many as there are training images, at most 2,000."""
+    seeds: int = 3
+    """Independent sets of samples, for the intervals."""
+    steps: int | None = None
+    sampler: SamplerName | None = None
+    guidance: float | None = None
+    average: float | None = None
+    curve: bool = False
+    """Also measure the run's snapshots: quality against training time."""
+    batch: int = 256
+    """Rows at once."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compare:
+    """Runs x samplers x steps: one table, one plot, one picture."""
+
+    runs: Positional[tuple[Path, ...]]
+    """One or more run directories."""
+    samplers: tuple[SamplerName, ...] = ("dpm2m", "heun", "ddim")
+    steps: tuple[int, ...] = (5, 10, 20)
+    """Network calls to compare at (Heun makes half as many steps)."""
+    count: int = 500
+    """Samples a cell."""
+    guidance: float | None = None
+    out: Path = Path("comparison")
+    """Folder for table, plot and picture."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inspect:
+    """Say what a folder or a run holds, and what `train` would do with it."""
+
+    target: Positional[Path]
+    """A folder, a parquet file, or a run's directory."""
+    json: bool = False
+    """As JSON."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Doctor:
+    """Say what this machine can do, what is wrong, and how to mend it."""
+
+    json: bool = False
+    """As JSON."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Demo:
+    """Train on the digits that ship with scikit-learn, sample, evaluate, and write a report: minutes on a laptop."""
+
+    out: Path = Path("runs/demo")
+    minutes: float | None = None
+    """Time for training; default the recipe's."""
+
+
+Verb = (
+    Annotated[Train, subcommand("train")]
+    | Annotated[Resume, subcommand("resume")]
+    | Annotated[Sample, subcommand("sample")]
+    | Annotated[Evaluate, subcommand("evaluate")]
+    | Annotated[Compare, subcommand("compare")]
+    | Annotated[Inspect, subcommand("inspect")]
+    | Annotated[Doctor, subcommand("doctor")]
+    | Annotated[Demo, subcommand("demo")]
+)
+
+
+_ASSIGNMENT = re.compile(r"[A-Za-z_]\w*(\.\w+)+=")
+
+
+def parse(arguments: list[str]) -> Verb:
+    """The verb and its arguments; prints help or a usage error and exits where that is what is due.
+
+    Overrides (`key.key=value`) may stand anywhere among the arguments."""
+    changes = [a for a in arguments if _ASSIGNMENT.match(a)]
+    arguments = [a for a in arguments if not _ASSIGNMENT.match(a)] + changes
+    return tyro.cli(
+        Verb,  # type: ignore[arg-type]
+        prog="langevin",
+        description="Diffusion models for any data: trained, measured and served. Add --debug to see tracebacks.",
+        args=arguments or ["--help"],
+        config=(tyro.conf.OmitArgPrefixes,),
+    )

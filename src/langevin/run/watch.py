@@ -1,0 +1,123 @@
+"""What is looked at while a run trains: held-out loss by noise level, and sample sheets."""
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from langevin.methods.diffusion import level_losses
+from langevin.modalities.image.preview import grid, png
+from langevin.modalities.image.reader import Reader, tell
+from langevin.recipe.build import Built
+from langevin.run.directory import Run
+from langevin.run.generate import generate
+from langevin.training.checkpoint import write_atomic
+from langevin.training.loop import TrainingState
+
+LEVELS = torch.linspace(-6, 6, 7, dtype=torch.float64)  # log-SNR: sigma / alpha from 20 down to 0.05
+ROWS = 256
+
+
+class Watch:
+    """Measures and draws with the run's average weights, between steps, leaving training as it was."""
+
+    def __init__(
+        self, made: Run, built: Built, state: TrainingState, train: Reader, held_out: Reader, *, tensorboard: bool
+    ) -> None:
+        self.made, self.built, self.state = made, built, state
+        self.parts = {"train": train, "held_out": held_out}
+        self.writer: Any = _tensorboard(made) if tensorboard else None
+
+    def measure(self, step: int) -> dict[str, Any]:
+        """Denoising loss by log-SNR on fixed rows and fixed noise, for both parts of the data."""
+        with _Averaged(self.built, self.state):
+            found = {name: _losses(self.built, part) for name, part in self.parts.items()}
+        levels = [round(float(v), 2) for v in LEVELS]
+        if self.writer is not None:
+            for name, losses in found.items():
+                self.writer.add_scalar(f"loss/{name}", float(losses.mean()), step)
+        rounded = {name: [round(float(v), 5) for v in losses] for name, losses in found.items()}
+        return {"log_snr": levels, **{f"{name}_loss": losses for name, losses in rounded.items()}}
+
+    def sheet(self, step: int) -> None:
+        """A labelled grid of samples from fixed seeds: how the same pictures grow."""
+        recipe = self.built.recipe
+        count = 2 * len(recipe.classes) if 0 < len(recipe.classes) <= 12 else 16
+        labels, captions = examples(self.built, self.parts["held_out"], count)
+        device = next(self.built.network.parameters()).device
+        condition = tell(labels, captions, recipe.words, device)
+        with _Averaged(self.built, self.state):
+            drawn = generate(
+                self.built,
+                replace(recipe.sampling, steps=min(recipe.sampling.steps, 16)),
+                shape=self.parts["train"].images.shape,
+                seeds=torch.arange(count),
+                condition=condition,
+            )
+        shown = captions or ([recipe.classes[i] for i in labels.tolist()] if labels is not None else None)
+        columns = len(recipe.classes) if 0 < len(recipe.classes) <= 12 else None
+        sheet = grid(drawn.images, captions=shown, columns=columns)
+        write_atomic(self.made.samples / f"step-{step:08d}.png", png(sheet))
+        if self.writer is not None:
+            self.writer.add_images("samples", drawn.images, step)
+
+    def close(self) -> None:
+        if self.writer is not None:
+            self.writer.close()
+
+
+def examples(built: Built, part: Reader, count: int) -> tuple[Tensor | None, list[str] | None]:
+    """Labels and captions to show: all classes in turn, captions of the data spread over it."""
+    recipe = built.recipe
+    labels = torch.arange(count) % len(recipe.classes) if recipe.classes else None
+    if recipe.words is None or part.images.captions is None:
+        return labels, None
+    known = part.images.captions
+    return labels, [known[i * len(known) // count] for i in range(count)]
+
+
+def _losses(built: Built, part: Reader) -> Tensor:
+    """(levels,) mean losses on up to ROWS rows."""
+    count = len(part.images)
+    items = torch.arange(min(ROWS, count)) * count // min(ROWS, count)
+    parts = [
+        level_losses(built.denoiser, built.process, part(rows), log_snr=LEVELS, names=rows) for rows in items.split(64)
+    ]
+    return torch.cat(parts, 1).mean(1)
+
+
+class _Averaged:
+    """Within it the network holds the recipe's average of the weights (the weights themselves if it keeps none)."""
+
+    def __init__(self, built: Built, state: TrainingState) -> None:
+        self.built, self.state = built, state
+
+    @torch.no_grad()
+    def __enter__(self) -> None:
+        self.before: list[tuple[Tensor, Tensor]] = []
+        width = self.built.recipe.sampling.average
+        for player, averages in self.state.averages.items():
+            widths = list(averages.values)
+            nearest = min(widths, key=lambda w: abs(w - width)) if widths and width > 0 else None
+            if nearest is None:
+                continue
+            parameters = dict(self.state.players[player].named_parameters())
+            for name, value in averages.tensors(nearest).items():
+                self.before.append((parameters[name], parameters[name].detach().clone()))
+                parameters[name].copy_(value)
+        self.built.network.eval()
+
+    @torch.no_grad()
+    def __exit__(self, *_: object) -> None:
+        for parameter, value in self.before:
+            parameter.copy_(value)
+        self.built.network.train()
+
+
+def _tensorboard(made: Run) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise ValueError("TensorBoard is not installed: pip install 'langevin[track]'") from error
+    return SummaryWriter(str(made.path / "tensorboard"))

@@ -1,0 +1,91 @@
+"""A run that is killed without warning, again and again, ends in the bits of one that was left alone."""
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from langevin.cli import main
+from langevin.training import checkpoint
+from langevin.training.session import read_metrics
+from tests import pictures, tiny
+
+CHANGES = ["training.steps=12", "training.checkpoint_minutes=0.00001", "training.micro_batch=5", "network.dropout=0.2",
+           "learning.flip=true"]  # fmt: skip
+
+
+def groups(run):
+    return checkpoint.load(checkpoint.steps(run / "checkpoints")[0]).groups
+
+
+def go(data, out):
+    """The command that goes on: train where there is no run yet, else resume."""
+    if (out / "recipe.yaml").exists():
+        return ["resume", str(out)]
+    return ["train", str(data), "--out", str(out), *tiny.SMALL, *CHANGES]
+
+
+def forked(arguments):
+    """A process of the command line, without a second import of everything."""
+
+    def run():
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+        os._exit(main(arguments))
+
+    process = multiprocessing.get_context("fork").Process(target=run, daemon=True)
+    process.start()
+    return process.pid, lambda: process.join(120)
+
+
+def started(arguments):
+    """A process of the command line, from the beginning."""
+    code = "from langevin.cli import entry; entry()"
+    process = subprocess.Popen([sys.executable, "-c", code, *arguments], stderr=subprocess.DEVNULL)
+    return process.pid, lambda: process.wait(120)
+
+
+def kill_and_resume(folder, begin, *, kills, longest):
+    data = pictures.classes(folder / "data")
+    whole, broken = folder / "whole", folder / "broken"
+    assert main(go(data, whole)) == 0
+    moment = torch.Generator().manual_seed(4)
+    seen = set()
+    for _ in range(kills):
+        pid, wait = begin(go(data, broken))
+        time.sleep(longest * float(torch.rand((), generator=moment)))
+        os.kill(pid, signal.SIGKILL)
+        wait()
+        if (broken / "recipe.yaml").exists():
+            found, complaints = checkpoint.load_latest(broken / "checkpoints")
+            assert complaints == []
+            seen.add(found.state["step"] if found else None)
+    assert main(go(data, broken)) == 0
+    first, second = groups(whole), groups(broken)
+    assert first.keys() == second.keys()
+    for group, tensors in first.items():
+        assert all(torch.equal(tensor, second[group][name]) for name, tensor in tensors.items())
+    for kind in ("loss", "held_out_loss"):
+        steps = [[m["step"] for m in read_metrics(run / "metrics.jsonl") if kind in m] for run in (whole, broken)]
+        assert steps[0] == steps[1]
+    names = [sorted(p.name for p in (run / "averages").iterdir()) for run in (whole, broken)]
+    assert names[0] == names[1]
+    return seen
+
+
+def test_a_run_killed_three_times_ends_as_one_that_was_not(tmp_path):
+    kill_and_resume(tmp_path, forked, kills=3, longest=1.0)
+
+
+@pytest.mark.slow
+def test_a_run_killed_fifty_times_ends_as_one_that_was_not(tmp_path):
+    assert len(kill_and_resume(tmp_path, forked, kills=50, longest=0.8)) > 3
+
+
+@pytest.mark.slow
+def test_processes_killed_while_they_start_and_train_end_as_one_that_was_not(tmp_path):
+    kill_and_resume(tmp_path, started, kills=8, longest=12.0)

@@ -1,0 +1,132 @@
+"""`evaluate`, `compare`, `inspect` and `doctor` write what they say, and refuse what cannot be measured."""
+
+import json
+import shutil
+
+import pytest
+from PIL import Image
+
+from langevin.modalities.image.classifier import train_classifier
+from langevin.run import measure
+from langevin.training import checkpoint
+from tests import pictures, tiny
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    """A classifier of one epoch: what is tested is that it is asked, not how well it reads."""
+    monkeypatch.setattr(measure, "train_classifier", lambda *a, **k: train_classifier(*a, **{**k, "epochs": 1}))
+
+
+@pytest.fixture(scope="module")
+def larger(tmp_path_factory):
+    """A run on enough pictures to hold some out."""
+    folder = tmp_path_factory.mktemp("larger")
+    return tiny.run_of(pictures.classes(folder / "data", count=120), folder / "run", "held_out=0.3")
+
+
+def test_evaluating_writes_a_report_and_its_figures(larger, tmp_path, told):
+    run = shutil.copytree(larger, tmp_path / "run")
+    status, out, err = told("evaluate", run, "--count", 16, "--seeds", 2, "--steps", 2)
+    assert status == 0, err
+    assert str(run / "report.html") in err
+    page = (run / "report.html").read_text()
+    assert page.startswith("<!")
+    assert "langevin evaluate" in page
+    json.loads((run / "report.json").read_text())
+    figures = json.loads((run / "evaluation.json").read_text())
+    assert (figures["step"], figures["count"], figures["seeds"]) == (4, 16, 2)
+    assert figures["command"] == f"langevin evaluate {run} --count 16 --seeds 2 --steps 2"
+    assert figures["class_consistency"] is not None
+    assert "real vs real" in out
+    assert told("evaluate", run, "--count", 16, "--seeds", 2, "--steps", 2, "--curve")[0] == 0
+    again = json.loads((run / "evaluation.json").read_text())
+    assert [point["step"] for point in again.pop("curve")] == [1, 2, 3, 4]
+    assert again.pop("command") == figures.pop("command") + " --curve"
+    assert figures.pop("curve") == []
+    assert again == figures
+
+
+def test_a_captioned_run_is_measured_by_retrieval_too(tmp_path, told):
+    run = tiny.run_of(pictures.captions(tmp_path / "data"), tmp_path / "run", "held_out=0.3", steps=1)
+    status, _, err = told("evaluate", run, "--count", 8, "--seeds", 1)
+    assert status == 0, err
+    assert "trained captions" in json.loads((run / "evaluation.json").read_text())["retrieval"]
+
+
+@pytest.mark.parametrize(("options", "words"), [
+    (["--count", "2"], "at least 8 samples"), (["--seeds", "0"], "1 seed"), (["--steps", "0"], "1 to 10000 steps"),
+    (["--count", "8", "--guidance", "nan"], "finite"), (["--average", "0.5"], "between 0 and 0.28"),
+])  # fmt: skip
+def test_what_cannot_be_measured_is_refused(larger, options, words, refused):
+    assert words in refused("evaluate", larger, *options)
+
+
+@pytest.mark.parametrize("verb", ["evaluate", "compare"])
+def test_too_little_data_to_measure_against_is_said_before_any_work(verb, captioned, tmp_path, refused):
+    options = ["--out", tmp_path / "c"] if verb == "compare" else []
+    assert "held_out=0.2" in refused(verb, captioned, *options)
+
+
+def test_comparing_writes_a_table_a_plot_and_a_picture(larger, tmp_path, told):
+    out = tmp_path / "new" / "comparison"
+    asked = ["--samplers", "dpm2m", "heun", "--steps", 2, 5, "--count", 8, "--out", out]
+    status, printed, err = told("compare", larger, *asked)
+    assert status == 0, err
+    cells = json.loads((out / "comparison.json").read_text())["cells"]
+    assert [(c["sampler"], c["steps"]) for c in cells] == [("dpm2m", 2), ("dpm2m", 5), ("heun", 1), ("heun", 3)]
+    assert all(c["fd"] >= 0 for c in cells)
+    assert all(c["calls"] >= c["steps"] for c in cells)
+    for name in ("comparison.png", "samples.png"):
+        Image.open(out / name).verify()
+    assert "FD in" in printed
+
+
+def test_what_cannot_be_compared_is_refused(larger, captioned, tmp_path, refused):
+    assert "different data" in refused("compare", larger, captioned, "--out", tmp_path / "c", "--count", 8)
+    assert "at least 8 samples" in refused("compare", larger, "--count", 2, "--out", tmp_path / "c")
+    assert "steps of at least 1" in refused("compare", larger, "--steps", 0, "--out", tmp_path / "c")
+    assert "there is no run at" in refused("compare", tmp_path / "nowhere", "--out", tmp_path / "c")
+
+
+def test_inspecting_a_run_names_its_parts_and_its_damaged_checkpoints(trained, tmp_path, told):
+    run = shutil.copytree(trained, tmp_path / "run")
+    newest = checkpoint.steps(run / "checkpoints")[0]
+    (newest / "model.safetensors").write_bytes(b"")
+    status, out, _ = told("inspect", run)
+    assert status == 0
+    assert "step-00000003 (whole)" in out
+    assert "step-00000004 (damaged:" in out
+    status, out, _ = told("inspect", run, "--json")
+    facts = json.loads(out)
+    assert facts["steps"] == 4
+    assert facts["network"].startswith("dit, 0.0")
+
+
+@pytest.mark.parametrize("make", [pictures.classes, pictures.captions, pictures.plain])
+def test_inspecting_a_folder_says_what_is_there_and_what_train_would_choose(make, tmp_path, told):
+    data = make(tmp_path / "data")
+    (data / "broken.png").write_bytes(b"\x89PNG")
+    status, out, _ = told("inspect", data)
+    assert status == 0
+    assert "`langevin train` would choose" in out
+    status, out, _ = told("inspect", data, "--json")
+    assert status == 0
+    assert json.loads(out)["choice"]["network"]["kind"] == "dit"
+
+
+def test_inspecting_what_is_not_there_is_refused(tmp_path, refused):
+    assert str(tmp_path / "nowhere") in refused("inspect", tmp_path / "nowhere")
+    (tmp_path / "empty").mkdir()
+    assert "holds no images" in refused("inspect", tmp_path / "empty")
+
+
+def test_the_doctor_says_what_the_machine_can_do(told):
+    status, out, _ = told("doctor")
+    assert status == 0
+    assert "float32 matrix products" in out
+    status, out, _ = told("doctor", "--json")
+    assert status == 0
+    found = json.loads(out)
+    assert found["facts"]["package torch"] != "missing"
+    assert not [line for line in found["advice"] if "is needed" in line]

@@ -1,0 +1,269 @@
+"""`train` and `resume`: from a folder to a run, and what cannot become one."""
+
+import json
+import shutil
+import sys
+
+import pytest
+import torch
+import yaml
+
+from langevin.cli import main
+from langevin.run.directory import open_run, writing
+from langevin.training import checkpoint
+from langevin.training.session import read_metrics
+from tests import pictures, tiny
+
+
+def weights(run):
+    return checkpoint.load(checkpoint.steps(run / "checkpoints")[0]).groups
+
+
+def assert_equal(first, second):
+    assert first.keys() == second.keys()
+    for group, tensors in first.items():
+        assert all(torch.equal(tensor, second[group][name]) for name, tensor in tensors.items())
+
+
+def test_training_on_a_folder_makes_a_run(trained):
+    made = open_run(trained)
+    recipe = made.recipe
+    assert recipe.classes == ("bar", "disc")
+    assert (recipe.network.width, recipe.network.depth, recipe.training.steps) == (32, 1, 4)
+    assert recipe.training.precision in ("float32", "bfloat16")
+    assert made.facts["shape"] == [3, 8, 8]
+    lines = read_metrics(trained / "metrics.jsonl")
+    assert [m["step"] for m in lines if "loss" in m] == [1, 2, 3, 4]
+    assert [m["step"] for m in lines if "held_out_loss" in m] == [1, 2, 3, 4]
+    assert sorted(p.name for p in (trained / "samples").iterdir()) == [f"step-0000000{i}.png" for i in range(1, 5)]
+    assert (trained / "checkpoints" / "latest").read_text() == "step-00000004"
+
+
+def test_resuming_a_finished_run_changes_nothing(trained, tmp_path, told):
+    run = shutil.copytree(trained, tmp_path / "run")
+    before = weights(run)
+    status, _, err = told("resume", run)
+    assert status == 0
+    assert "trained 4 steps" in err
+    assert_equal(before, weights(run))
+    assert (run / "metrics.jsonl").read_bytes() == (trained / "metrics.jsonl").read_bytes()
+
+
+def test_a_run_that_was_stopped_and_resumed_is_the_run(trained, tmp_path, told):
+    run = shutil.copytree(trained, tmp_path / "run")
+    for path in checkpoint.steps(run / "checkpoints")[:1]:
+        shutil.rmtree(path)
+    status, _, err = told("resume", run)
+    assert status == 0
+    assert "resuming from step 3" in err
+    assert_equal(weights(trained), weights(run))
+    steps = [m["step"] for m in read_metrics(run / "metrics.jsonl") if "loss" in m]
+    assert steps == [1, 2, 3, 4]
+
+
+def test_the_same_command_makes_the_same_weights_and_another_seed_others(trained, tmp_path):
+    data = trained.parent / "data"
+    assert_equal(weights(trained), weights(tiny.run_of(data, tmp_path / "same")))
+    other = weights(tiny.run_of(data, tmp_path / "other", "training.seed=1"))["model"]
+    assert any(not torch.equal(tensor, other[name]) for name, tensor in weights(trained)["model"].items())
+
+
+def test_captions_make_a_vocabulary(captioned):
+    recipe = open_run(captioned).recipe
+    assert recipe.classes == ()
+    assert set(recipe.words.words) == {"red", "green", "blue", "disc", "bar"}
+    assert recipe.words.length == 2
+
+
+def test_a_shipped_recipe_with_data_of_ones_own_trains(tmp_path, told):
+    data = pictures.classes(tmp_path / "data", side=8)
+    network = "network={kind: dit, width: 32, depth: 1, head_width: 16, patch: 4}"
+    changes = ["data.hold_out_captions=[]", "data.size=8", "training.steps=1", "training.batch=4", network]
+    status, _, err = told("train", "image/emoji", "--data", data, "--out", tmp_path / "run", *changes)
+    assert status == 0, err
+    assert open_run(tmp_path / "run").recipe.classes == ("bar", "disc")
+
+
+def test_a_time_budget_becomes_steps(tmp_path, told):
+    data = pictures.plain(tmp_path / "data")
+    status, _, err = told("train", data, "--minutes", 0.01, "--out", tmp_path / "run", *tiny.SMALL)
+    assert status == 0
+    recipe = open_run(tmp_path / "run").recipe
+    assert recipe.training.steps >= 1
+    assert f"so {recipe.training.steps} steps of 8 in 0.01 minutes" in err
+    assert checkpoint.steps(tmp_path / "run" / "checkpoints")[0].name == f"step-{recipe.training.steps:08d}"
+
+
+def test_a_u_net_can_be_asked_for(tmp_path):
+    data = pictures.plain(tmp_path / "data")
+    changes = ["training.steps=1", "training.batch=4", "network={kind: unet, width: 8, multipliers: [1, 2], blocks: 1}"]
+    assert main(["train", str(data), "--out", str(tmp_path / "run"), *changes, "network.head_width=8"]) == 0
+    assert open_run(tmp_path / "run").recipe.network.kind == "unet"
+
+
+def empty(folder):
+    folder.mkdir()
+    return folder
+
+
+def one_picture(folder):
+    return pictures.plain(folder, count=1)
+
+
+def zero_bytes(folder):
+    folder.mkdir()
+    for i in range(5):
+        (folder / f"{i}.png").touch()
+    return folder
+
+
+def texts(folder):
+    folder.mkdir()
+    (folder / "notes.txt").write_text("no picture")
+    return folder
+
+
+def same(folder):
+    pictures.plain(folder, count=1)
+    for i in range(1, 6):
+        shutil.copy(folder / "000.png", folder / f"00{i}.png")
+    return folder
+
+
+@pytest.mark.parametrize(("make", "words"), [
+    (empty, "holds no images"), (texts, "holds no images"), (zero_bytes, "zero"),
+    (lambda folder: folder / "nowhere", "neither a folder or file that exists nor a shipped recipe"),
+])  # fmt: skip
+def test_data_that_is_none_is_refused(make, words, tmp_path, refused):
+    message = refused("train", make(tmp_path / "data"), "--out", tmp_path / "run", "training.steps=1", *tiny.SMALL)
+    assert words in message or "empty" in message
+    assert not (tmp_path / "run" / "recipe.yaml").exists()
+
+
+@pytest.mark.parametrize("make", [one_picture, same])
+def test_a_single_picture_is_trained_on_and_said(make, tmp_path, told):
+    status, _, err = told("train", make(tmp_path / "data"), "--out", tmp_path / "run", "training.steps=1", *tiny.SMALL)
+    assert status == 0
+    assert "only one image" in err
+
+
+def test_pictures_of_many_sizes_and_a_broken_one_become_one_size(tmp_path, told):
+    data = pictures.plain(tmp_path / "data", count=20, side=8)
+    pictures.draw("disc", "red", side=31, seed=1).save(data / "large.png")
+    pictures.draw("disc", "red", side=9, seed=1).convert("L").resize((9, 20)).save(data / "tall.png")
+    (data / "broken.png").write_bytes((data / "000.png").read_bytes()[:60])
+    status, _, err = told("train", data, "--out", tmp_path / "run", "training.steps=1", "data.size=8", *tiny.SMALL)
+    assert status == 0
+    assert "broken.png" in err
+    assert open_run(tmp_path / "run").facts["shape"] == [3, 8, 8]
+
+
+@pytest.mark.parametrize(("changes", "words"), [
+    (["training.steps=0"], "steps = 0"),
+    (["training.steps=many"], "training.steps"),
+    (["network.widht=3"], "did you mean 'width'"),
+    (["training.steps=1", "network.patch=3"], "do not fit patches of 3"),
+    (["training.steps=1", "data.size=2"], "size is 2"),
+    (["sampling.guidance=.nan"], "guidance must be a finite number"),
+    (["--minutes", "nan"], "--minutes must be positive"),
+    (["--minutes", "-1"], "--minutes must be positive"),
+    (["--minutes", "0"], "--minutes must be positive"),
+    (["training.batch=0"], "batch = 0"),
+    (["training.averages=[0.7]"], "between 0 and 0.28"),
+    (["network.width"], "is no override"),
+])  # fmt: skip
+def test_wishes_that_cannot_be_granted_are_refused_before_anything_is_written(
+    changes, words, trained, tmp_path, refused
+):
+    message = refused("train", trained.parent / "data", "--out", tmp_path / "run", *tiny.SMALL, *changes)
+    assert words in message
+    assert not (tmp_path / "run" / "recipe.yaml").exists()
+
+
+def test_a_recipe_file_that_is_damaged_or_missing_is_named(tmp_path, refused):
+    assert "there is no recipe" in refused("train", tmp_path / "nothing.yaml")
+    (tmp_path / "a.yaml").write_text("data: {kind: digits")
+    assert "a.yaml is not readable as YAML" in refused("train", tmp_path / "a.yaml")
+    (tmp_path / "b.yaml").write_text(yaml.safe_dump({"extends": "b.yaml"}))
+    assert "in a circle" in refused("train", tmp_path / "b.yaml")
+
+
+def test_a_directory_that_holds_a_run_is_not_overwritten(trained, tmp_path, refused):
+    run = shutil.copytree(trained, tmp_path / "run")
+    message = refused("train", trained.parent / "data", "--out", run, "training.steps=1")
+    assert "already holds a run" in message
+    assert f"langevin resume {run}" in message
+    assert "already holds a run" in refused("demo", "--out", run)
+    assert_equal(weights(trained), weights(run))
+
+
+def test_an_out_that_is_a_file_is_refused(trained, tmp_path, refused):
+    (tmp_path / "run").write_text("mine")
+    message = refused("train", trained.parent / "data", "--out", tmp_path / "run", "training.steps=1", *tiny.SMALL)
+    assert str(tmp_path / "run") in message
+    assert (tmp_path / "run").read_text() == "mine"
+
+
+@pytest.mark.parametrize("verb", ["train", "resume"])
+def test_a_run_that_is_being_written_is_left_alone(verb, trained, tmp_path, refused):
+    run = shutil.copytree(trained, tmp_path / "run")
+    if verb == "train":
+        (run / "recipe.yaml").unlink()
+    asked = {"resume": ["resume", run], "train": ["train", trained.parent / "data", "--out", run, *tiny.SMALL]}[verb]
+    with writing(run):
+        assert "being written by another process" in refused(*asked, *(["training.steps=1"] if verb == "train" else []))
+
+
+def test_a_run_whose_data_has_changed_is_not_resumed(tmp_path, refused):
+    data = pictures.classes(tmp_path / "data")
+    run = tiny.run_of(data, tmp_path / "run", steps=1)
+    pictures.draw("disc", "red", side=8, seed=77).save(data / "disc" / "new.png")
+    assert "has changed since it was started" in refused("resume", run)
+    shutil.rmtree(data)
+    assert str(data) in refused("resume", run)
+
+
+def test_a_run_whose_checkpoints_are_all_damaged_starts_from_step_zero_and_ends_the_same(trained, tmp_path, told):
+    run = shutil.copytree(trained, tmp_path / "run")
+    for path in checkpoint.steps(run / "checkpoints"):
+        (path / "state.json").write_text("{")
+    status, _, err = told("resume", run)
+    assert status == 0
+    assert "state.json" in err
+    assert_equal(weights(trained), weights(run))
+
+
+def test_a_full_disk_is_one_message(trained, tmp_path, refused, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(1000, 900, 100))
+    message = refused("train", trained.parent / "data", "--out", tmp_path / "run", "training.steps=1", *tiny.SMALL)
+    assert "disk full" in message
+    assert "langevin resume" in message
+
+
+def test_debug_shows_where_an_error_comes_from(tmp_path):
+    with pytest.raises(ValueError, match="neither a folder"):
+        main(["train", str(tmp_path / "nowhere"), "--debug"])
+
+
+def test_an_error_that_nobody_foresaw_says_how_to_see_more(monkeypatch, capfd, trained):
+    from langevin.cli import inspect
+
+    monkeypatch.setattr(inspect, "of_run", lambda asked: 1 / 0)
+    assert main(["inspect", str(trained)]) == 1
+    assert "ZeroDivisionError: division by zero\n(this was not foreseen: repeat with --debug" in capfd.readouterr().err
+
+
+def test_an_interruption_is_said(monkeypatch, capfd, trained):
+    def stop(asked):
+        raise KeyboardInterrupt
+
+    from langevin.cli import inspect
+
+    monkeypatch.setattr(inspect, "of_run", stop)
+    assert main(["inspect", str(trained)]) == 130
+    assert "resumed" in capfd.readouterr().err
+
+
+def test_machine_facts_of_a_run_are_json(trained):
+    facts = json.loads((trained / "environment.json").read_text())
+    assert facts["machine"]["python"] == ".".join(map(str, sys.version_info[:3]))

@@ -1,0 +1,226 @@
+"""Recipes are read strictly: what is wrong is said with its place, what was given, and what would be right."""
+
+import datetime
+
+import pytest
+
+from langevin.networks import DiT, UNet
+from langevin.recipe.read import check, dump, merge, override, read_tree
+from langevin.training.optimizer import Muon
+
+BASE = {"data": {"kind": "digits"}, "network": {"kind": "dit", "width": 64, "head_width": 32}}
+
+
+def changed(*assignments):
+    return check(override(BASE, assignments))
+
+
+def write(folder, name, text):
+    path = folder / name
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize(("assignment", "words"), [
+    ("network.widht=64", "network.widht: no such key; did you mean 'width'?"),
+    ("trainning.steps=3", "trainning: no such key; did you mean 'training'?"),
+    ("training.optimiser={kind: muon}", "training.optimiser: no such key; did you mean 'optimizer'?"),
+    ("xyzzy=3", "xyzzy: no such key; known: name, about,"),
+    ("data.path=here", "data.path: no such key; known: kind"),
+])  # fmt: skip
+def test_an_unknown_key_names_the_nearest_or_all_known_ones(assignment, words):
+    with pytest.raises(ValueError, match="is not usable") as caught:
+        changed(assignment)
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(("assignment", "words"), [
+    ("network.kind=dti", "network.kind: there is no 'dti'; did you mean 'dit'?; one of dit, unet, mlp"),
+    ("network={width: 32}", "network.kind: there is no"),
+    ("network={kind: [dit]}", "network.kind: there is no"),
+    ("training.optimizer={lr: 0.1}", "training.optimizer.kind: missing; one of adamw, muon"),
+    ("data={kind: tar}", "data.kind: there is no 'tar'"),
+    ("codec.kind=mel", "codec.kind"),
+    ("process.schedule={kind: linear}", "process.schedule.kind: there is no 'linear'"),
+])  # fmt: skip
+def test_a_kind_that_is_wrong_or_missing_is_said(assignment, words):
+    tree = override(BASE, ["network={kind: null}"] if assignment.startswith("network={w") else [])
+    with pytest.raises(ValueError, match="is not usable") as caught:
+        check(override(tree, [assignment]))
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(("assignment", "words"), [
+    ("network.width=wide", "network.width: Input should be a valid integer, got 'wide'"),
+    ("network.width=1.5", "network.width"),
+    ("network.width=", "network.width"),
+    ("network.width=true", "network.width"),
+    ("training.steps=ten", "training.steps"),
+    ("training.averages=0.05", "training.averages: Input should be a valid array, got 0.05"),
+    ("training.averages=[0.1, wide]", "training.averages.1: Input should be a valid number, got 'wide'"),
+    ("learning.flip=3", "learning.flip"),
+    ("learning.prediction=guess", "Input should be 'clean', 'noise', 'velocity' or 'edm', got 'guess'"),
+    ("sampling.sampler=magic", "sampling.sampler"),
+    ("data=digits", "data: should be a mapping (key: value), got 'digits'"),
+    ("network=3", "network"),
+    ("name=5", "name"),
+    ("training.optimizer.lr=fast", "training.optimizer"),
+])  # fmt: skip
+def test_a_value_of_the_wrong_type_is_said_with_its_place(assignment, words):
+    with pytest.raises(ValueError, match="is not usable") as caught:
+        changed(assignment)
+    assert words in str(caught.value)
+    assert len(str(caught.value).splitlines()) > 1
+
+
+@pytest.mark.parametrize(("assignment", "words"), [
+    ("training.steps=0", "steps = 0"),
+    ("training.batch=0", "batch = 0"),
+    ("training.micro_batch=0", "micro_batch at least 1"),
+    ("training.minutes=.nan", "a run needs an end"),
+    ("training.optimizer={kind: adamw, lr: 0}", "a learning rate is positive"),
+    ("training.averages=[0.9]", "between 0 and 0.28"),
+    ("sampling.guidance=.nan", "guidance must be a finite number"),
+    ("sampling.steps=0", "sampling takes 1 to 10000 steps"),
+    ("sampling.steps=100000000", "sampling takes 1 to 10000 steps"),
+    ("sampling.eta=2", "between 0 and 1"),
+    ("sampling.interval=[2, 1]", "interval"),
+    ("sampling.average=0.9", "width of an average"),
+    ("network.width=100", "must be a multiple of network.head_width"),
+    ("network.dropout=1.0", "probability below 1"),
+    ("network.patch=0", "sizes are positive"),
+    ("network={kind: unet, attention: [7]}", "names levels beyond"),
+    ("learning.drop=1.0", "probability below 1"),
+    ("learning.gamma=0", "must be positive"),
+    ("held_out=1.0", "between 0 and 1"),
+    ("held_out=0", "between 0 and 1"),
+    ("codec.scale=0", "scale of pixels must be positive"),
+    ("process.sigma_data=-1", "positive"),
+    ("data={kind: folder, path: '', size: 8}", "path is empty"),
+    ("data={kind: folder, path: a, size: 1}", "size is 1"),
+])  # fmt: skip
+def test_an_impossible_value_says_why(assignment, words):
+    with pytest.raises(ValueError, match="is not usable") as caught:
+        changed(assignment)
+    assert words in str(caught.value)
+
+
+def test_a_mistake_in_one_kind_is_not_blamed_on_the_others():
+    with pytest.raises(ValueError, match="is not usable") as caught:
+        changed("network.width=100", "network.patch=2", "training.optimizer={kind: muon, lr: 0}")
+    lines = str(caught.value).splitlines()[1:]
+    assert len(lines) == 2
+    assert lines[0].strip() == "network: network.width 100 must be a multiple of network.head_width 32"
+    assert lines[1].strip().startswith("training.optimizer: a learning rate is positive")
+
+
+def test_a_recipe_without_data_is_told_what_it_misses():
+    with pytest.raises(ValueError, match=r"data: missing"):
+        check({"name": "a/b"})
+
+
+def test_every_mistake_has_a_line_of_its_own():
+    with pytest.raises(ValueError, match="is not usable") as caught:
+        changed("network.widht=3", "training.stepz=2", "learning={dropp: 0.1}")
+    text = str(caught.value)
+    assert all(word in text for word in ("network.widht", "training.stepz", "learning.dropp"))
+
+
+def test_yaml_values_that_are_no_json_are_refused_in_words():
+    with pytest.raises(ValueError, match="neither text, number, list nor mapping"):
+        check({**BASE, "about": datetime.date(2024, 1, 1)})
+
+
+def test_where_says_whose_mistake_it_is():
+    with pytest.raises(ValueError, match=r"my.yaml is not usable:"):
+        check({**BASE, "x": 1}, where="my.yaml")
+
+
+@pytest.mark.parametrize("value", ["1e-3", "1.0e-3", "0.001", "1E-3", ".1e-2", "+1e-3"])
+def test_small_numbers_may_be_written_as_everyone_writes_them(value):
+    assert changed(f"training.optimizer={{kind: muon, lr: {value}}}").training.optimizer == Muon(lr=0.001)
+    assert changed(f"network.dropout={value}").network.dropout == 0.001
+
+
+def test_overrides_change_what_they_name_and_nothing_else():
+    recipe = changed("network.width=96", "training.steps=7", "training.averages=[0.1]", "name=mine")
+    assert recipe.network == DiT.Config(width=96, head_width=32)
+    assert (recipe.training.steps, recipe.training.averages, recipe.name) == (7, (0.1,), "mine")
+    assert changed() == check(BASE)
+
+
+def test_an_override_of_the_kind_drops_what_belonged_to_the_other_kind():
+    assert changed("network.kind=unet").network == UNet.Config()
+    both = (["network.kind=unet", "network.width=32"], ["network.width=32", "network.kind=unet"])
+    assert all(changed(*order).network == UNet.Config(width=32) for order in both)
+
+
+@pytest.mark.parametrize("text", ["network.width", "=3", "network.width=[1", "network.width={", "a=2024-99-99"])
+def test_an_override_that_is_none_says_how_to_write_one(text):
+    with pytest.raises(ValueError, match=r"write key.key=value|not readable as YAML"):
+        override(BASE, [text])
+
+
+def test_merging_goes_mapping_by_mapping_and_leaves_its_arguments_alone():
+    base = {"a": {"b": 1, "c": {"d": 2}}, "e": [1, 2], "n": {"kind": "x", "p": 1}}
+    over = {"a": {"c": {"f": 3}}, "e": [3], "n": {"kind": "y", "q": 2}}
+    assert merge(base, over) == {"a": {"b": 1, "c": {"d": 2, "f": 3}}, "e": [3], "n": {"kind": "y", "q": 2}}
+    assert merge(base, {"n": {"q": 2}})["n"] == {"kind": "x", "p": 1, "q": 2}
+    assert merge(base, {"n": {"kind": "x", "q": 2}})["n"] == {"kind": "x", "p": 1, "q": 2}
+    assert merge(base, {"a": 5})["a"] == 5
+    assert base == {"a": {"b": 1, "c": {"d": 2}}, "e": [1, 2], "n": {"kind": "x", "p": 1}}
+
+
+def test_a_recipe_may_extend_a_shipped_one_or_a_file_beside_it(tmp_path, monkeypatch):
+    inner = tmp_path / "deep"
+    inner.mkdir()
+    write(inner, "base.yaml", "extends: image/digits\ntraining: {batch: 5}\n")
+    path = write(inner, "mine.yaml", "extends: base.yaml\nnetwork: {depth: 3}\n")
+    monkeypatch.chdir(tmp_path)
+    digits, recipe = check(read_tree("image/digits")), check(read_tree(path))
+    assert (recipe.training.batch, recipe.network.depth, recipe.network.width) == (5, 3, digits.network.width)
+    assert check(read_tree("deep/mine.yaml")) == recipe
+
+
+@pytest.mark.parametrize("texts", [
+    {"a.yaml": "extends: a.yaml\n"}, {"a.yaml": "extends: ./a.yaml\n"},
+    {"a.yaml": "extends: b.yaml\n", "b.yaml": "extends: ../{folder}/a.yaml\n"},
+])  # fmt: skip
+def test_recipes_that_extend_each_other_in_a_circle_are_refused(tmp_path, texts):
+    for name, text in texts.items():
+        write(tmp_path, name, text.replace("{folder}", tmp_path.name))
+    with pytest.raises(ValueError, match="in a circle"):
+        read_tree(tmp_path / "a.yaml")
+
+
+@pytest.mark.parametrize(("text", "words"), [
+    ("", "it holds NoneType"), ("- 1\n", "it holds list"), ("just text", "it holds str"),
+    ("a: [1", "not readable as YAML"), ("a: !!python/object:os.system {}", "not readable as YAML"),
+    ("extends: nowhere\n", "there is no recipe 'nowhere'"), ("\x00", "not readable as YAML"),
+    ("about: 2024-99-99", "not readable as YAML"),
+])  # fmt: skip
+def test_a_file_that_is_no_recipe_says_what_it_is(tmp_path, text, words):
+    with pytest.raises(ValueError, match=r".") as caught:
+        read_tree(write(tmp_path, "a.yaml", text))
+    assert words in str(caught.value)
+
+
+def test_bytes_that_are_no_text_are_said(tmp_path):
+    (tmp_path / "a.yaml").write_bytes(b"\xff\xfe\x00a")
+    with pytest.raises(ValueError, match="not readable as YAML"):
+        read_tree(tmp_path / "a.yaml")
+
+
+def test_a_name_that_is_nearly_a_recipes_gets_it_named():
+    with pytest.raises(ValueError, match=r"there is no recipe 'image/digit'; shipped are image/digits"):
+        read_tree("image/digit")
+
+
+def test_a_dump_has_every_default_and_odd_values_come_back(tmp_path):
+    recipe = changed(
+        "sampling.interval=[0, .inf]", "about='yes: no # é 1e-3'", "training.optimizer={kind: adamw, lr: 1e-12}",
+        "classes=['no', '1', 'a b']", "words={words: ['on', '07', '2024-01-01'], length: 3}",
+    )  # fmt: skip
+    text = dump(recipe)
+    assert check(read_tree(write(tmp_path, "a.yaml", text))) == recipe
+    assert all(word in text for word in ("mlp_ratio:", "warmup:", "patience:", "grid:", "schedule:"))

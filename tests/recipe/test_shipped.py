@@ -1,0 +1,75 @@
+"""Every shipped recipe loads, completes on data, builds without memory, comes back from its dump, and trains."""
+
+import pytest
+import torch
+
+from langevin.recipe.build import build, complete, open_data, reader, training_batches
+from langevin.recipe.read import check, dump, merge, read_tree, shipped
+from langevin.training.loop import TrainingState, fit
+from tests import pictures, tiny
+
+EVERY = pytest.mark.parametrize("name", sorted(shipped()))
+MAKE = {"image/cifar10": pictures.classes, "image/emoji": pictures.captions}
+
+
+def small(name, folder):
+    """The recipe at its tiny size, on data that is there."""
+    tree = read_tree(name)
+    if name in MAKE:
+        tree["data"] = {"kind": "folder", "path": str(MAKE[name](folder, side=32)), "size": 32}
+    return check(merge(tree, tree["tiny"]), where=name)
+
+
+def yaml_of(recipe, folder):
+    path = folder / "recipe.yaml"
+    path.write_text(dump(recipe))
+    return read_tree(path)
+
+
+def test_there_are_recipes():
+    assert {"image/digits", "image/cifar10", "image/emoji"} <= set(shipped())
+
+
+@EVERY
+def test_a_shipped_recipe_says_what_it_is_and_where_it_belongs(name):
+    recipe = check(read_tree(name), where=name)
+    assert recipe.name == name
+    assert recipe.about
+    assert recipe.tiny
+
+
+@EVERY
+def test_dumping_and_reading_a_recipe_is_the_identity(name, tmp_path):
+    recipe = check(read_tree(name), where=name)
+    assert check(yaml_of(recipe, tmp_path)) == recipe
+
+
+@EVERY
+def test_a_shipped_recipe_builds_at_full_size_without_memory(name):
+    recipe = check(read_tree(name), where=name)
+    with torch.device("meta"):
+        network = type(recipe.network)(**{**vars(recipe.network), "channels": 3}).build()
+    assert sum(p.numel() for p in network.parameters()) > 100_000
+
+
+@EVERY
+def test_a_shipped_recipe_completes_and_trains_two_steps_at_its_tiny_size(name, tmp_path):
+    recipe = small(name, tmp_path)
+    data, held_out = open_data(recipe)
+    recipe = complete(recipe, data)
+    assert check(yaml_of(recipe, tmp_path)) == recipe
+    assert recipe.network.channels == data.shape[0]
+    assert recipe.classes == data.classes
+    assert (recipe.words is not None) == (data.captions is not None)
+    assert 0.05 < recipe.process.sigma_data < 1.5
+    assert len(held_out) > 0
+    built = build(recipe)
+    again = build(recipe)
+    assert all(torch.equal(a, b) for a, b in zip(built.network.parameters(), again.network.parameters(), strict=True))
+    state = TrainingState.new(built.method, recipe.training, edges=built.edges)
+    before = [p.detach().clone() for p in built.network.parameters()]
+    batches = training_batches(recipe, reader(recipe, data))
+    reports = list(fit(state, batches, built.method, recipe.training, until=2, total=2, world=tiny.ALONE))
+    assert len(reports) == 2
+    assert all(r.applied for r in reports)
+    assert any(not torch.equal(a, b) for a, b in zip(before, built.network.parameters(), strict=True))

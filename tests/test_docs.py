@@ -1,0 +1,90 @@
+"""Every command, recipe and program in README and docs runs."""
+
+import re
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from langevin.cli import main, verbs
+from langevin.recipe.read import check, merge, read_tree
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+TINY = ["training.steps=2", "training.batch=4", "network.width=32", "network.depth=1", "network.head_width=16"]
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.S | re.M)
+
+
+def commands(page: Path) -> list[list[str]]:
+    lines = [line for block in blocks(page, "sh") for line in block.splitlines()]
+    return [shlex.split(line, comments=True) for line in lines if line.strip()]
+
+
+def shortened(words: list[str]) -> list[str]:
+    """The same command on as little as possible: its own options, with sizes that take seconds."""
+    small = {"--count": "8", "--seeds": "1", "--steps": None}
+    words = [small.get(words[i - 1]) or w if i else w for i, w in enumerate(words)]
+    if words[0] == "train":
+        words += [w for w in TINY if w.split("=")[0] not in {v.split("=")[0] for v in words if "=" in v}]
+    if words[0] == "evaluate":
+        words += ["--count", "8", "--seeds", "1"] if "--count" not in words else ["--seeds", "1"]
+    return words
+
+
+@pytest.fixture
+def somewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A directory with a folder of photos in two classes."""
+    generator = np.random.default_rng(0)
+    for kind, level in (("cat", 60), ("dog", 180)):
+        (tmp_path / "photos" / kind).mkdir(parents=True)
+        for i in range(20):
+            pixels = np.clip(generator.normal(level, 30, (12, 12, 3)), 0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "photos" / kind / f"{i}.png")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_every_command_of_a_page_runs_in_order(page: Path, somewhere: Path) -> None:
+    targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.M)
+    for words in commands(page):
+        if words[0] == "make":
+            assert words[1] in targets, f"{page.name}: there is no `make {words[1]}`"
+        elif words[0] == "langevin":
+            shown = " ".join(words)
+            if "LANGEVIN_DATA" in shown:
+                verbs.parse(words[1:])  # real data: the words must parse; the runs themselves are in the log
+            else:
+                assert main(shortened(words[1:])) == 0, f"{page.name}: `{shown}` failed"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_every_complete_recipe_of_a_page_loads(page: Path) -> None:
+    for block in blocks(page, "yaml"):
+        tree = yaml.safe_load(block)
+        base = read_tree(tree.pop("extends")) if "extends" in tree else {}
+        assert check(merge(base, tree)).name
+
+
+def test_the_program_in_the_extension_page_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    programs = [b for b in blocks(ROOT / "docs" / "extend.md", "python") if b.startswith("import")]
+    assert programs
+    for program in programs:
+        compiled = compile(program, "extend.md", "exec")
+        exec(compiled, {})
+    means, spreads = re.findall(r"tensor\(\[([^\]]*)\]", capsys.readouterr().out)
+    assert all(abs(float(m) - 0.3) < 0.06 for m in means.split(","))  # three standard errors of 1,000 draws
+    assert all(abs(float(s) - 0.5) < 0.06 for s in spreads.split(","))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_every_relative_link_of_a_page_leads_somewhere(page: Path) -> None:
+    for link in re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", page.read_text()):
+        if "://" not in link:
+            assert (page.parent / link).exists(), f"{page.name}: {link} is not there"

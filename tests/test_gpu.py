@@ -1,0 +1,55 @@
+"""What must also hold on an accelerator; run with `pytest -m gpu`."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from langevin.cli import main
+from langevin.diffusion.noise import RowNoise
+from langevin.run.directory import open_run
+
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")]
+
+
+def test_noise_is_the_same_integers_and_normals_to_rounding() -> None:
+    here = RowNoise(seeds=torch.arange(5), steps=torch.arange(5) - 1)
+    there = RowNoise(seeds=here.seeds.cuda(), steps=here.steps.cuda())
+    assert torch.equal(here.bits(1001), there.bits(1001).cpu())
+    like = torch.zeros(5, 3, 7, 7)
+    assert torch.equal(here.uniform(like), there.uniform(like.cuda()).cpu())
+    torch.testing.assert_close(there.normal(like.cuda()).cpu(), here.normal(like), atol=2e-6, rtol=2e-6)
+
+
+def test_a_run_trains_resumes_samples_and_is_measured(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    small = ["training.steps=6", "training.batch=16", "network.width=64", "network.depth=2"]
+    assert main(["train", "image/digits", "--out", str(run), *small]) == 0
+    assert open_run(run).recipe.training.precision == "bfloat16"
+    assert main(["resume", str(run)]) == 0
+    assert main(["sample", str(run), "--count", "10", "--out", str(tmp_path / "a.npz")]) == 0
+    assert main(["evaluate", str(run), "--count", "64", "--seeds", "1"]) == 0
+
+
+def test_samples_of_a_cpu_and_a_gpu_agree() -> None:
+    from langevin.diffusion.posterior import Point
+    from langevin.diffusion.process import Gaussian
+    from langevin.diffusion.sampler import DDIM, Rho, sample, start
+
+    process = Gaussian(sigma_data=0.5)
+
+    def exact(x_t, t, condition):
+        alpha, sigma = process.scales(t, x_t)
+        return Point(alpha * 0.25 / (alpha**2 * 0.25 + sigma**2) * x_t)
+
+    ends = []
+    for device in ("cpu", "cuda"):
+        sampler = DDIM(process=process, eta=1.0)
+        times = Rho()(torch.tensor([12, 20]), process.schedule).to(device)
+        seeds = torch.tensor([3, 4], device=device)
+        state = start(sampler, process, torch.zeros(2, 3, 8, 8, device=device), times, seeds)
+        for state in sample(sampler, exact, state):  # noqa: B007, B020
+            pass
+        ends.append(replace(state, x=state.x.cpu()).x)
+    torch.testing.assert_close(ends[0], ends[1], atol=1e-4, rtol=1e-4)
