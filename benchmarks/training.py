@@ -8,7 +8,7 @@ averages and its check for numbers that are not finite. Three sides take turns, 
               around one process it only adds calls
     tuned     the same, as one would tune it by hand: channels_last, fused AdamW, and bf16 autocast where the machine has
               matrix units for it
-    ours      networks.UNet of the same shape through methods.Diffusion and training.loop.fit, precision auto, dropout 0.1
+    ours      networks.UNet of the same shape through methods.Diffusion and training.loop.fit, precision auto
 
 The second part relates our steps to the matrix products that this machine makes in the same precision, measured in turns
 with them: floating-point operations of one forward and backward pass, counted, over seconds of the whole step.
@@ -184,7 +184,7 @@ def main() -> None:
     images = Images(seed=asked.seed, where=where)
     unet = UNet.Config(
         width=width, multipliers=(1, 2, 2, 2), blocks=2, attention=(1,), head_width=None, vector=2 * width,
-        channels=3, dropout=0.1,
+        channels=3,
     )  # fmt: skip
     transformer = DiT.Config(width=256, depth=depth, patch=4, channels=3)
     ours = Ours(unet.build(), images, batch=asked.batch, seed=asked.seed, where=where)

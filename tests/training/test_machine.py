@@ -20,6 +20,13 @@ def test_auto_with_units_is_what_is_measured_to_be_faster(monkeypatch, bf16, cho
     assert machine.precision("auto") == chosen
 
 
+@pytest.mark.parametrize(("has", "units"), [({}, False), ({"amx_tile": True}, True), ({"avx512_bf16": True}, True)])
+def test_bf16_units_of_a_cpu_are_read_off_its_instructions(monkeypatch, has, units):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: has)
+    assert machine.has_bf16_units() is units
+
+
 @pytest.mark.parametrize("wish", ["float32", "bfloat16"])
 def test_a_wish_is_granted(wish):
     assert machine.precision(wish) == wish

@@ -35,7 +35,9 @@ def examine() -> tuple[dict[str, str], list[str]]:
     facts["bf16 matrix products"] = f"{half / 1e9:.1f} GFLOP/s (small)"
     facts["precision chosen"] = machine.precision("auto")
     if facts["precision chosen"] == "float32":
-        advice.append("no fast bf16 here: training uses float32. A CPU with AMX or a GPU trains several times faster")
+        advice.append(
+            "no fast bf16 here: training uses float32. A CPU with AMX or AVX-512 BF16, or a GPU, trains faster"
+        )
     facts["load"] = f"{os.getloadavg()[0]:.1f} on {os.cpu_count()} cores"
     if os.getloadavg()[0] > 0.5 * (os.cpu_count() or 1):
         advice.append(

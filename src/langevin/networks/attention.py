@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+SHORT = 256  # keys up to which attention without the fused kernel wins in bf16 on a CPU
+
 
 class Attention(nn.Module):
     """Multi-head self-attention; `extra` tokens are keys and values only.
@@ -47,9 +49,21 @@ class Attention(nn.Module):
         if self.extra is not None and extra is not None:
             more_k, more_v = (self._split(part) for part in self.extra(extra).chunk(2, -1))
             k, v = torch.cat([k, _unit(self.k_norm, more_k)], 2), torch.cat([v, more_v], 2)
-        seen = None if mask is None else mask[:, None, None, :]
-        y = F.scaled_dot_product_attention(q.to(v.dtype), k.to(v.dtype), v, attn_mask=seen)
+        y = attend(q.to(v.dtype), k.to(v.dtype), v, None if mask is None else mask[:, None, None, :])
         return self.out(y.transpose(1, 2).flatten(2))
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, seen: Tensor | None) -> Tensor:
+    """softmax(q k^T / sqrt(d)) v over (b, heads, n, d), where `seen` is True.
+
+    Fused, but for short sequences in bf16 on a CPU: there the fused kernel is the slower one, forward and backward."""
+    short = q.device.type == "cpu" and q.dtype == torch.bfloat16 and k.shape[-2] <= SHORT
+    if not short:
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=seen)
+    logits = ((q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)).float()
+    if seen is not None:
+        logits = logits.masked_fill(~seen, -torch.inf)
+    return logits.softmax(-1).to(v.dtype) @ v
 
 
 def _unit(norm: nn.RMSNorm, x: Tensor) -> Tensor:

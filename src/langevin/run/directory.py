@@ -7,7 +7,7 @@ import fcntl
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from langevin.recipe.build import Built, build
 from langevin.recipe.read import check, dump, read_tree
 from langevin.recipe.tree import Recipe
 from langevin.training import checkpoint
-from langevin.training.machine import describe
+from langevin.training.machine import describe, precision
 from langevin.training.snapshots import average_of_width
 
 VERSION = 1
@@ -57,7 +57,11 @@ class Run:
         if found is None:
             told = "\n".join(lines)
             raise ValueError(f"{self.path} has no whole checkpoint to load. {told}".strip())
-        built = build(self.recipe, device=device)
+        recipe = self.recipe
+        if recipe.training.precision == "bfloat16" and precision("auto") == "float32":
+            recipe = replace(recipe, training=replace(recipe.training, precision="float32"))
+            lines.append("the run was trained in bf16, which is slow on this machine: drawing in float32")
+        built = replace(build(recipe, device=device), recipe=self.recipe)
         step = int(found.state["step"])
         if width == 0 or not self.recipe.training.averages:
             tensors = found.groups["model"]

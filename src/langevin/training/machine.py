@@ -31,10 +31,11 @@ def matrix_rate(
 
 
 def has_bf16_units() -> bool:
-    """Whether this machine has matrix units for bf16 (AMX on a CPU, tensor cores on a GPU)."""
+    """Whether this machine multiplies bf16 in hardware (AMX or AVX-512 BF16 on a CPU, tensor cores on a GPU)."""
     if torch.cuda.is_available():
         return torch.cuda.get_device_capability()[0] >= 8
-    return bool(getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)())
+    has = getattr(torch.cpu, "get_capabilities", dict)()
+    return bool(has.get("amx_tile") or has.get("avx512_bf16"))
 
 
 def precision(wish: Literal["auto", "float32", "bfloat16"]) -> Literal["float32", "bfloat16"]:
@@ -59,7 +60,7 @@ def describe() -> dict[str, str | int | float]:
         "cores": os.cpu_count() or 1,
         "threads": torch.get_num_threads(),
         "vector_units": torch.backends.cpu.get_cpu_capability(),
-        "bf16_matrix_units": str(has_bf16_units()).lower(),
+        "bf16_units": str(has_bf16_units()).lower(),
     }
     if torch.cuda.is_available():
         facts["gpu"] = torch.cuda.get_device_name()
