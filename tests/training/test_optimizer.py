@@ -46,6 +46,17 @@ def test_orthogonalising_keeps_the_singular_vectors():
     assert (inside.diagonal() > 0.6).all()
 
 
+@pytest.mark.parametrize("shape", [(24, 24), (10, 40), (40, 10)])
+def test_matrices_that_go_together_go_as_they_would_alone_and_bf16_is_near(shape):
+    g = normal(3, *shape)
+    alone = torch.stack([orthogonalise(one) for one in g])
+    torch.testing.assert_close(orthogonalise(g), alone, rtol=1e-4, atol=1e-5)
+    rough = orthogonalise(g, dtype=torch.bfloat16)
+    assert rough.dtype == torch.float32
+    # a small singular value may end elsewhere in [0.7, 1.2]; the direction is the same
+    assert torch.cosine_similarity(rough.flatten(1), alone.flatten(1)).min() > 0.98
+
+
 def test_orthogonalising_zero_is_zero():
     assert orthogonalise(torch.zeros(4, 3)).abs().max() == 0
 

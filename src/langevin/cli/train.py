@@ -72,7 +72,8 @@ def plan(asked: Train) -> tuple[Recipe, tuple[Images, Images], list[str]]:
     first = check(override({"name": "image/custom", "data": source_of(given), "network": {"kind": "dit"}},
                            [c for c in changes if c.startswith("data.")]))  # fmt: skip
     data = _open(first)
-    chosen = choose(given, data[0], minutes=minutes, rate=machine.matrix_rate(_dtype(machine.precision("auto"))))
+    here = replace(first.training, precision=machine.precision("auto"))
+    chosen = choose(given, data[0], minutes=minutes, rate=machine.matrix_rate(here.dtype))
     import dataclasses
 
     tree = override(dataclasses.asdict(chosen.recipe), changes)
@@ -161,10 +162,6 @@ def _calibrated(recipe: Recipe, data: Images, world: World, line: LiveLine) -> t
 def _open(recipe: Recipe) -> tuple[Images, Images]:
     with counting("reading images") as progress:
         return open_data(recipe, progress=progress)
-
-
-def _dtype(name: str) -> torch.dtype:
-    return torch.bfloat16 if name == "bfloat16" else torch.float32
 
 
 def _require_no_run(path: Path) -> None:

@@ -96,10 +96,11 @@ def build(recipe: Recipe, *, device: torch.device | None = None) -> Built:
     if recipe.network.kind == "unet" and recipe.network.dimensions == 2:
         network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     process = recipe.process
-    precision = torch.bfloat16 if recipe.training.precision == "bfloat16" else torch.float32
     learning = recipe.learning
     called = torch.compile(network) if recipe.training.compile else network
-    denoiser = GaussianDenoiser(network=called, process=process, prediction=learning.prediction, precision=precision)
+    denoiser = GaussianDenoiser(
+        network=called, process=process, prediction=learning.prediction, precision=recipe.training.dtype
+    )
     method = Diffusion(
         process=process,
         denoiser=denoiser,

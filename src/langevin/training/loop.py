@@ -77,6 +77,11 @@ class TrainingConfig:
         if len({f"{width:g}" for width in self.averages if gamma_of_width(width)}) < len(self.averages):
             raise ValueError(f"averages should differ in width, got {self.averages}")
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type of matrix products; `auto` that nothing has decided yet is float32."""
+        return torch.bfloat16 if self.precision == "bfloat16" else torch.float32
+
 
 class Diverged(RuntimeError):
     """Too many steps in a row gave numbers that are not finite."""
@@ -112,7 +117,10 @@ class TrainingState:
         """Fresh optimizers and averages for the method's players."""
         return cls(
             players=method.players,
-            optimizers={n: Optimizers(p, config.optimizer, edges=edges) for n, p in method.players.items()},
+            optimizers={
+                n: Optimizers(p, config.optimizer, edges=edges, precision=config.dtype)
+                for n, p in method.players.items()
+            },
             averages={
                 n: Averages(dict(p.named_parameters()), widths=config.averages) for n, p in method.players.items()
             },

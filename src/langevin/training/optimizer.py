@@ -77,29 +77,32 @@ class RateSchedule:
         return min(1.0, rise, self.floor + (1 - self.floor) * fall if self.cooldown else 1.0)
 
 
-def orthogonalise(g: Tensor, *, steps: int = 5) -> Tensor:
-    """Newton-Schulz towards U V^T of g (rows, columns): all singular values near 1.
+def orthogonalise(g: Tensor, *, steps: int = 5, dtype: torch.dtype | None = None) -> Tensor:
+    """Newton-Schulz towards U V^T of each matrix of g (..., rows, columns): all singular values near 1.
 
-    The quintic's coefficients are the published ones: fast from below, ending within about [0.7, 1.2]."""
-    x = g / (g.norm() + 1e-7)
-    tall = x.shape[0] > x.shape[1]
-    x = x.T if tall else x
+    The quintic's coefficients are the published ones: fast from below, ending within about [0.7, 1.2]. Products are made
+    in `dtype` (None: that of g); bf16's error in the direction is far below the gradient's own."""
+    x = (g / (g.norm(dim=(-2, -1), keepdim=True) + 1e-7)).to(dtype or g.dtype).reshape(-1, *g.shape[-2:])
+    tall = x.shape[-2] > x.shape[-1]
+    x = (x.mT if tall else x).contiguous()
     for _ in range(steps):
-        a = x @ x.T
-        x = 3.4445 * x + (-4.7750 * a + 2.0315 * (a @ a)) @ x
-    return x.T if tall else x
+        a = x @ x.mT
+        x = torch.baddbmm(x, torch.baddbmm(a, a, a, beta=-4.7750, alpha=2.0315), x, beta=3.4445)
+    return (x.mT if tall else x).reshape(g.shape).to(g.dtype)
 
 
 class MuonOptimizer(torch.optim.Optimizer):
-    """Nesterov momentum, made orthogonal, for parameters of two or more dimensions."""
+    """Nesterov momentum, made orthogonal, for parameters of two or more dimensions; those of one shape go together."""
 
-    def __init__(self, parameters: Iterable[nn.Parameter], config: Muon) -> None:
+    def __init__(self, parameters: Iterable[nn.Parameter], config: Muon, *, dtype: torch.dtype | None = None) -> None:
         defaults = {"lr": config.lr, "momentum": config.momentum, "weight_decay": config.weight_decay}
         super().__init__(parameters, defaults)
+        self.dtype = dtype
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:
         for group in self.param_groups:
+            alike: dict[torch.Size, list[tuple[nn.Parameter, Tensor]]] = {}
             for p in group["params"]:
                 if p.grad is None:
                     continue
@@ -108,15 +111,21 @@ class MuonOptimizer(torch.optim.Optimizer):
                     state["momentum"] = torch.zeros_like(p)
                 momentum = state["momentum"].mul_(group["momentum"]).add_(p.grad)
                 update = p.grad.add(momentum, alpha=group["momentum"]).flatten(1)
-                scale = max(1.0, update.shape[0] / update.shape[1]) ** 0.5
-                p.mul_(1 - group["lr"] * group["weight_decay"])
-                p.add_(orthogonalise(update).view_as(p), alpha=-group["lr"] * scale)
+                alike.setdefault(update.shape, []).append((p, update))
+            for (rows, columns), pairs in alike.items():
+                directions = orthogonalise(torch.stack([update for _, update in pairs]), dtype=self.dtype)
+                scale = max(1.0, rows / columns) ** 0.5
+                for (p, _), direction in zip(pairs, directions, strict=True):
+                    p.mul_(1 - group["lr"] * group["weight_decay"])
+                    p.add_(direction.view_as(p), alpha=-group["lr"] * scale)
 
 
 class Optimizers:
     """The optimizers of one player, stepped together."""
 
-    def __init__(self, player: nn.Module, config: OptimizerConfig, *, edges: Iterable[str]) -> None:
+    def __init__(
+        self, player: nn.Module, config: OptimizerConfig, *, edges: Iterable[str], precision: torch.dtype | None = None
+    ) -> None:
         self.parameters = {name: p for name, p in player.named_parameters() if p.requires_grad}
         names = {id(p): name for name, p in self.parameters.items()}
         outside = set(edges)
@@ -137,7 +146,7 @@ class Optimizers:
             torch.optim.AdamW(rest, lr=rate, betas=betas, weight_decay=decay, fused=True)
         ]
         if hidden and config.kind == "muon":
-            self.all.append(MuonOptimizer(hidden, config))
+            self.all.append(MuonOptimizer(hidden, config, dtype=precision))
         self.rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in self.all]
         self._names = names
 
