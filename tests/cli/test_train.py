@@ -49,6 +49,18 @@ def test_resuming_a_finished_run_changes_nothing(trained, tmp_path, told):
     assert (run / "metrics.jsonl").read_bytes() == (trained / "metrics.jsonl").read_bytes()
 
 
+def test_a_run_started_with_a_relative_path_goes_on_from_another_directory(tmp_path, told, monkeypatch):
+    pictures.classes(tmp_path / "data")
+    monkeypatch.chdir(tmp_path)
+    tiny_run = ("network.width=32", "network.depth=1", "training.steps=2", "training.batch=2", "--out", "run")
+    assert told("train", "data", *tiny_run)[0] == 0
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    status, _, err = told("resume", "../run")
+    assert (status, "trained 2 steps" in err) == (0, True)
+
+
 def test_a_run_that_was_stopped_and_resumed_is_the_run(trained, tmp_path, told):
     run = shutil.copytree(trained, tmp_path / "run")
     for path in checkpoint.steps(run / "checkpoints")[:1]:

@@ -71,6 +71,17 @@ def test_a_run_without_averages_gives_its_weights(run):
     assert all(torch.equal(a, b) for a, b in zip(built.network.parameters(), exact.network.parameters(), strict=True))
 
 
+@pytest.mark.parametrize(("here", "drawn", "said"), [("float32", torch.float32, 1), ("bfloat16", torch.bfloat16, 0)])
+def test_a_run_of_bf16_is_drawn_in_float32_where_bf16_is_slow(run, monkeypatch, here, drawn, said):
+    made = open_run(run)
+    half = replace(made, recipe=replace(made.recipe, training=replace(made.recipe.training, precision="bfloat16")))
+    monkeypatch.setattr("langevin.run.directory.precision", lambda wish: here)
+    built, _, lines = half.load()
+    assert built.denoiser.precision == drawn
+    assert built.recipe == half.recipe
+    assert len(lines) == said
+
+
 def test_a_damaged_newest_checkpoint_is_passed_over_and_said(run):
     newest, before = checkpoint.steps(run / "checkpoints")[:2]
     (newest / "model.safetensors").write_bytes(b"cut")

@@ -82,8 +82,11 @@ def plan(asked: Train) -> tuple[Recipe, tuple[Images, Images], list[str]]:
 
 
 def settle(recipe: Recipe, data: Images) -> Recipe:
-    """Complete the recipe from data and machine."""
+    """Complete the recipe from data and machine; a path to data becomes absolute, so that the run can go on anywhere."""
     recipe = complete(recipe, data)
+    path = getattr(recipe.data, "path", None)
+    if path:
+        recipe = replace(recipe, data=replace(recipe.data, path=str(Path(path).expanduser().absolute())))
     return replace(recipe, training=replace(recipe.training, precision=machine.precision(recipe.training.precision)))
 
 
