@@ -24,7 +24,7 @@ import math
 import pytest
 import torch
 
-from langevin.diffusion.posterior import Categorical
+from langevin.diffusion.posterior import Categorical, Point
 from langevin.diffusion.process import Gaussian, Masked
 from tests import exact
 from tests.laws.parts import SCHEDULES
@@ -135,6 +135,17 @@ def test_the_bound_does_not_depend_on_the_schedule_but_for_its_end(schedule):
     diffusion = expected_terms(Gaussian(schedule=schedule), 0.3, t)[1] / schedule.rate(t).abs()
     snr = log_snr.exp()
     assert torch.allclose(diffusion, 0.5 * snr / (1 / 0.3 + snr), rtol=1e-9)
+
+
+@EVERY
+def test_places_that_are_known_add_nothing_to_the_bound_or_its_gradient(schedule):
+    process, x = Gaussian(schedule=schedule), torch.ones(2, 3)
+    t = torch.tensor([[0.0, 0.3, 0.8], [0.5, 0.0, 0.2]], dtype=torch.float64)
+    answer = torch.where(t == 0, x, 0.5).requires_grad_()
+    diffusion = process.bound(Point(answer), x, x, t).diffusion
+    diffusion.sum().backward()
+    assert torch.equal(diffusion == 0, t == 0)
+    assert bool(answer.grad.isfinite().all())
 
 
 @EVERY

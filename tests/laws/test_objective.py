@@ -142,6 +142,10 @@ def test_the_bound_of_a_product_is_the_sum_of_its_parts():
     each = Bound(process=number)(q.parts["number"], x["number"], x_t["number"], t)
     each = each + Bound(process=word)(q.parts["word"], x["word"], x_t["word"], t)
     assert torch.allclose(Bound(process=product)(q, x, x_t, t), each)
+    nested = Bound(process=Product(parts={"row": product, "number": number}))
+    rows = {"row": x, "number": x["number"]}, {"row": x_t, "number": x_t["number"]}
+    both = nested(Joint({"row": q, "number": q.parts["number"]}), *rows, t)
+    assert torch.allclose(both, each + Bound(process=number)(q.parts["number"], x["number"], x_t["number"], t))
 
 
 def test_the_bound_of_symbols_is_finite_at_time_zero_and_so_is_its_gradient():

@@ -9,9 +9,9 @@ from torch import nn
 
 from langevin.diffusion.batch import Batch, draw
 from langevin.diffusion.condition import Condition, Port
-from langevin.diffusion.objective import LogNormal, UniformTime, Weighted
+from langevin.diffusion.objective import Bound, LogNormal, UniformTime, Weighted
 from langevin.diffusion.posterior import Point
-from langevin.diffusion.process import Gaussian
+from langevin.diffusion.process import Gaussian, Masked
 from langevin.diffusion.schedule import Cosine, Rectified, VarianceExploding
 from langevin.methods import Diffusion
 from langevin.methods.diffusion import level_losses, told
@@ -126,6 +126,16 @@ def test_what_is_withheld_has_nothing_to_do_with_time_or_noise():
 def test_a_rate_that_is_no_probability_below_one_is_refused(drop):
     with pytest.raises(ValueError, match="probability below 1"):
         diffusion(Beside(Rectified()), Rectified(), drop=drop)
+
+
+@pytest.mark.parametrize(("times", "uncertainty"), [(LogNormal(), False), (UniformTime(), True)])
+def test_noise_levels_are_asked_only_of_processes_that_have_them(times, uncertainty):
+    masked = Masked(symbols=3)
+    with pytest.raises(ValueError, match=r"noise levels, which Masked has not: give a schedule"):
+        Diffusion(
+            process=masked, denoiser=lambda x, t, c: None, network=torch.nn.Linear(1, 1), objective=Bound(process=masked),
+            times=times, uncertainty=uncertainty,
+        )  # fmt: skip
 
 
 def test_learned_uncertainty_starts_as_the_plain_loss_and_ends_as_its_logarithm():

@@ -201,3 +201,13 @@ def test_edges_name_modules_that_are_there(config, shape):
     parts = {part for name, _ in config.build().named_parameters() for part in name.split(".")}
     edges = set(type(config.build()).edges)
     assert edges <= parts
+
+
+@pytest.mark.parametrize("config", [
+    DiT.Config(width=224, head_width=32, depth=1, channels=1, patch=4),
+    UNet.Config(width=112, multipliers=(1,), head_width=56, attention=(), channels=1),
+])  # fmt: skip
+def test_text_is_read_at_widths_that_are_no_multiple_of_64(config):
+    network = replace(config, ports=Ports(vocabulary=9, length=3)).build()
+    told = Condition(cross=Port(torch.tensor([[2, 3, 0], [4, 0, 0]])))
+    assert network(torch.zeros(2, 1, 8, 8), torch.zeros(2), told).shape == (2, 1, 8, 8)

@@ -83,6 +83,13 @@ def test_inner_products_of_profiles_equal_their_quadrature(a, b):
     assert _inner(a, b) == pytest.approx(_inner(b, a), rel=1e-12)
 
 
+def test_very_narrow_averages_combine_too():
+    saved = [Profile(step=s, gamma=gamma_of_width(w)) for s in range(50, 401, 50) for w in (0.002, 0.1)]
+    weights = combination(saved, Profile(step=400, gamma=gamma_of_width(0.02)))
+    assert bool(weights.isfinite().all())
+    assert float(weights.sum()) == pytest.approx(1.0, abs=1e-6)
+
+
 def test_a_saved_profile_is_its_own_combination():
     saved = [Profile(step=s, gamma=gamma_of_width(w)) for s in (40, 80) for w in (0.05, 0.1)]
     torch.testing.assert_close(combination(saved, saved[2]), torch.eye(4, dtype=torch.float64)[2], atol=1e-6, rtol=0)

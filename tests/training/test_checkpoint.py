@@ -193,9 +193,23 @@ def test_pruning_keeps_the_newest_and_clears_what_a_killed_process_left(tmp_path
         put(tmp_path, step)
     (tmp_path / ".writing-00000011-99").mkdir()
     (tmp_path / ".writing-00000011-99" / "model.safetensors").write_bytes(b"half")
-    (tmp_path / ".latest.99.tmp").write_bytes(b"half")
-    prune(tmp_path, keep=2)
+    (tmp_path / ".latest.tmp").write_bytes(b"half")
+    prune(tmp_path, keep=2, step=10)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["latest", "step-00000003", "step-00000010"]
+
+
+def test_pruning_counts_back_from_the_step_just_saved_and_keeps_two_marks(tmp_path):
+    for step in (0, 1, 2, 4, 5, 6, 7, 90):
+        put(tmp_path, step)
+    alter(tmp_path / "step-00000090" / "model.safetensors")  # passed over on resume, so the run is at step 7
+    prune(tmp_path, keep=1, step=7, marks={0, 2, 4, 6, 90})
+    assert [int(p.name[-8:]) for p in steps(tmp_path)] == [90, 7, 6, 4]
+
+
+def test_a_killed_writer_leaves_at_most_one_temporary_of_a_name(tmp_path):
+    (tmp_path / ".a.json.tmp").write_bytes(b"half")
+    write_atomic(tmp_path / "a.json", b"whole")
+    assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
 
 
 def test_the_same_step_can_be_saved_again(tmp_path):
@@ -215,7 +229,7 @@ def write_forever(root, step, ready):
     while True:
         step += 1
         put(root, step)
-        prune(root, keep=1)
+        prune(root, keep=1, step=step)
         ready.set()
 
 

@@ -8,9 +8,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from langevin.training import checkpoint
 from langevin.training.distributed import World, join_world
 from langevin.training.loop import _gradients
-from langevin.training.session import calibrate
+from langevin.training.session import Hooks, calibrate, train
 from tests import tiny
 
 
@@ -45,6 +46,39 @@ def results(world):
     return found | {"losses": torch.tensor([loss, *(r.loss for r in reports)])}
 
 
+class Stop(Exception):
+    """What stops all processes of a session at once."""
+
+
+def session(path, world, *, stop=None):
+    """The state at the end of six steps in a directory, or None if they were stopped before step `stop`."""
+    training, made = tiny.config(steps=6, batch=7), tiny.method(dropout=0.2)
+    state, read = tiny.state_of(made, training), tiny.batches(training, flip=True)
+
+    def until(step, rows):
+        if step == stop:
+            raise Stop
+        return read(step, rows)
+
+    try:
+        train(path, state, until, made, training, hooks=Hooks(), world=world, points=3)
+    except Stop:
+        return None
+    return state
+
+
+def stopped_and_resumed(folder, world):
+    """Sessions that were stopped end as one that was not; processes with other checkpoints are refused, all of them."""
+    whole = session(folder / "whole", world)
+    assert session(folder / "stopped", world, stop=5) is None
+    world.wait()
+    again = session(folder / "stopped", world)
+    tiny.assert_same(tiny.everything(whole), tiny.everything(again))
+    with pytest.raises(ValueError, match="all of them need the same checkpoints"):
+        session(folder / "stopped" if world.first else folder / "elsewhere", world)
+    return [p.name for p in checkpoint.steps(folder / "stopped" / "checkpoints")]
+
+
 def work(folder, rank, port):
     """What each process of the test below does."""
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "RANK": str(rank)}
@@ -56,6 +90,8 @@ def work(folder, rank, port):
     training = tiny.config(steps=None, minutes=0.1 if world.first else 1e-9)  # clocks that disagree
     steps, _ = calibrate(tiny.state_of(made, training), tiny.batches(training), made, training, world=world)
     assert world.share({"rank": rank}) == {"rank": 0}
+    world.wait()
+    assert stopped_and_resumed(folder, world)[0] == "step-00000006"
     world.wait()
     (folder / f"rank-{rank}.txt").write_text(f"{numbers.tolist()} {steps}")
     torch.distributed.destroy_process_group()
@@ -103,3 +139,9 @@ def test_sums_and_decisions_are_the_same_in_all_processes(pair):
     first, second = ((pair / f"rank-{rank}.txt").read_text() for rank in range(2))
     assert first == second
     assert first.startswith("[1.0, 3.0, 5.0] ")
+
+
+def test_a_session_of_two_processes_that_was_stopped_ends_in_the_same_bits(pair):
+    assert {p.name for p in (pair / "stopped" / "averages").iterdir()} == {
+        p.name for p in (pair / "whole" / "averages").iterdir()
+    }

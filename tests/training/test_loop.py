@@ -60,11 +60,12 @@ CASES = {
     "dropout": {"dropout": 0.3},
     "dropout, accumulation, flips": {"dropout": 0.3, "micro_batch": 5, "flip": True},
     "uncertainty": {"uncertainty": True},
+    "bf16": {"precision": "bfloat16"},
 }
 
 
 @pytest.mark.parametrize(("network", "optimizer", "case"), [
-    *(("dit", "muon", case) for case in CASES), ("dit", "adamw", "plain"), ("unet", "muon", "plain"),
+    *(("dit", "muon", case) for case in CASES), ("dit", "adamw", "plain"), ("unet", "muon", "plain"), ("unet", "muon", "bf16"),
     ("unet", "adamw", "dropout, accumulation, flips"),
 ])  # fmt: skip
 def test_ten_steps_are_five_and_a_resume_and_five_bit_for_bit(tmp_path, network, optimizer, case):
@@ -77,7 +78,7 @@ def test_ten_steps_are_five_and_a_resume_and_five_bit_for_bit(tmp_path, network,
     read = tiny.batches(training, flip=flip)
 
     def make():
-        return tiny.method(network, **made)
+        return tiny.method(network, precision=training.dtype, **made)
 
     whole = make()
     state = tiny.state_of(whole, training)

@@ -227,3 +227,13 @@ def test_learning_rates_and_decays_out_of_range_are_refused(kind, values):
 def test_averages_of_gradients_that_never_forget_are_refused(kind, values):
     with pytest.raises(ValueError, match="below 1"):
         kind(**values)
+
+
+@pytest.mark.parametrize(("was", "now"), [(Muon(), AdamW()), (AdamW(), Muon())])
+def test_the_state_of_another_optimizer_is_refused(was, now):
+    player = nn.ModuleDict({"network": nn.Linear(4, 3)})
+    before, after = (Optimizers(player, config, edges=()) for config in (was, now))
+    player["network"](normal(2, 4)).sum().backward()
+    before.step(1.0)
+    with pytest.raises(ValueError, match=r"another optimizer: .*put training.optimizer back"):
+        after.load(before.tensors())

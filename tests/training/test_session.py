@@ -86,6 +86,26 @@ def test_a_damaged_newest_checkpoint_costs_its_steps_and_nothing_else(tmp_path):
     tiny.assert_same(tiny.everything(whole), tiny.everything(again))
 
 
+def test_checkpoints_of_which_none_can_be_read_end_the_run_and_are_left_alone(tmp_path):
+    training = tiny.config(steps=12)
+    run(tmp_path, training, stop_at=11)
+    for path in checkpoint.steps(tmp_path / "checkpoints"):
+        (path / "manifest.json").write_text("{}")
+    before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+    with pytest.raises(ValueError, match=r"starting again from step 0 would lose them.*manifest"):
+        run(tmp_path, training)
+    assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before
+
+
+def test_the_running_mean_of_the_loss_goes_on_after_a_stop(tmp_path):
+    training = tiny.config(steps=12)
+    for name, stop in (("whole", None), ("stopped", 9)):
+        run(tmp_path / name, training, stop_at=stop)
+    run(tmp_path / "stopped", training)
+    ends = [next(m for m in reversed(lines(tmp_path / name)) if "smooth_loss" in m) for name in ("whole", "stopped")]
+    assert ends[0]["smooth_loss"] == pytest.approx(ends[1]["smooth_loss"], abs=0.02)
+
+
 def test_metrics_have_every_step_once_after_any_number_of_stops(tmp_path):
     training = tiny.config(steps=45)
     for stop in (22, 31, None):
@@ -141,8 +161,33 @@ def test_a_run_in_trouble_can_be_stopped_and_resumed_too(tmp_path):
         return always_at_the_first_try
 
     whole = run(tmp_path / "whole", training, spoil=spoil("whole"))
-    run(tmp_path / "stopped", training, spoil=spoil("stopped"), stop_at=9)  # after going back and a new checkpoint
-    tiny.assert_same(tiny.everything(whole), tiny.everything(run(tmp_path / "stopped", training)))
+    for stop in (5, 9):  # the second time right after going back, or later
+        folder = tmp_path / f"stopped-{stop}"
+        visits = []
+
+        def stops(progress, stop=stop, visits=visits):
+            visits.append(progress.step)
+            if len(visits) > 7 and progress.step == stop:
+                raise Stop
+
+        run(folder, training, spoil=spoil("stopped"), hooks=Hooks(progress=stops))
+        assert visits[-1] == stop
+        tiny.assert_same(tiny.everything(whole), tiny.everything(run(folder, training)))
+
+
+def test_a_run_in_trouble_goes_back_to_a_mark_whatever_the_clock_saved(tmp_path):
+    ends = []
+    for minutes in (1e-9, 100.0):
+        training = tiny.config(steps=12, patience=2, checkpoint_minutes=minutes)
+        tries = []
+
+        def once(step, batch, tries=tries):
+            tries.append(step)
+            return unfit(batch) if step in (6, 7) and tries.count(step) == 1 else batch
+
+        ends.append(run(tmp_path / f"{minutes:g}", training, spoil=once))
+        assert tries[8:10] == [4, 5]
+    tiny.assert_same(tiny.everything(ends[0]), tiny.everything(ends[1]))
 
 
 def test_trouble_that_stays_ends_the_run_after_three_returns(tmp_path):
@@ -156,7 +201,8 @@ def test_trouble_that_stays_ends_the_run_after_three_returns(tmp_path):
     with pytest.raises(Diverged, match=r"not finite; lower the learning rate .* or check the data"):
         run(tmp_path, training, spoil=late, hooks=Hooks(say=said.append))
     assert tries.count(6) == 4
-    assert sum("back to step 4" in line for line in said) == 3
+    told = [line for line in said if "back to step" in line]
+    assert ["back to step 4" in told[0], "back to step 0" in told[1], "back to step 0" in told[2]] == [True] * 3
     found, complaints = checkpoint.load_latest(tmp_path / "checkpoints")
     assert found.state["step"] == 4
     assert complaints == []
@@ -249,7 +295,15 @@ def test_checkpoints_are_also_saved_by_time(tmp_path):
 
     training = tiny.config(steps=6, checkpoint_minutes=1e-9, keep=1)
     run(tmp_path, training, hooks=Hooks(progress=look))
-    assert saved == [[f"step-{step:08d}"] for step in range(6)]  # before a step's own is saved
+    # what is there before a step's own is saved: the newest, and the two newest at marks (every second step)
+    assert [[int(name[-8:]) for name in names] for names in saved] == [
+        [0],
+        [1, 0],
+        [2, 0],
+        [3, 2, 0],
+        [4, 2],
+        [5, 4, 2],
+    ]
 
 
 @pytest.mark.parametrize("steps_before", [0, 3])

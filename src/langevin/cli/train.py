@@ -118,48 +118,54 @@ def _count_steps(recipe: Recipe, data: Images, world: World, line: LiveLine) -> 
     text = (
         f"network: {recipe.network.kind}, {parameters / 1e6:.2f} M weights, {training.precision} on {machine.device()}"
     )
-    if training.steps is None:
-        recipe, steps, seconds = _calibrated(recipe, data, world, line)
-        training = replace(recipe.training, steps=steps)
-        rate = training.batch / seconds
-        text += f"; {rate:.0f} samples/s, so {steps} steps of {training.batch} in {training.minutes:g} minutes"
+    if training.steps is None or training.compile:
+        recipe, seconds = _calibrated(recipe, data, world, line)
+        training = recipe.training
+        given = "" if training.minutes is None else f" in {training.minutes:g} minutes"
+        text += f"; {training.batch / seconds:.0f} samples/s, so {training.steps} steps of {training.batch}{given}"
     if world.first:
         line.say(text)
-    return replace(recipe, training=training)
+    return recipe
 
 
-def _calibrated(recipe: Recipe, data: Images, world: World, line: LiveLine) -> tuple[Recipe, int, float]:
-    """(recipe, steps, seconds a step), compiled or not, whichever makes more steps in the time budget.
+def _calibrated(recipe: Recipe, data: Images, world: World, line: LiveLine) -> tuple[Recipe, float]:
+    """The recipe with its number of steps, compiled or not, whichever ends first; and seconds a step.
 
-    Compiling is tried only if asked for, and kept only if the run is long enough to win back what it costs."""
-    wished, budget = recipe.training.compile, recipe.training.minutes or 0.0
+    Compiling is tried only if asked for and the run is long, and kept only if it wins back what it costs."""
 
-    def measured(compiled: bool, minutes: float) -> tuple[Recipe, int, float]:
-        training = replace(recipe.training, compile=compiled)
+    def measured(compiled: bool) -> tuple[int, float]:
+        training = replace(recipe.training, compile=compiled, minutes=recipe.training.minutes or 1.0)
         changed = replace(recipe, training=training)
         built = build(changed, device=machine.device())
         state = TrainingState.new(built.method, training, edges=built.edges)
         batches = training_batches(changed, reader(changed, data, device=machine.device()))
-        limited = replace(training, minutes=max(minutes, 0.01))
-        return changed, *calibrate(state, batches, built.method, limited, world=world)
+        return calibrate(state, batches, built.method, training, world=world)
 
-    plain = measured(False, budget)
-    if not wished:
-        return plain
-    if budget < LONG_ENOUGH:
-        line.say(
-            f"training.compile: not taken, a run of {budget:g} minutes is too short to win back what compiling costs"
+    def settled(compiled: bool, steps: int) -> Recipe:
+        return replace(
+            recipe, training=replace(recipe.training, compile=compiled, steps=recipe.training.steps or steps)
         )
-        return plain
+
+    affordable, plain = measured(False)
+    steps = recipe.training.steps or affordable
+    if not recipe.training.compile:
+        return settled(False, steps), plain
+    if steps * plain < 60 * LONG_ENOUGH:
+        line.say(
+            f"training.compile: not taken, {duration(steps * plain)} of steps are too few to win back what compiling costs"
+        )
+        return settled(False, steps), plain
     begin = time.perf_counter()
     try:
-        compiled = measured(True, budget - 0.06 * budget)
+        _, fast = measured(True)
     except Exception as error:  # a compiler that is missing or fails must not cost the run
         line.say(f"training.compile: not taken, it failed here ({type(error).__name__}: {str(error).splitlines()[0]})")
-        return plain
-    spent = f"{duration(time.perf_counter() - begin)} to compile, {compiled[2] / plain[2]:.2f} times the time a step"
-    line.say(f"training.compile: {'taken' if compiled[1] > plain[1] else 'not taken'} ({spent})")
-    return compiled if compiled[1] > plain[1] else plain
+        return settled(False, steps), plain
+    spent = world.share(time.perf_counter() - begin)
+    wins = spent + steps * fast < steps * plain
+    told = f"{duration(spent)} to compile, {fast / plain:.2f} times the time a step"
+    line.say(f"training.compile: {'taken' if wins else 'not taken'} ({told})")
+    return settled(wins, int((steps * plain - spent) / fast) if wins else steps), fast if wins else plain
 
 
 def _open(recipe: Recipe) -> tuple[Images, Images]:

@@ -16,6 +16,7 @@ A time density turns uniform numbers into times. The numbers of one global batch
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -82,8 +83,12 @@ class Bound:
         def reduce(part: Tensor) -> Tensor:
             return row_mean(part, mask).float()
 
-        rows = each(reduce, self.process.bound(q, x, x_t, t).diffusion)
-        return sum(rows.values()) if isinstance(rows, dict) else rows  # type: ignore[return-value]
+        return _total(each(reduce, self.process.bound(q, x, x_t, t).diffusion))
+
+
+def _total(rows: Any) -> Tensor:
+    """The sum over all parts, and parts of parts."""
+    return torch.stack([_total(part) for part in rows.values()]).sum(0) if isinstance(rows, Mapping) else rows  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
 
 
 class Uncertainty(nn.Module):

@@ -1,7 +1,7 @@
 """Diffusion as a method: draw a time, corrupt, denoise, compare. The same lines for every process."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import torch
@@ -11,18 +11,17 @@ from langevin.diffusion.batch import Batch, Draw
 from langevin.diffusion.condition import Condition
 from langevin.diffusion.denoiser import Denoiser, affine
 from langevin.diffusion.noise import RowNoise, mix
-from langevin.diffusion.objective import Objective, TimeDensity, Uncertainty
+from langevin.diffusion.objective import LogNormal, Objective, TimeDensity, Uncertainty
 from langevin.diffusion.process import Gaussian, Process
 from langevin.diffusion.shape import right_pad, some
 
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """The losses of some rows, (b,), and what to write down besides."""
+    """The losses of some rows, (b,): what is minimised, and what it is without a learned weighting."""
 
     loss: Tensor
     plain: Tensor
-    extra: dict[str, float] = field(default_factory=dict)
 
 
 class Method(Protocol):
@@ -62,6 +61,9 @@ class Diffusion:
     ) -> None:
         if not 0 <= drop < 1:
             raise ValueError(f"the condition is withheld with a probability below 1, got {drop}")
+        if schedule is None and (uncertainty or isinstance(times, LogNormal)):
+            asks = "a learned uncertainty" if uncertainty else "a log-normal time density"
+            raise ValueError(f"{asks} speaks of noise levels, which {type(process).__name__} has not: give a schedule")
         self.process, self.denoiser, self.objective, self.times = process, denoiser, objective, times
         self.schedule, self.drop = schedule, drop
         self.uncertainty = Uncertainty() if uncertainty else None
@@ -119,12 +121,4 @@ def told(condition: Condition | None, guidance: float, rows: int, device: torch.
     """The condition with one guidance weight for all rows."""
     if condition is None:
         return None
-    weight = torch.full((rows,), guidance, dtype=torch.float64, device=device)
-    return Condition(
-        global_=condition.global_,
-        cross=condition.cross,
-        prepend=condition.prepend,
-        concat=condition.concat,
-        aligned=condition.aligned,
-        guidance=weight,
-    )
+    return replace(condition, guidance=torch.full((rows,), guidance, dtype=torch.float64, device=device))

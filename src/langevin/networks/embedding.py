@@ -69,7 +69,7 @@ class TextLayer(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.norm_1, self.norm_2 = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.attention = Attention(width, heads=max(1, width // 64))
+        self.attention = Attention(width, heads=next(h for h in range(max(1, width // 64), 0, -1) if width % h == 0))
         self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU("tanh"), nn.Linear(4 * width, width))
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:

@@ -97,13 +97,14 @@ def build(recipe: Recipe, *, device: torch.device | None = None) -> Built:
         network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     process = recipe.process
     learning = recipe.learning
-    called = torch.compile(network) if recipe.training.compile else network
     denoiser = GaussianDenoiser(
-        network=called, process=process, prediction=learning.prediction, precision=recipe.training.dtype
+        network=network, process=process, prediction=learning.prediction, precision=recipe.training.dtype
     )
+    # only training steps, which are all of one shape, are worth compiling for
+    trained = replace(denoiser, network=torch.compile(network)) if recipe.training.compile else denoiser
     method = Diffusion(
         process=process,
-        denoiser=denoiser,
+        denoiser=trained,
         network=network,
         objective=Weighted(process=process, weighting=learning.weighting, gamma=learning.gamma),
         times=learning.times,

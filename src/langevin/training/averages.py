@@ -12,6 +12,7 @@ other width is the least-squares combination, with the Gram matrix of profiles i
 the exponent of min belonging to the profile that ends first.
 """
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -80,7 +81,8 @@ def _inner(a: Profile, b: Profile) -> float:
     t_a, t_b, shortest = a.step / longest, b.step / longest, min(a.step, b.step) / longest
     total = a.gamma + b.gamma + 1
     scale = (a.gamma + 1) * (b.gamma + 1) / (total * longest)
-    return scale * shortest**total / (t_a ** (a.gamma + 1) * t_b ** (b.gamma + 1))
+    # in logarithms: narrow profiles have exponents of hundreds
+    return scale * math.exp(total * math.log(shortest) - (a.gamma + 1) * math.log(t_a) - (b.gamma + 1) * math.log(t_b))
 
 
 def combination(saved: Sequence[Profile], wanted: Profile) -> Tensor:

@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,7 @@ class Checkpoint:
 
 def write_atomic(path: Path, data: bytes) -> None:
     """Write a file that is either the old one or the new one, whatever happens."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.tmp")  # one name, so that what a killed process left is written over
     try:
         with temporary.open("wb") as file:
             file.write(data)
@@ -49,7 +49,7 @@ def write_atomic(path: Path, data: bytes) -> None:
         os.replace(temporary, path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
-        raise _explain(error, path, len(data)) from error
+        raise explain(error, path) from error
 
 
 def save(root: Path, step: int, groups: Groups, state: Mapping[str, Any]) -> Path:
@@ -84,7 +84,7 @@ def save(root: Path, step: int, groups: Groups, state: Mapping[str, Any]) -> Pat
         _flush(root)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(temporary, ignore_errors=True)
-        raise _explain(error, final, size) from error
+        raise explain(error, final, size) from error
     write_atomic(root / "latest", final.name.encode())
     return final
 
@@ -97,8 +97,11 @@ def load(path: Path, *, only: tuple[str, ...] | None = None) -> Checkpoint:
     """
     files = _verified(path)
     names = [n.removesuffix(".safetensors") for n in files if n.endswith(".safetensors")]
-    groups = {n: load_file(path / f"{n}.safetensors") for n in names if only is None or n in only}
-    return Checkpoint(path=path, groups=groups, state=json.loads((path / "state.json").read_text()))
+    try:
+        groups = {n: load_file(path / f"{n}.safetensors") for n in names if only is None or n in only}
+        return Checkpoint(path=path, groups=groups, state=json.loads((path / "state.json").read_text()))
+    except FileNotFoundError as error:  # the run that writes here has just removed it
+        raise Damaged(f"{path}: gone while it was read") from error
 
 
 def _verified(path: Path) -> dict[str, Any]:
@@ -144,7 +147,7 @@ def _put(temporary: Path, final: Path, files: dict[str, Any]) -> None:
 
 def steps(root: Path) -> list[Path]:
     """The checkpoints under `root`, newest first, whole or not."""
-    return sorted((p for p in root.glob("step-*") if p.is_dir()), reverse=True)
+    return sorted((p for p in root.glob("step-*") if p.is_dir() and p.name[5:].isdigit()), reverse=True)
 
 
 def load_latest(root: Path, *, only: tuple[str, ...] | None = None) -> tuple[Checkpoint | None, list[str]]:
@@ -158,14 +161,44 @@ def load_latest(root: Path, *, only: tuple[str, ...] | None = None) -> tuple[Che
     return None, complaints
 
 
-def prune(root: Path, *, keep: int) -> None:
-    """Remove all but the `keep` newest checkpoints, and what a killed process left half-written."""
-    for old in steps(root)[keep:]:
-        trash = old.with_name(f".old-{old.name}")
-        os.replace(old, trash)
-        shutil.rmtree(trash, ignore_errors=True)
+def step_of(path: Path) -> int:
+    """The step that a checkpoint directory is of."""
+    return int(path.name.removeprefix("step-"))
+
+
+def is_whole(path: Path) -> bool:
+    """Whether a checkpoint agrees with its manifest."""
+    try:
+        _verified(path)
+    except Damaged:
+        return False
+    return True
+
+
+def prune(root: Path, *, keep: int, step: int, marks: Collection[int] = ()) -> None:
+    """Remove checkpoints before `step`, but for the `keep` newest and the two newest at `marks`, and what a killed
+    process left half-written. Later ones, which the run will come to again, are left."""
+    past = [p for p in steps(root) if step_of(p) <= step]
+    kept = {*past[:keep], *[p for p in past if step_of(p) in marks][:2]}
+    for old in past:
+        if old not in kept:
+            _remove(old)
     for rest in (*root.glob(".writing-*"), *root.glob(".old-*"), *root.glob(".*.tmp")):
         shutil.rmtree(rest, ignore_errors=True) if rest.is_dir() else rest.unlink(missing_ok=True)
+
+
+def remove_after(root: Path, step: int) -> None:
+    """Remove checkpoints of later steps."""
+    for path in steps(root):
+        if step_of(path) > step:
+            _remove(path)
+
+
+def _remove(path: Path) -> None:
+    """Whole or gone, also for a process that is killed here."""
+    trash = path.with_name(f".old-{path.name}")
+    os.replace(path, trash)
+    shutil.rmtree(trash, ignore_errors=True)
 
 
 def _digest(path: Path) -> str:
@@ -187,11 +220,13 @@ def _require_space(root: Path, size: int) -> None:
         raise OSError(errno.ENOSPC, f"{free / 1e6:.0f} MB free, {size / 1e6:.0f} MB needed")
 
 
-def _explain(error: Exception, path: Path, size: int) -> OSError:
+def explain(error: Exception, path: Path, size: int = 0) -> OSError:
+    """The error of a disk that is full or refuses, in words that say what to do."""
     full = getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error)
-    if full:
-        advice = "free some disk space and run `langevin resume`; all earlier checkpoints are intact"
-        return OSError(
-            errno.ENOSPC, f"disk full while writing {path} ({size / 1e6:.0f} MB): {error}. To go on, {advice}"
-        )
-    return OSError(getattr(error, "errno", None) or errno.EIO, f"could not write {path}: {error}")
+    if not full:
+        return OSError(getattr(error, "errno", None) or errno.EIO, f"could not write {path}: {error}")
+    much = f" ({size / 1e6:.0f} MB)" if size else ""
+    advice = (
+        "free some and say it again; a training run goes on by `langevin resume`, its earlier checkpoints are intact"
+    )
+    return OSError(errno.ENOSPC, f"disk full while writing {path}{much}: {error}. To go on, {advice}")

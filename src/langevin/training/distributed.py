@@ -46,6 +46,14 @@ class World:
         dist.broadcast_object_list(box)
         return box[0]
 
+    def agree(self, thing: Any) -> bool:
+        """Whether all ranks have an equal `thing` (a small Python object); the answer is the same on all."""
+        if self.size == 1:
+            return True
+        things: list[Any] = [None] * self.size
+        dist.all_gather_object(things, thing)
+        return all(other == things[0] for other in things)
+
     def wait(self) -> None:
         """Until all ranks are here."""
         if self.size > 1:

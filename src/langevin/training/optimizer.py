@@ -167,13 +167,22 @@ class Optimizers:
         }
 
     def load(self, tensors: dict[str, Tensor]) -> None:
-        """Put back what `tensors` gave."""
+        """Put back what `tensors` gave.
+
+        Raises:
+            ValueError: they are the state of another optimizer."""
         for optimizer in self.all:
             optimizer.state.clear()
+            expected = {"momentum"} if isinstance(optimizer, MuonOptimizer) else {"exp_avg", "exp_avg_sq", "step"}
             for group in optimizer.param_groups:
                 for p in group["params"]:
                     mine = self._names[id(p)] + "/"
                     state = {k.removeprefix(mine): _like(v, p) for k, v in tensors.items() if k.startswith(mine)}
+                    if state and state.keys() != expected:
+                        raise ValueError(
+                            f"the checkpoint is of another optimizer: it holds {', '.join(sorted(state))} of {mine[:-1]}, "
+                            f"and {', '.join(sorted(expected))} is needed; put training.optimizer back as it was"
+                        )
                     if state:
                         optimizer.state[p] = state
 

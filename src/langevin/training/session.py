@@ -55,13 +55,21 @@ class Metrics:
 
     def __init__(self, path: Path, *, after: int = 0) -> None:
         self.path = path
+        self._kept: list[dict[str, Any]] = []
         if path.exists():
-            kept = [line for line in read_metrics(path) if line.get("step", 0) <= after]
-            checkpoint.write_atomic(path, "".join(json.dumps(line) + "\n" for line in kept).encode())
+            self._kept = [line for line in read_metrics(path) if line.get("step", 0) <= after]
+            checkpoint.write_atomic(path, "".join(json.dumps(line) + "\n" for line in self._kept).encode())
+
+    def last(self, name: str) -> float | None:
+        """The newest figure of that name among the lines that were there at the start."""
+        return next((line[name] for line in reversed(self._kept) if line.get(name) is not None), None)
 
     def write(self, **values: Any) -> None:
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(values) + "\n")
+        try:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(values) + "\n")
+        except OSError as error:
+            raise checkpoint.explain(error, self.path) from error
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
@@ -123,17 +131,30 @@ def train(
     root = directory / "checkpoints"
     if resume(root, state, hooks) and world.first and state.step in _marks(total, points):
         _look_again(directory / "metrics.jsonl", state.step, hooks)
+    if not world.agree(state.counters() | {"seconds": 0}):
+        raise ValueError(
+            f"process {world.rank} would go on from step {state.step} and another from elsewhere: "
+            f"all of them need the same checkpoints, in {root}"
+        )
     while state.step < total:
         metrics = Metrics(directory / "metrics.jsonl", after=state.step) if world.first else None
         try:
             _stretch(directory, state, read, method, config, hooks, world, metrics, total, points)
         except Diverged as trouble:
-            _go_back(root, state, hooks, trouble)
+            _go_back(root, state, hooks, trouble, _marks(total, points), world)
 
 
 def resume(root: Path, state: TrainingState, hooks: Hooks) -> bool:
-    """Load the newest whole checkpoint into the state, if there is one."""
+    """Load the newest whole checkpoint into the state, if there is one.
+
+    Raises:
+        ValueError: there are checkpoints, and none of them can be read: starting anew would lose the run."""
     found, complaints = checkpoint.load_latest(root)
+    if found is None and complaints:
+        told = "\n".join(complaints)
+        raise ValueError(
+            f"no checkpoint in {root} can be read, and starting again from step 0 would lose them.\n{told}"
+        )
     for line in complaints:
         hooks.say(line)
     if found is not None:
@@ -142,12 +163,25 @@ def resume(root: Path, state: TrainingState, hooks: Hooks) -> bool:
     return found is not None
 
 
-def _go_back(root: Path, state: TrainingState, hooks: Hooks, trouble: Diverged) -> None:
+def _go_back(root: Path, state: TrainingState, hooks: Hooks, trouble: Diverged, marks: set[int], world: World) -> None:
+    """To the newest checkpoint at a mark, and to the one before it if the run went back already.
+
+    Checkpoints saved by the clock are no marks: a run that was killed and resumed must go back to the same step. What
+    lies after it is taken away, and the return itself is saved, so that it too survives a kill."""
     restarts, skipped = state.restarts + 1, state.skipped
-    if restarts > 3 or not resume(root, state, hooks):
+    wanted = 0 if state.restarts == 0 else 1
+    safe = [p for p in checkpoint.steps(root) if checkpoint.step_of(p) in {0, *marks} and checkpoint.is_whole(p)]
+    if restarts > 3 or not safe:
         raise Diverged(f"{trouble}; lower the learning rate (training.optimizer.lr) or check the data") from trouble
+    found = checkpoint.load(safe[min(wanted, len(safe) - 1)])
+    state.load(found.groups, found.state)
     state.restarts, state.in_a_row, state.skipped = restarts, 0, skipped
     hooks.say(f"{trouble}: back to step {state.step}, with new randomness and half the learning rate")
+    world.wait()  # all have read what the first now changes
+    if world.first:
+        checkpoint.remove_after(root, state.step)
+        checkpoint.save(root, state.step, state.groups(), state.counters())
+    world.wait()
 
 
 def _stretch(
@@ -164,12 +198,19 @@ def _stretch(
 ) -> None:
     """Steps until the end, or until it diverges."""
     marks, snaps = _marks(total, points), _marks(total, config.snapshots)
-    saved, first, begin, recent = time.monotonic(), state.step, time.monotonic(), _Recent()
+    saved, first, begin = time.monotonic(), state.step, time.monotonic()
+    recent = _Recent(metrics.last("smooth_loss") if metrics else None)
+    root = directory / "checkpoints"
+
+    def save() -> None:
+        checkpoint.save(root, state.step, state.groups(), state.counters())
+        checkpoint.prune(root, keep=config.keep, step=state.step, marks={0, *marks})
+
     if world.first and state.step == 0 and state.restarts == 0:
-        _save(directory / "checkpoints", state, config)
+        save()
     for report in fit(state, read, method, config, until=total, total=total, world=world):
         recent.add(report)
-        if state.step in marks and not state.finite():
+        if state.step in marks | snaps and not state.finite():
             raise Diverged(f"the weights after step {state.step} hold numbers that are not finite")
         if not world.first:
             continue
@@ -201,11 +242,11 @@ def _stretch(
             snapshot(directory, state)
         if state.step in marks:
             if report.applied or state.step == total:
-                _save(directory / "checkpoints", state, config)
+                save()
                 saved = time.monotonic()
             _look(state.step, hooks, metrics)
         elif time.monotonic() - saved > 60 * config.checkpoint_minutes and report.applied and state.finite():
-            _save(directory / "checkpoints", state, config)
+            save()
             saved = time.monotonic()
 
 
@@ -235,8 +276,8 @@ def _look(step: int, hooks: Hooks, metrics: Metrics | None) -> None:
 class _Recent:
     """A running mean of the loss that forgets over about 50 steps."""
 
-    def __init__(self) -> None:
-        self.loss = math.nan
+    def __init__(self, loss: float | None) -> None:
+        self.loss = math.nan if loss is None else loss
 
     def add(self, report: StepReport) -> None:
         if math.isfinite(report.loss):
@@ -245,8 +286,3 @@ class _Recent:
 
 def _number(value: float) -> float | None:
     return round(value, 6) if math.isfinite(value) else None
-
-
-def _save(root: Path, state: TrainingState, config: TrainingConfig) -> None:
-    checkpoint.save(root, state.step, state.groups(), state.counters())
-    checkpoint.prune(root, keep=config.keep)

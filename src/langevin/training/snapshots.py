@@ -13,16 +13,21 @@ from langevin.training.loop import TrainingState
 
 
 def snapshot(directory: Path, state: TrainingState) -> None:
-    """Keep the averages as they are now, in float16, for widths chosen afterwards."""
+    """Keep the averages as they are now, in float16 (float32 where that overflows), for widths chosen afterwards."""
     folder = directory / "averages"
     folder.mkdir(exist_ok=True)
     tensors = {
-        f"{width:g}/{player}.{name}": value.to(torch.float16).contiguous()
+        f"{width:g}/{player}.{name}": _small(value).contiguous()
         for player, averages in state.averages.items()
         for width in averages.values
         for name, value in averages.tensors(width).items()
     }
     checkpoint.write_atomic(folder / f"step-{state.step:08d}.safetensors", save(tensors))
+
+
+def _small(value: Tensor) -> Tensor:
+    half = value.to(torch.float16)
+    return half if bool(torch.isfinite(half).all()) else value
 
 
 def average_of_width(directory: Path, width: float) -> dict[str, Tensor]:

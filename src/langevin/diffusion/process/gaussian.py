@@ -85,7 +85,8 @@ class Gaussian:
         ratio = sigma_1.square() / variance
         prior = 0.5 * (ratio + (alpha_1 * x.double()).square() / variance - 1 - ratio.log())
         time = t.double()
-        snr = self.schedule.log_snr(time).exp()
-        slope = torch.where(snr > 0, -0.5 * self.schedule.rate(time) * snr, 0.0)  # -SNR' / 2
+        log_snr = self.schedule.log_snr(time)
+        slope = -0.5 * self.schedule.rate(time) * log_snr.exp()  # -SNR' / 2
+        slope = torch.where(log_snr.isfinite(), slope, 0.0)  # nothing is left of the data, or (t = 0) all is known
         diffusion = right_pad(slope, x) * q.error(x).double()
         return Terms(prior=prior, diffusion=diffusion, reconstruction=torch.zeros_like(prior))
