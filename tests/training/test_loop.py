@@ -65,7 +65,8 @@ CASES = {
 
 
 @pytest.mark.parametrize(("network", "optimizer", "case"), [
-    *(("dit", "muon", case) for case in CASES), ("dit", "adamw", "plain"), ("unet", "muon", "plain"), ("unet", "muon", "bf16"),
+    *(("dit", "muon", case) for case in CASES), ("dit", "adamw", "plain"), ("unet", "muon", "plain"),
+    ("unet", "muon", "bf16"),
     ("unet", "adamw", "dropout, accumulation, flips"),
 ])  # fmt: skip
 def test_ten_steps_are_five_and_a_resume_and_five_bit_for_bit(tmp_path, network, optimizer, case):

@@ -41,7 +41,7 @@ class TrainingConfig:
         precision: the type of matrix products; auto takes bf16 where it is measured to be faster.
         patience: non-finite steps in a row before the run goes back to its last checkpoint.
         checkpoint_minutes: time between checkpoints.
-        keep: newest checkpoints that are kept.
+        keep: newest checkpoints that are kept, beside the two at the run's last tenths that it may go back to.
         compile: compile the network; taken only by runs long enough to gain from it.
     """
 
