@@ -205,7 +205,10 @@ def test_a_directory_that_holds_a_run_is_not_overwritten(trained, tmp_path, refu
     message = refused("train", trained.parent / "data", "--out", run, "training.steps=1")
     assert "already holds a run" in message
     assert f"langevin resume {run}" in message
-    assert "already holds a run" in refused("demo", "--out", run)
+    before = sorted(run.rglob("*"))
+    assert "holds what no demo made" in refused("demo", "--out", run)
+    assert "positive" in refused("demo", "--out", run, "--minutes", "nan")
+    assert sorted(run.rglob("*")) == before
     assert_equal(weights(trained), weights(run))
 
 
@@ -235,14 +238,53 @@ def test_a_run_whose_data_has_changed_is_not_resumed(tmp_path, refused):
     assert str(data) in refused("resume", run)
 
 
-def test_a_run_whose_checkpoints_are_all_damaged_starts_from_step_zero_and_ends_the_same(trained, tmp_path, told):
+def test_a_run_of_which_no_checkpoint_can_be_read_is_refused_and_left_alone(trained, tmp_path, refused):
     run = shutil.copytree(trained, tmp_path / "run")
     for path in checkpoint.steps(run / "checkpoints"):
         (path / "state.json").write_text("{")
-    status, _, err = told("resume", run)
-    assert status == 0
-    assert "state.json" in err
-    assert_equal(weights(trained), weights(run))
+    before = (run / "metrics.jsonl").read_bytes()
+    message = refused("resume", run)
+    assert "would lose them" in message
+    assert "state.json" in message
+    assert (run / "metrics.jsonl").read_bytes() == before
+
+
+@pytest.mark.parametrize("changes", [("--seed", "5"), ("held_out=0.3",), ("--seed", "5", "held_out=0.2")])
+def test_a_run_of_any_seed_and_share_is_resumed_and_measured_on_its_own_parts(tmp_path, told, changes):
+    data = pictures.classes(tmp_path / "data", count=60)
+    run = tiny.run_of(data, tmp_path / "run", *changes, steps=1)
+    assert told("resume", run)[0] == 0
+    assert told("evaluate", run, "--count", 8, "--seeds", 1)[0] == 0
+
+
+def test_runs_of_two_seeds_can_be_compared(tmp_path, told):
+    data = pictures.classes(tmp_path / "data", count=60)
+    runs = [tiny.run_of(data, tmp_path / f"run{seed}", "--seed", seed, steps=1) for seed in (1, 2)]
+    out = tmp_path / "comparison"
+    assert told("compare", *runs, "--samplers", "ddim", "--steps", 2, "--count", 10, "--out", out)[0] == 0
+
+
+@pytest.mark.parametrize("verb", ["evaluate", "compare"])
+def test_a_run_whose_data_has_changed_is_not_measured(tmp_path, refused, verb):
+    data = pictures.classes(tmp_path / "data")
+    run = tiny.run_of(data, tmp_path / "run", steps=1)
+    (data / "ant").mkdir()
+    pictures.draw("disc", "red", side=8, seed=77).save(data / "ant" / "new.png")
+    assert "has changed since it was started" in refused(verb, run)
+
+
+@pytest.mark.parametrize("name", ["4e00", "1e6", "007", "yes", "null", "2024-01-02"])
+def test_classes_of_any_name_come_back(tmp_path, told, name):
+    data = pictures.classes(tmp_path / "data")
+    (data / "disc").rename(data / name)
+    run = tiny.run_of(data, tmp_path / "run", steps=1)
+    assert name in open_run(run).recipe.classes
+    assert told("sample", run, "--count", 2, "--condition", name)[0] == 0
+
+
+def test_a_path_beside_a_folder_to_train_on_is_refused(trained, refused):
+    data = trained.parent / "data"
+    assert "leave --data out" in refused("train", data, "--data", data)
 
 
 def test_a_full_disk_is_one_message(trained, tmp_path, refused, monkeypatch):

@@ -65,7 +65,7 @@ def test_guidance_of_one_is_the_plain_conditional(built):
 
 def test_network_calls_are_counted_and_frames_kept(built):
     found = drawn(built, range(4), steps=5, frames=True, batch=3)
-    assert found.calls >= 5
+    assert found.calls == 5
     assert all(frame.shape == (4, *SHAPE) for frame in found.frames)
     near(found.frames[-1], found.images)
     assert not torch.equal(found.frames[0], found.frames[-1])

@@ -2,23 +2,28 @@
 
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from rich.console import Console
 from rich.table import Table
+from torch import Tensor
 
 from langevin.cli.show import LiveLine, duration
 from langevin.cli.verbs import Compare
 from langevin.evaluation.frechet import Moments, frechet_distance
+from langevin.modalities.image.data import Images
 from langevin.modalities.image.preview import grid, png
 from langevin.recipe.build import open_data
 from langevin.run.directory import open_run
 from langevin.run.generate import with_options
-from langevin.run.measure import draw_like_data, judges, require_enough, spread
+from langevin.run.measure import REAL, draw_like_data, judges, require_enough, spread
 from langevin.training import machine
 from langevin.training.checkpoint import write_atomic
+
+SHOWN = 10  # samples of a cell in the picture
 
 
 def run(asked: Compare) -> list[dict[str, Any]]:
@@ -26,20 +31,27 @@ def run(asked: Compare) -> list[dict[str, Any]]:
 
     Raises:
         ValueError: no runs, nothing to compare, or runs of different data."""
-    if not asked.runs or not asked.samplers or not asked.steps or min(asked.steps) < 1 or asked.count < 8:
-        raise ValueError("compare needs runs, samplers, steps of at least 1 and at least 8 samples a cell")
+    if not asked.runs or not asked.samplers or not asked.steps or min(asked.steps) < 1 or asked.count < SHOWN:
+        raise ValueError(f"compare needs runs, samplers, steps of at least 1 and at least {SHOWN} samples a cell")
     line, begin = LiveLine(), time.perf_counter()
     runs = [open_run(path) for path in asked.runs]
     if len({r.facts.get("data") for r in runs}) > 1:
         raise ValueError(
             "these runs are of different data, so their distances do not compare: " + ", ".join(map(str, asked.runs))
         )
+    samplings = {
+        (made.path, sampler, calls): with_options(
+            made.recipe.sampling, sampler=sampler, guidance=asked.guidance,
+            steps=max(1, (calls + 1) // 2) if sampler == "heun" else calls,
+        )
+        for made in runs for sampler in asked.samplers for calls in asked.steps
+    }  # fmt: skip
     train, held_out = open_data(runs[0].recipe)
+    runs[0].require_same(train.fingerprint, len(train))
     require_enough(train, held_out)
     judged = judges(runs[0].recipe, train, held_out, runs[0].path / "evaluation", say=line.say)
     name, space = next(iter(judged.spaces.items()))
-    real = Moments.of(space(train.read(spread(len(train), 10_000))))
-    floor = frechet_distance(real, Moments.of(space(held_out.read(spread(len(held_out), asked.count)))))
+    real, floor = _reference(space, train, held_out, asked.count)
     cells: list[dict[str, Any]] = []
     strips: list[torch.Tensor] = []
     for made in runs:
@@ -48,23 +60,15 @@ def run(asked: Compare) -> list[dict[str, Any]]:
             line.say(text)
         for sampler in asked.samplers:
             for calls in asked.steps:
-                steps = max(1, (calls + 1) // 2) if sampler == "heun" else calls
-                changes = {"sampler": sampler, "steps": steps, "guidance": asked.guidance}
+                sampling = samplings[made.path, sampler, calls]
                 mark = time.perf_counter()
-                images, used = draw_like_data(
-                    built,
-                    with_options(made.recipe.sampling, **changes),
-                    train,
-                    count=asked.count,
-                    seed=0,
-                    batch=asked.count,
-                )
+                images, used = draw_like_data(built, sampling, train, count=asked.count, seed=0, batch=256)
                 cells.append({
-                    "run": str(made.path), "sampler": sampler, "steps": steps, "calls": used,
+                    "run": str(made.path), "sampler": sampler, "steps": sampling.steps, "calls": used,
                     "fd": frechet_distance(real, Moments.of(space(images))),
                     "seconds": time.perf_counter() - mark,
                 })  # fmt: skip
-                strips.append(images[spread(len(images), 10)])
+                strips.append(images[spread(len(images), SHOWN)])
                 line.update(
                     f"{made.path.name} {sampler} {used} calls: FD {cells[-1]['fd']:.3f}", last=not line.terminal
                 )
@@ -74,15 +78,28 @@ def run(asked: Compare) -> list[dict[str, Any]]:
     return cells
 
 
+def _reference(space: Callable[[Tensor], Tensor], train: Images, held_out: Images, count: int) -> tuple[Moments, float]:
+    """What all cells are compared with, and what `count` real images score (or as many as there are): held-out ones, or
+    training images that the reference then leaves out."""
+    items = spread(len(train), REAL)
+    if len(held_out) >= count:
+        real = Moments.of(space(train.read(items)))
+        return real, frechet_distance(real, Moments.of(space(held_out.read(spread(len(held_out), count)))))
+    order = items[torch.randperm(len(items), generator=torch.Generator().manual_seed(0))]
+    part = min(count, len(order) // 2)
+    real = Moments.of(space(train.read(order[part:])))
+    return real, frechet_distance(real, Moments.of(space(train.read(order[:part]))))
+
+
 def _write(
     out: Path, cells: list[dict[str, Any]], strips: list[torch.Tensor], *, space: str, floor: float, count: int
 ) -> None:
     out.mkdir(parents=True, exist_ok=True)
     about = {"space": space, "count": count, "real_against_real": floor, "cells": cells}
     write_atomic(out / "comparison.json", json.dumps(about, indent=1).encode())
-    names = [f"{Path(str(c['run'])).name} {c['sampler']} {c['calls']}" for c in cells for _ in range(10)]
-    captions = [n if i % 10 == 0 else "" for i, n in enumerate(names)]
-    write_atomic(out / "samples.png", png(grid(torch.cat(strips), columns=10, captions=captions)))
+    names = [f"{Path(str(c['run'])).name} {c['sampler']} {c['calls']}" for c in cells for _ in range(SHOWN)]
+    captions = [n if i % SHOWN == 0 else "" for i, n in enumerate(names)]
+    write_atomic(out / "samples.png", png(grid(torch.cat(strips), columns=SHOWN, captions=captions)))
     _plot(out / "comparison.png", cells, space=space, floor=floor)
     table = Table(
         title=f"FD in {space} features, {count} samples a cell; real against real {floor:.3f}", title_justify="left"

@@ -7,6 +7,9 @@ from pathlib import Path
 
 from langevin.cli import evaluate, sample, train
 from langevin.cli.verbs import Demo, Evaluate, Sample, Train
+from langevin.run.directory import writing
+
+MARK = ".demo"
 
 
 def run(asked: Demo) -> None:
@@ -14,10 +17,16 @@ def run(asked: Demo) -> None:
 
     Raises:
         ValueError: the directory holds a run that is not the demo's own."""
-    if (asked.out / "recipe.yaml").exists():
-        if asked.out != Demo().out:
-            raise ValueError(f"{asked.out} already holds a run: choose another --out, or remove it yourself")
-        shutil.rmtree(asked.out)
+    if not 0 < asked.minutes < 1e6:
+        raise ValueError(f"--minutes must be positive, got {asked.minutes}")
+    mark = asked.out / MARK
+    if asked.out.exists() and any(asked.out.iterdir()):
+        if not mark.exists():
+            raise ValueError(f"{asked.out} holds what no demo made: choose another --out, or remove it yourself")
+        with writing(asked.out):
+            shutil.rmtree(asked.out)
+    asked.out.mkdir(parents=True, exist_ok=True)
+    mark.write_text("made by `langevin demo`, which may replace this directory\n")
     marks = [("", time.perf_counter())]
     train.run(Train(target="image/digits", out=asked.out, minutes=asked.minutes))
     marks.append(("train", time.perf_counter()))

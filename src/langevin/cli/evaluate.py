@@ -18,9 +18,10 @@ from langevin.evaluation.statistics import mean_interval
 from langevin.modalities.image.data import Images
 from langevin.modalities.image.preview import grid, png, side_by_side
 from langevin.recipe.build import open_data
+from langevin.recipe.tree import Sampling
 from langevin.run.directory import Run, open_run
 from langevin.run.generate import with_options
-from langevin.run.measure import Measured, Point, judges, measure_curve, measure_run, require_enough
+from langevin.run.measure import Measured, Point, judges, measure_curve, measure_run, require_enough, searched
 from langevin.run.watch import LEVELS
 from langevin.safety.memorisation import nearest
 from langevin.training import machine
@@ -34,6 +35,8 @@ def run(asked: Evaluate) -> Measured:
 
     Raises:
         ValueError: too few samples or seeds to measure anything."""
+    if asked.batch < 1:
+        raise ValueError(f"--batch must be at least 1, got {asked.batch}")
     if asked.seeds < 1 or (asked.count is not None and asked.count < 8):
         raise ValueError(f"measuring needs at least 8 samples and 1 seed, got {asked.count} and {asked.seeds}")
     line, begin = LiveLine(), time.perf_counter()
@@ -43,10 +46,12 @@ def run(asked: Evaluate) -> Measured:
         line.say(text)
     with counting("reading images") as progress:
         train, held_out = open_data(made.recipe, progress=progress)
+    made.require_same(train.fingerprint, len(train))
     require_enough(train, held_out)
     changes = {"steps": asked.steps, "sampler": asked.sampler, "guidance": asked.guidance, "average": asked.average}
     sampling = with_options(made.recipe.sampling, **changes)
-    count = asked.count or min(len(train), 2000)
+    # as many as the floor has: real images of which as many remain to be compared with
+    count = asked.count or min(max(len(held_out), len(train) // 2, 8), 2000)
     judged = judges(made.recipe, train, held_out, made.path / "evaluation", say=line.say)
     with counting("sampling") as progress:
         found = measure_run(
@@ -63,17 +68,20 @@ def run(asked: Evaluate) -> Measured:
             )
     command = command_of(asked)
     rows = [*found.measures.rows, *own_rows(found)]
-    path = write_report(made, found, rows, train, held_out, points, step=step, seeds=asked.seeds, command=command)
+    path = write_report(
+        made, found, sampling, rows, train, held_out, points, step=step, seeds=asked.seeds, command=command
+    )
     figures = {
         "curve": [asdict(p) for p in points],
         "command": command,
         "step": step,
         "count": count,
         "seeds": asked.seeds,
+        "sampling": asdict(sampling),
         **found.as_dict(),
     }
     write_atomic(made.path / "evaluation.json", json.dumps(figures, indent=1).encode())
-    show(rows, title=f"{made.path}: {count} samples x {asked.seeds} seeds, {found.calls} network calls a batch")
+    show(rows, title=f"{made.path}: {count} samples x {asked.seeds} seeds, {found.calls} network calls each")
     line.say(f"evaluated in {duration(time.perf_counter() - begin)}: {path}")
     return found
 
@@ -157,6 +165,7 @@ def show(rows: list[MetricRow], *, title: str) -> None:
 def write_report(
     made: Run,
     found: Measured,
+    sampling: Sampling,
     rows: list[MetricRow],
     train: Images,
     held_out: Images,
@@ -177,7 +186,7 @@ def write_report(
         + (", captions" if recipe.words else ""),
         "network": ", ".join(f"{k} {v}" for k, v in network.items()),
         "trained": f"{step} steps of {recipe.training.batch}: {step * recipe.training.batch:,} images",
-        "sampling": f"{recipe.sampling.sampler}, {found.calls} network calls, guidance {recipe.sampling.guidance:g}",
+        "sampling": f"{sampling.sampler}, {found.calls} network calls, guidance {sampling.guidance:g}",
         **made.facts.get("machine", {}),
     }
     sections = [
@@ -219,7 +228,7 @@ def _sheet(made: Run, found: Measured) -> Picture:
 def _neighbours(found: Measured, train: Images) -> Picture:
     images = found.generated[0]
     pick = torch.arange(min(16, len(images))) * len(images) // min(16, len(images))
-    real = train.read(torch.arange(min(len(train), 10_000)))
+    real = searched(train)
     _, index = nearest(real, images[pick])
     pairs = side_by_side(images[pick], real[index[:, 0]])
     return Picture(

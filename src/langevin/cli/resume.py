@@ -1,5 +1,7 @@
 """`langevin resume`: go on with a run."""
 
+from contextlib import nullcontext
+
 from langevin.cli.show import LiveLine, counting
 from langevin.cli.train import carry_on
 from langevin.cli.verbs import Resume
@@ -18,12 +20,8 @@ def run(asked: Resume) -> Run:
     made = open_run(asked.run)
     with counting("reading images") as progress:
         data, held_out = open_data(made.recipe, progress=progress)
-    if data.fingerprint != made.facts.get("data"):
-        raise ValueError(
-            f"the data of {asked.run} has changed since it was started ({len(data)} images now, "
-            f"{made.facts.get('images')} then): resuming would not be the same run. Put it back, or train anew"
-        )
-    with writing(asked.run):
+    made.require_same(data.fingerprint, len(data))
+    with writing(asked.run) if world.first else nullcontext():
         built = build(made.recipe, device=machine.device())
         carry_on(made, built, data, held_out, world, tensorboard=asked.tensorboard, line=line)
     return made

@@ -138,6 +138,8 @@ def write(drawn: Drawn, out: Path, names: list[str] | None, *, film: bool, label
         arrays = {"images": drawn.images.permute(0, 2, 3, 1).numpy(), "seed": np.int64(seed)}
         if labels is not None:
             arrays["labels"] = labels.numpy()
+        if names:
+            arrays["names"] = np.array(names)
         with out.open("wb") as file:
             np.savez_compressed(file, **arrays)
     elif out.suffix == "":

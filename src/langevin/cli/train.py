@@ -1,9 +1,9 @@
 """`langevin train`: from a folder or a recipe to a run."""
 
 import time
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -14,7 +14,7 @@ from langevin.recipe.build import Built, build, complete, open_data, reader, tra
 from langevin.recipe.choose import choose, source_of
 from langevin.recipe.read import check, merge, override, read_tree, shipped
 from langevin.recipe.tree import Recipe
-from langevin.run.directory import Run, create, writing
+from langevin.run.directory import Run, create, open_run, writing
 from langevin.run.watch import Watch
 from langevin.training import machine
 from langevin.training.distributed import World, join_world
@@ -33,14 +33,19 @@ def run(asked: Train) -> Run:
     recipe, (data, held_out), reasons = plan(asked)
     recipe = world.share(settle(recipe, data))  # what was measured here may differ from process to process
     path = world.share(asked.out or _free(Path("runs") / recipe.name.split("/")[-1]))
-    with writing(path) if world.first else _nothing():
+    with writing(path) if world.first else nullcontext():
         _require_no_run(path)
         if world.first:
             for text in (*data.notes.lines(), *reasons):
                 line.say(text)
         recipe = _count_steps(recipe, data, world, line)
         built = build(recipe, device=machine.device())
-        made = create(path, recipe, {"data": data.fingerprint, "images": len(data), "shape": list(data.shape)})
+        facts = {"data": data.fingerprint, "images": len(data), "shape": list(data.shape)}
+        facts |= {"broken": dict(data.notes.broken)} if data.notes.broken else {}
+        world.wait()  # until all have seen that there was no run here
+        made = create(path, recipe, facts) if world.first else None
+        world.wait()
+        made = made or open_run(path)
         carry_on(made, built, data, held_out, world, tensorboard=asked.tensorboard, line=line)
     return made
 
@@ -66,6 +71,8 @@ def plan(asked: Train) -> tuple[Recipe, tuple[Images, Images], list[str]]:
     if not given.exists():
         known = ", ".join(shipped())
         raise ValueError(f"'{asked.target}' is neither a folder or file that exists nor a shipped recipe ({known})")
+    if asked.data is not None:
+        raise ValueError(f"--data says where a recipe's data is; '{asked.target}' is data itself, so leave --data out")
     minutes = 10.0 if asked.minutes is None else asked.minutes
     if not 0 < minutes < 1e6:
         raise ValueError(f"--minutes must be positive, got {minutes}")
@@ -78,7 +85,8 @@ def plan(asked: Train) -> tuple[Recipe, tuple[Images, Images], list[str]]:
 
     tree = override(dataclasses.asdict(chosen.recipe), changes)
     recipe = check(tree, where="the chosen recipe with your changes")
-    return recipe, data if recipe.data == chosen.recipe.data else _open(recipe), list(chosen.reasons)
+    same = (recipe.data, recipe.held_out) == (chosen.recipe.data, first.held_out)
+    return recipe, data if same else _open(recipe), list(chosen.reasons)
 
 
 def settle(recipe: Recipe, data: Images) -> Recipe:
@@ -187,9 +195,3 @@ def _free(path: Path) -> Path:
     while free.exists():
         free, number = path.with_name(f"{path.name}-{number}"), number + 1
     return free
-
-
-def _nothing() -> Any:
-    from contextlib import nullcontext
-
-    return nullcontext()

@@ -79,7 +79,7 @@ class Evaluate:
     run: Positional[Path]
     """The run's directory."""
     count: int | None = None
-    """Samples a seed; default as many as there are training images, at most 2,000."""
+    """Samples a seed; default as many as real images can be set against, at most 2,000."""
     seeds: int = 3
     """Independent sets of samples, for the intervals."""
     steps: int | None = None

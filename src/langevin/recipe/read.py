@@ -31,9 +31,14 @@ class _Loader(yaml.SafeLoader):
     """YAML 1.2's numbers: 1e-3 is one, which PyYAML takes for a text."""
 
 
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
-)
+class _Dumper(yaml.SafeDumper):
+    """Quotes what `_Loader` would take for a number."""
+
+
+for _kind in (_Loader, _Dumper):
+    _kind.add_implicit_resolver(
+        "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
+    )
 
 
 def _yaml(text: str) -> Any:
@@ -126,7 +131,8 @@ def check(tree: Mapping[str, Any], *, where: str = "the recipe") -> Recipe:
 
 def dump(recipe: Recipe) -> str:
     """The complete recipe as YAML, every default written out."""
-    return yaml.safe_dump(_plain(dataclasses.asdict(recipe)), sort_keys=False, allow_unicode=True, width=120)
+    tree = _plain(dataclasses.asdict(recipe))
+    return yaml.dump(tree, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
 
 
 def _plain(value: Any) -> Any:

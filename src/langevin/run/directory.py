@@ -42,6 +42,18 @@ class Run:
         folder.mkdir(exist_ok=True)
         return folder
 
+    def require_same(self, fingerprint: str, images: int) -> None:
+        """Check that data is what the run was trained on.
+
+        Raises:
+            ValueError: it is not: class numbers, parts and figures would not be the run's."""
+        if fingerprint != self.facts.get("data"):
+            raise ValueError(
+                f"the data of {self.path} has changed since it was started ({images} training images now, "
+                f"{self.facts.get('images')} then): what is done with it would not be of the same run. "
+                "Put it back, or train anew"
+            )
+
     def load(self, *, average: float | None = None, device: torch.device | None = None) -> tuple[Built, int, list[str]]:
         """The run's parts with its trained weights, the step they are of, and lines the user should read.
 

@@ -15,7 +15,7 @@ from langevin.recipe.tree import Sampling
 
 @dataclass(frozen=True, kw_only=True)
 class Drawn:
-    """uint8 images (n, c, h, w), the network calls they took, and the states on the way if asked for."""
+    """uint8 images (n, c, h, w), the network calls that each took, and the states on the way if asked for."""
 
     images: Tensor
     calls: int
@@ -57,10 +57,12 @@ def generate(
         asked = told(condition_part, sampling.guidance, len(rows), device)
         at = start(sampler, built.process, like, times, seeds[rows].to(device))
         film = [_shown(built, at)] if frames else []
+        made = 0
         for at in sample(sampler, denoiser, at, asked):  # noqa: B020
-            calls += 1
+            made += 1
             if frames:
                 film.append(_shown(built, at))
+        calls = max(calls, made)
         images.append(built.recipe.codec.decode(at.x).cpu())
         films.append(film)
         if progress:

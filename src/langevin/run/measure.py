@@ -1,5 +1,6 @@
 """A run measured: metrics beside their floor, class consistency, memorisation, loss by noise level."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,7 +25,8 @@ from langevin.run.generate import generate
 from langevin.run.watch import LEVELS
 from langevin.safety.memorisation import LossGap, Memorisation, loss_gap, memorisation
 
-REAL = 10_000  # real images looked at, at most
+REAL = 10_000  # real images that features are fitted to and distances measured on, at most
+BYTES = 2**31  # of pixels among which copies are looked for: nearly always all training images
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,16 +105,20 @@ def judges(recipe: Recipe, train: Images, held_out: Images, folder: Path, *, say
         classifier = _classifier(recipe, train, held_out, folder, say)
         spaces["classifier"] = classifier.features
     spaces["random convolutions"] = RandomConvolutions(channels=train.shape[0]).features
-    spaces["pixels"] = PixelPrincipal.fit(real, k=min(64, len(real) - 1, real[0].numel())).features
+    fitted = real[spread(len(real), max(100, 2**28 // real[0].numel()))]  # one image of many pixels tells as much
+    spaces["pixels"] = PixelPrincipal.fit(fitted, k=min(64, len(fitted) - 1, fitted[0].numel())).features
     return Judges(spaces=spaces, classifier=classifier)
 
 
 def _classifier(
     recipe: Recipe, train: Images, held_out: Images, folder: Path, say: Callable[[str], None]
 ) -> Classifier:
-    place = folder / f"classifier-{train.fingerprint[:12]}"
-    if place.is_dir():
-        return Classifier.load(place)
+    place = folder / f"classifier-{train.fingerprint[:12]}{'-flip' if recipe.learning.flip else ''}"
+    if (place / "classifier.json").is_file():
+        try:
+            return Classifier.load(place)
+        except (ValueError, OSError) as error:
+            say(f"{place} cannot be read and is trained again: {error}")
     assert train.labels is not None
     assert held_out.labels is not None
     say("training the classifier whose features judge the samples, on real training images")
@@ -137,6 +143,11 @@ def spread(count: int, most: int) -> Tensor:
     return torch.arange(n) * count // n
 
 
+def searched(train: Images) -> Tensor:
+    """The training images among which copies are looked for, all of them unless their pixels exceed `BYTES`."""
+    return train.read(spread(len(train), max(REAL, BYTES // math.prod(train.shape))))
+
+
 def what_to_tell(recipe: Recipe, train: Images, count: int) -> tuple[Tensor | None, list[str] | None]:
     """Labels and captions for `count` samples in the training data's own proportions."""
     items = torch.arange(count) * len(train) // count % len(train)
@@ -155,7 +166,7 @@ def draw_like_data(
     batch: int,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[Tensor, int]:
-    """`count` samples told what the training data is, and the network calls of the rows."""
+    """`count` samples told what the training data is, and the network calls that each took."""
     labels, captions = what_to_tell(built.recipe, train, count)
     device = next(built.network.parameters()).device
     condition: Condition | None = tell(labels, captions, built.recipe.words, device)
@@ -186,7 +197,7 @@ def measure_run(
         shown = None if progress is None else _shifted(progress, i * count, len(seeds) * count)
         images, used = draw_like_data(built, sampling, train, count=count, seed=seed, batch=batch, progress=shown)
         generated.append(images)
-        calls += used
+        calls = max(calls, used)
     real, other = train.read(spread(len(train), REAL)), held_out.read(spread(len(held_out), REAL))
     labels, captions = what_to_tell(recipe, train, count)
     consistency, accuracy = None, None
@@ -204,10 +215,10 @@ def measure_run(
         captions=captions,
         consistency=consistency,
         real_accuracy=accuracy,
-        memory=memorisation(real, other, generated[0]),
+        memory=memorisation(searched(train), other[spread(len(other), max(2000, count))], generated[0]),
         gap=loss_gap(level["train"], level["held_out"]),
         losses={name: losses.mean(1).tolist() for name, losses in level.items()},
-        calls=calls // len(seeds),
+        calls=calls,
         retrieval=retrieve(built, sampling, train, held_out, batch=batch) if told_words else {},
     )
 

@@ -113,7 +113,7 @@ def _metadata(found: Listing, images: list[str], prefixes: tuple[str, str]) -> _
     """What `metadata.jsonl` or `metadata.csv` says, in the directories of the parts or at the root; None without one."""
     said: dict[str, tuple[str | None, str | None]] = {}
     original: dict[str, str] = {}
-    files = []
+    files, twice = [], 0
     for prefix in dict.fromkeys((*prefixes, "")):
         name = next((prefix + n for n in ("metadata.jsonl", "metadata.csv") if prefix + n in found.others), None)
         if name is None:
@@ -122,6 +122,7 @@ def _metadata(found: Listing, images: list[str], prefixes: tuple[str, str]) -> _
         for line, record in _records(found.root / name):
             file_name, caption, label = _record(record, f"{found.root / name}, line {line}")
             key = unicodedata.normalize("NFC", posixpath.normpath(prefix + file_name.replace("\\", "/")))
+            twice += key in said and said[key] != (caption, label)
             said.setdefault(key, (caption, label))
             original.setdefault(key, file_name)
     if not files:
@@ -132,10 +133,23 @@ def _metadata(found: Listing, images: list[str], prefixes: tuple[str, str]) -> _
     missing = tuple(_shown(name) for name, (caption, _) in zip(images, known) if not caption)
     if has_label and not any(label for _, label in known):
         raise ValueError(f"{found.root / files[0]} labels no image that is there; check its file_name column")
+    if has_caption and not has_label and not any(caption for caption, _ in known):
+        raise ValueError(
+            f"{found.root / files[0]} captions no image that is there (the first is '{next(iter(original.values()))}'); "
+            "check its file_name column: paths are relative to its directory"
+        )
+    apart = {
+        image.removeprefix(prefix).rpartition("/")[0]
+        for prefix in prefixes
+        for image in images
+        if image.startswith(prefix)
+    }
     notes = Notes(
         absent=tuple(original[key] for key in said if key not in there),
         without_caption=missing if has_caption else (),
-    )
+        remarks=(*(("Directories are not read as classes, because there is metadata.",) if len(apart) > 1 else ()),
+                 *((f"{twice:,} lines of metadata speak of a file that an earlier line described.",) if twice else ())),
+    )  # fmt: skip
     return _Described(
         labels=[label for _, label in known] if has_label else None,
         captions=[caption or "" for caption, _ in known] if has_caption else None,

@@ -52,7 +52,7 @@ class Streaming:
             except Broken as error:
                 raise Broken(
                     f"could be read when the data were loaded and cannot any more: it {error.reason}. Put the file back as "
-                    "it was and resume, or raise memory_limit so that all images are held in memory",
+                    "it was and resume",
                     self.table.names[rows[place]],
                 ) from error
 
