@@ -70,7 +70,7 @@ def test_too_little_data_to_measure_against_is_said_before_any_work(verb, captio
 
 def test_comparing_writes_a_table_a_plot_and_a_picture(larger, tmp_path, told):
     out = tmp_path / "new" / "comparison"
-    asked = ["--samplers", "dpm2m", "heun", "--steps", 2, 5, "--count", 8, "--out", out]
+    asked = ["--samplers", "dpm2m", "heun", "--steps", 2, 5, "--count", 10, "--out", out]
     status, printed, err = told("compare", larger, *asked)
     assert status == 0, err
     cells = json.loads((out / "comparison.json").read_text())["cells"]
@@ -83,7 +83,7 @@ def test_comparing_writes_a_table_a_plot_and_a_picture(larger, tmp_path, told):
 
 
 def test_what_cannot_be_compared_is_refused(larger, captioned, tmp_path, refused):
-    assert "different data" in refused("compare", larger, captioned, "--out", tmp_path / "c", "--count", 8)
+    assert "different data" in refused("compare", larger, captioned, "--out", tmp_path / "c", "--count", 10)
     assert "at least 8 samples" in refused("compare", larger, "--count", 2, "--out", tmp_path / "c")
     assert "steps of at least 1" in refused("compare", larger, "--steps", 0, "--out", tmp_path / "c")
     assert "there is no run at" in refused("compare", tmp_path / "nowhere", "--out", tmp_path / "c")

@@ -92,7 +92,8 @@ def frechet_infinity(real: Tensor, fake: Tensor, *, seed: int, sizes: Sequence[f
     `sizes` are at least five shares of the pools in (0, 1]; both pools shrink together, so the bias of each leaves.
     Subsets are drawn without replacement, as evenly overlapping windows of a shuffled pool. The standard error is a
     jackknife over 8 groups of rows, so it covers the sampling of the pools. The intercept may be slightly negative.
-    The line is a good model of FD_N once N is well above d. ValueError for fewer than five shares or pools too small to halve.
+    The line is a good model of FD_N once N is well above d. ValueError for fewer than five shares or pools too small
+    to halve.
     """
     if len(set(sizes)) < 5 or not all(0 < share <= 1 for share in sizes):
         raise ValueError(

@@ -138,12 +138,7 @@ def _metadata(found: Listing, images: list[str], prefixes: tuple[str, str]) -> _
             f"{found.root / files[0]} captions no image that is there (the first is '{next(iter(original.values()))}'); "
             "check its file_name column: paths are relative to its directory"
         )
-    apart = {
-        image.removeprefix(prefix).rpartition("/")[0]
-        for prefix in prefixes
-        for image in images
-        if image.startswith(prefix)
-    }
+    apart = {posixpath.dirname(name) for name in images} - {prefix.rstrip("/") for prefix in (*prefixes, "")}
     notes = Notes(
         absent=tuple(original[key] for key in said if key not in there),
         without_caption=missing if has_caption else (),
