@@ -37,13 +37,11 @@ def test_distance_of_scaled_unit_gaussians_and_of_equal_and_singular_ones():
     assert frechet_distance(flat, flat) < 1e-6 * flat.covariance.trace().item()
 
 
-def test_streaming_moments_equal_batch_moments():
+def test_moments_are_those_of_torch():
     x = 1e3 + torch.randn(1000, 7, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    whole, stream = Moments.of(x), Moments.stream([x[:1], x[1:3], x[3:700], x[700:]])
-    assert stream.n == whole.n == 1000
-    torch.testing.assert_close(stream.mean, whole.mean, rtol=1e-13, atol=0)
-    torch.testing.assert_close(stream.covariance, whole.covariance, rtol=1e-9, atol=1e-12)
-    torch.testing.assert_close(whole.covariance, torch.cov(x.T))
+    moments = Moments.of(x)
+    assert moments.n == 1000
+    torch.testing.assert_close(moments.covariance, torch.cov(x.T))
 
 
 def test_infinity_removes_the_bias_of_equal_laws():
@@ -75,8 +73,6 @@ def test_errors_say_what_to_do():
         frechet_distance(Moments.of(x), Moments.of(x[:, :2]))
     with pytest.raises(ValueError, match="not finite"):
         Moments.of(x / 0)
-    with pytest.raises(ValueError, match="no batch"):
-        Moments.stream([])
     with pytest.raises(ValueError, match="5 different shares"):
         frechet_infinity(x, x, seed=0, sizes=(0.5, 1.0))
     with pytest.raises(ValueError, match="more samples"):

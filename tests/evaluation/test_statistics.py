@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from langevin.evaluation.statistics import bootstrap_interval, mean_interval, student_quantile
+from langevin.evaluation.statistics import mean_interval, student_quantile
 
 
 @pytest.mark.parametrize(
@@ -25,13 +25,6 @@ def test_intervals_cover_as_often_as_they_say():
     draws = torch.randn(2000, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64).tolist()
     covered = sum(interval.low <= 0 <= interval.high for interval in map(mean_interval, draws)) / 2000
     assert covered == pytest.approx(0.95, abs=0.015)
-
-
-def test_bootstrap_interval_of_a_mean():
-    x = torch.randn(400, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    interval = bootstrap_interval(x, torch.mean, seed=0)
-    assert interval == bootstrap_interval(x, torch.mean, seed=0)
-    assert interval.half_width == pytest.approx(1.96 * x.std().item() / 20, rel=0.1)
 
 
 def test_errors():

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from langevin.cli.show import LiveLine, duration
+from langevin.cli.show import LiveLine, counting, duration
 from langevin.cli.verbs import Compare
 from langevin.evaluation.frechet import Moments, frechet_distance
 from langevin.modalities.image.data import Images
@@ -49,7 +49,9 @@ def run(asked: Compare) -> list[dict[str, Any]]:
     train, held_out = open_data(runs[0].recipe)
     runs[0].require_same(train.fingerprint, len(train))
     require_enough(train, held_out)
-    judged = judges(runs[0].recipe, train, held_out, runs[0].path / "evaluation", say=line.say)
+    with counting("training the classifier, steps") as progress:
+        place = runs[0].path / "evaluation"
+        judged = judges(runs[0].recipe, train, held_out, place, say=line.say, progress=progress)
     name, space = next(iter(judged.spaces.items()))
     real, floor = _reference(space, train, held_out, asked.count)
     cells: list[dict[str, Any]] = []

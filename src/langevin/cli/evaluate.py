@@ -52,7 +52,8 @@ def run(asked: Evaluate) -> Measured:
     sampling = with_options(made.recipe.sampling, **changes)
     # as many as the floor has: real images of which as many remain to be compared with
     count = asked.count or min(max(len(held_out), len(train) // 2, 8), 2000)
-    judged = judges(made.recipe, train, held_out, made.path / "evaluation", say=line.say)
+    with counting("training the classifier, steps") as progress:
+        judged = judges(made.recipe, train, held_out, made.path / "evaluation", say=line.say, progress=progress)
     with counting("sampling") as progress:
         found = measure_run(
             replace(built, recipe=made.recipe), sampling, train, held_out, judged,

@@ -16,7 +16,7 @@ Papers: "GANs Trained by a Two Time-Scale Update Rule Converge to a Local Nash E
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -48,27 +48,6 @@ class Moments:
             raise ValueError("Moments got features that are not finite: check the images and the feature network")
         centred = x - mean
         return cls(mean=mean, covariance=centred.T @ centred / max(len(x) - 1, 1), n=len(x))
-
-    @classmethod
-    def stream(cls, batches: Iterable[Tensor]) -> Moments:
-        """Moments of all rows of an iterable of feature batches `(n_i, d)`, one batch in memory at a time."""
-        total: Moments | None = None
-        for batch in batches:
-            moments = cls.of(batch)
-            total = moments if total is None else total.merge(moments)
-        if total is None:
-            raise ValueError("Moments.stream got no batch: give at least one batch of features")
-        return total
-
-    def merge(self, other: Moments) -> Moments:
-        """Moments of both sets together ("Updating Formulae and a Pairwise Algorithm ...", Chan et al., 1979)."""
-        _same_width(self, other)
-        n = self.n + other.n
-        step = other.mean - self.mean
-        # S = S_a + S_b + (n_a n_b / n) step step^T, with scatter S = (n - 1) C
-        scatter = (self.n - 1) * self.covariance + (other.n - 1) * other.covariance
-        scatter = scatter + (self.n * other.n / n) * torch.outer(step, step)
-        return Moments(mean=self.mean + step * (other.n / n), covariance=scatter / (n - 1), n=n)
 
 
 def frechet_distance(a: Moments, b: Moments) -> float:

@@ -1,4 +1,4 @@
-"""Intervals: a mean over seeds by Student's t, and any statistic of a sample by the bootstrap.
+"""Intervals: a mean over seeds by Student's t.
 
     mean +- t_{(1 + level)/2, n - 1} s / sqrt(n)
 
@@ -10,12 +10,9 @@ sum ("Handbook of Mathematical Functions", Abramowitz and Stegun, 1964, 26.7.3 a
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
-
-import torch
-from torch import Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,28 +39,6 @@ def mean_interval(values: Sequence[float], *, level: float = 0.95) -> Interval:
         return Interval(estimate=mean, low=None, high=None, level=level, n=1)
     half = student_quantile((1 + level) / 2, len(values) - 1) * stdev(values) / math.sqrt(len(values))
     return Interval(estimate=mean, low=mean - half, high=mean + half, level=level, n=len(values))
-
-
-def bootstrap_interval(
-    values: Tensor,
-    statistic: Callable[[Tensor], Tensor | float],
-    *,
-    seed: int,
-    resamples: int = 1000,
-    level: float = 0.95,
-) -> Interval:
-    """Percentile interval of `statistic(values)`, rows `(n, ...)` resampled with replacement.
-
-    Paper: "Bootstrap Methods: Another Look at the Jackknife" (1979).
-    """
-    _check(len(values), level, "bootstrap_interval")
-    generator = torch.Generator().manual_seed(seed)
-    draws = torch.empty(resamples, dtype=torch.float64)
-    for i in range(resamples):
-        rows = torch.randint(len(values), (len(values),), generator=generator)
-        draws[i] = float(statistic(values[rows.to(values.device)]))
-    low, high = draws.quantile(torch.tensor([(1 - level) / 2, (1 + level) / 2], dtype=torch.float64)).tolist()
-    return Interval(estimate=float(statistic(values)), low=low, high=high, level=level, n=len(values))
 
 
 def student_quantile(probability: float, freedom: int) -> float:

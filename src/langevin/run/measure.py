@@ -96,13 +96,21 @@ def require_enough(train: Images, held_out: Images) -> None:
         )
 
 
-def judges(recipe: Recipe, train: Images, held_out: Images, folder: Path, *, say: Callable[[str], None]) -> Judges:
+def judges(
+    recipe: Recipe,
+    train: Images,
+    held_out: Images,
+    folder: Path,
+    *,
+    say: Callable[[str], None],
+    progress: Callable[[int, int], None] | None = None,
+) -> Judges:
     """Feature spaces for the recipe's data; the classifier is trained once and kept in `folder`."""
     real = train.read(spread(len(train), REAL))
     spaces: dict[str, Callable[[Tensor], Tensor]] = {}
     classifier = None
     if len(recipe.classes) > 1 and train.labels is not None and held_out.labels is not None:
-        classifier = _classifier(recipe, train, held_out, folder, say)
+        classifier = _classifier(recipe, train, held_out, folder, say, progress)
         spaces["classifier"] = classifier.features
     spaces["random convolutions"] = RandomConvolutions(channels=train.shape[0]).features
     fitted = real[spread(len(real), max(100, 2**28 // real[0].numel()))]  # one image of many pixels tells as much
@@ -111,7 +119,12 @@ def judges(recipe: Recipe, train: Images, held_out: Images, folder: Path, *, say
 
 
 def _classifier(
-    recipe: Recipe, train: Images, held_out: Images, folder: Path, say: Callable[[str], None]
+    recipe: Recipe,
+    train: Images,
+    held_out: Images,
+    folder: Path,
+    say: Callable[[str], None],
+    progress: Callable[[int, int], None] | None,
 ) -> Classifier:
     place = folder / f"classifier-{train.fingerprint[:12]}{'-flip' if recipe.learning.flip else ''}"
     if (place / "classifier.json").is_file():
@@ -132,6 +145,7 @@ def _classifier(
         epochs=20 if len(items) < 5000 else 8,
         flip=recipe.learning.flip,
         held_out=(held_out.read(test), held_out.labels[test]),
+        progress=progress,
     )
     classifier.save(place)
     return classifier

@@ -110,7 +110,6 @@ def test_streaming_equals_memory_for_every_source(tmp_path):
             held, streamed = load(source, split=split), load(source, split=split, memory_limit=0)
             assert held.in_memory
             assert not streamed.in_memory
-            assert held.weights_bytes == streamed.weights_bytes
             assert_same(held, streamed)
 
 

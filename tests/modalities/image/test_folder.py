@@ -27,7 +27,6 @@ def test_flat_folder_is_unconditional_and_its_pixels_are_true(tmp_path):
         for place, name in enumerate(images.names):
             own = decode(tmp_path / name, size=12, channels=3)
             assert torch.equal(images.read(torch.tensor([place]))[0], own)
-    assert train.weights_bytes == len(train) * 3 * 12 * 12
     assert train.notes.lines() == []
 
 

@@ -122,14 +122,14 @@ def test_class_consistency(classifier, digits):
 @pytest.mark.parametrize("size", [(1, 28, 28), (3, 20, 33), (3, 4, 4)])
 def test_classifier_takes_pictures_of_any_size(size):
     images = noise(40, *size)
-    trained = train_classifier(images, torch.arange(40) % 2, 2, seed=0, epochs=1, seconds=5)
+    trained = train_classifier(images, torch.arange(40) % 2, 2, seed=0, epochs=1)
     assert trained.logits(images).shape == (40, 2)
     assert trained.logits(images).isfinite().all()
 
 
 def test_progress_is_told_every_step():
     seen = []
-    train_classifier(noise(64), torch.arange(64) % 3, 3, seed=0, epochs=2, progress=lambda *news: seen.append(news[:2]))
+    train_classifier(noise(64), torch.arange(64) % 3, 3, seed=0, epochs=2, progress=lambda *news: seen.append(news))
     assert seen == [(i, 4) for i in range(1, 5)]
 
 

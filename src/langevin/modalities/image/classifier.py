@@ -8,7 +8,6 @@ feature spaces cannot be compared. Minutes on a CPU for 32x32 pictures, seconds 
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import json
 import os
@@ -16,7 +15,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -149,18 +147,16 @@ def train_classifier(
     *,
     seed: int,
     epochs: int = 20,
-    seconds: float | None = None,
     flip: bool = False,
     held_out: tuple[Tensor, Tensor] | None = None,
     device: torch.device | str = "cpu",
-    progress: Callable[[int, int, float], None] | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Classifier:
     """Train a `Classifier` on real training images `(n, c, h, w)` uint8 with labels `(n,)` in [0, classes).
 
     AdamW on one cycle of the learning rate, pictures shifted by up to an eighth of their side (`flip`: mirrored too).
-    `seconds` aims at a time: a few steps are timed first and the number of steps is then fixed; without it the weights
-    are a function of the arguments (on one machine). `held_out` = (images, labels) gives the accuracy in
-    `training_record`; `progress(step, steps, loss)` is called after each step. ValueError for labels that do not fit.
+    The weights are a function of the arguments (on one machine). `held_out` = (images, labels) gives the accuracy in
+    `training_record`; `progress(step, steps)` is called after each step. ValueError for labels that do not fit.
     """
     check_images(images, None, "train_classifier")
     if (
@@ -181,12 +177,9 @@ def train_classifier(
     batch = max(min(256, len(images) // 25), min(32, len(images)))
     steps = max(epochs * len(images) // batch, 1)
     with _threads(batch * images[0].numel()):
-        if seconds is not None:
-            each = _seconds_a_step(classifier, images, labels, batch, flip)
-            steps = max(min(steps, int((seconds - (time.perf_counter() - started)) / each)), 1)
-        for step, loss in enumerate(_steps(classifier, images, labels, batch, steps, seed, flip), 1):
+        for step, _ in enumerate(_steps(classifier, images, labels, batch, steps, seed, flip), 1):
             if progress is not None:
-                progress(step, steps, loss)
+                progress(step, steps)
     accuracy = None if held_out is None else _accuracy(classifier, *held_out)
     classifier.training_record = ClassifierTraining(
         seed=seed,
@@ -246,14 +239,6 @@ def _threads(numbers: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def _seconds_a_step(classifier: Classifier, images: Tensor, labels: Tensor, batch: int, flip: bool) -> float:
-    trial = copy.deepcopy(classifier)
-    times = [time.perf_counter()]
-    for _ in _steps(trial, images, labels, batch, 6, 0, flip):
-        times.append(time.perf_counter())
-    return sorted(after - before for before, after in pairwise(times[1:]))[2]
 
 
 def _accuracy(classifier: Classifier, images: Tensor, labels: Tensor) -> float:

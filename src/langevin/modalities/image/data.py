@@ -93,11 +93,6 @@ class Images:
         """Whether the pixels are held in memory, and not decoded at each read."""
         return isinstance(self.store, InMemory)
 
-    @property
-    def weights_bytes(self) -> int:
-        """Bytes that all its pixels take (or would take) in memory: n c h w."""
-        return len(self) * math.prod(self.shape)
-
     @cached_property
     def fingerprint(self) -> str:
         """sha256, in hexadecimal, of names, labels, captions and pixels (streamed: the files' sizes instead of pixels)."""

@@ -75,11 +75,6 @@ def save_animation(frames: Sequence[Tensor], path: Path, *, columns: int | None 
     sheets[0].save(path, save_all=True, append_images=sheets[1:], duration=durations, loop=0)
 
 
-def rows_of(images: Tensor, per_row: int) -> Tensor:
-    """(n, ...) cut to a whole number of rows."""
-    return images[: len(images) // per_row * per_row] if len(images) >= per_row else images
-
-
 def side_by_side(left: Tensor, right: Tensor) -> Tensor:
     """Pairs (n, c, h, w) joined along the width, with a white bar between."""
     bar = torch.full((*left.shape[:3], 1), 255, dtype=left.dtype)
