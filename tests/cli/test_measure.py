@@ -84,7 +84,7 @@ def test_comparing_writes_a_table_a_plot_and_a_picture(larger, tmp_path, told):
 
 def test_what_cannot_be_compared_is_refused(larger, captioned, tmp_path, refused):
     assert "different data" in refused("compare", larger, captioned, "--out", tmp_path / "c", "--count", 10)
-    assert "at least 8 samples" in refused("compare", larger, "--count", 2, "--out", tmp_path / "c")
+    assert "at least 10 samples" in refused("compare", larger, "--count", 2, "--out", tmp_path / "c")
     assert "steps of at least 1" in refused("compare", larger, "--steps", 0, "--out", tmp_path / "c")
     assert "there is no run at" in refused("compare", tmp_path / "nowhere", "--out", tmp_path / "c")
 

@@ -259,7 +259,7 @@ def test_a_run_of_any_seed_and_share_is_resumed_and_measured_on_its_own_parts(tm
 
 def test_runs_of_two_seeds_can_be_compared(tmp_path, told):
     data = pictures.classes(tmp_path / "data", count=60)
-    runs = [tiny.run_of(data, tmp_path / f"run{seed}", "--seed", seed, steps=1) for seed in (1, 2)]
+    runs = [tiny.run_of(data, tmp_path / f"run{seed}", "--seed", str(seed), steps=1) for seed in (1, 2)]
     out = tmp_path / "comparison"
     assert told("compare", *runs, "--samplers", "ddim", "--steps", 2, "--count", 10, "--out", out)[0] == 0
 

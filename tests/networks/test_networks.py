@@ -209,5 +209,5 @@ def test_edges_name_modules_that_are_there(config, shape):
 ])  # fmt: skip
 def test_text_is_read_at_widths_that_are_no_multiple_of_64(config):
     network = replace(config, ports=Ports(vocabulary=9, length=3)).build()
-    told = Condition(cross=Port(torch.tensor([[2, 3, 0], [4, 0, 0]])))
+    told = Condition(cross=Port(tensor=torch.tensor([[2, 3, 0], [4, 0, 0]])))
     assert network(torch.zeros(2, 1, 8, 8), torch.zeros(2), told).shape == (2, 1, 8, 8)

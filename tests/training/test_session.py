@@ -92,7 +92,7 @@ def test_checkpoints_of_which_none_can_be_read_end_the_run_and_are_left_alone(tm
     for path in checkpoint.steps(tmp_path / "checkpoints"):
         (path / "manifest.json").write_text("{}")
     before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
-    with pytest.raises(ValueError, match=r"starting again from step 0 would lose them.*manifest"):
+    with pytest.raises(ValueError, match=r"(?s)starting again from step 0 would lose them.*manifest"):
         run(tmp_path, training)
     assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before
 

@@ -226,7 +226,5 @@ def explain(error: Exception, path: Path, size: int = 0) -> OSError:
     if not full:
         return OSError(getattr(error, "errno", None) or errno.EIO, f"could not write {path}: {error}")
     much = f" ({size / 1e6:.0f} MB)" if size else ""
-    advice = (
-        "free some and say it again; a training run goes on by `langevin resume`, its earlier checkpoints are intact"
-    )
+    advice = "free some disk space and repeat it; a run goes on by `langevin resume`, its checkpoints are intact"
     return OSError(errno.ENOSPC, f"disk full while writing {path}{much}: {error}. To go on, {advice}")
