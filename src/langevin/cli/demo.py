@@ -17,7 +17,7 @@ def run(asked: Demo) -> None:
 
     Raises:
         ValueError: the directory holds a run that is not the demo's own."""
-    if not 0 < asked.minutes < 1e6:
+    if asked.minutes is not None and not 0 < asked.minutes < 1e6:
         raise ValueError(f"--minutes must be positive, got {asked.minutes}")
     mark = asked.out / MARK
     if asked.out.exists() and any(asked.out.iterdir()):
