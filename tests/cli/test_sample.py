@@ -28,7 +28,8 @@ def test_a_grid_is_the_default_and_lies_in_the_run(trained, tmp_path, told):
 
 def test_an_array_holds_images_labels_and_the_seed(trained, tmp_path):
     found = array(trained, tmp_path / "new" / "a.npz", "--count", 5, "--seed", 3)
-    assert sorted(found.files) == ["images", "labels", "seed"]
+    assert sorted(found.files) == ["images", "labels", "names", "seed"]
+    assert found["names"].tolist() == ["bar", "disc", "bar", "disc", "bar"]
     assert found["images"].shape == (5, 8, 8, 3)
     assert found["images"].dtype == np.uint8
     assert found["labels"].tolist() == [0, 1, 0, 1, 0]

@@ -65,7 +65,8 @@ class Diffusion:
             asks = "a learned uncertainty" if uncertainty else "a log-normal time density"
             raise ValueError(f"{asks} speaks of noise levels, which {type(process).__name__} has not: give a schedule")
         self.process, self.denoiser, self.objective, self.times = process, denoiser, objective, times
-        self.schedule, self.drop = schedule, drop
+        self.schedule: Any = schedule
+        self.drop = drop
         self.uncertainty = Uncertainty() if uncertainty else None
         player = {"network": network, **({"uncertainty": self.uncertainty} if self.uncertainty else {})}
         self.players: Mapping[str, nn.Module] = {"denoiser": nn.ModuleDict(player)}
