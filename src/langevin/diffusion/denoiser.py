@@ -17,7 +17,9 @@ level and not on the schedule's clock.
 
 import math
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal, Protocol
 
 import torch
@@ -27,6 +29,7 @@ from langevin.diffusion.condition import Condition
 from langevin.diffusion.posterior import Categorical, Joint, Point, Posterior
 from langevin.diffusion.process.gaussian import Gaussian
 from langevin.diffusion.process.masked import Masked
+from langevin.diffusion.remember import Remembered
 from langevin.diffusion.schedule import AnySchedule
 from langevin.diffusion.shape import right_pad
 
@@ -63,9 +66,21 @@ def affine(
     return c_skip, c_out, m.rsqrt(), c_time
 
 
+@lru_cache(maxsize=256)
+def _coefficients(prediction: Prediction, schedule: AnySchedule, sigma_data: float) -> Remembered:
+    def numbers(t: Tensor) -> tuple[Tensor, ...]:
+        return affine(prediction, schedule, t, sigma_data)
+
+    return Remembered(numbers)
+
+
 def _require_precision(precision: torch.dtype) -> None:
     if precision not in (torch.float32, torch.bfloat16):
         raise ValueError(f"the network's precision is torch.float32 or torch.bfloat16, got {precision}")
+
+
+def _computing(device: torch.device, precision: torch.dtype) -> AbstractContextManager[Any]:
+    return torch.autocast(device.type, dtype=precision) if precision == torch.bfloat16 else nullcontext()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,10 +106,10 @@ class GaussianDenoiser:
         _require_precision(self.precision)
 
     def __call__(self, x_t: Tensor, t: Tensor, condition: Condition | None = None) -> Point:
-        coefficients = affine(self.prediction, self.process.schedule, t.double(), self.process.sigma_data)
-        c_skip, c_out, c_in = (right_pad(c, x_t).to(x_t.dtype) for c in coefficients[:3])
-        with torch.autocast(x_t.device.type, dtype=torch.bfloat16, enabled=self.precision == torch.bfloat16):
-            output = self.network(c_in * x_t, coefficients[3].float(), condition)
+        found = _coefficients(self.prediction, self.process.schedule, self.process.sigma_data)(t.double())
+        c_skip, c_out, c_in = right_pad(found[:3], x_t[None]).to(x_t.dtype)
+        with _computing(x_t.device, self.precision):
+            output = self.network(c_in * x_t, found[3].float(), condition)
         return Point(torch.addcmul(c_skip * x_t, c_out, output.to(x_t.dtype)))
 
 
@@ -112,7 +127,7 @@ class TokenDenoiser:
         _require_precision(self.precision)
 
     def __call__(self, x_t: Tensor, t: Tensor, condition: Condition | None = None) -> Categorical:
-        with torch.autocast(x_t.device.type, dtype=torch.bfloat16, enabled=self.precision == torch.bfloat16):
+        with _computing(x_t.device, self.precision):
             logits = self.network(x_t, t.float(), condition).float()
         shown = x_t != self.process.mask
         certain = torch.full_like(logits, -torch.inf).scatter_(-1, torch.where(shown, x_t, 0)[..., None], 0.0)

@@ -11,6 +11,7 @@ eta = 1 is the exact posterior q(x_s | x_t, x = D), eta = 0 is the probability f
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 import torch
@@ -19,6 +20,7 @@ from torch import Tensor
 from langevin.diffusion.noise import Noise
 from langevin.diffusion.posterior import Point
 from langevin.diffusion.process.terms import Terms
+from langevin.diffusion.remember import Remembered
 from langevin.diffusion.schedule import AnySchedule, Rectified
 from langevin.diffusion.shape import right_pad
 
@@ -33,6 +35,14 @@ def step_back(schedule: AnySchedule, t: Tensor, s: Tensor, eta: float) -> tuple[
     b = alpha_s - a * alpha_t
     same = still | (s >= t)
     return torch.where(same, 1.0, a), torch.where(same, 0.0, b), torch.where(same, 0.0, c)
+
+
+@lru_cache(maxsize=256)
+def _ancestral(schedule: AnySchedule) -> Remembered:
+    def numbers(t: Tensor, s: Tensor) -> tuple[Tensor, ...]:
+        return step_back(schedule, t, s, 1.0)
+
+    return Remembered(numbers)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,8 +82,8 @@ class Gaussian:
 
     def transition(self, q: Point, x_t: Tensor, t: Tensor, s: Tensor, noise: Noise) -> Tensor:
         """x_s ~ q(x_s | x_t, x = E[x | x_t]), the ancestral step with the posterior variance."""
-        a, b, c = (right_pad(k, x_t).to(x_t.dtype) for k in step_back(self.schedule, t.double(), s.double(), 1.0))
-        return a * x_t + b * q.mean + c * noise.normal(x_t)
+        a, b, c = right_pad(_ancestral(self.schedule)(t.double(), s.double()), x_t[None]).to(x_t.dtype)
+        return (a * x_t).addcmul_(b, q.mean).addcmul_(c, noise.normal(x_t))
 
     def bound(self, q: Point, x: Tensor, x_t: Tensor, t: Tensor) -> Terms:
         """prior = KL(q(x_1 | x) || prior), diffusion = -SNR'(t) / 2 |x - D|^2 ("Variational Diffusion Models", 2021).
