@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from parts import PREDICTIONS, SCHEDULES
 
 from langevin.diffusion.denoiser import affine
 from langevin.diffusion.process.gaussian import step_back
 from langevin.diffusion.remember import FEW, Remembered
+from tests.laws.parts import PREDICTIONS, SCHEDULES
 
 TIMES = torch.linspace(0, 1, 41, dtype=torch.float64)
 
