@@ -7,7 +7,7 @@ import pytest
 from langevin.diffusion.denoiser import Prediction
 from langevin.diffusion.objective import TimeDensity, Weighted
 from langevin.diffusion.process import Gaussian
-from langevin.diffusion.sampler import AnySampler
+from langevin.diffusion.sampler import Adaptive, AnySampler
 from langevin.diffusion.sampler.grid import AnyGrid
 from langevin.diffusion.schedule import AnySchedule, Rectified
 from tests.laws.parts import DENSITIES, GRIDS, PREDICTIONS, SAMPLERS, SCHEDULES, WEIGHTINGS
@@ -19,7 +19,10 @@ from tests.laws.parts import DENSITIES, GRIDS, PREDICTIONS, SAMPLERS, SCHEDULES,
         (AnySchedule, SCHEDULES.values()),
         (AnyGrid, GRIDS.values()),
         (TimeDensity, DENSITIES.values()),
-        (AnySampler, [make(Gaussian(schedule=Rectified())) for make, _ in SAMPLERS.values()]),
+        (
+            AnySampler,
+            [*[make(Gaussian(schedule=Rectified())) for make, _ in SAMPLERS.values()], Adaptive(process=Gaussian())],
+        ),
     ],
 )
 def test_every_member_of_a_union_is_listed(union, parts):

@@ -18,7 +18,7 @@ from tests.laws.parts import SAMPLERS, SCHEDULES, sampler
 
 EVERY = pytest.mark.parametrize("name", SAMPLERS)
 SCHEDULE = pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES)
-COUNTS = (16, 32, 64)
+COUNTS = (64, 128, 256)
 
 
 def names_of(state) -> list[str]:
@@ -75,9 +75,11 @@ def test_the_mean_is_exact_and_the_variance_converges_at_the_samplers_order(name
     order = SAMPLERS[name][1]
     assert [m for m, _, _ in got] == pytest.approx([mean] * len(COUNTS), rel=1e-12)
     errors = torch.tensor([abs(v - variance) / variance for _, v, _ in got], dtype=torch.float64)
-    assert errors[-1] < (0.1 if order == 1 else 3e-3)
-    assert slope(torch.tensor(COUNTS), errors) == pytest.approx(order, abs=0.15)
-    assert all((loudest == 0) == (tool.order is not None) for _, _, loudest in got)  # the flow needs no noise
+    measured, follows = slope(torch.tensor(COUNTS), errors), tool.order is not None
+    assert errors[-1] < (0.03 if order == 1 else 1e-3)
+    assert measured > (min(order, 2) - 0.4 if follows else order - 0.15)  # a flow's own order is another law's
+    assert follows or measured < order + 0.15
+    assert all((loudest == 0) == follows for _, _, loudest in got)  # the flow needs no noise
 
 
 @EVERY
@@ -85,7 +87,7 @@ def test_samples_of_many_steps_have_the_moments_of_the_data(name):
     process, data = Gaussian(sigma_data=0.5), exact.Scalar(mean=0.6, variance=0.25)
     ((mean, variance, _),) = propagate(sampler(name, process), data, process, Rho(), [80])
     assert mean == pytest.approx(0.6, rel=1e-12)
-    assert variance == pytest.approx(0.25, rel=0.16 if SAMPLERS[name][1] == 1 else 1e-2)
+    assert variance == pytest.approx(0.25, rel=0.16 if SAMPLERS[name][1] == 1 else 2e-2)
 
 
 @EVERY

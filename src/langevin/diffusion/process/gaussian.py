@@ -26,14 +26,17 @@ from langevin.diffusion.shape import right_pad
 
 
 def step_back(schedule: AnySchedule, t: Tensor, s: Tensor, eta: float) -> tuple[Tensor, Tensor, Tensor]:
-    """(a, b, c) of x_s = a x_t + b D + c n, float64, elementwise in t and s <= t; identity where t = 0."""
+    """(a, b, c) of x_s = a x_t + b D + c n, float64, elementwise in t and s; identity where t = 0.
+
+    With eta = 0 s may also lie above t: the way from data to noise."""
     alpha_t, sigma_t, alpha_s, sigma_s = schedule.alpha(t), schedule.sigma(t), schedule.alpha(s), schedule.sigma(s)
     still = sigma_t == 0
     decay = sigma_s * alpha_t / (torch.where(still, 1.0, sigma_t) * alpha_s)  # e^{-h}; alpha_s > 0 as s < 1
     c = eta * sigma_s * (1 - decay * decay).clamp_min(0).sqrt()
-    a = sigma_s * (1 - eta * eta + (eta * decay) ** 2).sqrt() / torch.where(still, 1.0, sigma_t)
+    kept = (1 - eta * eta + (eta * decay) ** 2).sqrt() if eta else 1.0
+    a = sigma_s * kept / torch.where(still, 1.0, sigma_t)
     b = alpha_s - a * alpha_t
-    same = still | (s >= t)
+    same = still | (s == t)
     return torch.where(same, 1.0, a), torch.where(same, 0.0, b), torch.where(same, 0.0, c)
 
 

@@ -1,30 +1,50 @@
 """Samplers: ask `state.x, state.t`, tell `sampler.update(state, posterior)`.
 
-`state` is what a sampler works on, `grid` the times it visits, `loop` the only loop; then one file a family.
+`state` is what a sampler works on, `grid` the times it visits, `loop` the only loop, `linear` how a sampler is a row of
+numbers; then one file a family.
 """
 
+from langevin.diffusion.sampler.adams import IPNDM, Adams
+from langevin.diffusion.sampler.adaptive import Adaptive
 from langevin.diffusion.sampler.ancestral import Ancestral
 from langevin.diffusion.sampler.ddim import DDIM, Euler
-from langevin.diffusion.sampler.dpm import DPM2M
-from langevin.diffusion.sampler.grid import Grid, LogSNR, Rho, UniformGrid
-from langevin.diffusion.sampler.heun import Heun
+from langevin.diffusion.sampler.exponential import DPM2M, DPM3M, Exponential
+from langevin.diffusion.sampler.grid import Grid, LogSNR, Rho, Shifted, UniformGrid
 from langevin.diffusion.sampler.loop import sample, start
+from langevin.diffusion.sampler.singlestep import DPM2, Churn, Heun, Restart
 from langevin.diffusion.sampler.state import Sampler, State
+from langevin.diffusion.sampler.stochastic import EulerMaruyama, Langevin
+from langevin.diffusion.sampler.unipc import UniPC
 
-AnySampler = Ancestral | DDIM | Euler | Heun | DPM2M
+AnySampler = (
+    Ancestral | DDIM | Euler | EulerMaruyama | Langevin | Heun | DPM2 | Churn | Restart
+    | DPM2M | DPM3M | Exponential | Adams | IPNDM | UniPC | Adaptive
+)  # fmt: skip
 
 __all__ = [
     "DDIM",
+    "DPM2",
     "DPM2M",
+    "DPM3M",
+    "IPNDM",
+    "Adams",
+    "Adaptive",
     "Ancestral",
     "AnySampler",
+    "Churn",
     "Euler",
+    "EulerMaruyama",
+    "Exponential",
     "Grid",
     "Heun",
+    "Langevin",
     "LogSNR",
+    "Restart",
     "Rho",
     "Sampler",
+    "Shifted",
     "State",
+    "UniPC",
     "UniformGrid",
     "sample",
     "start",

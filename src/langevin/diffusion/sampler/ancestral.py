@@ -3,8 +3,6 @@
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from torch import Tensor
-
 from langevin.diffusion.process.terms import Process
 from langevin.diffusion.sampler.state import State
 
@@ -22,8 +20,8 @@ class Ancestral:
     def order(self) -> int | None:
         return None
 
-    def memory(self, state: State) -> dict[str, Tensor]:
-        return {}
+    def begin(self, state: State) -> State:
+        return state
 
     def update(self, state: State, q: Any) -> State:
         return state.advance(self.process.transition(q, state.x, state.time(), state.time(1), state.noise))

@@ -9,6 +9,7 @@ knot is `low` instead: what orders of convergence are measured on. A batch may m
 last time. `high` beyond what the schedule reaches is cut there.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -122,4 +123,28 @@ def _ends(low: float, high: float, schedule: AnySchedule, like: Tensor) -> tuple
     return top, like.new_tensor(low)
 
 
-AnyGrid = Rho | LogSNR | UniformGrid
+@dataclass(frozen=True, kw_only=True)
+class Shifted:
+    """Another grid with every noise level times `factor`: for pictures whose side is `factor` times as long, as averaging
+    over neighbours takes their noise away ("simple diffusion", 2023). In flow time t' = k t / (1 + (k - 1) t).
+
+    Args:
+        factor: ratio of the sides.
+    """
+
+    kind: Literal["shifted"] = "shifted"
+    grid: Rho | LogSNR | UniformGrid = Rho()
+    factor: float = 2.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.factor < float("inf"):
+            raise ValueError(f"the shift of a grid is a positive and finite factor, got {self.factor}")
+
+    def __call__(self, steps: Tensor, schedule: AnySchedule) -> Tensor:
+        times = self.grid(steps, schedule)
+        log_snr = schedule.log_snr(times) - 2 * math.log(self.factor)
+        moved = schedule.time(log_snr).clamp(0, 1)
+        return torch.where((times == 0) | (times == 1), times, moved)
+
+
+AnyGrid = Rho | LogSNR | UniformGrid | Shifted

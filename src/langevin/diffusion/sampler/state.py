@@ -1,7 +1,8 @@
 """Everything that sampling knows, as batch-first tensors.
 
-Each row has its own grid of times and its own place k on it, so rows of one batch may be anywhere in trajectories of
-any length. A state can be sliced, stacked, stored and resumed; nothing else holds any.
+Each row has its own list of questions (the times at which its denoiser is asked) and its own place k on it, so rows of one
+batch may be anywhere in trajectories of any length. A state can be sliced, stacked, stored and resumed; nothing else holds
+any.
 """
 
 from collections.abc import Sequence
@@ -23,8 +24,10 @@ class State:
     Args:
         x: the question's data, (b, ...) or a mapping of such.
         t: the question's time, (b,) or (b, places), float64.
-        times: each row's grid, (b, n + 1) or (b, n + 1, places), float64, falling; shorter rows repeat their last time.
-        k: the row's place on its grid, (b,) int64.
+        times: of each row's questions, then the time it ends at, (b, n + 1) or (b, n + 1, places), float64; shorter rows
+            repeat their last time. A grid's times to begin with; a sampler that asks in between puts its own.
+        k: how many questions the row has been answered, (b,) int64.
+        last: how many it asks in all, (b,) int64.
         seeds: (b,) int64, the names of the rows' noise.
         memory: what the sampler carries from step to step, batch-first tensors by name; those whose names start with
             `grid_` run along the grid and never change.
@@ -34,32 +37,30 @@ class State:
     t: Tensor
     times: Tensor
     k: Tensor
+    last: Tensor
     seeds: Tensor
     memory: dict[str, Tensor]
 
     def time(self, ahead: int = 0) -> Tensor:
-        """The grid's time `ahead` of the row's place, (b,) or (b, places); the last one beyond the end."""
+        """The time `ahead` of the row's place, (b,) or (b, places); the last one beyond the end."""
         return pick(self.times, (self.k + ahead).clamp_max(self.times.shape[1] - 1))
 
     @property
     def done(self) -> Tensor:
-        """(b,) bool: the row has reached the last time of its grid."""
-        there = self.time() <= self.times[:, -1]
-        return there if there.ndim == 1 else there.all(-1)
+        """(b,) bool: the row has nothing more to ask."""
+        return self.k >= self.last
 
     @property
     def noise(self) -> RowNoise:
         """The randomness of the step that is due."""
         return RowNoise(seeds=self.seeds, steps=self.k)
 
-    def advance(self, x: Any, *, again: Tensor | None = None, **memory: Tensor) -> "State":
-        """One place further, with new data; `memory` replaces what it names.
-
-        Rows where `again` (b,) bool holds are to be asked once more at the time they come to: their step is still due."""
+    def advance(self, x: Any, **memory: Tensor) -> "State":
+        """One question further, with new data; `memory` replaces what it names."""
         k = self.k + 1
         t = pick(self.times, k.clamp_max(self.times.shape[1] - 1))
-        k = k if again is None else torch.where(again, self.k, k)
-        return State(x=x, t=t, times=self.times, k=k, seeds=self.seeds, memory={**self.memory, **memory})
+        memory = {**self.memory, **memory}
+        return State(x=x, t=t, times=self.times, k=k, last=self.last, seeds=self.seeds, memory=memory)
 
     def rows(self, index: Index) -> "State":
         """The state of some rows."""
@@ -74,12 +75,13 @@ class State:
             t=take(self.t),
             times=take(self.times),
             k=take(self.k),
+            last=take(self.last),
             seeds=take(self.seeds),
             memory={name: take(value) for name, value in self.memory.items()},
         )
 
     def put(self, index: Tensor, part: "State") -> "State":
-        """This state with the rows `index` (int64) replaced by those of `part`, moved along the same grids."""
+        """This state with the rows `index` (int64) replaced by those of `part`, moved along the same questions."""
 
         def place(full: Tensor, new: Tensor) -> Tensor:
             return full.index_copy(0, index, new)
@@ -89,6 +91,7 @@ class State:
             t=place(self.t, part.t),
             times=self.times,
             k=place(self.k, part.k),
+            last=place(self.last, part.last),
             seeds=self.seeds,
             memory={
                 name: value if name.startswith("grid_") else place(value, part.memory[name])
@@ -132,6 +135,7 @@ def stack(states: Sequence[State]) -> State:
         t=torch.cat([s.t for s in states]),
         times=torch.cat([pad_grid(s.times, length) for s in states]),
         k=torch.cat([s.k for s in states]),
+        last=torch.cat([s.last for s in states]),
         seeds=torch.cat([s.seeds for s in states]),
         memory={name: memory(name) for name in states[0].memory},
     )
@@ -141,9 +145,10 @@ class Sampler(Protocol):
     """How the answer to a question moves the state.
 
     `order` is the order of convergence to the probability flow (None for a sampler whose limit is not a flow), declared
-    here and measured by a law."""
+    here and measured by a law. `begin` takes rows at the first time of their grids, and lays out their questions and what
+    is remembered."""
 
     @property
     def order(self) -> int | None: ...
-    def memory(self, state: State) -> dict[str, Tensor]: ...
+    def begin(self, state: State) -> State: ...
     def update(self, state: State, q: Any) -> State: ...
