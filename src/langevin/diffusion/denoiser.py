@@ -26,7 +26,8 @@ import torch
 from torch import Tensor
 
 from langevin.diffusion.condition import Condition
-from langevin.diffusion.posterior import Categorical, Joint, Point, Posterior
+from langevin.diffusion.posterior import Categorical, Joint, Point, Posterior, Score
+from langevin.diffusion.process.drift.process import EARLIEST, Drift
 from langevin.diffusion.process.gaussian import Gaussian
 from langevin.diffusion.process.masked import Masked
 from langevin.diffusion.remember import Remembered
@@ -111,6 +112,29 @@ class GaussianDenoiser:
         with _computing(x_t.device, self.precision):
             output = self.network(c_in * x_t, found[3].float(), condition)
         return Point(torch.addcmul(c_skip * x_t, c_out, output.to(x_t.dtype)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreDenoiser:
+    """A network as the score of a `Drift`: score = -x_t / S^2 + F(x_t / S, c_time) / scale.
+
+    S is the spread of x_t, so the first term is the score of a Gaussian of its size, and 1 / scale^2 = 1 / V + 1 / S^2 with
+    V the noise so far; c_time = ln(V) / 8, as of a Gaussian process in the same clock."""
+
+    network: Network
+    process: Drift
+    precision: torch.dtype = torch.float32
+
+    def __post_init__(self) -> None:
+        _require_precision(self.precision)
+
+    def __call__(self, x_t: Tensor, t: Tensor, condition: Condition | None = None) -> Score:
+        t = t.double().clamp_min(EARLIEST)
+        spread, scale = (right_pad(f(t), x_t).to(x_t.dtype) for f in (self.process.spread, self.process.scale))
+        c_time = -0.125 * self.process.schedule.log_snr(t).clamp(-FARTHEST, FARTHEST)
+        with _computing(x_t.device, self.precision):
+            output = self.network((x_t / spread).float(), c_time.float(), condition)
+        return Score(output.to(x_t.dtype) / scale - x_t / spread.square())
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -226,4 +226,30 @@ class VarianceExploding:
         return torch.zeros_like(t), torch.ones_like(t)  # eps: the velocity in EDM's own clock, sigma
 
 
-AnySchedule = Rectified | Cosine | VariancePreserving | VarianceExploding
+@dataclass(frozen=True, kw_only=True)
+class Brownian:
+    """alpha = 1, sigma = sqrt(B(t)), for dx = sqrt(beta) dw: the noise added so far, which is the clock of any `Drift`."""
+
+    kind: Literal["brownian"] = "brownian"
+    beta: Beta = Beta(values=(1.0, 5000.0))
+
+    def alpha(self, t: Tensor) -> Tensor:
+        return torch.ones_like(t)
+
+    def sigma(self, t: Tensor) -> Tensor:
+        return self.beta.integral(t).sqrt()
+
+    def log_snr(self, t: Tensor) -> Tensor:
+        return -self.beta.integral(t).log()
+
+    def time(self, log_snr: Tensor) -> Tensor:
+        return self.beta.inverse(torch.exp(-log_snr))
+
+    def rate(self, t: Tensor) -> Tensor:
+        return -self.beta.rate(t) / self.beta.integral(t)
+
+    def tangent(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        return torch.zeros_like(t), torch.ones_like(t)
+
+
+AnySchedule = Rectified | Cosine | VariancePreserving | VarianceExploding | Brownian

@@ -9,6 +9,7 @@ from langevin.diffusion.sampler.dpm import DPM2M
 from langevin.diffusion.sampler.grid import Grid, LogSNR, Rho, UniformGrid
 from langevin.diffusion.sampler.heun import Heun
 from langevin.diffusion.sampler.loop import sample, start
+from langevin.diffusion.sampler.reverse import AnyReverse, Flow, Reverse
 from langevin.diffusion.sampler.state import Sampler, State
 
 AnySampler = Ancestral | DDIM | Euler | Heun | DPM2M
@@ -17,11 +18,14 @@ __all__ = [
     "DDIM",
     "DPM2M",
     "Ancestral",
+    "AnyReverse",
     "AnySampler",
     "Euler",
+    "Flow",
     "Grid",
     "Heun",
     "LogSNR",
+    "Reverse",
     "Rho",
     "Sampler",
     "State",
