@@ -116,10 +116,12 @@ class GaussianDenoiser:
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreDenoiser:
-    """A network as the score of a `Drift`: score = -x_t / S^2 + F(x_t / S, c_time) / scale.
+    """A network as the score of a `Drift`: score = (1 - c) (-x_t / S^2) + c 2 f / g^2 + F(x_t / S, c_time) / scale.
 
-    S is the spread of x_t, so the first term is the score of a Gaussian of its size, and 1 / scale^2 = 1 / V + 1 / S^2 with
-    V the noise so far; c_time = ln(V) / 8, as of a Gaussian process in the same clock."""
+    The first two terms are right where nothing has been seen: -x / S^2 is the score of a Gaussian of the spread S of x_t, and
+    2 f / g^2 the one that a gradient drift ends in, without which its reverse would run away; c = 1 - e^(-V^2 / S^4) goes from
+    one to the other as the noise so far, V, grows. 1 / scale^2 = 1 / V + 1 / S^2, and c_time = ln(V) / 8, as of a Gaussian
+    process in the same clock."""
 
     network: Network
     process: Drift
@@ -130,11 +132,15 @@ class ScoreDenoiser:
 
     def __call__(self, x_t: Tensor, t: Tensor, condition: Condition | None = None) -> Score:
         t = t.double().clamp_min(EARLIEST)
-        spread, scale = (right_pad(f(t), x_t).to(x_t.dtype) for f in (self.process.spread, self.process.scale))
-        c_time = -0.125 * self.process.schedule.log_snr(t).clamp(-FARTHEST, FARTHEST)
+        process, wide = self.process, self.process.spread(t)
+        ended = -torch.expm1(-((process.schedule.sigma(t) / wide) ** 4))
+        pull = 2 * ended / process.level(t).square().clamp_min(1e-3 * process.schedule.beta.mean / process.horizon)
+        numbers = (wide, process.scale(t), (1 - ended) / wide.square(), pull)
+        spread, scale, back, pull = (right_pad(number, x_t).to(x_t.dtype) for number in numbers)
+        c_time = -0.125 * process.schedule.log_snr(t).clamp(-FARTHEST, FARTHEST)
         with _computing(x_t.device, self.precision):
             output = self.network((x_t / spread).float(), c_time.float(), condition)
-        return Score(output.to(x_t.dtype) / scale - x_t / spread.square())
+        return Score(output.to(x_t.dtype) / scale - back * x_t + pull * process.field(x_t, t))
 
 
 @dataclass(frozen=True, kw_only=True)

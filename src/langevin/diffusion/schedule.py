@@ -133,6 +133,11 @@ class Beta:
             raise ValueError(f"beta is tabulated at two or more knots, got {knots}")
         return cls(values=tuple(float(function(i / (knots - 1))) for i in range(knots)))
 
+    @property
+    def mean(self) -> float:
+        """B(1), which is also the mean rate."""
+        return sum(self.values[:-1] + self.values[1:]) / (2 * (len(self.values) - 1))
+
     def _knots(self, like: Tensor) -> tuple[Tensor, Tensor, float]:
         return _knots(self.values, like.device)
 

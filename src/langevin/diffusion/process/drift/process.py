@@ -7,9 +7,9 @@ dx/dt = f - g^2 grad ln p / 2. So all that has to be learned is the score of p_t
     grad ln p_t(x) = E[grad ln p(x_t | x_s) | x_t = x]   for every s < t (Fisher's identity).
 
 An affine f has a Gaussian p(x_t | x_0), solved once: s = 0. Any other is simulated to t by Heun's steps whose last one is
-Euler's, a Gaussian p(x_t | x_s) with s = t (1 - 1 / steps): unbiased for the simulated chain, whose law is off by
-O(steps^-2) ("What's the score?", 2024). The target z / (g sqrt(t - s)) is long, but each path is used twice, with z and
--z: between the two the noise cancels and the variance stays bounded however short the step.
+Euler's and short, a Gaussian p(x_t | x_s): unbiased for the simulated chain, whose law is off by O(steps^-2) ("What's the
+score?", 2024). The target z / (g sqrt(t - s)) is long, but each path is used twice, with z and -z: between the two the
+noise cancels and the variance stays bounded however short the step.
 """
 
 from collections.abc import Callable
@@ -31,6 +31,7 @@ from langevin.diffusion.process.terms import Terms
 from langevin.diffusion.schedule import Brownian
 from langevin.diffusion.shape import require_times, right_pad
 
+SHORT = 4  # the last step is that many times shorter than a step of the whole horizon, or as short as the others
 EARLIEST = 1e-5  # the time below which the noise is not told apart
 
 
@@ -183,7 +184,7 @@ class Drift:
             x_t, score = self.kernel.draw(x, t, noise.normal(x))
             return (Question(x_t=x_t, target=Score(score)),)
         end = self.time(t)
-        h = end / self.steps
+        h = (end / self.steps).clamp_max(self.horizon / (SHORT * self.steps))
         before = path(self.f, self.g, x, end - h, steps=self.steps - 1, noise=noise.fork(1))[-1]
         mean, width = euler(self.f, self.g, before, end - h, h)
         z = steps_noise(x, 1, noise.fork(2))[:, 0]
