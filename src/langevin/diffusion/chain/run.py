@@ -2,7 +2,8 @@
 
 Chains are rows and never mix: each is a function of its seed. `anneal` goes from N(0, start^2) to p along
 ln p_b = b ln p + (1 - b) ln N(0, start^2), a few adjusted moves at each b. Every chain ends as one draw with a weight
-w = prod_k (p / N)^(b_{k+1} - b_k) ("Annealed Importance Sampling", 2001), whose mean is the constant Z of p.
+w = prod_k (p / N)^(b_{k+1} - b_k) ("Annealed Importance Sampling", 2001), whose mean is the constant Z of p. A step that
+adapts to its own past would bend that; so the path is gone twice, and the second time with the steps found by the first.
 """
 
 import math
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from langevin.diffusion.chain.density import Density
 from langevin.diffusion.chain.move import Adjusted, Move, Place
-from langevin.diffusion.noise import RowNoise
+from langevin.diffusion.noise import RowNoise, mix
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,28 +95,37 @@ def anneal(
     """One draw a row along the path; `like` (chains, ...) gives shape and type, `start` the width of the Gaussian."""
     if rungs < 1 or moves < 1 or not 0 < start < math.inf:
         raise ValueError(f"annealing needs rungs, moves and a width of its start, got {rungs}, {moves}, {start}")
-    d = like[0].numel()
-    shift = d * (math.log(start) + 0.5 * math.log(2 * math.pi))
+    h = torch.full((len(like),), size, dtype=torch.float64)
+    with torch.no_grad():
+        found = _path(density, like, [h] * rungs, start=start, seeds=mix(seeds, 0xA), moves=moves, warm=0.3)[2]
+        draws, weights, _ = _path(density, like, found, start=start, seeds=seeds, moves=moves, warm=0.0)
+    return Annealing(draws=draws, log_weights=weights)
+
+
+def _path(
+    density: Density, like: Tensor, sizes: list[Tensor], *, start: float, seeds: Tensor, moves: int, warm: float
+) -> tuple[Tensor, Tensor, list[Tensor]]:
+    """(draws, log-weights, the step of each rung); while `warm` the steps are found as it goes."""
+    shift = like[0].numel() * (math.log(start) + 0.5 * math.log(2 * math.pi))
 
     def normal(x: Tensor) -> Tensor:
         return -0.5 * (x.double() / start).square().flatten(1).sum(1) - shift
 
     x = start * RowNoise(seeds=seeds, steps=torch.full_like(seeds, -1)).normal(like)
-    move, weights = Adjusted(size=size), torch.zeros(len(like), dtype=torch.float64)
-    h = torch.full_like(weights, size)
-    with torch.no_grad():
-        for i in range(rungs):
-            b = (i + 1) / rungs
-            weights = weights + (density.value(x) - normal(x)) / rungs  # at the end of the rung before
+    move, rungs, found = Adjusted(), len(sizes), list[Tensor]()
+    weights, h = torch.zeros(len(like), dtype=torch.float64), sizes[0]
+    for i in range(rungs):
+        b = (i + 1) / rungs
+        weights = weights + (density.value(x) - normal(x)) / rungs  # at the end of the rung before
 
-            def bridge(y: Tensor, b: float = b) -> Tensor:
-                return b * density.value(y) + (1 - b) * normal(y)
+        def bridge(y: Tensor, b: float = b) -> Tensor:
+            return b * density.value(y) + (1 - b) * normal(y)
 
-            between = Density(log_p=bridge)
-            log_p, slope = between(x)
-            place = Place(x=x, log_p=log_p, slope=slope, h=h, taken=torch.ones_like(h))
-            for j in range(moves):
-                noise = RowNoise(seeds=seeds, steps=torch.full_like(seeds, i * moves + j))
-                place = move(between, place, noise, warm=0.3)
-            x, h = place.x, place.h
-    return Annealing(draws=x, log_weights=weights)
+        between, h = Density(log_p=bridge), h if warm else sizes[i]
+        log_p, slope = between(x)
+        place = Place(x=x, log_p=log_p, slope=slope, h=h, taken=torch.ones_like(h))
+        for j in range(moves):
+            place = move(between, place, RowNoise(seeds=seeds, steps=torch.full_like(seeds, i * moves + j)), warm=warm)
+        x, h = place.x, place.h
+        found.append(h)
+    return x, weights, found

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-SETTLED = 1.01  # R-hat below which chains are taken as one
+SETTLED = 1.01  # R-hat below which chains are taken as one; chance alone gives 1 + 1 / (2 e) to parts of e effective draws
+AT_MOST = 1.05
 WALKS = 1.05  # R-hat above which growth is taken as a walk
 GROWS = 1.4  # ratio of variances of the last and the first quarter
 ENOUGH = 100.0  # effective draws
@@ -83,12 +84,14 @@ class Verdict:
         r_hat: the largest over coordinates and the growing direction.
         effective_size: the smallest.
         growth: variance of the last quarter over that of the first, in `direction` (d,).
-        settled: R-hat below 1.01 and at least 100 effective draws.
+        allowed: the R-hat that settled chains of that many effective draws may have, 1.01 to 1.05.
+        settled: R-hat below that and at least 100 effective draws.
         walks: spreads along `direction` and does not stop.
     """
 
     r_hat: float
     effective_size: float
+    allowed: float
     growth: float
     direction: tuple[float, ...]
     settled: bool
@@ -96,7 +99,7 @@ class Verdict:
 
     def lines(self) -> list[str]:
         """In words."""
-        figures = f"R-hat {self.r_hat:.3f} (settled below {SETTLED}), effective draws {self.effective_size:.0f}"
+        figures = f"R-hat {self.r_hat:.3f} (settled below {self.allowed:.3f}), effective draws {self.effective_size:.0f}"
         if self.walks:
             way = ", ".join(f"{v:+.2f}" for v in self.direction[:6]) + (", ..." if len(self.direction) > 6 else "")
             return [
@@ -122,13 +125,15 @@ def judge(draws: Tensor) -> Verdict:
     worst = max(r_hat(q) for q in quantities)
     fewest = min(effective_size(q) for q in quantities)
     walks = m >= 4 and growth > GROWS and r_hat(along) > WALKS
+    allowed = min(AT_MOST, max(SETTLED, 1 + 2 * m / fewest))
     sign = 1.0 if float(way.sum()) >= 0 else -1.0
     return Verdict(
         r_hat=worst,
         effective_size=fewest,
+        allowed=allowed,
         growth=growth,
         direction=tuple((sign * way).tolist()),  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType]
-        settled=worst < SETTLED and fewest >= ENOUGH and not walks,
+        settled=worst < allowed and fewest >= ENOUGH and not walks,
         walks=walks,
     )
 

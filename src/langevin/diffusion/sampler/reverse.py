@@ -82,7 +82,7 @@ class Flow:
         h = right_pad(self.process.time(t) - self.process.time(s), v).to(v.dtype)
         x = torch.where(right_pad(half, v), state.x + h / 2 * (state.memory["before"] - v), state.x - h * v)
         again = ~half & (s > 0)
-        return state.advance(x, again=again, before=v, half=again)
+        return state.advance(self.process.within(x), again=again, before=v, half=again)
 
 
 AnyReverse = Reverse | Flow

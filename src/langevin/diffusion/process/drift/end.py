@@ -106,7 +106,7 @@ class Reservoir:
 AnyEnd = Normal | Stationary | Reservoir
 
 
-def blend(f: Field, *, g: float, horizon: float, start: float = 0.7, decay: float = 6.0) -> tuple[Field, Normal]:
+def blend(f: Field, *, g: float, horizon: float, start: float = 0.7, decay: float = 5.0) -> tuple[Field, Normal]:
     """The drift turned into -k x over the last part of the time, and the Gaussian that it then ends in.
 
     From `start` (a share of the horizon) the weight of -k x rises smoothly to 1 half-way to the end; from there on the

@@ -55,6 +55,8 @@ class Drift:
         end: the law that it ends in.
         sigma_data: root mean square of the data, about 0.
         spreads: root mean square of x_t at equal steps of t from 0 to 1; filled by `measured`.
+        reach: states beyond it in any coordinate are brought back to it on the way to data, because a score that was
+            never seen there, under a drift that pulls, would run away; filled by `measured` from what simulations reached.
         kernel: of an affine drift; filled by `settled`.
 
     Raises:
@@ -68,6 +70,7 @@ class Drift:
     end: AnyEnd = Normal()
     sigma_data: float = 1.0
     spreads: tuple[float, ...] = ()
+    reach: float | None = None
     kernel: Kernel | None = None
     kind: Literal["drift"] = "drift"
 
@@ -114,9 +117,11 @@ class Drift:
             ends = states[-1]
         else:
             spreads = tuple(self.kernel.spread(torch.linspace(0, 1, 33, dtype=torch.float64), sigma).tolist())  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType]
+            states = [data]
             ends = self.corrupt(data, torch.ones(len(x), dtype=torch.float64), noise.fork(1))
-        made = replace(self, sigma_data=sigma, spreads=spreads)
-        return made, Gap.of(ends, self.end.draw(data, noise.fork(2)))
+        prior = self.end.draw(data, noise.fork(2))
+        reach = None if self.kernel else 1.5 * max(float(part.abs().max()) for part in (*states, prior))
+        return replace(self, sigma_data=sigma, spreads=spreads, reach=reach), Gap.of(ends, prior)
 
     def spread(self, t: Tensor) -> Tensor:
         """Root mean square of x_t, (b,), float64: measured, or that of the data with the noise so far."""
@@ -200,7 +205,11 @@ class Drift:
         h = right_pad(self.time(t) - self.time(s), x_t).to(x_t.dtype)
         added = (self.schedule.sigma(t.double()).square() - self.schedule.sigma(s.double()).square()).clamp_min(0)
         x = x_t - h * self.field(x_t, t) + right_pad(0.5 * (1 + eta) * added, x_t).to(x_t.dtype) * q.score
-        return x if eta == 0 else x + right_pad((eta * added).sqrt(), x).to(x.dtype) * noise.normal(x)
+        return self.within(x if eta == 0 else x + right_pad((eta * added).sqrt(), x).to(x.dtype) * noise.normal(x))
+
+    def within(self, x: Tensor) -> Tensor:
+        """x with what lies beyond the reach brought back to it."""
+        return x if self.reach is None else x.clamp(-self.reach, self.reach)
 
     def bound(self, q: Score, x: Tensor, x_t: Tensor, t: Tensor) -> Terms:
         """Not known: the kernel of a simulated drift has no closed form.
