@@ -10,6 +10,7 @@ from langevin.diffusion.sampler.grid import AnyGrid, LogSNR, Rho, UniformGrid
 from langevin.diffusion.schedule import (
     AnySchedule,
     Beta,
+    Brownian,
     Cosine,
     Rectified,
     VarianceExploding,
@@ -24,6 +25,7 @@ SCHEDULES: dict[str, AnySchedule] = {
         beta=Beta.tabulate(lambda t: 20 * math.sin(math.pi * t / 2) ** 2, knots=65)
     ),
     "variance_exploding": VarianceExploding(),
+    "brownian": Brownian(),
     "variance_exploding_cubic": VarianceExploding(sigma_max=30.0, power=3.0),
 }
 

@@ -116,12 +116,15 @@ class GaussianDenoiser:
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreDenoiser:
-    """A network as the score of a `Drift`: score = (1 - c) (-x_t / S^2) + c 2 f / g^2 + F(x_t / S, c_time) / scale.
+    """A network as the score of a `Drift`:
 
-    The first two terms are right where nothing has been seen: -x / S^2 is the score of a Gaussian of the spread S of x_t, and
-    2 f / g^2 the one that a gradient drift ends in, without which its reverse would run away; c = 1 - e^(-V^2 / S^4) goes from
-    one to the other as the noise so far, V, grows. 1 / scale^2 = 1 / V + 1 / S^2, and c_time = ln(V) / 8, as of a Gaussian
-    process in the same clock."""
+        score = F(x_t / S, c_time) / scale + (1 - c) (-x_t / S^2) + c 2 f / g^2 - (x_t - cut x_t) / scale^2
+
+    What is added to F is right where nothing has been seen, without which the reverse of a drift that pulls would run away:
+    -x / S^2 is the score of a Gaussian of the spread S of x_t, 2 f / g^2 the one that a gradient drift ends in, and
+    c = 1 - e^(-V^2 / S^4) goes from one to the other as the noise so far, V, grows; what lies beyond the edge of all x_t seen
+    (cut x_t is x_t brought back to it) is pulled back as by noise alone. 1 / scale^2 = 1 / V + 1 / S^2, and c_time = ln(V) / 8,
+    as of a Gaussian process in the same clock."""
 
     network: Network
     process: Drift
@@ -135,12 +138,14 @@ class ScoreDenoiser:
         process, wide = self.process, self.process.spread(t)
         ended = -torch.expm1(-((process.schedule.sigma(t) / wide) ** 4))
         pull = 2 * ended / process.level(t).square().clamp_min(1e-3 * process.schedule.beta.mean / process.horizon)
-        numbers = (wide, process.scale(t), (1 - ended) / wide.square(), pull)
-        spread, scale, back, pull = (right_pad(number, x_t).to(x_t.dtype) for number in numbers)
+        numbers = (wide, process.scale(t), (1 - ended) / wide.square(), pull, process.edge(t))
+        spread, scale, back, pull, edge = (right_pad(number, x_t).to(x_t.dtype) for number in numbers)
         c_time = -0.125 * process.schedule.log_snr(t).clamp(-FARTHEST, FARTHEST)
         with _computing(x_t.device, self.precision):
             output = self.network((x_t / spread).float(), c_time.float(), condition)
-        return Score(output.to(x_t.dtype) / scale - back * x_t + pull * process.field(x_t, t))
+        beyond = x_t - torch.minimum(torch.maximum(x_t, -edge), edge)
+        outside = pull * process.field(x_t, t) - back * x_t - beyond / scale.square()
+        return Score(output.to(x_t.dtype) / scale + outside)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,8 @@
 """Score matching for a drift: draw a time, follow the equation there, regress on the score of its last step.
 
-loss = scale(t)^2 |s(x_t, t) - target|^2, a mean over a row's numbers; `scale` is that of `Drift`, so that what the network says
-has unit weight. A simulated drift gives two questions with opposite noise, and the loss is their mean.
+loss = scale(t)^2 (|s(x_t, t)|^2 - 2 s target), a mean over a row's numbers: the squared error less |target|^2, which no answer
+changes and which would drown it. `scale` is that of `Drift`, so that what the network says has unit weight. A simulated
+drift gives two questions with opposite noise, and the loss is their mean.
 """
 
 from collections.abc import Mapping
@@ -13,6 +14,7 @@ from langevin.diffusion.batch import Batch, Draw
 from langevin.diffusion.denoiser import Denoiser
 from langevin.diffusion.noise import RowNoise, mix
 from langevin.diffusion.objective import TimeDensity, row_mean
+from langevin.diffusion.posterior import Score
 from langevin.diffusion.process.drift import Drift
 from langevin.diffusion.shape import right_pad
 from langevin.methods.diffusion import Report
@@ -43,9 +45,9 @@ class ScoreMatching:
         condition = batch.condition
         if condition is not None and len(questions) > 1:
             condition = condition.rows(torch.arange(len(t), device=t.device).repeat(len(questions)))
-        q = self.denoiser(asked, every, condition)
-        error = right_pad(self.process.scale(every).square(), asked).to(asked.dtype) * q.error(target)
-        rows = row_mean(error).view(len(questions), len(t)).mean(0)
+        q: Score = self.denoiser(asked, every, condition)  # type: ignore[assignment]
+        weight = right_pad(self.process.scale(every).square(), asked).to(asked.dtype)
+        rows = row_mean(weight * q.score * (q.score - 2 * target)).view(len(questions), len(t)).mean(0)
         return Report(loss=rows, plain=rows.detach())
 
     def generator(self) -> Denoiser:

@@ -35,7 +35,7 @@ def drift_of(config: Equation, *, like: Tensor, code: Code) -> Drift:
         f, end = blend(f, g=config.g, horizon=config.horizon)
     made = Drift(
         f=f, g=config.g, horizon=config.horizon, steps=config.steps, end=end,
-        sigma_data=config.sigma_data, spreads=config.spreads, reach=config.reach,
+        sigma_data=config.sigma_data, spreads=config.spreads, edges=config.edges, reach=config.reach,
     )  # fmt: skip
     found = made.settled(like)
     return replace(found, spreads=config.spreads or found.spreads)
@@ -49,4 +49,5 @@ def measured(config: Equation, x: Tensor, *, code: Code, seed: int = 0) -> tuple
     noise = RowNoise(seeds=rows + 1_000_003 * (seed + 1), steps=torch.zeros_like(rows))
     made, gap = drift_of(config, like=x[:1].double(), code=code).measured(x, noise)
     reach = None if made.reach is None else round(made.reach, 4)
-    return replace(config, spreads=tuple(round(v, 5) for v in made.spreads), reach=reach), gap
+    spreads, edges = (tuple(round(v, 5) for v in values) for values in (made.spreads, made.edges))
+    return replace(config, spreads=spreads, edges=edges, reach=reach), gap

@@ -51,7 +51,7 @@ class Equation:
     Args:
         end: the law it ends in: stationary (f is a gradient, and knows its energy), blend (turned into a Gaussian over the
             last 30 % of the time), or normal (ends in N(0, end_std^2) by itself).
-        spreads, reach, sigma_data: of what was simulated from the data; filled before training.
+        spreads, edges, reach, sigma_data: of what was simulated from the data; filled before training.
     """
 
     kind: Literal["drift"] = "drift"
@@ -63,6 +63,7 @@ class Equation:
     end_std: float = 1.0
     sigma_data: float = 1.0
     spreads: tuple[float, ...] = ()
+    edges: tuple[float, ...] = ()
     reach: float | None = None
 
     def __post_init__(self) -> None:

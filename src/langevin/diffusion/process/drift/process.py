@@ -55,6 +55,7 @@ class Drift:
         end: the law that it ends in.
         sigma_data: root mean square of the data, about 0.
         spreads: root mean square of x_t at equal steps of t from 0 to 1; filled by `measured`.
+        edges: largest coordinate of x_t seen at the same times; filled by `measured`.
         reach: states beyond it in any coordinate are brought back to it on the way to data, because a score that was
             never seen there, under a drift that pulls, would run away; filled by `measured` from what simulations reached.
         kernel: of an affine drift; filled by `settled`.
@@ -70,6 +71,7 @@ class Drift:
     end: AnyEnd = Normal()
     sigma_data: float = 1.0
     spreads: tuple[float, ...] = ()
+    edges: tuple[float, ...] = ()
     reach: float | None = None
     kernel: Kernel | None = None
     kind: Literal["drift"] = "drift"
@@ -114,23 +116,25 @@ class Drift:
         if self.kernel is None:
             states = path(self.f, self.g, data, torch.full((len(x),), self.horizon), steps=self.steps, noise=noise.fork(1))
             spreads = tuple(float(state.square().mean().sqrt()) for state in states)
+            edges = tuple(1.1 * float(state.abs().max()) for state in states)
             ends = states[-1]
         else:
             spreads = tuple(self.kernel.spread(torch.linspace(0, 1, 33, dtype=torch.float64), sigma).tolist())  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType]
-            states = [data]
+            states, edges = [data], ()
             ends = self.corrupt(data, torch.ones(len(x), dtype=torch.float64), noise.fork(1))
         prior = self.end.draw(data, noise.fork(2))
         reach = None if self.kernel else 1.5 * max(float(part.abs().max()) for part in (*states, prior))
-        return replace(self, sigma_data=sigma, spreads=spreads, reach=reach), Gap.of(ends, prior)
+        return replace(self, sigma_data=sigma, spreads=spreads, edges=edges, reach=reach), Gap.of(ends, prior)
 
     def spread(self, t: Tensor) -> Tensor:
         """Root mean square of x_t, (b,), float64: measured, or that of the data with the noise so far."""
         if not self.spreads:
             return (self.sigma_data**2 + self.schedule.sigma(t.double()).square()).sqrt()
-        table = torch.tensor(self.spreads, dtype=torch.float64, device=t.device)
-        place = t.double() * (len(table) - 1)
-        i = place.floor().clamp(0, len(table) - 2).long()
-        return table[i] + (table[i + 1] - table[i]) * (place - i)
+        return _look_up(self.spreads, t)
+
+    def edge(self, t: Tensor) -> Tensor:
+        """The largest coordinate of x_t that was seen, (b,), float64; infinite if nothing was measured."""
+        return _look_up(self.edges, t) if self.edges else torch.full_like(t, torch.inf, dtype=torch.float64)
 
     def scale(self, t: Tensor) -> Tensor:
         """(b,) float64: how fine x_t is, 1 / scale^2 = 1 / V + 1 / spread^2 with V the noise so far; scores are about 1 / scale."""
@@ -217,6 +221,14 @@ class Drift:
         Raises:
             ValueError: always; `drift.log_density` follows the flow instead."""
         raise ValueError("a drift has no variational bound here; its flow gives ln p itself: process.drift.log_density")
+
+
+def _look_up(values: tuple[float, ...], t: Tensor) -> Tensor:
+    """A table over equal steps of t in [0, 1], linearly."""
+    table = torch.tensor(values, dtype=torch.float64, device=t.device)
+    place = t.double() * (len(table) - 1)
+    i = place.floor().clamp(0, len(table) - 2).long()
+    return table[i] + (table[i + 1] - table[i]) * (place - i)
 
 
 def from_gradient(energy: Callable[[Tensor], Tensor], *, g: float) -> Field:
