@@ -53,7 +53,7 @@ def of_run(asked: Inspect) -> dict[str, object]:
         "recipe": recipe.name,
         "about": recipe.about,
         "result": recipe.result,
-        "data": f"{made.facts.get('images')} images, {made.facts.get('shape')}",
+        "data": f"{made.facts.get('images')} {'images' if len(made.facts['shape']) == 3 else 'rows'}, {made.facts['shape']}",
         "network": f"{recipe.network.kind}, {parameters / 1e6:.2f} M parameters",
         "steps": recipe.training.steps,
         "checkpoints": ", ".join(whole) or "none",

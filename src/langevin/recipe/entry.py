@@ -3,12 +3,15 @@
 Importing a module runs its code, so a name in a file is not enough: it is imported only if the command at hand names it
 too, or says --allow-code. That is what makes a run directory or a recipe from elsewhere safe to look at."""
 
+import re
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any
+
+NAME = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +24,7 @@ class Code:
     @classmethod
     def of(cls, words: Iterable[str], *, allow: bool) -> "Code":
         """What a command's words (overrides, targets) name, and whether it said --allow-code."""
-        return cls(named=frozenset(word.rpartition("=")[2].strip() for word in words if ":" in word), everything=allow)
+        return cls(named=frozenset(name for word in words for name in NAME.findall(word)), everything=allow)
 
 
 def load_entry(name: str, code: Code) -> Callable[..., Any]:

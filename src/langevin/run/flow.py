@@ -98,13 +98,14 @@ def picture(built: Built, snapshots: list[Snapshot]) -> bytes:
 
     n = len(snapshots)
     if snapshots[0].forward.shape[1] == 1:
-        figure = Figure(figsize=(2.9 * n, 2.9), layout="constrained")
+        figure = Figure(figsize=(2.6 * n, 2.9), layout="constrained")
         axes: Any = figure.subplots(1, n, squeeze=False)[0]
         for place, shot in zip(axes, snapshots, strict=True):
             lines(place, {"sampled backward": shot.reverse, "simulated forward": shot.forward}, curve=shot.truth)
             place.set(title=f"t = {shot.t:g}", ylabel="")
             place.get_legend().remove()
-        axes[-1].legend(frameon=False, fontsize=7)
+        handles, labels = axes[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)
         return png(figure)
     figure = Figure(figsize=(2.4 * n, 5.0), layout="constrained")
     grid: Any = figure.subplots(2, n, squeeze=False)

@@ -17,7 +17,7 @@ from langevin.training.loop import TrainingState
 __all__ = ["LEVELS", "Watch", "examples"]
 
 ROWS = 256
-POINTS = 2000  # samples of a sheet whose rows are numbers
+POINTS = 500  # samples of a sheet whose rows are numbers
 
 
 class Watch:
@@ -85,7 +85,7 @@ def _losses(built: Built, part: Read) -> Tensor:
     """(levels,) mean losses on up to ROWS rows."""
     count = len(part.part)
     items = torch.arange(min(ROWS, count)) * count // min(ROWS, count)
-    parts = [built.losses(part(rows), rows) for rows in items.split(64)]
+    parts = [built.losses(part(rows), rows) for rows in items.split(64 if len(part.part.shape) > 1 else ROWS)]
     return torch.cat(parts, 1).mean(1)
 
 

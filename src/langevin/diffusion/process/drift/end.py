@@ -18,7 +18,7 @@ from torch import Tensor
 from langevin.diffusion.chain.density import Density
 from langevin.diffusion.chain.move import Adjusted, Place
 from langevin.diffusion.noise import Noise
-from langevin.diffusion.process.drift.equation import Field
+from langevin.diffusion.process.drift.equation import Field, call
 from langevin.diffusion.shape import right_pad
 
 
@@ -53,7 +53,7 @@ class Stationary:
 
     energy: Callable[[Tensor], Tensor]
     start: float = 1.0
-    moves: int = 200
+    moves: int = 120
     size: float = 0.3
 
     def draw(self, like: Tensor, noise: Noise) -> Tensor:
@@ -122,6 +122,6 @@ def blend(f: Field, *, g: float, horizon: float, start: float = 0.7, decay: floa
     def blended(x: Tensor, time: Tensor) -> Tensor:
         u = right_pad(((time - start * horizon) / half).clamp(0, 1), x)
         w = u * u * (3 - 2 * u)
-        return (1 - w) * f(x, time) - w * k * x
+        return (1 - w) * call(f, x, time) - w * k * x
 
     return blended, Normal(std=g / math.sqrt(2 * k))

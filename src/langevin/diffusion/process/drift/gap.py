@@ -45,8 +45,13 @@ class Gap:
     floor: float
     spread: float
 
+    @property
+    def fits(self) -> bool:
+        """Whether the difference is what chance makes, or small beside the spread."""
+        return self.distance < max(2 * self.floor, 0.08 * self.spread)
+
     def __str__(self) -> str:
-        verdict = "the prior fits" if self.distance < max(2 * self.floor, 0.05 * self.spread) else (
+        verdict = "the prior fits" if self.fits else (
             "the prior does not fit: run the equation longer (horizon), or blend it into a Gaussian end"
         )  # fmt: skip
         return (
@@ -55,11 +60,14 @@ class Gap:
         )
 
     @classmethod
-    def of(cls, ends: Tensor, prior: Tensor) -> "Gap":
-        """Of simulated end points and draws of the prior, (n, ...) each; as many of both, an even number."""
-        half = len(ends) // 2
+    def of(cls, ends: Tensor, prior: Tensor, *, splits: int = 4) -> "Gap":
+        """Of simulated end points and draws of the prior, (n, ...) each, n >= 2; means over halves taken at random."""
+        half, generator = len(ends) // 2, torch.Generator().manual_seed(0)
+        if half < 1 or len(prior) < half:
+            raise ValueError(f"a gap needs two or more end points and as many draws, got {len(ends)} and {len(prior)}")
+        orders = [torch.randperm(len(ends), generator=generator) for _ in range(splits)]
+        far = [sliced(ends[order[:half]], prior[i % 2 * (len(prior) - half) :][:half]) for i, order in enumerate(orders)]
+        near = [sliced(ends[order[:half]], ends[order[half : 2 * half]]) for order in orders]
         return cls(
-            distance=sliced(ends[:half], prior[:half]),
-            floor=sliced(ends[:half], ends[half : 2 * half]),
-            spread=float(ends.double().square().mean().sqrt()),
+            distance=sum(far) / splits, floor=sum(near) / splits, spread=float(ends.double().square().mean().sqrt())
         )
