@@ -1,9 +1,9 @@
 """The pictures of docs/drift.md: `python benchmarks/drift.py docs/pictures`. Seconds to a minute, no training.
 
-    drift-wells.png     the double well's density: simulated, and by Fokker and Planck's equation
-    drift-flow.png      a mixture in the plane carried to noise by a turning pull, and back by the exact score
-    drift-field.png     the vector field of the limit cycle, its law at rest and the flow of that law
-    drift-cycle.png     a blob on the limit cycle: simulated above, the grid below
+drift-wells.png     the double well's density: simulated, and by Fokker and Planck's equation
+drift-flow.png      a mixture in the plane carried to noise by a turning pull, and back by the exact score
+drift-field.png     the vector field of the limit cycle, its law at rest and the flow of that law
+drift-cycle.png     a blob on the limit cycle: simulated above, the grid below
 """
 
 import sys
@@ -41,7 +41,11 @@ def wells(folder):
     p = fokker_planck(well, 1.0, box.density(log_density("two_bumps", box.points)), [1.5 * t for t in times], box=box)
     figure = Figure(figsize=(13, 3.0), layout="constrained")
     for axes, t, density in zip(figure.subplots(1, 5), times, p, strict=True):
-        lines(axes, {"simulated": states(process, x, t).float()}, curve=Curve(x=box.centres, p=density, label="Fokker-Planck"))
+        lines(
+            axes,
+            {"simulated": states(process, x, t).float()},
+            curve=Curve(x=box.centres, p=density, label="Fokker-Planck"),
+        )
         axes.set(title=f"t = {t:g}", ylabel="", xlim=(-3, 2.2))
         axes.get_legend().remove()
     figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
@@ -72,8 +76,8 @@ def flow(folder):
     tool, rows = Reverse(process=process), torch.arange(ROWS)
     state = start(tool, process, torch.zeros_like(x), grid.expand(ROWS, -1), rows + 10**6)
     seen = {round(float(state.t[0]), 6): state.x}
-    for state in sample(tool, mixture_score(process), state):
-        seen[round(float(state.t[0]), 6)] = state.x
+    for told in sample(tool, mixture_score(process), state):
+        seen[round(float(told.t[0]), 6)] = told.x
     figure = Figure(figsize=(12, 4.9), layout="constrained")
     axes = figure.subplots(2, len(times))
     for i, t in enumerate(times):
@@ -97,7 +101,7 @@ def field(folder):
         axes.imshow(rest.T, origin="lower", extent=(-2.4, 2.4, -2.4, 2.4), cmap="Blues")
         side = box.centres[few]
         arrows = vectors[few, few].clone()
-        arrows /= (1 + arrows.norm(dim=-1, keepdim=True) / 3)  # the longest are shown shorter
+        arrows /= 1 + arrows.norm(dim=-1, keepdim=True) / 3  # the longest are shown shorter
         axes.quiver(side, side, arrows[..., 0].T, arrows[..., 1].T, color="#8c2f39", angles="xy", width=0.004)
         axes.set(title=title, xlabel="x1", ylabel="x2", aspect="equal")
     save(figure, folder / "drift-field.png")

@@ -1,4 +1,4 @@
-"""Drifts whose truth is known: a double well on a grid, Gaussians in closed form, and networks small enough to learn them."""
+"""Drifts whose truth is known: a double well on a grid, Gaussians in closed form, and small networks to learn them."""
 
 from dataclasses import dataclass, replace
 
@@ -76,7 +76,9 @@ class Truth:
         return total[i] + (total[i + 1] - total[i]) * (place - i)
 
 
-def drawn(tool, process, denoiser, *, rows: int, width: int, steps: int, first: int = 10**6, low: float = 0.0) -> Tensor:
+def drawn(
+    tool, process, denoiser, *, rows: int, width: int, steps: int, first: int = 10**6, low: float = 0.0
+) -> Tensor:
     """(rows, width) samples on an even grid of times, or one that ends at `low`."""
     times = UniformGrid()(torch.tensor([steps]), process.schedule).expand(rows, -1)
     times = low + (1 - low) * times

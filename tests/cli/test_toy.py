@@ -13,7 +13,7 @@ from langevin.diffusion.process.drift import sliced
 from langevin.modalities.toy.data import draw
 
 SMALL = ("network.width=32", "network.depth=1", "training.batch=32", "training.averages=[0.1]", "sampling.average=0.1")
-CODE = '''
+CODE = """
 import torch
 open("ran", "a").write("x")
 def spring(x, t):
@@ -27,7 +27,7 @@ def energy(x):
 def bad(x):
     return x.sum(1) * float("nan")
 number = 3
-'''
+"""
 
 
 def train(out, name, *changes, steps=3):
@@ -53,7 +53,9 @@ def here(tmp_path, monkeypatch):
 
 
 def test_training_says_how_far_the_end_is_from_the_prior(tmp_path, told):
-    status, _, err = told("train", "toy/double-well", "--out", tmp_path / "a", "training.steps=1", "data.count=200", *SMALL)
+    status, _, err = told(
+        "train", "toy/double-well", "--out", tmp_path / "a", "training.steps=1", "data.count=200", *SMALL
+    )
     assert status == 0, err
     assert "drift: simulated in 30 steps, ending in its stationary law" in err
     assert "end of the simulation against the prior: W1" in err
@@ -68,7 +70,10 @@ def test_samples_are_points_and_a_picture(well, tmp_path):
     found = np.load(tmp_path / "a.npz")
     assert found["points"].shape == (40, 1)
     assert np.isfinite(found["points"]).all()
-    assert main(["sample", str(well), "--count", "8", "--out", str(tmp_path / "b.npz"), "--seed", "4", "--batch", "3"]) == 0
+    assert (
+        main(["sample", str(well), "--count", "8", "--out", str(tmp_path / "b.npz"), "--seed", "4", "--batch", "3"])
+        == 0
+    )
     assert np.allclose(np.load(tmp_path / "b.npz")["points"], found["points"][2:10], atol=1e-5)
     assert main(["sample", str(well), "--count", "300", "--sampler", "flow", "--out", str(tmp_path / "a.png")]) == 0
     assert Image.open(tmp_path / "a.png").width > 300
@@ -109,7 +114,8 @@ def test_a_run_of_points_is_resumed_to_the_same_bits(tmp_path):
 def test_ordinary_diffusion_learns_points(tmp_path):
     """Three bumps in the plane, seconds of training: much nearer to the data than noise of its spread."""
     out = tmp_path / "run"
-    assert main(["train", "toy/mixture", "--out", str(out), "training.steps=150", "network.width=64", "network.depth=2", "training.batch=256",
+    assert main(["train", "toy/mixture", "--out", str(out), "training.steps=150", "network.width=64",
+                 "network.depth=2", "training.batch=256",
                  "data.count=4000", "training.averages=[0.1]", "sampling.average=0.1"]) == 0  # fmt: skip
     assert main(["sample", str(out), "--count", "800", "--out", str(tmp_path / "a.npz"), "--batch", "800"]) == 0
     x, data = torch.from_numpy(np.load(tmp_path / "a.npz")["points"]), draw("mixture", 800, seed=9)
@@ -165,7 +171,12 @@ def test_a_recipe_of_points_that_makes_no_sense_is_refused(changes, words, refus
 
 
 def test_a_drift_of_ones_own_is_run_only_if_the_command_names_or_allows_it(here, refused, told):
-    own = ("process.f={kind: entry, function: 'mine:spring'}", "process.end=blend", "data.count=400", "sampling.steps=8")
+    own = (
+        "process.f={kind: entry, function: 'mine:spring'}",
+        "process.end=blend",
+        "data.count=400",
+        "sampling.steps=8",
+    )
     status, _, err = told("train", "toy/double-well", "--out", "run", "training.steps=2", *SMALL, *own)
     assert status == 0, err
     sys.modules.pop("mine")
@@ -191,7 +202,9 @@ def test_a_drift_of_ones_own_is_run_only_if_the_command_names_or_allows_it(here,
 ])  # fmt: skip
 def test_code_that_is_not_there_or_wrong_is_said(here, name, words, refused):
     entry = f"process.f={{kind: entry, function: '{name}'}}"
-    assert words in refused("train", "toy/double-well", "--out", "a", "training.steps=1", *SMALL, entry, "process.end=blend")
+    assert words in refused(
+        "train", "toy/double-well", "--out", "a", "training.steps=1", *SMALL, entry, "process.end=blend"
+    )
 
 
 # --------------------------------------------------------------------------------------------------------- densities
@@ -200,7 +213,9 @@ def test_code_that_is_not_there_or_wrong_is_said(here, name, words, refused):
 def test_the_ridge_is_said_not_to_settle_and_what_would_help(tmp_path, told):
     status, _, err = told("sample", "toy/ridge", "--moves", "1500", "--out", tmp_path / "a.npz", "--count", "5000")
     assert status == 0
-    assert all(words in err for words in ("NOT settled", "(+0.71, +0.71)", "cannot be normalised", "--box", "--confine"))
+    assert all(
+        words in err for words in ("NOT settled", "(+0.71, +0.71)", "cannot be normalised", "--box", "--confine")
+    )
     found = np.load(tmp_path / "a.npz")
     difference = found["points"][:, 0] - found["points"][:, 1]
     assert abs(difference.mean()) < 0.1

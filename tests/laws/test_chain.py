@@ -35,7 +35,15 @@ def normal_cdf(std):
 
 
 def run(density, n=64, d=2, *, move=None, warmup=300, moves=600, first=0, **kw):
-    return run_chains(density, start(n, d, first=first), move=move or Adjusted(), seeds=seeds(n, first), warmup=warmup, moves=moves, **kw)
+    return run_chains(
+        density,
+        start(n, d, first=first),
+        move=move or Adjusted(),
+        seeds=seeds(n, first),
+        warmup=warmup,
+        moves=moves,
+        **kw,
+    )
 
 
 def test_adjusted_chains_have_exactly_the_law():
@@ -69,7 +77,9 @@ def test_annealing_finds_both_wells_and_the_constant():
         z = torch.cat([(x + 4) / 0.5, (x - 4) / 0.5], 1)
         return (-0.5 * z * z + torch.tensor([0.3, 0.7], dtype=x.dtype).log()).logsumexp(1) + math.log(3)
 
-    found = anneal(Density(log_p=log_p), torch.zeros(2000, 1, dtype=torch.float64), start=4.0, seeds=seeds(2000), rungs=80)
+    found = anneal(
+        Density(log_p=log_p), torch.zeros(2000, 1, dtype=torch.float64), start=4.0, seeds=seeds(2000), rungs=80
+    )
     w = found.log_weights.softmax(0)
     assert float((w * (found.draws[:, 0] > 0)).sum()) == pytest.approx(0.7, abs=0.05)
     assert found.log_constant == pytest.approx(math.log(3 * 0.5 * math.sqrt(2 * math.pi)), abs=0.1)
@@ -109,7 +119,9 @@ def test_the_ridge_is_seen_to_have_no_end_and_its_difference_is_normal():
 @pytest.mark.parametrize("limits", [{"box": (-3.0, 3.0)}, {"confine": 2.0}])
 def test_a_box_or_a_confining_term_lets_the_ridge_settle(limits):
     density = Density(log_p=ridge, **limits)
-    found = run_chains(density, start(64, 2, 0.7), move=Adjusted(), seeds=seeds(64), warmup=500, moves=2000, keep_every=2)
+    found = run_chains(
+        density, start(64, 2, 0.7), move=Adjusted(), seeds=seeds(64), warmup=500, moves=2000, keep_every=2
+    )
     verdict = judge(found.draws)
     assert verdict.settled, verdict
     x = found.draws.flatten(0, 1)
@@ -129,7 +141,7 @@ def test_a_box_or_a_confining_term_lets_the_ridge_settle(limits):
     (lambda x: (0 * x).square().sum(1).sqrt(), "slope of the log-density is not finite at state ["),
 ])  # fmt: skip
 def test_a_density_that_is_none_is_refused_with_its_state(log_p, words):
-    with pytest.raises(ValueError, match="density|state") as caught:
+    with pytest.raises(ValueError, match=r"density|state") as caught:
         run(Density(log_p=log_p), 4, warmup=2, moves=4)
     assert words in str(caught.value)
 
@@ -137,11 +149,11 @@ def test_a_density_that_is_none_is_refused_with_its_state(log_p, words):
 def test_a_step_that_is_far_too_long_is_seen_in_what_is_taken():
     found = run(Density(log_p=lambda x: -x.pow(4).sum(1)), 8, move=Unadjusted(size=5.0), warmup=0, moves=50)
     assert float(found.accepted.mean()) < 0.5  # where e^(-x^4) is 0 the chain stays
-    with pytest.raises(ValueError, match="for infinity|not finite at state"):
+    with pytest.raises(ValueError, match=r"for infinity|not finite at state"):
         run(Density(log_p=lambda x: x.pow(4).sum(1).clamp_max(1e300)), 8, move=Unadjusted(size=5.0), warmup=0, moves=50)
 
 
 @pytest.mark.parametrize("bad", [{"box": (1.0, 0.0)}, {"confine": 0.0}, {"confine": math.inf}])
 def test_limits_that_make_no_sense_are_refused(bad):
-    with pytest.raises(ValueError, match="box|confining"):
+    with pytest.raises(ValueError, match=r"box|confining"):
         Density(log_p=ridge, **bad)

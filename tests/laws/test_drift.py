@@ -4,6 +4,7 @@ The truth is a grid that solves Fokker and Planck's equation (double well, limit
 """
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -257,7 +258,7 @@ def test_free_energy_falls_and_entropy_is_made_only_where_something_turns(truth)
     """d/dt int p ln(p / rest) = -int (2 / g^2) |J|^2 / p <= 0, with J = f p - g^2 grad p / 2 the current."""
     rest = drifts.BOX.density(-drifts.WELL.energy(drifts.BOX.points, 1.0))
     free = [float((p * (p.clamp_min(1e-300) / rest).log()).sum() * drifts.BOX.width) for p in truth.p]
-    assert all(later < earlier for earlier, later in zip(free, free[1:], strict=False))
+    assert all(later < earlier for earlier, later in pairwise(free))
     k, x = 30, drifts.BOX.points
     current = drifts.WELL(x, x[:, 0])[:, 0] - 0.5 * truth.scores[k]  # J / p
     made = float((2 * truth.p[k] * current**2).sum() * drifts.BOX.width)
@@ -301,7 +302,9 @@ def exact_gaussian(process, variance):
     return denoiser
 
 
-@pytest.mark.parametrize(("make", "order"), [(lambda p: Flow(process=p), 2), (lambda p: Reverse(process=p, eta=0.0), 1)])
+@pytest.mark.parametrize(
+    ("make", "order"), [(lambda p: Flow(process=p), 2), (lambda p: Reverse(process=p, eta=0.0), 1)]
+)
 def test_the_flow_has_its_order(make, order):
     process = Drift(f=Pull(rate=0.5), horizon=2.0).settled(torch.zeros(1, 1))
     denoiser, errors = exact_gaussian(process, 0.2), []
@@ -312,7 +315,7 @@ def test_the_flow_has_its_order(make, order):
     for steps in (10, 20, 40):
         x = drifts.drawn(make(process), process, denoiser, rows=50, width=1, steps=steps, low=0.1)
         errors.append(float((x - start * stretch).abs().max()))
-    rates = [math.log2(a / b) for a, b in zip(errors, errors[1:], strict=False)]
+    rates = [math.log2(a / b) for a, b in pairwise(errors)]
     assert rates[-1] == pytest.approx(order, abs=0.2)
 
 
@@ -364,7 +367,9 @@ def test_minus_the_divergence_is_how_fast_ln_p_falls(truth):
     ahead, behind = (interpolated(truth.p[k + sign].log(), x + sign * dt * v) for sign in (1, -1))
     rate = (ahead - behind) / (2 * dt)
     typical = (x[:, 0].abs() < 2) & (truth_density(truth, k, x) > 0.02)
-    slope = (process.velocity(truth(x + step, rows), x + step, rows) - process.velocity(truth(x - step, rows), x - step, rows))
+    slope = process.velocity(truth(x + step, rows), x + step, rows) - process.velocity(
+        truth(x - step, rows), x - step, rows
+    )
     assert typical.sum() > 200
     assert float((rate + slope[:, 0] / (2 * step))[typical].abs().median()) < 0.05
     assert float((rate[typical] + div[typical]).abs().median()) < 5  # the table's score is linear between cells
@@ -399,7 +404,9 @@ def cycling(**changes) -> Drift:
 
 
 def blob(rows, *, first=0):
-    return 0.3 * drifts.noise(rows, step=-3, first=first).normal(torch.empty(rows, 2, dtype=torch.float64)) + torch.tensor([1.0, 0.0])
+    return 0.3 * drifts.noise(rows, step=-3, first=first).normal(
+        torch.empty(rows, 2, dtype=torch.float64)
+    ) + torch.tensor([1.0, 0.0])
 
 
 def on_plane(times):

@@ -8,7 +8,17 @@ import torch
 from langevin.diffusion.fokker_planck import GridBox, fokker_planck
 from langevin.diffusion.noise import RowNoise
 from langevin.diffusion.posterior import Score
-from langevin.diffusion.process.drift import Drift, LimitCycle, Normal, Pull, Reservoir, Stationary, blend, is_affine, sliced
+from langevin.diffusion.process.drift import (
+    Drift,
+    LimitCycle,
+    Normal,
+    Pull,
+    Reservoir,
+    Stationary,
+    blend,
+    is_affine,
+    sliced,
+)
 from langevin.diffusion.sampler import Reverse
 from tests import drifts
 
@@ -53,7 +63,13 @@ def test_affine_drifts_are_recognised_and_others_not():
     like, b = torch.zeros(1, 2), torch.tensor([1.0, -2.0], dtype=torch.float64)
     affine = (Pull(), Pull(turn=2.0), lambda x, t: 0 * x, lambda x, t: -t[:, None] * x + b.to(x.dtype))
     assert all(is_affine(f, horizon=2.0, like=like) for f in affine)
-    for f in (drifts.WELL, LimitCycle(), lambda x, t: -x.abs(), lambda x, t: -x - 0.01 * torch.sin(x), lambda x, t: -x**5):
+    for f in (
+        drifts.WELL,
+        LimitCycle(),
+        lambda x, t: -x.abs(),
+        lambda x, t: -x - 0.01 * torch.sin(x),
+        lambda x, t: -(x**5),
+    ):
         assert not is_affine(f, horizon=2.0, like=like)
     with pytest.raises(ValueError, match="declared affine"):
         drifts.well().settled(torch.zeros(1, 1), affine=True)
@@ -106,14 +122,24 @@ def test_blending_ends_in_its_gaussian():
 
 def test_a_stationary_law_is_drawn_row_by_row():
     end = Stationary(energy=lambda x: drifts.WELL.energy(x, 1.0))
-    many, one = end.draw(torch.zeros(5, 1).double(), drifts.noise(5)), end.draw(torch.zeros(1, 1).double(), drifts.noise(1, first=3))
+    many, one = (
+        end.draw(torch.zeros(5, 1).double(), drifts.noise(5)),
+        end.draw(torch.zeros(1, 1).double(), drifts.noise(1, first=3)),
+    )
     assert torch.equal(many[3:4], one)
 
 
-@pytest.mark.parametrize("make", [lambda: Normal(std=0.0), lambda: blend(Pull(), g=1.0, horizon=1.0, start=1.0),
-                                  lambda: Reverse(process=drifts.well(), eta=2.0), lambda: Reverse(process=drifts.well(), corrections=-1)])  # fmt: skip
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Normal(std=0.0),
+        lambda: blend(Pull(), g=1.0, horizon=1.0, start=1.0),
+        lambda: Reverse(process=drifts.well(), eta=2.0),
+        lambda: Reverse(process=drifts.well(), corrections=-1),
+    ],
+)
 def test_numbers_out_of_range_are_refused(make):
-    with pytest.raises(ValueError, match="must be|starts at|between 0 and 1|counted"):
+    with pytest.raises(ValueError, match=r"must be|starts at|between 0 and 1|counted"):
         make()
 
 
@@ -133,7 +159,9 @@ def test_the_grid_refuses_what_does_not_fit():
 
 
 def test_the_distance_of_clouds_is_that_of_shifted_laws():
-    x = RowNoise(seeds=torch.tensor([0]), steps=torch.tensor([0])).normal(torch.empty(1, 5000, dtype=torch.float64))[0][:, None]
+    x = RowNoise(seeds=torch.tensor([0]), steps=torch.tensor([0])).normal(torch.empty(1, 5000, dtype=torch.float64))[0][
+        :, None
+    ]
     assert sliced(x, x + 0.7) == pytest.approx(0.7, abs=1e-9)
     assert sliced(x, x[torch.randperm(5000)]) == 0
     assert sliced(x, 2 * x) == pytest.approx(float(x.abs().mean()), rel=1e-6)

@@ -7,8 +7,7 @@ import pytest
 import torch
 
 from langevin.modalities.image.reader import tell
-from langevin.recipe.build import open_data, reader
-from langevin.recipe.build import SAMPLERS
+from langevin.recipe.build import SAMPLERS, open_data, reader
 from langevin.run.directory import open_run
 from langevin.run.generate import generate, with_options
 from langevin.run.watch import LEVELS, Watch, examples

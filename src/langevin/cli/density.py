@@ -3,6 +3,7 @@
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -48,15 +49,27 @@ def run(asked: Sample) -> Path:
 
 def plan(asked: Sample) -> DensityRecipe:
     """The recipe with the command's changes."""
-    of_runs = {"steps": asked.steps, "sampler": asked.sampler, "guidance": asked.guidance, "eta": asked.eta, "gif": asked.gif}
+    of_runs = {
+        "steps": asked.steps,
+        "sampler": asked.sampler,
+        "guidance": asked.guidance,
+        "eta": asked.eta,
+        "gif": asked.gif,
+    }
     meant = [f"--{name}" for name, value in of_runs.items() if value]
     if meant or asked.condition:
-        raise ValueError(f"{', '.join(meant) or '--condition'} is for runs; a density takes --moves, --chains and --method")
+        raise ValueError(
+            f"{', '.join(meant) or '--condition'} is for runs; a density takes --moves, --chains and --method"
+        )
     name = str(asked.run)
     if ":" in name:
         if asked.dimensions is None:
             raise ValueError(f"say how many numbers a state of {name} has: --dimensions 2")
-        tree = {"name": name.rpartition(":")[2], "density": {"kind": "entry", "function": name}, "dimensions": asked.dimensions}
+        tree = {
+            "name": name.rpartition(":")[2],
+            "density": {"kind": "entry", "function": name},
+            "dimensions": asked.dimensions,
+        }
     else:
         tree = read_tree(name) | ({} if asked.dimensions is None else {"dimensions": asked.dimensions})
     recipe = check_density(tree, where=name)
@@ -68,7 +81,7 @@ def plan(asked: Sample) -> DensityRecipe:
     )  # fmt: skip
 
 
-def draws(recipe: DensityRecipe, density: Density, seed: int) -> tuple[Tensor, list[str], dict[str, np.ndarray]]:
+def draws(recipe: DensityRecipe, density: Density, seed: int) -> tuple[Tensor, list[str], dict[str, Any]]:
     """Points (n, d), what to say of them, and arrays to keep beside them."""
     config = recipe.chains
     seeds = seed + torch.arange(config.chains)
@@ -86,9 +99,16 @@ def draws(recipe: DensityRecipe, density: Density, seed: int) -> tuple[Tensor, l
         chains = walk(config, density, like, seeds, progress)
     verdict = judge(chains.draws)
     share = float(chains.accepted.mean())
-    lines = [f"{config.chains} chains of {config.moves} moves after {config.warmup}, {share:.0%} taken", *verdict.lines()]
+    lines = [
+        f"{config.chains} chains of {config.moves} moves after {config.warmup}, {share:.0%} taken",
+        *verdict.lines(),
+    ]
     facts = {"r_hat": np.float64(verdict.r_hat), "effective_size": np.float64(verdict.effective_size)}
-    return chains.draws.flatten(0, 1), lines, facts | {"chains": chains.draws.numpy(), "settled": np.bool_(verdict.settled)}
+    return (
+        chains.draws.flatten(0, 1),
+        lines,
+        facts | {"chains": chains.draws.numpy(), "settled": np.bool_(verdict.settled)},
+    )
 
 
 def walk(config: ChainConfig, density: Density, like: Tensor, seeds: Tensor, progress) -> Chains:  # noqa: ANN001
@@ -101,11 +121,12 @@ def walk(config: ChainConfig, density: Density, like: Tensor, seeds: Tensor, pro
     move = Unadjusted(size=config.size) if config.method == "unadjusted" else Adjusted(size=config.size)
     every = max(1, config.moves // 1000)
     return run_chains(
-        density, start, move=move, seeds=seeds, warmup=config.warmup, moves=config.moves, keep_every=every, progress=progress
+        density, start, move=move, seeds=seeds, warmup=config.warmup, moves=config.moves, keep_every=every,
+        progress=progress,
     )  # fmt: skip
 
 
-def write(points: Tensor, kept: Tensor, out: Path, extra: dict[str, np.ndarray]) -> None:
+def write(points: Tensor, kept: Tensor, out: Path, extra: dict[str, Any]) -> None:
     """`points` and what belongs to them into an array, or all of them into a picture."""
     out.parent.mkdir(parents=True, exist_ok=True)
     if out.suffix == ".npz":

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
 from langevin.cli import points
 from langevin.cli.show import LiveLine, counting, duration
 from langevin.cli.table import command_of, show

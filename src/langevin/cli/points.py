@@ -14,7 +14,18 @@ from langevin.cli.table import command_of, show
 from langevin.cli.verbs import Evaluate
 from langevin.diffusion.noise import RowNoise
 from langevin.diffusion.process import Drift
-from langevin.evaluation.report import Curves, Facts, Line, MetricRow, Metrics, Picture, Pictures, Report, Section, Source
+from langevin.evaluation.report import (
+    Curves,
+    Facts,
+    Line,
+    MetricRow,
+    Metrics,
+    Picture,
+    Pictures,
+    Report,
+    Section,
+    Source,
+)
 from langevin.evaluation.statistics import mean_interval
 from langevin.evaluation.suite import Measures, measure
 from langevin.modalities.toy.metrics import Distance, coordinates, distance
@@ -46,7 +57,9 @@ def measure_points(asked: Evaluate, made: Run) -> Measures:
     train, held_out = open_data(made.recipe)
     made.require_same(train.fingerprint, len(train))
     if len(train) < 8 or len(held_out) < 8:
-        raise ValueError(f"measuring needs 8 training and 8 held-out points, there are {len(train)} and {len(held_out)}")
+        raise ValueError(
+            f"measuring needs 8 training and 8 held-out points, there are {len(train)} and {len(held_out)}"
+        )
     changes = {"steps": asked.steps, "sampler": asked.sampler, "average": asked.average, "guidance": asked.guidance}
     sampling = with_options(made.recipe.sampling, **changes)
     count = asked.count or min(len(held_out), MOST)
@@ -121,7 +134,9 @@ def write_report(
     if snapshots:
         way = picture(built, snapshots)
         write_atomic(made.samples / "flow.png", way)
-        pictures.append(Picture(image=way, caption="From data to prior: simulated forward, sampled backward, and the truth"))
+        pictures.append(
+            Picture(image=way, caption="From data to prior: simulated forward, sampled backward, and the truth")
+        )
     sections: list[Section] = [
         Pictures(heading="Samples", pictures=pictures, note=remark),
         Metrics(heading="Measured", rows=rows, source=source, note=" ".join(found.notes)),
@@ -133,7 +148,8 @@ def write_report(
         sections.append(
             Curves(
                 heading="Distance on the way", lines=[Line(label=n, x=times, y=v) for n, v in named.items()], x_label="t",
-                y_label="W1", caption="Forward: simulated from training against held-out points. Backward: sampled.", y_log=True,
+                y_label="W1", y_log=True,
+                caption="Forward: simulated from training against held-out points. Backward: sampled.",
             )
         )  # fmt: skip
     facts: dict[str, Any] = {

@@ -14,7 +14,7 @@ from langevin.diffusion.noise import RowNoise
 from langevin.diffusion.process import Drift
 from langevin.recipe.build import Built, build, complete, open_data, reader, training_batches
 from langevin.recipe.choose import choose, source_of
-from langevin.recipe.entry import Code
+from langevin.recipe.entry import NO_CODE, Code
 from langevin.recipe.read import check, merge, override, read_tree, shipped
 from langevin.recipe.tree import Recipe
 from langevin.run.directory import Run, create, open_run, writing
@@ -96,7 +96,7 @@ def plan(asked: Train) -> tuple[Recipe, tuple[Any, Any], list[str]]:
     return recipe, data if same else _open(recipe), list(chosen.reasons)
 
 
-def settle(recipe: Recipe, data: Any, code: Code = Code()) -> Recipe:
+def settle(recipe: Recipe, data: Any, code: Code = NO_CODE) -> Recipe:
     """Complete the recipe from data and machine; a path to data becomes absolute, so that the run can go on anywhere."""
     recipe = complete(recipe, data, code)
     path = getattr(recipe.data, "path", None)
@@ -192,8 +192,7 @@ def remarks(built: Built, data: Any) -> list[str]:
     rows = torch.arange(len(x))
     form = "affine, in closed form" if built.process.kernel is not None else f"simulated in {built.process.steps} steps"
     gap = built.process.measured(x, RowNoise(seeds=rows, steps=torch.full_like(rows, 1)))[1]
-    return [f"drift: {form}, ending in a {built.process.end.kind} law" if hasattr(built.process.end, "kind") else
-            f"drift: {form}, ending in its stationary law", str(gap)]  # fmt: skip
+    return [f"drift: {form}, ending in {built.process.end.name}", str(gap)]  # fmt: skip
 
 
 def _open(recipe: Recipe) -> tuple[Any, Any]:

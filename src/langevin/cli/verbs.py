@@ -17,8 +17,8 @@ class Train:
     """Train a generator on a folder of images, or by a recipe."""
 
     target: Positional[str]
-    """A folder, a parquet file, a shipped recipe (image/digits, image/cifar10, image/emoji, toy/double-well, toy/limit-cycle,
-    toy/mixture) or a recipe's path."""
+    """A folder, a parquet file, a shipped recipe (image/digits, image/cifar10, image/emoji, toy/double-well,
+    toy/limit-cycle, toy/mixture) or a recipe's path."""
     overrides: Positional[tuple[str, ...]] = ()
     """Changes to the recipe, e.g. network.width=128 training.batch=64."""
     minutes: float | None = None

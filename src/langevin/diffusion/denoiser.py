@@ -122,9 +122,9 @@ class ScoreDenoiser:
 
     What is added to F is right where nothing has been seen, without which the reverse of a drift that pulls would run away:
     -x / S^2 is the score of a Gaussian of the spread S of x_t, 2 f / g^2 the one that a gradient drift ends in, and
-    c = 1 - e^(-V^2 / S^4) goes from one to the other as the noise so far, V, grows; what lies beyond the edge of all x_t seen
-    (cut x_t is x_t brought back to it) is pulled back as by noise alone. 1 / scale^2 = 1 / V + 1 / S^2, and c_time = ln(V) / 8,
-    as of a Gaussian process in the same clock."""
+    c = 1 - e^(-V^2 / S^4) goes from one to the other as the noise so far, V, grows; what lies beyond the edge of all x_t
+    seen (cut x_t is x_t brought back to it) is pulled back as by noise alone. 1 / scale^2 = 1 / V + 1 / S^2, and
+    c_time = ln(V) / 8, as of a Gaussian process in the same clock."""
 
     network: Network
     process: Drift

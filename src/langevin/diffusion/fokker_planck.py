@@ -1,17 +1,18 @@
-"""Fokker and Planck's equation on a grid, dp/dt = -div(f p) + g^2 / 2 lap p, in one or two dimensions: the truth for `Drift`.
+"""Fokker and Planck's equation on a grid, dp/dt = -div(f p) + g^2 / 2 lap p, in one or two dimensions: truth for `Drift`.
 
 Mass moves through the faces between cells, so it is kept, and nothing leaves. With D = g^2 / 2 and w = f dx / D,
 
     flux = D / dx (B(-w) p_i - B(w) p_{i+1}),   B(w) = w / (e^w - 1),
 
-which is second order in dx, keeps p positive and the discrete e^{-2U/g^2} of a gradient drift still ("A Practical Difference
-Scheme for Fokker-Planck Equations", 1970). In time Heun's method, with the longest step that keeps p positive.
+which is second order in dx, keeps p positive and the discrete e^{-2U/g^2} of a gradient drift still ("A Practical
+Difference Scheme for Fokker-Planck Equations", 1970). In time Heun's method, with the longest step that keeps p positive.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -105,7 +106,9 @@ def _outflow(weights: list[tuple[Tensor, Tensor]], p: Tensor) -> float:
     return float(total.max())
 
 
-def fokker_planck(f: Field, g: Level, p: Tensor, times: Sequence[float], *, box: GridBox, moving: bool = False) -> list[Tensor]:
+def fokker_planck(
+    f: Field, g: Level, p: Tensor, times: Sequence[float], *, box: GridBox, moving: bool = False
+) -> list[Tensor]:
     """Densities (cells, ...) at rising `times` (the first one is that of p), from density p.
 
     Args:
@@ -114,7 +117,7 @@ def fokker_planck(f: Field, g: Level, p: Tensor, times: Sequence[float], *, box:
 
     Raises:
         ValueError: times that do not rise, a density of another shape, or g = 0."""
-    if tuple(p.shape) != tuple([box.cells] * box.dimensions) or any(b < a for a, b in zip(times, times[1:])):
+    if tuple(p.shape) != tuple([box.cells] * box.dimensions) or any(b < a for a, b in pairwise(times)):
         raise ValueError(f"times rise and the density fits the grid, got {times} and shape {tuple(p.shape)}")
     found, now, p = [p], times[0], p.double()
     faces = _faces(f, box, now)

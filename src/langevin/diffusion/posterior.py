@@ -1,7 +1,8 @@
 """What a denoiser answers: q(x | x_t), a distribution over clean data.
 
 `Point` is its mean (continuous data: all that the squared error and every sampler need), `Categorical` a distribution a
-place (tokens), `Joint` one of either for each named part, `Score` the slope of ln p_t where no clean data can be named. Guidance, samplers, previews and evaluation speak only this.
+place (tokens), `Joint` one of either for each named part, `Score` the slope of ln p_t where no clean
+data can be named. Guidance, samplers, previews and evaluation speak only this.
 """
 
 from collections.abc import Mapping

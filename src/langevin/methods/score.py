@@ -1,8 +1,8 @@
 """Score matching for a drift: draw a time, follow the equation there, regress on the score of its last step.
 
-loss = scale(t)^2 (|s(x_t, t)|^2 - 2 s target), a mean over a row's numbers: the squared error less |target|^2, which no answer
-changes and which would drown it. `scale` is that of `Drift`, so that what the network says has unit weight. A simulated
-drift gives two questions with opposite noise, and the loss is their mean.
+loss = scale(t)^2 (|s(x_t, t)|^2 - 2 s target), a mean over a row's numbers: the squared error less |target|^2, which no
+answer changes and which would drown it. `scale` is that of `Drift`, so that what the network says has unit weight. A
+simulated drift gives two questions with opposite noise, and the loss is their mean.
 """
 
 from collections.abc import Mapping
@@ -60,7 +60,7 @@ def score_losses(
 ) -> Tensor:
     """How far the score is from that of the last step, less what no answer can know, (times, b).
 
-    scale^2 (|s|^2 - 2 s target) / d: its mean is scale^2 (|s - score|^2 - |score|^2), least, and below 0, at the true score.
+    scale^2 (|s|^2 - 2 s target) / d: its mean is scale^2 (|s - score|^2 - |score|^2), least at the true score.
     The opposite noise of a row's two questions keeps it from drowning. A function of (seed, row name, time) alone."""
     x: Tensor = batch.x
     rows = torch.arange(len(x), device=x.device) if names is None else names.to(x.device)

@@ -15,7 +15,7 @@ from langevin.diffusion.process import Drift, Gaussian
 from langevin.diffusion.sampler import DDIM, DPM2M, Euler, Flow, Heun, Reverse, Sampler
 from langevin.methods.diffusion import Diffusion, level_losses
 from langevin.methods.score import ScoreMatching, score_losses
-from langevin.recipe.entry import Code
+from langevin.recipe.entry import NO_CODE, Code
 from langevin.recipe.equation import drift_of
 from langevin.recipe.modality import Progress, Read, modality_of
 from langevin.recipe.tree import Equation, Recipe, SamplerName, Sampling
@@ -60,7 +60,7 @@ class Built:
         return level_losses(self.denoiser, self.process, batch, log_snr=LEVELS, names=names)
 
 
-def complete(recipe: Recipe, data: Any, code: Code = Code()) -> Recipe:
+def complete(recipe: Recipe, data: Any, code: Code = NO_CODE) -> Recipe:
     """The recipe with what only the data can tell.
 
     Raises:
@@ -73,7 +73,7 @@ def open_data(recipe: Recipe, *, progress: Progress | None = None) -> tuple[Any,
     return modality_of(recipe).open(recipe, progress)
 
 
-def build(recipe: Recipe, *, device: torch.device | None = None, code: Code = Code()) -> Built:
+def build(recipe: Recipe, *, device: torch.device | None = None, code: Code = NO_CODE) -> Built:
     """Fresh parts of a completed recipe; weights are a function of its seed.
 
     Raises:

@@ -37,8 +37,8 @@ class ChainConfig:
     def __post_init__(self) -> None:
         if self.chains < 4 or self.warmup < 0 or self.moves < 40 or self.rungs < 1:
             raise ValueError(
-                f"judging chains takes at least 4 chains of 40 moves, got {self.chains} of {self.moves} (warmup {self.warmup}, "
-                f"rungs {self.rungs})"
+                f"judging chains takes at least 4 chains of 40 moves, got {self.chains} of {self.moves} "
+                f"(warmup {self.warmup}, rungs {self.rungs})"
             )
         if not (0 < self.size < math.inf and 0 < self.start < math.inf):
             raise ValueError(f"the size of a step and the start's width are positive, got {self.size} and {self.start}")

@@ -27,6 +27,9 @@ class Code:
         return cls(named=frozenset(name for word in words for name in NAME.findall(word)), everything=allow)
 
 
+NO_CODE = Code()
+
+
 def load_entry(name: str, code: Code) -> Callable[..., Any]:
     """The function that `module:function` names; the working directory is looked in first.
 
@@ -34,8 +37,8 @@ def load_entry(name: str, code: Code) -> Callable[..., Any]:
         ValueError: the command does not allow it, or there is no such function: what to do."""
     if not code.everything and name not in code.named:
         raise ValueError(
-            f"the recipe asks for the function {name}, which is code that would be run. If you know and trust it, repeat the "
-            "command with --allow-code; a recipe or run from elsewhere should be read first"
+            f"the recipe asks for the function {name}, which is code that would be run. If you know and trust it, repeat "
+            "the command with --allow-code; a recipe or run from elsewhere should be read first"
         )
     module, _, function = name.partition(":")
     here = str(Path.cwd())

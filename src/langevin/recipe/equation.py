@@ -27,7 +27,7 @@ def drift_of(config: Equation, *, like: Tensor, code: Code) -> Drift:
         if energy is None:
             name = config.f.function if isinstance(config.f, Entry) else config.f.kind
             raise ValueError(
-                f"process.end stationary needs the energy that {name} goes down, and it has none (an `energy(x, g)` beside it); "
+                f"process.end stationary needs the energy that {name} goes down, and it has none; "
                 "process.end=blend ends in a Gaussian whatever the drift"
             )
         end = Stationary(energy=partial(energy, g=config.g), start=config.sigma_data)

@@ -1,7 +1,7 @@
-"""What a kind of data brings: how it is opened, completes a recipe, is read and shown. The one place that tells kinds apart.
+"""What a kind of data brings: how it is opened, completes a recipe, is read and shown. The one place that tells them apart.
 
-A new modality is one class here with this face, and a line in `modality_of`; trainer, sampling loop, run directory and verbs
-speak to the face."""
+A new modality is one class here with this face, and a line in `modality_of`; trainer, sampling loop, run directory and
+verbs speak to the face."""
 
 import warnings
 from collections.abc import Callable
@@ -60,8 +60,8 @@ class Read(Protocol):
 class Modality(Protocol):
     """The face of a kind of data."""
 
-    name: str
-
+    @property
+    def name(self) -> str: ...
     def open(self, recipe: Recipe, progress: Progress | None) -> tuple[Any, Any]: ...
     def complete(self, recipe: Recipe, data: Any, code: Code) -> Recipe: ...
     def reader(self, recipe: Recipe, data: Any, device: torch.device) -> Read: ...
@@ -99,7 +99,9 @@ class ImageModality:
             text_layers=recipe.network.ports.text_layers,
         )
         if not isinstance(recipe.codec, Pixels) or not isinstance(recipe.process, Gaussian):
-            raise ValueError("images are coded as pixels under a gaussian process: leave out codec.kind and process.kind")
+            raise ValueError(
+                "images are coded as pixels under a gaussian process: leave out codec.kind and process.kind"
+            )
         some = data.read(torch.arange(len(data))[:: max(1, len(data) // 2048)])
         spread = float(recipe.codec.encode(some).std())
         if not spread > 1e-3:
@@ -161,7 +163,9 @@ class ToyModality:
         Raises:
             ValueError: a network or codec that does not read points, or what the drift does wrong."""
         if not isinstance(recipe.codec, Coordinates) or recipe.network.kind != "mlp":
-            raise ValueError("points are coded as coordinates and read by a perceptron: codec.kind=coordinates network.kind=mlp")
+            raise ValueError(
+                "points are coded as coordinates and read by a perceptron: codec.kind=coordinates network.kind=mlp"
+            )
         x = recipe.codec.encode(data.values)
         spread = float(x.std())
         if not spread > 1e-9:
@@ -179,7 +183,9 @@ class ToyModality:
 
     def picture(self, samples: Tensor, recipe: Recipe, *, names: list[str] | None, columns: int | None) -> bytes:
         """The samples' density beside the law they should have, or the data."""
-        return preview.clouds({"samples": samples, **self.truth(recipe, samples)[1]}, curve=self.truth(recipe, samples)[0])
+        return preview.clouds(
+            {"samples": samples, **self.truth(recipe, samples)[1]}, curve=self.truth(recipe, samples)[0]
+        )
 
     def truth(self, recipe: Recipe, samples: Tensor) -> tuple[preview.Curve | None, dict[str, Tensor]]:
         """The known density on a line as a curve, else training points to show beside the samples."""

@@ -119,7 +119,9 @@ def check(tree: Mapping[str, Any], *, where: str = "the recipe") -> Recipe:
     Raises:
         ValueError: every mistake on a line of its own: where it is, what is wrong, what would be right."""
     if "density" in tree:
-        raise ValueError(f"{where} is a density, with nothing to learn: draw from it by `langevin sample {tree.get('name', where)}`")
+        raise ValueError(
+            f"{where} is a density, with nothing to learn: draw from it by `langevin sample {tree.get('name', where)}`"
+        )
     return _checked(_implied(_plain(tree)), Recipe, where)
 
 

@@ -30,7 +30,7 @@ Codec = Pixels | Coordinates
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """A function of the user's own, f(x, t). A name and no code: it is imported only where a command names it, or allows it.
+    """A function of the user's own, f(x, t). A name and no code: it is imported only where a command names or allows it.
 
     Args:
         function: module:function, found as Python finds modules.
@@ -69,7 +69,9 @@ class Equation:
     def __post_init__(self) -> None:
         numbers = (self.g, self.horizon, self.end_std, self.sigma_data)
         if not all(0 < number < math.inf for number in numbers) or self.steps < 2:
-            raise ValueError(f"a drift's g, horizon, end_std and sigma_data are positive and its steps at least 2: {numbers}")
+            raise ValueError(
+                f"a drift's g, horizon, end_std and sigma_data are positive and its steps at least 2: {numbers}"
+            )
 
 
 ProcessConfig = Gaussian | Equation
@@ -127,7 +129,9 @@ class Sampling:
 
     def __post_init__(self) -> None:
         if not 0 <= self.corrections <= 100:
-            raise ValueError(f"sampling.corrections counts the Langevin steps after a step, 0 to 100, got {self.corrections}")
+            raise ValueError(
+                f"sampling.corrections counts the Langevin steps after a step, 0 to 100, got {self.corrections}"
+            )
         if not 1 <= self.steps <= 10_000:
             raise ValueError(f"sampling takes 1 to 10000 steps, got {self.steps}; 10 to 50 are usual")
         if not math.isfinite(self.guidance):

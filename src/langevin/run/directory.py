@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from langevin.recipe.build import Built, build
-from langevin.recipe.entry import Code
+from langevin.recipe.entry import NO_CODE, Code
 from langevin.recipe.read import check, dump, read_tree
 from langevin.recipe.tree import Recipe
 from langevin.training import checkpoint
@@ -56,7 +56,7 @@ class Run:
             )
 
     def load(
-        self, *, average: float | None = None, device: torch.device | None = None, code: Code = Code()
+        self, *, average: float | None = None, device: torch.device | None = None, code: Code = NO_CODE
     ) -> tuple[Built, int, list[str]]:
         """The run's parts with its trained weights, the step they are of, and lines the user should read.
 

@@ -44,7 +44,9 @@ def along(built: Built, x: Tensor, held_out: Tensor, *, times: tuple[float, ...]
     back, curves = backward(built, count, x.shape[1], times), on_grid(built, times)
     found: list[Snapshot] = []
     for i, t in enumerate(times):
-        forward, other = (_simulated(process, part[:count].double(), t, first) for first, part in ((0, x), (10**6, held_out)))
+        forward, other = (
+            _simulated(process, part[:count].double(), t, first) for first, part in ((0, x), (10**6, held_out))
+        )
         half = count // 2
         found.append(
             Snapshot(

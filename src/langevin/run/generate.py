@@ -15,7 +15,8 @@ from langevin.recipe.tree import Sampling
 
 @dataclass(frozen=True, kw_only=True)
 class Drawn:
-    """Samples as the codec gives them (uint8 images (n, c, h, w), points (n, d)), the network calls that each took, and the states on the way if asked for."""
+    """Samples as the codec gives them (uint8 images (n, c, h, w), points (n, d)), the network calls that each took, and the
+    states on the way if asked for."""
 
     images: Tensor
     calls: int

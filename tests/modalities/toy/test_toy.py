@@ -47,9 +47,11 @@ def test_parts_share_nothing_and_make_the_whole():
 @pytest.mark.parametrize("suffix", ["npy", "npz", "csv"])
 def test_points_are_read_from_files(tmp_path, suffix):
     values, path = np.random.default_rng(0).normal(size=(200, 3)).astype(np.float32), tmp_path / f"a.{suffix}"
-    {"npy": np.save, "npz": lambda p, v: np.savez(p, points=v, other=1), "csv": lambda p, v: np.savetxt(p, v, delimiter=",")}[
-        suffix
-    ](path, values)
+    {
+        "npy": np.save,
+        "npz": lambda p, v: np.savez(p, points=v, other=1),
+        "csv": lambda p, v: np.savetxt(p, v, delimiter=","),
+    }[suffix](path, values)
     train, held_out = load_parts(PointFile(path=str(path)), held_out=0.2)
     both = torch.cat([train.values, held_out.values])
     assert len(both) == 200

@@ -42,7 +42,9 @@ class Place:
         log_p, slope = density(x)
         if bool((log_p == -math.inf).any()):
             row = int((log_p == -math.inf).nonzero()[0])
-            raise ValueError(f"the density is 0 where a chain starts, at {state_of(x[row])}: start elsewhere, or widen the box")
+            raise ValueError(
+                f"the density is 0 where a chain starts, at {state_of(x[row])}: start elsewhere, or widen the box"
+            )
         rows = torch.full_like(log_p, h)
         return cls(x=x, log_p=log_p, slope=slope, h=rows, taken=torch.ones_like(rows))
 
@@ -80,7 +82,9 @@ class Unadjusted:
         y, _ = _propose(place, noise)
         if not bool(y.isfinite().all()):
             row = int((~y.isfinite().flatten(1).all(1)).nonzero()[0])
-            raise ValueError(f"a chain left {state_of(place.x[row])} for infinity: take a smaller step than {self.size:g}")
+            raise ValueError(
+                f"a chain left {state_of(place.x[row])} for infinity: take a smaller step than {self.size:g}"
+            )
         log_p, slope = density(y)
         inside = log_p > -math.inf
         wide = right_pad(inside, y)

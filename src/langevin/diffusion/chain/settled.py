@@ -10,13 +10,18 @@ of the last quarter of all chains is set against that of the first. The directio
 eigenvector of C_first^-1 C_last, is named if its own R-hat agrees: a chain that walks off without end does that.
 """
 
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# (torch does not say the types of norms, splits, triangular solves and Fourier transforms)
+
 import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-SETTLED = 1.01  # R-hat below which chains are taken as one; chance alone gives 1 + 1 / (2 e) to parts of e effective draws
+SETTLED = (
+    1.01  # R-hat below which chains are taken as one; chance alone gives 1 + 1 / (2 e) to parts of e effective draws
+)
 AT_MOST = 1.05
 WALKS = 1.05  # R-hat above which growth is taken as a walk
 GROWS = 1.4  # ratio of variances of the last and the first quarter
@@ -30,12 +35,14 @@ def _halves(draws: Tensor) -> Tensor:
 
 def _normalised(x: Tensor) -> Tensor:
     ranks = x.flatten().argsort().argsort().double().view(x.shape) + 1
-    return torch.special.ndtri((ranks - 0.375) / (x.numel() + 0.25))  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+    return torch.special.ndtri((ranks - 0.375) / (x.numel() + 0.25))
 
 
 def _require(draws: Tensor) -> None:
     if draws.ndim != 2 or draws.shape[0] < 2 or draws.shape[1] < 8:
-        raise ValueError(f"judging chains needs (2 or more chains, 8 or more draws) of one quantity, got {tuple(draws.shape)}")
+        raise ValueError(
+            f"judging chains needs (2 or more chains, 8 or more draws) of one quantity, got {tuple(draws.shape)}"
+        )
 
 
 def _plain_r_hat(z: Tensor) -> float:
@@ -59,14 +66,14 @@ def effective_size(draws: Tensor) -> float:
     z = _normalised(_halves(draws.double()))
     m, n = z.shape
     centred = z - z.mean(1, keepdim=True)
-    spectrum = torch.fft.rfft(centred, n=2 * n)  # pyright: ignore[reportUnknownMemberType]
-    power = torch.fft.irfft(spectrum * spectrum.conj(), n=2 * n)[:, :n] / n  # pyright: ignore[reportUnknownMemberType]
+    spectrum = torch.fft.rfft(centred, n=2 * n)
+    power = torch.fft.irfft(spectrum * spectrum.conj(), n=2 * n)[:, :n] / n
     within = z.var(1).mean()
     total = (n - 1) / n * within + z.mean(1).var()
     if float(total) == 0:
         return float(m * n)
     rho = 1 - (within - power.mean(0)) / total
-    pairs = (rho[0 : n - 1 : 2] + rho[1:n:2]).tolist()  # pyright: ignore[reportUnknownMemberType]
+    pairs = (rho[0 : n - 1 : 2] + rho[1:n:2]).tolist()
     sum_, least = 0.0, math.inf
     for pair in pairs:
         if pair < 0:
@@ -99,26 +106,30 @@ class Verdict:
 
     def lines(self) -> list[str]:
         """In words."""
-        figures = f"R-hat {self.r_hat:.3f} (settled below {self.allowed:.3f}), effective draws {self.effective_size:.0f}"
+        figures = (
+            f"R-hat {self.r_hat:.3f} (settled below {self.allowed:.3f}), effective draws {self.effective_size:.0f}"
+        )
         if self.walks:
             way = ", ".join(f"{v:+.2f}" for v in self.direction[:6]) + (", ..." if len(self.direction) > 6 else "")
             return [
                 f"the chains have NOT settled: {figures}",
                 f"along the direction ({way}) the spread keeps growing: the variance of the last quarter is "
-                f"{self.growth:.1f} times that of the first. Either the density cannot be normalised along it, and no number "
-                "of moves will do, or it is far wider than the start",
+                f"{self.growth:.1f} times that of the first. Either the density cannot be normalised along it, and no "
+                "number of moves will do, or it is far wider than the start",
                 "to make it proper give a box (--box LOW HIGH) or a confining term (--confine WIDTH); if it is only wide, "
                 "more moves (--moves)",
             ]
         if self.settled:
             return [f"the chains have settled: {figures}"]
-        return [f"the chains have NOT settled: {figures}; take more moves (--moves), or start nearer to where the mass is"]
+        return [
+            f"the chains have NOT settled: {figures}; take more moves (--moves), or start nearer to where the mass is"
+        ]
 
 
 def judge(draws: Tensor) -> Verdict:
     """The verdict on chains (chains, n, ...)."""
     x = draws.double().flatten(2)
-    m, n, d = x.shape
+    m = len(x)
     growth, way = _growing(x)
     along = x @ way
     quantities = [*x.unbind(2), along]
@@ -132,7 +143,7 @@ def judge(draws: Tensor) -> Verdict:
         effective_size=fewest,
         allowed=allowed,
         growth=growth,
-        direction=tuple((sign * way).tolist()),  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType]
+        direction=tuple((sign * way).tolist()),
         settled=worst < allowed and fewest >= ENOUGH and not walks,
         walks=walks,
     )

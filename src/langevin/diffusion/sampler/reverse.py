@@ -1,9 +1,9 @@
 """Samplers of a `Drift`, told the score.
 
-    Reverse   dx = (f - (1 + eta) / 2 g^2 score) dt + sqrt(eta) g dw, backwards: eta = 1 reverses the equation, 0 is its flow.
-              After a step it may stay and correct: x += e score + sqrt(2 e) n, Langevin's step at one time
-              ("Score-Based Generative Modeling through SDEs", 2021)
-    Flow      dx/dt = f - g^2 score / 2 by Heun's method: x' = x - h v_t, then x_s = x' + h (v_t - v_s) / 2
+Reverse   dx = (f - (1 + eta) / 2 g^2 score) dt + sqrt(eta) g dw, backwards: eta = 1 reverses the equation, 0 is its flow.
+          After a step it may stay and correct: x += e score + sqrt(2 e) n, Langevin's step at one time
+          ("Score-Based Generative Modeling through SDEs", 2021)
+Flow      dx/dt = f - g^2 score / 2 by Heun's method: x' = x - h v_t, then x_s = x' + h (v_t - v_s) / 2
 """
 
 from dataclasses import dataclass

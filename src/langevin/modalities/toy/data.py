@@ -124,7 +124,9 @@ def _read(path: Path) -> Tensor:
             f"{path} holds {values.dtype} of shape {values.shape}: it should be 16 or more rows of 1 to {WIDEST} numbers"
         )
     if not np.isfinite(values).all():
-        raise ValueError(f"{path}: row {int(np.argwhere(~np.isfinite(values))[0][0])} holds a number that is not finite")
+        raise ValueError(
+            f"{path}: row {int(np.argwhere(~np.isfinite(values))[0][0])} holds a number that is not finite"
+        )
     return torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32))
 
 

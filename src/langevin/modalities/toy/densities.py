@@ -11,7 +11,7 @@ from langevin.modalities.toy.data import log_density
 
 @dataclass(frozen=True, kw_only=True)
 class Ridge:
-    """p(x1, x2) = exp(-(x1 - x2)^2 / 2) / (2 pi): x1 - x2 is N(0, 1), and along (1, 1) nothing holds x: it has no integral."""
+    """p(x1, x2) = exp(-(x1 - x2)^2 / 2) / (2 pi): x1 - x2 is N(0, 1), and along (1, 1) nothing holds x: no integral."""
 
     kind: Literal["ridge"] = "ridge"
 

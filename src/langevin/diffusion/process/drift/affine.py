@@ -5,8 +5,11 @@ x_t given x is Gaussian, N(Phi x + m, Sigma), with
     Phi' = A Phi,   m' = A m + b,   Sigma' = A Sigma + Sigma A^T + g^2 I,   from I, 0, 0,
 
 integrated in float64 by the classical Runge-Kutta method; between its knots the cubic that has their values and slopes.
-Ornstein-Uhlenbeck, variance-preserving, variance-exploding, anisotropic and critically damped equations are all of this kind.
+Ornstein-Uhlenbeck, variance-preserving, variance-exploding, anisotropic and critically damped equations all are.
 """
+
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# (torch does not say the types of norms, splits, triangular solves and Fourier transforms)
 
 from dataclasses import dataclass
 from functools import cached_property

@@ -33,6 +33,10 @@ class Normal:
         if not 0 < self.std < math.inf:
             raise ValueError(f"the width of the end law must be positive and finite, got {self.std}")
 
+    @property
+    def name(self) -> str:
+        return f"N(0, {self.std:.3g}^2)"
+
     def draw(self, like: Tensor, noise: Noise) -> Tensor:
         return self.std * noise.normal(like)
 
@@ -56,6 +60,10 @@ class Stationary:
     moves: int = 120
     size: float = 0.3
 
+    @property
+    def name(self) -> str:
+        return "its stationary law"
+
     def draw(self, like: Tensor, noise: Noise) -> Tensor:
         density, move = Density.of_energy(self.energy), Adjusted(size=self.size)
         with torch.no_grad():
@@ -70,7 +78,9 @@ class Stationary:
         Raises:
             ValueError: of more than one number a row its constant is not known."""
         if x[0].numel() != 1:
-            raise ValueError("a stationary law of several numbers is known up to its constant only; end in a Normal for ln p")
+            raise ValueError(
+                "a stationary law of several numbers is known up to its constant only; end in a Normal for ln p"
+            )
         reach = torch.linspace(-1, 1, 20001, dtype=torch.float64) * max(20 * self.start, 2 * float(x.abs().max()))
         weights = (-self.energy(reach.reshape(-1, *x.shape[1:]))).double()
         constant = weights.logsumexp(0) + math.log(float(reach[1] - reach[0]))
@@ -88,7 +98,13 @@ class Reservoir:
     def of(cls, points: Tensor) -> "Reservoir":
         """With Silverman's width, (4 / (d + 2) / n)^(1 / (d + 4)) times the spread."""
         d, n = points[0].numel(), len(points)
-        return cls(points=points, jitter=float(points.double().flatten(1).std(0).mean()) * (4 / (d + 2) / n) ** (1 / (d + 4)))
+        return cls(
+            points=points, jitter=float(points.double().flatten(1).std(0).mean()) * (4 / (d + 2) / n) ** (1 / (d + 4))
+        )
+
+    @property
+    def name(self) -> str:
+        return f"{len(self.points)} simulated end points"
 
     def draw(self, like: Tensor, noise: Noise) -> Tensor:
         u = noise.fork(1).uniform(like.flatten(1)[:, :1])[:, 0]
@@ -115,7 +131,9 @@ def blend(f: Field, *, g: float, horizon: float, start: float = 0.7, decay: floa
     Raises:
         ValueError: a start outside (0, 1)."""
     if not 0 < start < 1 or not decay > 0:
-        raise ValueError(f"blending starts at a share of the time between 0 and 1, got {start}, and decays, got {decay}")
+        raise ValueError(
+            f"blending starts at a share of the time between 0 and 1, got {start}, and decays, got {decay}"
+        )
     half = 0.5 * (1 - start) * horizon
     k = decay / half
 

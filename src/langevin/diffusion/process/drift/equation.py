@@ -3,6 +3,9 @@
 Time here is the equation's own, from 0 to its `horizon`; the rest of the house counts from 0 to 1.
 """
 
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# (torch does not say the types of norms, splits, triangular solves and Fourier transforms)
+
 import math
 from collections.abc import Callable
 
@@ -17,7 +20,7 @@ Level = float | Callable[[Tensor], Tensor]  # g: time (b,) -> (b,), or one numbe
 
 def state_of(x: Tensor) -> str:
     """A state in words: its first few numbers."""
-    numbers = x.flatten().tolist()  # pyright: ignore[reportUnknownMemberType]
+    numbers = x.flatten().tolist()
     shown = ", ".join(f"{v:.4g}" for v in numbers[:4])
     return f"[{shown}{', ...' if len(numbers) > 4 else ''}]"
 
@@ -53,10 +56,14 @@ def level(g: Level, time: Tensor) -> Tensor:
         return torch.full_like(time, g, dtype=torch.float64)
     value = g(time)
     if value.shape != time.shape:
-        raise ValueError(f"g(t) takes times (b,) and returns (b,): given {tuple(time.shape)}, it gave {tuple(value.shape)}")
+        raise ValueError(
+            f"g(t) takes times (b,) and returns (b,): given {tuple(time.shape)}, it gave {tuple(value.shape)}"
+        )
     if not bool((value.isfinite() & (value >= 0)).all()):
         bad = time[~(value.isfinite() & (value >= 0))][0].item()
-        raise ValueError(f"the noise g is {g(time[time == bad])[0].item():.4g} at time {bad:.4g}: it must be finite, not negative")
+        raise ValueError(
+            f"the noise g is {g(time[time == bad])[0].item():.4g} at time {bad:.4g}: it must be finite, not negative"
+        )
     return value.double()
 
 
@@ -69,8 +76,10 @@ def clock(g: Level, horizon: float) -> Brownian:
         raise ValueError(f"the horizon is the time that the equation runs for: positive and finite, got {horizon}")
     if isinstance(g, int | float):
         if not 0 < g < math.inf:
-            raise ValueError(f"the noise g must be positive and finite, got {g}: without noise there is nothing to reverse")
+            raise ValueError(
+                f"the noise g must be positive and finite, got {g}: without noise there is nothing to reverse"
+            )
         return Brownian(beta=Beta(values=(horizon * g * g, horizon * g * g)))
     times = torch.linspace(0, horizon, 1025, dtype=torch.float64)
     rates = horizon * level(g, times).square()
-    return Brownian(beta=Beta(values=tuple(rates.tolist())))  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType]
+    return Brownian(beta=Beta(values=tuple(rates.tolist())))

@@ -48,8 +48,8 @@ class Pull:
 
 @dataclass(frozen=True, kw_only=True)
 class LimitCycle:
-    """f = pull x (1 - |x|^2) + turn (-x2, x1): all paths are drawn onto the unit circle and go round it. No gradient: it never
-    comes to rest, though its law does."""
+    """f = pull x (1 - |x|^2) + turn (-x2, x1): all paths are drawn onto the unit circle and go round it. No gradient: it
+    never comes to rest, though its law does."""
 
     kind: Literal["limit_cycle"] = "limit_cycle"
     pull: float = 1.0

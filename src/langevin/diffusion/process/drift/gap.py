@@ -4,6 +4,9 @@ Along a direction the distance between two laws on the line is the mean distance
 over the axes (up to 16) and as many random directions ("Sliced and Radon Wasserstein Barycenters of Measures", 2015).
 """
 
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# (torch does not say the types of norms, splits, triangular solves and Fourier transforms)
+
 from dataclasses import dataclass
 
 import torch
@@ -14,7 +17,9 @@ def sliced(a: Tensor, b: Tensor, *, directions: int = 16, seed: int = 0) -> floa
     """Mean W1 of clouds (n, ...) and (m, ...) along directions, in the units of the data; unequal counts are allowed."""
     x, y = a.double().flatten(1), b.double().flatten(1)
     if x.shape[1] != y.shape[1] or min(len(x), len(y)) < 1:
-        raise ValueError(f"a distance needs two clouds of points of one width, got {tuple(a.shape)} and {tuple(b.shape)}")
+        raise ValueError(
+            f"a distance needs two clouds of points of one width, got {tuple(a.shape)} and {tuple(b.shape)}"
+        )
     d = x.shape[1]
     generator = torch.Generator().manual_seed(seed)
     way = torch.eye(d, dtype=torch.float64)[:directions]
@@ -55,8 +60,8 @@ class Gap:
             "the prior does not fit: run the equation longer (horizon), or blend it into a Gaussian end"
         )  # fmt: skip
         return (
-            f"end of the simulation against the prior: W1 {self.distance:.4g}, two halves of the simulation {self.floor:.4g}, "
-            f"spread {self.spread:.3g}: {verdict}"
+            f"end of the simulation against the prior: W1 {self.distance:.4g}, two halves of the simulation "
+            f"{self.floor:.4g}, spread {self.spread:.3g}: {verdict}"
         )
 
     @classmethod
@@ -66,7 +71,9 @@ class Gap:
         if half < 1 or len(prior) < half:
             raise ValueError(f"a gap needs two or more end points and as many draws, got {len(ends)} and {len(prior)}")
         orders = [torch.randperm(len(ends), generator=generator) for _ in range(splits)]
-        far = [sliced(ends[order[:half]], prior[i % 2 * (len(prior) - half) :][:half]) for i, order in enumerate(orders)]
+        far = [
+            sliced(ends[order[:half]], prior[i % 2 * (len(prior) - half) :][:half]) for i, order in enumerate(orders)
+        ]
         near = [sliced(ends[order[:half]], ends[order[half : 2 * half]]) for order in orders]
         return cls(
             distance=sum(far) / splits, floor=sum(near) / splits, spread=float(ends.double().square().mean().sqrt())

@@ -2,6 +2,7 @@
 Equations", 2018), so ln p_0(x_0) = ln p_1(x_1) + int div v dt. The divergence is exact, one derivative a dimension."""
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -19,7 +20,9 @@ def divergence(v: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor
         ValueError: rows of more than `LARGEST` numbers."""
     d = x[0].numel()
     if d > LARGEST:
-        raise ValueError(f"the exact divergence takes one derivative a number, for rows of up to {LARGEST}; these have {d}")
+        raise ValueError(
+            f"the exact divergence takes one derivative a number, for rows of up to {LARGEST}; these have {d}"
+        )
     with torch.enable_grad():
         asked = x.detach().requires_grad_()
         value = v(asked)
@@ -48,7 +51,7 @@ def log_density(
         rows = t.expand(len(y))
         return divergence(lambda z: process.velocity(denoiser(z, rows, None), z, rows), y)
 
-    for t, r in zip(times[:-1], times[1:], strict=True):
+    for t, r in pairwise(times):
         h = float(process.horizon * (r - t))
         v, div = ask(x, t)
         w, more = ask(x + h * v, r)

@@ -12,6 +12,9 @@ score?", 2024). The target z / (g sqrt(t - s)) is long, but each path is used tw
 noise cancels and the variance stays bounded however short the step.
 """
 
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# (torch does not say the types of norms, splits, triangular solves and Fourier transforms)
+
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -104,8 +107,8 @@ class Drift:
             return replace(self, kernel=None)
         kernel = Kernel.solve(self.f, self.g, horizon=self.horizon, like=like)
         times = torch.linspace(0, 1, 33, dtype=torch.float64)
-        spreads = kernel.spread(times, self.sigma_data).tolist()  # pyright: ignore[reportUnknownMemberType]
-        return replace(self, kernel=kernel, spreads=tuple(spreads))  # pyright: ignore[reportUnknownArgumentType]
+        spreads = kernel.spread(times, self.sigma_data).tolist()
+        return replace(self, kernel=kernel, spreads=tuple(spreads))
 
     def measured(self, x: Tensor, noise: Noise) -> tuple["Drift", Gap]:
         """This process with the spreads of x_t as simulated from data x (n, ...), and the gap between its end and `end`.
@@ -114,12 +117,14 @@ class Drift:
         data = x.double()
         sigma = float(data.square().mean().sqrt())
         if self.kernel is None:
-            states = path(self.f, self.g, data, torch.full((len(x),), self.horizon), steps=self.steps, noise=noise.fork(1))
+            states = path(
+                self.f, self.g, data, torch.full((len(x),), self.horizon), steps=self.steps, noise=noise.fork(1)
+            )
             spreads = tuple(float(state.square().mean().sqrt()) for state in states)
             edges = tuple(1.1 * float(state.abs().max()) for state in states)
             ends = states[-1]
         else:
-            spreads = tuple(self.kernel.spread(torch.linspace(0, 1, 33, dtype=torch.float64), sigma).tolist())  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType]
+            spreads = tuple(self.kernel.spread(torch.linspace(0, 1, 33, dtype=torch.float64), sigma).tolist())
             states, edges = [data], ()
             ends = self.corrupt(data, torch.ones(len(x), dtype=torch.float64), noise.fork(1))
         prior = self.end.draw(data, noise.fork(2))
@@ -137,7 +142,7 @@ class Drift:
         return _look_up(self.edges, t) if self.edges else torch.full_like(t, torch.inf, dtype=torch.float64)
 
     def scale(self, t: Tensor) -> Tensor:
-        """(b,) float64: how fine x_t is, 1 / scale^2 = 1 / V + 1 / spread^2 with V the noise so far; scores are about 1 / scale."""
+        """How fine x_t is, (b,) float64: 1 / scale^2 = 1 / V + 1 / spread^2, V the noise so far; about 1 / score."""
         noise = self.schedule.sigma(t.double().clamp_min(EARLIEST))
         return noise / (1 + (noise / self.spread(t)).square()).sqrt()
 
@@ -205,7 +210,7 @@ class Drift:
         return self.step_back(q, x_t, t, s, noise, eta=1.0)
 
     def step_back(self, q: Score, x_t: Tensor, t: Tensor, s: Tensor, noise: Noise, *, eta: float) -> Tensor:
-        """x_s = x_t - h (f - (1 + eta) / 2 g^2 score) + sqrt(eta V) n, with V the noise between s and t: eta = 0 is the flow."""
+        """x_s = x_t - h (f - (1 + eta) / 2 g^2 score) + sqrt(eta V) n, V the noise between s and t."""
         h = right_pad(self.time(t) - self.time(s), x_t).to(x_t.dtype)
         added = (self.schedule.sigma(t.double()).square() - self.schedule.sigma(s.double()).square()).clamp_min(0)
         x = x_t - h * self.field(x_t, t) + right_pad(0.5 * (1 + eta) * added, x_t).to(x_t.dtype) * q.score

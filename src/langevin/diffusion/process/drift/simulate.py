@@ -34,7 +34,9 @@ def euler(f: Field, g: Level, x: Tensor, time: Tensor, h: Tensor) -> tuple[Tenso
     return x + right_pad(h, x).to(x.dtype) * call(f, x, time), scale
 
 
-def path(f: Field, g: Level, x: Tensor, end: Tensor, *, steps: int, noise: Noise, begin: Tensor | None = None) -> list[Tensor]:
+def path(
+    f: Field, g: Level, x: Tensor, end: Tensor, *, steps: int, noise: Noise, begin: Tensor | None = None
+) -> list[Tensor]:
     """States after 0, 1, ... `steps` equal Heun steps from `begin` (default 0) to the times `end`, both (b,)."""
     begin = torch.zeros_like(end) if begin is None else begin
     h = (end - begin) / max(1, steps)
