@@ -132,7 +132,7 @@ def test_the_learned_score_samples_the_data(learned, measured):
 @pytest.mark.slow
 def test_a_longer_training_learns_the_grids_score_to_a_tenth(truth):
     process, _ = drifts.well().measured(drifts.bumps(4000), drifts.noise(4000))
-    found = drifts.learned(process, lambda step, rows: drifts.bumps(rows, first=step * rows), steps=3000, batch=512)
+    found = drifts.learned(process, lambda step, rows: drifts.bumps(rows, first=step * rows), steps=2500)
     x = drifts.bumps(4000, first=10**8)
     for t in (0.2, 0.5, 1.0):
         x_t = process.corrupt(x, at(t, 4000), drifts.noise(4000, step=9))
@@ -435,7 +435,7 @@ def test_the_limit_cycle_follows_the_grid_and_carries_a_current():
 @pytest.mark.slow
 def test_the_learned_score_of_the_limit_cycle_is_that_of_the_grid_and_turns_time_back():
     process, _ = cycling(steps=30, end=Normal()).measured(blob(3000), drifts.noise(3000))
-    found = drifts.learned(process, lambda step, rows: blob(rows, first=step * rows), steps=2500, width=96)
+    found = drifts.learned(process, lambda step, rows: blob(rows, first=step * rows), steps=1500, width=96)
     p = on_plane([0.0, 0.3, 0.6, 1.0])
     for t, density in ((0.3, p[1]), (0.6, p[2]), (1.0, p[3])):
         want = score_on_grid(density, PLANE).reshape(-1, 2)

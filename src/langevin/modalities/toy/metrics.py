@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from langevin.diffusion.process.drift.gap import sliced
@@ -10,7 +9,7 @@ from langevin.diffusion.process.drift.gap import sliced
 
 @dataclass(frozen=True, kw_only=True)
 class Distance:
-    """Sliced W1 of samples to held-out points, and of as many training points: the floor that chance sets."""
+    """Sliced W1 of samples to held-out points, and of as many training points: the floor that chance sets (a mean)."""
 
     generated: tuple[float, ...]
     floor: float
@@ -20,10 +19,10 @@ class Distance:
 def distance(generated: list[Tensor], train: Tensor, held_out: Tensor) -> Distance:
     """Of each set of samples (n, d) to the held-out points, at equal counts."""
     count = min(len(held_out), len(train), *(len(one) for one in generated))
-    spread = torch.arange(count) * len(train) // count
+    blocks = train[: count * min(8, len(train) // count)].split(count)
     return Distance(
         generated=tuple(sliced(one[:count], held_out[:count]) for one in generated),
-        floor=sliced(train[spread], held_out[:count]),
+        floor=sum(sliced(block, held_out[:count]) for block in blocks) / len(blocks),
         count=count,
     )
 
