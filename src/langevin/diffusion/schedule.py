@@ -236,7 +236,7 @@ class Brownian:
     """alpha = 1, sigma = sqrt(B(t)), for dx = sqrt(beta) dw: the noise added so far, which is the clock of any `Drift`."""
 
     kind: Literal["brownian"] = "brownian"
-    beta: Beta = Beta(values=(1.0, 5000.0))
+    beta: Beta = Beta(values=(0.0, 5000.0))
 
     def alpha(self, t: Tensor) -> Tensor:
         return torch.ones_like(t)
@@ -251,7 +251,8 @@ class Brownian:
         return self.beta.inverse(torch.exp(-log_snr))
 
     def rate(self, t: Tensor) -> Tensor:
-        return -self.beta.rate(t) / self.beta.integral(t)
+        b = self.beta.integral(t)
+        return torch.where(b > 0, -self.beta.rate(t) / b, -torch.inf)
 
     def tangent(self, t: Tensor) -> tuple[Tensor, Tensor]:
         return torch.zeros_like(t), torch.ones_like(t)
