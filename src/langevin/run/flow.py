@@ -111,7 +111,7 @@ def picture(built: Built, snapshots: list[Snapshot]) -> bytes:
         return png(figure)
     figure = Figure(figsize=(2.4 * n, 5.0), layout="constrained")
     grid: Any = figure.subplots(2, n, squeeze=False)
-    reach = 1.1 * float(torch.cat([s.forward[:, :2].abs().flatten() for s in snapshots]).quantile(0.995))
+    reach = 1.1 * max(float(shot.forward[:, :2].abs().quantile(0.998)) for shot in snapshots)
     for i, shot in enumerate(snapshots):
         plane(grid[0, i], shot.forward, reach=reach, title=f"t = {shot.t:g}")
         plane(grid[1, i], shot.reverse, reach=reach, title="")

@@ -67,5 +67,6 @@ def _styles(count: int) -> Sequence[dict[str, Any]]:
 def plane(axes: Any, x: Tensor, *, reach: float, title: str) -> None:
     """A cloud in the plane as a map of its density."""
     edges = [[-reach, reach], [-reach, reach]]
-    axes.hist2d(x[:, 0].tolist(), x[:, 1].tolist(), bins=90, range=edges, cmap="magma", density=True)
+    bins = max(30, min(90, round(len(x) ** 0.5)))
+    axes.hist2d(x[:, 0].tolist(), x[:, 1].tolist(), bins=bins, range=edges, cmap="magma", density=True)
     axes.set(title=title, aspect="equal", xticks=[], yticks=[])
