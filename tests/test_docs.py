@@ -28,10 +28,11 @@ def commands(page: Path) -> list[list[str]]:
 
 def shortened(words: list[str]) -> list[str]:
     """The same command on as little as possible: its own options, with sizes that take seconds."""
-    small = {"--count": "10", "--seeds": "1", "--steps": None}
+    small = {"--count": "10", "--seeds": "1", "--steps": None, "--moves": "400"}
     words = [small.get(words[i - 1]) or w if i else w for i, w in enumerate(words)]
     if words[0] == "train":
-        words += [w for w in TINY if w.split("=")[0] not in {v.split("=")[0] for v in words if "=" in v}]
+        tiny = [w for w in TINY if "head_width" not in w] if words[1].startswith("toy/") else TINY
+        words += [w for w in tiny if w.split("=")[0] not in {v.split("=")[0] for v in words if "=" in v}]
     if words[0] == "evaluate":
         words += ["--count", "8", "--seeds", "1"] if "--count" not in words else ["--seeds", "1"]
     return words
@@ -46,6 +47,7 @@ def somewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         for i in range(20):
             pixels = np.clip(generator.normal(level, 30, (12, 12, 3)), 0, 255).astype(np.uint8)
             Image.fromarray(pixels).save(tmp_path / "photos" / kind / f"{i}.png")
+    (tmp_path / "springs.py").write_text(blocks(ROOT / "docs" / "drift.md", "python")[0])
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

@@ -27,6 +27,7 @@ from langevin.diffusion.sampler.grid import AnyGrid, LogSNR, Rho, Shifted, Unifo
 from langevin.diffusion.schedule import (
     AnySchedule,
     Beta,
+    Brownian,
     Cosine,
     Rectified,
     VarianceExploding,
@@ -41,6 +42,7 @@ SCHEDULES: dict[str, AnySchedule] = {
         beta=Beta.tabulate(lambda t: 20 * math.sin(math.pi * t / 2) ** 2, knots=65)
     ),
     "variance_exploding": VarianceExploding(),
+    "brownian": Brownian(beta=Beta.tabulate(lambda t: 15_000 * t**5, knots=257)),  # sigma about 50 t^3
     "variance_exploding_cubic": VarianceExploding(sigma_max=30.0, power=3.0),
 }
 

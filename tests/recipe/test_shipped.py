@@ -4,11 +4,13 @@ import pytest
 import torch
 
 from langevin.recipe.build import build, complete, open_data, reader, training_batches
-from langevin.recipe.read import check, dump, merge, read_tree, shipped
+from langevin.recipe.entry import Code
+from langevin.recipe.read import check, check_density, dump, is_density, merge, read_tree, shipped
 from langevin.training.loop import TrainingState, fit
 from tests import pictures, tiny
 
-EVERY = pytest.mark.parametrize("name", sorted(shipped()))
+EVERY = pytest.mark.parametrize("name", sorted(name for name in shipped() if not is_density(name)))
+DENSITIES = pytest.mark.parametrize("name", sorted(name for name in shipped() if is_density(name)))
 MAKE = {"image/cifar10": pictures.classes, "image/emoji": pictures.captions}
 
 
@@ -27,7 +29,19 @@ def yaml_of(recipe, folder):
 
 
 def test_there_are_recipes():
-    assert {"image/digits", "image/cifar10", "image/emoji"} <= set(shipped())
+    assert {"image/digits", "image/cifar10", "image/emoji", "toy/double-well", "toy/ridge"} <= set(shipped())
+
+
+@DENSITIES
+def test_a_shipped_density_says_what_it_is_and_is_nothing_to_train(name):
+    recipe = check_density(read_tree(name), where=name)
+    assert recipe.name == name
+    assert recipe.about
+    value, slope = recipe.build(Code())(torch.zeros(3, recipe.dimensions))
+    assert value.shape == (3,)
+    assert bool(slope.isfinite().all())
+    with pytest.raises(ValueError, match=f"nothing to learn: draw from it by `langevin sample {name}`"):
+        check(read_tree(name), where=name)
 
 
 @EVERY
@@ -61,7 +75,7 @@ def test_a_shipped_recipe_completes_and_trains_two_steps_at_its_tiny_size(name, 
     assert recipe.network.channels == data.shape[0]
     assert recipe.classes == data.classes
     assert (recipe.words is not None) == (data.captions is not None)
-    assert 0.05 < recipe.process.sigma_data < 1.5
+    assert 0.05 < recipe.process.sigma_data < 2
     assert len(held_out) > 0
     built = build(recipe)
     again = build(recipe)

@@ -2,14 +2,12 @@
 
 import json
 from dataclasses import replace
-from typing import get_args
 
 import pytest
 import torch
 
 from langevin.modalities.image.reader import tell
-from langevin.recipe.build import open_data, reader
-from langevin.recipe.tree import SamplerName
+from langevin.recipe.build import SAMPLERS, open_data, reader
 from langevin.run.directory import open_run
 from langevin.run.generate import generate, with_options
 from langevin.run.watch import LEVELS, Watch, examples
@@ -39,7 +37,7 @@ def near(a, b):
     assert float((difference > 0).double().mean()) < 0.01
 
 
-@pytest.mark.parametrize("sampler", get_args(SamplerName))
+@pytest.mark.parametrize("sampler", SAMPLERS)
 def test_an_image_does_not_depend_on_what_is_drawn_beside_it(built, sampler):
     labels = torch.arange(7) % 2
     whole = drawn(built, range(7), labels, sampler=sampler, guidance=2.0)

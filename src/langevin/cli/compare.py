@@ -17,6 +17,7 @@ from langevin.evaluation.frechet import Moments, frechet_distance
 from langevin.modalities.image.data import Images
 from langevin.modalities.image.preview import grid, png
 from langevin.recipe.build import open_data
+from langevin.recipe.modality import modality_of
 from langevin.run.directory import open_run
 from langevin.run.generate import with_options
 from langevin.run.measure import REAL, draw_like_data, judges, require_enough, spread
@@ -39,6 +40,9 @@ def run(asked: Compare) -> list[dict[str, Any]]:
         raise ValueError(
             "these runs are of different data, so their distances do not compare: " + ", ".join(map(str, asked.runs))
         )
+    for made in runs:
+        if modality_of(made.recipe).name != "image":
+            raise ValueError(f"compare is for runs on images; measure {made.path} by `langevin evaluate {made.path}`")
     samplings = {
         (made.path, sampler, calls): with_options(
             made.recipe.sampling, sampler=sampler, guidance=asked.guidance,

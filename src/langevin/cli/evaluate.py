@@ -1,23 +1,23 @@
 """`langevin evaluate`: measure a run, and write report.html."""
 
 import json
-import shlex
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
-from rich.table import Table
 
+from langevin.cli import points
 from langevin.cli.show import LiveLine, counting, duration
+from langevin.cli.table import command_of, show
 from langevin.cli.verbs import Evaluate
 from langevin.evaluation.report import Curves, Facts, Line, MetricRow, Metrics, Picture, Pictures, Report, Source
 from langevin.evaluation.statistics import mean_interval
 from langevin.modalities.image.data import Images
 from langevin.modalities.image.preview import grid, png, side_by_side
 from langevin.recipe.build import open_data
+from langevin.recipe.modality import modality_of
 from langevin.recipe.tree import Sampling
 from langevin.run.directory import Run, open_run
 from langevin.run.generate import with_options
@@ -30,7 +30,7 @@ from langevin.training.session import read_metrics
 from langevin.training.snapshots import snapshots
 
 
-def run(asked: Evaluate) -> Measured:
+def run(asked: Evaluate) -> Any:
     """Measure the run and write `report.html`, `report.json` and `evaluation.json` into it.
 
     Raises:
@@ -39,8 +39,13 @@ def run(asked: Evaluate) -> Measured:
         raise ValueError(f"--batch must be at least 1, got {asked.batch}")
     if asked.seeds < 1 or (asked.count is not None and asked.count < 8):
         raise ValueError(f"measuring needs at least 8 samples and 1 seed, got {asked.count} and {asked.seeds}")
-    line, begin = LiveLine(), time.perf_counter()
     made = open_run(asked.run)
+    return MEASURES[modality_of(made.recipe).name](asked, made)
+
+
+def measure_images(asked: Evaluate, made: Run) -> Measured:
+    """Metrics in several feature spaces, class consistency, memorisation, loss by noise level."""
+    line, begin = LiveLine(), time.perf_counter()
     built, step, complaints = made.load(average=asked.average, device=machine.device())
     for text in complaints:
         line.say(text)
@@ -87,11 +92,7 @@ def run(asked: Evaluate) -> Measured:
     return found
 
 
-def command_of(asked: Evaluate) -> str:
-    """The command line that repeats this."""
-    changed = {k: v for k, v in vars(asked).items() if k != "run" and v != getattr(Evaluate, k)}
-    options = [f"--{k}" if v is True else f"--{k} {v}" for k, v in changed.items()]
-    return " ".join(["langevin evaluate", shlex.quote(str(asked.run)), *options])
+MEASURES = {"image": measure_images, "toy": points.measure_points}
 
 
 def own_rows(found: Measured) -> list[MetricRow]:
@@ -151,16 +152,6 @@ def own_rows(found: Measured) -> list[MetricRow]:
         )
     )
     return rows
-
-
-def show(rows: list[MetricRow], *, title: str) -> None:
-    """The table on the terminal."""
-    table = Table(title=title, title_justify="left")
-    for name in ("metric", "generated", "real vs real", "copycat", "better"):
-        table.add_column(name, justify="left" if name in ("metric", "better") else "right")
-    for row in rows:
-        table.add_row(*row.cells()[:5])
-    Console().print(table)
 
 
 def write_report(

@@ -39,7 +39,7 @@ def run(asked: Inspect) -> None:
 def of_run(asked: Inspect) -> dict[str, object]:
     """What a run directory holds."""
     made = open_run(asked.target)
-    recipe = made.recipe
+    recipe, shape = made.recipe, made.facts["shape"]
     whole: list[str] = []
     for path in steps(made.checkpoints):
         try:
@@ -53,7 +53,7 @@ def of_run(asked: Inspect) -> dict[str, object]:
         "recipe": recipe.name,
         "about": recipe.about,
         "result": recipe.result,
-        "data": f"{made.facts.get('images')} images, {made.facts.get('shape')}",
+        "data": f"{made.facts['images']} {'images' if len(shape) == 3 else 'rows'}, {shape}",
         "network": f"{recipe.network.kind}, {parameters / 1e6:.2f} M parameters",
         "steps": recipe.training.steps,
         "checkpoints": ", ".join(whole) or "none",

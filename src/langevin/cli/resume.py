@@ -6,6 +6,7 @@ from langevin.cli.show import LiveLine, counting
 from langevin.cli.train import carry_on
 from langevin.cli.verbs import Resume
 from langevin.recipe.build import build, open_data
+from langevin.recipe.entry import Code
 from langevin.run.directory import Run, open_run, writing
 from langevin.training import machine
 from langevin.training.distributed import join_world
@@ -18,10 +19,10 @@ def run(asked: Resume) -> Run:
         ValueError: the data is not what it was."""
     world, line = join_world(), LiveLine()
     made = open_run(asked.run)
-    with counting("reading images") as progress:
+    with counting("reading data") as progress:
         data, held_out = open_data(made.recipe, progress=progress)
     made.require_same(data.fingerprint, len(data))
     with writing(asked.run) if world.first else nullcontext():
-        built = build(made.recipe, device=machine.device())
+        built = build(made.recipe, device=machine.device(), code=Code.of((), allow=asked.allow_code))
         carry_on(made, built, data, held_out, world, tensorboard=asked.tensorboard, line=line)
     return made

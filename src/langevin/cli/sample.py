@@ -5,17 +5,18 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from langevin.cli import density
 from langevin.cli.show import LiveLine, counting, duration
 from langevin.cli.verbs import Sample
 from langevin.diffusion.noise import RowNoise
-from langevin.modalities.image.preview import grid, png, save_animation, save_files
 from langevin.modalities.image.reader import tell
 from langevin.modalities.text.codec import split_words
 from langevin.recipe.build import open_data
+from langevin.recipe.entry import Code
+from langevin.recipe.modality import Modality, modality_of
 from langevin.recipe.tree import Recipe
 from langevin.run.directory import open_run
 from langevin.run.generate import Drawn, generate, with_options
@@ -29,9 +30,13 @@ def run(asked: Sample) -> Path:
     Raises:
         ValueError: options that make no sense, or a condition that the run does not know."""
     check(asked)
+    if density.asked_for_density(asked):
+        return density.run(asked)
     line, begin = LiveLine(), time.perf_counter()
     made = open_run(asked.run)
-    built, step, complaints = made.load(average=asked.average, device=machine.device())
+    built, step, complaints = made.load(
+        average=asked.average, device=machine.device(), code=Code.of((), allow=asked.allow_code)
+    )
     built = replace(built, recipe=made.recipe)
     labels, captions, names, remarks = told_by(asked, made.recipe)
     for text in (*complaints, *remarks):
@@ -47,7 +52,7 @@ def run(asked: Sample) -> Path:
             built, sampling, shape=shape, seeds=asked.seed + torch.arange(asked.count), condition=condition,
             batch=asked.batch, frames=film, progress=progress,
         )  # fmt: skip
-    write(drawn, out, names, film=film, labels=labels, seed=asked.seed)
+    write(modality_of(made.recipe), made.recipe, drawn, out, names, film=film, labels=labels, seed=asked.seed)
     kind = f"{sampling.sampler}, {sampling.steps} steps, guidance {sampling.guidance:g}"
     line.say(f"{asked.count} samples ({kind}) in {duration(time.perf_counter() - begin)}: {out}")
     return out
@@ -129,29 +134,24 @@ def told_both(
     return torch.tensor([label for label, _ in rows]), captions, shown, remarks
 
 
-def write(drawn: Drawn, out: Path, names: list[str] | None, *, film: bool, labels: Tensor | None, seed: int) -> None:
-    """Into a grid, an array, an animation or a folder, by the name of `out`."""
+def write(
+    modality: Modality,
+    recipe: Recipe,
+    drawn: Drawn,
+    out: Path,
+    names: list[str] | None,
+    *,
+    film: bool,
+    labels: Tensor | None,
+    seed: int,
+) -> None:
+    """Into a picture, an array, an animation or a folder, by the name of `out`."""
     if out.suffix:
         out.parent.mkdir(parents=True, exist_ok=True)
-    columns = None
-    if out.suffix == ".npz":
-        arrays = {"images": drawn.images.permute(0, 2, 3, 1).numpy(), "seed": np.int64(seed)}
-        if labels is not None:
-            arrays["labels"] = labels.numpy()
-        if names:
-            arrays["names"] = np.array(names)
-        with out.open("wb") as file:
-            np.savez_compressed(file, **arrays)
-    elif out.suffix == "":
-        shown = names or [""] * len(drawn.images)
-        files = [f"{i:05d}" + (f"-{_safe(name)}" if name else "") for i, name in enumerate(shown)]
-        save_files(drawn.images, out, files)
-    elif out.suffix == ".png":
-        columns = 10 if names and len(set(names)) == 10 else None
-        write_atomic(out, png(grid(drawn.images, captions=names, columns=columns)))
+    columns = 10 if out.suffix == ".png" and names and len(set(names)) == 10 else None
+    if out.suffix == ".png":
+        write_atomic(out, modality.picture(drawn.images, recipe, names=names, columns=columns))
+    elif out.suffix != ".gif":
+        modality.save(drawn.images, out, names=names, labels=labels, seed=seed)
     if film:
-        save_animation(drawn.frames, out if out.suffix == ".gif" else out.with_suffix(".gif"), columns=columns)
-
-
-def _safe(name: str) -> str:
-    return "".join(c if c.isalnum() or c in "-_" else "_" for c in name)[:60]
+        modality.film(drawn.frames, out if out.suffix == ".gif" else out.with_suffix(".gif"), columns=columns)

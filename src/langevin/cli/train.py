@@ -4,14 +4,17 @@ import time
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from langevin.cli.show import LiveLine, counting, duration
 from langevin.cli.verbs import Train
-from langevin.modalities.image.data import Images
+from langevin.diffusion.noise import RowNoise
+from langevin.diffusion.process import Drift
 from langevin.recipe.build import Built, build, complete, open_data, reader, training_batches
 from langevin.recipe.choose import choose, source_of
+from langevin.recipe.entry import NO_CODE, Code
 from langevin.recipe.read import check, merge, override, read_tree, shipped
 from langevin.recipe.tree import Recipe
 from langevin.run.directory import Run, create, open_run, writing
@@ -31,15 +34,19 @@ def run(asked: Train) -> Run:
     if asked.out is not None:
         _require_no_run(asked.out)
     recipe, (data, held_out), reasons = plan(asked)
-    recipe = world.share(settle(recipe, data))  # what was measured here may differ from process to process
+    code = Code.of(asked.overrides, allow=asked.allow_code)
+    recipe = world.share(settle(recipe, data, code))  # what was measured here may differ from process to process
     path = world.share(asked.out or _free(Path("runs") / recipe.name.split("/")[-1]))
     with writing(path) if world.first else nullcontext():
         _require_no_run(path)
         if world.first:
             for text in (*data.notes.lines(), *reasons):
                 line.say(text)
-        recipe = _count_steps(recipe, data, world, line)
-        built = build(recipe, device=machine.device())
+        recipe = _count_steps(recipe, data, world, line, code)
+        built = build(recipe, device=machine.device(), code=code)
+        if world.first:
+            for text in remarks(built, data):
+                line.say(text)
         facts = {"data": data.fingerprint, "images": len(data), "shape": list(data.shape)}
         facts |= {"broken": dict(data.notes.broken)} if data.notes.broken else {}
         world.wait()  # until all have seen that there was no run here
@@ -50,7 +57,7 @@ def run(asked: Train) -> Run:
     return made
 
 
-def plan(asked: Train) -> tuple[Recipe, tuple[Images, Images], list[str]]:
+def plan(asked: Train) -> tuple[Recipe, tuple[Any, Any], list[str]]:
     """The recipe before it is completed, the two parts of its data, and why.
 
     Raises:
@@ -89,9 +96,9 @@ def plan(asked: Train) -> tuple[Recipe, tuple[Images, Images], list[str]]:
     return recipe, data if same else _open(recipe), list(chosen.reasons)
 
 
-def settle(recipe: Recipe, data: Images) -> Recipe:
+def settle(recipe: Recipe, data: Any, code: Code = NO_CODE) -> Recipe:
     """Complete the recipe from data and machine; a path to data becomes absolute, so that the run can go on anywhere."""
-    recipe = complete(recipe, data)
+    recipe = complete(recipe, data, code)
     path = getattr(recipe.data, "path", None)
     if path:
         recipe = replace(recipe, data=replace(recipe.data, path=str(Path(path).expanduser().absolute())))
@@ -99,7 +106,7 @@ def settle(recipe: Recipe, data: Images) -> Recipe:
 
 
 def carry_on(
-    made: Run, built: Built, data: Images, held_out: Images, world: World, *, tensorboard: bool, line: LiveLine
+    made: Run, built: Built, data: Any, held_out: Any, world: World, *, tensorboard: bool, line: LiveLine
 ) -> None:
     """Train a run to its end, from wherever it stands."""
     recipe = built.recipe
@@ -112,13 +119,14 @@ def carry_on(
     line.close()
     watch.close()
     if world.first:
+        what = "images" if len(data.shape) == 3 else "rows"
         line.say(
-            f"trained {state.step} steps, {state.images} images, in {duration(time.perf_counter() - begin)}: {made.path}"
+            f"trained {state.step} steps, {state.images} {what}, in {duration(time.perf_counter() - begin)}: {made.path}"
         )
         line.say(f"next: langevin sample {made.path}    langevin evaluate {made.path}")
 
 
-def _count_steps(recipe: Recipe, data: Images, world: World, line: LiveLine) -> Recipe:
+def _count_steps(recipe: Recipe, data: Any, world: World, line: LiveLine, code: Code) -> Recipe:
     """Turn a time budget into steps, and say what to expect."""
     training = recipe.training
     with torch.device("meta"):
@@ -127,7 +135,7 @@ def _count_steps(recipe: Recipe, data: Images, world: World, line: LiveLine) -> 
         f"network: {recipe.network.kind}, {parameters / 1e6:.2f} M weights, {training.precision} on {machine.device()}"
     )
     if training.steps is None or training.compile:
-        recipe, seconds = _calibrated(recipe, data, world, line)
+        recipe, seconds = _calibrated(recipe, data, world, line, code)
         training = recipe.training
         given = "" if training.minutes is None else f" in {training.minutes:g} minutes"
         text += f"; {training.batch / seconds:.0f} samples/s, so {training.steps} steps of {training.batch}{given}"
@@ -136,7 +144,7 @@ def _count_steps(recipe: Recipe, data: Images, world: World, line: LiveLine) -> 
     return recipe
 
 
-def _calibrated(recipe: Recipe, data: Images, world: World, line: LiveLine) -> tuple[Recipe, float]:
+def _calibrated(recipe: Recipe, data: Any, world: World, line: LiveLine, code: Code) -> tuple[Recipe, float]:
     """The recipe with its number of steps, compiled or not, whichever ends first; and seconds a step.
 
     Compiling is tried only if asked for and the run is long, and kept only if it wins back what it costs."""
@@ -144,7 +152,7 @@ def _calibrated(recipe: Recipe, data: Images, world: World, line: LiveLine) -> t
     def measured(compiled: bool) -> tuple[int, float]:
         training = replace(recipe.training, compile=compiled, minutes=recipe.training.minutes or 1.0)
         changed = replace(recipe, training=training)
-        built = build(changed, device=machine.device())
+        built = build(changed, device=machine.device(), code=code)
         state = TrainingState.new(built.method, training, edges=built.edges)
         batches = training_batches(changed, reader(changed, data, device=machine.device()))
         return calibrate(state, batches, built.method, training, world=world)
@@ -176,8 +184,19 @@ def _calibrated(recipe: Recipe, data: Images, world: World, line: LiveLine) -> t
     return settled(wins, int((steps * plain - spent) / fast) if wins else steps), fast if wins else plain
 
 
-def _open(recipe: Recipe) -> tuple[Images, Images]:
-    with counting("reading images") as progress:
+def remarks(built: Built, data: Any) -> list[str]:
+    """What the process says of the data: how far the simulated end of a drift is from its prior."""
+    if not isinstance(built.process, Drift):
+        return []
+    x = built.recipe.codec.encode(data.read(torch.arange(min(len(data), 4000))))
+    rows = torch.arange(len(x))
+    form = "affine, in closed form" if built.process.kernel is not None else f"simulated in {built.process.steps} steps"
+    gap = built.process.measured(x, RowNoise(seeds=rows, steps=torch.full_like(rows, 1)))[1]
+    return [f"drift: {form}, ending in {built.process.end.name}", str(gap)]  # fmt: skip
+
+
+def _open(recipe: Recipe) -> tuple[Any, Any]:
+    with counting("reading data") as progress:
         return open_data(recipe, progress=progress)
 
 

@@ -8,7 +8,8 @@ from typing import Annotated, Literal
 import tyro
 from tyro.conf import Positional, subcommand
 
-SamplerName = Literal["dpm2m", "heun", "ddim", "euler", "ancestral"]
+SamplerName = Literal["dpm2m", "heun", "ddim", "euler", "ancestral", "reverse", "flow"]
+MethodName = Literal["adjusted", "unadjusted", "annealed"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,7 +17,8 @@ class Train:
     """Train a generator on a folder of images, or by a recipe."""
 
     target: Positional[str]
-    """A folder, a parquet file, a shipped recipe (image/digits, image/cifar10, image/emoji) or a recipe's path."""
+    """A folder, a parquet file, a shipped recipe (image/digits, image/cifar10, image/emoji, toy/double-well,
+    toy/limit-cycle, toy/mixture) or a recipe's path."""
     overrides: Positional[tuple[str, ...]] = ()
     """Changes to the recipe, e.g. network.width=128 training.batch=64."""
     minutes: float | None = None
@@ -27,6 +29,8 @@ class Train:
     """Names the run's randomness."""
     data: Path | None = None
     """Where a recipe's data is, in place of the path it names."""
+    allow_code: bool = False
+    """Import the functions (module:function) that the recipe names; those named in this command need no leave."""
     tensorboard: bool = False
     """Write TensorBoard events as well."""
 
@@ -37,16 +41,18 @@ class Resume:
 
     run: Positional[Path]
     """The run's directory."""
+    allow_code: bool = False
+    """Import the functions (module:function) that the run's recipe names."""
     tensorboard: bool = False
     """Write TensorBoard events as well."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """Draw samples from a run."""
+    """Draw samples from a run, or from a density that is given as a formula."""
 
     run: Positional[Path]
-    """The run's directory."""
+    """The run's directory; or a density: toy/ridge, toy/bumps, a recipe's path, or module:function for ln p of your own."""
     count: int = 16
     """How many."""
     condition: tuple[str, ...] = ()
@@ -70,6 +76,24 @@ class Sample:
     """Also write the denoising as an animation."""
     batch: int = 256
     """Rows at once."""
+    allow_code: bool = False
+    """Import the functions (module:function) that the recipe names."""
+    dimensions: int | None = None
+    """Of a density: numbers of a state."""
+    energy: bool = False
+    """Of a density: the function is an energy, -ln p."""
+    method: MethodName | None = None
+    """Of a density: chains with or without Metropolis' test, or the annealed path from a Gaussian."""
+    chains: int | None = None
+    """Of a density: how many chains."""
+    moves: int | None = None
+    """Of a density: moves of a chain after its warm-up."""
+    start: float | None = None
+    """Of a density: width of the Gaussian that chains start from."""
+    box: tuple[float, float] | None = None
+    """Of a density: it is 0 outside low to high in any coordinate."""
+    confine: float | None = None
+    """Of a density: multiply it by a Gaussian of this width, so that it has an integral."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +114,8 @@ class Evaluate:
     """Also measure the run's snapshots: quality against training time."""
     batch: int = 256
     """Rows at once."""
+    allow_code: bool = False
+    """Import the functions (module:function) that the run's recipe names."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,7 +26,8 @@ import torch
 from torch import Tensor
 
 from langevin.diffusion.condition import Condition
-from langevin.diffusion.posterior import Categorical, Joint, Point, Posterior
+from langevin.diffusion.posterior import Categorical, Joint, Point, Posterior, Score
+from langevin.diffusion.process.drift.process import EARLIEST, Drift
 from langevin.diffusion.process.gaussian import Gaussian
 from langevin.diffusion.process.masked import Masked
 from langevin.diffusion.remember import Remembered
@@ -111,6 +112,40 @@ class GaussianDenoiser:
         with _computing(x_t.device, self.precision):
             output = self.network(c_in * x_t, found[3].float(), condition)
         return Point(torch.addcmul(c_skip * x_t, c_out, output.to(x_t.dtype)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreDenoiser:
+    """A network as the score of a `Drift`:
+
+        score = F(x_t / S, c_time) / scale + (1 - c) (-x_t / S^2) + c 2 f / g^2 - (x_t - cut x_t) / scale^2
+
+    What is added to F is right where nothing has been seen, without which the reverse of a drift that pulls would run away:
+    -x / S^2 is the score of a Gaussian of the spread S of x_t, 2 f / g^2 the one that a gradient drift ends in, and
+    c = 1 - e^(-V^2 / S^4) goes from one to the other as the noise so far, V, grows; what lies beyond the edge of all x_t
+    seen (cut x_t is x_t brought back to it) is pulled back as by noise alone. 1 / scale^2 = 1 / V + 1 / S^2, and
+    c_time = ln(V) / 8, as of a Gaussian process in the same clock."""
+
+    network: Network
+    process: Drift
+    precision: torch.dtype = torch.float32
+
+    def __post_init__(self) -> None:
+        _require_precision(self.precision)
+
+    def __call__(self, x_t: Tensor, t: Tensor, condition: Condition | None = None) -> Score:
+        t = t.double().clamp_min(EARLIEST)
+        process, wide = self.process, self.process.spread(t)
+        ended = -torch.expm1(-((process.schedule.sigma(t) / wide) ** 4))
+        pull = 2 * ended / process.level(t).square().clamp_min(1e-3 * process.schedule.beta.mean / process.horizon)
+        numbers = (wide, process.scale(t), (1 - ended) / wide.square(), pull, process.edge(t))
+        spread, scale, back, pull, edge = (right_pad(number, x_t).to(x_t.dtype) for number in numbers)
+        c_time = -0.125 * process.schedule.log_snr(t).clamp(-FARTHEST, FARTHEST)
+        with _computing(x_t.device, self.precision):
+            output = self.network((x_t / spread).float(), c_time.float(), condition)
+        beyond = x_t - torch.minimum(torch.maximum(x_t, -edge), edge)
+        outside = pull * process.field(x_t, t) - back * x_t - beyond / scale.square()
+        return Score(output.to(x_t.dtype) / scale + outside)
 
 
 @dataclass(frozen=True, kw_only=True)

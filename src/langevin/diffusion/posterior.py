@@ -1,7 +1,8 @@
 """What a denoiser answers: q(x | x_t), a distribution over clean data.
 
 `Point` is its mean (continuous data: all that the squared error and every sampler need), `Categorical` a distribution a
-place (tokens), `Joint` one of either for each named part. Guidance, samplers, previews and evaluation speak only this.
+place (tokens), `Joint` one of either for each named part, `Score` the slope of ln p_t where no clean
+data can be named. Guidance, samplers, previews and evaluation speak only this.
 """
 
 from collections.abc import Mapping
@@ -46,6 +47,28 @@ class Point:
 
     def rows(self, index: Index) -> "Point":
         return Point(self.mean[index])
+
+
+@dataclass(frozen=True)
+class Score:
+    """grad ln p_t(x_t), (b, ...): the answer where the law of x_t given x has no closed form, so that E[x | x_t] says
+    nothing about the step to be made. A `Point` under a Gaussian process is the same knowledge in other units."""
+
+    score: Tensor
+
+    def error(self, x: Tensor) -> Tensor:
+        """Squared difference from another score, a value a place."""
+        return (self.score - x).square()
+
+    def draw(self, noise: Noise) -> Tensor:
+        raise ValueError("a score says where data is denser, and not what the clean data was: there is nothing to draw")
+
+    def toward(self, reference: "Score", weight: Tensor) -> "Score":
+        """reference + weight (self - reference), as for `Point`: the line between log-densities."""
+        return Score(torch.lerp(reference.score, self.score, right_pad(weight, self.score).to(self.score.dtype)))
+
+    def rows(self, index: Index) -> "Score":
+        return Score(self.score[index])
 
 
 @dataclass(frozen=True)

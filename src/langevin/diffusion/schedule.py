@@ -133,6 +133,11 @@ class Beta:
             raise ValueError(f"beta is tabulated at two or more knots, got {knots}")
         return cls(values=tuple(float(function(i / (knots - 1))) for i in range(knots)))
 
+    @property
+    def mean(self) -> float:
+        """B(1), which is also the mean rate."""
+        return sum(self.values[:-1] + self.values[1:]) / (2 * (len(self.values) - 1))
+
     def _knots(self, like: Tensor) -> tuple[Tensor, Tensor, float]:
         return _knots(self.values, like.device)
 
@@ -226,4 +231,31 @@ class VarianceExploding:
         return torch.zeros_like(t), torch.ones_like(t)  # eps: the velocity in EDM's own clock, sigma
 
 
-AnySchedule = Rectified | Cosine | VariancePreserving | VarianceExploding
+@dataclass(frozen=True, kw_only=True)
+class Brownian:
+    """alpha = 1, sigma = sqrt(B(t)), for dx = sqrt(beta) dw: the noise added so far, which is the clock of any `Drift`."""
+
+    kind: Literal["brownian"] = "brownian"
+    beta: Beta = Beta(values=(0.0, 5000.0))
+
+    def alpha(self, t: Tensor) -> Tensor:
+        return torch.ones_like(t)
+
+    def sigma(self, t: Tensor) -> Tensor:
+        return self.beta.integral(t).sqrt()
+
+    def log_snr(self, t: Tensor) -> Tensor:
+        return -self.beta.integral(t).log()
+
+    def time(self, log_snr: Tensor) -> Tensor:
+        return self.beta.inverse(torch.exp(-log_snr))
+
+    def rate(self, t: Tensor) -> Tensor:
+        b = self.beta.integral(t)
+        return torch.where(b > 0, -self.beta.rate(t) / b, -torch.inf)
+
+    def tangent(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        return torch.zeros_like(t), torch.ones_like(t)
+
+
+AnySchedule = Rectified | Cosine | VariancePreserving | VarianceExploding | Brownian

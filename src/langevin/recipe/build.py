@@ -1,34 +1,40 @@
 """From a recipe to parts: data, network, process, denoiser, method, sampler."""
 
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from langevin.diffusion.batch import draw
-from langevin.diffusion.denoiser import GaussianDenoiser
+from langevin.diffusion.batch import Batch, draw
+from langevin.diffusion.denoiser import Denoiser, GaussianDenoiser, ScoreDenoiser
 from langevin.diffusion.guidance import ClassifierFree
 from langevin.diffusion.objective import Weighted
-from langevin.diffusion.process import Gaussian
-from langevin.diffusion.sampler import DDIM, DPM2M, AnySampler, Euler, Heun
-from langevin.methods.diffusion import Diffusion
-from langevin.modalities.image.data import Images, load_parts
-from langevin.modalities.image.reader import Reader
-from langevin.modalities.text.codec import Words
-from langevin.networks.embedding import Ports
-from langevin.recipe.tree import Recipe, SamplerName, Sampling
-from langevin.training.loop import Read
+from langevin.diffusion.process import Drift, Gaussian
+from langevin.diffusion.sampler import DDIM, DPM2M, Euler, Flow, Heun, Reverse, Sampler
+from langevin.methods.diffusion import Diffusion, level_losses
+from langevin.methods.score import ScoreMatching, score_losses
+from langevin.recipe.entry import NO_CODE, Code
+from langevin.recipe.equation import drift_of
+from langevin.recipe.modality import Progress, Read, modality_of
+from langevin.recipe.tree import Equation, Recipe, SamplerName, Sampling
+from langevin.training import loop
 from langevin.training.order import Order
 
-SAMPLERS: Mapping[SamplerName, Callable[[Gaussian, Sampling], AnySampler]] = {
+SAMPLERS: Mapping[SamplerName, Callable[[Gaussian, Sampling], Sampler]] = {
     "dpm2m": lambda process, s: DPM2M(process=process),
     "heun": lambda process, s: Heun(process=process),
     "ddim": lambda process, s: DDIM(process=process, eta=s.eta),
     "euler": lambda process, s: Euler(process=process),
     "ancestral": lambda process, s: DDIM(process=process, eta=1.0),
 }
+DRIFT_SAMPLERS: Mapping[SamplerName, Callable[[Drift, Sampling], Sampler]] = {
+    "reverse": lambda process, s: Reverse(process=process, corrections=s.corrections),
+    "flow": lambda process, s: Flow(process=process),
+}
+LEVELS = torch.linspace(-6, 6, 7, dtype=torch.float64)  # log-SNR: sigma / alpha from 20 down to 0.05
+TIMES = torch.linspace(0.05, 1, 7, dtype=torch.float64)  # of a drift
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,57 +43,41 @@ class Built:
 
     recipe: Recipe
     network: nn.Module
-    process: Gaussian
-    denoiser: GaussianDenoiser
-    method: Diffusion
+    process: Any  # Gaussian or Drift
+    denoiser: Any
+    method: Any
     edges: tuple[str, ...]
 
+    @property
+    def levels(self) -> tuple[str, Tensor]:
+        """The name and values of the noise levels at which losses are looked at."""
+        return ("time", TIMES) if isinstance(self.process, Drift) else ("log_snr", LEVELS)
 
-def complete(recipe: Recipe, data: Images) -> Recipe:
-    """The recipe with what only the data can tell: channels, ports, vocabulary, the spread of pixels.
+    def losses(self, batch: Batch, names: Tensor) -> Tensor:
+        """(levels, b) losses on fixed noise."""
+        if isinstance(self.process, Drift):
+            return score_losses(self.denoiser, self.process, batch, times=TIMES, names=names)
+        return level_losses(self.denoiser, self.process, batch, log_snr=LEVELS, names=names)
+
+
+def complete(recipe: Recipe, data: Any, code: Code = NO_CODE) -> Recipe:
+    """The recipe with what only the data can tell.
 
     Raises:
-        ValueError: the network does not fit the data's size.
-    """
-    words = recipe.words
-    if words is None and data.captions is not None:
-        words = Words.fit(data.captions)
-    ports = Ports(
-        classes=len(data.classes),
-        vocabulary=words.size if words else 0,
-        length=words.length if words else 0,
-        text_layers=recipe.network.ports.text_layers,
-    )
-    some = data.read(torch.arange(len(data))[:: max(1, len(data) // 2048)])
-    spread = float(recipe.codec.encode(some).std())
-    if not spread > 1e-3:
-        raise ValueError(f"all {len(data)} images look the same (spread of pixels {spread:.1e}): nothing to learn")
-    channels, height, width = data.shape
-    network = replace(recipe.network, channels=channels, ports=ports)
-    if height != width:
-        raise ValueError(f"images should be square, these are {height} x {width}: set data.size")
-    if network.kind == "mlp":
-        raise ValueError("network.kind mlp reads vectors; for images choose dit or unet")
-    if network.dimensions != 2:
-        raise ValueError(f"network.dimensions is {network.dimensions}, and images have 2")
-    levels = len(network.multipliers) if network.kind == "unet" else 1
-    side = network.patch * 2 ** (levels - 1)
-    if height % side:
-        what = f"patches of {network.patch} and {levels} levels" if levels > 1 else f"patches of {network.patch}"
-        raise ValueError(f"images of side {height} do not fit {what}: choose data.size as a multiple of {side}")
-    process = replace(recipe.process, sigma_data=round(spread, 4))
-    return replace(recipe, network=network, process=process, words=words, classes=data.classes)
+        ValueError: the network does not fit the data."""
+    return modality_of(recipe).complete(recipe, data, code)
 
 
-def open_data(recipe: Recipe, *, progress: Callable[[int, int], None] | None = None) -> tuple[Images, Images]:
+def open_data(recipe: Recipe, *, progress: Progress | None = None) -> tuple[Any, Any]:
     """The training and the held-out part of the recipe's data; runs of different seeds have the same parts."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # the same sentences are in the data's notes
-        return load_parts(recipe.data, held_out=recipe.held_out, seed=0, progress=progress)
+    return modality_of(recipe).open(recipe, progress)
 
 
-def build(recipe: Recipe, *, device: torch.device | None = None) -> Built:
-    """Fresh parts of a completed recipe; weights are a function of its seed."""
+def build(recipe: Recipe, *, device: torch.device | None = None, code: Code = NO_CODE) -> Built:
+    """Fresh parts of a completed recipe; weights are a function of its seed.
+
+    Raises:
+        ValueError: the recipe names code that the command does not allow."""
     where = device or torch.device("cpu")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.training.seed)
@@ -95,8 +85,17 @@ def build(recipe: Recipe, *, device: torch.device | None = None) -> Built:
     network = network.to(where)
     if recipe.network.kind == "unet" and recipe.network.dimensions == 2:
         network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    process = recipe.process
-    learning = recipe.learning
+    made = _drifting if isinstance(recipe.process, Equation) else _gaussian
+    process, denoiser, method = made(recipe, network, code)
+    for player in method.players.values():
+        player.to(where)
+    edges: tuple[str, ...] = getattr(network, "edges", ())
+    return Built(recipe=recipe, network=network, process=process, denoiser=denoiser, method=method, edges=edges)
+
+
+def _gaussian(recipe: Recipe, network: nn.Module, code: Code) -> tuple[Gaussian, GaussianDenoiser, Diffusion]:
+    process, learning = recipe.process, recipe.learning
+    assert isinstance(process, Gaussian)
     denoiser = GaussianDenoiser(
         network=network, process=process, prediction=learning.prediction, precision=recipe.training.dtype
     )
@@ -112,37 +111,49 @@ def build(recipe: Recipe, *, device: torch.device | None = None) -> Built:
         drop=learning.drop,
         uncertainty=learning.uncertainty,
     )
-    for player in method.players.values():
-        player.to(where)
-    edges: tuple[str, ...] = getattr(network, "edges", ())
-    return Built(recipe=recipe, network=network, process=process, denoiser=denoiser, method=method, edges=edges)
+    return process, denoiser, method
 
 
-def reader(recipe: Recipe, data: Images, *, device: torch.device | None = None) -> Reader:
+def _drifting(recipe: Recipe, network: nn.Module, code: Code) -> tuple[Drift, ScoreDenoiser, ScoreMatching]:
+    assert isinstance(recipe.process, Equation)
+    like = torch.zeros(1, recipe.network.channels or 1, dtype=torch.float64)
+    process = drift_of(recipe.process, like=like, code=code)
+    denoiser = ScoreDenoiser(network=network, process=process, precision=recipe.training.dtype)
+    method = ScoreMatching(process=process, denoiser=denoiser, network=network, times=recipe.learning.times)
+    return process, denoiser, method
+
+
+def reader(recipe: Recipe, data: Any, *, device: torch.device | None = None) -> Any:
     """Batches of the data as the recipe's network is told them."""
-    return Reader(
-        images=data,
-        codec=recipe.codec,
-        words=recipe.words,
-        labelled=bool(recipe.classes),
-        flip=recipe.learning.flip,
-        device=device or torch.device("cpu"),
-    )
+    return modality_of(recipe).reader(recipe, data, device or torch.device("cpu"))
 
 
-def training_batches(recipe: Recipe, read: Reader) -> Read:
+def training_batches(recipe: Recipe, read: Read) -> loop.Read:
     """(step, rows of the global batch) -> their data; a pure function."""
     training = recipe.training
-    order = Order(count=len(read.images), batch=training.batch, seed=training.seed)
+    order = Order(count=len(read.part), batch=training.batch, seed=training.seed)
 
-    def batch(step: int, rows: Tensor):  # noqa: ANN202
+    def batch(step: int, rows: Tensor) -> Batch:
         noise = draw(seed=training.seed, step=step, rows=rows, count=training.batch).noise
         return read(order.items(step, rows), noise)
 
     return batch
 
 
-def guided(built: Built, sampling: Sampling) -> ClassifierFree:
+def sampler_of(built: Built, sampling: Sampling) -> Sampler:
+    """The sampling's sampler of the run's process.
+
+    Raises:
+        ValueError: it is one of another process."""
+    known: Mapping[Any, Any] = DRIFT_SAMPLERS if isinstance(built.process, Drift) else SAMPLERS
+    if sampling.sampler not in known:
+        raise ValueError(
+            f"the sampler {sampling.sampler} is not one of a {built.process.kind} process: choose {', '.join(known)}"
+        )
+    return known[sampling.sampler](built.process, sampling)
+
+
+def guided(built: Built, sampling: Sampling) -> Denoiser:
     """The denoiser under the sampling's guidance interval; weights are in the condition."""
     interval = sampling.interval or (0.0, float("inf"))
     return ClassifierFree(denoiser=built.denoiser, schedule=built.process.schedule, interval=interval)

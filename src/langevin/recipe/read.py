@@ -13,6 +13,7 @@ from typing import Any, get_args, get_type_hints
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
+from langevin.recipe.density import DensityRecipe
 from langevin.recipe.tree import Recipe
 
 
@@ -117,13 +118,31 @@ def check(tree: Mapping[str, Any], *, where: str = "the recipe") -> Recipe:
 
     Raises:
         ValueError: every mistake on a line of its own: where it is, what is wrong, what would be right."""
-    plain = _plain(tree)
-    lines = list(_strangers(plain, Recipe, ""))
+    if "density" in tree:
+        raise ValueError(
+            f"{where} is a density, with nothing to learn: draw from it by `langevin sample {tree.get('name', where)}`"
+        )
+    return _checked(_implied(_plain(tree)), Recipe, where)
+
+
+def check_density(tree: Mapping[str, Any], *, where: str) -> DensityRecipe:
+    """The density that a mapping describes; raises as `check`."""
+    return _checked(_plain(tree), DensityRecipe, where)
+
+
+def is_density(name: str | Path) -> bool:
+    """Whether a shipped name, or a YAML file, describes a density; False where there is none."""
+    known = str(name) in shipped() or (Path(name).suffix in (".yaml", ".yml") and Path(name).is_file())
+    return known and "density" in read_tree(name)
+
+
+def _checked(plain: dict[str, Any], schema: type[Any], where: str) -> Any:
+    lines = list(_strangers(plain, schema, ""))
     if not lines:
         try:
-            return _adapter(Recipe).validate_json(json.dumps(plain), strict=True)
+            return _adapter(schema).validate_json(json.dumps(plain), strict=True)
         except ValidationError:
-            lines = list(dict.fromkeys(_mistakes(plain, Recipe, "")))
+            lines = list(dict.fromkeys(_mistakes(plain, schema, "")))
         except (TypeError, RecursionError) as error:  # YAML's dates and sets have no place in JSON
             lines = [f"something in it is neither text, number, list nor mapping: {error}"]
     raise ValueError(f"{where} is not usable:\n" + "\n".join(f"  {line}" for line in lines))
@@ -133,6 +152,15 @@ def dump(recipe: Recipe) -> str:
     """The complete recipe as YAML, every default written out."""
     tree = _plain(dataclasses.asdict(recipe))
     return yaml.dump(tree, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
+
+
+def _implied(tree: dict[str, Any]) -> dict[str, Any]:
+    """The tree with the kinds that may be left out: a recipe is of pixels under Gaussian noise unless it says otherwise."""
+    kinds = {"codec": "pixels", "process": "gaussian"}
+    return {
+        name: {"kind": kinds[name], **value} if name in kinds and isinstance(value, Mapping) else value
+        for name, value in tree.items()
+    }
 
 
 def _plain(value: Any) -> Any:

@@ -4,22 +4,77 @@ Every choice among kinds is one union here, told apart by `kind`.
 """
 
 import math
+import re
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 from langevin.diffusion.denoiser import Prediction
 from langevin.diffusion.objective import LogNormal, TimeDensity
 from langevin.diffusion.process import Gaussian
+from langevin.diffusion.process.drift.fields import AnyField
 from langevin.diffusion.sampler.grid import AnyGrid, Rho
 from langevin.modalities.image.codec import Pixels
-from langevin.modalities.image.data import Source
+from langevin.modalities.image.data import Source as ImageSource
 from langevin.modalities.text.codec import Words
+from langevin.modalities.toy.codec import Coordinates
+from langevin.modalities.toy.data import Source as ToySource
 from langevin.networks import MLP, DiT, UNet
 from langevin.training.averages import gamma_of_width
 from langevin.training.loop import TrainingConfig
 
 NetworkConfig = DiT.Config | UNet.Config | MLP.Config
-SamplerName = Literal["dpm2m", "heun", "ddim", "euler", "ancestral"]
+SamplerName = Literal["dpm2m", "heun", "ddim", "euler", "ancestral", "reverse", "flow"]
+Source = ImageSource | ToySource
+Codec = Pixels | Coordinates
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """A function of the user's own, f(x, t). A name and no code: it is imported only where a command names or allows it.
+
+    Args:
+        function: module:function, found as Python finds modules.
+    """
+
+    kind: Literal["entry"] = "entry"
+    function: str
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", self.function):
+            raise ValueError(f"an entry is written module:function, got '{self.function}'")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Equation:
+    """dx = f(x, t) dt + g dw: what becomes a `Drift`.
+
+    Args:
+        end: the law it ends in: stationary (f is a gradient, and knows its energy), blend (turned into a Gaussian over the
+            last 30 % of the time), or normal (ends in N(0, end_std^2) by itself).
+        spreads, edges, reach, sigma_data: of what was simulated from the data; filled before training.
+    """
+
+    kind: Literal["drift"] = "drift"
+    f: AnyField | Entry
+    g: float = 1.0
+    horizon: float = 1.0
+    steps: int = 50
+    end: Literal["stationary", "blend", "normal"] = "blend"
+    end_std: float = 1.0
+    sigma_data: float = 1.0
+    spreads: tuple[float, ...] = ()
+    edges: tuple[float, ...] = ()
+    reach: float | None = None
+
+    def __post_init__(self) -> None:
+        numbers = (self.g, self.horizon, self.end_std, self.sigma_data)
+        if not all(0 < number < math.inf for number in numbers) or self.steps < 2:
+            raise ValueError(
+                f"a drift's g, horizon, end_std and sigma_data are positive and its steps at least 2: {numbers}"
+            )
+
+
+ProcessConfig = Gaussian | Equation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +115,7 @@ class Sampling:
         interval: guide where low < sigma / alpha <= high.
         average: width of the average of the weights to use; 0 is the weights themselves.
         eta: fresh noise of DDIM.
+        corrections: Langevin steps after each step of a reversed drift.
     """
 
     sampler: SamplerName = "dpm2m"
@@ -69,8 +125,13 @@ class Sampling:
     interval: tuple[float, float] | None = None
     average: float = 0.05
     eta: float = 0.0
+    corrections: int = 0
 
     def __post_init__(self) -> None:
+        if not 0 <= self.corrections <= 100:
+            raise ValueError(
+                f"sampling.corrections counts the Langevin steps after a step, 0 to 100, got {self.corrections}"
+            )
         if not 1 <= self.steps <= 10_000:
             raise ValueError(f"sampling takes 1 to 10000 steps, got {self.steps}; 10 to 50 are usual")
         if not math.isfinite(self.guidance):
@@ -103,11 +164,11 @@ class Recipe:
     result: str = ""
     data: Source
     held_out: float = 0.1
-    codec: Pixels = Pixels()
+    codec: Codec = Pixels()
     words: Words | None = None
     classes: tuple[str, ...] = ()
     network: NetworkConfig = DiT.Config()
-    process: Gaussian = Gaussian()
+    process: ProcessConfig = Gaussian()
     learning: Learning = Learning()
     training: TrainingConfig = TrainingConfig()
     sampling: Sampling = Sampling()

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from langevin.recipe.build import Built, build
+from langevin.recipe.entry import NO_CODE, Code
 from langevin.recipe.read import check, dump, read_tree
 from langevin.recipe.tree import Recipe
 from langevin.training import checkpoint
@@ -49,20 +50,23 @@ class Run:
             ValueError: it is not: class numbers, parts and figures would not be the run's."""
         if fingerprint != self.facts.get("data"):
             raise ValueError(
-                f"the data of {self.path} has changed since it was started ({images} training images now, "
+                f"the data of {self.path} has changed since it was started ({images} training rows now, "
                 f"{self.facts.get('images')} then): what is done with it would not be of the same run. "
                 "Put it back, or train anew"
             )
 
-    def load(self, *, average: float | None = None, device: torch.device | None = None) -> tuple[Built, int, list[str]]:
+    def load(
+        self, *, average: float | None = None, device: torch.device | None = None, code: Code = NO_CODE
+    ) -> tuple[Built, int, list[str]]:
         """The run's parts with its trained weights, the step they are of, and lines the user should read.
 
         Args:
             average: width of the average of the weights; 0 for the weights themselves, which a run without averages
                 gives for any width; None as the recipe says.
+            code: which functions of the user's own the command at hand may import.
 
         Raises:
-            ValueError: there is no whole checkpoint yet.
+            ValueError: there is no whole checkpoint yet, or the recipe names code that is not allowed.
         """
         width = self.recipe.sampling.average if average is None else average
         found, lines = checkpoint.load_latest(self.checkpoints, only=("model", f"average-{width:g}"))
@@ -73,7 +77,7 @@ class Run:
         if recipe.training.precision == "bfloat16" and precision("auto") == "float32":
             recipe = replace(recipe, training=replace(recipe.training, precision="float32"))
             lines.append("the run was trained in bf16, which is slow on this machine: drawing in float32")
-        built = replace(build(recipe, device=device), recipe=self.recipe)
+        built = replace(build(recipe, device=device, code=code), recipe=self.recipe)
         step = int(found.state["step"])
         if width == 0 or not self.recipe.training.averages:
             tensors = found.groups["model"]

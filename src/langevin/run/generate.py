@@ -9,13 +9,14 @@ from torch import Tensor
 from langevin.diffusion.condition import Condition
 from langevin.diffusion.sampler import State, sample, start
 from langevin.methods.diffusion import told
-from langevin.recipe.build import SAMPLERS, Built, guided
+from langevin.recipe.build import Built, guided, sampler_of
 from langevin.recipe.tree import Sampling
 
 
 @dataclass(frozen=True, kw_only=True)
 class Drawn:
-    """uint8 images (n, c, h, w), the network calls that each took, and the states on the way if asked for."""
+    """Samples as the codec gives them (uint8 images (n, c, h, w), points (n, d)), the network calls that each took, and the
+    states on the way if asked for."""
 
     images: Tensor
     calls: int
@@ -26,7 +27,7 @@ def generate(
     built: Built,
     sampling: Sampling,
     *,
-    shape: tuple[int, int, int],
+    shape: tuple[int, ...],
     seeds: Tensor,
     condition: Condition | None,
     batch: int = 256,
@@ -36,13 +37,13 @@ def generate(
     """One image for each of `seeds` (n,) int64; a row's image depends on its seed and condition only.
 
     Args:
-        shape: (c, h, w) of an image.
+        shape: of a row, (c, h, w) of an image.
         condition: of n rows; None if the network is told nothing.
         batch: rows at once.
         frames: keep the estimate of clean data after each call.
         progress: called with (images done, n).
     """
-    sampler = SAMPLERS[sampling.sampler](built.process, sampling)
+    sampler = sampler_of(built, sampling)
     denoiser = guided(built, sampling)
     device = next(built.network.parameters()).device
     images: list[Tensor] = []
@@ -72,7 +73,7 @@ def generate(
 
 
 def _shown(built: Built, state: State) -> Tensor:
-    """A state on its way as uint8 images: x_t brought to the spread of data."""
+    """A state on its way as the codec shows it: x_t brought to the spread of data."""
     alpha, sigma = built.process.scales(state.t, state.x)
     s_d = built.process.sigma_data
     return built.recipe.codec.decode(state.x * (s_d / (sigma * sigma + (alpha * s_d) ** 2).sqrt())).cpu()

@@ -6,60 +6,64 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from langevin.methods.diffusion import level_losses
-from langevin.modalities.image.preview import grid, png
-from langevin.modalities.image.reader import Reader, tell
-from langevin.recipe.build import Built
+from langevin.modalities.image.reader import tell
+from langevin.recipe.build import LEVELS, Built
+from langevin.recipe.modality import Read, modality_of
 from langevin.run.directory import Run
 from langevin.run.generate import generate
 from langevin.training.checkpoint import write_atomic
 from langevin.training.loop import TrainingState
 
-LEVELS = torch.linspace(-6, 6, 7, dtype=torch.float64)  # log-SNR: sigma / alpha from 20 down to 0.05
+__all__ = ["LEVELS", "Watch", "examples"]
+
 ROWS = 256
+POINTS = 500  # samples of a sheet whose rows are numbers
 
 
 class Watch:
     """Measures and draws with the run's average weights, between steps, leaving training as it was."""
 
     def __init__(
-        self, made: Run, built: Built, state: TrainingState, train: Reader, held_out: Reader, *, tensorboard: bool
+        self, made: Run, built: Built, state: TrainingState, train: Read, held_out: Read, *, tensorboard: bool
     ) -> None:
         self.made, self.built, self.state = made, built, state
         self.parts = {"train": train, "held_out": held_out}
         self.writer: Any = _tensorboard(made) if tensorboard else None
 
     def measure(self, step: int) -> dict[str, Any]:
-        """Denoising loss by log-SNR on fixed rows and fixed noise, for both parts of the data."""
+        """Denoising loss by noise level on fixed rows and fixed noise, for both parts of the data."""
         with _Averaged(self.built, self.state):
             found = {name: _losses(self.built, part) for name, part in self.parts.items()}
-        levels = [round(float(v), 2) for v in LEVELS]
+        scale, values = self.built.levels
+        levels = [round(float(v), 2) for v in values]
         if self.writer is not None:
             for name, losses in found.items():
                 self.writer.add_scalar(f"loss/{name}", float(losses.mean()), step)
         rounded = {name: [round(float(v), 5) for v in losses] for name, losses in found.items()}
-        return {"log_snr": levels, **{f"{name}_loss": losses for name, losses in rounded.items()}}
+        return {scale: levels, **{f"{name}_loss": losses for name, losses in rounded.items()}}
 
     def sheet(self, step: int) -> None:
         """A labelled grid of samples from fixed seeds: how the same pictures grow."""
         recipe = self.built.recipe
-        count = 2 * len(recipe.classes) if 0 < len(recipe.classes) <= 12 else 16
+        shape = self.parts["train"].part.shape
+        few = 2 * len(recipe.classes) if 0 < len(recipe.classes) <= 12 else 16
+        count = few if len(shape) > 1 else POINTS
         labels, captions = examples(self.built, self.parts["held_out"], count)
         device = next(self.built.network.parameters()).device
         condition = tell(labels, captions, recipe.words, device)
         with _Averaged(self.built, self.state):
             drawn = generate(
                 self.built,
-                replace(recipe.sampling, steps=min(recipe.sampling.steps, 16)),
-                shape=self.parts["train"].images.shape,
+                replace(recipe.sampling, steps=min(recipe.sampling.steps, 16 if len(shape) > 1 else 100)),
+                shape=shape,
                 seeds=torch.arange(count),
                 condition=condition,
             )
         shown = captions or ([recipe.classes[i] for i in labels.tolist()] if labels is not None else None)
         columns = len(recipe.classes) if 0 < len(recipe.classes) <= 12 else None
-        sheet = grid(drawn.images, captions=shown, columns=columns)
-        write_atomic(self.made.samples / f"step-{step:08d}.png", png(sheet))
-        if self.writer is not None:
+        sheet = modality_of(recipe).picture(drawn.images, recipe, names=shown, columns=columns)
+        write_atomic(self.made.samples / f"step-{step:08d}.png", sheet)
+        if self.writer is not None and drawn.images.ndim == 4:
             self.writer.add_images("samples", drawn.images, step)
 
     def close(self) -> None:
@@ -67,23 +71,21 @@ class Watch:
             self.writer.close()
 
 
-def examples(built: Built, part: Reader, count: int) -> tuple[Tensor | None, list[str] | None]:
+def examples(built: Built, part: Read, count: int) -> tuple[Tensor | None, list[str] | None]:
     """Labels and captions to show: all classes in turn, captions of the data spread over it."""
     recipe = built.recipe
     labels = torch.arange(count) % len(recipe.classes) if recipe.classes else None
-    if recipe.words is None or part.images.captions is None:
+    if recipe.words is None or part.part.captions is None:
         return labels, None
-    known = part.images.captions
+    known = part.part.captions
     return labels, [known[i * len(known) // count] for i in range(count)]
 
 
-def _losses(built: Built, part: Reader) -> Tensor:
+def _losses(built: Built, part: Read) -> Tensor:
     """(levels,) mean losses on up to ROWS rows."""
-    count = len(part.images)
+    count = len(part.part)
     items = torch.arange(min(ROWS, count)) * count // min(ROWS, count)
-    parts = [
-        level_losses(built.denoiser, built.process, part(rows), log_snr=LEVELS, names=rows) for rows in items.split(64)
-    ]
+    parts = [built.losses(part(rows), rows) for rows in items.split(64 if len(part.part.shape) > 1 else ROWS)]
     return torch.cat(parts, 1).mean(1)
 
 

@@ -11,6 +11,7 @@ from langevin.diffusion.sampler.ddim import DDIM, Euler
 from langevin.diffusion.sampler.exponential import DPM2M, DPM3M, Exponential
 from langevin.diffusion.sampler.grid import Grid, LogSNR, Rho, Shifted, UniformGrid
 from langevin.diffusion.sampler.loop import sample, start
+from langevin.diffusion.sampler.reverse import AnyReverse, Flow, Reverse
 from langevin.diffusion.sampler.singlestep import DPM2, Churn, Heun, Restart
 from langevin.diffusion.sampler.state import Sampler, State
 from langevin.diffusion.sampler.stochastic import EulerMaruyama, Langevin
@@ -30,16 +31,19 @@ __all__ = [
     "Adams",
     "Adaptive",
     "Ancestral",
+    "AnyReverse",
     "AnySampler",
     "Churn",
     "Euler",
     "EulerMaruyama",
     "Exponential",
+    "Flow",
     "Grid",
     "Heun",
     "Langevin",
     "LogSNR",
     "Restart",
+    "Reverse",
     "Rho",
     "Sampler",
     "Shifted",

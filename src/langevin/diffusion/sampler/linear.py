@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from langevin.diffusion.posterior import Point
-from langevin.diffusion.sampler.state import State, pick
+from langevin.diffusion.sampler.state import State, ask, in_order, pick
 from langevin.diffusion.schedule import AnySchedule
 
 
@@ -47,17 +47,10 @@ class Rows:
 def begin(state: State, rows: Rows) -> State:
     """The state with `rows` to walk along; the time that it ends at is the grid's last."""
     end = state.times[:, -1:]
-    times = torch.cat([rows.times, end], 1)
     columns = [*rows.weights, *(rows.slope or ()), *(() if rows.noise is None else (rows.noise,))]
-    table = torch.stack(columns, 2)
-    asked = any_place(times.diff(dim=1) != 0) if rows.asked is None else rows.asked
-    last = asked.sum(1)
-    order = torch.argsort((~asked).to(torch.int8), dim=1, stable=True)
-    if not bool((order.diff(dim=1) == 1).all()):
-        times = torch.cat([_sorted(torch.where(right(asked, rows.times), rows.times, end), order), end], 1)
-        table = _sorted(table, order)
-    most = max(1, int(last.max()))
-    table = table[:, :most].to(state.x.dtype)
+    asked = any_place(torch.cat([rows.times, end], 1).diff(dim=1) != 0) if rows.asked is None else rows.asked
+    state, order = ask(state, rows.times, asked)
+    table = in_order(torch.stack(columns, 2), order).to(state.x.dtype)
     n = len(rows.weights)
     memory = {"grid_weights": _like(table[:, :, :n], state.x)}
     if rows.slope:
@@ -65,8 +58,7 @@ def begin(state: State, rows: Rows) -> State:
     if rows.noise is not None:
         memory["grid_noise"] = _like(table[:, :, -1:], state.x)
     before = {f"before_{i + 1}": torch.zeros_like(state.x) for i in range(n - 2)}
-    times = times[:, : most + 1]
-    return replace(state, times=times, t=times[:, 0], last=last, memory={**memory, **before})
+    return replace(state, memory={**memory, **before})
 
 
 def update(state: State, q: Point) -> State:
@@ -94,11 +86,6 @@ def any_place(flags: Tensor) -> Tensor:
 def right(values: Tensor, like: Tensor) -> Tensor:
     """(b, n) beside (b, n, places): with a dimension of one for them."""
     return values.reshape(values.shape + (1,) * (like.ndim - values.ndim))
-
-
-def _sorted(values: Tensor, order: Tensor) -> Tensor:
-    """`values` (b, q, ...) with each row's questions in `order` (b, q)."""
-    return torch.take_along_dim(values, order.reshape(order.shape + (1,) * (values.ndim - 2)), 1)
 
 
 def _like(table: Tensor, x: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ any.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import torch
@@ -43,7 +43,7 @@ class State:
 
     def time(self, ahead: int = 0) -> Tensor:
         """The time `ahead` of the row's place, (b,) or (b, places); the last one beyond the end."""
-        return pick(self.times, (self.k + ahead).clamp_max(self.times.shape[1] - 1))
+        return pick(self.times, (self.k + ahead).clamp(0, self.times.shape[1] - 1))
 
     @property
     def done(self) -> Tensor:
@@ -109,6 +109,27 @@ def pick(values: Tensor, index: Tensor) -> Tensor:
     flat = values.flatten(2)
     at = index.view(-1, 1, 1).expand(-1, 1, flat.shape[2])
     return flat.gather(1, at).view(len(index), *values.shape[2:])
+
+
+def ask(state: State, times: Tensor, asked: Tensor) -> tuple[State, Tensor]:
+    """The state with questions at `times` (b, q) or (b, q, places) where `asked` (b, q) holds, ending where it would have.
+
+    Returns:
+        that state, and (b, at most q) int64: which of the q each of its questions is.
+    """
+    end = state.times[:, -1:]
+    last, order = asked.sum(1), torch.argsort((~asked).to(torch.int8), dim=1, stable=True)
+    order = order[:, : max(1, int(last.max()))]
+    there = torch.arange(order.shape[1], device=order.device) < last[:, None]
+    sorted_ = in_order(times, order)
+    sorted_ = torch.where(there.reshape(there.shape + (1,) * (times.ndim - 2)), sorted_, end)
+    times = torch.cat([sorted_, end], 1)
+    return replace(state, times=times, t=times[:, 0], last=last), order
+
+
+def in_order(values: Tensor, order: Tensor) -> Tensor:
+    """Each row's entries of `values` (b, q, ...) at `order` (b, m)."""
+    return torch.take_along_dim(values, order.reshape(order.shape + (1,) * (values.ndim - 2)), 1)
 
 
 def pad_grid(values: Tensor, length: int) -> Tensor:

@@ -30,6 +30,11 @@ class Reader:
     flip: bool = False
     device: torch.device = torch.device("cpu")
 
+    @property
+    def part(self) -> Images:
+        """What is read."""
+        return self.images
+
     def __call__(self, items: Tensor, noise: RowNoise | None = None) -> Batch:
         """The items (b,) int64; without `noise` they come unmirrored."""
         raw = self.images.read(items)

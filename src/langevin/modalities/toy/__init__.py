@@ -1,0 +1,1 @@
+"""Toys: points on a line or in the plane, whose laws are known."""
