@@ -1,0 +1,50 @@
+"""What a Gaussian process adds to its bound at both ends, and what chance adds between them."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from langevin.diffusion.likelihood.levels import Levels
+from langevin.diffusion.noise import RowNoise
+from langevin.diffusion.process import Gaussian
+from langevin.diffusion.shape import right_pad
+
+_NUMBERS = 1 << 22  # of a table of levels at once
+
+
+def prior_nats(process: Gaussian, x: Tensor, t: Tensor) -> Tensor:
+    """KL(q(x_t | x) || N(0, alpha^2 s_d^2 + sigma^2)) a place, for t (b,), float64."""
+    rho_2 = right_pad(torch.exp(-process.schedule.log_snr(t.double())), x)
+    variance = process.sigma_data**2 + rho_2  # of y = x_t / alpha under the prior
+    # written in 1 / rho so that no noise left is no limit to take
+    return 0.5 * ((x.double().square() - process.sigma_data**2) / variance + torch.log1p(process.sigma_data**2 / rho_2))
+
+
+def reconstruction_nats(x: Tensor, levels: Levels | None, rho: Tensor, noise: RowNoise) -> Tensor:
+    """The last term of a Gaussian process that ends at rho = sigma / alpha (b,): (b,), see the module.
+
+    Raises:
+        ValueError: x is not on the levels."""
+    places = math.prod(x.shape[1:])
+    if levels is None:
+        return 0.5 * places * (math.log(2 * math.pi * math.e) + 2 * rho.log())
+    k, values = levels.index(x).flatten(1), levels.values(x)
+    y = x.double().flatten(1) + rho[:, None] * noise.normal(x.double()).flatten(1)
+    parts: list[Tensor] = []
+    for i in torch.arange(len(x), device=x.device).split(max(1, _NUMBERS // (places * levels.count))):
+        logits = -(y[i][..., None] - values).square() / (2 * rho[i].square())[:, None, None]
+        parts.append(-logits.log_softmax(-1).gather(-1, k[i][..., None])[..., 0].sum(1))
+    return torch.cat(parts)
+
+
+def chance(process: Gaussian, x: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
+    """|x - k y|^2 less its mean over the noise, a place: of mean zero, and most of what chance adds to any |x - D|^2.
+
+    k y, y = x_t / alpha and k = s_d^2 / (s_d^2 + rho^2), is the best linear guess; its error has the known mean
+    (1 - k)^2 x^2 + k^2 rho^2. Subtracted, it leaves every bound what it is and most of its variance gone."""
+    rho_2 = right_pad(torch.exp(-process.schedule.log_snr(t.double())), x)
+    k = process.sigma_data**2 / (process.sigma_data**2 + rho_2)
+    alpha, _ = process.scales(t, x_t.double())
+    measured = (x.double() - k * x_t.double() / alpha).square()
+    return measured - ((1 - k) * x.double()).square() - k * k * rho_2
