@@ -38,13 +38,31 @@ def reconstruction_nats(x: Tensor, levels: Levels | None, rho: Tensor, noise: Ro
     return torch.cat(parts)
 
 
-def chance(process: Gaussian, x: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
-    """|x - k y|^2 less its mean over the noise, a place: of mean zero, and most of what chance adds to any |x - D|^2.
-
-    k y, y = x_t / alpha and k = s_d^2 / (s_d^2 + rho^2), is the best linear guess; its error has the known mean
-    (1 - k)^2 x^2 + k^2 rho^2. Subtracted, it leaves every bound what it is and most of its variance gone."""
+def _gain(process: Gaussian, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+    """k = s_d^2 / (s_d^2 + rho^2) of the best linear guess k y, y = x_t / alpha, and rho^2; float64, padded to x."""
     rho_2 = right_pad(torch.exp(-process.schedule.log_snr(t.double())), x)
-    k = process.sigma_data**2 / (process.sigma_data**2 + rho_2)
+    return process.sigma_data**2 / (process.sigma_data**2 + rho_2), rho_2
+
+
+def linear_error(process: Gaussian, x: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
+    """|x - k y|^2 a place: what the best linear guess errs by."""
+    k, _ = _gain(process, x, t)
     alpha, _ = process.scales(t, x_t.double())
-    measured = (x.double() - k * x_t.double() / alpha).square()
-    return measured - ((1 - k) * x.double()).square() - k * k * rho_2
+    return (x.double() - k * x_t.double() / alpha).square()
+
+
+def chance(process: Gaussian, x: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
+    """|x - k y|^2 less its mean over the noise, (1 - k)^2 x^2 + k^2 rho^2, a place.
+
+    Of mean zero, and most of what chance adds to any |x - D|^2: subtracted, it takes the variance and leaves the mean."""
+    k, rho_2 = _gain(process, x, t)
+    return linear_error(process, x, x_t, t) - ((1 - k) * x.double()).square() - k * k * rho_2
+
+
+def linear_nats(process: Gaussian, x: Tensor, clean: Tensor, noisy: Tensor) -> Tensor:
+    """The bound's integral for the linear guess, a place: int SNR / 2 ((1 - k)^2 x^2 + k^2 rho^2) dl between two times
+
+    = 1/2 [x^2 / s_d^2 (-g) + g - ln g], g = 1 / (1 + s_d^2 SNR), from the noisy to the clean one."""
+    v = process.sigma_data**2
+    g_0, g_1 = (1 / (1 + v * process.schedule.log_snr(t.double()).exp()) for t in (clean, noisy))
+    return 0.5 * ((g_1 - g_0) * (x.double().square() / v - 1) + (g_1 / g_0).log())

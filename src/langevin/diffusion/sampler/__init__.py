@@ -6,7 +6,7 @@
 from langevin.diffusion.sampler.ancestral import Ancestral
 from langevin.diffusion.sampler.ddim import DDIM, Euler
 from langevin.diffusion.sampler.dpm import DPM2M
-from langevin.diffusion.sampler.grid import Grid, LogSNR, Rho, UniformGrid
+from langevin.diffusion.sampler.grid import Grid, Knots, LogSNR, Rho, UniformGrid
 from langevin.diffusion.sampler.heun import Heun
 from langevin.diffusion.sampler.loop import sample, start
 from langevin.diffusion.sampler.state import Sampler, State
@@ -21,6 +21,7 @@ __all__ = [
     "Euler",
     "Grid",
     "Heun",
+    "Knots",
     "LogSNR",
     "Rho",
     "Sampler",
