@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from langevin.diffusion.batch import draw
 from langevin.diffusion.denoiser import GaussianDenoiser
 from langevin.diffusion.guidance import ClassifierFree
-from langevin.diffusion.objective import Weighted
+from langevin.diffusion.objective import Likelihood, Objective, Weighted
 from langevin.diffusion.process import Gaussian
 from langevin.diffusion.sampler import DDIM, DPM2M, AnySampler, Euler, Heun
 from langevin.methods.diffusion import Diffusion
@@ -18,7 +18,7 @@ from langevin.modalities.image.data import Images, load_parts
 from langevin.modalities.image.reader import Reader
 from langevin.modalities.text.codec import Words
 from langevin.networks.embedding import Ports
-from langevin.recipe.tree import Recipe, SamplerName, Sampling
+from langevin.recipe.tree import Learning, Recipe, SamplerName, Sampling
 from langevin.training.loop import Read
 from langevin.training.order import Order
 
@@ -106,7 +106,7 @@ def build(recipe: Recipe, *, device: torch.device | None = None) -> Built:
         process=process,
         denoiser=trained,
         network=network,
-        objective=Weighted(process=process, weighting=learning.weighting, gamma=learning.gamma),
+        objective=objective(process, learning),
         times=learning.times,
         schedule=process.schedule,
         drop=learning.drop,
@@ -116,6 +116,13 @@ def build(recipe: Recipe, *, device: torch.device | None = None) -> Built:
         player.to(where)
     edges: tuple[str, ...] = getattr(network, "edges", ())
     return Built(recipe=recipe, network=network, process=process, denoiser=denoiser, method=method, edges=edges)
+
+
+def objective(process: Gaussian, learning: Learning) -> Objective:
+    """What the recipe's denoiser minimises."""
+    if learning.weighting == "bound":
+        return Likelihood(process=process, times=learning.times)
+    return Weighted(process=process, weighting=learning.weighting, gamma=learning.gamma)
 
 
 def reader(recipe: Recipe, data: Images, *, device: torch.device | None = None) -> Reader:
