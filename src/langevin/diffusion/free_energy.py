@@ -10,9 +10,9 @@ over beta(t) is degenerate in continuous time. It is not where
     (ii)   the ends are chosen: what is not paid between them is paid in prior and reconstruction: `learn_ends`.
     (iii)  the bound is estimated: its mean is invariant, its variance is not: `importance`.
     (iv)   places have schedules of their own, SNR_j(t): then L = 1/2 sum_j int mmse_j dSNR_j is a line integral. With the exact
-           denoiser mmse_j is a gradient (of twice the information, I-MMSE) and the path does not matter either. It does in
-           finitely many steps, where every place can have its own constant speed, sum_j S_j^2 <= S^2, and for a denoiser that is
-           wrong about how places depend on one another: `learn_paths` ("Diffusion Models with Learned Adaptive Noise", 2024).
+           denoiser mmse_j is a gradient (of twice the information, I-MMSE) and the path does not matter either, nor with that of
+           any other law. It does in finitely many steps, where every place can have its own constant speed, sum_j S_j^2 <= S^2,
+           and for a denoiser that is the posterior mean of no law, as a trained one: `learn_paths` ("Diffusion Models with Learned Adaptive Noise", 2024).
 """
 
 import math
@@ -45,6 +45,8 @@ class Curve:
     mmse: Tensor
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "log_snr", self.log_snr.double())
+        object.__setattr__(self, "mmse", self.mmse.double())
         l, e = self.log_snr, self.mmse
         if l.ndim != 1 or l.shape != e.shape or len(l) < 3 or not bool((l.diff() > 0).all()):
             raise ValueError(
