@@ -1,8 +1,8 @@
 """Laws of the free energy: what of it a schedule can change, and that what claims to be least is.
 
-The reference is a Gaussian with eigenvalues (4, 1, 1/4, 1/20, 1/100) between SNR 1e-3 and 1e4: mmse = sum s / (1 + s SNR), so that
-L = 1/2 sum ln((1 + s SNR_0) / (1 + s SNR_1)) = 19.23 nats. Alone, a place of variance s has the best T steps at equal ratios of
-1 + s SNR, T / 2 (r^{1/T} - 1) with r the ratio of the ends.
+The reference is a Gaussian with eigenvalues (4, 1, 1/4, 1/20, 1/100) between SNR 1e-3 and 1e4: mmse = sum s / (1 + s
+SNR), so that L = 1/2 sum ln((1 + s SNR_0) / (1 + s SNR_1)) = 19.23 nats. Alone, a place of variance s has the best T
+steps at equal ratios of 1 + s SNR, T / 2 (r^{1/T} - 1) with r the ratio of the ends.
 """
 
 import math
@@ -53,7 +53,9 @@ def test_the_energy_of_the_reference_is_its_closed_form():
     (8, 34.7, 17.34, 17.17, 10.93), (32, 4.95, 3.038, 3.035, 2.733), (64, 2.28, 1.440, 1.440, 1.366),
 ])  # fmt: skip
 def test_grids_cost_what_was_derived_for_them(steps, uniform, speed, best, limit):
-    t = torch.linspace(*(float(Cosine().time(torch.tensor(l).double())) for l in (LOW, HIGH)), steps + 1, dtype=torch.float64)
+    t = torch.linspace(
+        *(float(Cosine().time(torch.tensor(level).double())) for level in (LOW, HIGH)), steps + 1, dtype=torch.float64
+    )
     even = torch.linspace(LOW, HIGH, steps + 1, dtype=torch.float64)
     constant, optimal = CURVE.constant_speed(steps), CURVE.optimal(steps, candidates=1500)
     assert gap(even) == pytest.approx(uniform, rel=2e-3)
@@ -116,7 +118,7 @@ def test_pooling_leaves_a_falling_curve_and_mends_a_rising_one():
 
 
 def test_the_continuous_bound_does_not_depend_on_the_schedules_shape():
-    """Gaussian data, 1/2 int -SNR'(t) mmse dt by quadrature over t: any clock between the same ends gives the same energy."""
+    """Gaussian data, 1/2 int -SNR'(t) mmse dt by quadrature over t: any clock between two ends gives the same energy."""
     shapes = [
         *SCHEDULES.values(),
         *(VariancePreserving(beta=Beta.tabulate(lambda t, k=k: 0.05 + 30 * t**k, knots=257)) for k in (0.5, 1, 3)),
@@ -126,7 +128,7 @@ def test_the_continuous_bound_does_not_depend_on_the_schedules_shape():
     true = 0.5 * float(((1 + S * math.exp(high)) / (1 + S * math.exp(low))).log().sum())
     found = []
     for schedule in shapes:
-        a, b = (float(schedule.time(torch.tensor(l).double())) for l in (high, low))
+        a, b = (float(schedule.time(torch.tensor(level).double())) for level in (high, low))
         edges = torch.linspace(a, b, 200_001, dtype=torch.float64)
         t = (edges[1:] + edges[:-1]) / 2
         snr = schedule.log_snr(t).exp()
@@ -155,7 +157,9 @@ def test_which_density_or_schedule_draws_the_times_is_one_question():
     t = torch.linspace(0.1, 0.9, 9, dtype=torch.float64)
     uniform = UniformTime(low=0.05, high=0.95)
     for schedule in SCHEDULES.values():
-        assert torch.allclose(uniform.log_snr_density(t, schedule) * schedule.rate(t).abs() * 0.9, torch.ones(9).double())
+        assert torch.allclose(
+            uniform.log_snr_density(t, schedule) * schedule.rate(t).abs() * 0.9, torch.ones(9).double()
+        )
         mass = torch.trapezoid(LogitNormal().log_snr_density(t, schedule), schedule.log_snr(t))
         assert -1 < float(mass) < 0  # what lies between, over falling log-SNR
 
@@ -165,23 +169,26 @@ def test_which_density_or_schedule_draws_the_times_is_one_question():
 
 def test_learned_ends_are_where_no_other_ends_cost_less():
     """Eight levels and their exact denoiser in 24 even steps of log-SNR: prior, steps and reconstruction pull apart."""
-    levels, p = Levels(scale=0.25, offset=-0.875, count=8), torch.tensor([1.0, 5, 9, 6, 2, 4, 3, 1], dtype=torch.float64) / 31
+    levels, p = (
+        Levels(scale=0.25, offset=-0.875, count=8),
+        torch.tensor([1.0, 5, 9, 6, 2, 4, 3, 1], dtype=torch.float64) / 31,
+    )
     values = levels.values(p)
     process = Gaussian(schedule=Rectified(), sigma_data=float((p * values.square()).sum().sqrt()))
     eps = torch.special.ndtri((torch.arange(200, dtype=torch.float64) + 0.5) / 200)
     noise = RowNoise(seeds=torch.arange(8 * 400), steps=torch.zeros(8 * 400, dtype=torch.int64))
     many, weight = values[:, None].repeat(400, 1), p.repeat(400) / 400
 
-    def mmse_of_levels(l):
-        rho = torch.exp(-0.5 * l)[:, None, None]
+    def mmse_of_levels(level):
+        rho = torch.exp(-0.5 * level)[:, None, None]
         y = values[:, None] + rho * eps  # (l, levels, eps)
         far = (y[..., None] - values).square() / (2 * rho[..., None].square())
         mean = (p.log() - far).softmax(-1) @ values
         return ((mean - values[:, None]).square().mean(-1) * p).sum(-1)
 
     def nats(first, last):
-        l = last + (first - last) * torch.linspace(0, 1, 25, dtype=torch.float64)
-        steps = 0.5 * (l.exp().diff() * mmse_of_levels(l[:-1])).sum()
+        level = last + (first - last) * torch.linspace(0, 1, 25, dtype=torch.float64)
+        steps = 0.5 * (level.exp().diff() * mmse_of_levels(level[:-1])).sum()
         prior = (prior_nats(process, values[:, None], process.schedule.time(last).expand(8))[:, 0] * p).sum()
         left = reconstruction_nats(many, levels, torch.exp(-0.5 * first).expand(len(many)), noise)
         return prior + steps + (left * weight).sum()
@@ -228,9 +235,9 @@ def line_integral(paths, error, *, fine=24):
     """1/2 sum_j int mse_j dSNR_j along log-SNR (2, knots), by midpoints; `error` maps SNR (n, 2) to (n, 2)."""
     place = torch.linspace(0, paths.shape[1] - 1, fine * (paths.shape[1] - 1) + 1, dtype=torch.float64)
     i = place.floor().long().clamp_max(paths.shape[1] - 2)
-    l = torch.lerp(paths[:, i], paths[:, i + 1], place - i)
-    snr = ((l[:, 1:] + l[:, :-1]) / 2).exp().T
-    return 0.5 * (error(snr) * snr * l.diff(dim=1).T).sum()
+    level = torch.lerp(paths[:, i], paths[:, i + 1], place - i)
+    snr = ((level[:, 1:] + level[:, :-1]) / 2).exp().T
+    return 0.5 * (error(snr) * snr * level.diff(dim=1).T).sum()
 
 
 def of_exact(snr):
@@ -280,13 +287,13 @@ def test_it_does_to_one_that_no_law_has_and_a_learned_path_finds_the_order_that_
 # ------------------------------------------------------------------------------------------------- refusals
 
 
-@pytest.mark.parametrize(("l", "e", "words"), [
+@pytest.mark.parametrize(("level", "e", "words"), [
     ([0.0, 1.0], [1.0, 1.0], "three or more"), ([0.0, 2.0, 1.0], [1.0] * 3, "rise"), ([0.0, 1.0, 2.0], [1.0] * 2, "shapes"),
     ([0.0, 1.0, 2.0], [1.0, 0.0, 1.0], "positive"), ([0.0, 1.0, 2.0], [1.0, math.nan, 1.0], "positive and finite"),
 ])  # fmt: skip
-def test_what_is_no_curve_is_refused(l, e, words):
+def test_what_is_no_curve_is_refused(level, e, words):
     with pytest.raises(ValueError, match=words):
-        Curve(log_snr=torch.tensor(l), mmse=torch.tensor(e))
+        Curve(log_snr=torch.tensor(level), mmse=torch.tensor(e))
 
 
 def test_what_cannot_be_minimised_is_refused():

@@ -117,7 +117,9 @@ def test_the_uniform_grid_down_to_zero_needs_no_low():
 def test_knots_are_visited_as_given_and_shared_out_for_other_counts(schedule):
     given = (-6.0, -1.0, 0.0, 2.5, 9.0)
     grid = Knots(log_snr=given, to_zero=False)
-    assert schedule.log_snr(grid(torch.tensor([4]), schedule)[0]) == pytest.approx(torch.tensor(given).double(), rel=1e-9)
+    assert schedule.log_snr(grid(torch.tensor([4]), schedule)[0]) == pytest.approx(
+        torch.tensor(given).double(), rel=1e-9
+    )
     twice = schedule.log_snr(grid(torch.tensor([8]), schedule)[0])
     assert twice[1::2] == pytest.approx(torch.tensor([-3.5, -0.5, 1.25, 5.75]).double(), rel=1e-9)
     exact_steps = schedule.log_snr(Knots(log_snr=given)(torch.tensor([5]), schedule)[0, :5])

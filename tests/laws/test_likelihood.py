@@ -1,9 +1,9 @@
 """Laws of the exact likelihood: the flow's density is the data's where the denoiser is, for every schedule.
 
 The closed forms. A Gaussian N(m, S) with the exact denoiser has, at rho, the law N(m, S + rho^2), and the flow carries its
-centred coordinates along by (S + rho^2)^{1/2}: from y at rho_0 it comes to known z at the end, whatever prior is met there. With
-eigenvalues s of S the integral of d ln p is a sum of logarithms, and Hutchinson's part of it the matrix M with eigenvalues
-half ln((1 + s SNR_0) / (1 + s SNR_1)).
+centred coordinates along by (S + rho^2)^{1/2}: from y at rho_0 it comes to known z at the end, whatever prior is met
+there. With eigenvalues s of S the integral of d ln p is a sum of logarithms, and Hutchinson's part of it the matrix M
+with eigenvalues half ln((1 + s SNR_0) / (1 + s SNR_1)).
 """
 
 import itertools
@@ -44,8 +44,10 @@ def density_of_gaussian(x, first, last, spread):
     s, vectors = torch.linalg.eigh(COV)
     rho_0, rho_1 = math.exp(-first), math.exp(-last)  # squared
     grow = ((s + rho_1) / (s + rho_0)).sqrt()
-    y_1 = MEAN + (vectors * grow) @ vectors.T @ (x - MEAN)[..., None].squeeze(-1).T if x.ndim == 1 else (
-        MEAN + (x - MEAN) @ ((vectors * grow) @ vectors.T)
+    y_1 = (
+        MEAN + (vectors * grow) @ vectors.T @ (x - MEAN)[..., None].squeeze(-1).T
+        if x.ndim == 1
+        else (MEAN + (x - MEAN) @ ((vectors * grow) @ vectors.T))
     )
     total = spread**2 + rho_1
     at_prior = -0.5 * (y_1.square().sum(-1) / total + 3 * math.log(2 * math.pi * total))
@@ -96,12 +98,12 @@ def test_hutchinsons_estimate_has_the_mean_of_the_exact_trace_and_the_variance_o
     process = Gaussian(schedule=schedule, sigma_data=0.6)
     ends = {"first": 10.0, "last": -8.0, "steps": 32}
     true = flow_likelihood(data, process, X[:1], **ends).log_density[0, 0]
-    drawn = flow_likelihood(data, process, X[:1], probes=1500, **ends).log_density[0]
+    drawn = flow_likelihood(data, process, X[:1].expand(4000, 3), probes=2, **ends).log_density.flatten()
     s, vectors = torch.linalg.eigh(COV)
     m = vectors @ torch.diag(0.5 * ((1 + s * math.exp(10.0)) / (1 + s * math.exp(-8.0))).log()) @ vectors.T
     variance = 2 * (m.square().sum() - m.diagonal().square().sum())  # |M|_F^2 - sum M_ii^2, twice
-    assert abs(drawn.mean() - true) < 5 * (variance / 1500).sqrt()
-    assert float(drawn.var()) == pytest.approx(float(variance), rel=0.12)
+    assert abs(drawn.mean() - true) < 5 * (variance / 8000).sqrt()
+    assert float(drawn.var()) == pytest.approx(float(variance), rel=0.06)
     signs = torch.tensor(list(itertools.product((-1.0, 1.0), repeat=3)), dtype=torch.float64)
     possible = m.trace() - ((signs @ m) * signs).sum(1)  # one probe a path: the whole integral is e^T M e
     nearest = (drawn[:, None] - true - possible).abs().min(1).values
@@ -218,8 +220,11 @@ def test_dequantised_likelihood_is_a_bound_of_each_levels_probability(dequantise
 
 
 def test_noise_of_the_smallest_level_finds_the_probability_of_levels_themselves():
-    """Data that is eight points: at rho far below their distance the density is that of the noise, and only its cut is lost."""
-    levels, p = Levels(scale=0.4, offset=-1.4, count=8), torch.tensor([1.0, 5, 9, 6, 2, 4, 3, 1], dtype=torch.float64) / 31
+    """Data that is eight points: far below their distance the density is that of the noise, and only its cut is lost."""
+    levels, p = (
+        Levels(scale=0.4, offset=-1.4, count=8),
+        torch.tensor([1.0, 5, 9, 6, 2, 4, 3, 1], dtype=torch.float64) / 31,
+    )
     points = levels.values(p)[:, None]
     process = Gaussian(sigma_data=float((p * points[:, 0].square()).sum().sqrt()))
     data = exact.Empirical(schedule=process.schedule, points=points, weights=p)

@@ -184,8 +184,8 @@ def test_fitted_importance_lowers_the_variance_and_leaves_the_mean():
     uniform, adaptive = Importance(log_snr=(-12.0, 13.0)), Adaptive(low=-12.0, high=13.0)
     assert adaptive.density().weight == (1.0,) * 25  # nothing seen: uniform
     for _ in range(40):
-        l = schedule.log_snr(uniform(torch.rand(500, generator=generator, dtype=torch.float64), schedule))
-        adaptive.update(l, f(l))
+        level = schedule.log_snr(uniform(torch.rand(500, generator=generator, dtype=torch.float64), schedule))
+        adaptive.update(level, f(level))
     levels = torch.linspace(-12, 13, 51, dtype=torch.float64)
     fitted = Importance.fit(levels, 3 * (0.5 * v * levels.exp() / (1 + v * levels.exp())).square(), floor=1e-4)
     u, results = torch.rand(200_000, generator=generator, dtype=torch.float64), {}

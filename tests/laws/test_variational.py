@@ -1,8 +1,8 @@
 """Laws of the bound as it is estimated: its terms add up to at least the likelihood, and to it where they must.
 
 Equality has two halves. For data of a density the exact denoiser makes every row's bound its -ln p (I-MMSE holds point by
-point), but for the ends: KL at the noisy one, and what x_{t_0} does not say at the clean one. On a finite grid the sum is an upper
-Riemann sum, above by a gap that falls with the number of steps as 1 / T.
+point), but for the ends: KL at the noisy one, and what x_{t_0} does not say at the clean one. On a finite grid the sum
+is an upper Riemann sum, above by a gap that falls with the number of steps as 1 / T.
 """
 
 import math
@@ -168,7 +168,9 @@ def test_parts_of_a_product_add_up():
 
     x = {"number": torch.tensor([[0.3], [-1.0]], dtype=torch.float64), "word": law.words[[4, 19]]}
     got = bound(denoiser, process, x, density=UniformTime(low=0.01, high=1.0), times=100, draws=20)
-    true = torch.distributions.Normal(torch.tensor(0.0).double(), 0.7).log_prob(x["number"])[:, 0] + law.p[[4, 19]].log()
+    true = (
+        torch.distributions.Normal(torch.tensor(0.0).double(), 0.7).log_prob(x["number"])[:, 0] + law.p[[4, 19]].log()
+    )
     assert bool(((got.nats.mean(1) + true).abs() < chance_of(got.nats) + 0.02).all())
     assert got.places == 4
 

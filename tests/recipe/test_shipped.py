@@ -9,7 +9,11 @@ from langevin.training.loop import TrainingState, fit
 from tests import pictures, tiny
 
 EVERY = pytest.mark.parametrize("name", sorted(shipped()))
-MAKE = {"image/cifar10": pictures.classes, "image/cifar10-likelihood": pictures.classes, "image/emoji": pictures.captions}
+MAKE = {
+    "image/cifar10": pictures.classes,
+    "image/cifar10-likelihood": pictures.classes,
+    "image/emoji": pictures.captions,
+}
 
 
 def small(name, folder):

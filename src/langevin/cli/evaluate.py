@@ -11,6 +11,8 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from langevin.cli.likelihood import sections as sections_of
+from langevin.cli.likelihood import show_likelihood
 from langevin.cli.show import LiveLine, counting, duration
 from langevin.cli.verbs import Evaluate
 from langevin.evaluation.report import Curves, Facts, Line, MetricRow, Metrics, Picture, Pictures, Report, Source
@@ -21,6 +23,7 @@ from langevin.recipe.build import open_data
 from langevin.recipe.tree import Sampling
 from langevin.run.directory import Run, open_run
 from langevin.run.generate import with_options
+from langevin.run.likelihood import LikelihoodFound, in_float32, measure_likelihood
 from langevin.run.measure import Measured, Point, judges, measure_curve, measure_run, require_enough, searched
 from langevin.run.watch import LEVELS
 from langevin.safety.memorisation import nearest
@@ -34,11 +37,13 @@ def run(asked: Evaluate) -> Measured:
     """Measure the run and write `report.html`, `report.json` and `evaluation.json` into it.
 
     Raises:
-        ValueError: too few samples or seeds to measure anything."""
+        ValueError: too few samples, seeds or rows to measure anything."""
     if asked.batch < 1:
         raise ValueError(f"--batch must be at least 1, got {asked.batch}")
     if asked.seeds < 1 or (asked.count is not None and asked.count < 8):
         raise ValueError(f"measuring needs at least 8 samples and 1 seed, got {asked.count} and {asked.seeds}")
+    if asked.likelihood and asked.likelihood_rows < 2:
+        raise ValueError(f"--likelihood-rows must be at least 2 for a standard error, got {asked.likelihood_rows}")
     line, begin = LiveLine(), time.perf_counter()
     made = open_run(asked.run)
     built, step, complaints = made.load(average=asked.average, device=machine.device())
@@ -67,10 +72,17 @@ def run(asked: Evaluate) -> Measured:
             points = measure_curve(
                 built, sampling, train, judged, saved, times, count=count, batch=asked.batch, progress=progress
             )
+    likely: LikelihoodFound | None = None
+    if asked.likelihood:
+        with counting("likelihood, rows") as progress:
+            likely = measure_likelihood(
+                in_float32(built), train, held_out, rows=asked.likelihood_rows, bound_rows=8 * asked.likelihood_rows,
+                batch=min(asked.batch, 64), progress=progress,
+            )  # fmt: skip
     command = command_of(asked)
     rows = [*found.measures.rows, *own_rows(found)]
     path = write_report(
-        made, found, sampling, rows, train, held_out, points, step=step, seeds=asked.seeds, command=command
+        made, found, sampling, rows, train, held_out, points, likely, step=step, seeds=asked.seeds, command=command
     )
     figures = {
         "curve": [asdict(p) for p in points],
@@ -80,9 +92,12 @@ def run(asked: Evaluate) -> Measured:
         "seeds": asked.seeds,
         "sampling": asdict(sampling),
         **found.as_dict(),
+        "likelihood": None if likely is None else likely.as_dict(),
     }
     write_atomic(made.path / "evaluation.json", json.dumps(figures, indent=1).encode())
     show(rows, title=f"{made.path}: {count} samples x {asked.seeds} seeds, {found.calls} network calls each")
+    if likely is not None:
+        show_likelihood(likely)
     line.say(f"evaluated in {duration(time.perf_counter() - begin)}: {path}")
     return found
 
@@ -90,7 +105,8 @@ def run(asked: Evaluate) -> Measured:
 def command_of(asked: Evaluate) -> str:
     """The command line that repeats this."""
     changed = {k: v for k, v in vars(asked).items() if k != "run" and v != getattr(Evaluate, k)}
-    options = [f"--{k}" if v is True else f"--{k} {v}" for k, v in changed.items()]
+    named = {k.replace("_", "-"): v for k, v in changed.items()}
+    options = [f"--{k}" if v is True else f"--{k} {v}" for k, v in named.items()]
     return " ".join(["langevin evaluate", shlex.quote(str(asked.run)), *options])
 
 
@@ -171,6 +187,7 @@ def write_report(
     train: Images,
     held_out: Images,
     points: list[Point],
+    likely: LikelihoodFound | None,
     *,
     step: int,
     seeds: int,
@@ -193,6 +210,7 @@ def write_report(
     sections = [
         Pictures(heading="Samples", pictures=[_sheet(made, found)], note="Drawn, not chosen: the first of seed 0."),
         Metrics(heading="Measured", rows=rows, source=source, note=" ".join(found.measures.notes)),
+        *(sections_of(likely, train=len(train), held_out=len(held_out), command=command) if likely else []),
         Pictures(
             heading="Nearest training images", pictures=[_neighbours(found, train)], note="Sample left, nearest right."
         ),

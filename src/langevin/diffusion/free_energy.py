@@ -1,18 +1,19 @@
 """Minimising the free energy over the noise schedule, in the senses in which that means something.
 
-The diffusion term of the bound, L = 1/2 int mmse dSNR, is the free energy of going from noise to data. It does not depend on
-the shape of a scalar schedule, only on its ends: d SNR is all that a schedule's clock can change, and it cancels. So the minimum
-over beta(t) is degenerate in continuous time. It is not where
+The diffusion term of the bound, L = 1/2 int mmse dSNR, is the free energy of going from noise to data. It does not
+depend on the shape of a scalar schedule, only on its ends: d SNR is all that a schedule's clock can change, and it
+cancels. So the minimum over beta(t) is degenerate in continuous time. It is not where
 
-    (i)    steps are finite: L_T = 1/2 sum (SNR_s - SNR_t) mmse(SNR_t) is an upper Riemann sum of a falling function. For T steps
-           the gap L_T - L is least on equal increments of int sqrt(-mmse') dSNR and tends to S^2 / 4T, S the whole of that
-           integral ("constant speed"), which dynamic programming confirms: `Curve`.
+    (i)    steps are finite: L_T = 1/2 sum (SNR_s - SNR_t) mmse(SNR_t) is an upper Riemann sum of a falling function.
+           For T steps the gap L_T - L is least on equal increments of int sqrt(-mmse') dSNR and tends to S^2 / 4T,
+           S the whole of that integral ("constant speed"), which dynamic programming confirms: `Curve`.
     (ii)   the ends are chosen: what is not paid between them is paid in prior and reconstruction: `learn_ends`.
     (iii)  the bound is estimated: its mean is invariant, its variance is not: `importance`.
-    (iv)   places have schedules of their own, SNR_j(t): then L = 1/2 sum_j int mmse_j dSNR_j is a line integral. With the exact
-           denoiser mmse_j is a gradient (of twice the information, I-MMSE) and the path does not matter either, nor with that of
-           any other law. It does in finitely many steps, where every place can have its own constant speed, sum_j S_j^2 <= S^2,
-           and for a denoiser that is the posterior mean of no law, as a trained one: `learn_paths` ("Diffusion Models with Learned Adaptive Noise", 2024).
+    (iv)   places have schedules of their own, SNR_j(t): then L = 1/2 sum_j int mmse_j dSNR_j is a line integral. With
+           the exact denoiser mmse_j is a gradient (of twice the information, I-MMSE) and the path does not matter
+           either, nor with that of any other law. It does in finitely many steps, where every place can have its own
+           constant speed, sum_j S_j^2 <= S^2, and for a denoiser that is the posterior mean of no law, as a trained
+           one: `learn_paths` ("Diffusion Models with Learned Adaptive Noise", 2024).
 """
 
 import math
@@ -47,10 +48,11 @@ class Curve:
     def __post_init__(self) -> None:
         object.__setattr__(self, "log_snr", self.log_snr.double())
         object.__setattr__(self, "mmse", self.mmse.double())
-        l, e = self.log_snr, self.mmse
-        if l.ndim != 1 or l.shape != e.shape or len(l) < 3 or not bool((l.diff() > 0).all()):
+        level, e = self.log_snr, self.mmse
+        if level.ndim != 1 or level.shape != e.shape or len(level) < 3 or not bool((level.diff() > 0).all()):
             raise ValueError(
-                f"a curve needs as many errors as log-SNR, three or more that rise; got shapes {tuple(l.shape)}, {tuple(e.shape)}"
+                "a curve needs as many errors as log-SNR, three or more that rise; got shapes "
+                f"{tuple(level.shape)}, {tuple(e.shape)}"
             )
         if not bool((e.isfinite() & (e > 0)).all()):
             raise ValueError("a curve's squared errors must be positive and finite: some are not")
@@ -68,16 +70,16 @@ class Curve:
 
     def at(self, log_snr: Tensor) -> Tensor:
         """ln mmse is linear in log-SNR between the levels; constant beyond them."""
-        l = log_snr.clamp(self.log_snr[0], self.log_snr[-1])
-        return _interpolate(l, self.log_snr, self.mmse.log()).exp()
+        level = log_snr.clamp(self.log_snr[0], self.log_snr[-1])
+        return _interpolate(level, self.log_snr, self.mmse.log()).exp()
 
     def fine(self, per_piece: int = 32) -> "Curve":
         """The same curve on a finer grid."""
         n = (len(self.log_snr) - 1) * per_piece + 1
         place = torch.linspace(0, len(self.log_snr) - 1, n, dtype=torch.float64)
         index = torch.arange(len(self.log_snr), dtype=torch.float64)
-        l = _interpolate(place, index, self.log_snr.double())
-        return Curve(log_snr=l, mmse=self.at(l))
+        level = _interpolate(place, index, self.log_snr.double())
+        return Curve(log_snr=level, mmse=self.at(level))
 
     def energy(self) -> float:
         """L = 1/2 int mmse dSNR between the ends, in nats: exact for the interpolated curve."""
@@ -117,18 +119,19 @@ class Curve:
         _require_steps(steps)
         if candidates <= steps:
             raise ValueError(f"{steps} steps need more candidates than {candidates}")
-        l = torch.linspace(float(self.log_snr[0]), float(self.log_snr[-1]), candidates, dtype=torch.float64)
-        snr = l.exp()
-        cost = 0.5 * (snr[None, :] - snr[:, None]) * self.at(l)[:, None]
+        level = torch.linspace(float(self.log_snr[0]), float(self.log_snr[-1]), candidates, dtype=torch.float64)
+        snr = level.exp()
+        cost = 0.5 * (snr[None, :] - snr[:, None]) * self.at(level)[:, None]
         cost = torch.where(torch.arange(candidates)[:, None] < torch.arange(candidates), cost, torch.inf)
-        value, came = cost[0], []
+        value = cost[0]
+        came: list[Tensor] = []
         for _ in range(steps - 1):
             value, best = (value[:, None] + cost).min(0)
             came.append(best)
         path = [candidates - 1]
         for best in reversed(came):
             path.append(int(best[path[-1]]))
-        return l[torch.tensor([0, *reversed(path)])]
+        return level[torch.tensor([0, *reversed(path)])]
 
 
 def measure_curve(
@@ -141,14 +144,14 @@ def measure_curve(
     errors: list[float] = []
     moments: list[float] = []
     with torch.no_grad():
-        for i, l in enumerate(log_snr.double()):
-            t = process.schedule.time(l.to(x.device)).expand(len(x))
+        for i, level in enumerate(log_snr.double()):
+            t = process.schedule.time(level.to(x.device)).expand(len(x))
             x_t = process.corrupt(x, t, RowNoise(seeds=seeds, steps=torch.full_like(rows, i)))
             error = denoiser(x_t, t, batch.condition).error(x).double()
             steady = (error - chance(process, x, x_t, t)).flatten(1).sum(1).mean()
             total = error.flatten(1).sum(1)
             errors.append(float(steady) if float(steady) > 0 else float(total.mean()))
-            moments.append(float((0.5 * l.exp() * total).square().mean()))
+            moments.append(float((0.5 * level.exp() * total).square().mean()))
     curve = Curve(log_snr=log_snr.double().cpu(), mmse=torch.tensor(errors, dtype=torch.float64))
     return curve, torch.tensor(moments, dtype=torch.float64)
 
@@ -184,14 +187,16 @@ def learn_paths(
     steps: int = 500,
     rate: float = 0.05,
 ) -> tuple[Tensor, list[float]]:
-    """A monotone schedule a place, log-SNR (places, knots) from `last` rising to `first`, of least free energy, and its course.
+    """A monotone schedule a place, log-SNR (places, knots) from `last` up to `first`, of least free energy, its course.
 
     Args:
         nats: log-SNR (places, knots) -> the free energy of that path, differentiable. Between the fixed ends the increments
             are a softmax, which starts from equal ones: one schedule for all.
     """
     if places < 1 or knots < 2 or not last < first:
-        raise ValueError(f"paths need places, two or more knots and last < first: got {places}, {knots}, {last}, {first}")
+        raise ValueError(
+            f"paths need places, two or more knots and last < first: got {places}, {knots}, {last}, {first}"
+        )
     shares = torch.zeros(places, knots - 1, dtype=torch.float64, requires_grad=True)
     course = _descend([shares], lambda: nats(_path(shares, first, last)), steps=steps, rate=rate)
     return _path(shares, first, last).detach(), course
@@ -213,7 +218,9 @@ def _descend(parameters: list[Tensor], nats: Callable[[], Tensor], *, steps: int
         optimizer.zero_grad()
         value = nats()
         if not bool(value.isfinite()):
-            raise ValueError(f"the free energy is {float(value.detach())} at step {i}: start from other ends, or a lower rate")
+            raise ValueError(
+                f"the free energy is {float(value.detach())} at step {i}: start from other ends, or a lower rate"
+            )
         value.backward()  # pyright: ignore[reportUnknownMemberType]
         optimizer.step()  # pyright: ignore[reportUnknownMemberType]
         course.append(float(value.detach()))
@@ -225,12 +232,12 @@ def _require_steps(steps: int) -> None:
         raise ValueError(f"steps are counted from 1, got {steps}")
 
 
-def _pieces(l: Tensor, log_f: Tensor) -> Tensor:
+def _pieces(level: Tensor, log_f: Tensor) -> Tensor:
     """int e^{log_f} dl over each piece, log_f linear in between."""
     rise = log_f.diff()
     flat = rise.abs() < 1e-6
     factor = torch.where(flat, 1 + rise / 2, torch.expm1(rise) / torch.where(flat, 1.0, rise))
-    return log_f[:-1].exp() * l.diff() * factor
+    return log_f[:-1].exp() * level.diff() * factor
 
 
 def _interpolate(at: Tensor, x: Tensor, y: Tensor) -> Tensor:

@@ -1,16 +1,18 @@
 """Times drawn where the bound is large: importance sampling of log-SNR.
 
-Over log-SNR l the bound is the integral of f(l) = SNR |x - D|^2 / 2. With l ~ p the estimate f / p has that mean for every p,
-and the least variance for
+Over log-SNR l the bound is the integral of f(l) = SNR |x - D|^2 / 2. With l ~ p the estimate f / p has that mean for
+every p, and the least variance for
 
     p(l) proportional to E[f^2]^{1/2},
 
-the mean being over data and noise. A schedule's shape under uniform t is such a p and nothing else, p = 1 / |dl/dt|: a learned
-monotone schedule ("Variational Diffusion Models", 2021) and a learned p are the same remedy, and p is the simpler one.
+the mean being over data and noise. A schedule's shape under uniform t is such a p and nothing else, p = 1 / |dl/dt|: a
+learned monotone schedule ("Variational Diffusion Models", 2021) and a learned p are the same remedy, and p is the
+simpler one.
 """
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -35,8 +37,10 @@ class Importance:
 
     def __post_init__(self) -> None:
         edges = self.log_snr
-        if len(edges) < 2 or not all(-80 <= a < b <= 80 for a, b in zip(edges[:-1], edges[1:], strict=True)):
-            raise ValueError(f"a density over log-SNR needs two or more edges that rise, within 80 of 0; got {edges[:8]}")
+        if len(edges) < 2 or not all(-80 <= a < b <= 80 for a, b in pairwise(edges)):
+            raise ValueError(
+                f"a density over log-SNR needs two or more edges that rise, within 80 of 0; got {edges[:8]}"
+            )
         if len(self.weight) != len(edges) - 1 or not all(0 < w < math.inf for w in self.weight):
             raise ValueError(
                 f"a density over log-SNR needs one positive weight a piece: {len(edges) - 1} pieces, got {self.weight[:8]}"
@@ -83,14 +87,14 @@ class Importance:
         edges, height, cdf = self._pieces(schedule, u.device)
         p = 1 - u.double()  # u rises with t, log-SNR falls
         i = (torch.searchsorted(cdf, p, right=True) - 1).clamp(0, len(height) - 1)
-        l = torch.minimum(edges[i] + (p - cdf[i]) / height[i], edges[i + 1])
-        return schedule.time(l).clamp(0, 1)
+        level = torch.minimum(edges[i] + (p - cdf[i]) / height[i], edges[i + 1])
+        return schedule.time(level).clamp(0, 1)
 
     def log_snr_density(self, t: Tensor, schedule: AnySchedule) -> Tensor:
         """p(l) at times that this density draws."""
         edges, height, _ = self._pieces(schedule, t.device)
-        l = schedule.log_snr(t.double())
-        return height[(torch.searchsorted(edges, l, right=True) - 1).clamp(0, len(height) - 1)]
+        level = schedule.log_snr(t.double())
+        return height[(torch.searchsorted(edges, level, right=True) - 1).clamp(0, len(height) - 1)]
 
 
 class Adaptive:

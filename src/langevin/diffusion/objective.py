@@ -13,8 +13,9 @@ each noise level by its own running size e^u(t): L e^{-u} + u is least where e^u
 
 Divided by the density of log-SNR that the times have, SNR / 2 is the bound itself, in nats: `Likelihood`.
 
-A time density turns uniform numbers into times, and knows the density of log-SNR that they have. The numbers of one global batch are a shifted lattice
-(low-discrepancy, "Variational Diffusion Models", 2021): each row's time is uniform, together they cover evenly.
+A time density turns uniform numbers into times, and knows the density of log-SNR that they have. The numbers of one
+global batch are a shifted lattice (low-discrepancy, "Variational Diffusion Models", 2021): each row's time is uniform,
+together they cover evenly.
 """
 
 import math

@@ -100,7 +100,8 @@ class UNet(nn.Module):
         attention: levels (0 is the finest) with attention after every block; the middle always has it.
         head_width: channels of an attention head; None is one head.
         vector: channels of the time and condition vector; None is twice the width.
-        fourier: powers n of input channels sin(2^n pi x) and cos(2^n pi x) that are added to x, for details far below its spread,
+        fourier: powers n of input channels sin(2^n pi x) and cos(2^n pi x) that are added to x, for details far below
+        its spread,
             which a likelihood is made of ("Variational Diffusion Models", 2021).
         """
 

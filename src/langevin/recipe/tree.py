@@ -28,7 +28,8 @@ class Learning:
 
     Args:
         prediction: what the network's output means.
-        weighting: on the squared error at each noise level; bound divides by the density of `times` and so is the variational
+        weighting: on the squared error at each noise level; bound divides by the density of `times` and so is the
+        variational
             bound in nats, whatever they are.
         uncertainty: learn the size of the loss at each noise level and divide by it.
         times: density of training times.

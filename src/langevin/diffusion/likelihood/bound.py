@@ -2,9 +2,10 @@
 
     -ln p(x) <= prior + int diffusion + reconstruction          ("Variational Diffusion Models", 2021)
 
-The integral of numbers is known in closed form for the best linear guess of x, and sampled for what D does better on the same
-noise: the mean is that of the bound, and nearly all variance is gone. It runs over the times of a density, each row on a low-discrepancy lattice of its own shift, again and again on
-independent ones: `draws` of the answer. For a Gaussian process from the noisiest level l_1 to the cleanest l_0, log-SNR,
+The integral of numbers is known in closed form for the best linear guess of x, and sampled for what D does better on
+the same noise: the mean is that of the bound, and nearly all variance is gone. It runs over the times of a density,
+each row on a low-discrepancy lattice of its own shift, again and again on independent ones: `draws` of the answer. For
+a Gaussian process from the noisiest level l_1 to the cleanest l_0, log-SNR,
 
     prior           KL(q(x_{t_1} | x) || N(0, alpha^2 s_d^2 + sigma^2))
     diffusion       int_{l_1}^{l_0} SNR / 2 |x - D|^2 dl
@@ -33,6 +34,7 @@ from langevin.diffusion.noise import RowNoise, mix
 from langevin.diffusion.objective import UniformTime
 from langevin.diffusion.process import Gaussian, Masked, Process, Product
 from langevin.diffusion.shape import some
+
 
 def bound(
     denoiser: Denoiser,
@@ -76,7 +78,8 @@ def bound(
                 t = given(u, process.schedule) if isinstance(given, Importance) else given(u)  # type: ignore[union-attr]
                 noise = _at(streams, draws + draw * times + i)
                 x_t = process.corrupt(x, t, noise)
-                terms = process.bound(denoiser(x_t, t, condition), x, x_t, t)
+                q: Any = denoiser(x_t, t, condition)
+                terms = process.bound(q, x, x_t, t)
                 total = total + (_sum(terms.diffusion) - _linear(process, x, x_t, t)) / (weigh(t) * times)
             rows.append(total)
             ends.append(_reconstruct(denoiser, process, x, clean, condition, levels, _at(streams, draw).fork(-2)))
@@ -101,7 +104,7 @@ def finite_bound(
     Raises:
         ValueError: times that do not fall within [0, 1], or a Gaussian process that ends at 0."""
     times = times.double().to(x.device)
-    falls = times.ndim == 1 and len(times) > 1 and bool((times.diff() < 0).all()) and 0 <= times[-1] and times[0] <= 1
+    falls = times.ndim == 1 and len(times) > 1 and bool((times.diff() < 0).all()) and times[-1] >= 0 and times[0] <= 1
     if not falls or (isinstance(process, Gaussian) and times[-1] == 0):
         raise ValueError(
             "a finite bound needs two or more falling times within [0, 1], the last above 0 for a Gaussian process "
@@ -163,7 +166,7 @@ def _ends(process: Process, density: Importance | UniformTime) -> tuple[Tensor, 
                 f"{type(process).__name__} has no log-SNR to draw times by: use UniformTime, which runs over t itself"
             )
         schedule, chosen = process.schedule, density
-        clean, noisy = (schedule.time(torch.tensor(l, dtype=torch.float64)) for l in density.ends(schedule))
+        clean, noisy = (schedule.time(torch.tensor(level, dtype=torch.float64)) for level in density.ends(schedule))
 
         def over_t(t: Tensor) -> Tensor:
             return chosen.log_snr_density(t, schedule) * schedule.rate(t).abs()
@@ -208,11 +211,12 @@ def _reconstruct(
     return _left(process, q, x, x_t, t, levels, noise)
 
 
-def _left(
-    process: Process, q: Any, x: Any, x_t: Any, t: Tensor, levels: Levels | None, noise: RowNoise
-) -> Tensor:
+def _left(process: Process, q: Any, x: Any, x_t: Any, t: Tensor, levels: Levels | None, noise: RowNoise) -> Tensor:
     if isinstance(process, Product):
-        parts = [_left(p, q.parts[n], x[n], x_t[n], t, levels, noise.fork(i)) for i, (n, p) in enumerate(process.parts.items())]
+        parts = [
+            _left(p, q.parts[n], x[n], x_t[n], t, levels, noise.fork(i))
+            for i, (n, p) in enumerate(process.parts.items())
+        ]
         return torch.stack(parts).sum(0)
     if isinstance(process, Gaussian):
         rho = torch.exp(-0.5 * process.schedule.log_snr(t)).to(x.device).expand(len(x))

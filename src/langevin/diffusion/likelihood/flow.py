@@ -10,9 +10,9 @@ standard normal by the process's own prior, in float64 by the classical Runge-Ku
 
     ln p(y) = ln N(z_1; 0, 1) - int_{l_0}^{l_1} d ln p(z) - d ln m_0.
 
-The trace is exact (d products with the Jacobian) or Hutchinson's estimate e^T J e with Rademacher probes e, one for the whole
-path, so that the integral is of one smooth function; its variance is 2 (|S|_F^2 - sum S_ii^2) with S the symmetric part of J.
-The answer is the density of y at noise level l_0, not beyond it: `first` belongs to the figure.
+The trace is exact (d products with the Jacobian) or Hutchinson's estimate e^T J e with Rademacher probes e, one for the
+whole path, so that the integral is of one smooth function; its variance is 2 (|S|_F^2 - sum S_ii^2) with S the
+symmetric part of J. The answer is the density of y at noise level l_0, not beyond it: `first` belongs to the figure.
 """
 
 import math
@@ -30,7 +30,6 @@ from langevin.diffusion.posterior import Point
 from langevin.diffusion.process import Gaussian
 
 EXACT = 256  # dimensions up to which the trace is exact unless asked otherwise
-_AT_ONCE = 64  # products with the Jacobian at once
 
 Field = Callable[[Tensor, float], tuple[Tensor, Tensor]]  # (z, l) -> (dz/dl (b, d), d ln p(z) / dl (b, draws))
 
@@ -115,15 +114,17 @@ def _field(
 ) -> Field:
     b, d, s_2 = len(x), math.prod(x.shape[1:]), process.sigma_data**2
 
-    def field(z: Tensor, l: float) -> tuple[Tensor, Tensor]:
-        m = math.sqrt(s_2 + math.exp(-l))
-        t = process.schedule.time(torch.tensor([l], dtype=torch.float64, device=z.device)).expand(b)
+    def field(z: Tensor, level: float) -> tuple[Tensor, Tensor]:
+        m = math.sqrt(s_2 + math.exp(-level))
+        t = process.schedule.time(torch.tensor([level], dtype=torch.float64, device=z.device)).expand(b)
         alpha = float(process.schedule.alpha(t[:1]))
         x_t = (alpha * m * z).to(dtype).reshape(x.shape).requires_grad_()
         with torch.enable_grad():
             q = denoiser(x_t, t, condition)
         if not isinstance(q, Point):
-            raise ValueError(f"the probability flow needs a posterior mean, a `Point`; this denoiser answers {type(q).__name__}")
+            raise ValueError(
+                f"the probability flow needs a posterior mean, a `Point`; this denoiser answers {type(q).__name__}"
+            )
         mean = q.mean
         if not mean.requires_grad:
             raise ValueError(
@@ -138,18 +139,17 @@ def _field(
 
 
 def _trace(mean: Tensor, x_t: Tensor, probes: Tensor | None, d: int) -> Tensor:
-    """tr dD/dx_t (b, 1), or e^T J e of each probe (b, probes), float64."""
-    shape = x_t.shape
+    """tr dD/dx_t (b, 1), or e^T J e of each probe (b, probes), float64; one backward pass a column or probe."""
+
+    def product(e: Tensor) -> Tensor:
+        """e^T J, (b, d)."""
+        asked = e.to(mean.dtype).reshape(x_t.shape)
+        return torch.autograd.grad(mean, x_t, asked, retain_graph=True)[0].double().flatten(1)
+
     if probes is not None:
-        (found,) = torch.autograd.grad(mean, x_t, probes.to(mean.dtype).view(-1, *shape), is_grads_batched=True)
-        return (found.double().flatten(2) * probes).sum(2).t()
-    total = torch.zeros(len(mean), dtype=torch.float64, device=mean.device)
-    eye = torch.eye(d, dtype=mean.dtype, device=mean.device)
-    for i in torch.arange(d, device=mean.device).split(_AT_ONCE):
-        ask = eye[i][:, None].expand(-1, len(mean), -1).reshape(-1, *shape)
-        (found,) = torch.autograd.grad(mean, x_t, ask, is_grads_batched=True, retain_graph=True)
-        total += found.double().flatten(2).gather(2, i[:, None, None].expand(-1, len(mean), 1)).sum((0, 2))
-    return total[:, None]
+        return torch.stack([(product(e) * e).sum(1) for e in probes], 1)
+    columns = torch.eye(d, dtype=torch.float64, device=mean.device)
+    return torch.stack([product(e.expand(len(mean), d))[:, i] for i, e in enumerate(columns)]).sum(0)[:, None]
 
 
 def _integrate(field: Field, process: Gaussian, y: Tensor, first: float, last: float, steps: int) -> Tensor:
@@ -158,11 +158,11 @@ def _integrate(field: Field, process: Gaussian, y: Tensor, first: float, last: f
     m = math.sqrt(process.sigma_data**2 + math.exp(-first))
     z, gained = y / m, torch.zeros(len(y), 1, dtype=torch.float64, device=y.device)
     for i in range(steps):
-        l = first + i * h
-        k_1, g_1 = field(z, l)
-        k_2, g_2 = field(z + 0.5 * h * k_1, l + 0.5 * h)
-        k_3, g_3 = field(z + 0.5 * h * k_2, l + 0.5 * h)
-        k_4, g_4 = field(z + h * k_3, l + h if i < steps - 1 else last)
+        level = first + i * h
+        k_1, g_1 = field(z, level)
+        k_2, g_2 = field(z + 0.5 * h * k_1, level + 0.5 * h)
+        k_3, g_3 = field(z + 0.5 * h * k_2, level + 0.5 * h)
+        k_4, g_4 = field(z + h * k_3, level + h if i < steps - 1 else last)
         z = z + h / 6 * (k_1 + 2 * k_2 + 2 * k_3 + k_4)
         gained = gained + h / 6 * (g_1 + 2 * g_2 + 2 * g_3 + g_4)
     at_prior = -0.5 * (z.square().sum(1) + d * math.log(2 * math.pi))

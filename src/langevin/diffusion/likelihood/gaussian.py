@@ -32,7 +32,9 @@ def reconstruction_nats(x: Tensor, levels: Levels | None, rho: Tensor, noise: Ro
     k, values = levels.index(x).flatten(1), levels.values(x)
     y = x.double().flatten(1) + rho[:, None] * noise.normal(x.double()).flatten(1)
     parts: list[Tensor] = []
-    for i in torch.arange(len(x), device=x.device).split(max(1, _NUMBERS // (places * levels.count))):
+    few = max(1, _NUMBERS // (places * levels.count))
+    for start in range(0, len(x), few):
+        i = slice(start, start + few)
         logits = -(y[i][..., None] - values).square() / (2 * rho[i].square())[:, None, None]
         parts.append(-logits.log_softmax(-1).gather(-1, k[i][..., None])[..., 0].sum(1))
     return torch.cat(parts)

@@ -4,8 +4,9 @@ With mse(x, l) = E_eps |x - D(x + rho eps)|^2 at log-SNR l, pointwise in x ("Inf
 
     -ln p(x) = d / 2 ln(2 pi e v) - 1/2 int_{-inf}^{inf} SNR [d v / (1 + v SNR) - mse(x, l)] dl
 
-for any v > 0: d v / (1 + v SNR) is the error on Gaussian data of that variance, and with v = s_d^2 little is left to integrate.
-No schedule appears: this is the free energy of a point, and its integrand says at which noise level a point is surprising.
+for any v > 0: d v / (1 + v SNR) is the error on Gaussian data of that variance, and with v = s_d^2 little is left to
+integrate. No schedule appears: this is the free energy of a point, and its integrand says at which noise level a point
+is surprising.
 """
 
 import math
@@ -54,8 +55,8 @@ def information(
     found = torch.zeros(levels, len(x), draws, dtype=torch.float64, device=x.device)
     with torch.no_grad():
         for i in range(levels):
-            l = torch.tensor([last + (i + 0.5) * width], dtype=torch.float64, device=x.device)
-            t, snr = process.schedule.time(l).expand(len(x)), float(l.exp())
+            level = torch.tensor([last + (i + 0.5) * width], dtype=torch.float64, device=x.device)
+            t, snr = process.schedule.time(level).expand(len(x)), float(level.exp())
             for draw in range(draws):
                 noise = RowNoise(seeds=seeds, steps=torch.full_like(rows, i * draws + draw))
                 x_t = process.corrupt(x, t, noise)

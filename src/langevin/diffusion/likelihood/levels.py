@@ -5,10 +5,10 @@ width: with q any law on its bin, |y - x| < scale / 2,
 
     ln P(k) = ln int_bin p(y) dy >= E_q[ln p(y)] + H(q).
 
-Uniform q has H = ln(scale) a place: in bits, the offset -log2(scale), 0 for numbers 0..255 as they are, 7 for steps of 1/128,
-6.994 for those of 1/127.5. It follows from the recorded map and is written down nowhere. The normal of the smallest noise
-level, rho eps, cut to |eps| < tau = scale / (2 rho), is what the model saw in training ("Improved Techniques for Maximum
-Likelihood Estimation for Diffusion ODEs", 2023); with Z = 2 Phi(tau) - 1,
+Uniform q has H = ln(scale) a place: in bits, the offset -log2(scale), 0 for numbers 0..255 as they are, 7 for steps of
+1/128, 6.994 for those of 1/127.5. It follows from the recorded map and is written down nowhere. The normal of the
+smallest noise level, rho eps, cut to |eps| < tau = scale / (2 rho), is what the model saw in training ("Improved
+Techniques for Maximum Likelihood Estimation for Diffusion ODEs", 2023); with Z = 2 Phi(tau) - 1,
 
     H = ln(sqrt(2 pi e) rho Z) - tau phi(tau) / Z.
 """
@@ -56,8 +56,8 @@ class Levels:
         if not bool((((k - near).abs() < 0.01) & (near >= 0) & (near < self.count)).all()):
             low, high = float(x.min()), float(x.max())
             raise ValueError(
-                f"data in [{low:.4g}, {high:.4g}] is not on the {self.count} levels {self.offset:.4g} + {self.scale:.4g} k: "
-                "give the levels of the codec that made it"
+                f"data in [{low:.4g}, {high:.4g}] is not on the {self.count} levels {self.offset:.4g} + {self.scale:.4g} "
+                "k: give the levels of the codec that made it"
             )
         return near.long()
 
@@ -70,8 +70,8 @@ def levels_of(codec: Any) -> Levels:
     levels = getattr(codec, "levels", None)
     if not isinstance(levels, Levels):
         raise ValueError(
-            f"a likelihood in bits needs the scale of the recorded data, and {type(codec).__name__} does not state one: use a "
-            "codec with `levels` (Pixels), or ask for the density of its numbers in nats"
+            f"a likelihood in bits needs the scale of the recorded data, and {type(codec).__name__} does not state one: "
+            "use a codec with `levels` (Pixels), or ask for the density of its numbers in nats"
         )
     return levels
 

@@ -12,6 +12,7 @@ last time. `high` beyond what the schedule reaches is cut there.
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal, Protocol
 
 import torch
@@ -122,9 +123,9 @@ class Knots:
     to_zero: bool = True
 
     def __post_init__(self) -> None:
-        l = self.log_snr
-        if len(l) < 2 or not all(-80 <= a < b <= 80 for a, b in zip(l[:-1], l[1:], strict=True)):
-            raise ValueError(f"knots are two or more log-SNR that rise, within 80 of 0 (low < high); got {l[:8]}")
+        level = self.log_snr
+        if len(level) < 2 or not all(-80 <= a < b <= 80 for a, b in pairwise(level)):
+            raise ValueError(f"knots are two or more log-SNR that rise, within 80 of 0 (low < high); got {level[:8]}")
 
     @property
     def low(self) -> float:
@@ -137,13 +138,13 @@ class Knots:
     def __call__(self, steps: Tensor, schedule: AnySchedule) -> Tensor:
         fraction = _fractions(steps, steps - 1 if self.to_zero else steps)
         high, _ = _ends(self.low, self.high, schedule, fraction)
-        l = fraction.new_tensor(self.log_snr)
-        begin = torch.minimum(-2 * high.log(), l[-1])  # where the schedule reaches it, as a place on the profile
-        i = (torch.searchsorted(l, begin[None], right=True)[0] - 1).clamp(0, len(l) - 2)
-        start = i + ((begin - l[i]) / (l[i + 1] - l[i])).clamp(0, 1)
-        place = start + fraction * (len(l) - 1 - start)
-        i = place.floor().long().clamp(0, len(l) - 2)
-        log_snr = l[i] + (place - i) * (l[i + 1] - l[i])
+        level = fraction.new_tensor(self.log_snr)
+        begin = torch.minimum(-2 * high.log(), level[-1])  # where the schedule reaches it, as a place on the profile
+        i = (torch.searchsorted(level, begin[None], right=True)[0] - 1).clamp(0, len(level) - 2)
+        start = i + ((begin - level[i]) / (level[i + 1] - level[i])).clamp(0, 1)
+        place = start + fraction * (len(level) - 1 - start)
+        i = place.floor().long().clamp(0, len(level) - 2)
+        log_snr = level[i] + (place - i) * (level[i + 1] - level[i])
         return _end(time_of_rho(schedule, torch.exp(-0.5 * log_snr)), steps, self.to_zero)
 
 
