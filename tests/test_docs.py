@@ -28,10 +28,11 @@ def commands(page: Path) -> list[list[str]]:
 
 def shortened(words: list[str]) -> list[str]:
     """The same command on as little as possible: its own options, with sizes that take seconds."""
-    small = {"--count": "10", "--seeds": "1", "--steps": None}
+    small = {"--count": "10", "--seeds": "1", "--steps": None, "--likelihood-rows": "3"}
     words = [small.get(words[i - 1]) or w if i else w for i, w in enumerate(words)]
     if words[0] == "train":
-        words += [w for w in TINY if w.split("=")[0] not in {v.split("=")[0] for v in words if "=" in v}]
+        tiny = [w.replace("depth", "blocks") if words[1].endswith("-likelihood") else w for w in TINY]
+        words += [w for w in tiny if w.split("=")[0] not in {v.split("=")[0] for v in words if "=" in v}]
     if words[0] == "evaluate":
         words += ["--count", "8", "--seeds", "1"] if "--count" not in words else ["--seeds", "1"]
     return words

@@ -15,8 +15,8 @@ def sections(found: LikelihoodFound, *, train: int, held_out: int, command: str)
     first, last = found.ends
     note = (
         f"{found.places} dimensions, log-SNR from {last:.4g} to {first:.4g}. Bounds and exact likelihoods are of "
-        f"two models (the ancestral chain and the flow). What {len(found.knots) - 1} steps would add to the bound: {gaps} bits a "
-        f"dimension. {' '.join(found.notes)}"
+        f"two models (the ancestral chain and the flow). What {len(found.knots) - 1} steps would add to the bound: "
+        f"{gaps} bits a dimension. {' '.join(found.notes)}"
     )
     source = Source(samples={"training": train, "held-out": held_out}, seeds=[0], command=command)
     lines = []
