@@ -35,7 +35,7 @@ from langevin.run.measure import spread
 
 FIT = 20_000  # training rows that baselines are fitted to, at most
 EXACT_WORK = 512  # rows times dimensions up to which the trace is exact
-CURVE_LEVELS = 26
+CURVE_LEVELS, CURVE_ROWS = 26, 256
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +78,7 @@ def measure_likelihood(
     *,
     rows: int = 64,
     bound_rows: int = 512,
-    steps: int = 24,
+    steps: int = 48,
     batch: int = 64,
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
@@ -98,6 +98,8 @@ def measure_likelihood(
     first, last = density.ends(built.process.schedule)
     places = math.prod(train.shape)
     work = _Work(built, parts, levels, batch, seed, progress)
+    asked = (bound_rows, bound_rows // 2, rows, rows, CURVE_ROWS)
+    work.total = sum(min(len(part), n) for part in parts.values() for n in asked)
     with _asking(built):
         bounds = work.bounds(density, bound_rows)
         table = _bound_rows(bounds)
@@ -148,7 +150,7 @@ class _Work:
     ) -> None:
         self.built, self.parts, self.levels, self.batch, self.seed = built, parts, levels, batch, seed
         self.progress = progress or (lambda done, total: None)
-        self.done = 0
+        self.done, self.total = 0, 0
         self.notes: list[str] = []
         device = next(built.network.parameters()).device
         self.readers = {name: reader(built.recipe, part, device=device) for name, part in parts.items()}
@@ -159,7 +161,7 @@ class _Work:
         for items in spread(len(read.images), rows).split(self.batch):
             yield items, read(items)
             self.done += len(items)
-            self.progress(self.done, max(self.done, 6 * rows))
+            self.progress(self.done, self.total)
 
     def bounds(self, density: Importance, rows: int) -> dict[str, Bound]:
         found: dict[str, Bound] = {}
@@ -240,7 +242,7 @@ class _Work:
                     ],
                     len(i),
                 )
-                for i, b in self.chunks(name, 256)
+                for i, b in self.chunks(name, CURVE_ROWS)
             ]
             total = sum(n for _, n in got)
             found[name] = Curve(log_snr=levels, mmse=torch.stack([c.mmse * (n / total) for c, n in got]).sum(0))

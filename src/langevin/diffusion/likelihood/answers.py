@@ -66,18 +66,18 @@ class Bound:
 
 @dataclass(frozen=True, kw_only=True)
 class Likelihood:
-    """ln p of each row, (b, draws) in nats, float64: of a density, or of a probability where `entropy` says so.
+    """ln p of each row, (b, draws) in nats, float64: of a density, or of a probability where noise was drawn.
 
     Args:
         log_density: (b, draws): one draw if nothing is drawn, as with an exact trace.
-        entropy: nats a row of the dequantising noise, to be added; 0 for a density.
+        surprise: (b,) -ln q of the dequantising noise that was drawn, to be added; 0 for a density.
         error: (b,) what halving the steps changes: the discretisation error of the integral, from above in practice.
         places: dimensions of a row, for `bits`.
         steps: of the integral.
     """
 
     log_density: Tensor
-    entropy: float
+    surprise: Tensor
     error: Tensor
     places: int
     steps: int
@@ -85,7 +85,7 @@ class Likelihood:
     @property
     def nats(self) -> Tensor:
         """-ln p, (b, draws)."""
-        return -(self.log_density + self.entropy)
+        return -(self.log_density + self.surprise[:, None])
 
     def bits(self) -> Estimate:
         """-log2 p a dimension."""
@@ -96,7 +96,7 @@ def join(parts: "list[Likelihood]") -> Likelihood:
     """The rows of all parts, in order."""
     return Likelihood(
         log_density=torch.cat([p.log_density for p in parts]),
-        entropy=parts[0].entropy,
+        surprise=torch.cat([p.surprise for p in parts]),
         error=torch.cat([p.error for p in parts]),
         places=parts[0].places,
         steps=max(p.steps for p in parts),

@@ -80,11 +80,11 @@ def flow_likelihood(
     rows = torch.arange(len(x), device=x.device) if names is None else names.to(x.device)
     noise = RowNoise(seeds=mix(torch.full_like(rows, seed), rows), steps=torch.zeros_like(rows))
     d, rho = math.prod(x.shape[1:]), math.exp(-0.5 * first)
-    entropy, y = 0.0, x.double()
+    surprise, y = torch.zeros(len(x), dtype=torch.float64, device=x.device), x.double()
     if levels is not None and dequantise is not None:
         levels.index(x)
-        entropy = d * dequantise.entropy(levels, rho)
         y = dequantise.draw(x, levels, rho, noise.fork(1))
+        surprise = dequantise.surprise(y, x, levels, rho).flatten(1).sum(1)
     count = (0 if d <= EXACT else 1) if probes is None else probes
     field = _field(denoiser, process, x, condition, dtype, _probes(x, count, noise.fork(2)))
     coarse, fine = (_integrate(field, process, y.flatten(1), first, last, n) for n in (steps // 2, steps))
@@ -92,7 +92,7 @@ def flow_likelihood(
         steps, coarse = 2 * steps, fine
         fine = _integrate(field, process, y.flatten(1), first, last, steps)
     error = (fine - coarse).mean(1).abs()
-    return Likelihood(log_density=fine, entropy=entropy, error=error, places=d, steps=steps)
+    return Likelihood(log_density=fine, surprise=surprise, error=error, places=d, steps=steps)
 
 
 def _probes(x: Tensor, count: int, noise: RowNoise) -> Tensor | None:

@@ -11,6 +11,8 @@ smallest noise level, rho eps, cut to |eps| < tau = scale / (2 rho), is what the
 Techniques for Maximum Likelihood Estimation for Diffusion ODEs", 2023); with Z = 2 Phi(tau) - 1,
 
     H = ln(sqrt(2 pi e) rho Z) - tau phi(tau) / Z.
+
+Likelihoods take -ln q(y) of the drawn noise for H: the mean is the same, and where p follows the noise its chance cancels.
 """
 
 import math
@@ -90,8 +92,12 @@ class Uniform:
         """y, float64, shaped like x."""
         return x.double() + levels.scale * (noise.uniform(x) - 0.5)
 
+    def surprise(self, y: Tensor, x: Tensor, levels: Levels, rho: float) -> Tensor:
+        """-ln q(y) a place."""
+        return torch.full_like(y, math.log(levels.scale))
+
     def entropy(self, levels: Levels, rho: float) -> float:
-        """Nats a place."""
+        """Its mean, H."""
         return math.log(levels.scale)
 
 
@@ -107,8 +113,13 @@ class TruncatedNormal:
         p = tail + (1 - 2 * tail) * noise.uniform(x)
         return x.double() + rho * torch.special.ndtri(p)  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
 
+    def surprise(self, y: Tensor, x: Tensor, levels: Levels, rho: float) -> Tensor:
+        """-ln q(y) a place."""
+        z = math.erf(levels.scale / (2 * rho) / math.sqrt(2))
+        return 0.5 * ((y - x.double()) / rho).square() + 0.5 * math.log(2 * math.pi) + math.log(rho * z)
+
     def entropy(self, levels: Levels, rho: float) -> float:
-        """Nats a place."""
+        """Its mean, H."""
         tau = levels.scale / (2 * rho)
         z = math.erf(tau / math.sqrt(2))
         density = math.exp(-0.5 * tau * tau) / math.sqrt(2 * math.pi)
