@@ -62,6 +62,7 @@ def test_evaluating_the_likelihood_adds_bits_beside_baselines(larger, tmp_path, 
         "flow, truncated normal dequantisation",
         "Gaussian",
         "Gaussian mixture",
+        "independent places",
     ):
         assert 0 < found[method]["held_out"]["mean"] < 30, method
         assert found[method]["held_out"]["rows"] > 0

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from langevin.evaluation.density import choose_mixture, fit_gaussian, fit_mixture
+from langevin.evaluation.density import choose_mixture, fit_gaussian, fit_levels, fit_mixture
 
 
 def clouds(n, seed=0):
@@ -44,6 +44,19 @@ def test_the_mixture_finds_the_clouds_and_beats_the_gaussian():
     assert true - 0.03 < got < true + 1e-2
     assert got > float(fit_gaussian(x).log_density(other).mean()) + 0.5
     assert "components" in chosen
+
+
+def test_independent_levels_are_the_frequencies_and_sum_to_one():
+    generator = torch.Generator().manual_seed(0)
+    p = torch.tensor([[0.7, 0.0, 0.3, 0.0], [0.1, 0.2, 0.3, 0.4]], dtype=torch.float64)
+    k, other = (torch.stack([torch.multinomial(q, 5000, True, generator=generator) for q in p], 1) for _ in range(2))
+    law = fit_levels(k, 4)
+    assert torch.allclose(law.log_p.exp().sum(1), torch.ones(2).double())
+    entropy = -float(torch.special.xlogy(p, p).sum())
+    assert float(-law.log_probability(other).mean()) == pytest.approx(entropy, abs=0.03)
+    assert bool(fit_levels(k[:1], 4).log_p.isfinite().all())  # a level never seen is improbable, not impossible
+    with pytest.raises(ValueError, match=r"0\.\.2"):
+        fit_levels(k, 3)
 
 
 def test_too_few_rows_are_refused():

@@ -1,4 +1,5 @@
-"""Baselines of a likelihood: a Gaussian and a mixture of Gaussians with full covariances, fitted to dequantised data.
+"""Baselines of a likelihood: a Gaussian and a mixture of Gaussians with full covariances, fitted to dequantised data, and
+independent places, each with the frequencies of its recorded levels.
 
 A model of millions of weights that is no better than a covariance matrix has learned nothing else, so its figure stands
 beside theirs. How many components, and how far each covariance is drawn towards a round one, is chosen on rows kept
@@ -41,6 +42,35 @@ class GaussianMixture:
     def log_density(self, x: Tensor) -> Tensor:
         """(n,) nats."""
         return self.components(x).logsumexp(1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class IndependentLevels:
+    """Each place its own law of the recorded levels: knows which levels there are, and nothing of how places depend.
+
+    Args:
+        log_p: (d, levels).
+    """
+
+    log_p: Tensor
+
+    def log_probability(self, k: Tensor) -> Tensor:
+        """Of rows k (n, d) int64, (n,) nats."""
+        return self.log_p.gather(1, k.T).sum(0)
+
+
+def fit_levels(k: Tensor, count: int) -> IndependentLevels:
+    """Frequencies of rows k (n, d) int64 in 0..count - 1, with four rows' worth of all places' frequencies added, and to
+    those half an observation of each level.
+
+    Raises:
+        ValueError: no rows, or levels outside."""
+    if k.ndim != 2 or len(k) == 0 or int(k.min()) < 0 or int(k.max()) >= count:
+        raise ValueError(f"frequencies need rows of levels in 0..{count - 1}, got shape {tuple(k.shape)}")
+    places = torch.arange(k.shape[1])
+    own = torch.bincount((k + places * count).flatten(), minlength=k.shape[1] * count).view(-1, count).double()
+    common = (own.sum(0) + 0.5) / (own.sum() + 0.5 * count)
+    return IndependentLevels(log_p=((own + 4 * common) / (len(k) + 4)).log())
 
 
 def _factor(covariance: Tensor, shrink: float) -> Tensor:

@@ -65,4 +65,6 @@ def information(
     integral = found.sum(0) * width
     half = (found[::2].sum(0) - found[1::2].sum(0)).mean(1) * width  # odd against even levels
     log_density = 0.5 * integral - 0.5 * d * math.log(2 * math.pi * math.e * v)
-    return Likelihood(log_density=log_density, surprise=torch.zeros_like(half), error=half.abs(), places=d, steps=levels)
+    return Likelihood(
+        log_density=log_density, surprise=torch.zeros_like(half), error=half.abs(), places=d, steps=levels
+    )
