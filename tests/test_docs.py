@@ -10,7 +10,9 @@ import yaml
 from PIL import Image
 
 from langevin.cli import main, verbs
+from langevin.modalities.image.classifier import train_classifier
 from langevin.recipe.read import check, merge, read_tree
+from langevin.run import measure
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -40,7 +42,8 @@ def shortened(words: list[str]) -> list[str]:
 
 @pytest.fixture
 def somewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A directory with a folder of photos in two classes."""
+    """A directory with a folder of photos in two classes; the judging classifier is trained for one epoch."""
+    monkeypatch.setattr(measure, "train_classifier", lambda *a, **k: train_classifier(*a, **{**k, "epochs": 1}))
     generator = np.random.default_rng(0)
     for kind, level in (("cat", 60), ("dog", 180)):
         (tmp_path / "photos" / kind).mkdir(parents=True)
