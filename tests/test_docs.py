@@ -30,7 +30,7 @@ def commands(page: Path) -> list[list[str]]:
 
 def shortened(words: list[str]) -> list[str]:
     """The same command on as little as possible: its own options, with sizes that take seconds."""
-    small = {"--count": "10", "--seeds": "1", "--steps": None, "--likelihood-rows": "3"}
+    small = {"--count": "10", "--seeds": "1", "--steps": None}
     words = [small.get(words[i - 1]) or w if i else w for i, w in enumerate(words)]
     if words[0] == "train":
         tiny = [w.replace("depth", "blocks") if words[1].endswith("-likelihood") else w for w in TINY]
@@ -62,8 +62,9 @@ def test_every_command_of_a_page_runs_in_order(page: Path, somewhere: Path) -> N
             assert words[1] in targets, f"{page.name}: there is no `make {words[1]}`"
         elif words[0] == "langevin":
             shown = " ".join(words)
-            if "LANGEVIN_DATA" in shown:
-                verbs.parse(words[1:])  # real data: the words must parse; the runs themselves are in the log
+            if "LANGEVIN_DATA" in shown or "--likelihood" in words:
+                # real data, or minutes of integration (run small in cli/test_measure): the words must parse
+                verbs.parse(words[1:])
             else:
                 assert main(shortened(words[1:])) == 0, f"{page.name}: `{shown}` failed"
 
