@@ -3,6 +3,7 @@
     Gaussian      x ~ N(mean, cov)                D = m + a S (a^2 S + s^2)^-1 (x_t - a m)
     Mixture       x ~ sum_k w_k N(m_k, v_k)       the same a component, weighted by responsibilities; and, place by place,
                                                   its flow: F_s(x_s) = F_t(x_t), as a flow on the line keeps quantiles
+    Clouds        the same in several dimensions, with covariances that turn
     Empirical     x is one of some points         D = sum_i r_i x_i, the ideal denoiser of a data set
     Enumerated    symbols with a joint law        the law of each hidden place given those that are shown
 
@@ -94,6 +95,51 @@ class Mixture:
             below = self.cdf(middle, t) < p
             low, high = torch.where(below, middle, low), torch.where(below, high, middle)
         return (low + high) / 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Clouds:
+    """Rows (d,) of sum_k w_k N(m_k, S_k) with covariances that turn; t is (b,)."""
+
+    schedule: Schedule
+    weights: Tensor
+    means: Tensor
+    covs: Tensor
+
+    def _components(self, x_t: Tensor, t: Tensor):
+        """(ln of weight times density (b, k), posterior means (b, k, d))."""
+        a, s = (f(t.double())[:, None, None, None] for f in (self.schedule.alpha, self.schedule.sigma))
+        total = a * a * self.covs + s * s * torch.eye(self.means.shape[1], dtype=torch.float64)  # (b, k, d, d)
+        z = (x_t[:, None] - a[..., 0] * self.means)[..., None]
+        solved = torch.linalg.solve(total, z)
+        far = (z * solved).sum((-1, -2)) + torch.logdet(total) + self.means.shape[1] * math.log(2 * math.pi)
+        return self.weights.log() - 0.5 * far, self.means + (a * self.covs @ solved)[..., 0]
+
+    def log_density(self, x_t: Tensor, t: Tensor) -> Tensor:
+        return self._components(x_t, t)[0].logsumexp(-1)
+
+    def __call__(self, x_t, t, condition=None):
+        log_r, means = self._components(x_t, t)
+        return Point((log_r.softmax(-1)[..., None] * means).sum(1))
+
+    def draw(self, n: int, generator: torch.Generator) -> Tensor:
+        k = torch.multinomial(self.weights, n, replacement=True, generator=generator)
+        z = torch.randn(n, self.means.shape[1], generator=generator, dtype=torch.float64)
+        return self.means[k] + (torch.linalg.cholesky(self.covs)[k] @ z[..., None])[..., 0]
+
+
+def white_clouds(schedule: Schedule, d: int = 3, spread: float = 0.6) -> Clouds:
+    """Two clouds whose law has mean 0 and covariance spread^2 I: what any prior of a process meets at its far end."""
+    generator = torch.Generator().manual_seed(8)
+    roots = torch.randn(2, d, d, generator=generator, dtype=torch.float64) / d**0.5
+    covs = roots @ roots.mT + 0.15 * torch.eye(d, dtype=torch.float64)
+    w = torch.tensor([0.35, 0.65], dtype=torch.float64)
+    m = torch.randn(d, generator=generator, dtype=torch.float64) * 1.5
+    means = torch.stack([m, -w[0] / w[1] * m])
+    whole = (w[:, None, None] * (covs + means[:, :, None] * means[:, None])).sum(0)
+    values, vectors = torch.linalg.eigh(whole)
+    whiten = spread * vectors @ torch.diag(values**-0.5) @ vectors.T
+    return Clouds(schedule=schedule, weights=w, means=means @ whiten, covs=whiten @ covs @ whiten)
 
 
 @dataclass(frozen=True, kw_only=True)

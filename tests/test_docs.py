@@ -10,7 +10,9 @@ import yaml
 from PIL import Image
 
 from langevin.cli import main, verbs
+from langevin.modalities.image.classifier import train_classifier
 from langevin.recipe.read import check, merge, read_tree
+from langevin.run import measure
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -32,6 +34,7 @@ def shortened(words: list[str]) -> list[str]:
     words = [small.get(words[i - 1]) or w if i else w for i, w in enumerate(words)]
     if words[0] == "train":
         tiny = [w for w in TINY if "head_width" not in w] if words[1].startswith("toy/") else TINY
+        tiny = [w.replace("depth", "blocks") if words[1].endswith("-likelihood") else w for w in tiny]
         words += [w for w in tiny if w.split("=")[0] not in {v.split("=")[0] for v in words if "=" in v}]
     if words[0] == "evaluate":
         words += ["--count", "8", "--seeds", "1"] if "--count" not in words else ["--seeds", "1"]
@@ -40,7 +43,8 @@ def shortened(words: list[str]) -> list[str]:
 
 @pytest.fixture
 def somewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A directory with a folder of photos in two classes."""
+    """A directory with a folder of photos in two classes; the judging classifier is trained for one epoch."""
+    monkeypatch.setattr(measure, "train_classifier", lambda *a, **k: train_classifier(*a, **{**k, "epochs": 1}))
     generator = np.random.default_rng(0)
     for kind, level in (("cat", 60), ("dog", 180)):
         (tmp_path / "photos" / kind).mkdir(parents=True)
@@ -60,8 +64,9 @@ def test_every_command_of_a_page_runs_in_order(page: Path, somewhere: Path) -> N
             assert words[1] in targets, f"{page.name}: there is no `make {words[1]}`"
         elif words[0] == "langevin":
             shown = " ".join(words)
-            if "LANGEVIN_DATA" in shown:
-                verbs.parse(words[1:])  # real data: the words must parse; the runs themselves are in the log
+            if "LANGEVIN_DATA" in shown or "--likelihood" in words:
+                # real data, or minutes of integration (run small in cli/test_measure): the words must parse
+                verbs.parse(words[1:])
             else:
                 assert main(shortened(words[1:])) == 0, f"{page.name}: `{shown}` failed"
 

@@ -47,6 +47,34 @@ def test_evaluating_writes_a_report_and_its_figures(larger, tmp_path, told):
     assert again == figures
 
 
+def test_evaluating_the_likelihood_adds_bits_beside_baselines(larger, tmp_path, told):
+    run = shutil.copytree(larger, tmp_path / "run")
+    asked = ["--count", 8, "--seeds", 1, "--steps", 2, "--likelihood", "--likelihood-rows", 4]
+    status, out, err = told("evaluate", run, *asked)
+    assert status == 0, err
+    figures = json.loads((run / "evaluation.json").read_text())
+    assert figures["command"].endswith("--likelihood --likelihood-rows 4")
+    found = {row["method"]: row for row in figures["likelihood"]["rows"]}
+    terms = [found[f"bound: {name}"]["held_out"]["mean"] for name in ("prior", "diffusion", "reconstruction")]
+    assert found["bound"]["held_out"]["mean"] == pytest.approx(sum(terms), rel=1e-6)
+    for method in (
+        "flow, uniform dequantisation",
+        "flow, truncated normal dequantisation",
+        "Gaussian",
+        "Gaussian mixture",
+        "independent places",
+    ):
+        assert 0 < found[method]["held_out"]["mean"] < 30, method
+        assert found[method]["held_out"]["rows"] > 0
+        assert method.split(",")[0] in out  # a narrow terminal wraps the rest
+    page = (run / "report.html").read_text()
+    assert "Free energy over the noise" in page
+    assert "its bits say little" in page  # not a recipe for likelihood
+    knots = figures["likelihood"]["knots"]
+    assert len(knots) == 4
+    assert told("sample", run, "--count", 2, "--out", tmp_path / "a.npz")[0] == 0
+
+
 def test_a_captioned_run_is_measured_by_retrieval_too(tmp_path, told):
     run = tiny.run_of(pictures.captions(tmp_path / "data"), tmp_path / "run", "held_out=0.3", steps=1)
     status, _, err = told("evaluate", run, "--count", 8, "--seeds", 1)
@@ -56,7 +84,8 @@ def test_a_captioned_run_is_measured_by_retrieval_too(tmp_path, told):
 
 @pytest.mark.parametrize(("options", "words"), [
     (["--count", "2"], "at least 8 samples"), (["--seeds", "0"], "1 seed"), (["--steps", "0"], "1 to 10000 steps"),
-    (["--count", "8", "--guidance", "nan"], "finite"), (["--average", "0.5"], "between 0 and 0.28"),
+    (["--count", "8", "--guidance", "nan"], "finite"), (["--likelihood", "--likelihood-rows", "1"], "at least 2"),
+    (["--average", "0.5"], "between 0 and 0.28"),
 ])  # fmt: skip
 def test_what_cannot_be_measured_is_refused(larger, options, words, refused):
     assert words in refused("evaluate", larger, *options)

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 
+from langevin.diffusion.importance import Importance
 from langevin.diffusion.objective import LogitNormal, LogNormal, TimeDensity, UniformTime, Weighted
 from langevin.diffusion.process import Gaussian
 from langevin.diffusion.sampler import (
@@ -23,7 +24,7 @@ from langevin.diffusion.sampler import (
     Restart,
     UniPC,
 )
-from langevin.diffusion.sampler.grid import AnyGrid, LogSNR, Rho, Shifted, UniformGrid
+from langevin.diffusion.sampler.grid import AnyGrid, Knots, LogSNR, Rho, Shifted, UniformGrid
 from langevin.diffusion.schedule import (
     AnySchedule,
     Beta,
@@ -54,6 +55,7 @@ DENSITIES: dict[str, TimeDensity] = {
     "uniform": UniformTime(low=0.1, high=0.9),
     "log_normal": LogNormal(),
     "logit_normal": LogitNormal(mean=-0.4, std=1.1),
+    "importance": Importance(log_snr=(-12.0, -4.0, 0.5, 6.0, 13.0), weight=(0.2, 1.0, 3.0, 0.7)),
 }
 
 GRIDS: dict[str, AnyGrid] = {
@@ -61,6 +63,8 @@ GRIDS: dict[str, AnyGrid] = {
     "log_snr": LogSNR(),
     "uniform": UniformGrid(),
     "uniform_from_80": UniformGrid(high=80.0),
+    "knots": Knots(),
+    "knots_beyond_reach": Knots(log_snr=(-12.0, -9.0, -3.0, 0.0, 4.0, 11.0)),
     "shifted": Shifted(grid=LogSNR(), factor=0.5),
 }
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from langevin.diffusion.sampler.grid import LogSNR, Rho, UniformGrid
+from langevin.diffusion.sampler.grid import Knots, LogSNR, Rho, UniformGrid
 from langevin.diffusion.schedule import Cosine, Rectified, VarianceExploding, VariancePreserving, rho, time_of_rho
 from tests.laws.parts import GRIDS, SCHEDULES
 
@@ -111,3 +111,22 @@ def test_an_end_that_the_schedule_never_reaches_is_refused(schedule, grid):
 def test_the_uniform_grid_down_to_zero_needs_no_low():
     assert UniformGrid(low=200.0)(torch.tensor([4]), VarianceExploding())[0].tolist() == [1, 0.75, 0.5, 0.25, 0]
     assert UniformGrid(low=1e-6)(torch.tensor([2]), Cosine())[0].tolist() == [1, 0.5, 0]
+
+
+@EVERY
+def test_knots_are_visited_as_given_and_shared_out_for_other_counts(schedule):
+    given = (-6.0, -1.0, 0.0, 2.5, 9.0)
+    grid = Knots(log_snr=given, to_zero=False)
+    assert schedule.log_snr(grid(torch.tensor([4]), schedule)[0]) == pytest.approx(
+        torch.tensor(given).double(), rel=1e-9
+    )
+    twice = schedule.log_snr(grid(torch.tensor([8]), schedule)[0])
+    assert twice[1::2] == pytest.approx(torch.tensor([-3.5, -0.5, 1.25, 5.75]).double(), rel=1e-9)
+    exact_steps = schedule.log_snr(Knots(log_snr=given)(torch.tensor([5]), schedule)[0, :5])
+    assert exact_steps == pytest.approx(torch.tensor(given).double(), rel=1e-9)
+
+
+@pytest.mark.parametrize("bad", [(), (1.0,), (1.0, 1.0), (2.0, 1.0), (0.0, math.nan), (0.0, math.inf), (-90.0, 0.0)])
+def test_knots_that_do_not_rise_are_refused(bad):
+    with pytest.raises(ValueError, match="rise"):
+        Knots(log_snr=bad)

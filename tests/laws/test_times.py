@@ -6,8 +6,11 @@ import pytest
 import torch
 
 from langevin.diffusion.batch import draw
-from langevin.diffusion.objective import LogitNormal, LogNormal, UniformTime, lattice
-from langevin.diffusion.schedule import rho
+from langevin.diffusion.importance import Adaptive, Importance
+from langevin.diffusion.objective import Likelihood, LogitNormal, LogNormal, UniformTime, lattice
+from langevin.diffusion.process import Gaussian
+from langevin.diffusion.schedule import Cosine, VariancePreserving, rho
+from tests import exact
 from tests.laws.bounds import kolmogorov, kolmogorov_bound, normal_bound
 from tests.laws.parts import DENSITIES, SCHEDULES
 
@@ -20,6 +23,16 @@ def normal_cdf(x):
     return 0.5 * torch.erfc(-x / math.sqrt(2))
 
 
+def piecewise_cdf(log_snr, density, reach):
+    """Mass below, of what the schedule reaches."""
+    mass, whole = torch.zeros_like(log_snr), 0.0
+    for a, b, w in zip(density.log_snr[:-1], density.log_snr[1:], density.weight, strict=True):
+        a, b = max(a, reach), max(b, reach)
+        mass = mass + w * (log_snr.clamp(a, b) - a)
+        whole += w * (b - a)
+    return mass / whole
+
+
 @EVERY
 @DENSITY
 def test_a_density_turns_uniforms_into_its_own_law(schedule, density):
@@ -29,10 +42,25 @@ def test_a_density_turns_uniforms_into_its_own_law(schedule, density):
         back = (t - density.low) / (density.high - density.low)
     elif isinstance(density, LogNormal):
         back = normal_cdf((rho(schedule, t).log() - density.mean) / density.std)
+    elif isinstance(density, Importance):
+        back = 1 - piecewise_cdf(schedule.log_snr(t), density, float(schedule.log_snr(torch.ones(1).double())))
     else:
         back = normal_cdf(((t / (1 - t)).log() - density.mean) / density.std)
     assert (back - U).abs().max() < 1e-10
     assert torch.equal(torch.cat([density(piece.clone(), schedule) for piece in U.split(3)]), t)
+
+
+@EVERY
+@DENSITY
+def test_a_density_knows_the_density_of_log_snr_that_its_times_have(schedule, density):
+    """dl/du = -1 / p: by central differences of the quantile function, away from the edges of pieces."""
+    u, step = torch.linspace(0.03, 0.97, 95, dtype=torch.float64), 1e-5
+    t = density(u, schedule)
+    slope = (schedule.log_snr(density(u - step, schedule)) - schedule.log_snr(density(u + step, schedule))) / (2 * step)
+    p = density.log_snr_density(t, schedule)
+    smooth = (density.log_snr_density(density(u - step, schedule), schedule) / p - 1).abs() < 0.01
+    assert smooth.sum() > 85
+    assert torch.allclose(1 / slope[smooth], p[smooth], rtol=1e-4)
 
 
 @EVERY
@@ -99,3 +127,85 @@ def test_rows_steps_and_seeds_have_noise_of_their_own():
 def test_a_bad_density_is_refused(kind, bad):
     with pytest.raises(ValueError, match=r"times need|density needs"):
         kind(**bad)
+
+
+@pytest.mark.parametrize(
+    ("bad", "words"),
+    [
+        ({"log_snr": (1.0,)}, "edges that rise"),
+        ({"log_snr": (1.0, 0.0)}, "edges that rise"),
+        ({"log_snr": (0.0, math.nan)}, "edges that rise"),
+        ({"log_snr": (-99.0, 3.0)}, "within 80"),
+        ({"weight": (1.0, 1.0)}, "one positive weight a piece"),
+        ({"weight": (0.0,)}, "one positive weight a piece"),
+        ({"weight": (math.inf,)}, "one positive weight a piece"),
+    ],
+)
+def test_a_bad_density_over_log_snr_is_refused(bad, words):
+    with pytest.raises(ValueError, match=words):
+        Importance(**bad)
+
+
+def test_times_that_the_schedule_never_reaches_are_refused():
+    with pytest.raises(ValueError, match="only falls to"):
+        Importance(log_snr=(-20.0, -15.0))(U, VariancePreserving())
+
+
+@EVERY
+def test_the_bound_as_an_objective_has_the_same_mean_for_all_times(schedule):
+    """Of x ~ N(0, v): half ln((1 + v SNR_0) / (1 + v SNR_1)), less at the ends that a density leaves out."""
+    process, v = Gaussian(schedule=schedule), 0.4
+    data = exact.Scalar(schedule=schedule, mean=0.0, variance=v)
+    generator = torch.Generator().manual_seed(0)
+    x, eps = math.sqrt(v) * torch.randn(2, 1, 200_000, generator=generator, dtype=torch.float64)
+    u = torch.linspace(0, 1, 401, dtype=torch.float64)[1::2]
+    for density in (Importance(log_snr=(-6.0, 9.0)), Importance(log_snr=(-6.0, 0.0, 9.0), weight=(3.0, 1.0))):
+        t = density(u, schedule)
+        error = v / (1 + v * schedule.log_snr(t).exp())  # its exact mean
+        got = (Likelihood(process=process, times=density).weight(t) * error).mean()
+        true = 0.5 * (math.log1p(v * math.exp(9.0)) - math.log1p(v * math.exp(-6.0)))
+        assert float(got) == pytest.approx(true, rel=2e-3)
+    t = torch.tensor([0.4], dtype=torch.float64)
+    x_t = schedule.alpha(t) * x + schedule.sigma(t) * eps / math.sqrt(v)
+    loss = Likelihood(process=process, times=density)(data(x_t, t), x, x_t, t)
+    expected = Likelihood(process=process, times=density).weight(t) * v / (1 + v * schedule.log_snr(t).exp())
+    assert float(loss) == pytest.approx(float(expected), rel=0.02)
+
+
+def test_fitted_importance_lowers_the_variance_and_leaves_the_mean():
+    """f(l) = v SNR / (1 + v SNR) / 2 times chi^2: what one row's term of the bound is, for Gaussian data."""
+    schedule, v = Cosine(), 0.02
+    generator = torch.Generator().manual_seed(4)
+
+    def f(log_snr):
+        chi = torch.randn(len(log_snr), generator=generator, dtype=torch.float64).square()
+        return 0.5 * v * log_snr.exp() / (1 + v * log_snr.exp()) * chi
+
+    uniform, adaptive = Importance(log_snr=(-12.0, 13.0)), Adaptive(low=-12.0, high=13.0)
+    assert adaptive.density().weight == (1.0,) * 25  # nothing seen: uniform
+    for _ in range(40):
+        level = schedule.log_snr(uniform(torch.rand(500, generator=generator, dtype=torch.float64), schedule))
+        adaptive.update(level, f(level))
+    levels = torch.linspace(-12, 13, 51, dtype=torch.float64)
+    fitted = Importance.fit(levels, 3 * (0.5 * v * levels.exp() / (1 + v * levels.exp())).square(), floor=1e-4)
+    u, results = torch.rand(200_000, generator=generator, dtype=torch.float64), {}
+    true = 0.5 * (math.log1p(v * math.exp(13.0)) - math.log1p(v * math.exp(-12.0)))
+    for name, density in (("uniform", uniform), ("fitted", fitted), ("adaptive", adaptive.density())):
+        t = density(u, schedule)
+        weighed = f(schedule.log_snr(t)) / density.log_snr_density(t, schedule)
+        results[name] = weighed.var()
+        assert abs(weighed.mean() - true) < 5 * weighed.std() / math.sqrt(len(u))
+    assert results["fitted"] < 0.75 * results["uniform"]
+    assert results["adaptive"] < 0.75 * results["uniform"]
+    # the least possible variance: (int E[f^2]^{1/2})^2 - mean^2, with E[f^2]^{1/2} = sqrt(3) E[f]
+    assert results["fitted"] == pytest.approx(2 * true**2, rel=0.06)
+
+
+@pytest.mark.parametrize(("levels", "moments"), [
+    ([0.0], [1.0]), ([0.0, 1.0], [1.0]), ([0.0, 1.0], [0.0, 0.0]), ([0.0, 1.0], [-1.0, 1.0]),
+])  # fmt: skip
+def test_moments_that_fit_no_density_are_refused(levels, moments):
+    with pytest.raises(ValueError, match="second moments"):
+        Importance.fit(torch.tensor(levels), torch.tensor(moments))
+    with pytest.raises(ValueError, match="low < high"):
+        Adaptive(low=1.0, high=0.0)

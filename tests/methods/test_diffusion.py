@@ -9,7 +9,8 @@ from torch import nn
 
 from langevin.diffusion.batch import Batch, draw
 from langevin.diffusion.condition import Condition, Port
-from langevin.diffusion.objective import Bound, LogNormal, UniformTime, Weighted
+from langevin.diffusion.importance import Importance
+from langevin.diffusion.objective import Bound, Likelihood, LogNormal, UniformTime, Weighted
 from langevin.diffusion.posterior import Point
 from langevin.diffusion.process import Gaussian, Masked
 from langevin.diffusion.schedule import Cosine, Rectified, VarianceExploding
@@ -200,3 +201,19 @@ def test_told_is_the_same_condition_with_a_weight_a_row():
     assert asked.cross is condition.cross
     assert asked.guidance.tolist() == [1.5, 1.5]
     assert told(None, 1.5, 2, torch.device("cpu")) is None
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES, ids=lambda s: s.kind)
+def test_with_the_bound_as_objective_the_loss_is_the_bound_in_nats_whatever_the_times(schedule):
+    """Half ln((1 + v SNR_0) / (1 + v SNR_1)) a place for N(m, v) and its exact denoiser."""
+    process = Gaussian(schedule=schedule, sigma_data=VARIANCE**0.5)
+    true = 0.5 * math.log((1 + VARIANCE * math.exp(7)) / (1 + VARIANCE * math.exp(-5)))
+    for times in (Importance(log_snr=(-5.0, 7.0)), Importance(log_snr=(-5.0, 1.0, 7.0), weight=(1.0, 4.0))):
+        method = diffusion(Beside(schedule), schedule, times=times, objective=Likelihood(process=process, times=times))
+        report = method.loss("denoiser", data(20_000), drawn(20_000))
+        assert float(report.loss.mean()) == pytest.approx(true, rel=0.02)
+
+
+def test_times_in_noise_levels_need_a_schedule():
+    with pytest.raises(ValueError, match="importance time density"):
+        diffusion(Beside(Rectified()), None, times=Importance())

@@ -35,6 +35,7 @@ EVERY = {
     "unet 2d": (unet(2), (2, 8, 6)),
     "unet 3d": (unet(3), (2, 4, 2, 6)),
     "unet of patches": (unet(2, patch=2), (2, 8, 8)),
+    "unet of waves": (unet(2, multipliers=(1,), attention=(), fourier=(1, 3), patch=2), (2, 8, 8)),
     "mlp": (mlp(), (6,)),
 }
 ALL = pytest.mark.parametrize(("config", "shape"), EVERY.values(), ids=EVERY)

@@ -68,7 +68,7 @@ def test_data_of_a_space_that_does_not_fit_is_refused(config, shape):
     (DiT, {"mlp_ratio": float("nan")}), (DiT, {"dimensions": 0}), (DiT, {"width": 8, "head_width": 1}),
     (UNet, {"width": 0}), (UNet, {"multipliers": ()}), (UNet, {"multipliers": (1, 0)}), (UNet, {"attention": (3,)}),
     (UNet, {"attention": (-1,)}), (UNet, {"dropout": -0.1}), (UNet, {"head_width": 0}), (UNet, {"vector": -1}),
-    (UNet, {"width": 50, "head_width": 32}), (UNet, {"blocks": 0}),
+    (UNet, {"width": 50, "head_width": 32}), (UNet, {"blocks": 0}), (UNet, {"fourier": (-1,)}), (UNet, {"fourier": (99,)}),
     (MLP, {"width": 0}), (MLP, {"depth": -1}), (MLP, {"dropout": 2.0}),
 ])  # fmt: skip
 def test_sizes_that_no_network_can_have_are_refused_where_they_are_described(kind, values):

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from langevin.recipe.build import build, complete, open_data, reader, training_batches
+from langevin.diffusion.objective import Likelihood
+from langevin.recipe.build import build, complete, objective, open_data, reader, training_batches
 from langevin.recipe.entry import Code
 from langevin.recipe.read import check, check_density, dump, is_density, merge, read_tree, shipped
 from langevin.training.loop import TrainingState, fit
@@ -11,7 +12,11 @@ from tests import pictures, tiny
 
 EVERY = pytest.mark.parametrize("name", sorted(name for name in shipped() if not is_density(name)))
 DENSITIES = pytest.mark.parametrize("name", sorted(name for name in shipped() if is_density(name)))
-MAKE = {"image/cifar10": pictures.classes, "image/emoji": pictures.captions}
+MAKE = {
+    "image/cifar10": pictures.classes,
+    "image/cifar10-likelihood": pictures.classes,
+    "image/emoji": pictures.captions,
+}
 
 
 def small(name, folder):
@@ -87,3 +92,15 @@ def test_a_shipped_recipe_completes_and_trains_two_steps_at_its_tiny_size(name, 
     assert len(reports) == 2
     assert all(r.applied for r in reports)
     assert any(not torch.equal(a, b) for a, b in zip(before, built.network.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("name", ["image/digits-likelihood", "image/cifar10-likelihood"])
+def test_recipes_for_likelihood_minimise_the_bound_without_down_sampling(name):
+    recipe = check(read_tree(name), where=name)
+    assert objective(recipe.process, recipe.learning) == Likelihood(process=recipe.process, times=recipe.learning.times)
+    assert recipe.network.multipliers == (1,)
+    assert recipe.network.patch == 1
+    first, last = recipe.learning.times.ends(recipe.process.schedule)
+    half_a_level = recipe.codec.scale / 2
+    assert half_a_level > 2.5 * 2.718281828 ** (-first / 2)  # the smallest noise seldom reaches the next level
+    assert last < -9

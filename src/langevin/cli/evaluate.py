@@ -9,6 +9,8 @@ from typing import Any
 import torch
 
 from langevin.cli import points
+from langevin.cli.likelihood import sections as sections_of
+from langevin.cli.likelihood import show_likelihood
 from langevin.cli.show import LiveLine, counting, duration
 from langevin.cli.table import command_of, show
 from langevin.cli.verbs import Evaluate
@@ -21,6 +23,7 @@ from langevin.recipe.modality import modality_of
 from langevin.recipe.tree import Sampling
 from langevin.run.directory import Run, open_run
 from langevin.run.generate import with_options
+from langevin.run.likelihood import LikelihoodFound, in_float32, measure_likelihood
 from langevin.run.measure import Measured, Point, judges, measure_curve, measure_run, require_enough, searched
 from langevin.run.watch import LEVELS
 from langevin.safety.memorisation import nearest
@@ -34,11 +37,13 @@ def run(asked: Evaluate) -> Any:
     """Measure the run and write `report.html`, `report.json` and `evaluation.json` into it.
 
     Raises:
-        ValueError: too few samples or seeds to measure anything."""
+        ValueError: too few samples, seeds or rows to measure anything."""
     if asked.batch < 1:
         raise ValueError(f"--batch must be at least 1, got {asked.batch}")
     if asked.seeds < 1 or (asked.count is not None and asked.count < 8):
         raise ValueError(f"measuring needs at least 8 samples and 1 seed, got {asked.count} and {asked.seeds}")
+    if asked.likelihood and asked.likelihood_rows < 2:
+        raise ValueError(f"--likelihood-rows must be at least 2 for a standard error, got {asked.likelihood_rows}")
     made = open_run(asked.run)
     return MEASURES[modality_of(made.recipe).name](asked, made)
 
@@ -72,10 +77,17 @@ def measure_images(asked: Evaluate, made: Run) -> Measured:
             points = measure_curve(
                 built, sampling, train, judged, saved, times, count=count, batch=asked.batch, progress=progress
             )
+    likely: LikelihoodFound | None = None
+    if asked.likelihood:
+        with counting("likelihood, rows") as progress:
+            likely = measure_likelihood(
+                in_float32(built), train, held_out, rows=asked.likelihood_rows, bound_rows=8 * asked.likelihood_rows,
+                batch=min(asked.batch, 64), progress=progress,
+            )  # fmt: skip
     command = command_of(asked)
     rows = [*found.measures.rows, *own_rows(found)]
     path = write_report(
-        made, found, sampling, rows, train, held_out, points, step=step, seeds=asked.seeds, command=command
+        made, found, sampling, rows, train, held_out, points, likely, step=step, seeds=asked.seeds, command=command
     )
     figures = {
         "curve": [asdict(p) for p in points],
@@ -85,9 +97,12 @@ def measure_images(asked: Evaluate, made: Run) -> Measured:
         "seeds": asked.seeds,
         "sampling": asdict(sampling),
         **found.as_dict(),
+        "likelihood": None if likely is None else likely.as_dict(),
     }
     write_atomic(made.path / "evaluation.json", json.dumps(figures, indent=1).encode())
     show(rows, title=f"{made.path}: {count} samples x {asked.seeds} seeds, {found.calls} network calls each")
+    if likely is not None:
+        show_likelihood(likely)
     line.say(f"evaluated in {duration(time.perf_counter() - begin)}: {path}")
     return found
 
@@ -162,6 +177,7 @@ def write_report(
     train: Images,
     held_out: Images,
     points: list[Point],
+    likely: LikelihoodFound | None,
     *,
     step: int,
     seeds: int,
@@ -184,6 +200,7 @@ def write_report(
     sections = [
         Pictures(heading="Samples", pictures=[_sheet(made, found)], note="Drawn, not chosen: the first of seed 0."),
         Metrics(heading="Measured", rows=rows, source=source, note=" ".join(found.measures.notes)),
+        *(sections_of(likely, train=len(train), held_out=len(held_out), command=command) if likely else []),
         Pictures(
             heading="Nearest training images", pictures=[_neighbours(found, train)], note="Sample left, nearest right."
         ),

@@ -13,7 +13,8 @@ from langevin.evaluation.report import MetricRow
 def command_of(asked: Evaluate) -> str:
     """The command line that repeats this."""
     changed = {k: v for k, v in vars(asked).items() if k != "run" and v != getattr(Evaluate, k)}
-    options = [f"--{k.replace('_', '-')}" if v is True else f"--{k} {v}" for k, v in changed.items()]
+    named = {k.replace("_", "-"): v for k, v in changed.items()}
+    options = [f"--{k}" if v is True else f"--{k} {v}" for k, v in named.items()]
     return " ".join(["langevin evaluate", shlex.quote(str(asked.run)), *options])
 
 

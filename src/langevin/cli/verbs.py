@@ -18,7 +18,7 @@ class Train:
 
     target: Positional[str]
     """A folder, a parquet file, a shipped recipe (image/digits, image/cifar10, image/emoji, toy/double-well,
-    toy/limit-cycle, toy/mixture) or a recipe's path."""
+    toy/limit-cycle, toy/mixture) ..., or a recipe's path."""
     overrides: Positional[tuple[str, ...]] = ()
     """Changes to the recipe, e.g. network.width=128 training.batch=64."""
     minutes: float | None = None
@@ -112,6 +112,10 @@ class Evaluate:
     average: float | None = None
     curve: bool = False
     """Also measure the run's snapshots: quality against training time."""
+    likelihood: bool = False
+    """Also measure bits a dimension: the bound's terms and the flow's likelihood, beside Gaussian baselines."""
+    likelihood_rows: int = 64
+    """Rows of each part for the flow's likelihood, the costly one; the bound takes eight times as many."""
     batch: int = 256
     """Rows at once."""
     allow_code: bool = False

@@ -11,8 +11,11 @@ SNR = alpha^2 / sigma^2, rho = sigma / alpha, s_d the data's standard deviation 
 Learned uncertainty ("Analyzing and Improving the Training Dynamics of Diffusion Models", 2024) divides the loss at
 each noise level by its own running size e^u(t): L e^{-u} + u is least where e^u = E[L | t].
 
-A time density turns uniform numbers into times. The numbers of one global batch are a shifted lattice
-(low-discrepancy, "Variational Diffusion Models", 2021): each row's time is uniform, together they cover evenly.
+Divided by the density of log-SNR that the times have, SNR / 2 is the bound itself, in nats: `Likelihood`.
+
+A time density turns uniform numbers into times, and knows the density of log-SNR that they have. The numbers of one
+global batch are a shifted lattice (low-discrepancy, "Variational Diffusion Models", 2021): each row's time is uniform,
+together they cover evenly.
 """
 
 import math
@@ -23,6 +26,7 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor, nn
 
+from langevin.diffusion.importance import Importance
 from langevin.diffusion.posterior import Posterior
 from langevin.diffusion.process.gaussian import Gaussian
 from langevin.diffusion.process.terms import Process
@@ -86,6 +90,26 @@ class Bound:
         return _total(each(reduce, self.process.bound(q, x, x_t, t).diffusion))
 
 
+@dataclass(frozen=True, kw_only=True)
+class Likelihood:
+    """The variational bound of a Gaussian process, nats a place, whatever times are drawn: SNR |x - D|^2 / (2 p(log_snr)).
+
+    Its mean over the times is the integral of SNR |x - D|^2 / 2 over the log-SNR that they cover."""
+
+    process: Gaussian
+    times: "TimeDensity"
+
+    def weight(self, t: Tensor) -> Tensor:
+        """The weight on |x - D|^2 at times t, float64, shaped like t."""
+        schedule = self.process.schedule
+        snr = schedule.log_snr(t).clamp(-40, 40).exp()
+        return snr / (2 * self.times.log_snr_density(t, schedule))
+
+    def __call__(self, q: Posterior, x: Tensor, x_t: Tensor, t: Tensor, mask: Tensor | None = None) -> Tensor:
+        error = q.error(x)
+        return row_mean(right_pad(self.weight(t.double()), error).to(error.dtype) * error, mask)
+
+
 def _total(rows: Any) -> Tensor:
     """The sum over all parts, and parts of parts."""
     return torch.stack([_total(part) for part in rows.values()]).sum(0) if isinstance(rows, Mapping) else rows  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
@@ -122,6 +146,10 @@ def _normal_quantile(u: Tensor) -> Tensor:
     return torch.special.ndtri(u)  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
 
 
+def _normal_density(x: Tensor, mean: float, std: float) -> Tensor:
+    return torch.exp(-0.5 * ((x - mean) / std).square()) / (std * math.sqrt(2 * math.pi))
+
+
 def lattice(count: int, offset: Tensor, rows: Tensor) -> Tensor:
     """Low-discrepancy uniforms of the given `rows` (int64) of a global batch of `count`: (offset + i / count) mod 1."""
     u = (offset + rows.double() / count) % 1
@@ -143,6 +171,9 @@ class UniformTime:
     def __call__(self, u: Tensor, schedule: AnySchedule | None = None) -> Tensor:
         return self.low + (self.high - self.low) * u
 
+    def log_snr_density(self, t: Tensor, schedule: AnySchedule) -> Tensor:
+        return 1 / ((self.high - self.low) * schedule.rate(t).abs())
+
 
 @dataclass(frozen=True, kw_only=True)
 class LogNormal:
@@ -160,6 +191,9 @@ class LogNormal:
 
     def __call__(self, u: Tensor, schedule: AnySchedule) -> Tensor:
         return time_of_rho(schedule, torch.exp(self.mean + self.std * _normal_quantile(u)))
+
+    def log_snr_density(self, t: Tensor, schedule: AnySchedule) -> Tensor:
+        return 0.5 * _normal_density(-0.5 * schedule.log_snr(t), self.mean, self.std)  # ln rho = -log_snr / 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,5 +213,9 @@ class LogitNormal:
     def __call__(self, u: Tensor, schedule: AnySchedule | None = None) -> Tensor:
         return 1 / (1 + torch.exp(-self.mean - self.std * _normal_quantile(u)))
 
+    def log_snr_density(self, t: Tensor, schedule: AnySchedule) -> Tensor:
+        logit = t.log() - torch.log1p(-t)
+        return _normal_density(logit, self.mean, self.std) / (t * (1 - t) * schedule.rate(t).abs())
 
-TimeDensity = UniformTime | LogNormal | LogitNormal
+
+TimeDensity = UniformTime | LogNormal | LogitNormal | Importance

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from langevin.diffusion.batch import Batch, Draw
 from langevin.diffusion.condition import Condition
 from langevin.diffusion.denoiser import Denoiser, affine
+from langevin.diffusion.importance import Importance
 from langevin.diffusion.noise import RowNoise, mix
 from langevin.diffusion.objective import LogNormal, Objective, TimeDensity, Uncertainty
 from langevin.diffusion.process import Gaussian, Process
@@ -61,8 +62,8 @@ class Diffusion:
     ) -> None:
         if not 0 <= drop < 1:
             raise ValueError(f"the condition is withheld with a probability below 1, got {drop}")
-        if schedule is None and (uncertainty or isinstance(times, LogNormal)):
-            asks = "a learned uncertainty" if uncertainty else "a log-normal time density"
+        if schedule is None and (uncertainty or isinstance(times, LogNormal | Importance)):
+            asks = "a learned uncertainty" if uncertainty else f"a {times.kind.replace('_', '-')} time density"
             raise ValueError(f"{asks} speaks of noise levels, which {type(process).__name__} has not: give a schedule")
         self.process, self.denoiser, self.objective, self.times = process, denoiser, objective, times
         self.schedule: Any = schedule

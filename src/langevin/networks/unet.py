@@ -4,6 +4,7 @@ Residual blocks at falling resolutions and back, with skips between equals; the 
 shifts after each block's second norm; attention at chosen levels, where text tokens are extra keys and values.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -99,6 +100,9 @@ class UNet(nn.Module):
         attention: levels (0 is the finest) with attention after every block; the middle always has it.
         head_width: channels of an attention head; None is one head.
         vector: channels of the time and condition vector; None is twice the width.
+        fourier: powers n of input channels sin(2^n pi x) and cos(2^n pi x) that are added to x, for details far below
+        its spread,
+            which a likelihood is made of ("Variational Diffusion Models", 2021).
         """
 
         kind: Literal["unet"] = "unet"
@@ -109,6 +113,7 @@ class UNet(nn.Module):
         attention: tuple[int, ...] = (1,)
         head_width: int | None = 64
         vector: int | None = None
+        fourier: tuple[int, ...] = ()
         dropout: float = 0.0
         dimensions: Literal[1, 2, 3] = 2
         channels: int | None = None
@@ -132,6 +137,8 @@ class UNet(nn.Module):
                     )
             if not 0 <= self.dropout < 1:
                 raise ValueError(f"network.dropout is a probability below 1, got {self.dropout}")
+            if any(not 0 <= n <= 12 for n in self.fourier):
+                raise ValueError(f"network.fourier holds powers of two between 0 and 12, got {self.fourier}")
 
         def build(self) -> "UNet":
             return UNet(self)
@@ -148,7 +155,7 @@ class UNet(nn.Module):
         self.time = TimeEmbedding(vector)
         self.encoder = Encoder(config.ports, vector)
         inside = config.channels * config.patch**config.dimensions
-        self.first = conv(inside, config.width, 3, padding=1)
+        self.first = conv(inside * (1 + 2 * len(config.fourier)), config.width, 3, padding=1)
         skips, inner = [config.width], config.width
         self.down, self.shrink = nn.ModuleList(), nn.ModuleList()
         for i, outer in enumerate(widths):
@@ -188,6 +195,8 @@ class UNet(nn.Module):
         self._check(x, c_time)
         vector, text, mask = self.encoder(condition, len(x))
         told = (F.silu(self.time(c_time) + vector), text, mask)
+        waves = [math.pi * 2**n * x for n in self.config.fourier]
+        x = torch.cat([x, *(wave.sin() for wave in waves), *(wave.cos() for wave in waves)], 1) if waves else x
         x = fold(x, self.config.patch)
         if x.ndim == 4:
             x = x.contiguous(memory_format=torch.channels_last)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from langevin.diffusion.batch import Batch, draw
 from langevin.diffusion.denoiser import Denoiser, GaussianDenoiser, ScoreDenoiser
 from langevin.diffusion.guidance import ClassifierFree
-from langevin.diffusion.objective import Weighted
+from langevin.diffusion.objective import Likelihood, Objective, Weighted
 from langevin.diffusion.process import Drift, Gaussian
 from langevin.diffusion.sampler import DDIM, DPM2M, Euler, Flow, Heun, Reverse, Sampler
 from langevin.methods.diffusion import Diffusion, level_losses
@@ -18,7 +18,7 @@ from langevin.methods.score import ScoreMatching, score_losses
 from langevin.recipe.entry import NO_CODE, Code
 from langevin.recipe.equation import drift_of
 from langevin.recipe.modality import Progress, Read, modality_of
-from langevin.recipe.tree import Equation, Recipe, SamplerName, Sampling
+from langevin.recipe.tree import Equation, Learning, Recipe, SamplerName, Sampling
 from langevin.training import loop
 from langevin.training.order import Order
 
@@ -105,7 +105,7 @@ def _gaussian(recipe: Recipe, network: nn.Module, code: Code) -> tuple[Gaussian,
         process=process,
         denoiser=trained,
         network=network,
-        objective=Weighted(process=process, weighting=learning.weighting, gamma=learning.gamma),
+        objective=objective(process, learning),
         times=learning.times,
         schedule=process.schedule,
         drop=learning.drop,
@@ -121,6 +121,13 @@ def _drifting(recipe: Recipe, network: nn.Module, code: Code) -> tuple[Drift, Sc
     denoiser = ScoreDenoiser(network=network, process=process, precision=recipe.training.dtype)
     method = ScoreMatching(process=process, denoiser=denoiser, network=network, times=recipe.learning.times)
     return process, denoiser, method
+
+
+def objective(process: Gaussian, learning: Learning) -> Objective:
+    """What the recipe's denoiser minimises."""
+    if learning.weighting == "bound":
+        return Likelihood(process=process, times=learning.times)
+    return Weighted(process=process, weighting=learning.weighting, gamma=learning.gamma)
 
 
 def reader(recipe: Recipe, data: Any, *, device: torch.device | None = None) -> Any:

@@ -83,7 +83,9 @@ class Learning:
 
     Args:
         prediction: what the network's output means.
-        weighting: on the squared error at each noise level.
+        weighting: on the squared error at each noise level; bound divides by the density of `times` and so is the
+        variational
+            bound in nats, whatever they are.
         uncertainty: learn the size of the loss at each noise level and divide by it.
         times: density of training times.
         drop: probability that the condition is withheld, for guidance.
@@ -91,7 +93,7 @@ class Learning:
     """
 
     prediction: Prediction = "edm"
-    weighting: Literal["edm", "velocity", "noise", "min_snr"] = "edm"
+    weighting: Literal["edm", "velocity", "noise", "min_snr", "bound"] = "edm"
     gamma: float = 5.0
     uncertainty: bool = False
     times: TimeDensity = LogNormal()

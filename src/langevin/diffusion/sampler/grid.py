@@ -3,6 +3,7 @@
     rho       rho_i = (high^(1/p) + i / (n - 1) (low^(1/p) - high^(1/p)))^p     EDM's, p = 7
     log_snr   rho_i = high^(1 - i / (n - 1)) low^(i / (n - 1))                  equal steps of log-SNR
     uniform   t_i = 1 - i / n                                                   equal steps of the schedule's own time
+    knots     log-SNR as given, or equal shares of them                         a measured profile
 
 `n` steps visit n knots and end with the jump to t = 0, where the answer itself is the sample. With `to_zero` off the last
 knot is `low` instead: what orders of convergence are measured on. A batch may mix step counts: rows are padded by their
@@ -11,6 +12,7 @@ last time. `high` beyond what the schedule reaches is cut there.
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal, Protocol
 
 import torch
@@ -110,6 +112,42 @@ class UniformGrid:
         return _end(begin + fraction * (end - begin), steps, self.to_zero)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Knots:
+    """Given log-SNR, rising: the profile of a measured grid (`free_energy.Curve`), noisiest first.
+
+    As many steps as the profile has visit it exactly; any other number visits equal shares of it, linear in between."""
+
+    kind: Literal["knots"] = "knots"
+    log_snr: tuple[float, ...] = (-8.0, -4.0, -1.5, 0.0, 1.5, 3.0, 5.0, 8.0)
+    to_zero: bool = True
+
+    def __post_init__(self) -> None:
+        level = self.log_snr
+        if len(level) < 2 or not all(-80 <= a < b <= 80 for a, b in pairwise(level)):
+            raise ValueError(f"knots are two or more log-SNR that rise, within 80 of 0 (low < high); got {level[:8]}")
+
+    @property
+    def low(self) -> float:
+        return math.exp(-0.5 * self.log_snr[-1])
+
+    @property
+    def high(self) -> float:
+        return math.exp(-0.5 * self.log_snr[0])
+
+    def __call__(self, steps: Tensor, schedule: AnySchedule) -> Tensor:
+        fraction = _fractions(steps, steps - 1 if self.to_zero else steps)
+        high, _ = _ends(self.low, self.high, schedule, fraction)
+        level = fraction.new_tensor(self.log_snr)
+        begin = torch.minimum(-2 * high.log(), level[-1])  # where the schedule reaches it, as a place on the profile
+        i = (torch.searchsorted(level, begin[None], right=True)[0] - 1).clamp(0, len(level) - 2)
+        start = i + ((begin - level[i]) / (level[i + 1] - level[i])).clamp(0, 1)
+        place = start + fraction * (len(level) - 1 - start)
+        i = place.floor().long().clamp(0, len(level) - 2)
+        log_snr = level[i] + (place - i) * (level[i + 1] - level[i])
+        return _end(time_of_rho(schedule, torch.exp(-0.5 * log_snr)), steps, self.to_zero)
+
+
 def _ends(low: float, high: float, schedule: AnySchedule, like: Tensor) -> tuple[Tensor, Tensor]:
     """high and low as tensors, high cut to what the schedule reaches.
 
@@ -147,4 +185,4 @@ class Shifted:
         return torch.where((times == 0) | (times == 1), times, moved)
 
 
-AnyGrid = Rho | LogSNR | UniformGrid | Shifted
+AnyGrid = Rho | LogSNR | UniformGrid | Knots | Shifted

@@ -8,6 +8,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from langevin.diffusion.likelihood.levels import Levels
+
 
 @dataclass(frozen=True, kw_only=True)
 class Pixels:
@@ -20,6 +22,11 @@ class Pixels:
     def __post_init__(self) -> None:
         if not self.scale > 0:
             raise ValueError(f"the scale of pixels must be positive, got {self.scale}")
+
+    @property
+    def levels(self) -> Levels:
+        """What the map makes of 0..255: the unit of likelihoods."""
+        return Levels(scale=self.scale, offset=self.offset, count=256)
 
     def encode(self, raw: Tensor) -> Tensor:
         """uint8 (b, c, h, w) to float32 of the same shape."""
