@@ -31,6 +31,7 @@ EVERY = {
     "dit 1d": (dit(1), (2, 8)),
     "dit 2d": (dit(2), (2, 8, 6)),
     "dit 3d": (dit(3), (2, 4, 2, 6)),
+    "dit of sketches": (dit(2, sketch=8, places=12), (2, 8, 6)),
     "unet 1d": (unet(1), (2, 8)),
     "unet 2d": (unet(2), (2, 8, 6)),
     "unet 3d": (unet(3), (2, 4, 2, 6)),
@@ -200,7 +201,7 @@ def test_a_network_builds_without_memory(config, shape):
 @ALL
 def test_edges_name_modules_that_are_there(config, shape):
     parts = {part for name, _ in config.build().named_parameters() for part in name.split(".")}
-    edges = set(type(config.build()).edges)
+    edges = set(config.build().edges)
     assert edges <= parts
 
 
@@ -212,3 +213,24 @@ def test_text_is_read_at_widths_that_are_no_multiple_of_64(config):
     network = replace(config, ports=Ports(vocabulary=9, length=3)).build()
     told = Condition(cross=Port(tensor=torch.tensor([[2, 3, 0], [4, 0, 0]])))
     assert network(torch.zeros(2, 1, 8, 8), torch.zeros(2), told).shape == (2, 1, 8, 8)
+
+
+def test_a_mean_of_the_text_is_told_without_its_tokens():
+    """The same weights but those of tokens: as many places in the blocks as patches, and still an answer to the text."""
+    network = stirred(dit(2, ports=replace(TEXT, text="vector")))
+    seen = []
+    network.blocks[0].register_forward_pre_hook(lambda _, args: seen.append(args[0].shape[1]))
+    x, c_time, condition = asked(6, (2, 8, 6))
+    assert network.text is None
+    other = replace(condition, cross=Port(tensor=condition.cross.tensor.flip(0), mask=condition.cross.mask.flip(0)))
+    with torch.no_grad():
+        assert not torch.allclose(network(x, c_time, condition), network(x, c_time, other))
+    assert seen == [12, 12]
+
+
+def test_a_sketch_is_of_one_size():
+    network = dit(2, sketch=8, places=12).build()
+    with pytest.raises(ValueError, match="12 patches, and the data has 16"):
+        network(*asked(2, (2, 8, 8)))
+    with pytest.raises(ValueError, match="number of patches"):
+        dit(2, sketch=8).build()

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from langevin.modalities.image.reader import tell
-from langevin.recipe.build import SAMPLERS, open_data, reader
+from langevin.recipe.build import open_data, reader
+from langevin.recipe.samplers import SAMPLERS
 from langevin.run.directory import open_run
 from langevin.run.generate import generate, with_options
 from langevin.run.watch import LEVELS, Watch, examples
@@ -46,6 +47,16 @@ def test_an_image_does_not_depend_on_what_is_drawn_beside_it(built, sampler):
     near(drawn(built, range(7), labels, batch=3, sampler=sampler, guidance=2.0).images, whole.images)
     near(drawn(built, [5, 2], labels[[5, 2]], sampler=sampler, guidance=2.0).images, whole.images[[5, 2]])
     assert torch.equal(drawn(built, range(7), labels, sampler=sampler, guidance=2.0).images, whole.images)
+
+
+def test_an_order_is_for_samplers_that_have_several_and_for_grids_that_are_long_enough(built):
+    images = [drawn(built, range(2), sampler="exponential", order=k).images for k in (1, 2, 3)]
+    near(images[0], drawn(built, range(2), sampler="ddim").images)
+    assert not torch.equal(images[1], images[2])
+    with pytest.raises(ValueError, match="has one order only"):
+        drawn(built, range(2), sampler="heun", order=3)
+    with pytest.raises(ValueError, match="1 to the 4 steps"):
+        drawn(built, range(2), sampler="exponential", order=5, steps=4)
 
 
 def test_other_seeds_and_classes_give_other_images(built):

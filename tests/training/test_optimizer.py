@@ -237,3 +237,25 @@ def test_the_state_of_another_optimizer_is_refused(was, now):
     before.step(1.0)
     with pytest.raises(ValueError, match=r"another optimizer: .*put training.optimizer back"):
         after.load(before.tensors())
+
+
+def test_tables_of_vectors_go_at_a_rate_of_their_own():
+    """AdamW's first step is the rate times the gradient's sign, so the rate can be read off it."""
+    torch.manual_seed(0)
+    player = torch.nn.ModuleDict({"network": CONFIGS["dit"].build()})
+    config = Muon(adamw_lr=0.002, embedding_lr=0.04)
+    made = Optimizers(player, config, edges=player["network"].edges)
+    before = {name: p.detach().clone() for name, p in player.named_parameters()}
+    for p in player.parameters():
+        p.grad = torch.ones_like(p)
+    made.step(0.5)
+    moved = {name: float((p - before[name]).abs().max()) for name, p in player.named_parameters()}
+    tables = {f"network.encoder.{name}.weight" for name in ("tokens", "classes")}
+    assert all(moved[name] == pytest.approx(0.02, rel=1e-4) for name in tables)
+    assert moved["network.last.bias"] == pytest.approx(0.001, rel=1e-4)
+    tensors = made.tensors()
+    again = Optimizers(player, config, edges=player["network"].edges)
+    again.load(tensors)
+    assert {name: value.tolist() for name, value in again.tensors().items()} == {
+        name: value.tolist() for name, value in tensors.items()
+    }

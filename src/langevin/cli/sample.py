@@ -41,7 +41,13 @@ def run(asked: Sample) -> Path:
     labels, captions, names, remarks = told_by(asked, made.recipe)
     for text in (*complaints, *remarks):
         line.say(text)
-    wanted = {"steps": asked.steps, "sampler": asked.sampler, "guidance": asked.guidance, "eta": asked.eta}
+    wanted = {
+        "steps": asked.steps,
+        "sampler": asked.sampler,
+        "guidance": asked.guidance,
+        "eta": asked.eta,
+        "order": asked.order,
+    }
     sampling = with_options(made.recipe.sampling, **wanted)
     condition = tell(labels, captions, made.recipe.words, machine.device())
     shape = tuple(made.facts["shape"])

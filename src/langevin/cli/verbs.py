@@ -8,7 +8,10 @@ from typing import Annotated, Literal
 import tyro
 from tyro.conf import Positional, subcommand
 
-SamplerName = Literal["dpm2m", "heun", "ddim", "euler", "ancestral", "reverse", "flow"]
+SamplerName = Literal[
+    "dpm2m", "heun", "ddim", "euler", "ancestral", "ddpm", "euler_maruyama", "langevin", "dpm2", "dpm2s", "sde_dpm2m",
+    "dpm3m", "exponential", "adams", "deis", "ipndm", "unipc", "churn", "restart", "adaptive", "reverse", "flow",
+]  # fmt: skip
 MethodName = Literal["adjusted", "unadjusted", "annealed"]
 
 
@@ -62,10 +65,12 @@ class Sample:
     """Steps of the grid."""
     sampler: SamplerName | None = None
     """How to step."""
+    order: int | None = None
+    """Order of the multistep solvers exponential, adams, deis, ipndm and unipc."""
     guidance: float | None = None
     """Weight of classifier-free guidance; 1 is none."""
     eta: float | None = None
-    """Share of fresh noise of ddim."""
+    """Share of fresh noise of ddim, exponential and sde_dpm2m."""
     average: float | None = None
     """Width of the average of the weights; 0 for the weights themselves."""
     seed: int = 0

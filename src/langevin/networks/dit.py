@@ -64,6 +64,10 @@ class DiT(nn.Module):
         patch: side of a patch, along every dimension.
         dimensions: of space: 1, 2, 3 or more.
         channels: of the data; None is taken from the data.
+        sketch: features from which what is told is drawn, once, over all patches before the first block; 0 for none. A
+            memory of what belongs to a caption that costs two matrices a picture, where blocks would have to look it up
+            patch by patch; data must then be of one size.
+        places: number of patches of that size; None is taken from the data.
         """
 
         kind: Literal["dit"] = "dit"
@@ -75,12 +79,16 @@ class DiT(nn.Module):
         dropout: float = 0.0
         dimensions: int = 2
         channels: int | None = None
+        sketch: int = 0
+        places: int | None = None
         ports: Ports = Ports()
 
         def __post_init__(self) -> None:
             sizes = (self.width, self.depth, self.head_width, self.patch, self.dimensions)
             if min(sizes) < 1 or not 1 <= self.width * self.mlp_ratio < math.inf:
                 raise ValueError(f"a transformer's sizes are positive: {self}")
+            if self.sketch < 0 or (self.places is not None and self.places < 1):
+                raise ValueError(f"network.sketch and network.places count things, got {self.sketch} and {self.places}")
             if self.head_width % 2:
                 raise ValueError(f"network.head_width {self.head_width} must be even: channels are turned in pairs")
             if self.width % self.head_width:
@@ -101,7 +109,9 @@ class DiT(nn.Module):
         width, inside = config.width, config.channels * config.patch**config.dimensions
         self.time = TimeEmbedding(width)
         self.encoder = Encoder(config.ports, width)
-        self.text = nn.Linear(width, width) if config.ports.vocabulary else None
+        self.text = nn.Linear(width, width) if config.ports.vocabulary and config.ports.text == "tokens" else None
+        self.edges = (*DiT.edges, "sketch") if config.sketch else DiT.edges
+        self.sketch = _sketch(width, config.sketch, config.places) if config.sketch else None
         self.patches = nn.Linear(inside, width)
         self.blocks = nn.ModuleList(
             Block(width, width // config.head_width, config.mlp_ratio, config.dropout) for _ in range(config.depth)
@@ -121,6 +131,8 @@ class DiT(nn.Module):
         grid, patches = tuple(folded.shape[2:]), folded.flatten(2).transpose(1, 2)
         width = self.config.width
         h = self.patches(patches) + sine_positions(grid, width, device=x.device).to(patches.dtype)
+        if self.sketch is not None:
+            h = h + self._drawn(told, len(x), h)
         before = 0
         if text is not None and mask is not None and self.text is not None:
             before = text.shape[1]
@@ -133,3 +145,24 @@ class DiT(nn.Module):
         shift, scale = self.last_modulate(vector)[:, None].chunk(2, -1)
         h = torch.addcmul(shift, self.norm(h[:, before:]), 1 + scale)
         return unfold(self.last(h).transpose(1, 2).unflatten(2, grid), self.config.patch)
+
+    def _drawn(self, told: Tensor | float, rows: int, like: Tensor) -> Tensor:
+        """What is told, over all patches, (b, patches, width)."""
+        assert self.sketch is not None
+        if like.shape[1] != self.config.places:
+            raise ValueError(
+                f"this network draws what it is told over {self.config.places} patches, and the data has {like.shape[1]}: "
+                "with network.sketch data is of one size"
+            )
+        told = told if isinstance(told, Tensor) else like.new_zeros(rows, self.config.width)
+        return self.sketch(told).to(like.dtype).unflatten(1, (-1, self.config.width))
+
+
+def _sketch(width: int, features: int, places: int | None) -> nn.Sequential:
+    """From the condition's vector to all patches."""
+    if not places:
+        raise ValueError("network.sketch needs to know the number of patches before it is built")
+    last = nn.Linear(features, places * width)
+    nn.init.normal_(last.weight, std=0.5 / features**0.5)
+    nn.init.zeros_(last.bias)
+    return nn.Sequential(nn.SiLU(), nn.Linear(width, features), nn.SiLU(), last)

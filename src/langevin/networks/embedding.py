@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -19,12 +20,14 @@ class Ports:
         vocabulary: number of token indices of the cross port; 0 is padding.
         length: the most tokens of a text.
         text_layers: transformer layers that read the text.
+        text: what is told of a text: its tokens, to be attended to, and their mean; or their mean alone, which is cheaper.
     """
 
     classes: int = 0
     vocabulary: int = 0
     length: int = 0
     text_layers: int = 2
+    text: Literal["tokens", "vector"] = "tokens"
 
     def __post_init__(self) -> None:
         if min(self.classes, self.vocabulary, self.length, self.text_layers) < 0:
@@ -78,7 +81,7 @@ class TextLayer(nn.Module):
 
 
 class Encoder(nn.Module):
-    """The condition as one vector (b, width), and its text as tokens (b, length, width) with a mask (b, length).
+    """The condition as one vector (b, width), and its text as tokens (b, length, width) with a mask (b, length) if asked for.
 
     A row whose port is withheld gets that port's learned 'nothing' instead. Text is read by a small transformer trained
     with the rest; its mean over the tokens joins the vector.
@@ -130,7 +133,8 @@ class Encoder(nn.Module):
             x = layer(x, mask)
         x = self.norm(x)
         weight = mask.to(x.dtype)[..., None]
-        return vector + self.pool((x * weight).sum(1) / weight.sum(1)), x, mask
+        vector = vector + self.pool((x * weight).sum(1) / weight.sum(1))
+        return (vector, x, mask) if self.ports.text == "tokens" else (vector, None, None)
 
 
 def _require(port: Port | None, rows: int, what: str) -> Port:

@@ -1,6 +1,5 @@
 """From a recipe to parts: data, network, process, denoiser, method, sampler."""
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,27 +11,15 @@ from langevin.diffusion.denoiser import Denoiser, GaussianDenoiser, ScoreDenoise
 from langevin.diffusion.guidance import ClassifierFree
 from langevin.diffusion.objective import Likelihood, Objective, Weighted
 from langevin.diffusion.process import Drift, Gaussian
-from langevin.diffusion.sampler import DDIM, DPM2M, Euler, Flow, Heun, Reverse, Sampler
 from langevin.methods.diffusion import Diffusion, level_losses
 from langevin.methods.score import ScoreMatching, score_losses
 from langevin.recipe.entry import NO_CODE, Code
 from langevin.recipe.equation import drift_of
 from langevin.recipe.modality import Progress, Read, modality_of
-from langevin.recipe.tree import Equation, Learning, Recipe, SamplerName, Sampling
+from langevin.recipe.tree import Equation, Learning, Recipe, Sampling
 from langevin.training import loop
 from langevin.training.order import Order
 
-SAMPLERS: Mapping[SamplerName, Callable[[Gaussian, Sampling], Sampler]] = {
-    "dpm2m": lambda process, s: DPM2M(process=process),
-    "heun": lambda process, s: Heun(process=process),
-    "ddim": lambda process, s: DDIM(process=process, eta=s.eta),
-    "euler": lambda process, s: Euler(process=process),
-    "ancestral": lambda process, s: DDIM(process=process, eta=1.0),
-}
-DRIFT_SAMPLERS: Mapping[SamplerName, Callable[[Drift, Sampling], Sampler]] = {
-    "reverse": lambda process, s: Reverse(process=process, corrections=s.corrections),
-    "flow": lambda process, s: Flow(process=process),
-}
 LEVELS = torch.linspace(-6, 6, 7, dtype=torch.float64)  # log-SNR: sigma / alpha from 20 down to 0.05
 TIMES = torch.linspace(0.05, 1, 7, dtype=torch.float64)  # of a drift
 
@@ -145,19 +132,6 @@ def training_batches(recipe: Recipe, read: Read) -> loop.Read:
         return read(order.items(step, rows), noise)
 
     return batch
-
-
-def sampler_of(built: Built, sampling: Sampling) -> Sampler:
-    """The sampling's sampler of the run's process.
-
-    Raises:
-        ValueError: it is one of another process."""
-    known: Mapping[Any, Any] = DRIFT_SAMPLERS if isinstance(built.process, Drift) else SAMPLERS
-    if sampling.sampler not in known:
-        raise ValueError(
-            f"the sampler {sampling.sampler} is not one of a {built.process.kind} process: choose {', '.join(known)}"
-        )
-    return known[sampling.sampler](built.process, sampling)
 
 
 def guided(built: Built, sampling: Sampling) -> Denoiser:

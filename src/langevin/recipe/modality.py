@@ -97,6 +97,7 @@ class ImageModality:
             vocabulary=words.size if words else 0,
             length=words.length if words else 0,
             text_layers=recipe.network.ports.text_layers,
+            text=recipe.network.ports.text,
         )
         if not isinstance(recipe.codec, Pixels) or not isinstance(recipe.process, Gaussian):
             raise ValueError(
@@ -119,6 +120,8 @@ class ImageModality:
         if height % side:
             what = f"patches of {network.patch} and {levels} levels" if levels > 1 else f"patches of {network.patch}"
             raise ValueError(f"images of side {height} do not fit {what}: choose data.size as a multiple of {side}")
+        if network.kind == "dit" and network.sketch:
+            network = replace(network, places=(height // network.patch) ** 2)
         process = replace(recipe.process, sigma_data=round(spread, 4))
         return replace(recipe, network=network, process=process, words=words, classes=data.classes)
 

@@ -23,7 +23,10 @@ from langevin.training.averages import gamma_of_width
 from langevin.training.loop import TrainingConfig
 
 NetworkConfig = DiT.Config | UNet.Config | MLP.Config
-SamplerName = Literal["dpm2m", "heun", "ddim", "euler", "ancestral", "reverse", "flow"]
+SamplerName = Literal[
+    "dpm2m", "heun", "ddim", "euler", "ancestral", "ddpm", "euler_maruyama", "langevin", "dpm2", "dpm2s", "sde_dpm2m",
+    "dpm3m", "exponential", "adams", "deis", "ipndm", "unipc", "churn", "restart", "adaptive", "reverse", "flow",
+]  # fmt: skip
 Source = ImageSource | ToySource
 Codec = Pixels | Coordinates
 
@@ -116,7 +119,8 @@ class Sampling:
         guidance: weight of classifier-free guidance, 1 is none.
         interval: guide where low < sigma / alpha <= high.
         average: width of the average of the weights to use; 0 is the weights themselves.
-        eta: fresh noise of DDIM.
+        order: of the multistep solvers exponential, adams, deis, ipndm and unipc; None takes each one's usual.
+        eta: fresh noise of ddim, exponential and sde_dpm2m.
         corrections: Langevin steps after each step of a reversed drift.
     """
 
@@ -126,6 +130,7 @@ class Sampling:
     guidance: float = 1.0
     interval: tuple[float, float] | None = None
     average: float = 0.05
+    order: int | None = None
     eta: float = 0.0
     corrections: int = 0
 
@@ -136,6 +141,10 @@ class Sampling:
             )
         if not 1 <= self.steps <= 10_000:
             raise ValueError(f"sampling takes 1 to 10000 steps, got {self.steps}; 10 to 50 are usual")
+        if self.order is not None and not 1 <= self.order <= self.steps:
+            raise ValueError(
+                f"an order counts past answers, from 1 to the {self.steps} steps of the grid, got {self.order}"
+            )
         if not math.isfinite(self.guidance):
             raise ValueError(f"guidance must be a finite number (1 is none), got {self.guidance}")
         if not 0 <= self.eta <= 1:

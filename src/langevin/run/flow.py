@@ -13,7 +13,8 @@ from langevin.diffusion.process.drift import sliced
 from langevin.diffusion.sampler import sample, start
 from langevin.modalities.toy import data as toy_data
 from langevin.modalities.toy.preview import Curve, lines, plane, png
-from langevin.recipe.build import Built, sampler_of
+from langevin.recipe.build import Built
+from langevin.recipe.samplers import sampler_of
 
 TIMES = (0.0, 0.1, 0.3, 0.6, 1.0)
 
@@ -66,7 +67,7 @@ def _simulated(process: Drift, x: Tensor, t: float, first: int) -> Tensor:
 def backward(built: Built, count: int, width: int, times: tuple[float, ...]) -> list[Tensor]:
     """(count, width) states of the run's own sampler as it passes each of `times`."""
     sampling, process = built.recipe.sampling, built.process
-    sampler = sampler_of(built, sampling)
+    sampler = sampler_of(built.process, sampling)
     grid = sampling.grid(torch.tensor([sampling.steps]), process.schedule)[0]
     seen = torch.tensor([t for t in times if t not in grid.tolist()], dtype=torch.float64)
     grid = torch.cat([grid, seen]).sort(descending=True).values  # each of the times is a knot

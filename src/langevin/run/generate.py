@@ -9,7 +9,8 @@ from torch import Tensor
 from langevin.diffusion.condition import Condition
 from langevin.diffusion.sampler import State, sample, start
 from langevin.methods.diffusion import told
-from langevin.recipe.build import Built, guided, sampler_of
+from langevin.recipe.build import Built, guided
+from langevin.recipe.samplers import sampler_of
 from langevin.recipe.tree import Sampling
 
 
@@ -43,7 +44,7 @@ def generate(
         frames: keep the estimate of clean data after each call.
         progress: called with (images done, n).
     """
-    sampler = sampler_of(built, sampling)
+    sampler = sampler_of(built.process, sampling)
     denoiser = guided(built, sampling)
     device = next(built.network.parameters()).device
     images: list[Tensor] = []

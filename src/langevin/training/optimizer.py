@@ -29,16 +29,19 @@ class AdamW:
 
 @dataclass(frozen=True, kw_only=True)
 class Muon:
-    """Muon for hidden matrices, AdamW at `adamw_lr` for the rest."""
+    """Muon for hidden matrices, AdamW at `adamw_lr` for the rest, and at `embedding_lr` (None: the same) for tables of
+    vectors: the row of a rare word is in few batches, and has to move far in each."""
 
     kind: Literal["muon"] = "muon"
     lr: float = 0.02
     momentum: float = 0.95
     weight_decay: float = 0.0
     adamw_lr: float = 1e-3
+    embedding_lr: float | None = None
 
     def __post_init__(self) -> None:
         _require_rate(self.lr, self.weight_decay)
+        _require_rate(self.embedding_lr or self.adamw_lr, self.weight_decay)
         _require_rate(self.adamw_lr, self.weight_decay)
         _require_forgetting(self.momentum)
 
@@ -142,8 +145,14 @@ class Optimizers:
         rate = config.lr if config.kind == "adamw" else config.adamw_lr
         betas = config.betas if config.kind == "adamw" else (0.9, 0.99)
         decay = config.weight_decay if config.kind == "adamw" else 0.0
+        tables = {id(m.weight) for m in player.modules() if isinstance(m, nn.Embedding)}
+        apart = config.embedding_lr if config.kind == "muon" else None
+        groups: list[dict[str, Any]] = [{"params": [p for p in rest if not apart or id(p) not in tables]}]
+        if apart:
+            groups.append({"params": [p for p in rest if id(p) in tables], "lr": apart})
+        groups = [group for group in groups if group["params"]]
         self.all: list[torch.optim.Optimizer] = [
-            torch.optim.AdamW(rest, lr=rate, betas=betas, weight_decay=decay, fused=True)
+            torch.optim.AdamW(groups, lr=rate, betas=betas, weight_decay=decay, fused=True)
         ]
         if hidden and config.kind == "muon":
             self.all.append(MuonOptimizer(hidden, config, dtype=precision))
