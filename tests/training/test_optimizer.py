@@ -249,7 +249,7 @@ def test_tables_of_vectors_go_at_a_rate_of_their_own():
     for p in player.parameters():
         p.grad = torch.ones_like(p)
     made.step(0.5)
-    moved = {name: float((p - before[name]).abs().max()) for name, p in player.named_parameters()}
+    moved = {name: float((p.detach() - before[name]).abs().max()) for name, p in player.named_parameters()}
     tables = {f"network.encoder.{name}.weight" for name in ("tokens", "classes")}
     assert all(moved[name] == pytest.approx(0.02, rel=1e-4) for name in tables)
     assert moved["network.last.bias"] == pytest.approx(0.001, rel=1e-4)

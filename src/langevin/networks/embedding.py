@@ -81,7 +81,7 @@ class TextLayer(nn.Module):
 
 
 class Encoder(nn.Module):
-    """The condition as one vector (b, width), and its text as tokens (b, length, width) with a mask (b, length) if asked for.
+    """The condition as one vector (b, width), and its text as tokens (b, length, width) with a mask if asked for.
 
     A row whose port is withheld gets that port's learned 'nothing' instead. Text is read by a small transformer trained
     with the rest; its mean over the tokens joins the vector.
