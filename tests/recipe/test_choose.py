@@ -110,6 +110,15 @@ def test_few_images_seen_often_get_dropout():
     assert chosen(images(100_000), minutes=1).recipe.network.dropout == 0
 
 
+def test_few_captions_are_remembered_and_many_are_read():
+    few, many = (chosen(images(n, told="captions")).recipe for n in (3000, 50_000))
+    assert few.network.sketch > 0
+    assert few.network.ports.text == "vector"
+    assert few.learning.times.mean > many.learning.times.mean
+    assert (many.network.sketch, many.network.ports.text) == (0, "tokens")
+    assert chosen(images(3000, told="classes")).recipe.network.sketch == 0
+
+
 def test_a_chosen_recipe_completes_builds_and_takes_changes():
     data = tiny.images(30, channels=3)
     recipe = complete(chosen(data).recipe, data)

@@ -9,6 +9,7 @@ from langevin.recipe.read import check
 from langevin.recipe.tree import Recipe, Sampling
 
 LADDER = ((64, 4), (96, 4), (128, 4), (128, 6), (192, 6), (256, 6), (256, 8), (384, 8), (384, 12), (512, 12), (768, 12))
+REMEMBERED = 20_000  # captioned images up to which what belongs to a caption is learned by heart
 EFFICIENCY = 0.5  # share of the measured matrix rate that training reaches
 
 
@@ -46,14 +47,15 @@ def choose(path: Path, data: Images, *, minutes: float, rate: float) -> Choice:
     channels, side, _ = data.shape
     patch = patch_for(side)
     tokens = (side // patch) ** 2
-    text = 24 if data.captions is not None else 0
+    remembered = data.captions is not None and len(data) <= REMEMBERED
+    text = 24 if data.captions is not None and not remembered else 0
     wanted = min(max(40 * len(data), 60_000), 2_000_000)
     affordable = 60 * minutes * rate * EFFICIENCY / (6 * wanted)
     rungs = [r for r in LADDER if multiply_adds(*r, tokens + text) <= affordable] or [LADDER[0]]
     width, depth = rungs[-1]
     seen = 60 * minutes * rate * EFFICIENCY / (6 * multiply_adds(width, depth, tokens + text))
-    batch = 128 if side <= 16 else 64
-    few = len(data) < 5000 and seen > 60 * len(data)
+    batch = 32 if remembered else 128 if side <= 16 else 64
+    few = len(data) < 5000 and seen > 60 * len(data) and not remembered
     tree = {
         "name": f"image/{path.resolve().stem}",
         "about": f"chosen for {len(data)} images of {side}x{side}",
@@ -61,10 +63,14 @@ def choose(path: Path, data: Images, *, minutes: float, rate: float) -> Choice:
         "network": {
             "kind": "dit", "width": width, "depth": depth, "patch": patch, "head_width": 32,
             "dropout": 0.1 if few else 0.0,
+            **({"sketch": 1024, "ports": {"text": "vector"}} if remembered else {}),
         },
+        "learning": {"times": {"kind": "log_normal", "mean": 1.0, "std": 1.5}} if remembered else {},
         "training": {
             "minutes": minutes, "batch": batch,
-            "optimizer": {"kind": "muon", "lr": 0.02, "adamw_lr": 0.002},
+            "optimizer": {
+                "kind": "muon", "lr": 0.02, "adamw_lr": 0.002, **({"embedding_lr": 0.04} if remembered else {}),
+            },
         },
     }  # fmt: skip
     told = "captions" if data.captions is not None else f"{len(data.classes)} classes" if data.classes else ""
@@ -77,6 +83,11 @@ def choose(path: Path, data: Images, *, minutes: float, rate: float) -> Choice:
     if tokens > 1024:
         reasons.append(
             f"side {side} cuts badly into patches, so this will be slow: data.size={side // 8 * 8} would be faster"
+        )
+    if remembered:
+        reasons.append(
+            "few captions, each of a picture or two: drawn over all of the picture at once (network.sketch), learned most at "
+            "high noise, where the caption is all there is to go by"
         )
     if few:
         reasons.append("dropout 0.1: few images, seen often")

@@ -1,0 +1,63 @@
+"""Law of fitted solvers: on starts that they were not fitted to, they end nearer to the flow than the solvers they are made
+of, and rows that are known come back."""
+
+import pytest
+import torch
+
+from langevin.diffusion.process import Gaussian
+from langevin.diffusion.sampler import DDIM, DPM2M, IPNDM, Heun, Rho, sample, start
+from langevin.diffusion.sampler.learned import Learned, fit_solver
+from tests import exact
+from tests.laws.parts import SCHEDULES
+
+SCHEDULE = SCHEDULES["rectified"]
+PROCESS, DATA = Gaussian(schedule=SCHEDULE, sigma_data=0.9), exact.Mixture(schedule=SCHEDULE)
+
+
+def times_of(steps):
+    return Rho(low=0.02, high=20.0)(torch.tensor([steps]), SCHEDULE)
+
+
+def run(tool, seeds, times, x=None):
+    like = torch.zeros(len(seeds), 64, dtype=torch.float64)
+    state = start(tool, PROCESS, like, times.expand(len(seeds), -1), seeds, x=x)
+    first = state.x
+    for told in sample(tool, DATA, state):
+        state = told
+    return first, state.x
+
+
+@pytest.mark.parametrize("steps", [4, 5, 6, 8, 10])
+def test_a_fitted_solver_ends_nearer_to_the_flow_than_those_it_is_made_of(steps):
+    times, like = times_of(steps), torch.zeros(32, 64, dtype=torch.float64)
+    made = fit_solver(DATA, PROCESS, like=like, times=times[0], seeds=torch.arange(32))
+    first, _ = run(made, torch.arange(1000, 1032), times)
+    _, true = run(Heun(process=PROCESS), torch.arange(32), times_of(400), x=first)
+
+    def error(tool):
+        return float((run(tool, torch.arange(32), times, x=first)[1] - true).square().mean().sqrt())
+
+    others = [error(tool) for tool in (DDIM(process=PROCESS), DPM2M(process=PROCESS), IPNDM(process=PROCESS))]
+    assert error(made) < min(others)
+
+
+def test_a_solver_fitted_to_another_is_that_other():
+    """With a teacher of one step between knots, DDIM, the regression finds DDIM's rows."""
+    times, like = times_of(5), torch.zeros(16, 64, dtype=torch.float64)
+    teacher = DDIM(process=PROCESS)
+    tail = torch.cat([times[0, :-1]])  # ends at the smallest noise, where the last step is none to 0
+    made = fit_solver(
+        DATA, PROCESS, like=like, times=tail, seeds=torch.arange(16), fine=1, ridge=0.0, teacher=teacher, before=0
+    )
+    wanted = start(teacher, PROCESS, like, tail.expand(16, -1), torch.arange(16)).memory["grid_weights"][0].flatten(1)
+    assert torch.allclose(torch.tensor(made.rows, dtype=torch.float64), wanted, atol=1e-8)
+
+
+def test_a_fitted_solver_makes_its_own_steps_only():
+    made = Learned(process=PROCESS, times=(0.9, 0.4, 0.0), rows=((0.4, 0.5, 0.0), (0.0, 1.0, 0.0)))
+    with pytest.raises(ValueError, match="fitted to 2 steps"):
+        run(made, torch.arange(2), times_of(5))
+    with pytest.raises(ValueError, match="finite"):
+        Learned(process=PROCESS, times=(0.9, 0.0), rows=((float("nan"), 1.0),))
+    with pytest.raises(ValueError, match="one row less"):
+        Learned(process=PROCESS, times=(0.9, 0.0), rows=())
