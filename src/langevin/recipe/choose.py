@@ -86,8 +86,8 @@ def choose(path: Path, data: Images, *, minutes: float, rate: float) -> Choice:
         )
     if remembered:
         reasons.append(
-            "few captions, each of a picture or two: drawn over all of the picture at once (network.sketch), learned most at "
-            "high noise, where the caption is all there is to go by"
+            "few captions, each of a picture or two: drawn over all of it at once (network.sketch), learned most at high "
+            "noise, where the caption is all there is to go by"
         )
     if few:
         reasons.append("dropout 0.1: few images, seen often")

@@ -94,21 +94,27 @@ def fit_solver(
     base = DPM2M(process=process)
     state = start(base, process, like, times.expand(b, -1), seeds, x=marks[0])
     known = state.memory["grid_weights"][0].flatten(1).double()  # (n, 3): of x, of the answer, of the one before
-    x, answers, rows = marks[0], list[Tensor](), list[tuple[float, ...]]()
+    x: Tensor = marks[0]
+    answers: list[Tensor] = []
+    rows: list[tuple[float, ...]] = []
     with torch.no_grad():
         for i in range(n):
             q = denoiser(x, times[i].expand(b), condition)
             assert isinstance(q, Point)
             answers.insert(0, q.mean)
-            seen = [x, *answers[: before + 1]]
-            a = torch.stack([part.double().flatten() for part in seen], 1)
-            prior = a.new_zeros(a.shape[1])
-            prior[: min(3, len(prior))] = known[i, : min(3, len(prior))]
-            gram = a.T @ a + ridge * len(a) * a.square().mean(0).diag()
-            shift: Tensor = torch.linalg.solve(gram, a.T @ (marks[i + 1].double().flatten() - a @ prior))  # pyright: ignore[reportUnknownMemberType]
-            x = (a @ (prior + shift)).view_as(x).to(x.dtype)
-            rows.append(_numbers(torch.cat([prior + shift, prior.new_zeros(before + 2 - len(prior))])))
+            seen = torch.stack([part.double().flatten() for part in (x, *answers[: before + 1])], 1)
+            prior = torch.cat([known[i], known.new_zeros(before)])[: seen.shape[1]]
+            c = prior + _regression(seen, marks[i + 1].double().flatten() - seen @ prior, ridge)
+            x = (seen @ c).reshape(x.shape).to(x.dtype)
+            rows.append(_numbers(torch.cat([c, c.new_zeros(before + 2 - len(c))])))
     return Learned(process=process, times=_numbers(times), rows=tuple(rows))
+
+
+def _regression(seen: Tensor, wanted: Tensor, ridge: float) -> Tensor:
+    """The weights on the columns of `seen` nearest to `wanted`, and a little to 0."""
+    gram = seen.T @ seen + ridge * len(seen) * seen.square().mean(0).diag()
+    weights: Tensor = torch.linalg.solve(gram, seen.T @ wanted)  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+    return weights  # pyright: ignore[reportUnknownVariableType]
 
 
 def _numbers(values: Tensor) -> tuple[float, ...]:
