@@ -6,12 +6,13 @@ from dataclasses import replace
 import pytest
 import torch
 
-from langevin.diffusion.sampler.grid import Knots, LogSNR, Rho, UniformGrid
+from langevin.diffusion.sampler.grid import Knots, LogSNR, Rho, Shifted, UniformGrid
 from langevin.diffusion.schedule import Cosine, Rectified, VarianceExploding, VariancePreserving, rho, time_of_rho
 from tests.laws.parts import GRIDS, SCHEDULES
 
 EVERY = pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES)
-GRID = pytest.mark.parametrize("grid", GRIDS.values(), ids=GRIDS)
+PLAIN = {name: grid for name, grid in GRIDS.items() if not isinstance(grid, Shifted)}  # a shifted one has its own laws
+GRID = pytest.mark.parametrize("grid", PLAIN.values(), ids=PLAIN)
 STEPS = torch.tensor([1, 2, 3, 7, 50, 200])
 
 
@@ -130,3 +131,28 @@ def test_knots_are_visited_as_given_and_shared_out_for_other_counts(schedule):
 def test_knots_that_do_not_rise_are_refused(bad):
     with pytest.raises(ValueError, match="rise"):
         Knots(log_snr=bad)
+
+
+@EVERY
+def test_a_shifted_grid_is_the_grid_at_other_noise_levels(schedule):
+    """rho' = k rho, cut to what the schedule reaches; in flow time t' = k t / (1 + (k - 1) t)."""
+    plain = LogSNR(low=0.01, high=10.0, to_zero=False)
+    for factor in (0.5, 3.0):
+        times = Shifted(grid=plain, factor=factor)(STEPS, schedule)
+        reach = rho(schedule, torch.ones(1, dtype=torch.float64))
+        wanted = torch.minimum(rho(schedule, plain(STEPS, schedule)) * factor, reach)
+        assert torch.allclose(rho(schedule, times), wanted, rtol=1e-9)
+    t = UniformGrid()(torch.tensor([8]), Rectified())
+    moved = Shifted(grid=UniformGrid(), factor=3.0)(torch.tensor([8]), Rectified())
+    assert torch.allclose(moved, 3 * t / (1 + 2 * t), rtol=1e-12)
+
+
+def test_a_shift_beyond_what_the_schedule_reaches_is_refused():
+    with pytest.raises(ValueError, match="lower the grid's high"):
+        Shifted(factor=50.0)(STEPS, VariancePreserving())
+
+
+@pytest.mark.parametrize("factor", [0.0, -1.0, math.nan, math.inf])
+def test_a_bad_shift_is_refused(factor):
+    with pytest.raises(ValueError, match="factor"):
+        Shifted(factor=factor)

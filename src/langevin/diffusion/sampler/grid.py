@@ -181,8 +181,13 @@ class Shifted:
     def __call__(self, steps: Tensor, schedule: AnySchedule) -> Tensor:
         times = self.grid(steps, schedule)
         log_snr = schedule.log_snr(times) - 2 * math.log(self.factor)
-        moved = schedule.time(log_snr).clamp(0, 1)
-        return torch.where((times == 0) | (times == 1), times, moved)
+        moved = torch.where((times == 0) | (times == 1), times, schedule.time(log_snr).clamp(0, 1))
+        if bool((moved[:, 1:] >= 1).any()):
+            raise ValueError(
+                f"shifted by {self.factor}, several knots lie beyond what the schedule reaches, sigma / alpha = "
+                f"{float(rho(schedule, times.new_ones(()))):.4g}: lower the grid's high"
+            )
+        return moved
 
 
 AnyGrid = Rho | LogSNR | UniformGrid | Knots | Shifted
