@@ -64,10 +64,11 @@ def test_what_does_not_follow_the_flow_declares_no_order():
     assert set(SAMPLERS) - set(FLOWS) == noisy
 
 
-@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("name", [name for name in SAMPLERS if name != "ddpm_forward_variance"])
 @pytest.mark.parametrize("to_zero", [True, False])
 def test_all_schedules_give_the_same_result_on_the_same_noise_levels(name, to_zero):
-    """Everything depends on y = x_t / alpha and rho = sigma / alpha alone, where all schedules are one."""
+    """Everything depends on y = x_t / alpha and rho = sigma / alpha alone, where all schedules are one; but for the forward
+    step's variance, which DDPM took from its own schedule."""
     results = []
     for schedule in SCHEDULES.values():
         process, data = Gaussian(schedule=schedule), exact.Mixture(schedule=schedule)

@@ -81,7 +81,8 @@ class Adams:
     def _clock(self, half_log_snr: Tensor) -> Tensor:
         if self.clock == "rho":
             return torch.exp(-half_log_snr)
-        b = torch.nn.functional.softplus(-2 * half_log_snr)  # B = ln(1 + rho^2), B(t) = t / 10 + 9.95 t^2
+        z = -2 * half_log_snr  # B = ln(1 + rho^2) = ln(1 + e^z), B(t) = t / 10 + 9.95 t^2
+        b = z.clamp_min(0) + torch.log1p(torch.exp(-z.abs()))
         return 2 * b / (0.1 + (0.01 + 4 * 9.95 * b).sqrt())
 
     def _moments(self, now: Tensor, h: Tensor, place: Tensor, length: Tensor) -> list[Tensor]:
@@ -92,8 +93,10 @@ class Adams:
         start, way = torch.exp(-now), torch.exp(-now) * torch.expm1(-h)
         for x, w in GAUSS:
             ratio = start + (x + 1) / 2 * way
-            v = (self._clock(-ratio.log()) - place) / length
-            total = [m + w / 2 * v**n for n, m in enumerate(total)]
+            v, power = (self._clock(-ratio.log()) - place) / length, torch.ones_like(now)
+            for n in range(self.max_order):
+                total[n] = total[n] + w / 2 * power
+                power = power * v
         return total
 
     def update(self, state: State, q: Point) -> State:

@@ -154,10 +154,12 @@ def interpolation(nodes: Sequence[Tensor], moments: Sequence[Tensor], order: Ten
     k = len(nodes)
     u = torch.stack(tuple(nodes), -1)
     n = torch.arange(k, device=u.device)
-    powers = u.unsqueeze(-2) ** n[:, None]  # [n, j]
+    powers = [torch.ones_like(u)]
+    for _ in range(k - 1):
+        powers.append(powers[-1] * u)
     used = n < order.unsqueeze(-1)
     inside = used.unsqueeze(-1) & used.unsqueeze(-2)
-    system = torch.where(inside, powers, torch.eye(k, dtype=u.dtype, device=u.device))
+    system = torch.where(inside, torch.stack(powers, -2), torch.eye(k, dtype=u.dtype, device=u.device))
     wanted = torch.where(used, torch.stack(tuple(moments), -1), 0.0)
     return list(torch.linalg.solve(system, wanted).unbind(-1))  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType]
 
@@ -168,7 +170,8 @@ def ramp(schedule: AnySchedule, times: Tensor, order: int, *, first: int = 1) ->
 
     Its steps begin at order `first` and rise by one. A step of order m and length d costs an error of d^(m + 1), so it may
     be h^(order / (m + 1)) long, of the h of that step, to cost no more than the rest of the way; at most half of what is
-    left of the step."""
+    left of the step. Where places of one row begin differently, some without signal, the knots are in the row's first step
+    that is finite for any of them."""
     orders = range(first, order - 1)
     if not orders or times.shape[1] < 2:
         return times
@@ -180,7 +183,7 @@ def ramp(schedule: AnySchedule, times: Tensor, order: int, *, first: int = 1) ->
         knots: list[Tensor] = []
         here = begin_
         for m in orders:
-            here = here + torch.minimum(h.abs() ** (order / (m + 1)), (end - here).abs() / 2) * h.sign()
+            here = here + torch.minimum(torch.exp(order / (m + 1) * h.abs().log()), (end - here).abs() / 2) * h.sign()
             knots.append(torch.where(h.isfinite(), schedule.time(2 * here), times[:, at + 1]))
         choices.append(torch.cat([times[:, : at + 1], torch.stack(knots, 1), times[:, at + 1 :]], 1))
     finite = any_place(log_snr[:, :2].diff(dim=1).isfinite() & (times[:, :2].diff(dim=1) != 0))[:, 0]

@@ -33,13 +33,15 @@ from langevin.diffusion.schedule import AnySchedule, rho, time_of_rho
 Form = Literal["noise", "data"]
 
 
-def two_stage(schedule: AnySchedule, t: Tensor, s: Tensor, *, form: Form, r: float, louder: float = 1.0) -> Rows:
+def two_stage(
+    schedule: AnySchedule, t: Tensor, s: Tensor, *, form: Form, r: float, louder: float | None = None
+) -> Rows:
     """The questions of steps t -> s, (b, n) or (b, n, places), each of which may begin above where the last one ended.
 
     Args:
         form: which W, see the module.
         r: where between t and s the second question lies, in lambda.
-        louder: factor on the noise added between steps.
+        louder: factor on the noise added between steps; None where there is none.
     """
     steps = Steps.of(schedule, t, s)
     regular, alpha_s, sigma_s = steps.regular, steps.alpha_s, steps.sigma_s
@@ -57,12 +59,12 @@ def two_stage(schedule: AnySchedule, t: Tensor, s: Tensor, *, form: Form, r: flo
     waits = right(again, t) & ~regular  # a place that asked once beside places that ask again
     first = (torch.where(regular, a_u, a_s), torch.where(regular, b_u, b_s), zero)
     second = (torch.where(waits, one, ratio), torch.where(waits, zero, w), torch.where(waits, zero, d - w))
-    up, noise = _between(schedule, t, s, louder)
+    up, noise = _between(schedule, t, s, louder or 0.0)
     last = ~right(again, t)
     weights = [
         _interleave(torch.where(last, f * up, f), g * up) for f, g in zip(first, second, strict=True)
     ]  # what adds noise comes after a step's last question
-    noise = None if not bool((noise > 0).any()) else _interleave(torch.where(last, noise, 0.0), noise)
+    noise = None if louder is None else _interleave(torch.where(last, noise, 0.0), noise)
     moving = any_place((s != t) | (up != 1))
     return Rows(
         times=_interleave(t, torch.where(waits, s, u)),
@@ -170,7 +172,9 @@ class Churn:
         reach = rho(schedule, torch.ones_like(t))
         raised = time_of_rho(schedule, torch.minimum(ratio * (1 + gamma), reach))
         begins = torch.where(inside, torch.maximum(raised, t), t)
-        return begin(state, two_stage(schedule, begins, s, form="noise", r=1.0, louder=self.louder))
+        return begin(
+            state, two_stage(schedule, begins, s, form="noise", r=1.0, louder=self.louder if self.churn else None)
+        )
 
     def update(self, state: State, q: Point) -> State:
         return update(state, q)
@@ -214,7 +218,7 @@ class Restart:
         rest = times.shape[1] - 1  # of the row's last knot: a step to itself, which is not asked about
         index = torch.tensor([path + [rest] * (longest - len(path)) for path in paths], device=times.device)
         t, s = times.gather(1, index), times.gather(1, (index + 1).clamp_max(rest))
-        return begin(state, two_stage(schedule, t, s, form="noise", r=1.0))
+        return begin(state, two_stage(schedule, t, s, form="noise", r=1.0, louder=1.0 if self.again else None))
 
     def _path(self, knots: list[float]) -> list[int]:
         """The steps of a row in the order in which they are made."""
