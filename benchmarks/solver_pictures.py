@@ -13,7 +13,7 @@ OURS = {
     "exponential 4": "exponential_4", "unipc 3": "unipc_3", "ipndm": "ipndm",
 }  # fmt: skip
 THIRD = {
-    "diffusers DPM++ 3M *": "diffusers EDM DPM++ 3M", "k-diffusion dpmpp_3m_sde *": "k-diffusion dpmpp_3m_sde",
+    "diffusers EDM DPM++ 3M": "diffusers EDM DPM++ 3M", "k-diffusion dpmpp_3m_sde": "k-diffusion dpmpp_3m_sde",
     "diffusers DEIS 3": "diffusers DEIS 3", "diffusers UniPC 3": "diffusers UniPC 3",
 }  # fmt: skip
 
