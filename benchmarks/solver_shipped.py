@@ -103,7 +103,7 @@ def k_cells(module: ModuleType, clean: Clean, quantile: Quantile, steps: tuple[i
         where = f"{name}, ends at {end}"
         try:
             y, _ = run(knots, quantile(knots[0].double()).float())
-        except (IndexError, ValueError, RuntimeError, TypeError) as problem:
+        except (IndexError, ValueError, RuntimeError, TypeError, NameError) as problem:
             raised[f"{where}: {type(problem).__name__}"] += 1
             continue
         bad[where] += not bool(torch.isfinite(y).all())
