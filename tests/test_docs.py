@@ -1,6 +1,7 @@
 """Every command, recipe and program in README and docs runs."""
 
 import re
+import runpy
 import shlex
 from pathlib import Path
 
@@ -88,6 +89,11 @@ def test_the_program_in_the_extension_page_runs(capsys: pytest.CaptureFixture[st
     means, spreads = re.findall(r"tensor\(\[([^\]]*)\]", capsys.readouterr().out)
     assert all(abs(float(m) - 0.3) < 0.06 for m in means.split(","))  # three standard errors of 1,000 draws
     assert all(abs(float(s) - 0.5) < 0.06 for s in spreads.split(","))
+
+
+def test_the_tour_runs_and_its_claims_hold(capsys: pytest.CaptureFixture[str]) -> None:
+    runpy.run_path(str(ROOT / "docs" / "tour" / "tour.py"))
+    assert len(capsys.readouterr().out.splitlines()) == 10
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
