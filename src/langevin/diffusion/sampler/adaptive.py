@@ -42,7 +42,7 @@ class Adaptive:
     """
 
     process: Gaussian
-    tolerance: float = 1e-2
+    tolerance: float = 1e-3
     first: float = 0.1
     most: int = 10_000
     kind: Literal["adaptive"] = "adaptive"
