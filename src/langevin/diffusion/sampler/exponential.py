@@ -115,8 +115,9 @@ class Exponential:
         order = steps.order(self.max_order, lower_final=self.lower_order_final)
         a, lost, noise = drift_and_noise(steps, self.eta)
         weights = answer_weights(steps, order, self.max_order, eta=self.eta)
-        moved = steps.regular
-        first = torch.where(moved, weights[0], lost)  # one of infinite length keeps e^{-kappa h} = 0 of what was
+        first = torch.where(
+            steps.regular, weights[0], lost
+        )  # one of infinite length keeps e^{-kappa h} = 0 of what was
         weights = [steps.alpha_s * w for w in (torch.where(steps.h == 0, 0.0, first), *weights[1:])]
         return begin(state, Rows(times=steps.t, weights=(a, *weights), noise=noise if self.eta > 0 else None))
 
