@@ -10,8 +10,8 @@ trajectory starts, and travel with the rows; a question is then one look-up and 
 formula, and a sampler is a file that computes numbers. `Rows` holds them question by question, dense over steps and the
 stages of a step; `begin` leaves out the questions that a row does not ask.
 
-Two-stage methods need no memory of the point where a step began: the point of the second question is a weighted sum of it and
-of the first answer, so the step can be written in that point instead.
+Two-stage methods need no memory of the point where a step began: the second question's point is a weighted sum of it and of
+the first answer, so the step can be written in that point instead.
 """
 
 from collections.abc import Sequence
