@@ -1,7 +1,7 @@
 """What every codec of text checks: that a text is Unicode, and that ids are ids."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
@@ -9,6 +9,7 @@ from torch import Tensor
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 LARGEST = 0x110000  # code points
+_TOGETHER = 1 << 22  # characters counted in one go
 
 
 def surrogates(text: str) -> list[str]:
@@ -59,6 +60,24 @@ def tensor(values: np.ndarray) -> Tensor:
 def code_points(text: str) -> np.ndarray:
     """uint32 (n,)."""
     return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4")
+
+
+def histogram(texts: Iterable[str]) -> np.ndarray:
+    """How often each code point occurs, int64 (1,114,112,)."""
+    count, waiting, size = np.zeros(LARGEST, dtype=np.int64), list[str](), 0
+
+    def add() -> None:
+        np.add(count, np.bincount(code_points("".join(waiting)), minlength=LARGEST), out=count)
+
+    for text in texts:
+        for start in range(0, len(text), _TOGETHER):
+            waiting.append(text[start : start + _TOGETHER])
+            size += len(waiting[-1])
+            if size >= _TOGETHER:
+                add()
+                waiting, size = [], 0
+    add()
+    return count
 
 
 def named(characters: Sequence[str], *, limit: int = 8) -> str:

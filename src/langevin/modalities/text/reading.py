@@ -32,8 +32,8 @@ class Read:
     returns: list[str] = field(default_factory=list)
 
 
-def read(source: TextSource, *, progress: Callable[[int, int], None] | None = None) -> Read:
-    """Every record of both parts.
+def read(source: TextSource, *, progress: Callable[[int, int], None] | None = None, refuse: bool = True) -> Read:
+    """Every record of both parts; where not to `refuse`, however much is broken.
 
     Raises:
         ValueError: nothing to read, a single file that is no text, or too much that is broken."""
@@ -54,7 +54,8 @@ def read(source: TextSource, *, progress: Callable[[int, int], None] | None = No
                 found.broken.append((error.where, error.reason))
         if paths and not records:
             raise ValueError(_nothing(found, paths))
-    _refuse_mostly_broken(found, len(files.train) + len(files.held_out))
+    if refuse:
+        _refuse_mostly_broken(found, len(files.train) + len(files.held_out))
     if found.empty:
         found.remarks.append(f"Empty, left out: {len(found.empty):,} ({some(found.empty)}).")
     if found.returns:

@@ -24,6 +24,7 @@ from langevin.modalities.text.ids import (
     checked_ids,
     checked_text,
     code_points,
+    histogram,
     named,
     surrogates,
     tensor,
@@ -139,10 +140,7 @@ class Characters:
 
         Raises:
             ValueError: no character at all, or an unpaired surrogate."""
-        count = np.zeros(LARGEST, dtype=np.int64)
-        for text in texts:
-            found, often = np.unique(code_points(checked_text(text)), return_counts=True)
-            count[found] += often
+        count = histogram(map(checked_text, texts))
         count[ord(UNKNOWN)] = 0
         seen = np.flatnonzero(count)
         if not seen.size:
