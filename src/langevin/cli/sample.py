@@ -16,7 +16,7 @@ from langevin.modalities.image.reader import tell
 from langevin.modalities.text.codec import split_words
 from langevin.recipe.build import open_data
 from langevin.recipe.entry import Code
-from langevin.recipe.modality import Modality, modality_of
+from langevin.recipe.modality import Pictured, pictured
 from langevin.recipe.tree import Recipe
 from langevin.run.directory import open_run
 from langevin.run.generate import Drawn, generate, with_options
@@ -58,7 +58,7 @@ def run(asked: Sample) -> Path:
             built, sampling, shape=shape, seeds=asked.seed + torch.arange(asked.count), condition=condition,
             batch=asked.batch, frames=film, progress=progress,
         )  # fmt: skip
-    write(modality_of(made.recipe), made.recipe, drawn, out, names, film=film, labels=labels, seed=asked.seed)
+    write(pictured(made.recipe), made.recipe, drawn, out, names, film=film, labels=labels, seed=asked.seed)
     kind = f"{sampling.sampler}, {sampling.steps} steps, guidance {sampling.guidance:g}"
     line.say(f"{asked.count} samples ({kind}) in {duration(time.perf_counter() - begin)}: {out}")
     return out
@@ -141,7 +141,7 @@ def told_both(
 
 
 def write(
-    modality: Modality,
+    modality: Pictured,
     recipe: Recipe,
     drawn: Drawn,
     out: Path,

@@ -11,6 +11,8 @@ from tyro.conf import Positional, subcommand
 SamplerName = Literal[
     "dpm2m", "heun", "ddim", "euler", "ancestral", "ddpm", "euler_maruyama", "langevin", "dpm2", "dpm2s", "sde_dpm2m",
     "dpm3m", "exponential", "adams", "deis", "ipndm", "unipc", "churn", "restart", "adaptive", "reverse", "flow",
+    "first_hitting", "left_to_right", "confidence", "margin", "entropy", "threshold", "factor", "entropy_bound", "remask",
+    "psi", "gibbs",
 ]  # fmt: skip
 MethodName = Literal["adjusted", "unadjusted", "annealed"]
 

@@ -9,7 +9,7 @@ from langevin.diffusion.sampler.adaptive import Adaptive
 from langevin.diffusion.sampler.ancestral import Ancestral
 from langevin.diffusion.sampler.ddim import DDIM, Euler
 from langevin.diffusion.sampler.exponential import DPM2M, DPM3M, Exponential
-from langevin.diffusion.sampler.grid import Grid, Knots, LogSNR, Rho, Shifted, UniformGrid
+from langevin.diffusion.sampler.grid import Grid, Knots, LogSNR, Rho, Shares, Shifted, UniformGrid
 from langevin.diffusion.sampler.loop import sample, start
 from langevin.diffusion.sampler.remask import Gibbs, Psi, Remask
 from langevin.diffusion.sampler.reverse import AnyReverse, Flow, Reverse
@@ -55,6 +55,7 @@ __all__ = [
     "Reverse",
     "Rho",
     "Sampler",
+    "Shares",
     "Shifted",
     "State",
     "Sure",

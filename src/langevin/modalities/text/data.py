@@ -52,6 +52,11 @@ class Texts:
     def __len__(self) -> int:
         return len(self.records)
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Records have none of their own; rows made of them do."""
+        return ()
+
     def strings(self) -> Iterator[str]:
         """Every text of every record, as a codec is fitted on; labels left out."""
         for record in self.records:
