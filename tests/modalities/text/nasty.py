@@ -3,9 +3,12 @@
 import random
 
 NASTY = (
-    "", " ", "\n", "a", "\0", "a\0b", "\r\n", "line\r\nline\rline\n", "\t\v\f\x1c\x1d\x1e\x1f\x85\u2028\u2029", "  two  spaces  ",
-    "café", "cafe\u0301", "e\u0301\u0327\u0323", "Zürich, Straße, İstanbul, ſ, \u212a", "שלום עולם", "مرحبا\u200f بالعالم", "\u202eabc\u202c",
-    "日本語。中文，한국어", "😀", "👩‍👩‍👧‍👦🏳️‍🌈🇨🇭", "𝔘𝔫𝔦𝔠𝔬𝔡𝔢", "\ufeffmark", "\ufffd", "\U0010ffff", "\u200b\u180e\xa0\u3000",
+    "", " ", "\n", "a", "\0", "a\0b", "\r\n", "line\r\nline\rline\n",
+    "\t\v\f\x1c\x1d\x1e\x1f\x85\u2028\u2029", "  two  spaces  ",
+    "café", "cafe\u0301", "e\u0301\u0327\u0323", "Zürich, Straße, İstanbul, ſ, \u212a", "שלום עולם",
+    "مرحبا\u200f بالعالم", "\u202eabc\u202c",
+    "日本語。中文，한국어", "😀", "👩‍👩‍👧‍👦🏳️‍🌈🇨🇭", "𝔘𝔫𝔦𝔠𝔬𝔡𝔢", "\ufeffmark", "\ufffd",
+    "\U0010ffff", "\u200b\u180e\xa0\u3000",
     "<|endoftext|>", "[UNK][MASK]", "'s 're 123,456.78 ... --- ___", "a" * 5000, " " * 5000, "x\n\n\n  y", "½²ⅷ",
 )  # fmt: skip
 LONE = ("\ud800", "abc\udfffdef", "\ude00\ud83d", "😀\ud83d")  # halves of UTF-16 pairs

@@ -97,9 +97,11 @@ def test_a_hundred_megabytes_on_one_line(tmp_path):
 
 
 @pytest.mark.parametrize(("content", "said"), [
-    (b"fine \xe9t\xe9", "byte 5 is 0xe9.*Windows-1252.*été"), (b"\xef\xbb\xbffine\xff", "byte 7 is 0xff"), (b"", "not empty"),
+    (b"fine \xe9t\xe9", "byte 5 is 0xe9.*Windows-1252.*été"), (b"\xef\xbb\xbffine\xff", "byte 7 is 0xff"),
+    (b"", "not empty"),
     (b" \r\n ", "not empty"), (b"a\0b", "byte 1 is zero"), ("é".encode("utf-16"), "UTF-16"), (b"%PDF-1.4", "PDF"),
-    (b"\x1f\x8b\x08\0", "gzip"), (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"), (b"x", "a character"),
+    (b"\x1f\x8b\x08\0", "gzip"), (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
+    (b"x", "a character"),
     (b"\xed\xa0\x80", "byte 0"),
 ])  # fmt: skip
 def test_a_file_that_is_no_text_is_an_error_with_the_place(tmp_path, content, said):
@@ -132,7 +134,8 @@ def test_in_a_folder_broken_files_are_noted_until_they_are_most(tmp_path):
 
 @pytest.mark.parametrize(("train", "held"), [
     ("train.jsonl", "dev.jsonl"), ("sick_train.jsonl", "sick_trial.jsonl"), ("train/a.jsonl", "valid/b.jsonl"),
-    ("x/Train/a.jsonl", "x/Validation/b.jsonl"), ("data/train-00000-of-00002.jsonl", "data/test-00000-of-00001.jsonl"),
+    ("x/Train/a.jsonl", "x/Validation/b.jsonl"),
+    ("data/train-00000-of-00002.jsonl", "data/test-00000-of-00001.jsonl"),
     ("training.ndjson", "val.ndjson"), ("train_1.jsonl", "held_out.jsonl"),
 ])  # fmt: skip
 def test_a_sources_own_parts_are_kept(tmp_path, train, held):
@@ -255,7 +258,8 @@ def test_broken_lines_are_noted_by_number_until_one_in_a_hundred(tmp_path):
 
 
 @pytest.mark.parametrize(("content", "said"), [
-    (b"", "no record can be read"), (b"{\n{\n", "no record"), (b'{"n": 1.5}\n{"n": 2}\n', "no field holds text; the fields are n"),
+    (b"", "no record can be read"), (b"{\n{\n", "no record"),
+    (b'{"n": 1.5}\n{"n": 2}\n', "no field holds text; the fields are n"),
     (b"\x1f\x8b\x08", "gzip"), (b'{"text": ""}\n', "no field holds text|no text"),
 ])  # fmt: skip
 def test_records_of_no_use_are_an_error(tmp_path, content, said):
@@ -286,7 +290,8 @@ def test_parquet_is_read_as_lines_are(tmp_path):
 
 
 @pytest.mark.parametrize(("name", "said"), [
-    ("a.json", "JSON.*jsonl"), ("a.csv", "a table.*jsonl"), ("a.txt.gz", "unpack"), ("none.txt", "There is no file or folder"),
+    ("a.json", "JSON.*jsonl"), ("a.csv", "a table.*jsonl"), ("a.txt.gz", "unpack"),
+    ("none.txt", "There is no file or folder"),
 ])  # fmt: skip
 def test_what_is_not_read_says_what_to_do(tmp_path, name, said):
     if name != "none.txt":
@@ -296,7 +301,7 @@ def test_what_is_not_read_says_what_to_do(tmp_path, name, said):
 
 
 def test_folders_without_text_and_other_names(tmp_path):
-    with pytest.raises(ValueError, match="no text: looked for .txt"):
+    with pytest.raises(ValueError, match=r"no text: looked for \.txt"):
         load(tmp_path)
     (tmp_path / "system.log").write_text("one\ntwo\n" * 50)
     with pytest.raises(ValueError, match=r"found system\.log.*within"):
@@ -377,7 +382,8 @@ def real(name: str) -> Path:
 @pytest.mark.parametrize(("name", "fields", "counts"), [
     ("books", ("text",), (85, 5)), ("dialogues", ("turns",), (12_174, 2_098)),
     ("summaries", ("text", "summary", "summaries"), (1_991, 619)),  # one abstract is in both
-    ("nli", ("premise", "hypothesis", "label"), (4_439, 495)), ("shakespeare", ("text",), (1, 1)), ("spelling", ("text",), (2, 2)),
+    ("nli", ("premise", "hypothesis", "label"), (4_439, 495)), ("shakespeare", ("text",), (1, 1)),
+    ("spelling", ("text",), (2, 2)),
 ])  # fmt: skip
 def test_real_folders_are_read_as_their_description_says(name, fields, counts):
     folder = real(name)

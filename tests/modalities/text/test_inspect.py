@@ -18,7 +18,7 @@ def test_the_facts_of_records(tmp_path):
     assert found.characters == 6 * 3 + 3 + 1 + 2 + 2
     assert found.bytes == found.characters + 6 + 3
     assert found.alphabet == len(set("dögabc😀"))
-    assert found.rare == len("a😀")
+    assert found.rare == len("ab😀")
     assert found.non_ascii == pytest.approx(7 / 26)
     assert found.unusual == ("ö", "😀")
     assert found.lengths["hypothesis"] == (6, 1, 1, 1, 3, 3)

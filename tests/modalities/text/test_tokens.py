@@ -129,7 +129,8 @@ def test_characters_bring_back_what_they_have_seen():
 
 
 @pytest.mark.parametrize(("wrong", "said"), [
-    ({"alphabet": "aba"}, "each character once"), ({"alphabet": "a\ufffd"}, "no U\\+FFFD"), ({"most": 0}, "1 to 100,000"),
+    ({"alphabet": "aba"}, "each character once"), ({"alphabet": "a\ufffd"}, "no U\\+FFFD"),
+    ({"most": 0}, "1 to 100,000"),
     ({"alphabet": "a\ud800"}, "not Unicode"),
 ])  # fmt: skip
 def test_wrong_alphabets_are_refused(wrong, said):
@@ -207,8 +208,10 @@ def test_ready_tokenizers_are_read_and_told_apart(tmp_path, pairs):
 
 
 @pytest.mark.parametrize(("content", "said"), [
-    (b"", "empty"), (b"{", "not JSON"), (b"[]", "no tokenizer"), (b'{"a": 1}', "vocab.json alone"), (b"\xff\xfe", "not UTF-8"),
-    (b'{"model": {"vocab": {}}}', "empty or malformed"), (b'{"model": {"vocab": {"a": "b"}}}', "empty or malformed"),
+    (b"", "empty"), (b"{", "not JSON"), (b"[]", "no tokenizer"), (b'{"a": 1}', "vocab.json alone"),
+    (b"\xff\xfe", "not UTF-8"),
+    (b'{"model": {"vocab": {}}}', "empty or malformed"),
+    (b'{"model": {"vocab": {"a": "b"}}}', "empty or malformed"),
     (b'{"model": {"type": "None", "vocab": {"a": 0}}}', "refuses the model"),
 ])  # fmt: skip
 def test_files_that_are_no_tokenizers_are_named(tmp_path, content, said):
