@@ -4,7 +4,7 @@ Text is split where GPT-2 splits it (words with their leading space, numbers, pu
 piece the most frequent neighbours were merged. All 256 bytes are symbols, so every text comes back exactly.
 
 Text is cut where white space begins: there the split never depends on what lies on the other side, so no symbol changes,
-and each different word with the space before it is coded once. Only a run of 65,536 characters or more without such a
+and each different word with the space before it is coded once. Only a run of 4,096 characters or more without such a
 place is cut anywhere, which changes a symbol or two there and still comes back exactly.
 """
 
@@ -23,11 +23,13 @@ from torch import Tensor
 
 from langevin.modalities.text.ids import checked_ids, checked_text, surrogates, tensor
 
-_LONGEST = 1 << 16  # characters of a piece that no white space ends
+_LONGEST = 1 << 12  # characters of a piece that no white space ends
 _PIECE = re.compile(
     rf"[^\S\x1c-\x1f]{{0,{_LONGEST}}}[\S\x1c-\x1f]{{1,{_LONGEST}}}|\s{{1,{_LONGEST}}}"
 )  # \x1c-\x1f: Python's \s only
-_TOGETHER = 1 << 20  # pieces, or characters of short texts, looked up in one go
+_PART = 1 << 16  # characters of a part to train on
+_TOGETHER = 1 << 20  # characters looked up in one go
+_REMEMBERED = 1 << 25  # characters of different pieces, or symbols of them, kept at a time
 _ENOUGH = 1 << 24  # characters that a vocabulary is trained on
 
 
@@ -169,8 +171,20 @@ class BPE:
 
     def decode(self, ids: Tensor | Sequence[int]) -> str:
         """Raises `ValueError` for an id outside 0..symbols-1, or unfitted."""
-        coder = self._tokenizer
-        return coder.decode(checked_ids(ids, self.symbols).tolist(), skip_special_tokens=False)
+        coder, known = self._tokenizer, checked_ids(ids, self.symbols)
+        if not self._cuttable:
+            return coder.decode(known.tolist(), skip_special_tokens=False)
+        parts = (known[start : start + _TOGETHER].tolist() for start in range(0, len(known), _TOGETHER))
+        return b"".join(b"".join(map(self._written.__getitem__, part)) for part in parts).decode(errors="replace")
+
+    @cached_property
+    def _written(self) -> list[bytes]:
+        """The bytes of each symbol; the vocabulary writes a byte as one printable character, in an order of GPT-2's."""
+        shown = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+        byte = {chr(b): b for b in shown}
+        byte |= {chr(0x100 + i): b for i, b in enumerate(b for b in range(256) if b not in set(shown))}
+        tokens = [self._tokenizer.id_to_token(i) or "" for i in range(self.symbols)]
+        return [bytes(byte[c] for c in t) if all(c in byte for c in t) else t.encode() for t in tokens]
 
     def complaints(self, text: str) -> list[str]:
         """Unpaired surrogates; of a tokenizer that is not lossless also what a text comes back as, where it differs."""
@@ -190,12 +204,14 @@ class _Pieces:
 
     def forget(self) -> None:
         self.places: dict[str, int] = {}  # of a piece: its row in `starts` and `lengths`, which are of `flat`
-        self.flat = self.starts = self.lengths = np.zeros(0, dtype=np.int64)
+        self.size = 0
+        self.flat = np.zeros(0, dtype=np.int32)
+        self.starts = self.lengths = np.zeros(0, dtype=np.int64)
 
     def met(self, texts: list[str]) -> list[str]:
         """The texts themselves, their new pieces coded in one call."""
         if len(texts) > 1:
-            self.learn(list(dict.fromkeys(match[0] for text in texts for match in _PIECE.finditer(text))))
+            self.learn(list(dict.fromkeys(itertools.chain.from_iterable(map(_PIECE.findall, texts)))))
         return texts
 
     def learn(self, pieces: list[str]) -> None:
@@ -203,23 +219,27 @@ class _Pieces:
         new = [piece for piece in pieces if piece not in self.places]
         if not new:
             return
-        if len(self.places) > _TOGETHER:
+        if self.size > _REMEMBERED or len(self.flat) > _REMEMBERED:
             self.forget()
             new = pieces
         codes = self.codes(new)
         lengths = np.array([len(ids) for ids in codes], dtype=np.int64)
         self.starts = np.concatenate([self.starts, len(self.flat) + np.cumsum(lengths) - lengths])
         self.lengths = np.concatenate([self.lengths, lengths])
-        self.flat = np.concatenate([self.flat, np.fromiter(itertools.chain.from_iterable(codes), dtype=np.int64)])
+        self.flat = np.concatenate([self.flat, np.fromiter(itertools.chain.from_iterable(codes), dtype=np.int32)])
         self.places.update(zip(new, range(len(self.places), len(self.places) + len(new))))
+        self.size += sum(map(len, new))
 
     def encode(self, text: str) -> np.ndarray:
-        """int64 (n,)."""
-        found = [np.zeros(0, dtype=np.int64)]
-        stream = (match[0] for match in _PIECE.finditer(text))
-        while some := list(itertools.islice(stream, _TOGETHER)):
-            self.learn(list(dict.fromkeys(some)))
-            rows = np.fromiter(map(self.places.__getitem__, some), dtype=np.int64, count=len(some))
+        """int32 (n,)."""
+        found, start = [np.zeros(0, dtype=np.int32)], 0
+        while start < len(text):
+            block = _PIECE.findall(text, start, start + _TOGETHER)
+            if start + _TOGETHER < len(text):
+                block.pop()  # it may go on
+            start += sum(map(len, block))
+            self.learn(list(dict.fromkeys(block)))
+            rows = np.fromiter(map(self.places.__getitem__, block), dtype=np.int64, count=len(block))
             lengths = self.lengths[rows]
             before = np.cumsum(lengths) - lengths
             found.append(self.flat[np.arange(lengths.sum()) + np.repeat(self.starts[rows] - before, lengths)])
@@ -242,11 +262,11 @@ def _groups(texts: Iterable[str]) -> Iterator[list[str]]:
 def _spread(texts: list[str]) -> Iterator[str]:
     """Parts of the texts for training: all of them, or evenly spaced ones that make `_ENOUGH` characters."""
     total = sum(map(len, texts))
-    every, seen = -(-total // _ENOUGH), 0
+    every, seen = max(1, -(-total // _ENOUGH)), 0
     for text in texts:
-        for start in range(0, len(text), _LONGEST):
-            if seen % max(1, every) == 0:
-                yield text[start : start + _LONGEST]
+        for start in range(0, len(text), _PART):
+            if seen % every == 0:
+                yield text[start : start + _PART]
             seen += 1
 
 

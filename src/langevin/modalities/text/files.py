@@ -76,9 +76,9 @@ def choose(root: Path, *, within: str = "") -> Files:
     if within and not named:
         raise ValueError(f"{root} holds no file like {within!r}; it holds {some(every) or 'no files'}")
     plain = [name for name in named if suffix(name) in PLAIN or (within and suffix(name) not in RECORDS)]
-    about = [name for name in plain if is_about(name)]
-    plain = [name for name in plain if name not in about] or about
     records = [name for name in named if suffix(name) in RECORDS]
+    about = [name for name in plain if is_about(name)]
+    plain = [name for name in plain if name not in about] or ([] if records else about)
     if not plain and not records:
         raise ValueError(
             f"{root} holds no text: looked for {' '.join((*PLAIN, *RECORDS))} in it and its sub-directories, and found "
@@ -86,7 +86,7 @@ def choose(root: Path, *, within: str = "") -> Files:
         )
     chosen, other = (records, plain) if _size(root, records) >= _size(root, plain) else (plain, records)
     train, held_out, left = own_parts(chosen)
-    left = sorted([*left, *other])
+    left = sorted([*left, *other, *(about if about != chosen else [])])
     remarks = (f"Files that are not read: {len(left):,} ({some(left)}).",) if left else ()
     return Files(
         train=tuple(root / name for name in train), held_out=tuple(root / name for name in held_out), remarks=remarks

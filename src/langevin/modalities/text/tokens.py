@@ -180,7 +180,8 @@ class Characters:
 
     def decode(self, ids: Tensor | Sequence[int]) -> str:
         """Raises `ValueError` for an id outside 0..symbols-1, or unfitted."""
-        points = code_points(UNKNOWN + self.alphabet)[checked_ids(ids, len(self.alphabet) + 1)]
+        _ = self._table  # or it says that nothing is fitted
+        points = code_points(UNKNOWN + self.alphabet)[checked_ids(ids, self.symbols)]
         return points.astype("<u4").tobytes().decode("utf-32-le")
 
     def complaints(self, text: str) -> list[str]:
