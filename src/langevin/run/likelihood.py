@@ -28,6 +28,7 @@ from langevin.diffusion.likelihood.answers import BITS, join
 from langevin.diffusion.noise import RowNoise, mix
 from langevin.evaluation.density import LARGEST, GaussianMixture, choose_mixture, fit_gaussian, fit_levels
 from langevin.evaluation.likelihood import LikelihoodRow
+from langevin.modalities.image.codec import Pixels
 from langevin.modalities.image.data import Images
 from langevin.modalities.image.reader import Reader
 from langevin.recipe.build import Built, reader
@@ -226,7 +227,9 @@ class _Work:
 
     def _dequantised(self, part: Images) -> Tensor:
         items = spread(len(part), FIT)
-        x = self.built.recipe.codec.encode(part.read(items)).flatten(1)
+        codec = self.built.recipe.codec
+        assert isinstance(codec, Pixels)
+        x = codec.encode(part.read(items)).flatten(1)
         noise = RowNoise(seeds=mix(torch.full_like(items, self.seed), items), steps=torch.zeros_like(items))
         return Uniform().draw(x, self.levels, 1.0, noise)
 

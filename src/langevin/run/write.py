@@ -10,6 +10,7 @@ from langevin.diffusion.condition import Condition, Port
 from langevin.diffusion.guidance import Prompted, Within
 from langevin.diffusion.noise import RowNoise, mix
 from langevin.diffusion.sampler import sample, start
+from langevin.diffusion.sampler.unmask import entropy
 from langevin.modalities.text.layout import NUMBERS, SEPARATOR
 from langevin.modalities.text.rows import Stretches
 from langevin.networks.transformer import Transformer
@@ -17,6 +18,7 @@ from langevin.recipe.build import Built
 from langevin.recipe.modality import Read
 from langevin.recipe.samplers import sampler_of
 from langevin.recipe.tree import Sampling, Symbols
+from langevin.run.gaps import FREE, Gapped
 
 Settled = Callable[[Tensor, int], None]  # (rows so far (b, n), places that are settled)
 
@@ -160,6 +162,28 @@ def lengths_of(built: Built, heads: Sequence[Tensor]) -> list[int]:
     """The median of the law of each target's length, which one call gives."""
     logits = ask_number(built, heads)
     return [max(1, int((row.cumsum(0) < 0.5).sum())) for row in logits.softmax(-1)]
+
+
+def free_lengths(built: Built, gapped: Gapped, room: int) -> tuple[int, ...]:
+    """A length for each gap, `room` symbols together at most: as asked, and where it is free the one of `FREE` at which the
+    model is surest of what it would write, one call a candidate (the mean entropy of the masked places is least)."""
+    words, codec = vocabulary(built), built.recipe.codec
+    lengths = [n or 1 for n in gapped.gaps]
+    device = next(built.network.parameters()).device
+    for i, gap in enumerate(gapped.gaps):
+        if gap is not None:
+            continue
+        most = room - sum(lengths) + 1
+        scores: dict[int, float] = {}
+        for n in (n for n in FREE if n <= most):
+            tried = tuple([*lengths[:i], n, *lengths[i + 1 :]])
+            x = gapped.symbols(codec, words.mask, tried)[None].to(device)  # type: ignore[arg-type]
+            with torch.no_grad():
+                hidden = x == words.mask
+                t = hidden.double().mean(1)
+                scores[n] = float(entropy(built.denoiser(x, t, None).logits[hidden].double().log_softmax(-1)).mean())
+        lengths[i] = min(scores, key=lambda n: scores[n])
+    return tuple(lengths)
 
 
 def ask_number(built: Built, heads: Sequence[Tensor], count: int | None = None) -> Tensor:

@@ -53,7 +53,8 @@ class Within:
 
     def __call__(self, x_t: Tensor, t: Tensor, condition: Condition | None = None) -> Categorical:
         q = self.denoiser(x_t, t, condition)
-        logits: Tensor = q.logits  # type: ignore[attr-defined]
+        assert isinstance(q, Categorical)
+        logits = q.logits
         out = torch.arange(logits.shape[-1], device=logits.device) >= self.first
         shown = (x_t >= self.first)[..., None]  # a control that stands there already
         return Categorical(logits.masked_fill(out & ~shown, -torch.inf))

@@ -60,9 +60,10 @@ def time_bound(
     with torch.no_grad():
         for k in range(draws):
             t = low + (high - low) * ((u + k) / draws % 1)
-            x_t = process.corrupt(batch.x, t, RowNoise(seeds=streams, steps=zero + k), known)  # type: ignore[attr-defined]
-            terms = process.bound(denoiser(x_t, t, batch.condition), batch.x, x_t, t)  # type: ignore[attr-defined]
-            total += torch.where(known, 0.0, terms.diffusion).sum(1)
+            x_t = process.corrupt(batch.x, t, RowNoise(seeds=streams, steps=zero + k), known)
+            terms = process.bound(denoiser(x_t, t, batch.condition), batch.x, x_t, t)
+            each: Tensor = terms.diffusion
+            total += torch.where(known, 0.0, each).sum(1)
     return (high - low) * total / draws
 
 
@@ -96,8 +97,8 @@ def at_shares(
     free = free_places(process, batch)
     most, streams = free.sum(1), _streams(seed, names.to(free.device))
     with torch.no_grad():
-        for i, share in enumerate(shares.tolist()):
-            count = (share * most).ceil().long()
+        for i in range(len(shares)):
+            count = torch.ceil(shares[i] * most).long()
             x_t = mask_exactly(
                 process, batch.x, free, count, RowNoise(seeds=streams, steps=torch.full_like(streams, i))
             )

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from langevin.diffusion.noise import Noise
 from langevin.diffusion.posterior import Categorical
-from langevin.diffusion.process.terms import Terms
+from langevin.diffusion.process.terms import Process, Terms
 from langevin.diffusion.shape import right_pad
 
 
@@ -40,7 +40,7 @@ class Arrivals:
         return Arrivals(**{name: right_pad(value, x) for name, value in vars(self).items()})
 
 
-class Discrete(Protocol):
+class Discrete(Process, Protocol):
     """The face of the family: `Masked`, `Uniform`, `Hybrid`."""
 
     @property
