@@ -235,22 +235,20 @@ def test_a_missing_library_is_one_line_with_the_extra(monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::UserWarning")
-def test_every_text_of_the_real_folders_comes_back():
+@pytest.mark.parametrize("name", ["shakespeare", "spelling", "nli", "summaries", "dialogues", "books"])
+def test_every_text_of_the_real_folders_comes_back(name):
     from langevin.modalities.text.data import load_parts
     from langevin.modalities.text.sources import guess
     from tests.modalities.text.test_data import real
 
-    for name in ("shakespeare", "spelling", "nli", "summaries", "dialogues", "books"):
-        train, held = load_parts(guess(real(name)))
-        some = [*train.strings()]
-        for codec in (Bytes(), Characters().fitted(some), BPE().fitted(some)):
-            new = [*held.strings()]
-            for text, ids in zip(new, codec.encode_all(new), strict=True):
-                back = codec.decode(ids)
-                assert back == text or (not codec.lossless and codec.complaints(text))
-                assert "\ufffd" not in back or isinstance(codec, Characters)
-            if not isinstance(codec, BPE):
-                assert all(codec.decode(ids) == text for text, ids in zip(some, codec.encode_all(some), strict=True))
-        if name == "books":
-            assert sum(map(len, Letters().encode_all(held.strings()))) // 256 == 9764
-            assert sum(map(len, Letters().encode_all(some))) == pytest.approx(34.5e6, rel=0.002)
+    train, held = load_parts(guess(real(name)))
+    some, new = [*train.strings()], [*held.strings()]
+    pairs = BPE().fitted(text[:1_000_000] for text in some[:1000])
+    for codec in (Bytes(), Characters().fitted(some), pairs):
+        for text, ids in zip(some, codec.encode_all(some), strict=True):
+            assert codec.decode(ids) == text
+        for text, ids in zip(new, codec.encode_all(new), strict=True):
+            assert codec.decode(ids) == text or (not codec.lossless and codec.complaints(text))
+    if name == "books":
+        assert sum(map(len, Letters().encode_all(new))) // 256 == 9764
+        assert sum(map(len, Letters().encode_all(some))) == pytest.approx(34.5e6, rel=0.002)

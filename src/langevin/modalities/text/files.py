@@ -86,8 +86,8 @@ def choose(root: Path, *, within: str = "") -> Files:
         )
     chosen, other = (records, plain) if _size(root, records) >= _size(root, plain) else (plain, records)
     train, held_out, left = own_parts(chosen)
-    left = sorted([*left, *other, *(about if about != chosen else [])])
-    remarks = (f"Files that are not read: {len(left):,} ({some(left)}).",) if left else ()
+    unread: list[str] = sorted([*left, *other, *(about if about != chosen else [])])
+    remarks = (f"Files that are not read: {len(unread):,} ({some(unread)}).",) if unread else ()
     return Files(
         train=tuple(root / name for name in train), held_out=tuple(root / name for name in held_out), remarks=remarks
     )
