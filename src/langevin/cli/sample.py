@@ -79,7 +79,7 @@ def check(asked: Sample) -> None:
         raise ValueError(f"--seed must fit into 62 bits, got {asked.seed}")
     if asked.out is not None and asked.out.suffix not in ("", ".png", ".npz", ".gif", ".txt", ".jsonl"):
         raise ValueError(
-            f"--out is a .png, .npz or .gif file, or a folder (of text a .txt or .jsonl file); got {asked.out}"
+            f"--out is a .png, .npz or .gif file or a folder, of text a .txt or .jsonl file; got {asked.out}"
         )
 
 

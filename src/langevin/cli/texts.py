@@ -19,7 +19,7 @@ from langevin.recipe.tree import Sampling
 from langevin.run.directory import Run, open_run
 from langevin.run.gaps import Gapped, parse
 from langevin.run.generate import with_options
-from langevin.run.write import answer, ask_number, fill, free_lengths, vocabulary
+from langevin.run.write import answer, ask_number, fill, free_lengths, token_network, vocabulary
 from langevin.training import machine
 from langevin.training.checkpoint import write_atomic
 
@@ -53,7 +53,7 @@ def sample_text(asked: Sample, made: Run) -> Path | None:
     else:
         assert isinstance(layout, Corpus)
         texts, calls = _open_text(asked, built, sampling, layout, seeds, line)
-    if not (asked.count == 1 and asked.out is None and built.network.config.kind == "transformer" and _streams(built)):
+    if not _streams(asked, built):
         write_texts(texts, asked.out)
     line.say(
         f"{len(texts)} texts ({sampling.sampler}, {calls} network calls) in {duration(time.perf_counter() - begin)}"
@@ -61,8 +61,10 @@ def sample_text(asked: Sample, made: Run) -> Path | None:
     return asked.out
 
 
-def _streams(built: Built) -> bool:
-    return built.network.config.attention == "block"  # type: ignore[union-attr]
+def _streams(asked: Sample, built: Built) -> bool:
+    """Whether the text is shown as its blocks settle: one text, on the terminal, of a network that writes by blocks."""
+    blocks = token_network(built).config.attention == "block"
+    return blocks and isinstance(built.recipe.layout, Corpus) and asked.count == 1 and asked.out is None
 
 
 def _open_text(
@@ -89,7 +91,7 @@ def _open_text(
     fixed = sum(n or 1 for n in gapped.gaps)
     if given + fixed > layout.length:
         raise ValueError(
-            f"the text has {given} symbols and asks for {fixed} more, and this run reads {layout.length}: shorten one of them"
+            f"the text has {given} symbols and asks for {fixed} more, and this run reads {layout.length}: shorten one"
         )
     lengths = free_lengths(built, gapped, layout.length - given)
     x = gapped.symbols(codec, words.mask, lengths).expand(asked.count, -1)  # type: ignore[arg-type]
@@ -97,7 +99,7 @@ def _open_text(
 
     def settled(rows: Tensor, places: int) -> None:
         nonlocal shown
-        if asked.count == 1 and asked.out is None and _streams(built):
+        if _streams(asked, built):
             sys.stdout.write(_text(built, rows[0, shown:places]))
             sys.stdout.flush()
             shown = places

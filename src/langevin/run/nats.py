@@ -15,6 +15,7 @@ from langevin.diffusion.process import Masked
 from langevin.diffusion.question import Blocks
 from langevin.modalities.text.rows import RowReader, counts
 from langevin.recipe.build import SHARES, Built
+from langevin.run.write import token_network
 
 Progress = Callable[[int, int], None]
 
@@ -69,7 +70,7 @@ def _nats(built: Built, asked: Batch, names: Tensor, kind: str, draws: int) -> T
         return whole(denoiser, asked)
     if kind == "left to right":
         return in_order(denoiser, process, asked, names=names)
-    if built.network.config.kind == "transformer" and built.network.config.attention == "block":
+    if token_network(built).config.attention == "block":
         return block_bound(built, asked, names, draws)
     find = count_bound if kind == "count" else time_bound
     return find(denoiser, process, asked, names=names, draws=draws)
@@ -77,7 +78,7 @@ def _nats(built: Built, asked: Batch, names: Tensor, kind: str, draws: int) -> T
 
 def block_bound(built: Built, asked: Batch, names: Tensor, draws: int) -> Tensor:
     """(b,) nats: the bound of every block given the clean ones before it, by counts in each."""
-    ask = Blocks(process=built.process, block=built.network.config.block)
+    ask = Blocks(process=built.process, block=token_network(built).config.block)
     streams = mix(torch.zeros_like(names), names).to(asked.x.device)
     total = torch.zeros(len(names), dtype=torch.float64, device=asked.x.device)
     with torch.no_grad():

@@ -52,6 +52,12 @@ def vocabulary(built: Built) -> Vocabulary:
     return Vocabulary(codec=built.recipe.codec.symbols, symbols=built.recipe.process.symbols)  # type: ignore[union-attr]
 
 
+def token_network(built: Built) -> Transformer:
+    """The network of a run of text."""
+    assert isinstance(built.network, Transformer)
+    return built.network
+
+
 def rows_of(parts: Sequence[Tensor], padding: int) -> Tensor:
     """Rows of different lengths as one (b, longest), padded on the right."""
     return torch.nn.utils.rnn.pad_sequence([part.long() for part in parts], batch_first=True, padding_value=padding)
@@ -73,8 +79,7 @@ def fill(
     device = next(built.network.parameters()).device
     x, seeds = x.to(device), seeds.to(device)
     built.network.eval()
-    network = built.network
-    assert isinstance(network, Transformer)
+    network = token_network(built)
     cached = network.config.attention == "block"
     size = network.config.block if cached else block or x.shape[1]
     words, calls, before = vocabulary(built), 0, None
@@ -176,7 +181,7 @@ def free_lengths(built: Built, gapped: Gapped, room: int) -> tuple[int, ...]:
         most = room - sum(lengths) + 1
         scores: dict[int, float] = {}
         for n in (n for n in FREE if n <= most):
-            tried = tuple([*lengths[:i], n, *lengths[i + 1 :]])
+            tried = (*lengths[:i], n, *lengths[i + 1 :])
             x = gapped.symbols(codec, words.mask, tried)[None].to(device)  # type: ignore[arg-type]
             with torch.no_grad():
                 hidden = x == words.mask
