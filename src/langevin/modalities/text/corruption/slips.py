@@ -91,8 +91,7 @@ class Characters:
         edits, chances, lengths = Counter[Edit](), Counter[str](), [0] * MOST_EDITS
         for right, wrong, _ in confusions.pairs():
             x, z = right.lower(), wrong.lower()
-            steps = [(x[i:k], z[j:m], x[:i][-1:] or "^") for i, k, j, m in align(x, z)]
-            made = [(a, b) if a else (before, before + b) for a, b, before in steps if a != b]
+            made = [_edit(x, i, x[i:k], z[j:m]) for i, k, j, m in align(x, z) if x[i:k] != z[j:m]]
             if not 0 < len(made) <= MOST_EDITS:
                 continue
             edits.update(made)
@@ -166,6 +165,14 @@ def confusion_matrix(
 def edit_distances(confusions: Confusions) -> Counter[int]:
     """How many pairs lie 1, 2, 3, ... edits apart."""
     return Counter(distance(right.lower(), wrong.lower()) for right, wrong, _ in confusions.pairs())
+
+
+def _edit(word: str, place: int, seen: str, written: str) -> Edit:
+    """The edit as it is counted; a letter put in beside its like is that letter doubled, else one after the one before."""
+    if seen:
+        return seen, written
+    before = written if word[place : place + 1] == written else word[place - 1 : place] if place else "^"
+    return before, before + written
 
 
 def _pick(sums: Sequence[float], generator: np.random.Generator) -> int:

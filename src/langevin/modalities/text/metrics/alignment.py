@@ -35,18 +35,19 @@ def align(a: Sequence[Hashable], b: Sequence[Hashable]) -> list[Step]:
     """Steps (start, end, other start, other end) that cover both sequences in order, at the least number of edits.
 
     A kept or replaced element is a step of one to one, an insertion none to one, a deletion one to none, a swap two to
-    two. Among equally cheap ways, keeping and replacing comes before swapping, deleting and inserting, from the end.
+    two. Among equally cheap ways one that keeps the most elements is taken; then, from the end, keeping and replacing
+    come before swapping, deleting and inserting.
     """
-    table = _table(a, b)
+    table, edit = _table(a, b)
     steps: list[Step] = []
     i, j = len(a), len(b)
     while i or j:
         here = table[i][j]
-        if i and j and here == table[i - 1][j - 1] + (a[i - 1] != b[j - 1]):
+        if i and j and here == table[i - 1][j - 1] + (edit if a[i - 1] != b[j - 1] else -1):
             di = dj = 1
-        elif _swapped(a, b, i, j) and here == table[i - 2][j - 2] + 1:
+        elif _swapped(a, b, i, j) and here == table[i - 2][j - 2] + edit:
             di = dj = 2
-        elif i and here == table[i - 1][j] + 1:
+        elif i and here == table[i - 1][j] + edit:
             di, dj = 1, 0
         else:
             di, dj = 0, 1
@@ -55,15 +56,17 @@ def align(a: Sequence[Hashable], b: Sequence[Hashable]) -> list[Step]:
     return steps[::-1]
 
 
-def _table(a: Sequence[Hashable], b: Sequence[Hashable]) -> list[list[int]]:
-    table = [list(range(len(b) + 1))]
+def _table(a: Sequence[Hashable], b: Sequence[Hashable]) -> tuple[list[list[int]], int]:
+    """edit * (number of edits) - (elements kept) of the beginnings, and that `edit`, which outweighs all kept ones."""
+    edit = len(a) + len(b) + 1
+    table = [[edit * j for j in range(len(b) + 1)]]
     for i, x in enumerate(a, 1):
-        row, before = [i], table[-1]
+        row, before = [edit * i], table[-1]
         for j, y in enumerate(b, 1):
-            cost = min(before[j] + 1, row[j - 1] + 1, before[j - 1] + (x != y))
-            row.append(min(cost, table[i - 2][j - 2] + 1) if _swapped(a, b, i, j) else cost)
+            cost = min(before[j] + edit, row[j - 1] + edit, before[j - 1] + (edit if x != y else -1))
+            row.append(min(cost, table[i - 2][j - 2] + edit) if _swapped(a, b, i, j) else cost)
         table.append(row)
-    return table
+    return table, edit
 
 
 def _swapped(a: Sequence[Hashable], b: Sequence[Hashable], i: int, j: int) -> bool:

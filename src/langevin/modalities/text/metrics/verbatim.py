@@ -115,7 +115,7 @@ def _sorted_places(numbers: np.ndarray, depth: int) -> np.ndarray:
     key = ranked
     while base ** (reach + 1) < 2**63 and reach < depth:  # as many tokens as one integer holds
         key = key * base
-        key[: n - reach] += ranked[reach:]
+        key[: max(n - reach, 0)] += ranked[reach:]
         reach += 1
     order = np.argsort(key, kind="stable").astype(place)
     fresh = np.ones(n, bool)
