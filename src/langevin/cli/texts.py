@@ -19,7 +19,7 @@ from langevin.recipe.tree import Sampling
 from langevin.run.directory import Run, open_run
 from langevin.run.gaps import Gapped, parse
 from langevin.run.generate import with_options
-from langevin.run.write import answer, ask_number, fill, free_lengths, token_network, vocabulary
+from langevin.run.write import answer, ask_number, codec_of, fill, free_lengths, token_network, vocabulary
 from langevin.training import machine
 from langevin.training.checkpoint import write_atomic
 
@@ -71,7 +71,7 @@ def _open_text(
     asked: Sample, built: Built, sampling: Sampling, layout: Corpus, seeds: Tensor, line: LiveLine
 ) -> tuple[list[str], int]:
     """Texts of a corpus: free, after a prompt, before a suffix, or in gaps."""
-    words, codec = vocabulary(built), built.recipe.codec
+    words, codec = vocabulary(built), codec_of(built)
     if asked.fill is not None:
         if asked.prompt is not None or asked.suffix is not None:
             raise ValueError("--fill holds the whole text with its gaps: leave --prompt and --suffix out")
@@ -82,9 +82,9 @@ def _open_text(
         prompt, suffix = (_read(text) if text is not None else "" for text in (asked.prompt, asked.suffix))
         gapped = Gapped(texts=(prompt, suffix), gaps=(asked.length,))
     for text in gapped.texts:
-        for complaint in codec.complaints(text):  # type: ignore[union-attr]
+        for complaint in codec.complaints(text):
             line.say(f"prompt: {complaint}")
-    given = sum(len(codec.encode(text)) for text in gapped.texts)  # type: ignore[union-attr, arg-type]
+    given = sum(len(codec.encode(text)) for text in gapped.texts)
     if asked.fill is None:
         room = layout.length - given
         gapped = replace(gapped, gaps=(asked.length or max(room, 1),))
@@ -94,7 +94,7 @@ def _open_text(
             f"the text has {given} symbols and asks for {fixed} more, and this run reads {layout.length}: shorten one"
         )
     lengths = free_lengths(built, gapped, layout.length - given)
-    x = gapped.symbols(codec, words.mask, lengths).expand(asked.count, -1)  # type: ignore[arg-type]
+    x = gapped.symbols(codec, words.mask, lengths).expand(asked.count, -1)
     shown = 0
 
     def settled(rows: Tensor, places: int) -> None:
@@ -137,7 +137,7 @@ def classify(asked: Classify) -> None:
     records = _records(asked.file, ("premise", "hypothesis"))
     pairs = [(record["premise"], record["hypothesis"]) for record in records]
     words = vocabulary(built)
-    sources = two_texts(pairs, layout, built.recipe.codec)  # type: ignore[arg-type]
+    sources = two_texts(pairs, layout, codec_of(built))
     lines: list[str] = []
     for rows in torch.arange(len(sources)).split(64):
         heads = [torch.cat([sources[i].long(), torch.tensor([words.separator])]) for i in rows.tolist()]
@@ -160,10 +160,10 @@ def _read(text: str) -> str:
 
 
 def _coded(built: Built, text: str, line: LiveLine) -> Tensor:
-    codec = built.recipe.codec
-    for complaint in codec.complaints(text):  # type: ignore[union-attr]
+    codec = codec_of(built)
+    for complaint in codec.complaints(text):
         line.say(complaint)
-    return codec.encode(text)  # type: ignore[arg-type, return-value]
+    return codec.encode(text)
 
 
 def _cut(ids: Tensor, room: int, line: LiveLine, *, keep_end: bool) -> Tensor:
@@ -175,7 +175,7 @@ def _cut(ids: Tensor, room: int, line: LiveLine, *, keep_end: bool) -> Tensor:
 
 
 def _text(built: Built, row: Tensor) -> str:
-    return built.recipe.codec.decode(row[row < vocabulary(built).codec].cpu())  # type: ignore[return-value, arg-type]
+    return codec_of(built).decode(row[row < vocabulary(built).codec].cpu())
 
 
 def _records(file: str, fields: tuple[str, ...]) -> list[dict[str, str]]:

@@ -15,7 +15,7 @@ from langevin.diffusion.process import Masked
 from langevin.diffusion.question import Blocks
 from langevin.modalities.text.rows import RowReader, counts
 from langevin.recipe.build import SHARES, Built
-from langevin.run.write import token_network
+from langevin.run.write import codec_of, token_network
 
 Progress = Callable[[int, int], None]
 
@@ -58,7 +58,7 @@ def cost(built: Built, read: RowReader, items: Tensor, *, estimator: str = "boun
     for part in items.split(batch):
         asked = read(part)
         nats.append(_nats(built, asked, part, kind, draws).cpu())
-        rows += [x[free] for x, free in zip(asked.x.cpu(), asked.mask.cpu(), strict=True)]  # type: ignore[union-attr]
+        rows += [x[free] for x, free in zip(asked.x.cpu(), asked.mask.cpu(), strict=True)]
         if progress:
             progress(len(rows), len(items))
     return _summed(torch.cat(nats), rows, built, kind)
@@ -91,7 +91,7 @@ def block_bound(built: Built, asked: Batch, names: Tensor, draws: int) -> Tensor
 
 
 def _summed(nats: Tensor, rows: Sequence[Tensor], built: Built, kind: str) -> Cost:
-    characters, size = counts(built.recipe.codec, rows)  # type: ignore[arg-type]
+    characters, size = counts(codec_of(built), rows)
     bits = nats / math.log(2)
 
     def ratio(units: Tensor) -> tuple[float, float]:

@@ -11,8 +11,11 @@ from langevin.diffusion.guidance import Prompted, Within
 from langevin.diffusion.noise import RowNoise, mix
 from langevin.diffusion.sampler import sample, start
 from langevin.diffusion.sampler.unmask import entropy
+from langevin.modalities.image.codec import Pixels
 from langevin.modalities.text.layout import NUMBERS, SEPARATOR
 from langevin.modalities.text.rows import Stretches
+from langevin.modalities.text.tokens import AnyTokens
+from langevin.modalities.toy.codec import Coordinates
 from langevin.networks.transformer import Transformer
 from langevin.recipe.build import Built
 from langevin.recipe.modality import Read
@@ -46,10 +49,17 @@ class Vocabulary:
         return self.codec + NUMBERS + n
 
 
+def codec_of(built: Built) -> AnyTokens:
+    """The codec of a run of text."""
+    codec = built.recipe.codec
+    assert not isinstance(codec, Pixels | Coordinates)
+    return codec
+
+
 def vocabulary(built: Built) -> Vocabulary:
     """Of a run of text."""
     assert isinstance(built.recipe.process, Symbols)
-    return Vocabulary(codec=built.recipe.codec.symbols, symbols=built.recipe.process.symbols)  # type: ignore[union-attr]
+    return Vocabulary(codec=codec_of(built).symbols, symbols=built.recipe.process.symbols)
 
 
 def token_network(built: Built) -> Transformer:
@@ -117,7 +127,7 @@ def _told(known: Tensor, guidance: float, before: Port | None) -> Condition | No
 def _written(built: Built, sampling: Sampling, x: Tensor, seeds: Tensor, told: Condition | None) -> tuple[Tensor, int]:
     words, process = vocabulary(built), built.process
     steps = torch.full((len(x),), sampling.steps, device=x.device)
-    times = sampling.grid(steps, None)  # type: ignore[arg-type]
+    times = sampling.grid(steps, None)
     denoiser = (
         Prompted(denoiser=built.denoiser, mask=words.mask) if told is not None and told.concat else built.denoiser
     )
@@ -142,7 +152,7 @@ def answer(
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[list[str], int]:  # fmt: skip
     """What the model makes of each source, and the network calls of the longest: first the length, then the text."""
-    words, decode = vocabulary(built), built.recipe.codec.decode
+    words, decode = vocabulary(built), codec_of(built).decode
     written: list[str] = []
     most = 0
     for rows in torch.arange(len(sources)).split(batch):
@@ -155,8 +165,7 @@ def answer(
         x, calls = fill(built, sampling, rows_of(parts, words.padding), seeds=seeds[rows])
         most = max(most, calls + 1)
         written += [
-            decode(row[len(head) + 1 : len(head) + 1 + n].cpu())  # type: ignore[arg-type]
-            for row, head, n in zip(x, heads, lengths, strict=True)
+            decode(row[len(head) + 1 : len(head) + 1 + n].cpu()) for row, head, n in zip(x, heads, lengths, strict=True)
         ]
         if progress:
             progress(len(written), len(sources))
@@ -172,7 +181,7 @@ def lengths_of(built: Built, heads: Sequence[Tensor]) -> list[int]:
 def free_lengths(built: Built, gapped: Gapped, room: int) -> tuple[int, ...]:
     """A length for each gap, `room` symbols together at most: as asked, and where it is free the one of `FREE` at which the
     model is surest of what it would write, one call a candidate (the mean entropy of the masked places is least)."""
-    words, codec = vocabulary(built), built.recipe.codec
+    words, codec = vocabulary(built), codec_of(built)
     lengths = [n or 1 for n in gapped.gaps]
     device = next(built.network.parameters()).device
     for i, gap in enumerate(gapped.gaps):
@@ -182,7 +191,7 @@ def free_lengths(built: Built, gapped: Gapped, room: int) -> tuple[int, ...]:
         scores: dict[int, float] = {}
         for n in (n for n in FREE if n <= most):
             tried = (*lengths[:i], n, *lengths[i + 1 :])
-            x = gapped.symbols(codec, words.mask, tried)[None].to(device)  # type: ignore[arg-type]
+            x = gapped.symbols(codec, words.mask, tried)[None].to(device)
             with torch.no_grad():
                 hidden = x == words.mask
                 t = hidden.double().mean(1)
@@ -207,15 +216,15 @@ def ask_number(built: Built, heads: Sequence[Tensor], count: int | None = None) 
 
 def show_texts(built: Built, sampling: Sampling, part: Read, count: int = 4) -> list[str]:
     """A few texts of the run's own task, to be looked at: stretches, or sources with what is made of them."""
-    rows, words, decode = part.part, vocabulary(built), built.recipe.codec.decode
+    rows, words, decode = part.part, vocabulary(built), codec_of(built).decode
     seeds = torch.arange(count)
     if isinstance(rows, Stretches):
         x, _ = fill(built, sampling, torch.full((count, rows.length), words.mask), seeds=seeds)
-        return [decode(row[row < words.codec].cpu()) for row in x]  # type: ignore[arg-type]
+        return [decode(row[row < words.codec].cpu()) for row in x]
     count = min(count, len(rows))
     items = [i * len(rows) // count for i in range(count)]
     sources = [rows.sources[i] for i in items]
-    told = [decode(ids[ids < words.codec]) for ids in sources]  # type: ignore[arg-type]
+    told = [decode(ids[ids < words.codec]) for ids in sources]
     classes = built.recipe.classes
     if classes:
         heads = [torch.cat([ids.long(), torch.tensor([words.separator])]) for ids in sources]
