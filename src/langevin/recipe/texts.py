@@ -15,10 +15,10 @@ from langevin.modalities.text.data import Texts, load_parts
 from langevin.modalities.text.layout import AnyLayout, Corpus, Labels
 from langevin.modalities.text.pairs import inferences
 from langevin.modalities.text.sources import TextSource
-from langevin.modalities.text.tokens import BPE, AnyTokens, Bytes, Characters, Letters
+from langevin.modalities.text.tokens import BPE, AnyTokens, Bytes, Characters, LetterPairs, Letters
 from langevin.recipe.tree import Recipe, Symbols
 
-TOKENS = (Bytes, Letters, Characters, BPE)
+TOKENS = (Bytes, Letters, Characters, BPE, LetterPairs)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -58,6 +58,7 @@ def cost(built: Built, read: RowReader, items: Tensor, *, estimator: str = "boun
     for part in items.split(batch):
         asked = read(part)
         nats.append(_nats(built, asked, part, kind, draws).cpu())
+        assert asked.mask is not None
         rows += [x[free] for x, free in zip(asked.x.cpu(), asked.mask.cpu(), strict=True)]
         if progress:
             progress(len(rows), len(items))

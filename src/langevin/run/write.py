@@ -9,7 +9,7 @@ from torch import Tensor
 from langevin.diffusion.condition import Condition, Port
 from langevin.diffusion.guidance import Prompted, Within
 from langevin.diffusion.noise import RowNoise, mix
-from langevin.diffusion.sampler import sample, start
+from langevin.diffusion.sampler import Shares, sample, start
 from langevin.diffusion.sampler.unmask import entropy
 from langevin.modalities.image.codec import Pixels
 from langevin.modalities.text.layout import NUMBERS, SEPARATOR
@@ -127,7 +127,9 @@ def _told(known: Tensor, guidance: float, before: Port | None) -> Condition | No
 def _written(built: Built, sampling: Sampling, x: Tensor, seeds: Tensor, told: Condition | None) -> tuple[Tensor, int]:
     words, process = vocabulary(built), built.process
     steps = torch.full((len(x),), sampling.steps, device=x.device)
-    times = sampling.grid(steps, None)
+    if not isinstance(sampling.grid, Shares):
+        raise ValueError(f"text is written on a grid of shares (sampling.grid.kind=shares), not {sampling.grid.kind}")
+    times = sampling.grid(steps)
     denoiser = (
         Prompted(denoiser=built.denoiser, mask=words.mask) if told is not None and told.concat else built.denoiser
     )

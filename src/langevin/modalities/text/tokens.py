@@ -6,12 +6,13 @@
 | letters | 27 | no | comparisons in bits a character on a-z and space, as of text8 |
 | characters | fitted | of what was seen | a small alphabet; one symbol stands for all characters unseen |
 | bpe | fitted | yes | most text: a quarter to a half as many symbols as bytes |
+| letter_pairs | fitted | no | the same over the 27 letters |
 
 A recipe is written before its data are seen: `Characters` and `BPE` may be empty then, and `fitted` completes them.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal, Self
 
@@ -30,7 +31,7 @@ from langevin.modalities.text.ids import (
     tensor,
 )
 
-__all__ = ["BPE", "AnyTokens", "Bytes", "Characters", "Letters"]
+__all__ = ["BPE", "AnyTokens", "Bytes", "Characters", "LetterPairs", "Letters"]
 
 UNKNOWN = "\ufffd"  # Unicode's replacement character: what an unknown character is decoded to
 
@@ -192,4 +193,56 @@ class Characters:
         return surrogates(text) + lines
 
 
-AnyTokens = Bytes | Letters | Characters | BPE
+@dataclass(frozen=True, kw_only=True)
+class LetterPairs:
+    """Byte pairs over the 27 letters: a text is first what `Letters` makes of it, so bits a character compare with those.
+
+    Args:
+        size, model: as of `BPE`.
+    """
+
+    kind: Literal["letter_pairs"] = "letter_pairs"
+    size: int = 1024
+    model: str = field(default="", repr=False)
+
+    def __post_init__(self) -> None:
+        _ = self._pairs
+
+    @cached_property
+    def _pairs(self) -> BPE:
+        return BPE(size=self.size, model=self.model)
+
+    @property
+    def symbols(self) -> int:
+        return self._pairs.symbols
+
+    @property
+    def lossless(self) -> bool:
+        return False
+
+    def fitted(self, texts: Iterable[str]) -> Self:
+        """Itself where it has a model, else one trained on the letters of `texts`."""
+        if self.model:
+            return self
+        return type(self)(size=self.size, model=BPE.fit(map(_lettered, texts), size=self.size).model)
+
+    def encode(self, text: str) -> Tensor:
+        """int64 (n,). Raises `ValueError` for an unpaired surrogate, or unfitted."""
+        return self._pairs.encode(_lettered(text))
+
+    def encode_all(self, texts: Iterable[str]) -> list[Tensor]:
+        return self._pairs.encode_all(map(_lettered, texts))
+
+    def decode(self, ids: Tensor | Sequence[int]) -> str:
+        """Raises `ValueError` for an id outside the symbols, or unfitted."""
+        return self._pairs.decode(ids)
+
+    def complaints(self, text: str) -> list[str]:
+        return Letters().complaints(text)
+
+
+def _lettered(text: str) -> str:
+    return Letters().decode(Letters().encode(text))
+
+
+AnyTokens = Bytes | Letters | Characters | BPE | LetterPairs
