@@ -1,4 +1,4 @@
-"""What text tasks reach without learning: `LANGEVIN_DATA=FOLDER python benchmarks/text_floors.py`. Two minutes, one thread.
+"""What text tasks reach without learning: `LANGEVIN_DATA=FOLDER python benchmarks/text_floors.py`. Minutes, one thread.
 
 Each value stands beside the reference it must reproduce: published (JFLEG: "JFLEG: A Fluency Corpus and Benchmark for
 Grammatical Error Correction", 2017) or measured before by other code. A last line holds everything as JSON. The folder
@@ -53,7 +53,8 @@ class Table:
 
     def add(self, name, ours, reference=None):
         self.values[name] = {"ours": ours, "reference": reference}
-        print(f"{name:<62}{'' if reference is None else f'{reference:.4g}':>10}{ours:>10.4f}", flush=True)
+        expected = "" if reference is None else f"{reference:g}"
+        print(f"{name:<74}{expected:>10}{ours:>12.4f}", flush=True)
 
 
 def likelihood(table, train, valid):
@@ -149,7 +150,8 @@ def entailment(table):
 
 
 def variety(table, train, valid):
-    words = letters(valid).split()
+    text = letters(valid)
+    words = text.split()
     samples = [words[i : i + 200] for i in range(0, 200 * 192, 200)]
     random.Random(0).shuffle(samples)
     table.add("real text, 200 words: unigram entropy, nats", unigram_entropy(samples[:64]))
@@ -157,7 +159,7 @@ def variety(table, train, valid):
     index = Verbatim.fit(letters(train).split())
     table.add("real text: words' 4-grams absent from train", index.novelty(samples[:64]))
     table.add("real text, 200 words: longest run in train, mean of 64", fmean(map(index.longest_run, samples[:64])))
-    characters = [letters(valid)[i : i + 256] for i in range(0, 256 * 3000, 256)]
+    characters = [text[i : i + 256] for i in range(0, 256 * 3000, 256)]
     random.Random(0).shuffle(characters)
     found = gram_divergence(characters[:1000], characters[1000:])
     for n, floor in zip(found.orders, found.floor):
@@ -167,7 +169,7 @@ def variety(table, train, valid):
 def main():
     table, started = Table(), time.perf_counter()
     train, valid = books("train"), books("valid")
-    print(f"{'':<62}{'reference':>10}{'ours':>10}")
+    print(f"{'':<74}{'reference':>10}{'ours':>12}")
     likelihood(table, train, valid)
     summaries(table)
     corrections(table)

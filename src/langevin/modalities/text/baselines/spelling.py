@@ -34,7 +34,7 @@ class Speller:
 
     @classmethod
     def fit(cls, counts: Mapping[str, int], *, most: int = 2) -> "Speller":
-        """Index a lexicon of word -> frequency; 70,000 words take some ten seconds.
+        """Index a lexicon of word -> frequency; 70,000 words take some three seconds.
 
         ValueError for an empty lexicon, frequencies < 1 or `most` outside 0..2.
         """

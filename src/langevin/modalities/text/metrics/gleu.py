@@ -30,8 +30,8 @@ def gleu(
 ) -> float:
     """Corpus GLEU in [0, 1] of token lists; `references[i]` are the references of sentence i, their number may differ.
 
-    A function of its arguments; with one reference everywhere nothing is drawn. Its standard error over seeds is about
-    0.0001 on 750 sentences with four references. ValueError for unequal numbers or a sentence without references.
+    A function of its arguments; with one reference everywhere nothing is drawn. Its deviation over seeds is 0.0003 on 750
+    sentences with four references. ValueError for unequal numbers or a sentence without references.
     """
     if not sources or not len(sources) == len(hypotheses) == len(references) or not all(references):
         raise ValueError(

@@ -56,7 +56,7 @@ class NgramModel:
     def fit(cls, symbols: np.ndarray, *, order: int = 6, size: int = 27) -> "NgramModel":
         """Count the n-grams, n = 1..order, of symbols `(n,)` in [0, size).
 
-        34.5M characters at order 6 take some ten seconds and 1.5 GB. ValueError for symbols outside, fewer than
+        34.5M characters at order 6 take some twenty seconds and 1 GB. ValueError for symbols outside, fewer than
         `order` of them, order < 1, or size^order beyond 63 bits.
         """
         if order < 1 or size < 1 or order * math.log2(size) >= 63:

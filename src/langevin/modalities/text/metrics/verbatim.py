@@ -2,7 +2,8 @@
 
 The places of the training text are sorted by what follows them, up to `depth` tokens (a suffix array), so that any run
 is found by bisection. Sorting starts with as many tokens as fit into 63 bits and doubles the depth, each time only
-among places that are still equal ("Faster suffix sorting", 2007); text27 of 34.5M characters takes under a minute.
+among places that are still equal ("Faster suffix sorting", 2007). 34.5M characters take under a minute and 2.4 GB, 6.6M
+words some twenty seconds.
 """
 
 from bisect import bisect_left
