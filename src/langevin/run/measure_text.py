@@ -18,7 +18,7 @@ from langevin.modalities.text.rows import Examples, Row, RowReader, Stretches
 from langevin.recipe.build import Built
 from langevin.recipe.tree import Sampling
 from langevin.run.nats import Cost, Sureness, cost, spread, sureness
-from langevin.run.write import answer, ask_number, codec_of, fill, vocabulary
+from langevin.run.write import answer, ask_number, codec_of, fill, token_network, vocabulary
 
 Progress = Callable[[int, int], None]
 
@@ -79,7 +79,7 @@ def measure_text(
     items, few = spread(len(read.part), asked.rows), spread(len(read.part), asked.ordered_rows)
     masked, causal = isinstance(built.process, Masked), built.recipe.process.kind == "causal"
     costs = {"own": cost(built, read, items, draws=asked.draws, batch=asked.batch, progress=progress("bits"))}
-    blocks = built.network.config.attention == "block"
+    blocks = token_network(built).config.attention == "block"
     if masked and not causal and not blocks:
         costs["own, fewer rows"] = cost(built, read, few, draws=asked.draws, batch=asked.batch)
         costs["left to right"] = cost(
@@ -167,7 +167,7 @@ def task_of(
     progress: Callable[[str], Progress],
 ) -> tuple[dict[str, float], list[tuple[str, str]], int]:
     """Accuracy of labels, ROUGE of summaries and replies; beside the majority, and the text's first sentence."""
-    part, words, codec = read.part, vocabulary(built), built.recipe.codec
+    part, words, codec = read.part, vocabulary(built), codec_of(built)
     assert isinstance(part, Examples)
     classes = built.recipe.classes
     if classes:
