@@ -141,24 +141,34 @@ class Transformer(nn.Module):
             real = x != self.padding
             mask = None if bool(real.all()) else real | ~real.any(1, keepdim=True)
             return self._logits(self._run(x, vector, mask, None, 0)[0])
-        n = x.shape[1]
         if condition is not None and condition.aligned is not None:
-            both = torch.cat([x, condition.aligned.tensor], 1)
-            mask = _halves(n, self.config.block, x.device)
-            places = torch.arange(n, device=x.device).repeat(2)
-            h, _ = self._run(both, vector, self._visible(mask, both), None, places)
-            return self._logits(h[:, :n])
-        before = None if condition is None else condition.prepend
+            return self._logits(self._beside(x, vector, condition.aligned))
+        n, before = x.shape[1], None if condition is None else condition.prepend
+        if n > self.config.block:
+            raise ValueError(
+                f"{n} places are more than one block of {self.config.block}: give the clean text of all of them as "
+                "`aligned`, or ask for one block at a time, after the text before it as `prepend`"
+            )
         if before is None:
             return self._logits(self._run(x, vector, self._visible(_ones(n, x.device), x), None, 0)[0])
         if not before.tensor.is_floating_point():
-            before = self.cache(before.tensor)
-        shown = before.shown()
+            before = self.cache(torch.where(_shown(before), before.tensor, self.padding))
+        shown = _shown(before)
         past, start = self._past(before), shown.sum(1)
         own = self._visible(_ones(n, x.device), x)
         mask = torch.cat([shown[:, None].expand(-1, n, -1), own.expand(len(x), -1, -1)], 2)
         places = start[:, None] + torch.arange(n, device=x.device)
         return self._logits(self._run(x, vector, mask, past, places)[0])
+
+    def _beside(self, x: Tensor, vector: Tensor | None, clean: Port) -> Tensor:
+        """The noisy half of a pass over noisy places and the clean text of the same places."""
+        self._require(clean.tensor)
+        if clean.tensor.shape != x.shape:
+            raise ValueError(f"{tuple(x.shape)} noisy places need as many clean ones, got {tuple(clean.tensor.shape)}")
+        n, said = x.shape[1], torch.where(_shown(clean), clean.tensor, self.padding)
+        both, places = torch.cat([x, said], 1), torch.arange(n, device=x.device).repeat(2)
+        mask = self._visible(_halves(n, self.config.block, x.device), both)
+        return self._run(both, vector, mask, None, places)[0][:, :n]
 
     def cache(self, tokens: Tensor, before: Port | None = None) -> Port:
         """Keys and values of clean tokens (b, n) for the `prepend` port, (b, n, depth, 2, width), after those of `before`.
@@ -176,7 +186,7 @@ class Transformer(nn.Module):
         mask = self._visible(_blockwise(n, block, tokens.device), tokens)
         past, start, shown = None, torch.zeros(len(tokens), dtype=torch.int64, device=tokens.device), None
         if before is not None:
-            shown, past = before.shown(), self._past(before)
+            shown, past = _shown(before), self._past(before)
             start = shown.sum(1)
             mask = torch.cat([shown[:, None].expand(-1, n, -1), mask.expand(len(tokens), -1, -1)], 2)
         places = start[:, None] + torch.arange(n, device=tokens.device)
@@ -230,6 +240,11 @@ class Transformer(nn.Module):
                 f"this network reads tokens (b, places) in [0, {self.padding}], got {x.dtype} of shape {tuple(x.shape)}"
                 + (f" with {int(x.max())}" if x.numel() and not x.is_floating_point() else "")
             )
+
+
+def _shown(port: Port) -> Tensor:
+    """(b, n): what a row is told of it, nothing where it is withheld."""
+    return port.shown() & port.kept()[:, None]
 
 
 def _flat(x: Tensor) -> Tensor:
