@@ -110,11 +110,15 @@ class Reveal:
             times = tau.sort(1, descending=True).values.clamp_min(0)
             state, _ = ask(_even(state), times, torch.arange(masked.shape[1], device=u.device) < count)
             return replace(state, memory={"at": rank})
-        edges = state.times if state.times.ndim == 3 else state.times[:, :, None]
-        step = (edges >= tau[:, None]).sum(1) - 1  # the interval (t_{j+1}, t_j] that holds tau
-        there = masked & (step < edges.shape[1] - 1)
+        rising = state.times.flip(1)  # searched, and not compared with every place: rows x steps x places is large
+        if rising.ndim == 3:
+            below = torch.searchsorted(rising.mT.contiguous(), tau[..., None])[..., 0]
+        else:
+            below = torch.searchsorted(rising, tau)
+        step, steps = rising.shape[1] - below - 1, rising.shape[1] - 1  # the interval (t_{j+1}, t_j] that holds tau
+        there = masked & (step < steps)
         step = torch.where(there, step, 0)
-        asked = torch.zeros(len(tau), edges.shape[1] - 1, dtype=torch.int64, device=tau.device)
+        asked = torch.zeros(len(tau), steps, dtype=torch.int64, device=tau.device)
         asked = asked.scatter_add(1, step, there.long()) > 0
         at = torch.where(there, (asked.cumsum(1) - 1).gather(1, step), NEVER)
         state, _ = ask(state, state.times[:, :-1], asked)
