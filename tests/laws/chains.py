@@ -4,6 +4,8 @@ A step of these samplers changes places independently given the state, so its ke
 (states, places, V + 1), and a chain of them is matrix products: no draws. States count in base V + 1, the mask last.
 """
 
+import itertools
+
 import torch
 from torch import Tensor
 
@@ -54,7 +56,11 @@ class Answer:
         return torch.einsum("bw,wls->bls", likely / likely.sum(-1, keepdim=True).clamp_min(1e-300), hot)
 
     def __call__(self, z: Tensor, t: Tensor, condition: object = None) -> Categorical:
-        return Categorical(self.probabilities(z, t).log())
+        states = all_states(self.law)
+        if len(z) <= len(states.words) or not bool((t == t[:1]).all()):
+            return Categorical(self.probabilities(z, t).log())
+        every = self.probabilities(states.words, t[:1].expand(len(states.words), *t.shape[1:]))  # all rows in one table
+        return Categorical(every[states.index(z)].log())
 
 
 def all_states(law: exact.Enumerated) -> exact.Enumerated:
@@ -112,7 +118,7 @@ def follow(process: Discrete, law: exact.Enumerated, times: list[float], step=ba
     """The law over words after `times` (falling to 0), begun from the prior, answered exactly."""
     z, chance = all_states(law).words, noised(process, law, times[0])
     answer = Answer(process, law)
-    for t, s in zip(times, times[1:], strict=False):
+    for t, s in itertools.pairwise(times):
         post = answer.probabilities(z, instant(t).expand(len(z)))
         post = torch.where(chance[:, None, None] > 0, post, 0.0)
         chance = move(chance, step(process, post, z, t, s))

@@ -15,7 +15,6 @@ from langevin.diffusion.posterior import Categorical
 from langevin.diffusion.process import Masked
 from langevin.diffusion.sampler import Ancestral, Gibbs, Psi, Remask, Reveal, Sure, Taste, TopK, sample, start
 from langevin.diffusion.sampler.state import stack
-from langevin.diffusion.shape import right_pad
 from tests import exact
 from tests.laws.bounds import normal_bound
 from tests.laws.chains import Answer, all_states, channel, even, finish, follow, follows, instant
@@ -47,7 +46,8 @@ def test_one_place_a_question_returns_the_joint_law_whatever_the_order(tool, ste
 
 
 @pytest.mark.parametrize("tool", [
-    TopK(process=MASKED, score="entropy"), Sure(process=MASKED, level=1.0), Reveal(process=MASKED), Ancestral(process=MASKED)
+    TopK(process=MASKED, score="entropy"), Sure(process=MASKED, level=1.0), Reveal(process=MASKED),
+    Ancestral(process=MASKED),
 ], ids=lambda tool: tool.kind)  # fmt: skip
 def test_all_places_in_one_question_return_the_product_of_their_laws(tool):
     """And the draws are many enough to tell it from the joint law."""
@@ -505,8 +505,8 @@ def test_samplers_draw_from_the_answer_as_the_taste_bends_it(make):
 @pytest.mark.parametrize("make", [
     lambda: Taste(temperature=-0.1), lambda: Taste(temperature=math.inf), lambda: Taste(temperature=math.nan),
     lambda: Taste(top_p=0.0), lambda: Taste(top_p=1.1), lambda: TopK(process=WIDE, jitter=-1.0),
-    lambda: Sure(process=WIDE, level=-0.1), lambda: Sure(process=WIDE, level=math.nan), lambda: Psi(process=WIDE, kappa=1.1),
-    lambda: Remask(process=WIDE, eta=-0.1), lambda: Gibbs(process=WIDE, share=0.0),
+    lambda: Sure(process=WIDE, level=-0.1), lambda: Sure(process=WIDE, level=math.nan),
+    lambda: Psi(process=WIDE, kappa=1.1), lambda: Remask(process=WIDE, eta=-0.1), lambda: Gibbs(process=WIDE, share=0.0),
 ])  # fmt: skip
 def test_absurd_options_are_refused(make):
     with pytest.raises(ValueError, match=r"temperature|jitter|level|kappa|eta|share"):
