@@ -1,7 +1,7 @@
 """Drawing symbols from large vocabularies: every symbol as often as it is likely, and no more memory than what is asked.
 
-A mask that is drawn among 50,000 symbols by float32 noise shows them a sixth as often as it should. Here which places change
-is decided first, in float64, and symbols are drawn there only.
+A mask that is drawn among 50,000 symbols by float32 noise gives way to them a sixth as often as it should. Here it is
+decided first which places change, in float64, and symbols are drawn there only.
 """
 
 import pytest
