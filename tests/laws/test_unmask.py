@@ -6,6 +6,7 @@ question are independent given what is shown, and the law is that of an enumerat
 
 import itertools
 import math
+from typing import get_args
 
 import pytest
 import torch
@@ -13,7 +14,19 @@ import torch
 from langevin.diffusion.noise import RowNoise
 from langevin.diffusion.posterior import Categorical
 from langevin.diffusion.process import Masked
-from langevin.diffusion.sampler import Ancestral, Gibbs, Psi, Remask, Reveal, Sure, Taste, TopK, sample, start
+from langevin.diffusion.sampler import (
+    Ancestral,
+    AnyUnmask,
+    Gibbs,
+    Psi,
+    Remask,
+    Reveal,
+    Sure,
+    Taste,
+    TopK,
+    sample,
+    start,
+)
 from langevin.diffusion.sampler.state import stack
 from tests import exact
 from tests.laws.bounds import normal_bound
@@ -175,10 +188,10 @@ EVERY = pytest.mark.parametrize("name", TOOLS)
 RATES = pytest.mark.parametrize("rate", ["linear", "cosine"])
 
 
-def reader(process: Masked):
+def reader(process: Masked, *, certain: bool = True):
     """A network of its own for every row: logits that depend on the text and the time to the last bit, and on nothing else.
 
-    Padding is not read. What is shown is certain."""
+    Padding is not read. What is shown is certain, or answered like the rest."""
 
     def answer(x, t, condition=None):
         real = torch.where(x <= process.mask, x + 1, 0)
@@ -188,7 +201,7 @@ def reader(process: Masked):
         logits = 6 * noise.uniform(torch.zeros(*x.shape, process.symbols, dtype=torch.float64))
         shown = (x < process.mask)[..., None]
         hot = torch.nn.functional.one_hot(torch.where(shown[..., 0], x, 0), process.symbols).bool()
-        return Categorical(torch.where(shown, torch.where(hot, 0.0, -torch.inf), logits))
+        return Categorical(torch.where(shown & certain, torch.where(hot, 0.0, -torch.inf), logits))
 
     return answer
 
@@ -274,6 +287,22 @@ def test_what_is_known_at_the_start_never_changes(name, rate, per_place):
         state = told
         assert torch.equal(state.x[known], given[known])
     assert len(state.x[~known].unique()) == V
+
+
+@EVERY
+def test_what_is_said_of_shown_places_does_not_matter(name):
+    """A network trained on masked places says anything of the others."""
+    given = some_texts(60, 8, seed=4)
+    told = [
+        end(tool, reader(WIDE, certain=certain), state).x
+        for certain in (True, False)
+        for tool, state in [begun(name, WIDE, given, [9] * 60, list(range(60)))]
+    ]
+    assert torch.equal(*told)
+
+
+def test_every_sampler_that_unmasks_is_here():
+    assert {type(make(WIDE)) for make in TOOLS.values()} == {Ancestral, *get_args(AnyUnmask)}
 
 
 # ------------------------------------------------------------------------------------------------------- their ends

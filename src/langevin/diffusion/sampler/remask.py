@@ -50,7 +50,9 @@ class Psi:
         step = self.process.transition(q, state.x, t, s, noise.fork(1))
         anew = noise.fork(2).uniform(state.x) >= self.kappa
         anew = anew & state.memory["free"] & (state.x <= self.process.mask) & right_pad(t > s, state.x)
-        again = self.process.corrupt(q.draw(noise.fork(3), anew), s, noise.fork(4))
+        doubt = evidence(self.process, state.x, t) < torch.inf  # elsewhere what is seen is the truth, whatever q says
+        clean = torch.where(doubt, q.draw(noise.fork(3), anew & doubt), state.x)
+        again = self.process.corrupt(clean, s, noise.fork(4))
         return state.advance(torch.where(anew, again, step))
 
 
