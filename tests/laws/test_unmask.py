@@ -32,7 +32,7 @@ from tests import exact
 from tests.laws.bounds import normal_bound
 from tests.laws.chains import Answer, all_states, channel, even, finish, follow, follows, instant
 
-ROWS = 20_000
+ROWS = 12_000
 MASKED = Masked(symbols=3)
 LAW = exact.entangled()
 
@@ -319,12 +319,12 @@ ANSWERS = {
 
 
 @EVERY
-@pytest.mark.parametrize("rate", ["linear", "cosine", "quadratic"])
+@pytest.mark.parametrize("rate", ["linear", "quadratic"])
 @pytest.mark.parametrize("answer", ANSWERS)
 def test_samplers_end_at_time_zero_without_masks(name, rate, answer):
     """Every number of steps meets every number of masked places, none included, before and after a known one."""
     process = Masked(symbols=V, rate=rate)
-    pairs = list(itertools.product([1, 2, 3, 4, 5, 7, 10, 16, 33], range(10)))
+    pairs = list(itertools.product([1, 2, 3, 5, 8, 16, 33], range(10)))
     given = torch.full((2 * len(pairs), 11), process.mask + 1)
     for i, (_, places) in enumerate(pairs):
         given[2 * i, : places + 1], given[2 * i + 1, : places + 1] = process.mask, process.mask

@@ -460,7 +460,7 @@ def test_what_a_causal_network_says_left_to_right_has_the_likelihood_it_gives():
     words = torch.cartesian_prod(*[torch.arange(3)] * 3)
     p = ask(network, words).log_softmax(-1).gather(-1, words[..., None])[..., 0].sum(1).exp()
     assert float(p.sum()) == pytest.approx(1, abs=1e-12)
-    process, rows = Masked(symbols=3), 20_000
+    process, rows = Masked(symbols=3), 6000
     tool = Reveal(process=process, by="left")
     like = torch.zeros(rows, 3, dtype=torch.int64)
     state = start(
