@@ -226,21 +226,24 @@ def test_a_row_continues_after_a_prompt_as_it_would_in_one_text():
 
 
 @pytest.mark.parametrize("port", ["aligned", "prepend", "cache"])
-def test_text_that_is_withheld_says_nothing(port):
-    network, clean = stirred(config("block")), text(4, 2 * BLOCK)
-    x, keep = noisy(clean), torch.tensor([True, False, True, False])
+def test_the_text_before_a_block_is_no_condition_that_could_be_withheld(port):
+    """The unconditional question of guidance, and rows whose class is dropped in training, have a past all the same."""
+    network, clean = stirred(config("block", ports=Ports(classes=3 if port == "aligned" else 0))), text(4, 2 * BLOCK)
+    x, told = noisy(clean), Condition(global_=Port(tensor=torch.tensor([0, 1, 2, 1])))
     if port == "aligned":
-        told, nothing = beside(clean), ask(network, x, beside(torch.full_like(clean, PAD)))
+        told = replace(told, aligned=Port(tensor=clean))
     else:
-        x = x[:, BLOCK:]
-        before = clean[:, :BLOCK]
+        x, before = x[:, BLOCK:], clean[:, :BLOCK]
         with torch.no_grad():
-            told = after(before) if port == "prepend" else Condition(prepend=network.cache(before))
-        nothing = ask(network, x)
-    whole, mixed = ask(network, x, told), ask(network, x, told.only(keep))
-    torch.testing.assert_close(mixed[keep], whole[keep], **NEAR)
-    torch.testing.assert_close(mixed[~keep], nothing[~keep], **NEAR)
-    assert (whole - nothing)[~keep].abs().max() > 1e-3
+            told = replace(told, prepend=network.cache(before) if port == "cache" else Port(tensor=before))
+    whole, dropped = ask(network, x, told), ask(network, x, told.dropped())
+    if port == "aligned":
+        assert not torch.allclose(whole, dropped)  # the class is withheld
+        past = replace(told.dropped(), aligned=Port(tensor=clean))
+        torch.testing.assert_close(dropped, ask(network, x, past), **NEAR)
+    else:
+        torch.testing.assert_close(dropped, whole, **NEAR)
+        assert (whole - ask(network, x)).abs().max() > 1e-3
 
 
 # ------------------------------------------------------------------------------------------------------ padding, rows

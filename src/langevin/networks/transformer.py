@@ -6,7 +6,8 @@ Indices: symbols 0 .. V - 1, the mask V, padding V + 1. Padding is never attende
     block    places are cut into blocks of `block`; a block sees itself in both directions, and what came before it *clean*
              ("Block Diffusion", 2025). What came before is told by one of two ports of the condition: `aligned`, the clean
              text of the same places, all blocks at once (training: noisy and clean halves in one pass); or `prepend`, the
-             text before the first place, as tokens or as the keys and values that `cache` computed of it once
+             text before the first place, as tokens or as the keys and values that `cache` computed of it once.
+             It is text like the rest, and no keep bit withholds it: the unconditional question has a past too
     causal   place i sees those before it and answers for itself: the logits of an autoregressive model, of the shifted text
 
 The masked posterior does not depend on time, so by default the network is not told it ("Masked Diffusion Models are
@@ -152,8 +153,8 @@ class Transformer(nn.Module):
         if before is None:
             return self._logits(self._run(x, vector, self._visible(_ones(n, x.device), x), None, 0)[0])
         if not before.tensor.is_floating_point():
-            before = self.cache(torch.where(_shown(before), before.tensor, self.padding))
-        shown = _shown(before)
+            before = self.cache(torch.where(before.shown(), before.tensor, self.padding))
+        shown = before.shown()
         past, start = self._past(before), shown.sum(1)
         own = self._visible(_ones(n, x.device), x)
         mask = torch.cat([shown[:, None].expand(-1, n, -1), own.expand(len(x), -1, -1)], 2)
@@ -165,7 +166,7 @@ class Transformer(nn.Module):
         self._require(clean.tensor)
         if clean.tensor.shape != x.shape:
             raise ValueError(f"{tuple(x.shape)} noisy places need as many clean ones, got {tuple(clean.tensor.shape)}")
-        n, said = x.shape[1], torch.where(_shown(clean), clean.tensor, self.padding)
+        n, said = x.shape[1], torch.where(clean.shown(), clean.tensor, self.padding)
         both, places = torch.cat([x, said], 1), torch.arange(n, device=x.device).repeat(2)
         mask = self._visible(_halves(n, self.config.block, x.device), both)
         return self._run(both, vector, mask, None, places)[0][:, :n]
@@ -186,7 +187,7 @@ class Transformer(nn.Module):
         mask = self._visible(_blockwise(n, block, tokens.device), tokens)
         past, start, shown = None, torch.zeros(len(tokens), dtype=torch.int64, device=tokens.device), None
         if before is not None:
-            shown, past = _shown(before), self._past(before)
+            shown, past = before.shown(), self._past(before)
             start = shown.sum(1)
             mask = torch.cat([shown[:, None].expand(-1, n, -1), mask.expand(len(tokens), -1, -1)], 2)
         places = start[:, None] + torch.arange(n, device=tokens.device)
@@ -240,11 +241,6 @@ class Transformer(nn.Module):
                 f"this network reads tokens (b, places) in [0, {self.padding}], got {x.dtype} of shape {tuple(x.shape)}"
                 + (f" with {int(x.max())}" if x.numel() and not x.is_floating_point() else "")
             )
-
-
-def _shown(port: Port) -> Tensor:
-    """(b, n): what a row is told of it, nothing where it is withheld."""
-    return port.shown() & port.kept()[:, None]
 
 
 def _flat(x: Tensor) -> Tensor:
