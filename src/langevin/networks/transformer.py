@@ -6,7 +6,8 @@ Indices: symbols 0 .. V - 1, the mask V, padding V + 1. Padding is never attende
     block    places are cut into blocks of `block`; a block sees itself in both directions, and what came before it *clean*
              ("Block Diffusion", 2025). What came before is told by one of two ports of the condition: `aligned`, the clean
              text of the same places, all blocks at once (training: noisy and clean halves in one pass); or `prepend`, the
-             text before the first place, as tokens or as the keys and values that `cache` computed of it once
+             text before the first place, as tokens or as the keys and values that `cache` computed of it once.
+             It is text like the rest, and no keep bit withholds it: the unconditional question has a past too
     causal   place i sees those before it and answers for itself: the logits of an autoregressive model, of the shifted text
 
 The masked posterior does not depend on time, so by default the network is not told it ("Masked Diffusion Models are
@@ -141,24 +142,34 @@ class Transformer(nn.Module):
             real = x != self.padding
             mask = None if bool(real.all()) else real | ~real.any(1, keepdim=True)
             return self._logits(self._run(x, vector, mask, None, 0)[0])
-        n = x.shape[1]
         if condition is not None and condition.aligned is not None:
-            both = torch.cat([x, condition.aligned.tensor], 1)
-            mask = _halves(n, self.config.block, x.device)
-            places = torch.arange(n, device=x.device).repeat(2)
-            h, _ = self._run(both, vector, self._visible(mask, both), None, places)
-            return self._logits(h[:, :n])
-        before = None if condition is None else condition.prepend
+            return self._logits(self._beside(x, vector, condition.aligned))
+        n, before = x.shape[1], None if condition is None else condition.prepend
+        if n > self.config.block:
+            raise ValueError(
+                f"{n} places are more than one block of {self.config.block}: give the clean text of all of them as "
+                "`aligned`, or ask for one block at a time, after the text before it as `prepend`"
+            )
         if before is None:
             return self._logits(self._run(x, vector, self._visible(_ones(n, x.device), x), None, 0)[0])
         if not before.tensor.is_floating_point():
-            before = self.cache(before.tensor)
+            before = self.cache(torch.where(before.shown(), before.tensor, self.padding))
         shown = before.shown()
         past, start = self._past(before), shown.sum(1)
         own = self._visible(_ones(n, x.device), x)
         mask = torch.cat([shown[:, None].expand(-1, n, -1), own.expand(len(x), -1, -1)], 2)
         places = start[:, None] + torch.arange(n, device=x.device)
         return self._logits(self._run(x, vector, mask, past, places)[0])
+
+    def _beside(self, x: Tensor, vector: Tensor | None, clean: Port) -> Tensor:
+        """The noisy half of a pass over noisy places and the clean text of the same places."""
+        self._require(clean.tensor)
+        if clean.tensor.shape != x.shape:
+            raise ValueError(f"{tuple(x.shape)} noisy places need as many clean ones, got {tuple(clean.tensor.shape)}")
+        n, said = x.shape[1], torch.where(clean.shown(), clean.tensor, self.padding)
+        both, places = torch.cat([x, said], 1), torch.arange(n, device=x.device).repeat(2)
+        mask = self._visible(_halves(n, self.config.block, x.device), both)
+        return self._run(both, vector, mask, None, places)[0][:, :n]
 
     def cache(self, tokens: Tensor, before: Port | None = None) -> Port:
         """Keys and values of clean tokens (b, n) for the `prepend` port, (b, n, depth, 2, width), after those of `before`.

@@ -55,7 +55,8 @@ def evidence(process: Discrete, z: Tensor, t: Tensor) -> Tensor:
 
     Infinite where symbols never arrive: what is seen there is the truth."""
     a = process.arrivals(t.double()).over(z)
-    return torch.where(z < process.symbols, torch.log1p(a.alpha / a.symbol), 0.0)
+    seen = torch.where(a.symbol > 0, torch.log1p(a.alpha / a.symbol), torch.inf)  # 0 / 0 where nothing is left of x
+    return torch.where(z < process.symbols, seen, 0.0)
 
 
 def _at(logits: Tensor, z: Tensor, value: Tensor) -> Tensor:

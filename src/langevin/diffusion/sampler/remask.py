@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from langevin.diffusion.posterior import Categorical
+from langevin.diffusion.process.arrival import evidence
 from langevin.diffusion.process.hybrid import Hybrid, Uniform
 from langevin.diffusion.process.masked import Masked
 from langevin.diffusion.sampler.state import State
@@ -40,15 +41,18 @@ class Psi:
         return None
 
     def begin(self, state: State) -> State:
-        return state
+        """What is certain at the start stays: of a masked process all that is visible."""
+        return replace(state, memory={"free": evidence(self.process, state.x, state.t) < torch.inf})
 
     def update(self, state: State, q: Categorical) -> State:
         t, s, noise = state.time(), state.time(1), state.noise
         q = q if self.taste.neutral else Categorical(self.taste(q.logits))
         step = self.process.transition(q, state.x, t, s, noise.fork(1))
         anew = noise.fork(2).uniform(state.x) >= self.kappa
-        anew = anew & (state.x <= self.process.mask) & right_pad(t > s, state.x)
-        again = self.process.corrupt(q.draw(noise.fork(3), anew), s, noise.fork(4))
+        anew = anew & state.memory["free"] & (state.x <= self.process.mask) & right_pad(t > s, state.x)
+        doubt = evidence(self.process, state.x, t) < torch.inf  # elsewhere what is seen is the truth, whatever q says
+        clean = torch.where(doubt, q.draw(noise.fork(3), anew & doubt), state.x)
+        again = self.process.corrupt(clean, s, noise.fork(4))
         return state.advance(torch.where(anew, again, step))
 
 
@@ -84,7 +88,7 @@ class Remask:
         before, after = (right_pad(self.process.hidden(time), state.x) for time in (state.time(), state.time(1)))
         most = (after / (1 - before).clamp_min(1e-300)).clamp_max(1)
         sigma = most.clamp_max(self.eta) if self.rule == "cap" else self.eta * most
-        reveal = ((1 - after) - (1 - sigma) * (1 - before)) / before.clamp_min(1e-300)
+        reveal = (before - after + sigma * (1 - before)) / before.clamp_min(1e-300)  # exactly 1 at the end
         u = state.noise.fork(1).uniform(state.x)
         shown = masked & (u < reveal)
         hide = ~masked & state.memory["free"] & (u < sigma)
@@ -96,7 +100,8 @@ class Remask:
 class Gibbs:
     """Sweeps over a whole text of a masked process: each question hides some places, each answer draws them anew.
 
-    Begins from a text (`start(..., x=)`), asks once for each step of the grid, and ends with a whole text.
+    Begins from a text (`start(..., x=)`), asks once for each step of the grid, and ends with a whole text. Places of time 0
+    stay as they are.
 
     Args:
         share: of the places that one question hides, chosen anew each time; at least one.
@@ -121,12 +126,14 @@ class Gibbs:
         return torch.where(free & (rank < count[:, None]), self.process.mask, x)
 
     def begin(self, state: State) -> State:
-        free = state.x < self.process.mask
+        free = (state.x < self.process.mask) & right_pad(state.t > 0, state.x)
         if bool((state.x == self.process.mask).any()):
             raise ValueError("Gibbs sampling begins from a whole text, and this one has masks: give it as x")
-        t = self.process.time(torch.full_like(state.t, self.share))
-        times = torch.cat([t[:, None].expand(-1, state.times.shape[1] - 1), torch.zeros_like(t[:, None])], 1)
-        return replace(state, x=self._hide(state, state.x, free), times=times, t=t, memory={"free": free})
+        asked = torch.arange(state.times.shape[1], device=state.k.device) < state.last[:, None]
+        t = torch.where(state.t > 0, self.process.time(torch.full_like(state.t, self.share)), 0.0)
+        times = torch.where(right_pad(asked, state.times), t[:, None], 0.0)
+        x = torch.where(right_pad(state.done, state.x), state.x, self._hide(state, state.x, free))
+        return replace(state, x=x, times=times, t=times[:, 0], memory={"free": free})
 
     def update(self, state: State, q: Categorical) -> State:
         masked, q = masked_rows(self.process, state, q, self.taste)

@@ -19,6 +19,7 @@ from torch import Tensor
 from langevin.diffusion.posterior import Categorical
 from langevin.diffusion.process.masked import Masked
 from langevin.diffusion.sampler.state import State, ask, pick
+from langevin.diffusion.shape import right_pad
 
 Score = Literal["confidence", "margin", "entropy"]
 NEVER = 2**62
@@ -47,9 +48,8 @@ class Taste:
     def __call__(self, logits: Tensor) -> Tensor:
         """Logits (..., V) to logits, symbols left out at -inf."""
         if self.temperature == 0:
-            best = torch.zeros_like(logits, dtype=torch.bool).scatter_(-1, logits.argmax(-1, keepdim=True), True)
-            return torch.where(best, 0.0, -torch.inf)
-        logits = logits / self.temperature
+            return torch.full_like(logits, -torch.inf).scatter(-1, logits.argmax(-1, keepdim=True), 0.0)
+        logits = (logits - logits.amax(-1, keepdim=True)) / self.temperature  # nothing overflows, however cold
         if self.top_p == 1:
             return logits
         mass, order = torch.sort(logits.double().softmax(-1), dim=-1, descending=True, stable=True)
@@ -97,26 +97,28 @@ class Reveal:
 
     def begin(self, state: State) -> State:
         masked = state.x == self.process.mask
-        u = state.noise.fork(5).uniform(state.x)
-        if self.by == "left":  # earlier times come later: time falls
-            u = (masked.shape[1] - torch.arange(masked.shape[1], device=u.device).double()).expand_as(u) / (
-                masked.shape[1] + 1
-            )
+        count = masked.sum(1, keepdim=True)
+        if self.by == "left":  # t as if so many were left by chance
+            state, at = _even(state), masked.cumsum(1) - 1
+            u = (count - at) / count.clamp_min(1).double()
+        else:
+            u = state.noise.fork(5).uniform(state.x)
         first = self.process.hidden(state.times[:, 0])
-        if first.ndim == 1:
-            first = first[:, None]
-        tau = torch.where(masked, self.process.time(u * first), -1.0)
+        tau = torch.where(masked, self.process.time(u * right_pad(first, u)), -1.0)
         if self.by != "step":
             rank = torch.where(masked, ranks(-tau), NEVER)
-            count = masked.sum(1)
             times = tau.sort(1, descending=True).values.clamp_min(0)
-            state, _ = ask(_even(state), times, torch.arange(masked.shape[1], device=u.device) < count[:, None])
+            state, _ = ask(_even(state), times, torch.arange(masked.shape[1], device=u.device) < count)
             return replace(state, memory={"at": rank})
-        edges = state.times if state.times.ndim == 3 else state.times[:, :, None]
-        step = (edges >= tau[:, None]).sum(1) - 1  # the interval (t_{j+1}, t_j] that holds tau
-        there = masked & (step < edges.shape[1] - 1)
+        rising = state.times.flip(1)  # searched, and not compared with every place: rows x steps x places is large
+        if rising.ndim == 3:
+            below = torch.searchsorted(rising.mT.contiguous(), tau[..., None])[..., 0]
+        else:
+            below = torch.searchsorted(rising, tau)
+        step, steps = rising.shape[1] - below - 1, rising.shape[1] - 1  # the interval (t_{j+1}, t_j] that holds tau
+        there = masked & (step < steps)
         step = torch.where(there, step, 0)
-        asked = torch.zeros(len(tau), edges.shape[1] - 1, dtype=torch.int64, device=tau.device)
+        asked = torch.zeros(len(tau), steps, dtype=torch.int64, device=tau.device)
         asked = asked.scatter_add(1, step, there.long()) > 0
         at = torch.where(there, (asked.cumsum(1) - 1).gather(1, step), NEVER)
         state, _ = ask(state, state.times[:, :-1], asked)
@@ -131,6 +133,12 @@ class Reveal:
 def _even(state: State) -> State:
     """One time a row: places of one row that differ in noise do so in what is masked already."""
     return state if state.times.ndim == 2 else replace(state, times=state.times.amax(2), t=state.t.amax(1))
+
+
+def _clock(process: Masked, state: State, left: Tensor, masked: Tensor) -> Tensor:
+    """The time at which as many are masked by chance: `left` (b, n) of the `masked` (b,) that there were at the first."""
+    first = process.hidden(state.times[:, 0])
+    return process.time(first[:, None] * (left.double() / masked.clamp_min(1)[:, None]))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,13 +170,13 @@ class TopK:
         state = _even(state)
         masked = (state.x == self.process.mask).sum(1)
         n = state.last.clamp_min(1)[:, None]
-        part = torch.arange(int(n.max()) + 1, device=n.device) / n
+        part = torch.arange(int(n.max()) + 1, device=n.device).double() / n
         left = torch.cos(0.5 * torch.pi * part.clamp_max(1)) if self.shares == "cosine" else (1 - part).clamp_min(0)
-        keep = (left.double() * masked[:, None] + 1e-9).floor().long()
+        keep = (left * masked[:, None] + 1e-9).floor().long()
         keep[:, 0] = masked
         after = torch.where(part[:, 1:] >= 1, 0, keep[:, 1:])  # nothing is left at the end
         asked = (after < keep[:, :-1]) & (part[:, :-1] < 1)
-        times = self.process.time(keep[:, :-1].double() / masked.clamp_min(1)[:, None])
+        times = _clock(self.process, state, keep[:, :-1], masked)
         state, order = ask(state, times, asked)
         return replace(state, memory={"grid_keep": after.gather(1, order)})
 
@@ -176,7 +184,7 @@ class TopK:
         masked, bent = masked_rows(self.process, state, q, self.taste)
         drawn = bent.draw(state.noise.fork(1), masked)
         score = torch.full(masked.shape, -torch.inf, dtype=torch.float64, device=drawn.device)
-        score[masked] = sureness(q.logits[masked], drawn[masked], self.score)
+        score[masked] = sureness(q.logits[masked], drawn[masked], self.score).clamp_min(-1e300)  # before what is shown
         if self.jitter > 0:
             gumbel = -(-state.noise.fork(2).uniform(state.x).log()).log()
             cool = self.jitter * (1 - state.k / state.last)[:, None]
@@ -224,7 +232,7 @@ class Sure:
     kind: Literal["sure"] = "sure"
 
     def __post_init__(self) -> None:
-        if not 0 <= self.level < float("inf"):
+        if not self.level >= 0:
             raise ValueError(f"level is at least 0, got {self.level}")
 
     @property
@@ -235,7 +243,12 @@ class Sure:
         state = _even(state)
         count = (state.x == self.process.mask).sum(1)
         last = torch.minimum(state.last, count)
-        return replace(state, last=last, memory={"asked": last.clone()})
+        return self._timed(replace(state, last=last, memory={"asked": last.clone(), "masked": count}))
+
+    def _timed(self, state: State) -> State:
+        """At the time that the places left say, whatever the grid: 0 when there are none."""
+        left = (state.x == self.process.mask).sum(1, keepdim=True)
+        return replace(state, t=_clock(self.process, state, left, state.memory["masked"])[:, 0])
 
     def update(self, state: State, q: Categorical) -> State:
         masked, bent = masked_rows(self.process, state, q, self.taste)
@@ -260,6 +273,6 @@ class Sure:
         drawn = bent.draw(state.noise, now)
         if self.rule != "entropy":  # what is sure is taken, not drawn
             drawn = torch.where(fits, q.logits.argmax(-1), drawn)
-        new = state.advance(torch.where(now, drawn, state.x))
+        new = self._timed(state.advance(torch.where(now, drawn, state.x)))
         done = ~(new.x == self.process.mask).any(1)
         return replace(new, k=torch.where(done, new.last, new.k))
