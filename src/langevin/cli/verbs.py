@@ -233,15 +233,16 @@ Verb = (
 )
 
 
-_ASSIGNMENT = re.compile(r"[A-Za-z_]\w*(\.\w+)+=")
+_ASSIGNMENT = re.compile(r"([A-Za-z_]\w*(\.\w+)+|start|held_out|name|about)=")
 
 
 def parse(arguments: list[str]) -> Verb:
     """The verb and its arguments; prints help or a usage error and exits where that is what is due.
 
     Overrides (`key.key=value`) may stand anywhere among the arguments."""
-    changes = [a for a in arguments if _ASSIGNMENT.match(a)]
-    arguments = [a for a in arguments if not _ASSIGNMENT.match(a)] + changes
+    if arguments[:1] == ["train"]:
+        changes = [a for a in arguments if _ASSIGNMENT.match(a)]
+        arguments = [a for a in arguments if not _ASSIGNMENT.match(a)] + changes
     return tyro.cli(
         Verb,  # type: ignore[arg-type]
         prog="langevin",

@@ -19,7 +19,7 @@ from langevin.methods.score import ScoreMatching, score_losses
 from langevin.recipe.entry import NO_CODE, Code
 from langevin.recipe.equation import drift_of
 from langevin.recipe.modality import Progress, Read, modality_of
-from langevin.recipe.tree import Equation, Learning, Recipe, Sampling, Symbols
+from langevin.recipe.tree import Equation, Learning, LeftToRight, Masking, Mixing, Recipe, Replacing, Sampling, Symbols
 from langevin.training import loop
 from langevin.training.order import Order
 
@@ -83,7 +83,7 @@ def build(recipe: Recipe, *, device: torch.device | None = None, code: Code = NO
             parts = _gaussian(recipe, recipe.process, network)
         case Equation():
             parts = _drifting(recipe, recipe.process, network, code)
-        case Symbols():
+        case _:
             parts = _symbols(recipe, recipe.process, network)
     for player in parts.method.players.values():
         player.to(where)
@@ -133,22 +133,27 @@ def _drifting(recipe: Recipe, equation: Equation, network: nn.Module, code: Code
 
 def _symbols(recipe: Recipe, kind: Symbols, network: nn.Module) -> Parts:
     assert recipe.network.kind == "transformer"
-    precision, masked = recipe.training.dtype, Masked(symbols=kind.symbols, rate=kind.rate)
+    precision, masked = recipe.training.dtype, Masked(symbols=kind.symbols)
     process: Any = masked
-    if kind.kind == "uniform":
-        process = Uniform(symbols=kind.symbols)
-    elif kind.kind == "hybrid":
-        process = Hybrid(symbols=kind.symbols, wrong=kind.wrong, power=kind.power)
-    times = UniformTime(low=1e-4, high=1 if kind.kind == "masked" else 1 - 1e-4)
+    match kind:
+        case Masking():
+            process = masked = Masked(symbols=kind.symbols, rate=kind.rate)
+        case Replacing():
+            process = Uniform(symbols=kind.symbols)
+        case Mixing():
+            process = Hybrid(symbols=kind.symbols, wrong=kind.wrong, power=kind.power)
+        case LeftToRight():
+            pass
+    times = UniformTime(low=1e-4, high=1 if process is masked else 1 - 1e-4)
     question: Question = AtTimes(process=process, times=times)
     target: Objective = Bound(process=process)
     denoiser: Any = TokenDenoiser(network=network, process=process, precision=precision)
-    if kind.kind == "causal":
+    if isinstance(kind, LeftToRight):
         question, target = Whole(), CrossEntropy()
         denoiser = CausalDenoiser(network=network, precision=precision)
     elif recipe.network.attention == "block":
         question = Blocks(process=masked, block=recipe.network.block)
-    elif kind.kind == "masked" and kind.question == "count":
+    elif isinstance(kind, Masking) and kind.question == "count":
         question = Counts(process=masked)
     method = Diffusion(
         process=process, denoiser=replace(denoiser, network=_trained(recipe, network)), network=network, objective=target,

@@ -85,30 +85,51 @@ class Equation:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Symbols:
-    """A process of symbols.
+class Masking:
+    """Symbols hidden.
 
     Args:
-        kind: masked; uniform (wrong symbols); hybrid (both); causal: no diffusion at all, an autoregressive model that is
-            trained, measured and sampled by the same code, to compare with.
         rate: of masking, which changes the variance of the bound's estimate and not its value.
-        wrong, power: of a hybrid, the share of wrong symbols half-way, and how narrow in time they lie.
-        question: what a training row is asked, of a masked process: exactly n masked, or a time.
-        symbols: of the data, controls included; filled before training.
+        question: what a training row is asked: exactly n masked, or a time.
+        symbols: of the data, controls included; filled before training, here and below.
     """
 
-    kind: Literal["masked", "uniform", "hybrid", "causal"] = "masked"
+    kind: Literal["masked"] = "masked"
     rate: Rate = "linear"
-    wrong: float = 0.2
-    power: float = 1.0
     question: Literal["count", "time"] = "count"
     symbols: int = 0
 
+
+@dataclass(frozen=True, kw_only=True)
+class Replacing:
+    """Symbols replaced by any others."""
+
+    kind: Literal["uniform"] = "uniform"
+    symbols: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mixing:
+    """Symbols hidden or wrong: a share `wrong` of them half-way, the narrower in time the larger `power`."""
+
+    kind: Literal["hybrid"] = "hybrid"
+    wrong: float = 0.2
+    power: float = 1.0
+    symbols: int = 0
+
     def __post_init__(self) -> None:
-        if self.kind == "hybrid":
-            Hybrid(symbols=2, wrong=self.wrong, power=self.power)
+        Hybrid(symbols=2, wrong=self.wrong, power=self.power)
 
 
+@dataclass(frozen=True, kw_only=True)
+class LeftToRight:
+    """No diffusion at all: an autoregressive model, trained, measured and sampled by the same code, to compare with."""
+
+    kind: Literal["causal"] = "causal"
+    symbols: int = 0
+
+
+Symbols = Masking | Replacing | Mixing | LeftToRight
 ProcessConfig = Gaussian | Equation | Symbols
 
 

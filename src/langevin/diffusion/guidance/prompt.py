@@ -56,5 +56,5 @@ class Within:
         assert isinstance(q, Categorical)
         logits = q.logits
         out = torch.arange(logits.shape[-1], device=logits.device) >= self.first
-        shown = (x_t >= self.first)[..., None]  # a control that stands there already
+        shown = ((x_t >= self.first) & (x_t < logits.shape[-1]))[..., None]  # a control that stands there already
         return Categorical(logits.masked_fill(out & ~shown, -torch.inf))
