@@ -1,20 +1,21 @@
 """Laws of the chain's likelihood: weighted paths give the density of the model that samples, and the bound is above it.
 
-A denoiser D = k(t) y of the line makes the chain affine, so its law is Gaussian with a variance that a recursion gives: exact,
-whether or not D is the posterior mean of anything. The family
+A denoiser D = k(t) y of the line makes the chain affine, so its law is Gaussian with a variance that a recursion gives:
+exact, whether or not D is the posterior mean of anything. The family
 
     D = y (v + e s) / (v + s),   s = rho^2,  W = v + s from w_0 to w_1,  L = ln(w_1 / w_0)
 
 is right for N(0, v) at e = 0 and for no data otherwise. In continuous time, from the prior of variance w_1,
 
-    flow    variance w_0 e^{eL}                                  divergence from the data  (e^{-eL} - 1 + eL) / 2 ~ e^2 L^2 / 4
-    chain   variance w_0 (1 + (c - 1) e^{-cL}) / c, c = 1 - 2e   forgets: within 1 / c for any L
-    bound   above the entropy by the chain's paths, e^2 L / 2
+    flow    variance w_0 e^{eL}: its divergence from the data, (e^{-eL} - 1 + eL) / 2, grows like e^2 L^2 / 4
+    chain   variance w_0 (1 + (c - 1) e^{-cL}) / c, c = 1 - 2e: it forgets, within 1 / c for any L
+    bound   above the entropy by the divergence of paths, e^2 L / 2
 
 so for long ways the flow's divergence is above the chain's bound: no inequality orders the two, and the tests say so.
 """
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -55,7 +56,7 @@ class Greedy:
         """Variance of x decoded from the chain along log-SNR."""
         s = torch.exp(-log_snr)
         total = V + s[0]
-        for a, b in zip(s, s[1:], strict=False):
+        for a, b in pairwise(s):
             r = b / a
             total = (r + (1 - r) * self.gain(a)) ** 2 * total + b * (1 - r)
         return total + s[-1]
@@ -72,22 +73,22 @@ def rows(count, places=2):
 @EVERY
 @pytest.mark.parametrize("e", [0.0, 0.15, -0.2])
 def test_weighted_paths_give_the_density_of_the_chain_of_any_linear_denoiser(schedule, e):
-    process, model, x = Gaussian(schedule=schedule, sigma_data=V**0.5), Greedy(schedule, e), rows(30)
+    process, model, x = Gaussian(schedule=schedule, sigma_data=V**0.5), Greedy(schedule, e), rows(12)
     log_snr = torch.linspace(-5, 5, 41, dtype=torch.float64)
-    got = chain_likelihood(model, process, x, schedule.time(log_snr), paths=1500, batch=10**6)
+    got = chain_likelihood(model, process, x, schedule.time(log_snr), paths=800, batch=10**6)
     true = nats(x, float(model.chain(log_snr)))
-    spread = (1 / got.effective - 1 / 1500).sqrt()  # relative standard error of the mean weight
+    spread = (1 / got.effective - 1 / 800).sqrt()  # relative standard error of the mean weight
     assert bool(((got.exact - true).abs() < 6 * spread + 1e-9).all())
-    assert float(spread.max()) < 0.12
+    assert float(spread.max()) < 0.16
     assert bool((got.bound > got.exact).all())
 
 
 @EVERY
 def test_the_mean_of_the_weights_logarithm_is_the_bound_on_the_same_grid(schedule):
-    process, model, x = Gaussian(schedule=schedule, sigma_data=V**0.5), Greedy(schedule, 0.2), rows(40)
+    process, model, x = Gaussian(schedule=schedule, sigma_data=V**0.5), Greedy(schedule, 0.2), rows(20)
     times = schedule.time(torch.linspace(-5, 5, 31, dtype=torch.float64))
     paths = chain_likelihood(model, process, x, times, paths=300, batch=10**6)
-    other = finite_bound(model, process, x, times, draws=100).nats
+    other = finite_bound(model, process, x, times, draws=60).nats
     error = 5 * math.hypot(*(float(n.mean(0).std()) / n.shape[1] ** 0.5 for n in (paths.log_weights, other)))
     assert float(paths.bound.mean()) == pytest.approx(float(other.mean()), abs=error)
 
@@ -98,7 +99,7 @@ def test_levels_have_the_probability_that_the_chain_gives_them():
     points = EIGHT.values(torch.zeros(1, dtype=torch.float64))[:, None]
     process, model = Gaussian(schedule=schedule, sigma_data=V**0.5), Greedy(schedule, 0.15)
     times = schedule.time(torch.linspace(-6, 6, 41, dtype=torch.float64))
-    got = chain_likelihood(model, process, points, times, levels=EIGHT, paths=4000, batch=10**6)
+    got = chain_likelihood(model, process, points, times, levels=EIGHT, paths=2000, batch=10**6)
     spread = torch.exp(-2 * got.exact) @ (1 / got.effective)
     assert float(torch.exp(-got.exact).sum()) == pytest.approx(1, abs=5 * float(spread.sqrt()))
     assert bool((got.bound > got.exact).all())
@@ -120,7 +121,7 @@ def test_paths_of_the_exact_denoiser_all_weigh_what_the_mixture_does_as_steps_be
 
 def test_more_paths_bring_the_estimate_down_and_never_below_in_the_mean():
     schedule = SCHEDULES["rectified"]
-    process, model, x = Gaussian(schedule=schedule, sigma_data=V**0.5), Greedy(schedule, 0.3), rows(200, 4)
+    process, model, x = Gaussian(schedule=schedule, sigma_data=V**0.5), Greedy(schedule, 0.3), rows(150, 4)
     log_snr = torch.linspace(-6, 5, 25, dtype=torch.float64)
     true = float(nats(x, float(model.chain(log_snr))).mean())
     times, found = schedule.time(log_snr), []
@@ -186,7 +187,8 @@ def test_a_rows_paths_depend_on_its_name_alone():
 
 
 @pytest.mark.parametrize(("times", "paths", "words"), [
-    ([0.5, 0.0], 2, "fall within"), ([0.2, 0.5], 2, "fall within"), ([0.5], 2, "two or more times"), ([0.5, 0.1], 0, "at least 1"),
+    ([0.5, 0.0], 2, "fall within"), ([0.2, 0.5], 2, "fall within"), ([0.5], 2, "two or more times"),
+    ([0.5, 0.1], 0, "at least 1"),
 ])  # fmt: skip
 def test_what_is_no_chain_is_refused(times, paths, words):
     process = Gaussian(sigma_data=V**0.5)

@@ -7,12 +7,14 @@ from the fit.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor
 
+Law = TypeVar("Law")
 LARGEST = 512  # dimensions up to which mixtures are fitted
 
 
@@ -140,6 +142,37 @@ def choose_mixture(
     }
     k, s = max(scores, key=lambda pair: scores[pair])
     return fit_mixture(x, k, shrink=s, seed=seed), f"{k} components, shrunken by {s:g}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ByClass(Generic[Law]):
+    """A law of rows for each class: ln p(x | class), what a model that is told classes is to be held against.
+
+    Args:
+        laws: by class number.
+    """
+
+    laws: Mapping[int, Law]
+
+    @classmethod
+    def fit(cls, x: Tensor, labels: Tensor, fit: Callable[[Tensor], Law]) -> "ByClass[Law]":
+        """`fit` on the rows (n, d) of each class, labels (n,) int64."""
+        return cls(laws={c: fit(x[labels == c]) for c in labels.unique().tolist()})
+
+    def each(self, x: Tensor, labels: Tensor, log: Callable[[Law, Tensor], Tensor]) -> Tensor:
+        """`log` of each row (n, d) under the law of its own class, (n,).
+
+        Raises:
+            ValueError: a class that nothing was fitted to."""
+        unknown = sorted(set(labels.tolist()) - set(self.laws))
+        if unknown:
+            raise ValueError(f"rows of class {unknown[0]} have no law: none were among those that laws were fitted to")
+        found = torch.empty(len(x), dtype=torch.float64)
+        for c, law in self.laws.items():
+            mine = labels == c
+            if bool(mine.any()):
+                found[mine] = log(law, x[mine])
+        return found
 
 
 def _rows(x: Tensor) -> Tensor:
