@@ -15,8 +15,8 @@ from langevin.evaluation.density import (
     ByClass,
     GaussianMixture,
     IndependentLevels,
+    choose_gaussian,
     choose_mixture,
-    fit_gaussian,
     fit_levels,
 )
 from langevin.evaluation.likelihood import LikelihoodRow
@@ -45,11 +45,11 @@ def baselines(
     independent = partial(fit_levels, count=levels.count)
     table = [_row("independent places", independent(raw["train"]), IndependentLevels.log_probability, raw)]
     table += _by_class("independent places", independent, IndependentLevels.log_probability, raw, labels)
-    few = len(data["train"]) < 2 * d
-    table.append(_row("Gaussian", fit_gaussian(data["train"], shrink=0.05 if few else 1e-3), density, data))
+    law, chosen = choose_gaussian(data["train"])
+    table.append(_row("Gaussian", law, density, data, chosen))
     if d > LARGEST:
         return table, [f"No mixture of Gaussians is fitted in {d} dimensions."]
-    table += _by_class("Gaussian", lambda x: choose_mixture(x, components=(1,))[0], density, data, labels)
+    table += _by_class("Gaussian", lambda x: choose_gaussian(x)[0], density, data, labels)
     if len(data["train"]) >= 8:
         mixture, chosen = choose_mixture(data["train"])
         table.append(_row("Gaussian mixture", mixture, density, data, chosen))
