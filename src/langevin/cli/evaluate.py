@@ -11,6 +11,7 @@ import torch
 from langevin.cli import points
 from langevin.cli.likelihood import sections as sections_of
 from langevin.cli.likelihood import show_likelihood
+from langevin.cli.measure_texts import measure_texts
 from langevin.cli.show import LiveLine, counting, duration
 from langevin.cli.table import command_of, show
 from langevin.cli.verbs import Evaluate
@@ -107,7 +108,7 @@ def measure_images(asked: Evaluate, made: Run) -> Measured:
     return found
 
 
-MEASURES = {"image": measure_images, "toy": points.measure_points}
+MEASURES = {"image": measure_images, "toy": points.measure_points, "text": measure_texts}
 
 
 def own_rows(found: Measured) -> list[MetricRow]:

@@ -28,6 +28,7 @@ from langevin.evaluation.report import (
 )
 from langevin.evaluation.statistics import mean_interval
 from langevin.evaluation.suite import Measures, measure
+from langevin.modalities.toy.codec import Coordinates
 from langevin.modalities.toy.metrics import Distance, coordinates, distance
 from langevin.recipe.build import Built, open_data
 from langevin.recipe.entry import Code
@@ -117,9 +118,11 @@ def on_the_way(built: Built, train: Tensor, held_out: Tensor) -> tuple[list[Snap
         return [], ""
     count = min(len(train), 4000)
     rows = torch.arange(count)
-    x = built.recipe.codec.encode(train[:count])
+    codec = built.recipe.codec
+    assert isinstance(codec, Coordinates)
+    x = codec.encode(train[:count])
     gap = process.measured(x, RowNoise(seeds=rows, steps=torch.full_like(rows, 1)))[1]
-    return along(built, x, built.recipe.codec.encode(held_out)), str(gap)
+    return along(built, x, codec.encode(held_out)), str(gap)
 
 
 def write_report(

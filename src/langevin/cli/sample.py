@@ -10,13 +10,14 @@ from torch import Tensor
 
 from langevin.cli import density
 from langevin.cli.show import LiveLine, counting, duration
+from langevin.cli.texts import sample_text
 from langevin.cli.verbs import Sample
 from langevin.diffusion.noise import RowNoise
 from langevin.modalities.image.reader import tell
 from langevin.modalities.text.codec import split_words
 from langevin.recipe.build import open_data
 from langevin.recipe.entry import Code
-from langevin.recipe.modality import Modality, modality_of
+from langevin.recipe.modality import TEXT, Pictured, modality_of, pictured
 from langevin.recipe.tree import Recipe
 from langevin.run.directory import open_run
 from langevin.run.generate import Drawn, generate, with_options
@@ -24,7 +25,7 @@ from langevin.training import machine
 from langevin.training.checkpoint import write_atomic
 
 
-def run(asked: Sample) -> Path:
+def run(asked: Sample) -> Path | None:
     """Write the samples, and say where.
 
     Raises:
@@ -34,6 +35,8 @@ def run(asked: Sample) -> Path:
         return density.run(asked)
     line, begin = LiveLine(), time.perf_counter()
     made = open_run(asked.run)
+    if modality_of(made.recipe) is TEXT:
+        return sample_text(asked, made)
     built, step, complaints = made.load(
         average=asked.average, device=machine.device(), code=Code.of((), allow=asked.allow_code)
     )
@@ -58,7 +61,7 @@ def run(asked: Sample) -> Path:
             built, sampling, shape=shape, seeds=asked.seed + torch.arange(asked.count), condition=condition,
             batch=asked.batch, frames=film, progress=progress,
         )  # fmt: skip
-    write(modality_of(made.recipe), made.recipe, drawn, out, names, film=film, labels=labels, seed=asked.seed)
+    write(pictured(made.recipe), made.recipe, drawn, out, names, film=film, labels=labels, seed=asked.seed)
     kind = f"{sampling.sampler}, {sampling.steps} steps, guidance {sampling.guidance:g}"
     line.say(f"{asked.count} samples ({kind}) in {duration(time.perf_counter() - begin)}: {out}")
     return out
@@ -74,8 +77,10 @@ def check(asked: Sample) -> None:
         raise ValueError(f"--guidance must be a finite number (1 is none, 1.5 to 3 usual), got {asked.guidance}")
     if not -(2**62) < asked.seed < 2**62:
         raise ValueError(f"--seed must fit into 62 bits, got {asked.seed}")
-    if asked.out is not None and asked.out.suffix not in ("", ".png", ".npz", ".gif"):
-        raise ValueError(f"--out is a .png, .npz or .gif file, or a folder; got {asked.out}")
+    if asked.out is not None and asked.out.suffix not in ("", ".png", ".npz", ".gif", ".txt", ".jsonl"):
+        raise ValueError(
+            f"--out is a .png, .npz or .gif file or a folder, of text a .txt or .jsonl file; got {asked.out}"
+        )
 
 
 def told_by(asked: Sample, recipe: Recipe) -> tuple[Tensor | None, list[str] | None, list[str] | None, list[str]]:
@@ -141,7 +146,7 @@ def told_both(
 
 
 def write(
-    modality: Modality,
+    modality: Pictured,
     recipe: Recipe,
     drawn: Drawn,
     out: Path,

@@ -12,8 +12,10 @@ from langevin.cli.show import LiveLine, counting, duration
 from langevin.cli.verbs import Train
 from langevin.diffusion.noise import RowNoise
 from langevin.diffusion.process import Drift
+from langevin.modalities.text.sources import looks_like_text
 from langevin.recipe.build import Built, build, complete, open_data, reader, training_batches
 from langevin.recipe.choose import choose, source_of
+from langevin.recipe.choose_text import choose_text, source_of_text
 from langevin.recipe.entry import NO_CODE, Code
 from langevin.recipe.read import check, merge, override, read_tree, shipped
 from langevin.recipe.tree import Recipe
@@ -44,6 +46,8 @@ def run(asked: Train) -> Run:
                 line.say(text)
         recipe = _count_steps(recipe, data, world, line, code)
         built = build(recipe, device=machine.device(), code=code)
+        if recipe.start:
+            begin_from(built, recipe.start, line)
         if world.first:
             for text in remarks(built, data):
                 line.say(text)
@@ -70,9 +74,7 @@ def plan(asked: Train) -> tuple[Recipe, tuple[Any, Any], list[str]]:
     if asked.target in shipped() or given.suffix in (".yaml", ".yml"):
         tree = read_tree(asked.target)
         if asked.data is not None:
-            base = tree.get("data", {})
-            tree["data"] = merge({k: v for k, v in base.items() if k != "kind"} if base.get("kind") == "folder" else {},
-                                 source_of(asked.data))  # fmt: skip
+            tree["data"] = _elsewhere(tree.get("data", {}), asked.data)
         recipe = check(override(tree, changes), where=f"recipe '{asked.target}' with your changes")
         return recipe, _open(recipe), [f"recipe: {recipe.name}, {recipe.about}"]
     if not given.exists():
@@ -83,11 +85,15 @@ def plan(asked: Train) -> tuple[Recipe, tuple[Any, Any], list[str]]:
     minutes = 10.0 if asked.minutes is None else asked.minutes
     if not 0 < minutes < 1e6:
         raise ValueError(f"--minutes must be positive, got {minutes}")
-    first = check(override({"name": "image/custom", "data": source_of(given), "network": {"kind": "dit"}},
-                           [c for c in changes if c.startswith("data.")]))  # fmt: skip
+    own = [c for c in changes if c.startswith("data.")]
+    text = looks_like_text(given)
+    kind = {"network": {"kind": "transformer"}, "data": source_of_text(given)} if text else {
+        "network": {"kind": "dit"}, "data": source_of(given)}  # fmt: skip
+    first = check(override({"name": "custom", **kind}, own))
     data = _open(first)
     here = replace(first.training, precision=machine.precision("auto"))
-    chosen = choose(given, data[0], minutes=minutes, rate=machine.matrix_rate(here.dtype))
+    rate = machine.matrix_rate(here.dtype)
+    chosen = (choose_text if text else choose)(given, data[0], minutes=minutes, rate=rate)
     import dataclasses
 
     tree = override(dataclasses.asdict(chosen.recipe), changes)
@@ -96,10 +102,21 @@ def plan(asked: Train) -> tuple[Recipe, tuple[Any, Any], list[str]]:
     return recipe, data if same else _open(recipe), list(chosen.reasons)
 
 
+def _elsewhere(data: dict[str, Any], path: Path) -> dict[str, Any]:
+    """A recipe's data section with another path; what it says of a folder or of texts stays."""
+    if data.get("kind") == "text":
+        return merge(data, source_of_text(path))
+    return merge(
+        {k: v for k, v in data.items() if k != "kind"} if data.get("kind") == "folder" else {}, source_of(path)
+    )
+
+
 def settle(recipe: Recipe, data: Any, code: Code = NO_CODE) -> Recipe:
     """Complete the recipe from data and machine; a path to data becomes absolute, so that the run can go on anywhere."""
     recipe = complete(recipe, data, code)
     path = getattr(recipe.data, "path", None)
+    if recipe.start:
+        recipe = replace(recipe, start=str(Path(recipe.start).expanduser().absolute()))
     if path:
         recipe = replace(recipe, data=replace(recipe.data, path=str(Path(path).expanduser().absolute())))
     return replace(recipe, training=replace(recipe.training, precision=machine.precision(recipe.training.precision)))
@@ -119,11 +136,28 @@ def carry_on(
     line.close()
     watch.close()
     if world.first:
-        what = "images" if len(data.shape) == 3 else "rows"
+        what = "images" if len(read.part.shape) == 3 else "rows"
         line.say(
             f"trained {state.step} steps, {state.images} {what}, in {duration(time.perf_counter() - begin)}: {made.path}"
         )
         line.say(f"next: langevin sample {made.path}    langevin evaluate {made.path}")
+
+
+def begin_from(built: Built, path: str, line: LiveLine) -> None:
+    """Give the parts the trained weights of another run, whose network must be the same.
+
+    Raises:
+        ValueError: it is another network, or has no checkpoint."""
+    other, step, lines = open_run(Path(path)).load()
+    for text in lines:
+        line.say(text)
+    try:
+        built.network.load_state_dict(other.network.state_dict())
+    except RuntimeError as error:
+        raise ValueError(
+            f"start: the network of {path} is of other sizes than this one; give this recipe its network section"
+        ) from error
+    line.say(f"start: the weights of {path} after {step} steps")
 
 
 def _count_steps(recipe: Recipe, data: Any, world: World, line: LiveLine, code: Code) -> Recipe:

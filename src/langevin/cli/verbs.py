@@ -11,6 +11,8 @@ from tyro.conf import Positional, subcommand
 SamplerName = Literal[
     "dpm2m", "heun", "ddim", "euler", "ancestral", "ddpm", "euler_maruyama", "langevin", "dpm2", "dpm2s", "sde_dpm2m",
     "dpm3m", "exponential", "adams", "deis", "ipndm", "unipc", "churn", "restart", "adaptive", "reverse", "flow",
+    "first_hitting", "left_to_right", "confidence", "margin", "entropy", "threshold", "factor", "entropy_bound", "remask",
+    "psi", "gibbs",
 ]  # fmt: skip
 MethodName = Literal["adjusted", "unadjusted", "annealed"]
 
@@ -61,6 +63,22 @@ class Sample:
     condition: tuple[str, ...] = ()
     """Class names or captions, one or several; they are repeated to fill the count. Default: all classes in turn, or
     captions of the data."""
+    prompt: str | None = None
+    """Of text: what is given at the beginning, or what is to be answered; - reads standard input."""
+    suffix: str | None = None
+    """Of text: what is given at the end."""
+    fill: str | None = None
+    """Of text: a text with gaps, [[12]] of twelve symbols, [[]] of any length."""
+    length: int | None = None
+    """Of text: how many symbols to write; default as many as a row has room for."""
+    temperature: float | None = None
+    """Of text: below 1 sharpens the answers before they are drawn from; 0 takes the likeliest."""
+    top_p: float | None = None
+    """Of text: draw from the likeliest symbols that hold this share of the mass."""
+    level: float | None = None
+    """Of text: how sure is sure enough, for threshold, factor and entropy_bound; kappa of psi, eta of remask."""
+    block: int | None = None
+    """Of text: write so many places at a time, from left to right."""
     steps: int | None = None
     """Steps of the grid."""
     sampler: SamplerName | None = None
@@ -117,6 +135,8 @@ class Evaluate:
     average: float | None = None
     curve: bool = False
     """Also measure the run's snapshots: quality against training time."""
+    baseline: Path | None = None
+    """Of text: an autoregressive run to be measured beside; default the run's own directory with -causal behind it."""
     likelihood: bool = False
     """Also measure bits a dimension: the bound's terms and the flow's likelihood, beside Gaussian baselines."""
     likelihood_rows: int = 64
@@ -125,6 +145,35 @@ class Evaluate:
     """Rows at once."""
     allow_code: bool = False
     """Import the functions (module:function) that the run's recipe names."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summarise:
+    """Summarise texts with a run of texts and summaries."""
+
+    run: Positional[Path]
+    """The run's directory."""
+    file: Positional[str]
+    """A text a line, or JSON lines with a field text; - reads standard input."""
+    steps: int | None = None
+    guidance: float | None = None
+    """Weight of the source: 1 is neutral, 1.5 to 2.5 keeps closer to it."""
+    temperature: float | None = None
+    seed: int = 0
+    out: Path | None = None
+    """A .txt or .jsonl file; default standard output."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Classify:
+    """Say how pairs of texts stand to each other, with a run of labels."""
+
+    run: Positional[Path]
+    """The run's directory."""
+    file: Positional[str]
+    """Premise and hypothesis divided by a tab, a pair a line, or JSON lines with these fields; - reads standard input."""
+    out: Path | None = None
+    """A .txt file; default standard output."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,6 +224,8 @@ Verb = (
     | Annotated[Resume, subcommand("resume")]
     | Annotated[Sample, subcommand("sample")]
     | Annotated[Evaluate, subcommand("evaluate")]
+    | Annotated[Summarise, subcommand("summarise")]
+    | Annotated[Classify, subcommand("classify")]
     | Annotated[Compare, subcommand("compare")]
     | Annotated[Inspect, subcommand("inspect")]
     | Annotated[Doctor, subcommand("doctor")]

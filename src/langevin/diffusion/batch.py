@@ -13,11 +13,17 @@ from langevin.diffusion.objective import lattice
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """Clean data x (b, ...) or a mapping of such, its condition, and `mask`: the places that count (None: all)."""
+    """Clean data x (b, ...) or a mapping of such, and its condition.
+
+    Args:
+        mask: the places that count; None: all.
+        known: the places that are given and never corrupted; None: none.
+    """
 
     x: Any
     condition: Condition | None = None
     mask: Tensor | None = None
+    known: Any = None
 
 
 @dataclass(frozen=True, kw_only=True)

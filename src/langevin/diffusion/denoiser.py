@@ -27,9 +27,9 @@ from torch import Tensor
 
 from langevin.diffusion.condition import Condition
 from langevin.diffusion.posterior import Categorical, Joint, Point, Posterior, Score
+from langevin.diffusion.process.arrival import Discrete, posterior
 from langevin.diffusion.process.drift.process import EARLIEST, Drift
 from langevin.diffusion.process.gaussian import Gaussian
-from langevin.diffusion.process.masked import Masked
 from langevin.diffusion.remember import Remembered
 from langevin.diffusion.schedule import AnySchedule
 from langevin.diffusion.shape import right_pad
@@ -150,12 +150,38 @@ class ScoreDenoiser:
 
 @dataclass(frozen=True, kw_only=True)
 class TokenDenoiser:
-    """A network that reads masked symbols: (x_t (b, places) int64, t, condition) -> logits (b, places, symbols).
+    """A network that reads corrupted symbols: (x_t (b, places) int64, c_time, condition) -> logits (b, places, symbols).
 
-    A place that is not masked is known: its posterior is certain, whatever the network says."""
+    c_time is logit(t) / 8 of a row's noisiest place, (b,) float32.
+
+    Args:
+        answers: what the logits are of: the law of a place given all others, to which what is seen at the place itself is
+            added here (a place of a masked process that shows its symbol is certain, whatever the network says); or the
+            posterior as it stands.
+    """
 
     network: Network
-    process: Masked
+    process: Discrete
+    answers: Literal["leave_one_out", "posterior"] = "leave_one_out"
+    precision: torch.dtype = torch.float32
+
+    def __post_init__(self) -> None:
+        _require_precision(self.precision)
+
+    def __call__(self, x_t: Tensor, t: Tensor, condition: Condition | None = None) -> Categorical:
+        noisiest = t.double() if t.ndim == 1 else t.double().amax(1)
+        with _computing(x_t.device, self.precision):
+            logits = self.network(x_t, 0.125 * noisiest.logit(1e-6).float(), condition).float()
+        return posterior(self.process, logits, x_t, t) if self.answers == "leave_one_out" else Categorical(logits)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CausalDenoiser:
+    """An autoregressive network as a denoiser: the law of each place given those before it, whatever comes after.
+
+    Right for the first masked place of a row; a sampler that goes from left to right asks for no other."""
+
+    network: Network
     precision: torch.dtype = torch.float32
 
     def __post_init__(self) -> None:
@@ -163,10 +189,7 @@ class TokenDenoiser:
 
     def __call__(self, x_t: Tensor, t: Tensor, condition: Condition | None = None) -> Categorical:
         with _computing(x_t.device, self.precision):
-            logits = self.network(x_t, t.float(), condition).float()
-        shown = x_t != self.process.mask
-        certain = torch.full_like(logits, -torch.inf).scatter_(-1, torch.where(shown, x_t, 0)[..., None], 0.0)
-        return Categorical(torch.where(shown[..., None], certain, logits))
+            return Categorical(self.network(x_t, t.float(), condition).float())
 
 
 @dataclass(frozen=True, kw_only=True)

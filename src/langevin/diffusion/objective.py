@@ -110,6 +110,15 @@ class Likelihood:
         return row_mean(right_pad(self.weight(t.double()), error).to(error.dtype) * error, mask)
 
 
+@dataclass(frozen=True, kw_only=True)
+class CrossEntropy:
+    """-ln q(x), nats a place, whatever the time."""
+
+    def __call__(self, q: Posterior, x: Tensor, x_t: Any, t: Tensor, mask: Tensor | None = None) -> Tensor:
+        real = torch.ones_like(x, dtype=torch.bool) if mask is None else mask
+        return row_mean(q.error(torch.where(real, x, 0)), mask)
+
+
 def _total(rows: Any) -> Tensor:
     """The sum over all parts, and parts of parts."""
     return torch.stack([_total(part) for part in rows.values()]).sum(0) if isinstance(rows, Mapping) else rows  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]

@@ -81,10 +81,17 @@ class Categorical:
         """Cross-entropy -ln q(x) in nats, (b, places)."""
         return -self.logits.log_softmax(-1).gather(-1, x[..., None])[..., 0]
 
-    def draw(self, noise: Noise) -> Tensor:
-        """One symbol a place, by the Gumbel maximum in float64."""
-        gumbel = -(-noise.uniform(self.logits).log()).log()
-        return (self.logits.double() + gumbel).argmax(-1)
+    def draw(self, noise: Noise, at: Tensor | None = None) -> Tensor:
+        """One symbol a place, by the inverse of the distribution function in float64: float32 cuts the rare symbols off.
+
+        `at` (b, places) bool asks for some places only; the others are 0."""
+        u = noise.uniform(self.logits[..., 0])
+        chosen = torch.ones_like(u, dtype=torch.bool) if at is None else at
+        mass = self.logits[chosen].double().softmax(-1).cumsum(-1)  # (chosen, symbols)
+        index = torch.searchsorted(mass, u[chosen][:, None] * mass[:, -1:], right=True)[:, 0]
+        found = torch.zeros_like(u, dtype=torch.int64)
+        found[chosen] = index.clamp_max(mass.shape[-1] - 1)
+        return found
 
     def toward(self, reference: "Categorical", weight: Tensor) -> "Categorical":
         """The line between log-probabilities: q proportional to reference^(1 - weight) self^weight.

@@ -31,6 +31,7 @@ code { font: .85em ui-monospace, "SF Mono", Menlo, Consolas, monospace; backgrou
   border-radius: .25em; }
 .pictures { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 18rem), 1fr)); gap: 1.5rem; }
 figure { margin: 0; }
+blockquote { margin: 1rem 0; padding: .6rem .9rem; background: var(--tint); border-radius: .25rem; white-space: pre-wrap; }
 img { display: block; max-width: 100%; height: auto; border-radius: .25rem; }
 img.small { image-rendering: pixelated; width: 100%; }
 figcaption { margin-top: .5rem; }
@@ -123,3 +124,9 @@ def figures(parts: Sequence[str]) -> str:
 
 def _embedded(png: bytes) -> str:
     return "data:image/png;base64," + base64.b64encode(png).decode()
+
+
+def quote(given: str, written: str) -> str:
+    """A text as it stands, after what was given."""
+    before = f'<p class="soft">{escape(given)}</p>' if given else ""
+    return f"<blockquote>{before}{escape(written)}</blockquote>"

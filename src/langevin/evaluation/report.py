@@ -134,6 +134,28 @@ class Metrics:
         return {"kind": "metrics", "heading": self.heading, "rows": rows, "note": self.note} | self.source.data()
 
 
+@dataclass(frozen=True, kw_only=True)
+class Quotes:
+    """Texts that were written, each after what was given (which may be empty)."""
+
+    heading: str
+    quotes: Sequence[tuple[str, str]]
+    note: str = ""
+
+    def html(self) -> str:
+        """Section with one block a text, line breaks kept."""
+        return page.section(self.heading, page.paragraph(self.note) + "".join(page.quote(*one) for one in self.quotes))
+
+    def data(self) -> dict[str, Any]:
+        """The same texts."""
+        return {
+            "kind": "quotes",
+            "heading": self.heading,
+            "quotes": [list(one) for one in self.quotes],
+            "note": self.note,
+        }
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Picture:
     """A uint8 image `(h, w)` or `(c, h, w)` with c = 1, 3 or 4, or the bytes of a PNG file; with its caption."""

@@ -14,6 +14,7 @@ from langevin.diffusion.importance import Importance
 from langevin.diffusion.noise import RowNoise, mix
 from langevin.diffusion.objective import LogNormal, Objective, TimeDensity, Uncertainty
 from langevin.diffusion.process import Gaussian, Process
+from langevin.diffusion.question import AtTimes, Question
 from langevin.diffusion.shape import right_pad, some
 
 
@@ -46,6 +47,7 @@ class Diffusion:
         schedule: of the process, for time densities in noise levels; None for processes without one.
         drop: probability that a row's condition is withheld.
         uncertainty: learn the loss's size at each noise level and divide by it.
+        question: what a row is asked; default x_t at `times`.
     """
 
     def __init__(
@@ -59,6 +61,7 @@ class Diffusion:
         schedule: Any = None,
         drop: float = 0.0,
         uncertainty: bool = False,
+        question: Question | None = None,
     ) -> None:
         if not 0 <= drop < 1:
             raise ValueError(f"the condition is withheld with a probability below 1, got {drop}")
@@ -67,6 +70,7 @@ class Diffusion:
             raise ValueError(f"{asks} speaks of noise levels, which {type(process).__name__} has not: give a schedule")
         self.process, self.denoiser, self.objective, self.times = process, denoiser, objective, times
         self.schedule: Any = schedule
+        self.question = question or AtTimes(process=process, times=times, schedule=schedule)
         self.drop = drop
         self.uncertainty = Uncertainty() if uncertainty else None
         player = {"network": network, **({"uncertainty": self.uncertainty} if self.uncertainty else {})}
@@ -74,12 +78,11 @@ class Diffusion:
 
     def loss(self, player: str, batch: Batch, draw: Draw) -> Report:
         """The losses of a batch's rows; the randomness is the draw's alone."""
-        t = self.times(draw.u, self.schedule).to(some(batch.x).device)
         condition = batch.condition
         if condition is not None and self.drop > 0:
             keep = draw.noise.fork(1).uniform(some(batch.x).flatten(1)[:, :1])[:, 0] >= self.drop
             condition = condition.only(keep)
-        x_t = self.process.corrupt(batch.x, t, draw.noise.fork(2))
+        t, x_t = self.question(batch, draw)
         q = self.denoiser(x_t, t, condition)
         plain = self.objective(q, batch.x, x_t, t, batch.mask)
         if self.uncertainty is None:

@@ -8,6 +8,7 @@ modulations, first and last layers), which optimizers treat apart.
 
 from langevin.networks.dit import DiT
 from langevin.networks.mlp import MLP
+from langevin.networks.transformer import Transformer
 from langevin.networks.unet import UNet
 
-__all__ = ["MLP", "DiT", "UNet"]
+__all__ = ["MLP", "DiT", "Transformer", "UNet"]

@@ -33,6 +33,19 @@ class Attention(nn.Module):
     def _split(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (b, heads, n, d / heads)
 
+    def project(self, x: Tensor, rotary: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values, (b, heads, n, d / heads) each: normalised, and turned where `rotary` is given."""
+        q, k, v = (self._split(part) for part in self.qkv(x).chunk(3, -1))
+        q, k = _unit(self.q_norm, q), _unit(self.k_norm, k)
+        return (q, k, v) if rotary is None else (rotate(q, *rotary), rotate(k, *rotary), v)
+
+    def mix(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
+        """What the queries find, (b, n, d). `mask` (b, keys), or (b or 1, n, keys), is True where a key may be seen."""
+        if mask is not None:
+            mask = mask[:, None, None, :] if mask.ndim == 2 else mask[:, None]
+        y = attend(q.to(v.dtype), k.to(v.dtype), v, mask)
+        return self.out(y.transpose(1, 2).flatten(2))
+
     def forward(
         self,
         x: Tensor,
@@ -41,16 +54,12 @@ class Attention(nn.Module):
         rotary: tuple[Tensor, Tensor] | None = None,
         extra: Tensor | None = None,
     ) -> Tensor:
-        """`mask` (b, keys) bool is True where a key may be seen (extra keys come last)."""
-        q, k, v = (self._split(part) for part in self.qkv(x).chunk(3, -1))
-        q, k = _unit(self.q_norm, q), _unit(self.k_norm, k)
-        if rotary is not None:
-            q, k = rotate(q, *rotary), rotate(k, *rotary)
+        """`mask` as in `mix`; extra keys come last."""
+        q, k, v = self.project(x, rotary)
         if self.extra is not None and extra is not None:
             more_k, more_v = (self._split(part) for part in self.extra(extra).chunk(2, -1))
             k, v = torch.cat([k, _unit(self.k_norm, more_k)], 2), torch.cat([v, more_v], 2)
-        y = attend(q.to(v.dtype), k.to(v.dtype), v, None if mask is None else mask[:, None, None, :])
-        return self.out(y.transpose(1, 2).flatten(2))
+        return self.mix(q, k, v, mask)
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, seen: Tensor | None) -> Tensor:
@@ -80,16 +89,18 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return torch.cat([a * cos - b * sin, a * sin + b * cos], -1)
 
 
-def rotary_angles(shape: tuple[int, ...], width: int, *, skip: int = 0, device: torch.device | None = None) -> Tensor:
+def rotary_angles(
+    shape: tuple[int, ...], width: int, *, skip: int = 0, base: float = 100.0, device: torch.device | None = None
+) -> Tensor:
     """Angles (skip + places, width / 2) on a grid of `shape`: each axis turns its own share of the channels.
 
-    The first `skip` places (tokens that lie nowhere on the grid) are not turned."""
+    The first `skip` places (tokens that lie nowhere on the grid) are not turned. Frequencies go from 1 to 1 / `base`."""
     pairs = width // 2
     share = [pairs // len(shape) + (i < pairs % len(shape)) for i in range(len(shape))]
     places = torch.meshgrid(*(torch.arange(n, dtype=torch.float32, device=device) for n in shape), indexing="ij")
     parts: list[Tensor] = []
     for place, count in zip(places, share, strict=True):
-        frequency = 100.0 ** (-torch.arange(count, dtype=torch.float32, device=device) / max(count, 1))
+        frequency = base ** (-torch.arange(count, dtype=torch.float32, device=device) / max(count, 1))
         parts.append(place.flatten()[:, None] * frequency)
     angles = torch.cat(parts, -1)
     return torch.cat([angles.new_zeros(skip, pairs), angles])

@@ -1,5 +1,6 @@
 """From a recipe to parts: data, network, process, denoiser, method, sampler."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -7,44 +8,49 @@ import torch
 from torch import Tensor, nn
 
 from langevin.diffusion.batch import Batch, draw
-from langevin.diffusion.denoiser import Denoiser, GaussianDenoiser, ScoreDenoiser
+from langevin.diffusion.denoiser import CausalDenoiser, Denoiser, GaussianDenoiser, ScoreDenoiser, TokenDenoiser
 from langevin.diffusion.guidance import ClassifierFree
-from langevin.diffusion.objective import Likelihood, Objective, Weighted
-from langevin.diffusion.process import Drift, Gaussian
-from langevin.methods.diffusion import Diffusion, level_losses
+from langevin.diffusion.likelihood.tokens import share_losses
+from langevin.diffusion.objective import Bound, CrossEntropy, Likelihood, Objective, UniformTime, Weighted
+from langevin.diffusion.process import Gaussian, Hybrid, Masked, Uniform
+from langevin.diffusion.question import AtTimes, Blocks, Counts, Question, Whole
+from langevin.methods.diffusion import Diffusion, Method, level_losses
 from langevin.methods.score import ScoreMatching, score_losses
 from langevin.recipe.entry import NO_CODE, Code
 from langevin.recipe.equation import drift_of
 from langevin.recipe.modality import Progress, Read, modality_of
-from langevin.recipe.tree import Equation, Learning, Recipe, Sampling
+from langevin.recipe.tree import Equation, Learning, Recipe, Sampling, Symbols
 from langevin.training import loop
 from langevin.training.order import Order
 
 LEVELS = torch.linspace(-6, 6, 7, dtype=torch.float64)  # log-SNR: sigma / alpha from 20 down to 0.05
 TIMES = torch.linspace(0.05, 1, 7, dtype=torch.float64)  # of a drift
+SHARES = torch.tensor([0.05, 0.2, 0.35, 0.5, 0.65, 0.8, 1.0], dtype=torch.float64)  # of masked symbols
 
 
 @dataclass(frozen=True, kw_only=True)
-class Built:
+class Parts:
+    """What the kind of process decides.
+
+    Args:
+        levels: name and values of the noise levels at which losses are looked at.
+        losses: (batch, names of its rows) -> (levels, b) on fixed noise.
+    """
+
+    process: Any
+    denoiser: Any
+    method: Method
+    levels: tuple[str, Tensor]
+    losses: Callable[[Batch, Tensor], Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Built(Parts):
     """The parts of a run."""
 
     recipe: Recipe
     network: nn.Module
-    process: Any  # Gaussian or Drift
-    denoiser: Any
-    method: Any
     edges: tuple[str, ...]
-
-    @property
-    def levels(self) -> tuple[str, Tensor]:
-        """The name and values of the noise levels at which losses are looked at."""
-        return ("time", TIMES) if isinstance(self.process, Drift) else ("log_snr", LEVELS)
-
-    def losses(self, batch: Batch, names: Tensor) -> Tensor:
-        """(levels, b) losses on fixed noise."""
-        if isinstance(self.process, Drift):
-            return score_losses(self.denoiser, self.process, batch, times=TIMES, names=names)
-        return level_losses(self.denoiser, self.process, batch, log_snr=LEVELS, names=names)
 
 
 def complete(recipe: Recipe, data: Any, code: Code = NO_CODE) -> Recipe:
@@ -72,25 +78,32 @@ def build(recipe: Recipe, *, device: torch.device | None = None, code: Code = NO
     network = network.to(where)
     if recipe.network.kind == "unet" and recipe.network.dimensions == 2:
         network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    made = _drifting if isinstance(recipe.process, Equation) else _gaussian
-    process, denoiser, method = made(recipe, network, code)
-    for player in method.players.values():
+    match recipe.process:
+        case Gaussian():
+            parts = _gaussian(recipe, recipe.process, network)
+        case Equation():
+            parts = _drifting(recipe, recipe.process, network, code)
+        case Symbols():
+            parts = _symbols(recipe, recipe.process, network)
+    for player in parts.method.players.values():
         player.to(where)
     edges: tuple[str, ...] = getattr(network, "edges", ())
-    return Built(recipe=recipe, network=network, process=process, denoiser=denoiser, method=method, edges=edges)
+    return Built(**vars(parts), recipe=recipe, network=network, edges=edges)
 
 
-def _gaussian(recipe: Recipe, network: nn.Module, code: Code) -> tuple[Gaussian, GaussianDenoiser, Diffusion]:
-    process, learning = recipe.process, recipe.learning
-    assert isinstance(process, Gaussian)
+def _trained(recipe: Recipe, network: nn.Module) -> Any:
+    """The network as training calls it: only its steps, which are all of one shape, are worth compiling for."""
+    return torch.compile(network) if recipe.training.compile else network
+
+
+def _gaussian(recipe: Recipe, process: Gaussian, network: nn.Module) -> Parts:
+    learning = recipe.learning
     denoiser = GaussianDenoiser(
         network=network, process=process, prediction=learning.prediction, precision=recipe.training.dtype
     )
-    # only training steps, which are all of one shape, are worth compiling for
-    trained = replace(denoiser, network=torch.compile(network)) if recipe.training.compile else denoiser
     method = Diffusion(
         process=process,
-        denoiser=trained,
+        denoiser=replace(denoiser, network=_trained(recipe, network)),
         network=network,
         objective=objective(process, learning),
         times=learning.times,
@@ -98,16 +111,54 @@ def _gaussian(recipe: Recipe, network: nn.Module, code: Code) -> tuple[Gaussian,
         drop=learning.drop,
         uncertainty=learning.uncertainty,
     )
-    return process, denoiser, method
+
+    def losses(batch: Batch, names: Tensor) -> Tensor:
+        return level_losses(denoiser, process, batch, log_snr=LEVELS, names=names)
+
+    return Parts(process=process, denoiser=denoiser, method=method, levels=("log_snr", LEVELS), losses=losses)
 
 
-def _drifting(recipe: Recipe, network: nn.Module, code: Code) -> tuple[Drift, ScoreDenoiser, ScoreMatching]:
-    assert isinstance(recipe.process, Equation)
+def _drifting(recipe: Recipe, equation: Equation, network: nn.Module, code: Code) -> Parts:
+    assert recipe.network.kind == "mlp"
     like = torch.zeros(1, recipe.network.channels or 1, dtype=torch.float64)
-    process = drift_of(recipe.process, like=like, code=code)
+    process = drift_of(equation, like=like, code=code)
     denoiser = ScoreDenoiser(network=network, process=process, precision=recipe.training.dtype)
     method = ScoreMatching(process=process, denoiser=denoiser, network=network, times=recipe.learning.times)
-    return process, denoiser, method
+
+    def losses(batch: Batch, names: Tensor) -> Tensor:
+        return score_losses(denoiser, process, batch, times=TIMES, names=names)
+
+    return Parts(process=process, denoiser=denoiser, method=method, levels=("time", TIMES), losses=losses)
+
+
+def _symbols(recipe: Recipe, kind: Symbols, network: nn.Module) -> Parts:
+    assert recipe.network.kind == "transformer"
+    precision, masked = recipe.training.dtype, Masked(symbols=kind.symbols, rate=kind.rate)
+    process: Any = masked
+    if kind.kind == "uniform":
+        process = Uniform(symbols=kind.symbols)
+    elif kind.kind == "hybrid":
+        process = Hybrid(symbols=kind.symbols, wrong=kind.wrong, power=kind.power)
+    times = UniformTime(low=1e-4, high=1 if kind.kind == "masked" else 1 - 1e-4)
+    question: Question = AtTimes(process=process, times=times)
+    target: Objective = Bound(process=process)
+    denoiser: Any = TokenDenoiser(network=network, process=process, precision=precision)
+    if kind.kind == "causal":
+        question, target = Whole(), CrossEntropy()
+        denoiser = CausalDenoiser(network=network, precision=precision)
+    elif recipe.network.attention == "block":
+        question = Blocks(process=masked, block=recipe.network.block)
+    elif kind.kind == "masked" and kind.question == "count":
+        question = Counts(process=masked)
+    method = Diffusion(
+        process=process, denoiser=replace(denoiser, network=_trained(recipe, network)), network=network, objective=target,
+        times=times, question=question,
+    )  # fmt: skip
+
+    def losses(batch: Batch, names: Tensor) -> Tensor:
+        return share_losses(denoiser, masked, batch, shares=SHARES, names=names)
+
+    return Parts(process=process, denoiser=denoiser, method=method, levels=("masked", SHARES), losses=losses)
 
 
 def objective(process: Gaussian, learning: Learning) -> Objective:
@@ -135,6 +186,6 @@ def training_batches(recipe: Recipe, read: Read) -> loop.Read:
 
 
 def guided(built: Built, sampling: Sampling) -> Denoiser:
-    """The denoiser under the sampling's guidance interval; weights are in the condition."""
+    """The denoiser of noise levels under the sampling's guidance interval; weights are in the condition."""
     interval = sampling.interval or (0.0, float("inf"))
     return ClassifierFree(denoiser=built.denoiser, schedule=built.process.schedule, interval=interval)

@@ -21,13 +21,16 @@ from langevin.modalities.image.codec import Pixels
 from langevin.modalities.image.preview import grid, png, save_animation, save_files
 from langevin.modalities.image.reader import Reader
 from langevin.modalities.text.codec import Words
+from langevin.modalities.text.sources import TextSource
 from langevin.modalities.toy import data as toy_data
 from langevin.modalities.toy import preview
 from langevin.modalities.toy.codec import Coordinates
 from langevin.modalities.toy.reader import PointReader
+from langevin.networks import MLP, DiT, Transformer, UNet
 from langevin.networks.embedding import Ports
 from langevin.recipe.entry import Code
 from langevin.recipe.equation import measured
+from langevin.recipe.texts import TextModality
 from langevin.recipe.tree import Equation, Recipe
 
 Progress = Callable[[int, int], None]
@@ -65,6 +68,11 @@ class Modality(Protocol):
     def open(self, recipe: Recipe, progress: Progress | None) -> tuple[Any, Any]: ...
     def complete(self, recipe: Recipe, data: Any, code: Code) -> Recipe: ...
     def reader(self, recipe: Recipe, data: Any, device: torch.device) -> Read: ...
+
+
+class Pictured(Modality, Protocol):
+    """A kind of data whose samples are one tensor, shown as a picture."""
+
     def picture(self, samples: Tensor, recipe: Recipe, *, names: list[str] | None, columns: int | None) -> bytes: ...
     def save(
         self, samples: Tensor, out: Path, *, names: list[str] | None, labels: Tensor | None, seed: int
@@ -79,7 +87,7 @@ class ImageModality:
     name: str = "image"
 
     def open(self, recipe: Recipe, progress: Progress | None) -> tuple[image_data.Images, image_data.Images]:
-        assert not isinstance(recipe.data, toy_data.Source)
+        assert not isinstance(recipe.data, toy_data.Source | TextSource)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # the same sentences are in the data's notes
             return image_data.load_parts(recipe.data, held_out=recipe.held_out, seed=0, progress=progress)
@@ -108,11 +116,11 @@ class ImageModality:
         if not spread > 1e-3:
             raise ValueError(f"all {len(data)} images look the same (spread of pixels {spread:.1e}): nothing to learn")
         channels, height, width = data.shape
-        network = replace(recipe.network, channels=channels, ports=ports)
+        if isinstance(recipe.network, MLP.Config | Transformer.Config):
+            raise ValueError(f"network.kind {recipe.network.kind} reads no images; choose dit or unet")
+        network: DiT.Config | UNet.Config = replace(recipe.network, channels=channels, ports=ports)
         if height != width:
             raise ValueError(f"images should be square, these are {height} x {width}: set data.size")
-        if network.kind == "mlp":
-            raise ValueError("network.kind mlp reads vectors; for images choose dit or unet")
         if network.dimensions != 2:
             raise ValueError(f"network.dimensions is {network.dimensions}, and images have 2")
         levels = len(network.multipliers) if network.kind == "unet" else 1
@@ -224,7 +232,7 @@ def _safe(name: str) -> str:
     return "".join(c if c.isalnum() or c in "-_" else "_" for c in name)[:60]
 
 
-IMAGE, TOY = ImageModality(), ToyModality()
+IMAGE, TOY, TEXT = ImageModality(), ToyModality(), TextModality()
 
 
 def modality_of(recipe: Recipe) -> Modality:
@@ -232,5 +240,18 @@ def modality_of(recipe: Recipe) -> Modality:
     match recipe.data:
         case toy_data.Toy() | toy_data.PointFile():
             return TOY
+        case TextSource():
+            return TEXT
         case _:
             return IMAGE
+
+
+def pictured(recipe: Recipe) -> Pictured:
+    """The same, of kinds whose samples are pictures.
+
+    Raises:
+        ValueError: samples of this kind are none."""
+    found = modality_of(recipe)
+    if found is TEXT:
+        raise ValueError("this run writes text: it has no pictures")
+    return TOY if found is TOY else IMAGE

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from langevin.diffusion.process import Drift, Gaussian
+from langevin.diffusion.process import Drift, Gaussian, Hybrid, Masked, Uniform
 from langevin.diffusion.sampler import (
     DDIM,
     DPM2,
@@ -12,16 +12,24 @@ from langevin.diffusion.sampler import (
     IPNDM,
     Adams,
     Adaptive,
+    Ancestral,
     Churn,
     Euler,
     EulerMaruyama,
     Exponential,
     Flow,
+    Gibbs,
     Heun,
     Langevin,
+    Psi,
+    Remask,
     Restart,
+    Reveal,
     Reverse,
     Sampler,
+    Sure,
+    Taste,
+    TopK,
     UniPC,
 )
 from langevin.recipe.tree import SamplerName, Sampling
@@ -52,7 +60,48 @@ DRIFT_SAMPLERS: Mapping[SamplerName, Callable[[Drift, Sampling], Sampler]] = {
     "reverse": lambda process, s: Reverse(process=process, corrections=s.corrections),
     "flow": lambda process, s: Flow(process=process),
 }
+MASKED_SAMPLERS: Mapping[SamplerName, Callable[[Masked, Sampling], Sampler]] = {
+    "ancestral": lambda process, s: Reveal(process=process, taste=_taste(s)),
+    "first_hitting": lambda process, s: Reveal(process=process, by="random", taste=_taste(s)),
+    "left_to_right": lambda process, s: Reveal(process=process, by="left", taste=_taste(s)),
+    "confidence": lambda process, s: TopK(process=process, score="confidence", taste=_taste(s)),
+    "margin": lambda process, s: TopK(process=process, score="margin", taste=_taste(s)),
+    "entropy": lambda process, s: TopK(process=process, score="entropy", taste=_taste(s)),
+    "threshold": lambda process, s: Sure(process=process, level=_level(s, 0.9), taste=_taste(s)),
+    "factor": lambda process, s: Sure(process=process, rule="factor", level=_level(s, 1.0), taste=_taste(s)),
+    "entropy_bound": lambda process, s: Sure(process=process, rule="entropy", level=_level(s, 0.5), taste=_taste(s)),
+    "remask": lambda process, s: Remask(process=process, eta=_level(s, 0.05), taste=_taste(s)),
+    "psi": lambda process, s: Psi(process=process, kappa=_level(s, 0.95), taste=_taste(s)),
+    "gibbs": lambda process, s: Gibbs(process=process, share=_level(s, 0.05), taste=_taste(s)),
+}
+WRONG_SAMPLERS: Mapping[SamplerName, Callable[[Uniform | Hybrid, Sampling], Sampler]] = {
+    "ancestral": lambda process, s: (
+        Psi(process=process, kappa=1.0, taste=_taste(s)) if not _taste(s).neutral else Ancestral(process=process)
+    ),
+    "psi": lambda process, s: Psi(process=process, kappa=_level(s, 0.95), taste=_taste(s)),
+}
 ORDERED = ("exponential", "adams", "deis", "ipndm", "unipc")
+
+
+def _taste(sampling: Sampling) -> Taste:
+    return Taste(temperature=sampling.temperature, top_p=sampling.top_p)
+
+
+def _level(sampling: Sampling, usual: float) -> float:
+    return usual if sampling.level is None else sampling.level
+
+
+def samplers_of(process: Any) -> Mapping[Any, Any]:
+    """Those that a process has, by name."""
+    match process:
+        case Drift():
+            return DRIFT_SAMPLERS
+        case Masked():
+            return MASKED_SAMPLERS
+        case Uniform() | Hybrid():
+            return WRONG_SAMPLERS
+        case _:
+            return SAMPLERS
 
 
 def sampler_of(process: Any, sampling: Sampling) -> Sampler:
@@ -60,7 +109,7 @@ def sampler_of(process: Any, sampling: Sampling) -> Sampler:
 
     Raises:
         ValueError: it is one of another process, or an order for a sampler that has one only."""
-    known: Mapping[Any, Any] = DRIFT_SAMPLERS if isinstance(process, Drift) else SAMPLERS
+    known = samplers_of(process)
     if sampling.sampler not in known:
         raise ValueError(
             f"the sampler {sampling.sampler} is not one of a {process.kind} process: choose {', '.join(known)}"

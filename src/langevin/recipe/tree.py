@@ -10,25 +10,32 @@ from typing import Any, ClassVar, Literal
 
 from langevin.diffusion.denoiser import Prediction
 from langevin.diffusion.objective import LogNormal, TimeDensity
-from langevin.diffusion.process import Gaussian
+from langevin.diffusion.process import Gaussian, Hybrid
 from langevin.diffusion.process.drift.fields import AnyField
+from langevin.diffusion.process.masked import Rate
 from langevin.diffusion.sampler.grid import AnyGrid, Rho
+from langevin.diffusion.sampler.unmask import Taste
 from langevin.modalities.image.codec import Pixels
 from langevin.modalities.image.data import Source as ImageSource
 from langevin.modalities.text.codec import Words
+from langevin.modalities.text.layout import AnyLayout
+from langevin.modalities.text.sources import TextSource
+from langevin.modalities.text.tokens import AnyTokens
 from langevin.modalities.toy.codec import Coordinates
 from langevin.modalities.toy.data import Source as ToySource
-from langevin.networks import MLP, DiT, UNet
+from langevin.networks import MLP, DiT, Transformer, UNet
 from langevin.training.averages import gamma_of_width
 from langevin.training.loop import TrainingConfig
 
-NetworkConfig = DiT.Config | UNet.Config | MLP.Config
+NetworkConfig = DiT.Config | UNet.Config | MLP.Config | Transformer.Config
 SamplerName = Literal[
     "dpm2m", "heun", "ddim", "euler", "ancestral", "ddpm", "euler_maruyama", "langevin", "dpm2", "dpm2s", "sde_dpm2m",
     "dpm3m", "exponential", "adams", "deis", "ipndm", "unipc", "churn", "restart", "adaptive", "reverse", "flow",
+    "first_hitting", "left_to_right", "confidence", "margin", "entropy", "threshold", "factor", "entropy_bound", "remask",
+    "psi", "gibbs",
 ]  # fmt: skip
-Source = ImageSource | ToySource
-Codec = Pixels | Coordinates
+Source = ImageSource | ToySource | TextSource
+Codec = Pixels | Coordinates | AnyTokens
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +84,32 @@ class Equation:
             )
 
 
-ProcessConfig = Gaussian | Equation
+@dataclass(frozen=True, kw_only=True)
+class Symbols:
+    """A process of symbols.
+
+    Args:
+        kind: masked; uniform (wrong symbols); hybrid (both); causal: no diffusion at all, an autoregressive model that is
+            trained, measured and sampled by the same code, to compare with.
+        rate: of masking, which changes the variance of the bound's estimate and not its value.
+        wrong, power: of a hybrid, the share of wrong symbols half-way, and how narrow in time they lie.
+        question: what a training row is asked, of a masked process: exactly n masked, or a time.
+        symbols: of the data, controls included; filled before training.
+    """
+
+    kind: Literal["masked", "uniform", "hybrid", "causal"] = "masked"
+    rate: Rate = "linear"
+    wrong: float = 0.2
+    power: float = 1.0
+    question: Literal["count", "time"] = "count"
+    symbols: int = 0
+
+    def __post_init__(self) -> None:
+        if self.kind == "hybrid":
+            Hybrid(symbols=2, wrong=self.wrong, power=self.power)
+
+
+ProcessConfig = Gaussian | Equation | Symbols
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,6 +154,9 @@ class Sampling:
         order: of the multistep solvers exponential, adams, deis, ipndm and unipc; None takes each one's usual.
         eta: fresh noise of ddim, exponential and sde_dpm2m.
         corrections: Langevin steps after each step of a reversed drift.
+        temperature, top_p: how the answers about symbols are bent before they are drawn from.
+        level: of threshold, factor and entropy_bound: how sure is sure enough; None takes each one's usual. Of psi and
+            remask: kappa and eta.
     """
 
     sampler: SamplerName = "dpm2m"
@@ -133,8 +168,12 @@ class Sampling:
     order: int | None = None
     eta: float = 0.0
     corrections: int = 0
+    temperature: float = 1.0
+    top_p: float = 1.0
+    level: float | None = None
 
     def __post_init__(self) -> None:
+        Taste(temperature=self.temperature, top_p=self.top_p)
         if not 0 <= self.corrections <= 100:
             raise ValueError(
                 f"sampling.corrections counts the Langevin steps after a step, 0 to 100, got {self.corrections}"
@@ -165,6 +204,8 @@ class Recipe:
         result: what it measured, where, when; kept beside the recipe.
         data: where the data is.
         held_out: share of the data kept from training, where the data has no such part of its own.
+        layout: of text, how a task becomes rows.
+        start: a run whose trained weights (and codec) training begins with.
         tiny: overrides that make a run of seconds for tests.
     """
 
@@ -176,6 +217,8 @@ class Recipe:
     data: Source
     held_out: float = 0.1
     codec: Codec = Pixels()
+    layout: AnyLayout | None = None
+    start: str | None = None
     words: Words | None = None
     classes: tuple[str, ...] = ()
     network: NetworkConfig = DiT.Config()

@@ -20,6 +20,7 @@ from langevin.evaluation.density import (
     fit_levels,
 )
 from langevin.evaluation.likelihood import LikelihoodRow
+from langevin.modalities.image.codec import Pixels
 from langevin.modalities.image.data import Images
 from langevin.recipe.tree import Recipe
 from langevin.run.measure import spread
@@ -67,7 +68,9 @@ def _labels(recipe: Recipe, parts: dict[str, Images], items: dict[str, Tensor]) 
 
 
 def _dequantised(recipe: Recipe, levels: Levels, part: Images, items: Tensor, seed: int) -> Tensor:
-    x = recipe.codec.encode(part.read(items)).flatten(1)
+    codec = recipe.codec
+    assert isinstance(codec, Pixels)
+    x = codec.encode(part.read(items)).flatten(1)
     noise = RowNoise(seeds=mix(torch.full_like(items, seed), items), steps=torch.zeros_like(items))
     return Uniform().draw(x, levels, 1.0, noise)
 

@@ -81,7 +81,12 @@ def backward(built: Built, count: int, width: int, times: tuple[float, ...]) -> 
 def on_grid(built: Built, times: tuple[float, ...]) -> list[Curve | None]:
     """Densities by Fokker and Planck's equation, on a line from a law that is known; else None."""
     recipe, process = built.recipe, built.process
-    if not isinstance(recipe.data, toy_data.Toy) or (recipe.network.channels or 0) != 1 or callable(process.g):
+    if (
+        not isinstance(recipe.data, toy_data.Toy)
+        or recipe.network.kind != "mlp"
+        or recipe.network.channels != 1
+        or callable(process.g)
+    ):
         return [None] * len(times)
     reach = process.reach or 4 * max(process.spreads)
     box = GridBox(low=-reach, high=reach, cells=400)

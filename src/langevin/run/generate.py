@@ -9,6 +9,8 @@ from torch import Tensor
 from langevin.diffusion.condition import Condition
 from langevin.diffusion.sampler import State, sample, start
 from langevin.methods.diffusion import told
+from langevin.modalities.image.codec import Pixels
+from langevin.modalities.toy.codec import Coordinates
 from langevin.recipe.build import Built, guided
 from langevin.recipe.samplers import sampler_of
 from langevin.recipe.tree import Sampling
@@ -44,6 +46,7 @@ def generate(
         frames: keep the estimate of clean data after each call.
         progress: called with (images done, n).
     """
+    assert isinstance(built.recipe.codec, Pixels | Coordinates)
     sampler = sampler_of(built.process, sampling)
     denoiser = guided(built, sampling)
     device = next(built.network.parameters()).device
@@ -75,6 +78,7 @@ def generate(
 
 def _shown(built: Built, state: State) -> Tensor:
     """A state on its way as the codec shows it: x_t brought to the spread of data."""
+    assert isinstance(built.recipe.codec, Pixels | Coordinates)
     alpha, sigma = built.process.scales(state.t, state.x)
     s_d = built.process.sigma_data
     return built.recipe.codec.decode(state.x * (s_d / (sigma * sigma + (alpha * s_d) ** 2).sqrt())).cpu()

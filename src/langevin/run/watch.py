@@ -1,5 +1,6 @@
 """What is looked at while a run trains: held-out loss by noise level, and sample sheets."""
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -8,9 +9,10 @@ from torch import Tensor
 
 from langevin.modalities.image.reader import tell
 from langevin.recipe.build import LEVELS, Built
-from langevin.recipe.modality import Read, modality_of
+from langevin.recipe.modality import Read, modality_of, pictured
 from langevin.run.directory import Run
 from langevin.run.generate import generate
+from langevin.run.write import show_texts
 from langevin.training.checkpoint import write_atomic
 from langevin.training.loop import TrainingState
 
@@ -43,32 +45,43 @@ class Watch:
         return {scale: levels, **{f"{name}_loss": losses for name, losses in rounded.items()}}
 
     def sheet(self, step: int) -> None:
-        """A labelled grid of samples from fixed seeds: how the same pictures grow."""
-        recipe = self.built.recipe
-        shape = self.parts["train"].part.shape
-        few = 2 * len(recipe.classes) if 0 < len(recipe.classes) <= 12 else 16
-        count = few if len(shape) > 1 else POINTS
-        labels, captions = examples(self.built, self.parts["held_out"], count)
-        device = next(self.built.network.parameters()).device
-        condition = tell(labels, captions, recipe.words, device)
+        """Samples from fixed seeds: how the same pictures, points or texts grow."""
+        draw = SHEETS[modality_of(self.built.recipe).name]
         with _Averaged(self.built, self.state):
-            drawn = generate(
-                self.built,
-                replace(recipe.sampling, steps=min(recipe.sampling.steps, 16 if len(shape) > 1 else 100)),
-                shape=shape,
-                seeds=torch.arange(count),
-                condition=condition,
-            )
-        shown = captions or ([recipe.classes[i] for i in labels.tolist()] if labels is not None else None)
-        columns = len(recipe.classes) if 0 < len(recipe.classes) <= 12 else None
-        sheet = modality_of(recipe).picture(drawn.images, recipe, names=shown, columns=columns)
-        write_atomic(self.made.samples / f"step-{step:08d}.png", sheet)
-        if self.writer is not None and drawn.images.ndim == 4:
-            self.writer.add_images("samples", drawn.images, step)
+            content, suffix, images = draw(self.built, self.parts["held_out"])
+        write_atomic(self.made.samples / f"step-{step:08d}{suffix}", content)
+        if self.writer is not None and images is not None:
+            self.writer.add_images("samples", images, step)
 
     def close(self) -> None:
         if self.writer is not None:
             self.writer.close()
+
+
+def picture_sheet(built: Built, part: Read) -> tuple[bytes, str, Tensor | None]:
+    """A labelled grid of pictures, or the cloud of points; and the pictures themselves."""
+    recipe, shape = built.recipe, part.part.shape
+    few = 2 * len(recipe.classes) if 0 < len(recipe.classes) <= 12 else 16
+    count = few if len(shape) > 1 else POINTS
+    labels, captions = examples(built, part, count)
+    condition = tell(labels, captions, recipe.words, next(built.network.parameters()).device)
+    sampling = replace(recipe.sampling, steps=min(recipe.sampling.steps, 16 if len(shape) > 1 else 100))
+    images = generate(built, sampling, shape=shape, seeds=torch.arange(count), condition=condition).images
+    shown = captions or ([recipe.classes[i] for i in labels.tolist()] if labels is not None else None)
+    columns = len(recipe.classes) if 0 < len(recipe.classes) <= 12 else None
+    picture = pictured(recipe).picture(images, recipe, names=shown, columns=columns)
+    return picture, ".png", images if images.ndim == 4 else None
+
+
+def text_sheet(built: Built, part: Read) -> tuple[bytes, str, Tensor | None]:
+    """Texts, or what is made of some held-out sources."""
+    recipe = built.recipe
+    sampling = replace(recipe.sampling, steps=min(recipe.sampling.steps, 64))
+    lines = show_texts(built, sampling, part)
+    return "\n\n".join(lines).encode(), ".txt", None
+
+
+SHEETS = {"image": picture_sheet, "toy": picture_sheet, "text": text_sheet}
 
 
 def examples(built: Built, part: Read, count: int) -> tuple[Tensor | None, list[str] | None]:
@@ -85,8 +98,13 @@ def _losses(built: Built, part: Read) -> Tensor:
     """(levels,) mean losses on up to ROWS rows."""
     count = len(part.part)
     items = torch.arange(min(ROWS, count)) * count // min(ROWS, count)
-    parts = [built.losses(part(rows), rows) for rows in items.split(64 if len(part.part.shape) > 1 else ROWS)]
+    parts = [built.losses(part(rows), rows) for rows in items.split(_together(part))]
     return torch.cat(parts, 1).mean(1)
+
+
+def _together(part: Read) -> int:
+    """Rows at once: many where a row is a few numbers."""
+    return ROWS if math.prod(part.part.shape) <= 64 else 64
 
 
 class _Averaged:

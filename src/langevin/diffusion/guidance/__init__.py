@@ -1,5 +1,6 @@
 """Guidance: denoisers that hold denoisers; one file a method."""
 
 from langevin.diffusion.guidance.classifier_free import ClassifierFree
+from langevin.diffusion.guidance.prompt import Prompted, Within
 
-__all__ = ["ClassifierFree"]
+__all__ = ["ClassifierFree", "Prompted", "Within"]

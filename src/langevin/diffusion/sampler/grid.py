@@ -190,4 +190,17 @@ class Shifted:
         return moved
 
 
-AnyGrid = Rho | LogSNR | UniformGrid | Knots | Shifted
+@dataclass(frozen=True, kw_only=True)
+class Shares:
+    """Times of processes of symbols: t_k = 1 - k / n, or cos(pi k / 2 n), small steps first ("MaskGIT", 2022)."""
+
+    kind: Literal["shares"] = "shares"
+    shape: Literal["linear", "cosine"] = "cosine"
+
+    def __call__(self, steps: Tensor, schedule: AnySchedule | None = None) -> Tensor:
+        fraction = _fractions(steps, steps)
+        times = 1 - fraction if self.shape == "linear" else torch.cos(0.5 * math.pi * fraction)
+        return _end(times.clamp(0, 1), steps, True)
+
+
+AnyGrid = Rho | LogSNR | UniformGrid | Knots | Shifted | Shares

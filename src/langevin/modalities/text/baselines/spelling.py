@@ -1,0 +1,93 @@
+"""A spelling corrector without learning: the nearest word of a lexicon, the more frequent of equally near ones.
+
+Nearness is the Damerau-Levenshtein distance, at most two. Candidates come from an index of deletions: two words within
+two edits share a string that is left after deleting at most two characters of each, and it is enough to do so with
+their first seven characters. So a word asks some thirty strings for candidates instead of the whole lexicon.
+
+Paper of the distance: "A technique for computer detection and correction of spelling errors" (1964).
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+from langevin.modalities.text.metrics.alignment import distance
+from langevin.modalities.text.words import is_word, like_case, pieces, plain_words
+
+BEGINNING = 7
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Speller:
+    """A lexicon with frequencies and its index of deletions; make it by `fit` or `from_text`.
+
+    Attributes:
+        counts: how often each word of the lexicon, lower-cased, was seen.
+        most: the largest distance that is corrected, 0..2.
+        index: words by each string that deletions leave of their beginnings.
+    """
+
+    counts: Mapping[str, int]
+    most: int
+    index: Mapping[str, Sequence[str]]
+
+    @classmethod
+    def fit(cls, counts: Mapping[str, int], *, most: int = 2) -> "Speller":
+        """Index a lexicon of word -> frequency; 70,000 words take some three seconds.
+
+        ValueError for an empty lexicon, frequencies < 1 or `most` outside 0..2.
+        """
+        if not counts or min(counts.values()) < 1 or most not in (0, 1, 2):
+            raise ValueError(
+                f"Speller.fit needs words with frequencies >= 1 and most in 0..2, got {len(counts)} words, most {most}"
+            )
+        lexicon = Counter[str]()
+        for word, count in counts.items():
+            lexicon[word.lower()] += count
+        index: dict[str, list[str]] = {}
+        for word in lexicon:
+            for rest in _deletions(word, most):
+                index.setdefault(rest, []).append(word)
+        return cls(counts=lexicon, most=most, index=index)
+
+    @classmethod
+    def from_text(cls, text: str, *, least: int = 1, most: int = 2) -> "Speller":
+        """The words of a text, lower-cased, that occur `least` times or more."""
+        counts = Counter(plain_words(text))
+        return cls.fit({word: count for word, count in counts.items() if count >= least}, most=most)
+
+    def nearest(self, word: str) -> str:
+        """The nearest word of the lexicon, lower-cased; the word as it is where none is near enough.
+
+        Ties go to the more frequent word, then to the one first in the alphabet; a word of the lexicon is its own nearest.
+        """
+        lower = word.lower()
+        if lower in self.counts:
+            return lower
+        candidates = {near for rest in _deletions(lower, self.most) for near in self.index.get(rest, ())}
+        ranked = [(distance(lower, near, most=self.most), -self.counts[near], near) for near in candidates]
+        best = min(ranked, default=(self.most + 1, 0, word))
+        return best[2] if best[0] <= self.most else word
+
+    def correct(self, text: str) -> str:
+        """The text with every word outside the lexicon replaced by its nearest; case of the first letters is kept.
+
+        Numbers, marks and spaces stay, and so do words that none is near to.
+        """
+        return "".join(self._fitted(piece) if is_word(piece) else piece for piece in pieces(text))
+
+    def _fitted(self, word: str) -> str:
+        if word.lower() in self.counts:
+            return word
+        near = self.nearest(word)
+        return word if near == word else like_case(near, word)
+
+
+def _deletions(word: str, most: int) -> set[str]:
+    """What is left of the word's beginning after deleting up to `most` characters."""
+    beginning = word[:BEGINNING]
+    found = {beginning}
+    for count in range(1, min(most, len(beginning)) + 1):
+        found.update("".join(kept) for kept in combinations(beginning, len(beginning) - count))
+    return found

@@ -1,0 +1,1 @@
+"""Clean text made faulty as people do it, to train what repairs it."""

@@ -1,0 +1,103 @@
+"""How a task becomes rows of symbols: which places are given and which are asked for. Nothing of diffusion is in it.
+
+Behind the codec's symbols come controls: END, SEPARATOR, and numbers 0, 1, 2, ... A row is one of
+
+    corpus    a stretch of text, all of it asked for: generate, continue, fill in
+    pairs     source SEPARATOR length target: summarise, reply. The length is a number and a symbol like any other, asked
+              for in some rows by itself, with nothing behind it that would give it away: the model decides how long it
+              writes, and no end marks fill the rest
+    labels    premise SEPARATOR hypothesis SEPARATOR number: the label is one symbol; in some rows all is asked for
+
+so the same process, network and samplers do every task: what differs is what is known.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+END, SEPARATOR, NUMBERS = 0, 1, 2  # controls, counted from the codec's symbols
+
+
+@dataclass(frozen=True, kw_only=True)
+class Corpus:
+    """Stretches of `length` symbols of a text.
+
+    Args:
+        controls: how many control symbols to keep room for, so that a run may go on as another task; 0 for none.
+        between: what stands between documents.
+    """
+
+    kind: Literal["corpus"] = "corpus"
+    length: int = 256
+    controls: int = 0
+    between: str = "\n\n"
+
+    def __post_init__(self) -> None:
+        _require_length(self.length)
+        if self.controls < 0:
+            raise ValueError(f"layout.controls counts symbols, got {self.controls}")
+
+    def needed(self, labels: int) -> int:
+        """Control symbols."""
+        return self.controls
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pairs:
+    """A source and what is made of it.
+
+    Args:
+        length: of a row; a longer source is cut at its end (a dialogue at its beginning).
+        target: the most symbols of a target; longer ones are cut in training.
+        ask_length: share of training rows that ask for the length alone.
+        joint: share of training rows in which the source is asked for as well.
+        turns: of a dialogue, how many are shown before a reply.
+        controls: at least target + 3.
+    """
+
+    kind: Literal["pairs"] = "pairs"
+    length: int = 384
+    target: int = 64
+    ask_length: float = 0.1
+    joint: float = 0.0
+    turns: int = 5
+    controls: int = 0
+
+    def __post_init__(self) -> None:
+        _require_length(self.length)
+        if not 1 <= self.target < self.length - 4 or self.turns < 1:
+            raise ValueError(f"layout.target {self.target} must leave room for a source in {self.length} places")
+        if min(self.ask_length, self.joint) < 0 or self.ask_length + self.joint >= 1:
+            raise ValueError("layout.ask_length and layout.joint are shares of the rows, together below 1")
+
+    def needed(self, labels: int) -> int:
+        return max(self.controls, NUMBERS + self.target + 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Labels:
+    """Two texts and how they stand to each other, or one text and its class.
+
+    Args:
+        joint: share of training rows in which all is asked for, label and texts.
+    """
+
+    kind: Literal["labels"] = "labels"
+    length: int = 128
+    joint: float = 0.5
+    controls: int = 0
+
+    def __post_init__(self) -> None:
+        _require_length(self.length)
+        if not 0 <= self.joint < 1:
+            raise ValueError(f"layout.joint is a share of the rows below 1, got {self.joint}")
+
+    def needed(self, labels: int) -> int:
+        return max(self.controls, NUMBERS + labels)
+
+
+AnyLayout = Corpus | Pairs | Labels
+
+
+def _require_length(length: int) -> None:
+    if not 4 <= length <= 65_536:
+        raise ValueError(f"layout.length is the symbols of a row, 4 to 65536, got {length}")

@@ -1,0 +1,74 @@
+"""Alignment of two sequences at the least number of edits: insert, delete, replace, and swap of two neighbours.
+
+    d(i, j) = min( d(i-1, j) + 1, d(i, j-1) + 1, d(i-1, j-1) + [a_i != b_j],
+                   d(i-2, j-2) + 1  if a_i = b_{j-1} and a_{i-1} = b_j )
+
+the restricted Damerau-Levenshtein distance (a swapped pair is not edited again). The same lines serve characters of a
+word and words of a sentence. Paper: "A technique for computer detection and correction of spelling errors" (1964).
+"""
+
+from collections.abc import Hashable, Sequence
+
+Step = tuple[int, int, int, int]
+
+
+def distance(a: Sequence[Hashable], b: Sequence[Hashable], *, most: int | None = None) -> int:
+    """Least number of edits between two sequences; where it exceeds `most`, `most + 1`."""
+    if a == b:
+        return 0
+    if most is not None and abs(len(a) - len(b)) > most:
+        return most + 1
+    before, row = [], list(range(len(b) + 1))
+    for i, x in enumerate(a, 1):
+        older, before, row = before, row, [i]
+        for j, y in enumerate(b, 1):
+            cost = min(before[j] + 1, row[j - 1] + 1, before[j - 1] + (x != y))
+            if i > 1 and j > 1 and x == b[j - 2] and y == a[i - 2]:
+                cost = min(cost, older[j - 2] + 1)
+            row.append(cost)
+        if most is not None and min(row) > most and min(before) > most:
+            return most + 1
+    return row[-1] if most is None else min(row[-1], most + 1)
+
+
+def align(a: Sequence[Hashable], b: Sequence[Hashable]) -> list[Step]:
+    """Steps (start, end, other start, other end) that cover both sequences in order, at the least number of edits.
+
+    A kept or replaced element is a step of one to one, an insertion none to one, a deletion one to none, a swap two to
+    two. Among equally cheap ways one that keeps the most elements is taken; then, from the end, keeping and replacing
+    come before swapping, deleting and inserting.
+    """
+    table, edit = _table(a, b)
+    steps: list[Step] = []
+    i, j = len(a), len(b)
+    while i or j:
+        here = table[i][j]
+        if i and j and here == table[i - 1][j - 1] + (edit if a[i - 1] != b[j - 1] else -1):
+            di = dj = 1
+        elif _swapped(a, b, i, j) and here == table[i - 2][j - 2] + edit:
+            di = dj = 2
+        elif i and here == table[i - 1][j] + edit:
+            di, dj = 1, 0
+        else:
+            di, dj = 0, 1
+        steps.append((i - di, i, j - dj, j))
+        i, j = i - di, j - dj
+    return steps[::-1]
+
+
+def _table(a: Sequence[Hashable], b: Sequence[Hashable]) -> tuple[list[list[int]], int]:
+    """edit * (number of edits) - (elements kept) of the beginnings, and that `edit`, which outweighs all kept ones."""
+    edit = len(a) + len(b) + 1
+    table = [[edit * j for j in range(len(b) + 1)]]
+    for i, x in enumerate(a, 1):
+        row, before = [edit * i], table[-1]
+        for j, y in enumerate(b, 1):
+            cost = min(before[j] + edit, row[j - 1] + edit, before[j - 1] + (edit if x != y else -1))
+            row.append(min(cost, table[i - 2][j - 2] + edit) if _swapped(a, b, i, j) else cost)
+        table.append(row)
+    return table, edit
+
+
+def _swapped(a: Sequence[Hashable], b: Sequence[Hashable], i: int, j: int) -> bool:
+    """Whether the two elements before i and before j are each other's swap."""
+    return i > 1 and j > 1 and a[i - 1] == b[j - 2] and a[i - 2] == b[j - 1] and a[i - 1] != a[i - 2]

@@ -1,0 +1,154 @@
+"""From records to examples: replies of a dialogue, a text with its summaries, an inference; paragraphs and sentences.
+
+The splitters are rules for prose with capitals, good enough to make training examples; nothing is promised of verse
+(lines of a paragraph are joined), of tables, or of a sentence that ends in a dotted abbreviation ("in the U.S. He left").
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+from langevin.modalities.text.fields import HYPOTHESES, LABELS, PREMISES, SUMMARIES, TEXTS, Turns, as_turns
+
+_RULE = re.compile(
+    r"^[ \t]*(?:#{1,6}[ \t].*|#+|(?:[-*_=~][ \t]*){3,})$", re.MULTILINE
+)  # a markdown heading, or a line drawn
+_BLANK = re.compile(r"\n[^\S\n]*\n\s*")
+_END = re.compile(
+    r"""(?P<mark>[.!?…]+) (?P<close>["'”’»)\]*_]*) (?=\s+ (?P<open>["'“‘«(\[*_¿¡—-]*) (?P<next>\S))"""
+    r"""|[。！？]+[」』”’）]*""",
+    re.VERBOSE,
+)
+_BEFORE = re.compile(r"[^\s\"'“‘«(\[—-]*$")  # the word that ends here
+_SHORT = (  # what a name or a number follows; what may end a sentence (etc.) is not here
+    "mr mrs ms messrs mme mlle dr prof rev hon st mt ft capt col gen lt maj sgt gov sen rep pres supt esq sr vs cf viz "
+    "no nos vol vols chap ch fig figs eq sec pp p art ed eds trans jan feb mar apr jun jul aug sept sep oct nov dec e.g i.e"
+)
+_ABBREVIATIONS = frozenset(_SHORT.split())
+
+
+class Reply(NamedTuple):
+    """What was said before, a line a turn as "user: ..."; who speaks now; and what is said."""
+
+    context: str
+    speaker: str
+    reply: str
+
+
+class Summary(NamedTuple):
+    """A text and one of its summaries."""
+
+    text: str
+    summary: str
+
+
+class Inference(NamedTuple):
+    """A premise, a hypothesis, and how they stand to each other ("" where it is not known)."""
+
+    premise: str
+    hypothesis: str
+    label: str
+
+
+def replies(
+    records: Iterable[Mapping[str, Any]], *, last: int = 5, speaker: str | None = None, field: str | None = None
+) -> Iterator[Reply]:
+    """Every turn but the first as a reply to at most `last` turns before it, in order.
+
+    Args:
+        speaker: only what this speaker says; None: everyone.
+        field: of a record, where the turns are; None: the first field that holds turns.
+
+    White space inside an utterance becomes one space; empty utterances are left out.
+
+    Raises:
+        ValueError: `last` below 1, or a record without turns."""
+    if last < 1:
+        raise ValueError(f"replies: last is the number of turns before a reply, 1 or more, got {last}")
+    for number, record in enumerate(records):
+        turns = [(who.strip(), " ".join(said.split())) for who, said in _turns(record, field, number)]
+        turns = [(who, said) for who, said in turns if said]
+        for place in range(1, len(turns)):
+            who, said = turns[place]
+            if speaker in (None, who):
+                yield Reply(written(turns[max(0, place - last) : place]), who, said)
+
+
+def written(turns: Iterable[tuple[str, str]]) -> str:
+    r"""Turns as text: "user: hello\nsystem: hello"."""
+    return "\n".join(f"{who}: {said}" for who, said in turns)
+
+
+def summaries(records: Iterable[Mapping[str, Any]], *, every: bool = True) -> Iterator[Summary]:
+    """A text with each of its different summaries, or with the first of them only.
+
+    Raises:
+        ValueError: a record without a text or a summary."""
+    for number, record in enumerate(records):
+        text = _field(record, TEXTS, number)
+        given = [record[name] for name in SUMMARIES if name in record and record[name] is not text]
+        several = [one.strip() for value in given for one in ([value] if isinstance(value, str) else value)]
+        several = [one for one in dict.fromkeys(several) if one]
+        if not several:
+            raise ValueError(f"record {number} has no summary: one of {', '.join(SUMMARIES)} is needed")
+        yield from (Summary(text.strip(), one) for one in (several if every else several[:1]))
+
+
+def inferences(records: Iterable[Mapping[str, Any]]) -> Iterator[Inference]:
+    """Premise, hypothesis and label.
+
+    Raises:
+        ValueError: a record without a premise or a hypothesis."""
+    for number, record in enumerate(records):
+        label = next((str(record[name]) for name in LABELS if name in record), "")
+        yield Inference(
+            _field(record, PREMISES, number).strip(), _field(record, HYPOTHESES, number).strip(), label.strip()
+        )
+
+
+def paragraphs(text: str) -> list[str]:
+    """Its paragraphs, each on one line: blank lines part them; markdown headings and rules are left out."""
+    text = _RULE.sub("", text.replace("\r\n", "\n").replace("\r", "\n"))
+    return [" ".join(part.split()) for part in _BLANK.split(text) if part.strip()]
+
+
+def sentences(paragraph: str) -> list[str]:
+    """Its sentences; joined by a space they are the paragraph again, white space apart."""
+    found: list[str] = []
+    start = 0
+    for end in _END.finditer(paragraph):
+        if end["mark"] is None or _ends(paragraph, start, end):
+            found.append(" ".join(paragraph[start : end.end()].split()))
+            start = end.end()
+    found.append(" ".join(paragraph[start:].split()))
+    return [sentence for sentence in found if sentence]
+
+
+def _ends(paragraph: str, start: int, end: re.Match[str]) -> bool:
+    """Whether a mark ends a sentence: what follows begins one, and it is no abbreviation's or initial's full stop."""
+    if not (end["next"].isupper() or end["next"].isdigit() or (end["next"].isalpha() and not end["next"].islower())):
+        return False
+    if end["mark"] != "." or end["close"]:
+        return True
+    before = _BEFORE.search(paragraph, max(start, end.start() - 40), end.start())
+    word = before[0] if before else ""
+    initial = len(word) == 1 and word.isupper() and word != "I"
+    dotted = bool(re.fullmatch(r"(?:[A-Z]\.)+[A-Z]", word))
+    return not (initial or dotted or word.lower() in _ABBREVIATIONS)
+
+
+def _turns(record: Mapping[str, Any], field: str | None, number: int) -> Turns:
+    found = [as_turns(value) for name, value in record.items() if field in (None, name)]
+    turns = next((turns for turns in found if turns is not None), None)
+    if turns is None:
+        raise ValueError(
+            f"record {number} has no turns, as [[speaker, utterance], ...]; its fields are {', '.join(record)}"
+        )
+    return turns
+
+
+def _field(record: Mapping[str, Any], names: tuple[str, ...], number: int) -> str:
+    for name in names:
+        if isinstance(record.get(name), str):
+            return record[name]
+    raise ValueError(f"record {number} has no {' or '.join(names)}; its fields are {', '.join(record) or 'none'}")

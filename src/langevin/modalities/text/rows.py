@@ -1,0 +1,200 @@
+"""Texts as rows of symbols for training and measuring: `Stretches` of a corpus, `Examples` of a task."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from langevin.diffusion.batch import Batch
+from langevin.diffusion.condition import Condition, Port
+from langevin.diffusion.noise import RowNoise
+from langevin.modalities.text.data import Texts
+from langevin.modalities.text.layout import NUMBERS, SEPARATOR, AnyLayout, Corpus, Labels, Pairs
+from langevin.modalities.text.pairs import inferences, replies, summaries
+from langevin.modalities.text.tokens import AnyTokens
+
+Row = tuple[Tensor, Tensor]  # symbols (n,) int64, and which of them are asked for (n,) bool
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Stretches:
+    """A stream of symbols (n,) cut into rows of `length`; in training each begins anywhere in its own and the next."""
+
+    stream: Tensor
+    length: int
+
+    def __len__(self) -> int:
+        return max(1, len(self.stream) // self.length)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (self.length,)
+
+    def rows(self, items: Tensor, noise: RowNoise | None) -> list[Row]:
+        start = items * self.length
+        if noise is not None:
+            u = noise.fork(9).uniform(torch.empty(len(items), 1))[:, 0]
+            start = start + (u * self.length).long()
+        start = start.clamp(0, max(0, len(self.stream) - self.length)).tolist()
+        parts = [self.stream[s : s + self.length].long() for s in start]
+        return [(part, torch.ones_like(part, dtype=torch.bool)) for part in parts]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Examples:
+    """Sources and targets in symbols; `first` is the codec's number of symbols, where controls begin.
+
+    Args:
+        sources, targets: of each example; a label is a target of one number.
+        ask_length: of targets whose length is a symbol before them; None: it is not.
+    """
+
+    sources: Sequence[Tensor]
+    targets: Sequence[Tensor]
+    first: int
+    length: int
+    ask_length: float | None = None
+    joint: float = 0.0
+
+    def __len__(self) -> int:
+        return len(self.sources)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (self.length,)
+
+    def rows(self, items: Tensor, noise: RowNoise | None) -> list[Row]:
+        count = len(items)
+        u = [1.0] * count if noise is None else noise.fork(9).uniform(torch.empty(count, 1))[:, 0].tolist()
+        return [self._row(int(i), v) for i, v in zip(items.tolist(), u, strict=True)]
+
+    def _row(self, item: int, u: float) -> Row:
+        """With u below `joint` all is asked for, below `joint` + `ask_length` the length alone."""
+        source, target = self.sources[item].long(), self.targets[item].long()
+        head = torch.cat([source, torch.tensor([self.first + SEPARATOR])])
+        if self.ask_length is None:
+            x = torch.cat([head, target])
+            free = torch.arange(len(x)) >= (0 if u < self.joint else len(head))
+            return x, free
+        number = torch.tensor([self.first + NUMBERS + len(target)])
+        if self.joint <= u < self.joint + self.ask_length:
+            x = torch.cat([head, number])
+            return x, torch.arange(len(x)) >= len(head)
+        x = torch.cat([head, number, target])
+        free = torch.arange(len(x)) > len(head)
+        if u < self.joint:
+            free = torch.arange(len(x)) != len(head)
+        return x, free
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowReader:
+    """Batches of rows by item number, padded on the right to the longest.
+
+    Args:
+        padding: the symbol of places that are none.
+        blocks: tell the network the clean text as well, for attention by blocks.
+    """
+
+    part: Stretches | Examples
+    padding: int
+    blocks: bool = False
+    device: torch.device = torch.device("cpu")
+
+    def __call__(self, items: Tensor, noise: RowNoise | None = None) -> Batch:
+        return batch_of(self.part.rows(items, noise), padding=self.padding, blocks=self.blocks, device=self.device)
+
+
+def batch_of(rows: Sequence[Row], *, padding: int, blocks: bool, device: torch.device) -> Batch:
+    """Rows as a batch: what is asked for is free, the rest known."""
+    longest = max(len(x) for x, _ in rows)
+    x = torch.full((len(rows), longest), padding, dtype=torch.int64)
+    free = torch.zeros(len(rows), longest, dtype=torch.bool)
+    for i, (ids, asked) in enumerate(rows):
+        x[i, : len(ids)], free[i, : len(ids)] = ids, asked
+    x, free = x.to(device), free.to(device)
+    condition = Condition(aligned=Port(tensor=x)) if blocks else None
+    return Batch(x=x, condition=condition, mask=free, known=~free)
+
+
+def arrange(texts: Texts, layout: AnyLayout, codec: AnyTokens, classes: Sequence[str] = ()) -> Stretches | Examples:
+    """The rows of some texts.
+
+    Raises:
+        ValueError: records that the layout cannot use, or a label that is none of `classes`."""
+    match layout:
+        case Corpus():
+            return stretches(texts, layout, codec)
+        case Pairs():
+            return pairs(texts, layout, codec)
+        case Labels():
+            return labelled(texts, layout, codec, classes)
+
+
+def stretches(texts: Texts, layout: Corpus, codec: AnyTokens) -> Stretches:
+    """All texts one after another. A text too short for one row is a row as it is."""
+    parts = codec.encode_all([layout.between.join(texts.strings())] if len(texts) > 64 else _joined(texts, layout))
+    return Stretches(stream=torch.cat([part.int() for part in parts]), length=layout.length)
+
+
+def _joined(texts: Texts, layout: Corpus) -> list[str]:
+    every = list(texts.strings())
+    return [text + (layout.between if i + 1 < len(every) else "") for i, text in enumerate(every)]
+
+
+def pairs(texts: Texts, layout: Pairs, codec: AnyTokens) -> Examples:
+    """Replies of dialogues, or summaries; sources are cut to what a row holds."""
+    dialogue = texts.form == "dialogue"
+    if dialogue:
+        found = [(prompt(r.context, r.speaker), r.reply) for r in replies(texts.records, last=layout.turns)]
+    elif texts.form == "summary":
+        found = list(summaries(texts.records))
+    else:
+        raise ValueError(
+            f"layout.kind pairs makes replies of dialogues or summaries of texts, and these records are of fields "
+            f"{', '.join(texts.fields)}: name the fields (data.fields), or use layout.kind=corpus"
+        )
+    sources, targets = (codec.encode_all([pair[i] for pair in found]) for i in (0, 1))
+    room = layout.length - layout.target - 2
+    sources = [(ids[-room:] if dialogue else ids[:room]).int() for ids in sources]
+    return Examples(
+        sources=sources, targets=[ids[: layout.target].int() for ids in targets], first=codec.symbols,
+        length=layout.length, ask_length=layout.ask_length, joint=layout.joint,
+    )  # fmt: skip
+
+
+def prompt(context: str, speaker: str) -> str:
+    """What stands before a reply."""
+    return f"{context}\n{speaker}:"
+
+
+def labelled(texts: Texts, layout: Labels, codec: AnyTokens, classes: Sequence[str]) -> Examples:
+    """Premise SEPARATOR hypothesis as the source, the label's number as the target."""
+    found = list(inferences(texts.records))
+    known = {name: i for i, name in enumerate(classes)}
+    unseen = sorted({one.label for one in found} - set(known))
+    if unseen:
+        raise ValueError(f"the label '{unseen[0]}' is none of {', '.join(classes)}")
+    sources = two_texts([(one.premise, one.hypothesis) for one in found], layout, codec)
+    targets = [torch.tensor([codec.symbols + NUMBERS + known[one.label]]) for one in found]
+    return Examples(sources=sources, targets=targets, first=codec.symbols, length=layout.length, joint=layout.joint)
+
+
+def two_texts(pairs: Sequence[tuple[str, str]], layout: Labels, codec: AnyTokens) -> list[Tensor]:
+    """Each pair in one row, both cut alike where they are too long."""
+    first, second = (codec.encode_all([pair[i] for pair in pairs]) for i in (0, 1))
+    room = layout.length - 3
+    rows: list[Tensor] = []
+    for a, b in zip(first, second, strict=True):
+        share = min(len(a), max(room - len(b), room // 2))
+        rows.append(torch.cat([a[:share], torch.tensor([codec.symbols + SEPARATOR]), b[: room - share]]).int())
+    return rows
+
+
+def counts(codec: AnyTokens, rows: Sequence[Any]) -> tuple[Tensor, Tensor]:
+    """Characters and UTF-8 bytes of rows of symbols, (n,) float64 each; controls and padding are none."""
+    texts = [codec.decode(ids[ids < codec.symbols]) for ids in rows]
+    return tuple(torch.tensor([float(n) for n in values], dtype=torch.float64)
+                 for values in (map(len, texts), (len(text.encode()) for text in texts)))  # type: ignore[return-value]  # fmt: skip

@@ -1,0 +1,56 @@
+"""Texts with gaps: what is given, and what is to be written between.
+
+[[12]]   a gap of 12 symbols
+[[]]     a gap whose length the model chooses
+\\[[      the two brackets themselves
+"""
+
+import re
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from langevin.modalities.text.tokens import AnyTokens
+
+_GAP = re.compile(r"(?<!\\)\[\[(.*?)\]\]", re.DOTALL)
+FREE = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)  # lengths tried for a gap of free length
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gapped:
+    """Texts and the gaps between them: one gap less than texts; None is a free length."""
+
+    texts: tuple[str, ...]
+    gaps: tuple[int | None, ...]
+
+    def symbols(self, codec: AnyTokens, mask: int, lengths: tuple[int, ...]) -> Tensor:
+        """(n,) int64, gaps of the given lengths masked."""
+        parts = [codec.encode(text) for text in self.texts]
+        row = [parts[0]]
+        for n, part in zip(lengths, parts[1:], strict=True):
+            row += [torch.full((n,), mask), part]
+        return torch.cat([part.long() for part in row])
+
+
+def parse(text: str) -> Gapped:
+    """A text with gap marks.
+
+    Raises:
+        ValueError: a mark that is no number, or one that does not end."""
+    parts = _GAP.split(text)
+    texts, marks = parts[::2], parts[1::2]
+    for i, part in enumerate(texts):
+        if re.search(r"(?<!\\)\[\[", part):
+            at = sum(map(len, parts[: 2 * i])) + part.index("[[")
+            raise ValueError(
+                f"the gap mark at character {at} does not end: write [[12]], [[]], or \\[[ for the brackets"
+            )
+    gaps: list[int | None] = []
+    for mark in marks:
+        if not re.fullmatch(r"\s*\d*\s*", mark) or (mark.strip() and not 1 <= int(mark) <= 4096):
+            raise ValueError(
+                f"the gap mark [[{mark}]] is no number from 1 to 4096: write [[12]], or [[]] for any length"
+            )
+        gaps.append(int(mark) if mark.strip() else None)
+    return Gapped(texts=tuple(part.replace("\\[[", "[[") for part in texts), gaps=tuple(gaps))

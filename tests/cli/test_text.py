@@ -1,0 +1,307 @@
+"""Text on the command line: train, sample, continue, fill in, answer, label, measure; and what cannot be done."""
+
+import io
+import json
+import shutil
+
+import pytest
+import torch
+import yaml
+
+from langevin.recipe.build import open_data, reader
+from langevin.run.directory import open_run
+from langevin.run.nats import cost
+from langevin.run.write import answer, fill, rows_of, vocabulary
+from langevin.training import checkpoint
+from tests import texts
+
+SMALL = ("network.width=32", "network.depth=1", "network.head_width=16", "training.batch=8", "training.averages=[0.1]",
+         "sampling.average=0.1", "training.precision=float32")  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("texts")
+
+
+def trained(told, folder, name, *changes):
+    run = folder / f"run-{name}"
+    kind = name.split("-")[0]
+    data = getattr(texts, kind)(folder / kind)
+    status, _, err = told("train", data, *SMALL, *changes, "--out", run, "--minutes", "1")
+    assert status == 0, err
+    return run
+
+
+@pytest.fixture(scope="module")
+def told_once(request):
+    """`told` for fixtures of the module."""
+    from langevin.cli import main
+    import contextlib
+
+    def tell(*words):
+        out, err = io.StringIO(), io.StringIO()
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            status = main([str(word) for word in words])
+        return status, out.getvalue(), err.getvalue()
+
+    return tell
+
+
+@pytest.fixture(scope="module")
+def run(told_once, folder):
+    return trained(told_once, folder, "corpus", "layout.length=32", "training.steps=30")
+
+
+@pytest.fixture(scope="module")
+def blocks(told_once, folder):
+    return trained(told_once, folder, "corpus-blocks", "layout.length=32", "network.attention=block", "network.block=8",
+                   "training.steps=4")  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def pairs(told_once, folder):
+    return trained(told_once, folder, "summaries", "layout.length=160", "layout.target=30", "codec.size=300",
+                   "training.steps=4")  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def labels(told_once, folder):
+    return trained(told_once, folder, "inferences", "codec.size=300", "training.steps=4")
+
+
+def test_training_on_text_makes_a_run_that_knows_its_symbols(run):
+    recipe = open_run(run).recipe
+    assert recipe.codec.kind == "characters"
+    assert set(recipe.codec.alphabet) == set("\n".join(texts.sentences(300)))
+    assert recipe.process.symbols == recipe.network.symbols == recipe.codec.symbols
+    assert sorted(p.suffix for p in (run / "samples").iterdir()) == [".txt"] * 10
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    held = [line for line in lines if "held_out_loss" in line]
+    assert held[-1]["masked"] == [0.05, 0.2, 0.35, 0.5, 0.65, 0.8, 1.0]
+    assert sum(held[-1]["held_out_loss"]) < sum(held[0]["held_out_loss"])
+
+
+def test_a_run_that_is_stopped_ends_in_the_same_bits(run, tmp_path, told):
+    whole = checkpoint.load(checkpoint.steps(run / "checkpoints")[0]).groups
+    other = shutil.copytree(run, tmp_path / "run")
+    for path in checkpoint.steps(other / "checkpoints"):
+        if checkpoint.step_of(path) > 27:
+            shutil.rmtree(path)
+    status, _, err = told("resume", other)
+    assert status == 0
+    assert "resuming from step 27" in err
+    again = checkpoint.load(checkpoint.steps(other / "checkpoints")[0]).groups
+    assert all(torch.equal(t, again[g][n]) for g, tensors in whole.items() for n, t in tensors.items())
+
+
+def test_a_prompt_and_a_suffix_stand_where_they_were_put(run, told):
+    status, out, _ = told("sample", run, "--count", 3, "--steps", 4, "--prompt", "the cat", "--suffix", "moon.",
+                          "--length", 9)  # fmt: skip
+    assert status == 0
+    found = [line for line in out.split("--- ")[1:]]
+    assert len(found) == 3
+    for text in found:
+        written = text.split("\n", 1)[1].removesuffix("\n")
+        assert written.startswith("the cat")
+        assert written.endswith("moon.")
+        assert len(written) == len("the cat") + 9 + len("moon.")
+
+
+def test_gaps_are_filled_and_the_rest_stays(run, told):
+    status, out, _ = told("sample", run, "--count", 1, "--steps", 3, "--fill", "the [[3]] sees [[]] moon")
+    assert status == 0
+    assert out.startswith("the ")
+    assert out[7:13] == " sees "
+    assert out.endswith(" moon\n")
+
+
+@pytest.mark.parametrize(("fill", "said"), [
+    ("to [[x]] be", "is no number from 1 to 4096"), ("to [[5 be", "does not end"), ("to [[0]] be", "is no number"),
+    ("to be", "needs a gap"),
+])  # fmt: skip
+def test_gap_marks_that_do_not_parse_are_refused(run, told, fill, said):
+    status, _, err = told("sample", run, "--fill", fill)
+    assert status == 1
+    assert said in err
+
+
+def test_brackets_can_be_written(run, told):
+    status, out, _ = told("sample", run, "--count", 1, "--steps", 2, "--fill", r"a\[[b [[2]]")
+    assert status == 0
+    assert len(out.rstrip("\n")) == len("a[[b ") + 2  # characters never seen are coded as unknown, a symbol each
+
+
+def test_a_prompt_longer_than_a_row_is_refused_with_both_numbers(run, told):
+    status, _, err = told("sample", run, "--prompt", "the cat " * 10)
+    assert status == 1
+    assert "the text has 80 symbols and asks for 1 more, and this run reads 32" in err
+
+
+def test_what_was_never_seen_is_told(run, told):
+    _, _, err = told("sample", run, "--count", 1, "--steps", 1, "--prompt", "QX")
+    assert "never seen in training" in err
+
+
+def test_the_same_seed_writes_the_same_text_in_any_batch(run):
+    built, _, _ = open_run(run).load()
+    words = vocabulary(built)
+    x = torch.full((5, 32), words.mask)
+    many, _ = fill(built, built.recipe.sampling, x, seeds=torch.arange(5))
+    for i in range(5):
+        alone, _ = fill(built, built.recipe.sampling, x[:1], seeds=torch.tensor([i]))
+        assert torch.equal(alone[0], many[i])
+
+
+@pytest.mark.parametrize("sampler", ["ancestral", "first_hitting", "left_to_right", "confidence", "margin", "entropy",
+                                     "threshold", "factor", "entropy_bound", "remask", "psi"])  # fmt: skip
+def test_every_sampler_writes_whole_texts(run, told, sampler):
+    status, out, err = told("sample", run, "--count", 2, "--steps", 6, "--sampler", sampler, "--prompt", "a dog ")
+    assert status == 0, err
+    rows = [part.split("\n", 1)[1].removesuffix("\n") for part in out.split("--- ")[1:]]
+    assert [len(row) for row in rows] == [32, 32]
+    assert all(row.startswith("a dog ") for row in rows)
+
+
+def test_blocks_write_as_they_settle_and_as_a_whole(blocks, told):
+    status, out, _ = told("sample", blocks, "--count", 1, "--steps", 4, "--prompt", "the cat se")
+    assert status == 0
+    _, many, _ = told("sample", blocks, "--count", 2, "--steps", 4, "--prompt", "the cat se")
+    assert out.removesuffix("\n") == many.split("--- 1")[0].split("\n", 1)[1].removesuffix("\n")
+    assert len(out.removesuffix("\n")) == 32
+
+
+def test_what_is_left_out_of_a_source_is_told(pairs, told, tmp_path):
+    file = tmp_path / "long.txt"
+    file.write_text(" ".join(texts.sentences(60)) + "\n" + texts.sentences(1)[0] + "\n")
+    status, out, err = told("summarise", pairs, file, "--steps", 3)
+    assert status == 0
+    assert len(out.splitlines()) == 2
+    assert "are left out" in err
+
+
+def test_the_length_of_an_answer_is_the_models(pairs):
+    """Rows that ask for the length alone hold nothing that gives it away, and answers have that length."""
+    built, _, _ = open_run(pairs).load()
+    words = vocabulary(built)
+    _, held_out = open_data(built.recipe)
+    part = reader(built.recipe, held_out).part
+    x, free = part._row(0, part.joint)
+    assert int(free.sum()) == 1
+    assert int(x[-1]) == words.number(len(part.targets[0]))
+    x, free = part._row(0, 1.0)
+    assert int(free.sum()) == len(part.targets[0])
+    written, calls = answer(built, built.recipe.sampling, [part.sources[0], part.sources[1][:5]], seeds=torch.arange(2))
+    alone, _ = answer(built, built.recipe.sampling, [part.sources[1][:5]], seeds=torch.tensor([1]))
+    assert written[1] == alone[0]  # whatever the padding
+    assert calls > 1
+
+
+def test_labels_come_with_their_probability(labels, told, tmp_path):
+    file = tmp_path / "pairs.tsv"
+    file.write_text("the cat sees the moon.\tthe cat sees the moon.\na dog\ta bird\n")
+    status, out, _ = told("classify", labels, file)
+    assert status == 0
+    rows = [line.split("\t") for line in out.splitlines()]
+    assert all(row[0] in ("ENTAILMENT", "CONTRADICTION", "NEUTRAL") and 1 / 3 <= float(row[1]) <= 1 for row in rows)
+    file.write_text("only one column\n")
+    status, _, err = told("classify", labels, file)
+    assert status == 1
+    assert "line 1: expected 2 columns" in err
+
+
+@pytest.mark.parametrize("which", ["run", "blocks", "pairs", "labels"])
+def test_evaluate_measures_each_task(which, request, told):
+    path = request.getfixturevalue(which)
+    status, out, err = told("evaluate", path, "--count", 8, "--steps", 2)
+    assert status == 0, err
+    assert "bits a character" in out.replace("\n", " ")
+    found = json.loads((path / "evaluation.json").read_text())
+    assert found["costs"]["own"]["bits_per_character"] > 0
+    assert ("accuracy" in found["task"]) == (which == "labels")
+    assert ("ROUGE-L" in found["task"]) == (which == "pairs")
+    assert (path / "report.html").read_text().count("<blockquote>") > 0
+
+
+def test_an_autoregressive_run_is_measured_beside(run, told, folder):
+    beside = run.with_name(run.name + "-causal")
+    status, _, err = told("train", folder / "corpus", *SMALL, "layout.length=32", "process.kind=causal",
+                          "network.attention=causal", "training.steps=30", "--minutes", 1, "--out", beside)  # fmt: skip
+    assert status == 0, err
+    status, out, _ = told("evaluate", run, "--count", 8, "--steps", 4)
+    assert status == 0
+    found = json.loads((run / "evaluation.json").read_text())
+    assert found["costs"]["autoregressive"]["rows"] == found["costs"]["own"]["rows"]
+    assert found["generated"]["judge"] > 0
+    built, _, _ = open_run(beside).load()
+    _, held_out = open_data(built.recipe)
+    read = reader(built.recipe, held_out)
+    items = torch.arange(3)
+    whole = cost(built, read, items).nats
+    stepped = 0.0
+    for item in items:  # the chain rule, one place at a time, every later place hidden
+        batch = read(item[None])
+        x, mask = batch.x, vocabulary(built).mask
+        for i in range(x.shape[1]):
+            hidden = torch.where(torch.arange(x.shape[1]) >= i, mask, x)
+            with torch.no_grad():
+                stepped += float(built.denoiser(hidden, torch.ones(1), None).error(x)[0, i])
+    assert whole == pytest.approx(stepped, rel=1e-5)
+    status, out, _ = told("sample", beside, "--count", 1, "--sampler", "left_to_right", "--prompt", "the ")
+    assert status == 0
+    assert out.startswith("the ")
+
+
+def test_a_run_starts_from_the_weights_of_another(run, told, folder, tmp_path):
+    status, _, err = told("train", folder / "corpus", *SMALL, "layout.length=16", "training.steps=1", f"start={run}",
+                          "--minutes", 1, "--out", tmp_path / "next")  # fmt: skip
+    assert status == 0, err
+    assert "after 30 steps" in err
+    first = checkpoint.load(checkpoint.steps(tmp_path / "next" / "checkpoints")[-1])
+    assert checkpoint.step_of(checkpoint.steps(tmp_path / "next" / "checkpoints")[-1]) == 0
+    built, _, _ = open_run(run).load()
+    mine = dict(built.method.players["denoiser"].named_parameters())
+    assert all(torch.equal(first.groups["model"][f"denoiser.{n}"], p) for n, p in mine.items())
+    status, _, err = told("train", folder / "corpus", *SMALL, "network.depth=2", "training.steps=1", f"start={run}",
+                          "--minutes", 1, "--out", tmp_path / "other")  # fmt: skip
+    assert status == 1
+    assert "of other sizes" in err
+
+
+@pytest.mark.parametrize(("changes", "said"), [
+    (("process.kind=causal",), "belong together"),
+    (("process.kind=hybrid",), "network.timed=true"),
+    (("network.attention=block", "network.block=7"), "cut a whole number"),
+    (("layout.kind=pairs",), "makes replies of dialogues or summaries"),
+    (("codec.kind=pixels",), "coded by"),
+    (("layout.length=2",), "4 to 65536"),
+])  # fmt: skip
+def test_recipes_that_do_not_fit_text_are_refused_before_training(told, folder, run, tmp_path, changes, said):
+    status, _, err = told("train", folder / "corpus", *SMALL, *changes, "--minutes", 1, "--out", tmp_path / "none")
+    assert status == 1
+    assert said in err
+    assert not (tmp_path / "none").exists() or not (tmp_path / "none" / "recipe.yaml").exists()
+
+
+def test_a_hybrid_run_trains_and_writes(told, folder, run, tmp_path):
+    status, _, err = told("train", folder / "corpus", *SMALL, "layout.length=32", "process.kind=hybrid",
+                          "network.timed=true", "training.steps=3", "--minutes", 1, "--out", tmp_path / "run")  # fmt: skip
+    assert status == 0, err
+    for sampler in ("ancestral", "psi"):
+        status, out, err = told("sample", tmp_path / "run", "--count", 1, "--steps", 5, "--sampler", sampler,
+                                "--prompt", "the cat ")  # fmt: skip
+        assert status == 0, err
+        assert out.startswith("the cat ")
+        assert len(out.removesuffix("\n")) == 32
+    status, _, err = told("evaluate", tmp_path / "run", "--count", 8, "--steps", 2)
+    assert status == 0, err
+    assert json.loads((tmp_path / "run" / "evaluation.json").read_text())["costs"]["own"]["estimator"] == "time"
+
+
+def test_rows_of_different_lengths_are_padded_on_the_right():
+    assert rows_of([torch.tensor([1, 2, 3]), torch.tensor([4])], 9).tolist() == [[1, 2, 3], [4, 9, 9]]
+
+
+def test_the_recipe_of_a_run_holds_its_whole_codec(pairs):
+    tree = yaml.safe_load((pairs / "recipe.yaml").read_text())
+    assert json.loads(tree["codec"]["model"])["model"]["type"] == "BPE"
