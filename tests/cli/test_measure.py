@@ -60,13 +60,20 @@ def test_evaluating_the_likelihood_adds_bits_beside_baselines(larger, tmp_path, 
     for method in (
         "flow, uniform dequantisation",
         "flow, truncated normal dequantisation",
-        "Gaussian",
-        "Gaussian mixture",
-        "independent places",
+        "flow, decoded dequantisation",
+        "chain: bound",
+        "chain: exact",
+        "Gaussian, told nothing",
+        "Gaussian mixture, told nothing",
+        "independent places, told nothing",
     ):
         assert 0 < found[method]["held_out"]["mean"] < 30, method
         assert found[method]["held_out"]["rows"] > 0
         assert method.split(",")[0] in out  # a narrow terminal wraps the rest
+    for part in ("train", "held_out"):
+        gap = found["chain: bound"][part]["mean"] - found["chain: exact"][part]["mean"]
+        assert gap == pytest.approx(found["chain: gap"][part]["mean"], rel=1e-6)
+        assert gap >= 0
     page = (run / "report.html").read_text()
     assert "Free energy over the noise" in page
     assert "its bits say little" in page  # not a recipe for likelihood

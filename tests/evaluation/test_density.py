@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from langevin.evaluation.density import choose_mixture, fit_gaussian, fit_levels, fit_mixture
+from langevin.evaluation.density import ByClass, choose_gaussian, choose_mixture, fit_gaussian, fit_levels, fit_mixture
 
 
 def clouds(n, seed=0):
@@ -66,3 +66,32 @@ def test_too_few_rows_are_refused():
         fit_gaussian(torch.full((3, 3), math.nan))
     with pytest.raises(ValueError, match="too few for a mixture of 4"):
         fit_mixture(torch.randn(7, 2), 4, shrink=0.1)
+
+
+def test_a_law_for_each_class_is_the_law_of_its_rows_and_knows_more_than_one_for_all():
+    x, labels = clouds(4000), (clouds(4000)[:, 0] > -0.5).long()
+    laws = ByClass.fit(x, labels, fit_gaussian)
+
+    def density(law, rows):
+        return law.log_density(rows)
+
+    got = laws.each(x, labels, density)
+    assert torch.allclose(got[labels == 1], fit_gaussian(x[labels == 1]).log_density(x[labels == 1]))
+    assert torch.allclose(got[labels == 0], fit_gaussian(x[labels == 0]).log_density(x[labels == 0]))
+    share = labels.double().mean()
+    entropy = -float(share * share.log() + (1 - share) * (1 - share).log())  # told is at most what the class says more
+    assert float(got.mean()) - entropy == pytest.approx(float(true_density(x).mean()), abs=0.03)
+    with pytest.raises(ValueError, match="class 2"):
+        laws.each(x[:1], torch.tensor([2]), density)
+
+
+def test_directions_of_little_variance_are_not_drowned_by_the_shrinkage_that_is_chosen():
+    """Eigenvalues over six orders: the chosen Gaussian is near the true one, a thousandth of the mean variance is not."""
+    spread = torch.logspace(-3, 3, 12, dtype=torch.float64).sqrt()
+    draws = [torch.randn(n, 12, generator=torch.Generator().manual_seed(n), dtype=torch.float64) for n in (4000, 2000)]
+    x, other = (spread * z for z in draws)
+    true = torch.distributions.Normal(torch.zeros(12).double(), spread).log_prob(other).sum(1).mean()
+    chosen, said = choose_gaussian(x)
+    assert float(true - chosen.log_density(other).mean()) < 0.05
+    assert float(true - fit_gaussian(x, shrink=1e-3).log_density(other).mean()) > 3
+    assert "shrunken" in said

@@ -1,42 +1,39 @@
-"""A run's likelihood in bits a dimension, on training and held-out data, beside Gaussian baselines of the training part."""
+"""A run's likelihood in bits a dimension, on training and held-out data, beside laws fitted to the training part.
+
+Like is set beside like. The chain's bound stands over the chain's own likelihood, from the same paths of the same rows; the
+flow's likelihood over the bound with one noise at the clean end and one decoder, on the same rows: of the first two the
+bound is never the lower, of the second either may be.
+"""
 
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from langevin.diffusion.batch import Batch
-from langevin.diffusion.free_energy import Curve, measure_curve
+from langevin.diffusion.free_energy import Curve
 from langevin.diffusion.importance import Importance
 from langevin.diffusion.likelihood import (
     Bound,
-    Dequantisation,
-    Estimate,
-    Levels,
+    Decoded,
+    Likelihood,
     TruncatedNormal,
     Uniform,
-    bound,
-    flow_likelihood,
+    Weighted,
     levels_of,
     mean_of,
 )
-from langevin.diffusion.likelihood.answers import BITS, join
-from langevin.diffusion.noise import RowNoise, mix
-from langevin.evaluation.density import LARGEST, GaussianMixture, choose_mixture, fit_gaussian, fit_levels
+from langevin.diffusion.likelihood.answers import BITS
 from langevin.evaluation.likelihood import LikelihoodRow
-from langevin.modalities.image.codec import Pixels
 from langevin.modalities.image.data import Images
-from langevin.modalities.image.reader import Reader
-from langevin.recipe.build import Built, reader
-from langevin.run.measure import spread
+from langevin.recipe.build import Built
+from langevin.run.asked import CURVE_ROWS, Asked, asking
+from langevin.run.baselines import baselines
 
-FIT = 20_000  # training rows that baselines are fitted to, at most
 EXACT_WORK = 512  # rows times dimensions up to which the trace is exact
-CURVE_LEVELS, CURVE_ROWS = 26, 256
+CHAIN_STEPS, PATHS = 128, 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,27 +94,34 @@ def measure_likelihood(
     parts = {"train": train, "held_out": held_out}
     density, notes = _times(built)
     first, last = density.ends(built.process.schedule)
-    places = math.prod(train.shape)
-    work = _Work(built, parts, levels, batch, seed, progress)
-    asked = (bound_rows, bound_rows // 2, rows, rows, CURVE_ROWS)
-    work.total = sum(min(len(part), n) for part in parts.values() for n in asked)
-    with _asking(built):
-        bounds = work.bounds(density, bound_rows)
-        table = _bound_rows(bounds)
+    places, told = math.prod(train.shape), bool(built.recipe.classes or built.recipe.words)
+    work = Asked(built, parts, levels, batch, seed, progress)
+    counts = (min(CURVE_ROWS, bound_rows), bound_rows, bound_rows // 2, *([bound_rows] if told else []), *([rows] * 5))
+    work.total = sum(min(len(part), n) for part in parts.values() for n in counts)
+    with asking(built):
+        curves = work.curves(first, last, min(CURVE_ROWS, bound_rows))
+        table = _bound_rows(work.bounds(density, bound_rows))
+        if told:
+            free = work.bounds(density, bound_rows, told=False)
+            table.insert(1, _row("bound, told nothing", free, "of x, where the rows above are of x given what is told"))
         early = Importance(log_snr=(last, first - 2.0))
         table.append(
             _row("bound, ended at log-SNR 2 lower", work.bounds(early, bound_rows // 2), "how much the end matters")
         )
+        table += _chain_rows(work.chain(curves["train"].monotone().constant_speed(CHAIN_STEPS), rows, PATHS), rows)
         count = 0 if places <= 256 and rows * places <= EXACT_WORK else 4
-        for kind in (TruncatedNormal(), Uniform()):
-            table.append(work.flow(kind, rows, first=first, last=last, steps=steps, probes=count))
-        table += work.baselines()
-        curves = work.curves(first, last)
+        same = work.bounds(density, rows, draws=4)
+        for kind in (Decoded(), TruncatedNormal(), Uniform()):
+            found = work.flow(kind, rows, first=first, last=last, steps=steps, probes=count)
+            table.append(_flow_row(kind.kind, found, count, rows))
+            if isinstance(kind, Decoded):
+                table.append(_difference(same, found))
+    others, absent = baselines(built.recipe, levels, parts, seed)
     knots, gaps = _grids(curves["train"], built.recipe.sampling.steps, places)
-    notes += work.notes
     return LikelihoodFound(
-        rows=table, curves=curves, knots=knots, gaps=gaps, places=places, ends=(first, last), notes=tuple(notes)
-    )
+        rows=table + others, curves=curves, knots=knots, gaps=gaps, places=places, ends=(first, last),
+        notes=(*notes, *absent),
+    )  # fmt: skip
 
 
 def _times(built: Built) -> tuple[Importance, list[str]]:
@@ -135,130 +139,6 @@ def _times(built: Built) -> tuple[Importance, list[str]]:
         "little. Recipes that end in -likelihood are made for this."
     )
     return Importance(), notes
-
-
-class _Work:
-    """The parts of a measurement that share data and a count of what is done."""
-
-    def __init__(
-        self,
-        built: Built,
-        parts: dict[str, Images],
-        levels: Levels,
-        batch: int,
-        seed: int,
-        progress: Callable[[int, int], None] | None,
-    ) -> None:
-        self.built, self.parts, self.levels, self.batch, self.seed = built, parts, levels, batch, seed
-        self.progress = progress or (lambda done, total: None)
-        self.done, self.total = 0, 0
-        self.notes: list[str] = []
-        device = next(built.network.parameters()).device
-        self.readers = {name: reader(built.recipe, part, device=device) for name, part in parts.items()}
-
-    def chunks(self, name: str, rows: int) -> Iterator[tuple[Tensor, Batch]]:
-        """(item numbers, batch) of rows spread over a part, unmirrored."""
-        read: Reader = self.readers[name]
-        for items in spread(len(read.images), rows).split(self.batch):
-            yield items, read(items)
-            self.done += len(items)
-            self.progress(self.done, self.total)
-
-    def bounds(self, density: Importance, rows: int) -> dict[str, Bound]:
-        found: dict[str, Bound] = {}
-        for name in self.parts:
-            got = [
-                bound(
-                    self.built.denoiser, self.built.process, b.x, condition=b.condition, levels=self.levels,
-                    density=density, times=16, draws=2, seed=self.seed, names=items,
-                )
-                for items, b in self.chunks(name, rows)
-            ]  # fmt: skip
-            columns = {
-                n: torch.cat([getattr(g, n) for g in got]).cpu() for n in ("prior", "diffusion", "reconstruction")
-            }
-            found[name] = Bound(**columns, places=got[0].places)
-        return found
-
-    def flow(
-        self, kind: Dequantisation, rows: int, *, first: float, last: float, steps: int, probes: int
-    ) -> LikelihoodRow:
-        found: dict[str, Estimate] = {}
-        worst = 0.0
-        for name in self.parts:
-            got = join([
-                flow_likelihood(
-                    self.built.denoiser, self.built.process, b.x, condition=b.condition, levels=self.levels,
-                    dequantise=kind, first=first, last=last, steps=steps, probes=probes, dtype=torch.float32,
-                    seed=self.seed, names=items,
-                )
-                for items, b in self.chunks(name, rows)
-            ])  # fmt: skip
-            found[name] = got.bits()
-            worst = max(worst, float(got.error.mean()) * BITS / got.places)
-        trace = "exact trace" if probes == 0 else f"{probes} Hutchinson probes"
-        return LikelihoodRow(
-            method=f"flow, {kind.kind.replace('_', ' ')} dequantisation",
-            **found,
-            meaning=f"{trace}, {steps} steps whose halving changes {worst:.1g}; {rows} rows a part",
-        )
-
-    def baselines(self) -> list[LikelihoodRow]:
-        """Gaussian and mixture on uniformly dequantised training rows, asked about all held-out ones."""
-        data = {name: self._dequantised(part) for name, part in self.parts.items()}
-        d = data["train"].shape[1]
-        raw = {name: part.read(spread(len(part), FIT)).flatten(1).long() for name, part in self.parts.items()}
-        levels = fit_levels(raw["train"], self.levels.count)
-        table = [
-            LikelihoodRow(
-                method="independent places",
-                **{n: mean_of(-levels.log_probability(k)[:, None]).times(BITS / d) for n, k in raw.items()},
-                meaning="frequencies of the recorded levels, a table a place: knows which levels there are",
-            )
-        ]
-        few = len(data["train"]) < 2 * d
-        table.append(self._baseline("Gaussian", fit_gaussian(data["train"], shrink=0.05 if few else 1e-3), data, ""))
-        if d > LARGEST:
-            self.notes.append(f"No mixture of Gaussians is fitted in {d} dimensions.")
-        elif len(data["train"]) >= 8:
-            mixture, chosen = choose_mixture(data["train"])
-            table.append(self._baseline("Gaussian mixture", mixture, data, f", {chosen}"))
-        return table
-
-    def _dequantised(self, part: Images) -> Tensor:
-        items = spread(len(part), FIT)
-        codec = self.built.recipe.codec
-        assert isinstance(codec, Pixels)
-        x = codec.encode(part.read(items)).flatten(1)
-        noise = RowNoise(seeds=mix(torch.full_like(items, self.seed), items), steps=torch.zeros_like(items))
-        return Uniform().draw(x, self.levels, 1.0, noise)
-
-    def _baseline(self, name: str, law: GaussianMixture, data: dict[str, Tensor], chosen: str) -> LikelihoodRow:
-        entropy = data["train"].shape[1] * Uniform().entropy(self.levels, 1.0)
-        unit = BITS / data["train"].shape[1]
-        bits = {n: mean_of(-(law.log_density(x) + entropy)[:, None]).times(unit) for n, x in data.items()}
-        return LikelihoodRow(
-            method=name,
-            **bits,
-            meaning=f"full covariance{chosen}, fitted to {len(data['train']):,} rows; told nothing, uniform dequantisation",
-        )
-
-    def curves(self, first: float, last: float) -> dict[str, Curve]:
-        levels = torch.linspace(last, first, CURVE_LEVELS, dtype=torch.float64)
-        found: dict[str, Curve] = {}
-        for name in self.parts:
-            got = [
-                (
-                    measure_curve(self.built.denoiser, self.built.process, b, log_snr=levels, seed=self.seed, names=i)[
-                        0
-                    ],
-                    len(i),
-                )
-                for i, b in self.chunks(name, CURVE_ROWS)
-            ]
-            total = sum(n for _, n in got)
-            found[name] = Curve(log_snr=levels, mmse=torch.stack([c.mmse * (n / total) for c, n in got]).sum(0))
-        return found
 
 
 def _bound_rows(bounds: dict[str, Bound]) -> list[LikelihoodRow]:
@@ -285,6 +165,45 @@ def _row(method: str, bounds: dict[str, Bound], meaning: str) -> LikelihoodRow:
     return LikelihoodRow(method=method, **{n: got.bits()["total"] for n, got in bounds.items()}, meaning=meaning)
 
 
+def _chain_rows(found: dict[str, Weighted], rows: int) -> list[LikelihoodRow]:
+    """The bound of a chain of finitely many steps, its own likelihood, and what lies between, on the same paths."""
+    bits = {name: got.bits() for name, got in found.items()}
+    carried = min(float(got.effective.mean()) for got in found.values())
+    of = f"{CHAIN_STEPS} ancestral steps of constant speed; {rows} rows a part"
+    said = {
+        "bound": f"mean of -log2 of the weights of {PATHS} paths from data to noise, {of}",
+        "exact": f"-log2 of their mean, the chain's own likelihood from above: {carried:.1f} of {PATHS} paths carry it",
+        "gap": "bound less exact, row by row: never below 0",
+    }
+    return [
+        LikelihoodRow(method=f"chain: {name}", **{part: b[name] for part, b in bits.items()}, meaning=text)
+        for name, text in said.items()
+    ]
+
+
+def _flow_row(kind: str, found: dict[str, Likelihood], probes: int, rows: int) -> LikelihoodRow:
+    worst = max(float(got.error.mean()) * BITS / got.places for got in found.values())
+    trace, steps = "exact trace" if probes == 0 else f"{probes} Hutchinson probes", next(iter(found.values())).steps
+    return LikelihoodRow(
+        method=f"flow, {kind.replace('_', ' ')} dequantisation",
+        **{name: got.bits() for name, got in found.items()},
+        meaning=f"{trace}, {steps} steps whose halving changes {worst:.1g}; {rows} rows a part",
+    )
+
+
+def _difference(bounds: dict[str, Bound], flows: dict[str, Likelihood]) -> LikelihoodRow:
+    """The chain's bound less the flow's likelihood, both with the forward noise and its decoder at the clean end."""
+
+    def paired(name: str) -> Tensor:
+        return bounds[name].nats.mean(1) - flows[name].nats.mean(1).cpu()
+
+    return LikelihoodRow(
+        method="bound less flow, decoded",
+        **{n: mean_of(paired(n)[:, None]).times(BITS / bounds[n].places) for n in bounds},
+        meaning="row by row, one end and one decoder: two models, chain and flow, so either may be the lower",
+    )
+
+
 def _grids(curve: Curve, steps: int, places: int) -> tuple[tuple[float, ...], dict[str, float]]:
     """The constant-speed knots, and what finite steps cost beyond the curve's own energy on them and on even ones."""
     smooth = curve.monotone()
@@ -293,20 +212,6 @@ def _grids(curve: Curve, steps: int, places: int) -> tuple[tuple[float, ...], di
     cost = {"equal steps of log-SNR": smooth.finite(even), "constant speed": smooth.finite(knots)}
     gaps = {name: (value - energy) * BITS / places for name, value in cost.items()}
     return tuple(round(float(k), 6) for k in knots), gaps
-
-
-@contextmanager
-def _asking(built: Built) -> Iterator[None]:
-    """Weights that ask for no gradient of their own, in evaluation: only x is differentiated."""
-    wanted = [(p, p.requires_grad) for p in built.network.parameters()]
-    training = built.network.training
-    built.network.eval().requires_grad_(False)
-    try:
-        yield
-    finally:
-        for parameter, value in wanted:
-            parameter.requires_grad_(value)
-        built.network.train(training)
 
 
 def in_float32(built: Built) -> Built:

@@ -92,6 +92,42 @@ class Likelihood:
         return mean_of(self.nats).times(BITS / self.places)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Weighted:
+    """ln w of w = p(x, z) / q(z | x), z drawn from q: E_q[w] = p(x), (b, draws) in nats, float64.
+
+    By Jensen's inequality, and so on any draws, the bound E[-ln w] is at least the estimate -ln of the mean w, whose mean
+    falls with the number of draws to the exact -ln p(x) and never below it ("Importance Weighted Autoencoders", 2015).
+
+    Args:
+        log_weights: (b, draws).
+        places: dimensions of a row, for `bits`.
+    """
+
+    log_weights: Tensor
+    places: int
+
+    @property
+    def bound(self) -> Tensor:
+        """(b,) the mean of -ln w."""
+        return -self.log_weights.mean(1)
+
+    @property
+    def exact(self) -> Tensor:
+        """(b,) -ln of the mean of w: above -ln p(x) in the mean, by about Var(w) / (2 draws E[w]^2)."""
+        return math.log(self.log_weights.shape[1]) - self.log_weights.logsumexp(1)
+
+    @property
+    def effective(self) -> Tensor:
+        """(b,) how many draws carry the mean, (sum w)^2 / sum w^2: near 1 `exact` is still far above -ln p(x)."""
+        return (2 * self.log_weights.logsumexp(1) - (2 * self.log_weights).logsumexp(1)).exp()
+
+    def bits(self) -> dict[str, Estimate]:
+        """`bound`, `exact` and `gap`, their difference row by row, in bits a dimension."""
+        columns = {"bound": -self.log_weights, "exact": self.exact[:, None], "gap": (self.bound - self.exact)[:, None]}
+        return {name: mean_of(value).times(BITS / self.places) for name, value in columns.items()}
+
+
 def join(parts: "list[Likelihood]") -> Likelihood:
     """The rows of all parts, in order."""
     return Likelihood(

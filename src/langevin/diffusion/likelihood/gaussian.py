@@ -5,12 +5,10 @@ import math
 import torch
 from torch import Tensor
 
-from langevin.diffusion.likelihood.levels import Levels
+from langevin.diffusion.likelihood.levels import Levels, decode
 from langevin.diffusion.noise import RowNoise
 from langevin.diffusion.process import Gaussian
 from langevin.diffusion.shape import right_pad
-
-_NUMBERS = 1 << 22  # of a table of levels at once
 
 
 def prior_nats(process: Gaussian, x: Tensor, t: Tensor) -> Tensor:
@@ -29,15 +27,8 @@ def reconstruction_nats(x: Tensor, levels: Levels | None, rho: Tensor, noise: Ro
     places = math.prod(x.shape[1:])
     if levels is None:
         return 0.5 * places * (math.log(2 * math.pi * math.e) + 2 * rho.log())
-    k, values = levels.index(x).flatten(1), levels.values(x)
     y = x.double().flatten(1) + rho[:, None] * noise.normal(x.double()).flatten(1)
-    parts: list[Tensor] = []
-    few = max(1, _NUMBERS // (places * levels.count))
-    for start in range(0, len(x), few):
-        i = slice(start, start + few)
-        logits = -(y[i][..., None] - values).square() / (2 * rho[i].square())[:, None, None]
-        parts.append(-logits.log_softmax(-1).gather(-1, k[i][..., None])[..., 0].sum(1))
-    return torch.cat(parts)
+    return -decode(y, x.flatten(1), levels, rho).sum(1)
 
 
 def _gain(process: Gaussian, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
