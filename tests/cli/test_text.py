@@ -100,7 +100,7 @@ def test_a_prompt_and_a_suffix_stand_where_they_were_put(run, told):
     status, out, _ = told("sample", run, "--count", 3, "--steps", 4, "--prompt", "the cat", "--suffix", "moon.",
                           "--length", 9)  # fmt: skip
     assert status == 0
-    found = [line for line in out.split("--- ")[1:]]
+    found = out.split("--- ")[1:]
     assert len(found) == 3
     for text in found:
         written = text.split("\n", 1)[1].removesuffix("\n")

@@ -217,7 +217,7 @@ def write_texts(texts: Sequence[str], out: Path | None, *, lines: bool = False) 
     if out is not None and out.suffix == ".jsonl":
         content = "".join(json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in texts)
     elif lines:
-        content = "".join(" ".join(text.split("\n")) + "\n" for text in texts)
+        content = "".join(" ".join(text.splitlines()) + "\n" for text in texts)
     else:
         content = "".join((f"--- {i}\n" if len(texts) > 1 else "") + text + "\n" for i, text in enumerate(texts))
     if out is None:
