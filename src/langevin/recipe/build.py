@@ -1,5 +1,6 @@
 """From a recipe to parts: data, network, process, denoiser, method, sampler."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,11 +12,13 @@ from langevin.diffusion.denoiser import Denoiser, GaussianDenoiser, ScoreDenoise
 from langevin.diffusion.guidance import ClassifierFree
 from langevin.diffusion.objective import Likelihood, Objective, Weighted
 from langevin.diffusion.process import Drift, Gaussian
+from langevin.diffusion.sampler import Sampler
 from langevin.methods.diffusion import Diffusion, level_losses
 from langevin.methods.score import ScoreMatching, score_losses
 from langevin.recipe.entry import NO_CODE, Code
 from langevin.recipe.equation import drift_of
 from langevin.recipe.modality import Progress, Read, modality_of
+from langevin.recipe.samplers import unfitted
 from langevin.recipe.tree import Equation, Learning, Recipe, Sampling
 from langevin.training import loop
 from langevin.training.order import Order
@@ -34,6 +37,7 @@ class Built:
     denoiser: Any
     method: Any
     edges: tuple[str, ...]
+    learned: Callable[[Sampling], Sampler] = unfitted  # a run's own fitted solvers
 
     @property
     def levels(self) -> tuple[str, Tensor]:

@@ -52,15 +52,33 @@ DRIFT_SAMPLERS: Mapping[SamplerName, Callable[[Drift, Sampling], Sampler]] = {
     "reverse": lambda process, s: Reverse(process=process, corrections=s.corrections),
     "flow": lambda process, s: Flow(process=process),
 }
+
+
+def unfitted(sampling: Sampling) -> Sampler:
+    """What parts without a run answer when they are asked for the learned sampler.
+
+    Raises:
+        ValueError: always."""
+    raise ValueError(
+        "the learned sampler is fitted to a trained run and kept with it: `langevin solver RUN --steps "
+        f"{sampling.steps}` makes one"
+    )
+
+
 ORDERED = ("exponential", "adams", "deis", "ipndm", "unipc")
 
 
-def sampler_of(process: Any, sampling: Sampling) -> Sampler:
+def sampler_of(process: Any, sampling: Sampling, learned: Callable[[Sampling], Sampler] = unfitted) -> Sampler:
     """The sampling's sampler of a process.
 
+    Args:
+        learned: finds a fitted one.
+
     Raises:
-        ValueError: it is one of another process, or an order for a sampler that has one only."""
-    known: Mapping[Any, Any] = DRIFT_SAMPLERS if isinstance(process, Drift) else SAMPLERS
+        ValueError: it is one of another process, or an order for a sampler that has one only, or one that was not fitted.
+    """
+    gaussian: Mapping[Any, Any] = {**SAMPLERS, "learned": lambda _, s: learned(s)}
+    known: Mapping[Any, Any] = DRIFT_SAMPLERS if isinstance(process, Drift) else gaussian
     if sampling.sampler not in known:
         raise ValueError(
             f"the sampler {sampling.sampler} is not one of a {process.kind} process: choose {', '.join(known)}"

@@ -44,7 +44,7 @@ def generate(
         frames: keep the estimate of clean data after each call.
         progress: called with (images done, n).
     """
-    sampler = sampler_of(built.process, sampling)
+    sampler = sampler_of(built.process, sampling, built.learned)
     denoiser = guided(built, sampling)
     device = next(built.network.parameters()).device
     images: list[Tensor] = []

@@ -10,6 +10,7 @@ from langevin.diffusion.sampler.ancestral import Ancestral
 from langevin.diffusion.sampler.ddim import DDIM, Euler
 from langevin.diffusion.sampler.exponential import DPM2M, DPM3M, Exponential
 from langevin.diffusion.sampler.grid import Grid, Knots, LogSNR, Rho, Shifted, UniformGrid
+from langevin.diffusion.sampler.learned import Learned
 from langevin.diffusion.sampler.loop import sample, start
 from langevin.diffusion.sampler.reverse import AnyReverse, Flow, Reverse
 from langevin.diffusion.sampler.singlestep import DPM2, Churn, Heun, Restart
@@ -19,7 +20,7 @@ from langevin.diffusion.sampler.unipc import UniPC
 
 AnySampler = (
     Ancestral | DDIM | Euler | EulerMaruyama | Langevin | Heun | DPM2 | Churn | Restart
-    | DPM2M | DPM3M | Exponential | Adams | IPNDM | UniPC | Adaptive
+    | DPM2M | DPM3M | Exponential | Adams | IPNDM | UniPC | Adaptive | Learned
 )  # fmt: skip
 
 __all__ = [
@@ -42,6 +43,7 @@ __all__ = [
     "Heun",
     "Knots",
     "Langevin",
+    "Learned",
     "LogSNR",
     "Restart",
     "Reverse",
