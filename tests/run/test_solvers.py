@@ -150,7 +150,7 @@ def test_the_verb_fits_keeps_and_draws(trained, tmp_path, capfd):
     assert "there are steps-3-guidance-1.5-average-0.1, steps-4-" in capfd.readouterr().err
     cells = ["--samplers", "learned", "ddim", "--steps", "3", "--count", "10", "--out", str(tmp_path / "cells")]
     assert main(["compare", str(run), *cells]) == 1
-    assert "no solver of 3 steps, guidance 1" in capfd.readouterr().err
+    assert "no solver of 3 steps, guidance 2" in capfd.readouterr().err
     assert main(["evaluate", str(run), *asked, "--curve", "--count", "8", "--seeds", "1"]) == 1
     assert "--curve draws with the weights of snapshots" in capfd.readouterr().err
 

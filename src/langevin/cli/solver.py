@@ -50,7 +50,8 @@ def run(asked: Solver) -> list[Fitted]:
         line.say(f"{steps} steps: {save(made.path, fitted)}")
         found.append(fitted)
     show(found)
-    use = f"langevin sample {made.path} --sampler learned --steps {found[-1].steps}"
+    same = "".join(f" --{n} {v:g}" for n in ("guidance", "average") if (v := getattr(asked, n)) is not None)
+    use = f"langevin sample {made.path} --sampler learned --steps {found[-1].steps}{same}"
     line.say(f"fitted in {duration(time.perf_counter() - begin)}: {use}")
     return found
 
