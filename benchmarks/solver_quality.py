@@ -172,11 +172,13 @@ def measure(asked: argparse.Namespace) -> dict[str, Any]:
     )  # fmt: skip
     space, real, floor = judged(asked, made, train, held_out)
     fine, _ = bench.walk(DPM2M(process=built.process), 12 if asked.quick else 60)
-    cells = [cell for calls in asked.calls for cell in row(bench, calls, step, fine, space, real)]
     ideal, error = distance(space, built.recipe.codec.decode(fine), real)
     about = {"run": made.recipe.name, "step": step, "samples": count, "space": asked.space, "floor": floor}
     about |= {"fine": ideal, "fine_error": error, "guidance": made.recipe.sampling.guidance}
-    report(asked, about, cells)
+    cells: list[dict[str, Any]] = []
+    for calls in asked.calls:  # each row takes as long as all before it: what there is is shown
+        cells += row(bench, calls, step, fine, space, real)
+        report(asked, about, cells)
     for cell in cells:
         cell.pop("images")
     return {**about, "cells": cells}
@@ -246,7 +248,7 @@ def cell(
     images = bench.built.recipe.codec.decode(x.float())
     value, error = distance(space, images, real)
     far = float((x - fine).square().mean().sqrt()) if flow else None
-    print(f"{name}, {calls} calls: {value:.3f} +- {error:.3f}", flush=True)
+    print(f"{name}, {calls} calls: {value:.3f} +- {error:.3f}, far {short(far)}", flush=True)
     seconds = time.perf_counter() - begun
     return {
         "sampler": name,
