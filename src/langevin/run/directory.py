@@ -1,4 +1,5 @@
-"""runs/<name>/: recipe.yaml (complete), environment.json, metrics.jsonl, samples/, checkpoints/, averages/, report.html.
+"""runs/<name>/: recipe.yaml (complete), environment.json, metrics.jsonl, samples/, checkpoints/, averages/, solvers/,
+report.html.
 
 One process writes at a time, which a lock makes sure of; any number may read.
 """

@@ -52,7 +52,7 @@ class State:
 
     def live(self) -> Tensor | None:
         """(rows,) int64: those that have something to ask; None if all of them have."""
-        left: list[int] = (self.last - self.k).tolist()  # pyright: ignore[reportUnknownMemberType]
+        left: list[int] = (self.last - self.k).tolist()  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
         if min(left, default=0) > 0:
             return None
         return torch.tensor([i for i, n in enumerate(left) if n > 0], dtype=torch.int64, device=self.k.device)
@@ -112,7 +112,7 @@ def pick(values: Tensor, index: Tensor) -> Tensor:
     Rows that began together are all at one place, which on a CPU is seen for nothing and makes it a view; a GPU would have
     to be waited for. Otherwise gathered, which costs half of indexing by (row, index)."""
     last = values.shape[1] - 1
-    places: list[int] = index.tolist() if index.device.type == "cpu" else []  # pyright: ignore[reportUnknownMemberType]
+    places: list[int] = index.tolist() if index.device.type == "cpu" else []  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
     if places and places.count(places[0]) == len(places):
         return values.select(1, max(0, min(places[0], last)))
     if not places or min(places) < 0 or max(places) > last:
