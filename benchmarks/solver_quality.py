@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from matplotlib.figure import Figure
 from torch import Tensor
 
 import solver_peers
@@ -25,7 +24,6 @@ from langevin.diffusion.sampler import DPM2M, Sampler, sample, start
 from langevin.diffusion.schedule import rho, time_of_rho
 from langevin.evaluation.frechet import Moments, frechet_distance
 from langevin.methods.diffusion import told
-from langevin.modalities.image.preview import grid, png
 from langevin.modalities.image.reader import tell
 from langevin.recipe.build import Built, guided, open_data
 from langevin.recipe.samplers import sampler_of
@@ -291,8 +289,8 @@ def report(asked: argparse.Namespace, about: dict[str, Any], cells: list[dict[st
         head, [[name, *(s for calls in asked.calls for s in shown(name, calls))] for name in names],
     )  # fmt: skip
     if asked.pictures:
-        plot(about, cells, Path(asked.pictures) / "solvers-quality.png")
-        sheet(asked, at, names, Path(asked.pictures) / "solvers-samples.png")
+        solver_pictures.quality(about, cells, Path(asked.pictures) / "solvers-quality.png")
+        solver_pictures.sheet(asked.calls[:2], at, names, Path(asked.pictures) / "solvers-samples.png")
 
 
 def short(value: float | None) -> str:
@@ -302,32 +300,3 @@ def short(value: float | None) -> str:
 def calls_of(asked: argparse.Namespace, c: dict[str, Any]) -> int:
     """The column that a cell belongs to: the least number asked for that holds its calls."""
     return min(n for n in asked.calls if n >= c["calls"])
-
-
-def plot(about: dict[str, Any], cells: list[dict[str, Any]], path: Path) -> None:
-    figure = Figure(figsize=(10, 4.4), layout="constrained")
-    for axes, side in zip(figure.subplots(1, 2, sharey=True), ("ours", "diffusers"), strict=True):
-        solver_pictures.dressed(axes, f"{side}, one network, equal starts and knots", "network calls", "")
-        names = [n for n in dict.fromkeys(c["sampler"] for c in cells) if n.startswith(side)]
-        for name, colour in zip(names, (*solver_pictures.COLOURS, "#555555"), strict=False):
-            mine = [c for c in cells if c["sampler"] == name]
-            x, y, e = ([c[k] for c in mine] for k in ("calls", "fd", "error"))
-            label = name.removeprefix(side + " ")
-            axes.errorbar(x, y, e, marker="o", color=colour, label=label, markersize=3.5, linewidth=1.3, elinewidth=0.7)
-        axes.axhline(about["fine"], color="#7a8794", linestyle=":", label="fine trajectory")
-        axes.legend(frameon=False, fontsize=8)
-        solver_pictures.ticks(axes, sorted({c["calls"] for c in cells if c["sampler"] == "ours ddim"}))
-    figure.axes[0].set_ylabel(f"FD in {about['space']} features")
-    figure.savefig(path, dpi=80, facecolor="white")
-
-
-def sheet(asked: argparse.Namespace, at: dict[tuple[str, int], Any], names: list[str], path: Path) -> None:
-    """The same eight names by every sampler, at the two least numbers of calls."""
-    strips, captions = [], []
-    for name in names:
-        for calls in asked.calls[:2]:
-            if (name, calls) in at:
-                images = at[name, calls]["images"]
-                strips.append(images[spread(len(images), 8)])
-                captions += [f"{name} {calls}", *[""] * 7]
-    path.write_bytes(png(grid(torch.cat(strips), columns=16, captions=captions)))
