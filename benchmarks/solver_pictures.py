@@ -1,10 +1,16 @@
-"""The two pictures of docs/solvers.md."""
+"""The pictures of docs/solvers.md."""
 
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from PIL import Image
+
+from langevin.modalities.image import preview
+from langevin.run.measure import spread
 
 COLOURS = ("#7a8794", "#3b7dd8", "#3a9d6e", "#e07b39", "#b85fb3", "#c9a227", "#1c1e21", "#c0392b", "#17a2b8")
 INK, LINES = "#1c1e21", "#dfe2e6"
@@ -80,3 +86,33 @@ def draw(curves: dict[str, Any], others: dict[str, Any], shipped: dict[str, Any]
     peers(curves, others, shipped, folder / "solvers-peers.png")
     for name in ("solvers-ours.png", "solvers-peers.png"):
         print(folder / name, (folder / name).stat().st_size // 1000, "kB")
+
+
+def quality(about: dict[str, Any], cells: list[dict[str, Any]], path: Path) -> None:
+    figure = Figure(figsize=(10, 4.4), layout="constrained")
+    for axes, side in zip(figure.subplots(1, 2, sharey=True), ("ours", "diffusers"), strict=True):
+        dressed(axes, f"{side}, one network, equal starts and knots", "network calls", "")
+        names = [n for n in dict.fromkeys(c["sampler"] for c in cells) if n.startswith(side)]
+        for name, colour in zip(names, (*COLOURS, "#555555"), strict=False):
+            mine = [c for c in cells if c["sampler"] == name]
+            x, y, e = ([c[k] for c in mine] for k in ("calls", "fd", "error"))
+            label = name.removeprefix(side + " ")
+            axes.errorbar(x, y, e, marker="o", color=colour, label=label, markersize=3.5, linewidth=1.3, elinewidth=0.7)
+        axes.axhline(about["fine"], color="#7a8794", linestyle=":", label="fine trajectory")
+        axes.legend(frameon=False, fontsize=7, loc="upper right", ncols=2)
+        ticks(axes, sorted({c["calls"] for c in cells if c["sampler"] == "ours ddim"}))
+    figure.axes[0].set_ylabel(f"FD in {about['space']} features")
+    figure.savefig(path, dpi=80, facecolor="white")
+
+
+def sheet(columns: list[int], at: dict[tuple[str, int], Any], names: list[str], path: Path) -> None:
+    """The same eight names by every sampler, at the two least numbers of calls."""
+    strips, captions = [], []
+    for name in names:
+        for calls in columns:
+            if (name, calls) in at:
+                images = at[name, calls]["images"]
+                strips.append(images[spread(len(images), 8)])
+                captions += [f"{name} {calls}", *[""] * 7]
+    whole = Image.open(BytesIO(preview.png(preview.grid(torch.cat(strips), columns=16, captions=captions))))
+    whole.quantize(96).save(path, optimize=True)  # a third of the size

@@ -5,6 +5,9 @@ the parts are those of `tests/laws/parts.py`. Everything is float64 and in canon
 sigma / alpha, where all schedules are one, and every grid ends at a noise level above 0, where log-SNR is finite. Errors
 are root mean squares over starts from the 3% to the 97% quantile; an order is the slope over 256, 512 and 1024 steps.
 
+With a trained run (`--run`, `--data`) the last part is quality against network calls; see `solver_quality`. `--only` makes
+one part alone.
+
 k-diffusion is looked for where Python looks, or in a folder: `pip install --no-deps --target FOLDER k-diffusion`. Only its
 sampling module is loaded; without it the benchmark says so and goes on.
 """
@@ -23,6 +26,7 @@ from torch import Tensor
 
 import solver_peers
 import solver_pictures
+import solver_quality
 import solver_shipped
 import table
 from langevin.diffusion.posterior import Point
@@ -250,18 +254,44 @@ def parsed() -> argparse.Namespace:
     parser.add_argument(
         "--pictures", metavar="FOLDER", help="the folder to draw the two pictures of docs/solvers.md into"
     )
-    return table.parse(parser)
+    parser.add_argument("--run", metavar="RUN", help="a trained run of images, for quality against network calls")
+    parser.add_argument("--data", metavar="FOLDER", help="the data of that run, where it is not where its recipe says")
+    parser.add_argument("--samples", type=int, default=500, help="of each sampler, for that")
+    parser.add_argument("--calls", type=int, nargs="+", default=[5, 10, 20, 40], help="network calls, for that")
+    parser.add_argument(
+        "--space", default="classifier", help="of evaluate's features, for that; a classifier is trained once"
+    )
+    parser.add_argument(
+        "--samplers", nargs="+", metavar="NAME", help="those alone whose names hold one of these, for that"
+    )
+    parser.add_argument("--only", choices=("orders", "quality"), help="one part alone")
+    asked = table.parse(parser)
+    asked.calls = sorted(set(asked.calls))
+    if asked.calls[0] < 2 or asked.samples < 16:
+        parser.error(f"--calls are at least 2 and --samples at least 16, got {asked.calls} and {asked.samples}")
+    return asked
 
 
 @torch.no_grad()
 def main() -> None:
     asked = parsed()
     figures = table.introduce(machine.describe(), asked)
+    table.peer().utils.logging.set_verbosity_error()
+    measured = {} if asked.only == "quality" else orders(asked)
+    why = "quality against calls was not asked for" if asked.only == "orders" else solver_quality.absent(asked)
+    if why:
+        print(f"\n{why}")
+    else:
+        measured["quality"] = solver_quality.measure(asked)
+    table.conclude({"benchmark": "solvers", **figures, **measured})
+
+
+def orders(asked: argparse.Namespace) -> dict[str, Any]:
+    """Errors, orders and cells that are not finite, ours and the peers'."""
     counts = COUNTS[:3] if asked.quick else COUNTS
     module = solver_peers.k_diffusion(asked.k_diffusion)
     if module is None:
         print("k-diffusion is not here: pip install --no-deps --target FOLDER k-diffusion, then --k-diffusion FOLDER")
-    table.peer().utils.logging.set_verbosity_error()
     curves, told = ours(asked, counts)
     paced = adaptive(VariancePreserving())
     rows = [[f"{t:g}", c, f"{e:.1e}"] for t, c, e in zip(TOLERANCES, paced.calls, paced.errors, strict=True)]
@@ -273,12 +303,10 @@ def main() -> None:
     if asked.pictures:
         solver_pictures.draw(curves | {"adaptive": {"log-SNR": paced}}, others, shipped, Path(asked.pictures))
     measured = {name: {grid: curve.order(*WINDOW) for grid, curve in found.items()} for name, found in others.items()}
-    table.conclude(
-        {
-            "benchmark": "solvers", **figures, "nonfinite": lattice["nonfinite"], "cells": lattice["cells"], **told,
-            "adaptive": {"calls": paced.calls, "errors": paced.errors}, "peers": {"orders": measured, "shipped": shipped},
-        }
-    )  # fmt: skip
+    return {
+        "nonfinite": lattice["nonfinite"], "cells": lattice["cells"], **told,
+        "adaptive": {"calls": paced.calls, "errors": paced.errors}, "peers": {"orders": measured, "shipped": shipped},
+    }  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import pytest
 from langevin.diffusion.denoiser import Prediction
 from langevin.diffusion.objective import TimeDensity, Weighted
 from langevin.diffusion.process import Gaussian
-from langevin.diffusion.sampler import Adaptive, AnySampler
+from langevin.diffusion.sampler import Adaptive, AnySampler, Learned
 from langevin.diffusion.sampler.grid import AnyGrid
 from langevin.diffusion.schedule import AnySchedule, Rectified
 from tests.laws.parts import DENSITIES, GRIDS, PREDICTIONS, SAMPLERS, SCHEDULES, WEIGHTINGS
@@ -21,7 +21,12 @@ from tests.laws.parts import DENSITIES, GRIDS, PREDICTIONS, SAMPLERS, SCHEDULES,
         (TimeDensity, DENSITIES.values()),
         (
             AnySampler,
-            [*[make(Gaussian(schedule=Rectified())) for make, _ in SAMPLERS.values()], Adaptive(process=Gaussian())],
+            # not of any number of steps: they have laws of their own, in test_sampler_ways and test_sampler_learned
+            [
+                *[make(Gaussian(schedule=Rectified())) for make, _ in SAMPLERS.values()],
+                Adaptive(process=Gaussian()),
+                Learned(process=Gaussian(), times=(0.9, 0.0), rows=((0.0, 1.0),)),
+            ],
         ),
     ],
 )

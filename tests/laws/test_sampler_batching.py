@@ -13,7 +13,7 @@ from langevin.diffusion.condition import Condition, Port
 from langevin.diffusion.posterior import Joint
 from langevin.diffusion.process import Gaussian, Masked, Product
 from langevin.diffusion.sampler import Ancestral, LogSNR, Rho, UniformGrid, sample, start
-from langevin.diffusion.sampler.state import State, stack
+from langevin.diffusion.sampler.state import State, pick, stack
 from langevin.diffusion.shape import each
 from tests import exact
 from tests.laws.parts import SAMPLERS, SCHEDULES, sampler
@@ -205,3 +205,23 @@ def test_bad_times_are_refused(times, seeds):
 def test_a_bad_share_of_noise_is_refused(eta):
     with pytest.raises(ValueError, match="eta"):
         type(sampler("ddim", Gaussian()))(process=Gaussian(), eta=eta)
+
+
+@pytest.mark.parametrize("shape", [(), (2, 3)])
+def test_what_is_due_is_the_same_for_rows_at_one_place_and_at_several(shape):
+    values = torch.randn(3, 5, *shape, dtype=torch.float64)
+    for places in ([2, 2, 2], [0, 4, 1], [-1, -1, -1], [9, 9, 9], [-2, 3, 7]):
+        found = pick(values, torch.tensor(places))
+        assert torch.equal(found, torch.stack([values[i, min(max(k, 0), 4)] for i, k in enumerate(places)]))
+
+
+def test_rows_that_have_something_left_are_told():
+    tool, process = sampler("ddim", Gaussian()), Gaussian()
+    state = begin(tool, process, Rho(), [1, 3, 2], [0, 1, 2])
+    seen = []
+    for told in sample(tool, exact.Scalar(), state):
+        left = told.live()
+        seen.append(None if left is None else left.tolist())
+        assert torch.equal(told.done, torch.tensor([i not in (left.tolist()) for i in range(3)]))
+    assert state.live() is None
+    assert seen == [[1, 2], [1], []]

@@ -1,12 +1,15 @@
 """Law of fitted solvers: on starts that they were not fitted to, they end nearer to the flow than the solvers they are made
 of, and rows that are known come back."""
 
+from itertools import islice
+
 import pytest
 import torch
 
 from langevin.diffusion.process import Gaussian
 from langevin.diffusion.sampler import DDIM, DPM2M, IPNDM, Heun, Rho, sample, start
 from langevin.diffusion.sampler.learned import Learned, fit_solver
+from langevin.diffusion.sampler.state import stack
 from tests import exact
 from tests.laws.parts import SCHEDULES
 
@@ -61,3 +64,22 @@ def test_a_fitted_solver_makes_its_own_steps_only():
         Learned(process=PROCESS, times=(0.9, 0.0), rows=((float("nan"), 1.0),))
     with pytest.raises(ValueError, match="one row less"):
         Learned(process=PROCESS, times=(0.9, 0.0), rows=())
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES)
+def test_fitted_rows_are_alone_what_they_are_in_a_batch_and_end_at_0(schedule):
+    """Rows of solvers of other numbers of steps, at other places of their ways, moved by one update; equal to the bit."""
+    process, data = Gaussian(schedule=schedule), exact.Scalar(schedule=schedule)
+    states, alone = [], []
+    for i, steps in enumerate((3, 5, 8)):
+        times, like = Rho()(torch.tensor([steps]), schedule), torch.zeros(8, 6, dtype=torch.float64)
+        made = fit_solver(data, process, like=like, times=times[0], seeds=torch.arange(8), before=2)
+        state = start(made, process, like[:1], times, torch.tensor([i]))
+        alone.append(list(sample(made, data, state))[-1])
+        for told in islice(sample(made, data, state), i):
+            state = told
+        states.append(state)
+    together = list(sample(made, data, stack(states)))[-1]
+    for i, one in enumerate(alone):
+        assert torch.equal(together.x[i], one.x[0])
+    assert bool((together.t == 0).all() and together.x.isfinite().all())

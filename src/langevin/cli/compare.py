@@ -21,6 +21,7 @@ from langevin.recipe.modality import modality_of
 from langevin.run.directory import open_run
 from langevin.run.generate import with_options
 from langevin.run.measure import REAL, draw_like_data, judges, require_enough, spread
+from langevin.run.solvers import find
 from langevin.training import machine
 from langevin.training.checkpoint import write_atomic
 
@@ -50,6 +51,10 @@ def run(asked: Compare) -> list[dict[str, Any]]:
         )
         for made in runs for sampler in asked.samplers for calls in asked.steps
     }  # fmt: skip
+    for made in runs:
+        for (path, sampler, _), sampling in samplings.items():
+            if path == made.path and sampler == "learned":
+                find(path, sampling, made.width(None))  # refuses before any work what was not fitted
     train, held_out = open_data(runs[0].recipe)
     runs[0].require_same(train.fingerprint, len(train))
     require_enough(train, held_out)

@@ -21,6 +21,7 @@ from langevin.modalities.image.data import Images
 from langevin.modalities.image.preview import grid, png, side_by_side
 from langevin.recipe.build import open_data
 from langevin.recipe.modality import modality_of
+from langevin.recipe.samplers import sampler_of
 from langevin.recipe.tree import Sampling
 from langevin.run.directory import Run, open_run
 from langevin.run.generate import with_options
@@ -55,12 +56,17 @@ def measure_images(asked: Evaluate, made: Run) -> Measured:
     built, step, complaints = made.load(average=asked.average, device=machine.device())
     for text in complaints:
         line.say(text)
+    changes = {"steps": asked.steps, "sampler": asked.sampler, "guidance": asked.guidance, "average": asked.average}
+    sampling = with_options(made.recipe.sampling, **changes)
+    sampler_of(built.process, sampling, built.learned)  # refuses before any work what cannot be drawn with
+    if asked.curve and sampling.sampler == "learned":
+        raise ValueError(
+            "--curve draws with the weights of snapshots, to which no solver was fitted: leave one of them out"
+        )
     with counting("reading images") as progress:
         train, held_out = open_data(made.recipe, progress=progress)
     made.require_same(train.fingerprint, len(train))
     require_enough(train, held_out)
-    changes = {"steps": asked.steps, "sampler": asked.sampler, "guidance": asked.guidance, "average": asked.average}
-    sampling = with_options(made.recipe.sampling, **changes)
     # as many as the floor has: real images of which as many remain to be compared with
     count = asked.count or min(max(len(held_out), len(train) // 2, 8), 2000)
     with counting("training the classifier, steps") as progress:

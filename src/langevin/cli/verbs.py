@@ -10,7 +10,7 @@ from tyro.conf import Positional, subcommand
 
 SamplerName = Literal[
     "dpm2m", "heun", "ddim", "euler", "ancestral", "ddpm", "euler_maruyama", "langevin", "dpm2", "dpm2s", "sde_dpm2m",
-    "dpm3m", "exponential", "adams", "deis", "ipndm", "unipc", "churn", "restart", "adaptive", "reverse", "flow",
+    "dpm3m", "exponential", "adams", "deis", "ipndm", "unipc", "churn", "restart", "adaptive", "learned", "reverse", "flow",
     "first_hitting", "left_to_right", "confidence", "margin", "entropy", "threshold", "factor", "entropy_bound", "remask",
     "psi", "gibbs",
 ]  # fmt: skip
@@ -120,6 +120,28 @@ class Sample:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Solver:
+    """Fit solvers of a few steps to a run's own model, and keep them with it: `--sampler learned` uses them."""
+
+    run: Positional[Path]
+    """The run's directory."""
+    steps: tuple[int, ...] = (4, 6, 8)
+    """Network calls of the solvers, one solver each; 2 to 32."""
+    guidance: float | None = None
+    """Weight of classifier-free guidance that they are to be used with; default the run's."""
+    average: float | None = None
+    """Width of the average of the weights that they are fitted to; default the run's."""
+    count: int = 64
+    """Trajectories to fit to; as many others to compare on."""
+    fine: int = 12
+    """Steps of the fine solver to one of the fitted."""
+    seed: int = 0
+    """Names the trajectories."""
+    batch: int = 64
+    """Rows at once."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Evaluate:
     """Measure a run beside the real-versus-real floor, and write report.html."""
 
@@ -223,6 +245,7 @@ Verb = (
     Annotated[Train, subcommand("train")]
     | Annotated[Resume, subcommand("resume")]
     | Annotated[Sample, subcommand("sample")]
+    | Annotated[Solver, subcommand("solver")]
     | Annotated[Evaluate, subcommand("evaluate")]
     | Annotated[Summarise, subcommand("summarise")]
     | Annotated[Classify, subcommand("classify")]

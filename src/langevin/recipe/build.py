@@ -14,11 +14,13 @@ from langevin.diffusion.likelihood.tokens import share_losses
 from langevin.diffusion.objective import Bound, CrossEntropy, Likelihood, Objective, UniformTime, Weighted
 from langevin.diffusion.process import Gaussian, Hybrid, Masked, Uniform
 from langevin.diffusion.question import AtTimes, Blocks, Counts, Question, Whole
+from langevin.diffusion.sampler import Sampler
 from langevin.methods.diffusion import Diffusion, Method, level_losses
 from langevin.methods.score import ScoreMatching, score_losses
 from langevin.recipe.entry import NO_CODE, Code
 from langevin.recipe.equation import drift_of
 from langevin.recipe.modality import Progress, Read, modality_of
+from langevin.recipe.samplers import unfitted
 from langevin.recipe.tree import Equation, Learning, LeftToRight, Masking, Mixing, Recipe, Replacing, Sampling, Symbols
 from langevin.training import loop
 from langevin.training.order import Order
@@ -51,6 +53,7 @@ class Built(Parts):
     recipe: Recipe
     network: nn.Module
     edges: tuple[str, ...]
+    learned: Callable[[Sampling], Sampler] = unfitted  # a run's own fitted solvers
 
 
 def complete(recipe: Recipe, data: Any, code: Code = NO_CODE) -> Recipe:

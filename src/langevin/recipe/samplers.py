@@ -104,12 +104,29 @@ def samplers_of(process: Any) -> Mapping[Any, Any]:
             return SAMPLERS
 
 
-def sampler_of(process: Any, sampling: Sampling) -> Sampler:
-    """The sampling's sampler of a process.
+def unfitted(sampling: Sampling) -> Sampler:
+    """What parts without a run answer when they are asked for the learned sampler.
 
     Raises:
-        ValueError: it is one of another process, or an order for a sampler that has one only."""
+        ValueError: always."""
+    raise ValueError(
+        "the learned sampler is fitted to a trained run and kept with it: `langevin solver RUN --steps "
+        f"{sampling.steps}` makes one"
+    )
+
+
+def sampler_of(process: Any, sampling: Sampling, learned: Callable[[Sampling], Sampler] = unfitted) -> Sampler:
+    """The sampling's sampler of a process.
+
+    Args:
+        learned: finds a fitted one.
+
+    Raises:
+        ValueError: it is one of another process, or an order for a sampler that has one only, or one that was not fitted.
+    """
     known = samplers_of(process)
+    if known is SAMPLERS:
+        known = {**SAMPLERS, "learned": lambda _, s: learned(s)}
     if sampling.sampler not in known:
         raise ValueError(
             f"the sampler {sampling.sampler} is not one of a {process.kind} process: choose {', '.join(known)}"

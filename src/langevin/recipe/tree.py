@@ -30,7 +30,7 @@ from langevin.training.loop import TrainingConfig
 NetworkConfig = DiT.Config | UNet.Config | MLP.Config | Transformer.Config
 SamplerName = Literal[
     "dpm2m", "heun", "ddim", "euler", "ancestral", "ddpm", "euler_maruyama", "langevin", "dpm2", "dpm2s", "sde_dpm2m",
-    "dpm3m", "exponential", "adams", "deis", "ipndm", "unipc", "churn", "restart", "adaptive", "reverse", "flow",
+    "dpm3m", "exponential", "adams", "deis", "ipndm", "unipc", "churn", "restart", "adaptive", "learned", "reverse", "flow",
     "first_hitting", "left_to_right", "confidence", "margin", "entropy", "threshold", "factor", "entropy_bound", "remask",
     "psi", "gibbs",
 ]  # fmt: skip
@@ -252,3 +252,8 @@ class Recipe:
     def __post_init__(self) -> None:
         if not 0 < self.held_out < 1:
             raise ValueError(f"held_out is a share of the data between 0 and 1, got {self.held_out}")
+        if self.sampling.sampler == "learned":
+            raise ValueError(
+                "a recipe cannot ask for the learned sampler, which is fitted to a model that is trained: leave "
+                "sampling.sampler as it is, train, then `langevin solver RUN` and `langevin sample RUN --sampler learned`"
+            )

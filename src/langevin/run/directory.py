@@ -1,4 +1,5 @@
-"""runs/<name>/: recipe.yaml (complete), environment.json, metrics.jsonl, samples/, checkpoints/, averages/, report.html.
+"""runs/<name>/: recipe.yaml (complete), environment.json, metrics.jsonl, samples/, checkpoints/, averages/, solvers/,
+report.html.
 
 One process writes at a time, which a lock makes sure of; any number may read.
 """
@@ -18,6 +19,7 @@ from langevin.recipe.build import Built, build
 from langevin.recipe.entry import NO_CODE, Code
 from langevin.recipe.read import check, dump, read_tree
 from langevin.recipe.tree import Recipe
+from langevin.run.solvers import Kept
 from langevin.training import checkpoint
 from langevin.training.machine import describe, precision
 from langevin.training.snapshots import average_of_width
@@ -68,7 +70,7 @@ class Run:
         Raises:
             ValueError: there is no whole checkpoint yet, or the recipe names code that is not allowed.
         """
-        width = self.recipe.sampling.average if average is None else average
+        width = self.width(average)
         found, lines = checkpoint.load_latest(self.checkpoints, only=("model", f"average-{width:g}"))
         if found is None:
             told = "\n".join(lines)
@@ -79,7 +81,7 @@ class Run:
             lines.append("the run was trained in bf16, which is slow on this machine: drawing in float32")
         built = replace(build(recipe, device=device, code=code), recipe=self.recipe)
         step = int(found.state["step"])
-        if width == 0 or not self.recipe.training.averages:
+        if width == 0:
             tensors = found.groups["model"]
         elif f"average-{width:g}" in found.groups:
             tensors = found.groups[f"average-{width:g}"]
@@ -87,7 +89,13 @@ class Run:
             tensors = average_of_width(self.path, width)
             lines.append(f"average of width {width:g} reconstructed from the run's snapshots")
         put(built, tensors)
-        return built, step, lines
+        kept = Kept(run=self.path, process=built.process, network=built.network, average=width)
+        return replace(built, learned=kept), step, lines
+
+    def width(self, average: float | None) -> float:
+        """The width of average that `load` gives: the recipe's for None, 0 for a run without averages."""
+        width = self.recipe.sampling.average if average is None else average
+        return width if self.recipe.training.averages else 0.0
 
 
 @torch.no_grad()

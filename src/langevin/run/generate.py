@@ -47,7 +47,7 @@ def generate(
         progress: called with (images done, n).
     """
     assert isinstance(built.recipe.codec, Pixels | Coordinates)
-    sampler = sampler_of(built.process, sampling)
+    sampler = sampler_of(built.process, sampling, built.learned)
     denoiser = guided(built, sampling)
     device = next(built.network.parameters()).device
     images: list[Tensor] = []

@@ -10,6 +10,7 @@ from langevin.diffusion.sampler.ancestral import Ancestral
 from langevin.diffusion.sampler.ddim import DDIM, Euler
 from langevin.diffusion.sampler.exponential import DPM2M, DPM3M, Exponential
 from langevin.diffusion.sampler.grid import Grid, Knots, LogSNR, Rho, Shares, Shifted, UniformGrid
+from langevin.diffusion.sampler.learned import Learned
 from langevin.diffusion.sampler.loop import sample, start
 from langevin.diffusion.sampler.remask import Gibbs, Psi, Remask
 from langevin.diffusion.sampler.reverse import AnyReverse, Flow, Reverse
@@ -21,7 +22,7 @@ from langevin.diffusion.sampler.unmask import Reveal, Sure, Taste, TopK
 
 AnySampler = (
     Ancestral | DDIM | Euler | EulerMaruyama | Langevin | Heun | DPM2 | Churn | Restart
-    | DPM2M | DPM3M | Exponential | Adams | IPNDM | UniPC | Adaptive
+    | DPM2M | DPM3M | Exponential | Adams | IPNDM | UniPC | Adaptive | Learned
 )  # fmt: skip
 AnyUnmask = Reveal | TopK | Sure | Psi | Remask | Gibbs
 
@@ -47,6 +48,7 @@ __all__ = [
     "Heun",
     "Knots",
     "Langevin",
+    "Learned",
     "LogSNR",
     "Psi",
     "Remask",

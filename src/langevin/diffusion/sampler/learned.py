@@ -90,7 +90,7 @@ def fit_solver(
     """
     b, n = len(like), len(times) - 1
     teacher = teacher or DPM2M(process=process)
-    marks = _targets(denoiser, process, teacher, like, times, seeds, condition, fine)
+    marks = fine_path(denoiser, process, teacher, like, times, seeds, condition, fine)
     base = DPM2M(process=process)
     state = start(base, process, like, times.expand(b, -1), seeds, x=marks[0])
     known = state.memory["grid_weights"][0].flatten(1).double()  # (n, 3): of x, of the answer, of the one before
@@ -121,7 +121,7 @@ def _numbers(values: Tensor) -> tuple[float, ...]:
     return tuple(float(v) for v in values)
 
 
-def _targets(
+def fine_path(
     denoiser: Denoiser, process: Gaussian, teacher: Sampler, like: Tensor, times: Tensor, seeds: Tensor,
     condition: Condition | None, fine: int,
 ) -> list[Tensor]:  # fmt: skip

@@ -91,11 +91,11 @@ def sample(sampler: Sampler, denoiser: Denoiser, state: State, condition: Condit
 
     Rows that are done are not asked again. Gradients are not recorded."""
     while True:
-        live = (~state.done).nonzero()[:, 0]
-        if len(live) == 0:
+        live = state.live()
+        if live is not None and len(live) == 0:
             return
         with torch.no_grad():
-            if len(live) == len(state.k):
+            if live is None:
                 state = sampler.update(state, denoiser(state.x, state.t, condition))
             else:
                 part = state.rows(live)

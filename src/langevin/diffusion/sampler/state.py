@@ -43,12 +43,19 @@ class State:
 
     def time(self, ahead: int = 0) -> Tensor:
         """The time `ahead` of the row's place, (b,) or (b, places); the last one beyond the end."""
-        return pick(self.times, (self.k + ahead).clamp(0, self.times.shape[1] - 1))
+        return pick(self.times, self.k + ahead)
 
     @property
     def done(self) -> Tensor:
         """(b,) bool: the row has nothing more to ask."""
         return self.k >= self.last
+
+    def live(self) -> Tensor | None:
+        """(rows,) int64: those that have something to ask; None if all of them have."""
+        left: list[int] = (self.last - self.k).tolist()  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+        if min(left, default=0) > 0:
+            return None
+        return torch.tensor([i for i, n in enumerate(left) if n > 0], dtype=torch.int64, device=self.k.device)
 
     @property
     def noise(self) -> RowNoise:
@@ -58,9 +65,8 @@ class State:
     def advance(self, x: Any, **memory: Tensor) -> "State":
         """One question further, with new data; `memory` replaces what it names."""
         k = self.k + 1
-        t = pick(self.times, k.clamp_max(self.times.shape[1] - 1))
         memory = {**self.memory, **memory}
-        return State(x=x, t=t, times=self.times, k=k, last=self.last, seeds=self.seeds, memory=memory)
+        return State(x=x, t=pick(self.times, k), times=self.times, k=k, last=self.last, seeds=self.seeds, memory=memory)
 
     def rows(self, index: Index) -> "State":
         """The state of some rows."""
@@ -101,9 +107,16 @@ class State:
 
 
 def pick(values: Tensor, index: Tensor) -> Tensor:
-    """Each row's entry of `values` (b, n, ...) at its own `index` (b,) int64: (b, ...).
+    """Each row's entry of `values` (b, n, ...) at its own `index` (b,) int64, beyond the ends that of the end: (b, ...).
 
-    Gathered, which costs half of indexing by (row, index)."""
+    Rows that began together are all at one place, which on a CPU is seen for nothing and makes it a view; a GPU would have
+    to be waited for. Otherwise gathered, which costs half of indexing by (row, index)."""
+    last = values.shape[1] - 1
+    places: list[int] = index.tolist() if index.device.type == "cpu" else []  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+    if places and places.count(places[0]) == len(places):
+        return values.select(1, max(0, min(places[0], last)))
+    if not places or min(places) < 0 or max(places) > last:
+        index = index.clamp(0, last)
     if values.ndim == 2:
         return values.gather(1, index.unsqueeze(1)).squeeze(1)
     flat = values.flatten(2)
