@@ -30,7 +30,7 @@ def sample_text(asked: Sample, made: Run) -> Path | None:
     Raises:
         ValueError: a prompt that does not fit, or that cannot be coded."""
     line, begin = LiveLine(), time.perf_counter()
-    built, sampling = _loaded(made, asked.average, line)
+    built, sampling = loaded(made, asked.average, line)
     changes = {
         "steps": asked.steps, "sampler": asked.sampler, "guidance": asked.guidance, "temperature": asked.temperature,
         "top_p": asked.top_p, "level": asked.level,
@@ -116,7 +116,7 @@ def summarise(asked: Summarise) -> None:
     made = open_run(asked.run)
     if not isinstance(made.recipe.layout, Pairs):
         raise ValueError(f"{asked.run} is no run of texts with summaries (layout.kind pairs)")
-    built, sampling = _loaded(made, None, line)
+    built, sampling = loaded(made, None, line)
     sampling = with_options(sampling, steps=asked.steps, guidance=asked.guidance, temperature=asked.temperature)
     records = _records(asked.file, ("text",))
     room = made.recipe.layout.length - made.recipe.layout.target - 2
@@ -133,7 +133,7 @@ def classify(asked: Classify) -> None:
     layout, classes = made.recipe.layout, made.recipe.classes
     if not isinstance(layout, Labels):
         raise ValueError(f"{asked.run} is no run of labels (layout.kind labels)")
-    built, _ = _loaded(made, None, line)
+    built, _ = loaded(made, None, line)
     records = _records(asked.file, ("premise", "hypothesis"))
     pairs = [(record["premise"], record["hypothesis"]) for record in records]
     words = vocabulary(built)
@@ -147,7 +147,7 @@ def classify(asked: Classify) -> None:
     write_texts(lines, asked.out, lines=True)
 
 
-def _loaded(made: Run, average: float | None, line: LiveLine) -> tuple[Built, Sampling]:
+def loaded(made: Run, average: float | None, line: LiveLine) -> tuple[Built, Sampling]:
     built, _, complaints = made.load(average=average, device=machine.device())
     for text in complaints:
         line.say(text)

@@ -187,6 +187,21 @@ class Summarise:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Repair:
+    """Repair spelling and grammar with a run that was trained to; what it is not sure of stays."""
+
+    run: Positional[Path]
+    """The run's directory."""
+    file: Positional[str]
+    """A text; - reads standard input."""
+    reluctance: float | None = None
+    """Nats by which a change must be likelier than what stands there; default the recipe's."""
+    steps: int | None = None
+    out: Path | None = None
+    """A .txt file; default standard output."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Classify:
     """Say how pairs of texts stand to each other, with a run of labels."""
 
@@ -247,6 +262,7 @@ Verb = (
     | Annotated[Sample, subcommand("sample")]
     | Annotated[Solver, subcommand("solver")]
     | Annotated[Evaluate, subcommand("evaluate")]
+    | Annotated[Repair, subcommand("repair")]
     | Annotated[Summarise, subcommand("summarise")]
     | Annotated[Classify, subcommand("classify")]
     | Annotated[Compare, subcommand("compare")]

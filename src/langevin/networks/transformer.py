@@ -70,7 +70,7 @@ def _normed(x: Tensor, modulation: tuple[Tensor, Tensor] | None) -> Tensor:
 class Transformer(nn.Module):
     """See the module."""
 
-    edges = ("tokens", "modulate", "time", "encoder", "last")
+    edges = ("tokens", "beside", "modulate", "time", "encoder", "last")
 
     @dataclass(frozen=True, kw_only=True)
     class Config:
@@ -80,6 +80,7 @@ class Transformer(nn.Module):
         attention: what a place sees, see the module.
         block: places of a block where attention is by block.
         timed: be told the time.
+        beside: be told another row of symbols beside one's own, place by place (the `concat` port): a text to repair.
         symbols: V; None is taken from the data.
         """
 
@@ -92,6 +93,7 @@ class Transformer(nn.Module):
         attention: Literal["full", "block", "causal"] = "full"
         block: int = 16
         timed: bool = False
+        beside: bool = False
         symbols: int | None = None
         ports: Ports = Ports()
 
@@ -105,6 +107,8 @@ class Transformer(nn.Module):
                 )
             if not 0 <= self.dropout < 1:
                 raise ValueError(f"network.dropout is a probability below 1, got {self.dropout}")
+            if self.beside and self.attention != "full":
+                raise ValueError("network.beside needs network.attention=full: a text to repair is seen whole")
 
         def build(self) -> "Transformer":
             return Transformer(self)
@@ -117,6 +121,9 @@ class Transformer(nn.Module):
         told = config.timed or config.ports.classes > 0 or config.ports.vocabulary > 0
         self.tokens = nn.Embedding(config.symbols + 2, width)
         nn.init.normal_(self.tokens.weight, std=width**-0.5)
+        self.beside = nn.Embedding(config.symbols + 2, width) if config.beside else None
+        if self.beside is not None:
+            nn.init.normal_(self.beside.weight, std=width**-0.5)
         self.time = TimeEmbedding(width) if config.timed else None
         self.encoder = Encoder(config.ports, width) if told else None
         hidden, heads = int(width * config.mlp_ratio), width // config.head_width
@@ -141,7 +148,7 @@ class Transformer(nn.Module):
         if self.config.attention == "full":
             real = x != self.padding
             mask = None if bool(real.all()) else real | ~real.any(1, keepdim=True)
-            return self._logits(self._run(x, vector, mask, None, 0)[0])
+            return self._logits(self._run(x, vector, mask, None, 0, self._told(x, condition))[0])
         if condition is not None and condition.aligned is not None:
             return self._logits(self._beside(x, vector, condition.aligned))
         n, before = x.shape[1], None if condition is None else condition.prepend
@@ -200,6 +207,19 @@ class Transformer(nn.Module):
             tensor=torch.cat([before.tensor, kept.to(before.tensor.dtype)], 1), mask=torch.cat([shown, real], 1)
         )
 
+    def _told(self, x: Tensor, condition: Condition | None) -> Tensor | None:
+        """The symbols beside, (b, n). Raises `ValueError` where a network that reads them is not given them."""
+        if self.beside is None:
+            return None
+        port = None if condition is None else condition.concat
+        if port is None or port.tensor.shape != x.shape:
+            raise ValueError(
+                f"this network is told symbols beside its own, of shape {tuple(x.shape)} (the concat port), got "
+                f"{'none' if port is None else tuple(port.tensor.shape)}"
+            )
+        self._require(port.tensor)
+        return port.tensor
+
     def _past(self, before: Port) -> Past:
         heads = self.config.width // self.config.head_width
         split = before.tensor.unflatten(-1, (heads, -1)).permute(
@@ -208,10 +228,14 @@ class Transformer(nn.Module):
         return [(layer[0], layer[1]) for layer in split]
 
     def _run(
-        self, x: Tensor, vector: Tensor | None, mask: Tensor | None, past: Past | None, places: Tensor | int
-    ) -> tuple[Tensor, Past]:
+        self, x: Tensor, vector: Tensor | None, mask: Tensor | None, past: Past | None, places: Tensor | int,
+        beside: Tensor | None = None,
+    ) -> tuple[Tensor, Past]:  # fmt: skip
         """The tokens after all blocks, normalised, and their keys and values."""
-        h = F.rms_norm(self.tokens(x), (self.config.width,), eps=1e-6)
+        h = self.tokens(x)
+        if beside is not None and self.beside is not None:
+            h = h + self.beside(beside)
+        h = F.rms_norm(h, (self.config.width,), eps=1e-6)
         rotary = _rotary(x.shape[1] if isinstance(places, int) else places, self.config.head_width, x.device)
         own: Past = []
         for i, block in enumerate(self.blocks):

@@ -12,7 +12,7 @@ import torch
 from langevin.diffusion.sampler.grid import Rho, Shares
 from langevin.modalities.text import rows as text_rows
 from langevin.modalities.text.data import Texts, load_parts
-from langevin.modalities.text.layout import AnyLayout, Corpus, Labels
+from langevin.modalities.text.layout import AnyLayout, Corpus, Labels, Mend
 from langevin.modalities.text.pairs import inferences
 from langevin.modalities.text.sources import TextSource
 from langevin.modalities.text.tokens import BPE, AnyTokens, Bytes, Characters, LetterPairs, Letters
@@ -54,6 +54,8 @@ class TextModality:
                 f"blocks of network.block {recipe.network.block} write a corpus, of whose rows (layout.length "
                 f"{layout.length}) they cut a whole number"
             )
+        if isinstance(layout, Mend) and (recipe.process.kind != "masked" or not isinstance(recipe.codec, Characters)):
+            raise ValueError("layout.kind mend repairs characters by process.kind=masked: set codec.kind=characters")
         if recipe.process.kind in ("uniform", "hybrid") and not recipe.network.timed:
             raise ValueError(
                 f"a {recipe.process.kind} process needs a network that is told the time: network.timed=true"
@@ -78,7 +80,8 @@ class TextModality:
             sampling = replace(sampling, grid=Shares())
         return replace(
             recipe, codec=codec, layout=layout, classes=classes, sampling=sampling,
-            network=replace(recipe.network, symbols=symbols), process=replace(recipe.process, symbols=symbols),
+            network=replace(recipe.network, symbols=symbols, beside=isinstance(layout, Mend)),
+            process=replace(recipe.process, symbols=symbols),
         )  # fmt: skip
 
     def reader(self, recipe: Recipe, data: Texts, device: torch.device) -> text_rows.RowReader:
@@ -93,7 +96,7 @@ class TextModality:
 @lru_cache(maxsize=4)
 def _arranged(
     data: Texts, layout: AnyLayout, codec: AnyTokens, classes: tuple[str, ...]
-) -> text_rows.Stretches | text_rows.Examples:
+) -> text_rows.Stretches | text_rows.Examples | text_rows.Mends:
     return text_rows.arrange(data, layout, codec, classes)
 
 

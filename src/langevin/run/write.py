@@ -7,13 +7,14 @@ import torch
 from torch import Tensor
 
 from langevin.diffusion.condition import Condition, Port
-from langevin.diffusion.guidance import Prompted, Within
+from langevin.diffusion.denoiser import Denoiser
+from langevin.diffusion.guidance import Prompted, Reluctant, Within
 from langevin.diffusion.noise import RowNoise, mix
 from langevin.diffusion.sampler import Shares, sample, start
 from langevin.diffusion.sampler.unmask import entropy
 from langevin.modalities.image.codec import Pixels
-from langevin.modalities.text.layout import NUMBERS, SEPARATOR
-from langevin.modalities.text.rows import Stretches
+from langevin.modalities.text.layout import BLANK, NUMBERS, SEPARATOR, Mend
+from langevin.modalities.text.rows import Mends, Stretches
 from langevin.modalities.text.tokens import AnyTokens
 from langevin.modalities.toy.codec import Coordinates
 from langevin.networks.transformer import Transformer
@@ -75,7 +76,7 @@ def rows_of(parts: Sequence[Tensor], padding: int) -> Tensor:
 
 def fill(
     built: Built, sampling: Sampling, x: Tensor, *, seeds: Tensor, settled: Settled | None = None, block: int | None = None,
-    stop: int | None = None,
+    stop: int | None = None, beside: Tensor | None = None, reluctance: float = 0.0,
 ) -> tuple[Tensor, int]:  # fmt: skip
     """x (b, n) with its masked places written; returns it and the network calls made.
 
@@ -84,6 +85,7 @@ def fill(
         settled: called after each block.
         block: write so many places at a time, from left to right; a network that attends by blocks always does, with the
             keys and values of what is written kept.
+        beside: symbols (b, n) of a text that is repaired, and `reluctance` to change them, in nats.
         stop: a symbol after which a row is over: what follows it becomes padding, and a batch of such rows ends.
     """
     device = next(built.network.parameters()).device
@@ -100,7 +102,9 @@ def fill(
         if bool((x[:, here] == words.mask).any()):
             names = mix(seeds, first) if first else seeds
             told = _told(known[:, here], sampling.guidance, before)
-            part, made = _written(built, sampling, x[:, here], names, told)
+            if beside is not None:
+                told = Condition(concat=Port(tensor=beside.to(device)))
+            part, made = _written(built, sampling, x[:, here], names, told, reluctance)
             x, calls = torch.cat([x[:, : here.start], part, x[:, last:]], 1), calls + made
         if stop is not None:
             over = ((x == stop) & ~known).long().cumsum(1)
@@ -124,16 +128,21 @@ def _told(known: Tensor, guidance: float, before: Port | None) -> Condition | No
     return Condition(prepend=before, concat=Port(tensor=known) if guided else None, guidance=weight)
 
 
-def _written(built: Built, sampling: Sampling, x: Tensor, seeds: Tensor, told: Condition | None) -> tuple[Tensor, int]:
+def _written(
+    built: Built, sampling: Sampling, x: Tensor, seeds: Tensor, told: Condition | None, reluctance: float
+) -> tuple[Tensor, int]:
     words, process = vocabulary(built), built.process
     steps = torch.full((len(x),), sampling.steps, device=x.device)
     if not isinstance(sampling.grid, Shares):
         raise ValueError(f"text is written on a grid of shares (sampling.grid.kind=shares), not {sampling.grid.kind}")
     times = sampling.grid(steps)
-    denoiser = (
-        Prompted(denoiser=built.denoiser, mask=words.mask) if told is not None and told.concat else built.denoiser
-    )
-    denoiser = Within(denoiser=denoiser, first=words.codec)
+    denoiser: Denoiser = built.denoiser
+    if isinstance(built.recipe.layout, Mend):
+        denoiser = Within(denoiser=Reluctant(denoiser=denoiser, nats=reluctance), first=words.codec + BLANK + 1)
+    else:
+        guided = told is not None and told.guidance is not None
+        denoiser = Prompted(denoiser=denoiser, mask=words.mask) if guided else denoiser
+        denoiser = Within(denoiser=denoiser, first=words.codec)
     sampler = sampler_of(process, sampling)
     if process.kind != "masked":  # places that are given have time 0
         free = (x == words.mask)[:, None]
@@ -223,6 +232,8 @@ def show_texts(built: Built, sampling: Sampling, part: Read, count: int = 4) -> 
     if isinstance(rows, Stretches):
         x, _ = fill(built, sampling, torch.full((count, rows.length), words.mask), seeds=seeds)
         return [decode(row[row < words.codec].cpu()) for row in x]
+    if isinstance(rows, Mends):
+        return [f"{faulty}\n  <- {right}" for faulty, right in (rows.pair(i, i) for i in range(min(count, len(rows))))]
     count = min(count, len(rows))
     items = [i * len(rows) // count for i in range(count)]
     sources = [rows.sources[i] for i in items]

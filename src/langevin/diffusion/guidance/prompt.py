@@ -45,6 +45,25 @@ class Prompted:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Reluctant:
+    """Answers that keep a text that stands beside (`condition.concat`, (b, places) symbols) unless another symbol is
+    likelier by `nats`: ln p is raised by so much at the symbol that stands there."""
+
+    denoiser: Denoiser
+    nats: float
+
+    def __call__(self, x_t: Tensor, t: Tensor, condition: Condition | None = None) -> Categorical:
+        q = self.denoiser(x_t, t, condition)
+        assert isinstance(q, Categorical)
+        if condition is None or condition.concat is None:
+            return q
+        beside = condition.concat.tensor
+        real = beside < q.logits.shape[-1]
+        index = torch.where(real, beside, 0)[..., None]
+        return Categorical(q.logits.scatter_add(-1, index, (self.nats * real.to(q.logits.dtype))[..., None]))
+
+
+@dataclass(frozen=True, kw_only=True)
 class Within:
     """Answers without the symbols from `first` on (controls), where any below it is possible."""
 

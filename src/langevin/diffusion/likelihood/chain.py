@@ -59,11 +59,11 @@ def chain_likelihood(
         raise ValueError(f"paths are drawn and weighed: at least 1, in batches of at least 1; got {paths} and {batch}")
     rows = torch.arange(len(x), device=x.device) if names is None else names.to(x.device)
     seeds = mix(torch.full_like(rows, seed), rows)
-    row = torch.arange(len(x), device=x.device).repeat_interleave(paths)
+    row: Tensor = torch.arange(len(x), device=x.device).repeat_interleave(paths)
     seeds = mix(seeds[row], torch.arange(paths, device=x.device).repeat(len(x)))
     drawn: list[Tensor] = []
     with torch.no_grad():
-        for i, some in zip(row.split(batch), seeds.split(batch), strict=True):
+        for i, some in zip(torch.split(row, batch), torch.split(seeds, batch), strict=True):
             told = None if condition is None else condition.rows(i)
             drawn.append(_path(denoiser, process, x[i], times, told, levels, some))
     return Weighted(log_weights=torch.cat(drawn).view(len(x), paths), places=math.prod(x.shape[1:]))

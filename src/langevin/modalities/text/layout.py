@@ -6,6 +6,7 @@ Behind the codec's symbols come controls: END, SEPARATOR, and numbers 0, 1, 2, .
     pairs     source SEPARATOR length target: summarise, reply. The length is a number and a symbol like any other, asked
               for in some rows by itself, with nothing behind it that would give it away: the model decides how long it
               writes, and no end marks fill the rest
+    mend      a faulty text told beside, place by place, all of the right one asked for: repair
     labels    premise SEPARATOR hypothesis SEPARATOR number: the label is one symbol; in some rows all is asked for
 
 so the same process, network and samplers do every task: what differs is what is known.
@@ -14,7 +15,10 @@ so the same process, network and samplers do every task: what differs is what is
 from dataclasses import dataclass
 from typing import Literal
 
+from langevin.modalities.text.corruption.corrupt import Corruption
+
 END, SEPARATOR, NUMBERS = 0, 1, 2  # controls, counted from the codec's symbols
+BLANK = END  # of a text that is repaired in place: no symbol here
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +99,43 @@ class Labels:
         return max(self.controls, NUMBERS + labels)
 
 
-AnyLayout = Corpus | Pairs | Labels
+@dataclass(frozen=True, kw_only=True)
+class Mend:
+    """A faulty text told beside, place by place, and what is right asked for: see `slots`. Clean text is made faulty.
+
+    Args:
+        length: places of a row, two for each character and one.
+        spelling, grammar: mean shares of words and places that are made faulty.
+        clean: share of texts left as they are.
+        misspellings: files of known ones, "word: error, error*3" or "wrong->right"; without any they are made up.
+        reluctance: nats by which another symbol must be likelier than the one that stands there, in use.
+    """
+
+    kind: Literal["mend"] = "mend"
+    length: int = 257
+    spelling: float = 0.1
+    grammar: float = 0.05
+    clean: float = 0.17
+    misspellings: tuple[str, ...] = ()
+    reluctance: float = 2.0
+    controls: int = 0
+
+    def __post_init__(self) -> None:
+        _require_length(self.length)
+        Corruption(spelling=self.spelling, grammar=self.grammar, clean=self.clean)
+        if not 0 <= self.reluctance < float("inf"):
+            raise ValueError(f"layout.reluctance is at least 0 nats, got {self.reluctance}")
+
+    @property
+    def longest(self) -> int:
+        """Characters of a text that a row surely holds."""
+        return (self.length - 1) // 2
+
+    def needed(self, labels: int) -> int:
+        return max(self.controls, BLANK + 1)
+
+
+AnyLayout = Corpus | Pairs | Labels | Mend
 
 
 def _require_length(length: int) -> None:

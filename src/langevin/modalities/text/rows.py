@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,12 +11,17 @@ from torch import Tensor
 from langevin.diffusion.batch import Batch
 from langevin.diffusion.condition import Condition, Port
 from langevin.diffusion.noise import RowNoise
+from langevin.modalities.text.corruption.confusions import Confusions, read_corrections, read_misspellings
+from langevin.modalities.text.corruption.corrupt import Corruption
 from langevin.modalities.text.data import Texts
-from langevin.modalities.text.layout import NUMBERS, SEPARATOR, AnyLayout, Corpus, Labels, Pairs
-from langevin.modalities.text.pairs import inferences, replies, summaries
+from langevin.modalities.text.layout import BLANK, NUMBERS, SEPARATOR, AnyLayout, Corpus, Labels, Mend, Pairs
+from langevin.modalities.text.pairs import inferences, paragraphs, replies, sentences, summaries
+from langevin.modalities.text.slots import corrected, spread
 from langevin.modalities.text.tokens import AnyTokens
 
-Row = tuple[Tensor, Tensor]  # symbols (n,) int64, and which of them are asked for (n,) bool
+Row = tuple[
+    Tensor, ...
+]  # symbols (n,) int64, which of them are asked for (n,) bool, and what is told beside (n,) if any
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -89,6 +95,37 @@ class Examples:
         return x, free
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Mends:
+    """Clean texts that are made faulty: anew each time in training, always alike without noise."""
+
+    texts: Sequence[str]
+    corruption: Corruption
+    codec: AnyTokens
+    length: int
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (self.length,)
+
+    def pair(self, item: int, seed: int) -> tuple[str, str]:
+        """(faulty, right)."""
+        return self.corruption.corrupt(self.texts[item], seed), self.texts[item]
+
+    def rows(self, items: Tensor, noise: RowNoise | None) -> list[Row]:
+        seeds = items if noise is None else noise.fork(9).bits(1)[:, 0] & 0x7FFFFFFF
+        return [self._row(*self.pair(int(i), int(s))) for i, s in zip(items, seeds, strict=True)]
+
+    def _row(self, faulty: str, right: str) -> Row:
+        blank = self.codec.symbols + BLANK
+        ids = self.codec.encode(faulty)
+        x = corrected(ids, self.codec.encode(right), blank)[: self.length]
+        return x, torch.ones_like(x, dtype=torch.bool), spread(ids, blank)[: self.length]
+
+
 @dataclass(frozen=True, kw_only=True)
 class RowReader:
     """Batches of rows by item number, padded on the right to the longest.
@@ -98,7 +135,7 @@ class RowReader:
         blocks: tell the network the clean text as well, for attention by blocks.
     """
 
-    part: Stretches | Examples
+    part: Stretches | Examples | Mends
     padding: int
     blocks: bool = False
     device: torch.device = torch.device("cpu")
@@ -109,17 +146,22 @@ class RowReader:
 
 def batch_of(rows: Sequence[Row], *, padding: int, blocks: bool, device: torch.device) -> Batch:
     """Rows as a batch: what is asked for is free, the rest known."""
-    longest = max(len(x) for x, _ in rows)
-    x = torch.full((len(rows), longest), padding, dtype=torch.int64)
-    free = torch.zeros(len(rows), longest, dtype=torch.bool)
-    for i, (ids, asked) in enumerate(rows):
-        x[i, : len(ids)], free[i, : len(ids)] = ids, asked
-    x, free = x.to(device), free.to(device)
-    condition = Condition(aligned=Port(tensor=x)) if blocks else None
+    x, *told = (
+        torch.nn.utils.rnn.pad_sequence(list(parts), batch_first=True, padding_value=fill).to(device)
+        for parts, fill in zip(zip(*rows, strict=True), (padding, False, padding))
+    )
+    free, beside = told[0], told[1] if len(told) > 1 else None
+    condition = None
+    if blocks or beside is not None:
+        condition = Condition(
+            aligned=Port(tensor=x) if blocks else None, concat=None if beside is None else Port(tensor=beside)
+        )
     return Batch(x=x, condition=condition, mask=free, known=~free)
 
 
-def arrange(texts: Texts, layout: AnyLayout, codec: AnyTokens, classes: Sequence[str] = ()) -> Stretches | Examples:
+def arrange(
+    texts: Texts, layout: AnyLayout, codec: AnyTokens, classes: Sequence[str] = ()
+) -> Stretches | Examples | Mends:
     """The rows of some texts.
 
     Raises:
@@ -131,6 +173,8 @@ def arrange(texts: Texts, layout: AnyLayout, codec: AnyTokens, classes: Sequence
             return pairs(texts, layout, codec)
         case Labels():
             return labelled(texts, layout, codec, classes)
+        case Mend():
+            return mends(texts, layout, codec)
 
 
 def stretches(texts: Texts, layout: Corpus, codec: AnyTokens) -> Stretches:
@@ -168,6 +212,41 @@ def pairs(texts: Texts, layout: Pairs, codec: AnyTokens) -> Examples:
 def prompt(context: str, speaker: str) -> str:
     """What stands before a reply."""
     return f"{context}\n{speaker}:"
+
+
+def mends(texts: Texts, layout: Mend, codec: AnyTokens) -> Mends:
+    """Sentences of the texts, as many together as a row holds with room for what is added to them."""
+    room, windows = int(0.9 * layout.longest), list[str]()
+    for text in texts.strings():
+        for paragraph in paragraphs(text):
+            window = ""
+            for sentence in sentences(paragraph):
+                if window and len(window) + 1 + len(sentence) > room:
+                    windows.append(window)
+                    window = ""
+                window = f"{window} {sentence}".strip()
+                while len(window) > room:
+                    at = window.rfind(" ", 1, room) if " " in window[1:room] else room
+                    windows.append(window[:at])
+                    window = window[at:].strip()
+            if window:
+                windows.append(window)
+    known = known_misspellings(layout.misspellings)
+    corruption = Corruption(confusions=known, spelling=layout.spelling, grammar=layout.grammar, clean=layout.clean)
+    return Mends(texts=windows, corruption=corruption, codec=codec, length=layout.length)
+
+
+def known_misspellings(paths: Sequence[str]) -> Confusions | None:
+    """Those of all files, each of either form. ValueError where one cannot be read."""
+    found: Confusions | None = None
+    for path in paths:
+        try:
+            lines = Path(path).read_text("utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ValueError(f"layout.misspellings: {path} cannot be read as text: {error}") from error
+        read = read_corrections if any("->" in line for line in lines[:20]) else read_misspellings
+        found = read(lines) if found is None else found.merged(read(lines))
+    return found
 
 
 def labelled(texts: Texts, layout: Labels, codec: AnyTokens, classes: Sequence[str]) -> Examples:
