@@ -8,7 +8,7 @@ from langevin.recipe.build import build, complete, objective, open_data, reader,
 from langevin.recipe.entry import Code
 from langevin.recipe.read import check, check_density, dump, is_density, merge, read_tree, shipped
 from langevin.training.loop import TrainingState, fit
-from tests import pictures, tiny
+from tests import pictures, texts, tiny
 
 EVERY = pytest.mark.parametrize("name", sorted(name for name in shipped() if not is_density(name)))
 DENSITIES = pytest.mark.parametrize("name", sorted(name for name in shipped() if is_density(name)))
@@ -17,6 +17,14 @@ MAKE = {
     "image/cifar10-likelihood": pictures.classes,
     "image/emoji": pictures.captions,
 }
+TEXTS = {
+    "text/shakespeare": texts.corpus,
+    "text/books": texts.corpus,
+    "text/repair": texts.corpus,
+    "text/dialogue": texts.dialogues,
+    "text/summary": texts.summaries,
+    "text/inference": texts.inferences,
+}
 
 
 def small(name, folder):
@@ -24,6 +32,8 @@ def small(name, folder):
     tree = read_tree(name)
     if name in MAKE:
         tree["data"] = {"kind": "folder", "path": str(MAKE[name](folder, side=32)), "size": 32}
+    if name in TEXTS:
+        tree["data"] = {"kind": "text", "path": str(TEXTS[name](folder))}
     return check(merge(tree, tree["tiny"]), where=name)
 
 

@@ -10,6 +10,8 @@ from langevin.cli.show import counting
 from langevin.cli.train import plan
 from langevin.cli.verbs import Inspect, Train
 from langevin.modalities.image.inspect import inspect
+from langevin.modalities.text.inspect import inspect as inspect_text
+from langevin.modalities.text.sources import looks_like_text
 from langevin.run.directory import open_run
 from langevin.training import machine
 from langevin.training.checkpoint import Damaged, load, steps
@@ -21,9 +23,10 @@ def run(asked: Inspect) -> None:
         facts = of_run(asked)
         print(json.dumps(facts, indent=1) if asked.json else "\n".join(f"{k:14} {v}" for k, v in facts.items()))
         return
-    with counting("reading images") as progress, warnings.catch_warnings():
+    text = looks_like_text(asked.target)
+    with counting("reading text" if text else "reading images") as progress, warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
-        found = inspect(asked.target, progress=progress)
+        found = (inspect_text if text else inspect)(asked.target, progress=progress)
     try:
         recipe, _, reasons = plan(Train(target=str(asked.target)))
         choice = {"recipe": recipe.name, "reasons": reasons, "network": asdict(recipe.network)}
@@ -34,6 +37,9 @@ def run(asked: Inspect) -> None:
         print(json.dumps({**found.as_dict(), "choice": choice}, indent=1))
     else:
         print("\n".join([*found.lines(), *lines]))
+
+
+_THINGS = {3: "images", 0: "records"}  # by the dimensions of one
 
 
 def of_run(asked: Inspect) -> dict[str, object]:
@@ -53,7 +59,7 @@ def of_run(asked: Inspect) -> dict[str, object]:
         "recipe": recipe.name,
         "about": recipe.about,
         "result": recipe.result,
-        "data": f"{made.facts['images']} {'images' if len(shape) == 3 else 'rows'}, {shape}",
+        "data": f"{made.facts['images']} {_THINGS.get(len(shape), 'rows')}" + (f", {shape}" if shape else ""),
         "network": f"{recipe.network.kind}, {parameters / 1e6:.2f} M parameters",
         "steps": recipe.training.steps,
         "checkpoints": ", ".join(whole) or "none",

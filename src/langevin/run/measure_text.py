@@ -10,13 +10,15 @@ from torch import Tensor
 from langevin.diffusion.process import Masked
 from langevin.modalities.text.baselines.summary import lead
 from langevin.modalities.text.data import Texts
-from langevin.modalities.text.layout import Corpus
+from langevin.modalities.text.layout import Corpus, Mend
 from langevin.modalities.text.metrics.rouge import Rouge, copy_rate, rouge
+from langevin.modalities.text.metrics.spelling import spelling_score
 from langevin.modalities.text.metrics.variety import distinct, gram_divergence, unigram_entropy
 from langevin.modalities.text.metrics.verbatim import Verbatim
-from langevin.modalities.text.rows import Examples, Row, RowReader, Stretches
+from langevin.modalities.text.rows import Examples, Mends, Row, RowReader, Stretches
 from langevin.recipe.build import Built
 from langevin.recipe.tree import Sampling
+from langevin.run.mend import mend
 from langevin.run.nats import Cost, Sureness, cost, spread, sureness
 from langevin.run.write import answer, ask_number, codec_of, fill, token_network, vocabulary
 
@@ -168,6 +170,8 @@ def task_of(
 ) -> tuple[dict[str, float], list[tuple[str, str]], int]:
     """Accuracy of labels, ROUGE of summaries and replies; beside the majority, and the text's first sentence."""
     part, words, codec = read.part, vocabulary(built), codec_of(built)
+    if isinstance(part, Mends):
+        return repairs(built, sampling, part, asked, progress("repairing"))
     assert isinstance(part, Examples)
     classes = built.recipe.classes
     if classes:
@@ -187,6 +191,30 @@ def task_of(
         (source, f"{text}   (wanted: {w[0]})") for source, text, w in zip(given[:8], written[:8], wanted, strict=False)
     ]
     return found, quotes, calls
+
+
+def repairs(
+    built: Built, sampling: Sampling, part: Mends, asked: Asked, progress: Progress
+) -> tuple[dict[str, float], list[tuple[str, str]], int]:
+    """Words found and restored of held-out text made faulty, and clean words changed; beside a corrector by edit distance."""
+    layout = built.recipe.layout
+    assert isinstance(layout, Mend)
+    pairs = [part.pair(i, i) for i in spread(len(part), 4 * asked.texts).tolist()]
+    faulty, right = [one for one, _ in pairs], [one for _, one in pairs]
+    mended = mend(built, sampling, faulty, reluctance=layout.reluctance, batch=asked.batch, progress=progress)
+    untouched = mend(built, sampling, right, reluctance=layout.reluctance, batch=asked.batch)
+    found: dict[str, float] = {}
+    score = spelling_score(*([text.split() for text in texts] for texts in (faulty, mended, right)))
+    found |= {"precision": score.precision, "recall": score.recall, "F1": score.f1, "restored": score.accuracy or 0.0}
+    found["clean words changed"] = score.alarm_rate
+    wrong = sum(
+        a != b
+        for old, new in zip(right, untouched, strict=True)
+        for a, b in zip(old.split(), new.split(), strict=False)
+    )
+    found["clean words changed, clean text"] = wrong / max(1, sum(len(text.split()) for text in right))
+    quotes = [(one, two) for one, two, three in zip(faulty, mended, right, strict=True) if one != three][:8]
+    return found, quotes, sampling.steps
 
 
 def labels(built: Built, part: Examples) -> tuple[dict[str, float], list[tuple[str, str]], int]:
