@@ -8,6 +8,7 @@ import pytest
 import torch
 import yaml
 
+from langevin.modalities.text.slots import corrected, spread
 from langevin.recipe.build import open_data, reader
 from langevin.run.directory import open_run
 from langevin.run.nats import cost
@@ -64,6 +65,11 @@ def blocks(told_once, folder):
 def pairs(told_once, folder):
     return trained(told_once, folder, "summaries", "layout.length=160", "layout.target=30", "codec.size=300",
                    "training.steps=4")  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def mends(told_once, folder):
+    return trained(told_once, folder, "corpus-mends", "layout.kind=mend", "layout.length=129", "training.steps=4")
 
 
 @pytest.fixture(scope="module")
@@ -198,6 +204,38 @@ def test_the_length_of_an_answer_is_the_models(pairs):
     assert calls > 1
 
 
+def test_a_text_that_is_repaired_keeps_its_lines_and_what_is_not_sure(mends, told, tmp_path):
+    file, text = (
+        tmp_path / "text.txt",
+        "the cat sees\n\n  teh \u2603 moon, and a very long line " + "of words " * 20 + "\r\nend",
+    )
+    file.write_bytes(text.encode())
+    status, out, err = told("repair", mends, file, "--reluctance", 1e6)
+    assert status == 0, err
+    assert out == text.replace("\r\n", "\n")  # as Python reads a text file
+    assert "->" not in err
+    status, out, err = told("repair", mends, file, "--reluctance", 0)
+    assert status == 0
+    assert out.count("\n") == text.count("\n")
+    assert "\u2603" in out  # a character that the codec does not know
+    status, _, err = told("repair", mends, file, "--reluctance", -1)
+    assert status == 1
+    assert "at least 0" in err
+
+
+def test_what_is_right_at_each_place_brings_the_text_there():
+    """Passes of one symbol a gap end in the right text, whatever was wrong."""
+    faulty, right = "teh hose on hill,", "the house on the hill."
+    ids = [torch.tensor([ord(c) for c in text]) for text in (faulty, right)]
+    now = ids[0]
+    for _ in range(8):
+        places = corrected(now, ids[1], 0)
+        assert len(places) == 2 * len(now) + 1
+        now = places[places != 0]
+    assert torch.equal(now, ids[1])
+    assert torch.equal(corrected(ids[1], ids[1], 0), spread(ids[1], 0))
+
+
 def test_labels_come_with_their_probability(labels, told, tmp_path):
     file = tmp_path / "pairs.tsv"
     file.write_text("the cat sees the moon.\tthe cat sees the moon.\na dog\ta bird\n")
@@ -211,7 +249,7 @@ def test_labels_come_with_their_probability(labels, told, tmp_path):
     assert "line 1: expected 2 columns" in err
 
 
-@pytest.mark.parametrize("which", ["run", "blocks", "pairs", "labels"])
+@pytest.mark.parametrize("which", ["run", "blocks", "pairs", "labels", "mends"])
 def test_evaluate_measures_each_task(which, request, told):
     path = request.getfixturevalue(which)
     status, out, err = told("evaluate", path, "--count", 8, "--steps", 2)
@@ -221,6 +259,7 @@ def test_evaluate_measures_each_task(which, request, told):
     assert found["costs"]["own"]["bits_per_character"] > 0
     assert ("accuracy" in found["task"]) == (which == "labels")
     assert ("ROUGE-L" in found["task"]) == (which == "pairs")
+    assert ("restored" in found["task"]) == (which == "mends")
     assert (path / "report.html").read_text().count("<blockquote>") > 0
 
 

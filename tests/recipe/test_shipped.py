@@ -77,7 +77,8 @@ def test_dumping_and_reading_a_recipe_is_the_identity(name, tmp_path):
 def test_a_shipped_recipe_builds_at_full_size_without_memory(name):
     recipe = check(read_tree(name), where=name)
     with torch.device("meta"):
-        known = {"channels": 3} | ({"places": 64} if getattr(recipe.network, "sketch", 0) else {})
+        known = {"symbols": 1000} if name in TEXTS else {"channels": 3}
+        known |= {"places": 64} if getattr(recipe.network, "sketch", 0) else {}
         network = type(recipe.network)(**{**vars(recipe.network), **known}).build()
     assert sum(p.numel() for p in network.parameters()) > 100_000
 
@@ -88,10 +89,14 @@ def test_a_shipped_recipe_completes_and_trains_two_steps_at_its_tiny_size(name, 
     data, held_out = open_data(recipe)
     recipe = complete(recipe, data)
     assert check(yaml_of(recipe, tmp_path)) == recipe
-    assert recipe.network.channels == data.shape[0]
-    assert recipe.classes == data.classes
-    assert (recipe.words is not None) == (data.captions is not None)
-    assert 0.05 < recipe.process.sigma_data < 2
+    if name in TEXTS:
+        assert recipe.network.symbols == recipe.process.symbols >= recipe.codec.symbols
+        assert (recipe.classes != ()) == (name == "text/inference")
+    else:
+        assert recipe.network.channels == data.shape[0]
+        assert recipe.classes == data.classes
+        assert (recipe.words is not None) == (data.captions is not None)
+        assert 0.05 < recipe.process.sigma_data < 2
     assert len(held_out) > 0
     built = build(recipe)
     again = build(recipe)

@@ -8,11 +8,12 @@ import torch
 from torch import Tensor
 
 from langevin.diffusion.process import Masked
+from langevin.modalities.text.baselines.spelling import Speller
 from langevin.modalities.text.baselines.summary import lead
 from langevin.modalities.text.data import Texts
 from langevin.modalities.text.layout import Corpus, Mend
 from langevin.modalities.text.metrics.rouge import Rouge, copy_rate, rouge
-from langevin.modalities.text.metrics.spelling import spelling_score
+from langevin.modalities.text.metrics.spelling import SpellingScore, spelling_score
 from langevin.modalities.text.metrics.variety import distinct, gram_divergence, unigram_entropy
 from langevin.modalities.text.metrics.verbatim import Verbatim
 from langevin.modalities.text.rows import Examples, Mends, Row, RowReader, Stretches
@@ -106,7 +107,7 @@ def measure_text(
         return MeasuredText(
             costs=costs, sureness=sure, generated=varied[0], real=varied[1], task={}, quotes=quotes, calls=calls
         )
-    task, quotes, calls = task_of(built, read, sampling, held_out, asked, progress)
+    task, quotes, calls = task_of(built, read, sampling, train, held_out, asked, progress)
     return MeasuredText(costs=costs, sureness=sure, generated=None, real=None, task=task, quotes=quotes, calls=calls)
 
 
@@ -164,6 +165,7 @@ def task_of(
     built: Built,
     read: RowReader,
     sampling: Sampling,
+    train: Texts,
     held_out: Texts,
     asked: Asked,
     progress: Callable[[str], Progress],
@@ -171,7 +173,7 @@ def task_of(
     """Accuracy of labels, ROUGE of summaries and replies; beside the majority, and the text's first sentence."""
     part, words, codec = read.part, vocabulary(built), codec_of(built)
     if isinstance(part, Mends):
-        return repairs(built, sampling, part, asked, progress("repairing"))
+        return repairs(built, sampling, part, train, asked, progress("repairing"))
     assert isinstance(part, Examples)
     classes = built.recipe.classes
     if classes:
@@ -194,27 +196,31 @@ def task_of(
 
 
 def repairs(
-    built: Built, sampling: Sampling, part: Mends, asked: Asked, progress: Progress
+    built: Built, sampling: Sampling, part: Mends, train: Texts, asked: Asked, progress: Progress
 ) -> tuple[dict[str, float], list[tuple[str, str]], int]:
-    """Words found and restored of held-out text made faulty, and clean words changed; beside a corrector by edit distance."""
+    """Words of faulty held-out text found and restored, and clean ones changed; beside a corrector by edit distance."""
     layout = built.recipe.layout
     assert isinstance(layout, Mend)
     pairs = [part.pair(i, i) for i in spread(len(part), 4 * asked.texts).tolist()]
     faulty, right = [one for one, _ in pairs], [one for _, one in pairs]
-    mended = mend(built, sampling, faulty, reluctance=layout.reluctance, batch=asked.batch, progress=progress)
-    untouched = mend(built, sampling, right, reluctance=layout.reluctance, batch=asked.batch)
+    how = {"reluctance": layout.reluctance, "batch": asked.batch}
+    mended = mend(built, sampling, faulty, progress=progress, **how)
+    untouched = mend(built, sampling, right, **how)
+    speller = Speller.from_text(" ".join(train.strings()), least=2)
+    nearest = [[speller.correct(text) for text in texts] for texts in (faulty, right)]
     found: dict[str, float] = {}
-    score = spelling_score(*([text.split() for text in texts] for texts in (faulty, mended, right)))
-    found |= {"precision": score.precision, "recall": score.recall, "F1": score.f1, "restored": score.accuracy or 0.0}
-    found["clean words changed"] = score.alarm_rate
-    wrong = sum(
-        a != b
-        for old, new in zip(right, untouched, strict=True)
-        for a, b in zip(old.split(), new.split(), strict=False)
-    )
-    found["clean words changed, clean text"] = wrong / max(1, sum(len(text.split()) for text in right))
+    for name, made, same in (("", mended, untouched), ("edit distance: ", *nearest)):
+        score = _spelling(faulty, made, right)
+        found |= {f"{name}precision": score.precision, f"{name}recall": score.recall, f"{name}F1": score.f1}
+        found[f"{name}restored"] = score.accuracy or 0.0
+        found[f"{name}clean words changed"] = score.alarm_rate or 0.0
+        found[f"{name}clean words changed, clean text"] = _spelling(right, same, right).alarm_rate or 0.0
     quotes = [(one, two) for one, two, three in zip(faulty, mended, right, strict=True) if one != three][:8]
     return found, quotes, sampling.steps
+
+
+def _spelling(source: Sequence[str], made: Sequence[str], wanted: Sequence[str]) -> SpellingScore:
+    return spelling_score(*([text.split() for text in texts] for texts in (source, made, wanted)))
 
 
 def labels(built: Built, part: Examples) -> tuple[dict[str, float], list[tuple[str, str]], int]:

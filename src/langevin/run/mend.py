@@ -88,5 +88,5 @@ def _read(row: Tensor, text: str, ids: Tensor, built: Built, blank: int) -> str:
         if place % 2 and symbol == int(ids[i]):
             out.append(text[i])
         elif symbol < blank:
-            out.append(codec.decode([symbol]))
+            out.append(codec.decode([symbol]).strip("\r\n"))  # a line stays one
     return "".join(out)
