@@ -8,6 +8,7 @@ from torch import Tensor
 
 from langevin.modalities.text.layout import BLANK, Mend
 from langevin.modalities.text.slots import spread
+from langevin.modalities.text.tokens import UNKNOWN
 from langevin.recipe.build import Built
 from langevin.recipe.tree import Sampling
 from langevin.run.write import codec_of, fill, rows_of, vocabulary
@@ -81,11 +82,11 @@ def _once(built: Built, sampling: Sampling, texts: Sequence[str], reluctance: fl
 
 
 def _read(row: Tensor, text: str, ids: Tensor, built: Built, blank: int) -> str:
-    """The characters of a row of places; a symbol that stayed is the character that stood there."""
+    """The characters of a row of places; what stayed, or was not known, is the character that stood there."""
     codec, out = codec_of(built), list[str]()
     for place, symbol in enumerate(row[: 2 * len(text) + 1].tolist()):
         i = place // 2
-        if place % 2 and symbol == int(ids[i]):
+        if place % 2 and (symbol == int(ids[i]) or codec.decode([int(ids[i])]) == UNKNOWN):
             out.append(text[i])
         elif symbol < blank:
             out.append(codec.decode([symbol]).strip("\r\n"))  # a line stays one
