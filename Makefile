@@ -10,7 +10,7 @@ demo: $(VENV)/.demo
 	$(BIN)/langevin demo
 
 test: $(VENV)/.dev lint types layers
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 slow: $(VENV)/.dev
 	$(BIN)/python -m pytest -m slow

@@ -14,6 +14,7 @@ from langevin.cli import main, verbs
 from langevin.modalities.image.classifier import train_classifier
 from langevin.recipe.read import check, merge, read_tree
 from langevin.run import measure
+from tests import texts
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -52,6 +53,12 @@ def somewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         for i in range(20):
             pixels = np.clip(generator.normal(level, 30, (12, 12, 3)), 0, 255).astype(np.uint8)
             Image.fromarray(pixels).save(tmp_path / "photos" / kind / f"{i}.png")
+    for name, make in (("texts", texts.corpus), ("dialogues", texts.dialogues), ("summaries", texts.summaries),
+                       ("pairs", texts.inferences)):  # fmt: skip
+        make(tmp_path / name)
+    for name, content in (("abstracts.txt", "the cat sees the moon. a dog hears the sea.\n"), ("draft.txt", "teh cat\n"),
+                          ("questions.tsv", "a dog sees the sea.\ta dog sees.\n")):  # fmt: skip
+        (tmp_path / name).write_text(content)
     (tmp_path / "springs.py").write_text(blocks(ROOT / "docs" / "drift.md", "python")[0])
     monkeypatch.chdir(tmp_path)
     return tmp_path
