@@ -1,6 +1,7 @@
 """Points, drifts and densities from the command line."""
 
 import json
+import re
 import sys
 
 import numpy as np
@@ -11,6 +12,7 @@ from PIL import Image
 from langevin.cli import main
 from langevin.diffusion.process.drift import sliced
 from langevin.modalities.toy.data import draw
+from langevin.run.directory import open_run
 
 SMALL = ("network.width=32", "network.depth=1", "training.batch=32", "training.averages=[0.1]", "sampling.average=0.1")
 CODE = """
@@ -50,6 +52,22 @@ def here(tmp_path, monkeypatch):
     sys.modules.pop("mine", None)
     yield tmp_path
     sys.modules.pop("mine", None)
+
+
+def test_a_drift_may_end_where_its_simulation_ends(tmp_path, told):
+    """The limit cycle runs on around a ring, which no Gaussian is: the reservoir's distance is that of chance."""
+    gaps = {}
+    for end in ("reservoir", "normal"):
+        status, _, err = told("train", "toy/limit-cycle", "--out", tmp_path / end, "training.steps=1", "data.count=600",
+                              "process.steps=20", "sampling.steps=6", f"process.end={end}", *SMALL)  # fmt: skip
+        assert status == 0, err
+        found = re.search(r"against the prior: W1 ([0-9.]+), two halves of the simulation ([0-9.]+)", err)
+        gaps[end] = [float(number) for number in found.groups()]
+    assert gaps["reservoir"][0] < 3 * gaps["reservoir"][1]
+    assert gaps["normal"][0] > 3 * gaps["reservoir"][0]
+    points = open_run(tmp_path / "reservoir").recipe.process.points
+    assert len(points) == 540  # the training points, of which 1,000 at most are kept
+    assert told("sample", tmp_path / "reservoir", "--count", 40, "--out", tmp_path / "points.npz")[0] == 0
 
 
 def test_training_says_how_far_the_end_is_from_the_prior(tmp_path, told):

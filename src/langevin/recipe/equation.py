@@ -7,12 +7,13 @@ import torch
 from torch import Tensor
 
 from langevin.diffusion.noise import RowNoise
-from langevin.diffusion.process.drift import AnyEnd, Drift, Gap, Normal, Stationary, blend
+from langevin.diffusion.process.drift import AnyEnd, Drift, Gap, Normal, Reservoir, Stationary, blend
 from langevin.diffusion.process.drift.equation import Field
 from langevin.recipe.entry import Code, load_entry
 from langevin.recipe.tree import Entry, Equation
 
 MEASURED = 2000  # rows that the simulation is measured on
+KEPT = 1000  # end points of a reservoir
 
 
 def drift_of(config: Equation, *, like: Tensor, code: Code) -> Drift:
@@ -31,6 +32,8 @@ def drift_of(config: Equation, *, like: Tensor, code: Code) -> Drift:
                 "process.end=blend ends in a Gaussian whatever the drift"
             )
         end = Stationary(energy=partial(energy, g=config.g), start=config.sigma_data)
+    elif config.end == "reservoir" and config.points:
+        end = Reservoir.of(torch.tensor(config.points, dtype=torch.float64))
     elif config.end == "blend":
         f, end = blend(f, g=config.g, horizon=config.horizon)
     made = Drift(
@@ -46,6 +49,11 @@ def measured(config: Equation, x: Tensor, *, code: Code, seed: int = 0) -> tuple
     x = x[torch.arange(min(len(x), MEASURED)) * len(x) // min(len(x), MEASURED)]
     config = replace(config, sigma_data=round(float(x.double().square().mean().sqrt()), 4))
     rows = torch.arange(len(x))
+    if config.end == "reservoir" and not config.points:  # of other noise than the gap is measured with
+        other = RowNoise(seeds=rows - 7_000_003 * (seed + 1), steps=torch.zeros_like(rows))
+        ends = drift_of(config, like=x[:1].double(), code=code).corrupt(x.double(), torch.ones(len(x)).double(), other)
+        kept = ends[:KEPT].flatten(1).tolist()
+        config = replace(config, points=tuple(tuple(round(v, 5) for v in point) for point in kept))
     noise = RowNoise(seeds=rows + 1_000_003 * (seed + 1), steps=torch.zeros_like(rows))
     made, gap = drift_of(config, like=x[:1].double(), code=code).measured(x, noise)
     reach = None if made.reach is None else round(made.reach, 4)

@@ -60,8 +60,9 @@ class Equation:
 
     Args:
         end: the law it ends in: stationary (f is a gradient, and knows its energy), blend (turned into a Gaussian over the
-            last 30 % of the time), or normal (ends in N(0, end_std^2) by itself).
-        spreads, edges, reach, sigma_data: of what was simulated from the data; filled before training.
+            last 30 % of the time), normal (ends in N(0, end_std^2) by itself), or reservoir (ends where it ends: the prior
+            is made of simulated end points).
+        spreads, edges, reach, sigma_data, points: of what was simulated from the data; filled before training.
     """
 
     kind: Literal["drift"] = "drift"
@@ -69,12 +70,13 @@ class Equation:
     g: float = 1.0
     horizon: float = 1.0
     steps: int = 50
-    end: Literal["stationary", "blend", "normal"] = "blend"
+    end: Literal["stationary", "blend", "normal", "reservoir"] = "blend"
     end_std: float = 1.0
     sigma_data: float = 1.0
     spreads: tuple[float, ...] = ()
     edges: tuple[float, ...] = ()
     reach: float | None = None
+    points: tuple[tuple[float, ...], ...] = ()
 
     def __post_init__(self) -> None:
         numbers = (self.g, self.horizon, self.end_std, self.sigma_data)

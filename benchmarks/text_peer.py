@@ -1,0 +1,111 @@
+"""A plain re-statement of the MDLM recipe ("Simple and Effective Masked Diffusion Language Models", 2024), to compare with.
+
+Absorbing diffusion with the log-linear schedule, alpha = 1 - t; t in [0.001, 1], antithetic over the batch of one device;
+cross-entropy at masked places weighted by 1 / t; a transformer told the time through adaptive layer norms; float32; AdamW
+at a constant rate after a warm-up; one exponential average. Widths and depth are chosen to match ours in weights.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+EPS = 1e-3
+
+
+def rotary(x: Tensor) -> Tensor:
+    n, d = x.shape[-2:]
+    angle = torch.arange(n)[:, None] / 10_000 ** (torch.arange(0, d, 2) / d)
+    cos, sin = angle.cos().repeat(1, 2), angle.sin().repeat(1, 2)
+    a, b = x.chunk(2, -1)
+    return x * cos + torch.cat([-b, a], -1) * sin
+
+
+class Block(nn.Module):
+    """Attention and MLP under shift, scale and gate of the time."""
+
+    def __init__(self, width: int, heads: int, told: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm_1, self.norm_2 = nn.LayerNorm(width, bias=False), nn.LayerNorm(width, bias=False)
+        self.qkv, self.out = nn.Linear(width, 3 * width, bias=False), nn.Linear(width, width, bias=False)
+        self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU("tanh"), nn.Linear(4 * width, width))
+        self.modulate = nn.Linear(told, 6 * width)
+        nn.init.zeros_(self.modulate.weight)
+        nn.init.zeros_(self.modulate.bias)
+
+    def forward(self, x: Tensor, c: Tensor) -> Tensor:
+        a, b, g, a2, b2, g2 = self.modulate(c)[:, None].chunk(6, -1)
+        h = self.norm_1(x) * (1 + b) + a
+        q, k, v = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in self.qkv(h).chunk(3, -1))
+        h = F.scaled_dot_product_attention(rotary(q), rotary(k), v).transpose(1, 2).flatten(2)
+        x = x + g * self.out(h)
+        return x + g2 * self.mlp(self.norm_2(x) * (1 + b2) + a2)
+
+
+class MDLM(nn.Module):
+    """(b, n) tokens, (b,) times -> (b, n, V) log-probabilities of what is masked."""
+
+    def __init__(self, symbols: int, *, width: int, depth: int, heads: int, told: int = 128) -> None:
+        super().__init__()
+        self.symbols, self.told = symbols, told
+        self.tokens = nn.Embedding(symbols + 1, width)
+        nn.init.normal_(self.tokens.weight, std=0.02)
+        self.time = nn.Sequential(nn.Linear(256, told), nn.SiLU(), nn.Linear(told, told))
+        self.blocks = nn.ModuleList(Block(width, heads, told) for _ in range(depth))
+        self.norm, self.modulate, self.last = (
+            nn.LayerNorm(width, bias=False),
+            nn.Linear(told, 2 * width),
+            nn.Linear(width, symbols),
+        )
+        for layer in (self.modulate, self.last):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, z: Tensor, t: Tensor) -> Tensor:
+        angle = t.float()[:, None] * 1000 * torch.exp(-math.log(10_000) * torch.arange(128) / 128)
+        c = F.silu(self.time(torch.cat([angle.cos(), angle.sin()], -1)))
+        x = self.tokens(z)
+        for block in self.blocks:
+            x = block(x, c)
+        shift, scale = self.modulate(c)[:, None].chunk(2, -1)
+        return self.last(self.norm(x) * (1 + scale) + shift).log_softmax(-1)
+
+
+class Trainer:
+    """Its steps, one at a time."""
+
+    def __init__(
+        self, network: MDLM, *, lr: float = 1e-3, warm_up: int = 50, decay: float = 0.99, seed: int = 0
+    ) -> None:
+        self.network, self.lr, self.warm_up, self.decay = network, lr, warm_up, decay
+        self.optimizer = torch.optim.AdamW(network.parameters(), lr=lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0)
+        self.average = {n: p.detach().clone() for n, p in network.named_parameters()}
+        self.generator, self.steps = torch.Generator().manual_seed(seed), 0
+
+    def step(self, x: Tensor) -> float:
+        b = len(x)
+        u = (torch.rand(b, generator=self.generator) / b + torch.arange(b) / b) % 1
+        t = (1 - EPS) * u + EPS
+        hidden = torch.rand(x.shape, generator=self.generator) < t[:, None]
+        log_p = self.network(torch.where(hidden, self.network.symbols, x), t)
+        error = -log_p.gather(-1, x[..., None])[..., 0]
+        loss = (error * hidden / t[:, None]).mean()
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.lr * min(1.0, (self.steps + 1) / self.warm_up)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
+        self.optimizer.step()
+        self.steps += 1
+        with torch.no_grad():
+            for name, parameter in self.network.named_parameters():
+                self.average[name].lerp_(parameter, 1 - min(self.decay, (1 + self.steps) / (10 + self.steps)))
+        return float(loss)
+
+    @torch.no_grad()
+    def averaged(self) -> MDLM:
+        for name, parameter in self.network.named_parameters():
+            parameter.copy_(self.average[name])
+        return self.network.eval()
