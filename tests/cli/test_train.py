@@ -143,7 +143,7 @@ def same(folder):
 
 
 @pytest.mark.parametrize(("make", "words"), [
-    (empty, "holds no images"), (texts, "holds no images"), (zero_bytes, "zero"),
+    (empty, "holds no images"), (texts, "symbols, and a row has"), (zero_bytes, "zero"),
     (lambda folder: folder / "nowhere", "neither a folder or file that exists nor a shipped recipe"),
 ])  # fmt: skip
 def test_data_that_is_none_is_refused(make, words, tmp_path, refused):

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from langevin.diffusion.sampler.grid import Knots, LogSNR, Rho, Shifted, UniformGrid
+from langevin.diffusion.sampler.grid import Knots, LogSNR, Rho, Shares, Shifted, UniformGrid
 from langevin.diffusion.schedule import Cosine, Rectified, VarianceExploding, VariancePreserving, rho, time_of_rho
 from tests.laws.parts import GRIDS, SCHEDULES
 
@@ -156,3 +156,15 @@ def test_a_shift_beyond_what_the_schedule_reaches_is_refused():
 def test_a_bad_shift_is_refused(factor):
     with pytest.raises(ValueError, match="factor"):
         Shifted(factor=factor)
+
+
+def test_shares_fall_from_one_to_zero_evenly_or_with_small_steps_first():
+    even, cosine = (Shares(shape=shape)(STEPS) for shape in ("linear", "cosine"))
+    for times in (even, cosine):
+        for row, n in zip(times, STEPS.tolist(), strict=True):
+            assert row[0] == 1
+            assert bool((row[: n + 1].diff() < 0).all())
+            assert bool((row[n:] == 0).all())
+    assert torch.allclose(even[3, :8], 1 - torch.arange(8).double() / 7)
+    assert torch.allclose(cosine[3, :8], torch.cos(torch.pi * torch.arange(8).double() / 14))
+    assert bool((cosine[3, :8].diff().diff() < 0).all())  # steps grow

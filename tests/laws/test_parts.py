@@ -8,7 +8,7 @@ from langevin.diffusion.denoiser import Prediction
 from langevin.diffusion.objective import TimeDensity, Weighted
 from langevin.diffusion.process import Gaussian
 from langevin.diffusion.sampler import Adaptive, AnySampler, Learned
-from langevin.diffusion.sampler.grid import AnyGrid
+from langevin.diffusion.sampler.grid import AnyGrid, Shares
 from langevin.diffusion.schedule import AnySchedule, Rectified
 from tests.laws.parts import DENSITIES, GRIDS, PREDICTIONS, SAMPLERS, SCHEDULES, WEIGHTINGS
 
@@ -17,7 +17,7 @@ from tests.laws.parts import DENSITIES, GRIDS, PREDICTIONS, SAMPLERS, SCHEDULES,
     ("union", "parts"),
     [
         (AnySchedule, SCHEDULES.values()),
-        (AnyGrid, GRIDS.values()),
+        (AnyGrid, [*GRIDS.values(), Shares()]),  # of symbols: its law is in test_grid
         (TimeDensity, DENSITIES.values()),
         (
             AnySampler,

@@ -138,7 +138,7 @@ def small(recipe):
 @pytest.mark.parametrize(("changes", "words"), [
     (["network.patch=3"], "images of side 8 do not fit patches of 3"),
     (["network={kind: unet, multipliers: [1, 1, 1, 1, 1], attention: []}"], "multiple of 16"),
-    (["network={kind: mlp}"], "mlp reads vectors"),
+    (["network={kind: mlp}"], "mlp reads no images"),
     (["network.dimensions=3"], "dimensions"),
 ])  # fmt: skip
 def test_a_network_that_does_not_fit_the_pictures_says_why(changes, words):

@@ -66,6 +66,8 @@ class TextModality:
             layout = replace(layout, controls=base.process.symbols - codec.symbols)  # type: ignore[union-attr]
         else:
             codec = recipe.codec.fitted(data.strings())
+        if isinstance(layout, Corpus):
+            _require_a_row(data, codec, layout)
         classes = recipe.classes
         if isinstance(layout, Labels) and not classes:
             classes = tuple(sorted({one.label for one in inferences(data.records)}))
@@ -90,6 +92,18 @@ class TextModality:
         part = _arranged(data, recipe.layout or Corpus(), recipe.codec, recipe.classes)  # type: ignore[arg-type]
         return text_rows.RowReader(
             part=part, padding=recipe.process.symbols + 1, blocks=recipe.network.attention == "block", device=device
+        )
+
+
+def _require_a_row(data: Texts, codec: AnyTokens, layout: Corpus) -> None:
+    """Check that there is text for a row. Raises `ValueError` with what there is."""
+    if data.characters > 64 * layout.length:  # no codec here makes a symbol of so many
+        return
+    found = sum(len(codec.encode(text)) for text in data.strings())
+    if found < layout.length:
+        raise ValueError(
+            f"the text to train on has {found} symbols, and a row has layout.length {layout.length}: give more text, or a "
+            "smaller layout.length"
         )
 
 
