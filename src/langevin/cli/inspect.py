@@ -26,7 +26,7 @@ def run(asked: Inspect) -> None:
     text = looks_like_text(asked.target)
     with counting("reading text" if text else "reading images") as progress, warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
-        found = (inspect_text if text else inspect)(asked.target, progress=progress)
+        found = inspect_text(str(asked.target), progress=progress) if text else inspect(asked.target, progress=progress)
     try:
         recipe, _, reasons = plan(Train(target=str(asked.target)))
         choice = {"recipe": recipe.name, "reasons": reasons, "network": asdict(recipe.network)}
