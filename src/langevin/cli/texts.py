@@ -84,7 +84,7 @@ def _open_text(
     for text in gapped.texts:
         for complaint in codec.complaints(text):
             line.say(f"prompt: {complaint}")
-    given = sum(len(codec.encode(text)) for text in gapped.texts)
+    given = sum(map(len, gapped.coded(codec)))
     if asked.fill is None:
         room = layout.length - given
         gapped = replace(gapped, gaps=(asked.length or max(room, 1),))

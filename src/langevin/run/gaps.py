@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from langevin.modalities.text.tokens import AnyTokens
+from langevin.modalities.text.tokens import BPE, AnyTokens, LetterPairs
 
 _GAP = re.compile(r"(?<!\\)\[\[(.*?)\]\]", re.DOTALL)
 FREE = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)  # lengths tried for a gap of free length
@@ -24,9 +24,16 @@ class Gapped:
     texts: tuple[str, ...]
     gaps: tuple[int | None, ...]
 
+    def coded(self, codec: AnyTokens) -> list[Tensor]:
+        """The texts in symbols. Byte pairs write a word with the space before it, so a space before a gap is left to be
+        written with what fills it."""
+        paired = isinstance(codec, BPE | LetterPairs)
+        last = len(self.texts) - 1
+        return [codec.encode(text.rstrip(" ") if paired and i < last else text) for i, text in enumerate(self.texts)]
+
     def symbols(self, codec: AnyTokens, mask: int, lengths: tuple[int, ...]) -> Tensor:
         """(n,) int64, gaps of the given lengths masked."""
-        parts = [codec.encode(text) for text in self.texts]
+        parts = self.coded(codec)
         row = [parts[0]]
         for n, part in zip(lengths, parts[1:], strict=True):
             row += [torch.full((n,), mask), part]
