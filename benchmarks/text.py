@@ -4,9 +4,9 @@
 
 Part one trains ours (masked, by counts, no time, Muon), a plain re-statement of MDLM (`text_peer`) and an autoregressive
 network of ours in turns of a few seconds until each has had its minutes, and measures all by one estimator: the bound by
-counts, and the chain rule for the autoregressive one. Part two writes with each sampler at several numbers of calls, judged by
-the autoregressive network beside unigram entropy and distinct word pairs, and says which calls reach the quality of one
-call a symbol. Part three times writing by blocks with kept keys and values against writing them anew. One thread is used.
+counts, and the chain rule for the autoregressive one. Part two writes with each sampler at several numbers of calls, judged
+by the autoregressive network beside unigram entropy and distinct word pairs. Part three times writing by blocks with kept
+keys and values against writing them anew. One thread is used.
 """
 
 import os
