@@ -195,7 +195,8 @@ def conditions(recipe: Any, train: Any, count: int) -> Condition | None:
 def judged(asked: argparse.Namespace, made: Any, train: Any, held_out: Any) -> tuple[Any, Moments, float]:
     """(features, the moments of real images, what as many held-out images score)."""
     recipe = made.recipe if asked.space == "classifier" else replace(made.recipe, classes=())  # spares its training
-    spaces = judges(recipe, train, held_out, made.path / "evaluation", say=print).spaces
+    with torch.enable_grad():  # the classifier is trained where there is none yet
+        spaces = judges(recipe, train, held_out, made.path / "evaluation", say=print).spaces
     if asked.space not in spaces:
         raise SystemExit(f"--space {asked.space}: this run has {', '.join(spaces)}")
     space = spaces[asked.space]

@@ -8,9 +8,11 @@ import pytest
 import torch
 import yaml
 
+from langevin.cli.texts import as_dialogue
 from langevin.modalities.text.slots import corrected, spread
 from langevin.recipe.build import open_data, reader
 from langevin.run.directory import open_run
+from langevin.run.mend import mend
 from langevin.run.nats import cost
 from langevin.run.write import answer, fill, rows_of, vocabulary
 from langevin.training import checkpoint
@@ -223,6 +225,34 @@ def test_a_text_that_is_repaired_keeps_its_lines_and_what_is_not_sure(mends, tol
     assert "at least 0" in err
 
 
+def test_a_line_is_repaired_alike_wherever_it_stands(mends):
+    built, _, _ = open_run(mends).load()
+    lines = ["teh cat sees the moon.", "a dgo hears", "the odl king likes an apple."]
+    together = mend(built, built.recipe.sampling, lines, reluctance=0.0)
+    assert together == [mend(built, built.recipe.sampling, [line], reluctance=0.0)[0] for line in lines]
+
+
+@pytest.mark.parametrize(("given", "asked"), [
+    ("user: hello", "user: hello\nsystem:"), ("user: a\nsystem: b", "user: a\nsystem: b\nuser:"),
+    ("user: hello\nsystem:", "user: hello\nsystem:"), ("two lines\nof text", "two lines\nof text"),
+])  # fmt: skip
+def test_the_speaker_who_answers_is_named(given, asked):
+    assert as_dialogue(given) == asked
+
+
+def test_a_run_that_repairs_says_so_when_it_is_to_sample(mends, told):
+    status, _, err = told("sample", mends)
+    assert status == 1
+    assert "langevin repair" in err
+
+
+@pytest.mark.parametrize("option", ["--length", "--block"])
+def test_counts_of_symbols_are_positive(run, told, option):
+    status, _, err = told("sample", run, option, 0)
+    assert status == 1
+    assert "at least 1" in err
+
+
 def test_what_is_right_at_each_place_brings_the_text_there():
     """Passes of one symbol a gap end in the right text, whatever was wrong."""
     faulty, right = "teh hose on hill,", "the house on the hill."
@@ -256,7 +286,10 @@ def test_evaluate_measures_each_task(which, request, told):
     assert status == 0, err
     assert "real vs real" in out
     found = json.loads((path / "evaluation.json").read_text())
-    assert found["costs"]["own"]["bits_per_character"] > 0
+    bits = found["costs"]["own"]["bits_per_character"]
+    assert bits is None if which == "labels" else 0 < bits < 20  # a label has no characters
+    assert "NaN" not in (path / "evaluation.json").read_text()
+    assert "Infinity" not in (path / "evaluation.json").read_text()
     assert ("accuracy" in found["task"]) == (which == "labels")
     assert ("ROUGE-L" in found["task"]) == (which == "pairs")
     assert ("restored" in found["task"]) == (which == "mends")
@@ -287,9 +320,25 @@ def test_an_autoregressive_run_is_measured_beside(run, told, folder):
             with torch.no_grad():
                 stepped += float(built.denoiser(hidden, torch.ones(1), None).error(x)[0, i])
     assert whole == pytest.approx(stepped, rel=1e-5)
-    status, out, _ = told("sample", beside, "--count", 1, "--sampler", "left_to_right", "--prompt", "the ")
+    lines = [json.loads(line) for line in (beside / "metrics.jsonl").read_text().splitlines()]
+    held = [line["held_out_loss"] for line in lines if "held_out_loss" in line]
+    assert held[-1][0] < held[0][0]  # nats a place of the whole
+    status, out, _ = told("sample", beside, "--count", 1, "--prompt", "the ")
     assert status == 0
     assert out.startswith("the ")
+    for words, said in ((("--sampler", "ancestral"), "left_to_right only"), (("--fill", "a [[2]] b"), "does not see"),
+                        (("--suffix", "end"), "does not see")):  # fmt: skip
+        status, _, err = told("sample", beside, "--count", 1, *words)
+        assert status == 1
+        assert said in err
+    other = open_run(beside)
+    (folder / "short").mkdir()
+    shutil.copytree(beside, folder / "short" / "run")
+    recipe = folder / "short" / "run" / "recipe.yaml"
+    recipe.write_text(recipe.read_text().replace(f"length: {other.recipe.layout.length}", "length: 16"))
+    status, _, err = told("evaluate", run, "--count", 8, "--baseline", folder / "short" / "run")
+    assert status == 1
+    assert "nothing can be compared" in err
 
 
 def test_a_run_starts_from_the_weights_of_another(run, told, folder, tmp_path):
@@ -315,6 +364,8 @@ def test_a_run_starts_from_the_weights_of_another(run, told, folder, tmp_path):
     (("layout.kind=pairs",), "makes replies of dialogues or summaries"),
     (("codec.kind=pixels",), "coded by"),
     (("layout.length=2",), "4 to 65536"),
+    (("process.rate=cosine",), "process.question=time"),
+    (("network.attention=block", "network.block=8", "network.timed=true"), "told no time"),
 ])  # fmt: skip
 def test_recipes_that_do_not_fit_text_are_refused_before_training(told, folder, run, tmp_path, changes, said):
     status, _, err = told("train", folder / "corpus", *SMALL, *changes, "--minutes", 1, "--out", tmp_path / "none")

@@ -65,6 +65,11 @@ def baseline_of(asked: Evaluate, made: Run, held_out: object, line: LiveLine) ->
     other = open_run(path)
     if other.recipe.process.kind != "causal":
         raise ValueError(f"--baseline {path} is no autoregressive run (process.kind causal)")
+    mine = made.recipe
+    if other.facts["data"] != made.facts["data"] or (other.recipe.layout, other.recipe.held_out) != (
+        mine.layout, mine.held_out,
+    ) or other.recipe.codec != mine.codec:  # fmt: skip
+        raise ValueError(f"{path} is of other data, rows or symbols than {made.path}: nothing can be compared with it")
     built, _, lines = other.load(device=machine.device())
     for text in lines:
         line.say(text)
@@ -79,6 +84,8 @@ def table(found: MeasuredText) -> list[MetricRow]:
         for unit, value, error in (
             ("character", cost.bits_per_character, cost.error), ("byte", cost.bits_per_byte, cost.byte_error),
         ):  # fmt: skip
+            if value is None:
+                continue
             rows.append(
                 MetricRow(
                     metric=f"bits a {unit}, {what}", generated=mean_interval([value]), standard_error=error, better="lower",

@@ -1,6 +1,7 @@
 """Verbs of text: `sample` writes, continues, fills in and replies; `summarise` and `classify` read files."""
 
 import json
+import re
 import sys
 import time
 from collections.abc import Sequence
@@ -12,10 +13,10 @@ from torch import Tensor
 
 from langevin.cli.show import LiveLine, counting, duration
 from langevin.cli.verbs import Classify, Sample, Summarise
-from langevin.modalities.text.layout import Corpus, Labels, Pairs
+from langevin.modalities.text.layout import Corpus, Labels, Mend, Pairs
 from langevin.modalities.text.rows import two_texts
 from langevin.recipe.build import Built
-from langevin.recipe.tree import Sampling
+from langevin.recipe.tree import LeftToRight, Sampling
 from langevin.run.directory import Run, open_run
 from langevin.run.gaps import Gapped, parse
 from langevin.run.generate import with_options
@@ -42,12 +43,16 @@ def sample_text(asked: Sample, made: Run) -> Path | None:
         raise ValueError(
             "a run of text is told by --prompt, --suffix or --fill; --condition is for classes and captions"
         )
+    if (asked.length is not None and asked.length < 1) or (asked.block is not None and asked.block < 1):
+        raise ValueError(f"--length and --block count symbols, at least 1, got {asked.length} and {asked.block}")
+    if isinstance(layout, Mend):
+        raise ValueError(f"this run repairs texts: langevin repair {made.path} FILE")
     if isinstance(layout, Labels):
         raise ValueError(f"this run tells how two texts stand to each other: langevin classify {made.path} FILE")
     if isinstance(layout, Pairs):
         if asked.suffix is not None or asked.fill is not None or asked.prompt is None:
             raise ValueError("this run answers to a text: give it as --prompt (- reads standard input)")
-        source = _coded(built, _read(asked.prompt), line)
+        source = _coded(built, as_dialogue(_read(asked.prompt)), line)
         source = _cut(source, layout.length - layout.target - 2, line, keep_end=True)
         texts, calls = answer(built, sampling, [source] * asked.count, seeds=seeds, batch=asked.batch)
     else:
@@ -94,6 +99,8 @@ def _open_text(
             f"the text has {given} symbols and asks for {fixed} more, and this run reads {layout.length}: shorten one"
         )
     lengths = free_lengths(built, gapped, layout.length - given)
+    if isinstance(built.recipe.process, LeftToRight) and (len(gapped.gaps) > 1 or gapped.texts[-1]):
+        raise ValueError("an autoregressive run goes on after a --prompt only: it does not see what comes after a gap")
     x = gapped.symbols(codec, words.mask, lengths).expand(asked.count, -1)
     shown = 0
 
@@ -104,10 +111,24 @@ def _open_text(
             sys.stdout.flush()
             shown = places
 
-    x, calls = fill(built, sampling, x, seeds=seeds, block=asked.block, settled=settled)
+    texts, most = list[str](), 0
+    for rows in torch.arange(asked.count).split(asked.batch):
+        part, calls = fill(built, sampling, x[rows], seeds=seeds[rows], block=asked.block, settled=settled)
+        texts, most = [*texts, *(_text(built, row) for row in part)], max(most, calls)
     if shown:
         sys.stdout.write("\n")
-    return [_text(built, row) for row in x], calls
+    return texts, most
+
+
+def as_dialogue(text: str) -> str:
+    """Turns "user: ..." with the speaker who answers named at the end, as training rows end: the other one, "system"."""
+    lines = [line for line in text.splitlines() if line.strip()]
+    turns = bool(lines) and all(re.match(r"\w+:", line) for line in lines)
+    if not turns or lines[-1].rstrip().endswith(":"):
+        return text
+    last = lines[-1].split(":", 1)[0]
+    others = [who for line in reversed(lines) if (who := line.split(":", 1)[0]) != last]
+    return "\n".join(lines) + f"\n{others[0] if others else 'user' if last == 'system' else 'system'}:"
 
 
 def summarise(asked: Summarise) -> None:

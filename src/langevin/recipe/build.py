@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from langevin.diffusion.batch import Batch, draw
 from langevin.diffusion.denoiser import CausalDenoiser, Denoiser, GaussianDenoiser, ScoreDenoiser, TokenDenoiser
 from langevin.diffusion.guidance import ClassifierFree
-from langevin.diffusion.likelihood.tokens import share_losses
+from langevin.diffusion.likelihood.tokens import share_losses, whole
 from langevin.diffusion.objective import Bound, CrossEntropy, Likelihood, Objective, UniformTime, Weighted
 from langevin.diffusion.process import Gaussian, Hybrid, Masked, Uniform
 from langevin.diffusion.question import AtTimes, Blocks, Counts, Question, Whole
@@ -164,9 +164,13 @@ def _symbols(recipe: Recipe, kind: Symbols, network: nn.Module) -> Parts:
     )  # fmt: skip
 
     def losses(batch: Batch, names: Tensor) -> Tensor:
+        if isinstance(kind, LeftToRight):  # one level: the whole, nats a place
+            free = batch.x < kind.symbols if batch.mask is None else batch.mask
+            return (whole(denoiser, batch) / free.sum(1).clamp_min(1))[None]
         return share_losses(denoiser, masked, batch, shares=SHARES, names=names)
 
-    return Parts(process=process, denoiser=denoiser, method=method, levels=("masked", SHARES), losses=losses)
+    levels = torch.ones(1, dtype=torch.float64) if isinstance(kind, LeftToRight) else SHARES
+    return Parts(process=process, denoiser=denoiser, method=method, levels=("masked", levels), losses=losses)
 
 
 def objective(process: Gaussian, learning: Learning) -> Objective:

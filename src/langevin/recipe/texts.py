@@ -56,6 +56,13 @@ class TextModality:
             )
         if isinstance(layout, Mend) and (recipe.process.kind != "masked" or not isinstance(recipe.codec, Characters)):
             raise ValueError("layout.kind mend repairs characters by process.kind=masked: set codec.kind=characters")
+        if recipe.network.attention == "block" and (recipe.process.kind != "masked" or recipe.network.timed):
+            raise ValueError("network.attention=block is of process.kind=masked and a network that is told no time")
+        if recipe.process.kind == "masked" and recipe.process.rate != "linear" and recipe.process.question == "count":
+            raise ValueError(
+                f"process.rate={recipe.process.rate} belongs to process.question=time: counts are drawn evenly, as the "
+                "linear rate masks"
+            )
         if recipe.process.kind in ("uniform", "hybrid") and not recipe.network.timed:
             raise ValueError(
                 f"a {recipe.process.kind} process needs a network that is told the time: network.timed=true"
@@ -80,6 +87,8 @@ class TextModality:
         sampling = recipe.sampling
         if isinstance(sampling.grid, Rho):
             sampling = replace(sampling, grid=Shares())
+        if recipe.process.kind == "causal":
+            sampling = replace(sampling, sampler="left_to_right")
         return replace(
             recipe, codec=codec, layout=layout, classes=classes, sampling=sampling,
             network=replace(recipe.network, symbols=symbols, beside=isinstance(layout, Mend)),

@@ -101,7 +101,10 @@ def measure_text(
         part = read.part
         assert isinstance(part, Stretches)
         real = [codec_of(built).decode(x) for x, _ in part.rows(spread(len(part), asked.texts), None)]
-        memory = Verbatim.fit(" ".join(train.strings()).split(), depth=64)
+        codec = codec_of(built)
+        known = " ".join(train.strings())
+        known = known if codec.lossless else codec.decode(codec.encode(known))  # as what is written is read
+        memory = Verbatim.fit(known.split(), depth=64)
         varied = [variety(texts, real, memory, judge) for texts in (written, real)]
         quotes = [("", text) for text in written[:8]]
         return MeasuredText(
@@ -129,7 +132,7 @@ def judged(built: Built, read: RowReader, texts: Sequence[str]) -> float:
     """Bits a character of texts under an autoregressive run."""
     rows = [codec_of(built).encode(text) for text in texts if text]
     part = Written(texts=rows, length=read.part.length)
-    return cost(built, replace(read, part=part), torch.arange(len(rows))).bits_per_character
+    return cost(built, replace(read, part=part), torch.arange(len(rows))).bits_per_character or 0.0
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

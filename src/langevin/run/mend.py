@@ -73,7 +73,7 @@ def _once(built: Built, sampling: Sampling, texts: Sequence[str], reluctance: fl
         return written
     beside = rows_of([spread(ids[i], blank) for i in asked], words.padding)
     x = torch.where(beside == words.padding, words.padding, words.mask)
-    seeds = torch.arange(len(asked))
+    seeds = torch.zeros(len(asked), dtype=torch.int64)  # a line is repaired alike wherever it stands
     how = replace(sampling, temperature=0.0)
     x, _ = fill(built, how, x, seeds=seeds, beside=beside, reluctance=reluctance)
     for row, i in zip(x.cpu(), asked, strict=True):

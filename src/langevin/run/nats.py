@@ -22,7 +22,8 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
-    """Bits a character and a byte of some rows, with standard errors over the rows; and how they were found.
+    """Bits a character and a byte of some rows (None where what is asked for is no text), with standard errors over the
+    rows; and how they were found.
 
     Args:
         estimator: count, time, left to right, or autoregressive.
@@ -34,10 +35,10 @@ class Cost:
     places: int
     characters: int
     nats: float
-    bits_per_character: float
-    error: float
-    bits_per_byte: float
-    byte_error: float
+    bits_per_character: float | None
+    error: float | None
+    bits_per_byte: float | None
+    byte_error: float | None
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -95,8 +96,10 @@ def _summed(nats: Tensor, rows: Sequence[Tensor], built: Built, kind: str) -> Co
     characters, size = counts(codec_of(built), rows)
     bits = nats / math.log(2)
 
-    def ratio(units: Tensor) -> tuple[float, float]:
+    def ratio(units: Tensor) -> tuple[float | None, float | None]:
         """Sum of bits over sum of units, and its standard error over the rows."""
+        if not float(units.sum()):  # labels have no characters
+            return None, None
         r = float(bits.sum() / units.sum())
         spread = (bits - r * units).square().sum().sqrt() / units.sum()
         return r, float(spread) * math.sqrt(len(bits) / max(1, len(bits) - 1))

@@ -13,7 +13,7 @@ from langevin.diffusion.noise import RowNoise, mix
 from langevin.diffusion.sampler import Shares, sample, start
 from langevin.diffusion.sampler.unmask import entropy
 from langevin.modalities.image.codec import Pixels
-from langevin.modalities.text.layout import BLANK, NUMBERS, SEPARATOR, Mend
+from langevin.modalities.text.layout import BLANK, NUMBERS, SEPARATOR, Mend, Pairs
 from langevin.modalities.text.rows import Mends, Stretches
 from langevin.modalities.text.tokens import AnyTokens
 from langevin.modalities.toy.codec import Coordinates
@@ -21,7 +21,7 @@ from langevin.networks.transformer import Transformer
 from langevin.recipe.build import Built
 from langevin.recipe.modality import Read
 from langevin.recipe.samplers import sampler_of
-from langevin.recipe.tree import Sampling, Symbols
+from langevin.recipe.tree import LeftToRight, Sampling, Symbols
 from langevin.run.gaps import FREE, Gapped
 
 Settled = Callable[[Tensor, int], None]  # (rows so far (b, n), places that are settled)
@@ -143,6 +143,8 @@ def _written(
         guided = told is not None and told.guidance is not None
         denoiser = Prompted(denoiser=denoiser, mask=words.mask) if guided else denoiser
         denoiser = Within(denoiser=denoiser, first=words.codec)
+    if isinstance(built.recipe.process, LeftToRight) and sampling.sampler != "left_to_right":
+        raise ValueError(f"an autoregressive run writes by --sampler left_to_right only, not {sampling.sampler}")
     sampler = sampler_of(process, sampling)
     if process.kind != "masked":  # places that are given have time 0
         free = (x == words.mask)[:, None]
@@ -185,7 +187,9 @@ def answer(
 
 def lengths_of(built: Built, heads: Sequence[Tensor]) -> list[int]:
     """The median of the law of each target's length, which one call gives."""
-    logits = ask_number(built, heads)
+    layout = built.recipe.layout
+    assert isinstance(layout, Pairs)
+    logits = ask_number(built, heads, layout.target + 1)
     return [max(1, int((row.cumsum(0) < 0.5).sum())) for row in logits.softmax(-1)]
 
 
