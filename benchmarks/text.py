@@ -1,4 +1,4 @@
-"""Text: training and held-out bits beside the MDLM recipe at equal minutes, weights and data; samplers at equal quality.
+"""Text: training and held-out bits beside the MDLM recipe at equal minutes, width, depth and data; samplers by quality.
 
     LANGEVIN_DATA=FOLDER python benchmarks/text.py --minutes 10
 

@@ -169,6 +169,7 @@ def classify(asked: Classify) -> None:
 
 
 def loaded(made: Run, average: float | None, line: LiveLine) -> tuple[Built, Sampling]:
+    """A run's parts and how it samples; complaints are said."""
     built, _, complaints = made.load(average=average, device=machine.device())
     for text in complaints:
         line.say(text)

@@ -16,6 +16,7 @@ from langevin.modalities.text.layout import AnyLayout, Corpus, Labels, Mend
 from langevin.modalities.text.pairs import inferences
 from langevin.modalities.text.sources import TextSource
 from langevin.modalities.text.tokens import BPE, AnyTokens, Bytes, Characters, LetterPairs, Letters
+from langevin.networks import Transformer
 from langevin.recipe.tree import Recipe, Symbols
 
 TOKENS = (Bytes, Letters, Characters, BPE, LetterPairs)
@@ -43,30 +44,7 @@ class TextModality:
             raise ValueError("text needs network.kind=transformer and process.kind masked, hybrid, uniform or causal")
         if not isinstance(recipe.codec, TOKENS):
             raise ValueError("text is coded by codec.kind bytes, letters, characters or bpe")
-        if (recipe.network.attention == "causal") != (recipe.process.kind == "causal"):
-            raise ValueError(
-                "network.attention=causal and process.kind=causal belong together: an autoregressive model"
-            )
-        if recipe.network.attention == "block" and (
-            not isinstance(layout, Corpus) or layout.length % recipe.network.block
-        ):
-            raise ValueError(
-                f"blocks of network.block {recipe.network.block} write a corpus, of whose rows (layout.length "
-                f"{layout.length}) they cut a whole number"
-            )
-        if isinstance(layout, Mend) and (recipe.process.kind != "masked" or not isinstance(recipe.codec, Characters)):
-            raise ValueError("layout.kind mend repairs characters by process.kind=masked: set codec.kind=characters")
-        if recipe.network.attention == "block" and (recipe.process.kind != "masked" or recipe.network.timed):
-            raise ValueError("network.attention=block is of process.kind=masked and a network that is told no time")
-        if recipe.process.kind == "masked" and recipe.process.rate != "linear" and recipe.process.question == "count":
-            raise ValueError(
-                f"process.rate={recipe.process.rate} belongs to process.question=time: counts are drawn evenly, as the "
-                "linear rate masks"
-            )
-        if recipe.process.kind in ("uniform", "hybrid") and not recipe.network.timed:
-            raise ValueError(
-                f"a {recipe.process.kind} process needs a network that is told the time: network.timed=true"
-            )
+        _require_fit(recipe.network, recipe.process, recipe.codec, layout)
         if recipe.start:
             base = started(recipe.start)
             codec: AnyTokens = base.codec  # type: ignore[assignment]
@@ -102,6 +80,28 @@ class TextModality:
         return text_rows.RowReader(
             part=part, padding=recipe.process.symbols + 1, blocks=recipe.network.attention == "block", device=device
         )
+
+
+def _require_fit(network: Transformer.Config, process: Symbols, codec: Any, layout: AnyLayout) -> None:
+    """Check that network, process, codec and layout belong together. Raises `ValueError` with what does not."""
+    if (network.attention == "causal") != (process.kind == "causal"):
+        raise ValueError("network.attention=causal and process.kind=causal belong together: an autoregressive model")
+    if network.attention == "block" and (not isinstance(layout, Corpus) or layout.length % network.block):
+        raise ValueError(
+            f"blocks of network.block {network.block} write a corpus, of whose rows (layout.length "
+            f"{layout.length}) they cut a whole number"
+        )
+    if isinstance(layout, Mend) and (process.kind != "masked" or not isinstance(codec, Characters)):
+        raise ValueError("layout.kind mend repairs characters by process.kind=masked: set codec.kind=characters")
+    if network.attention == "block" and (process.kind != "masked" or network.timed):
+        raise ValueError("network.attention=block is of process.kind=masked and a network that is told no time")
+    if process.kind == "masked" and process.rate != "linear" and process.question == "count":
+        raise ValueError(
+            f"process.rate={process.rate} belongs to process.question=time: counts are drawn evenly, as the "
+            "linear rate masks"
+        )
+    if process.kind in ("uniform", "hybrid") and not network.timed:
+        raise ValueError(f"a {process.kind} process needs a network that is told the time: network.timed=true")
 
 
 def _require_a_row(data: Texts, codec: AnyTokens, layout: Corpus) -> None:

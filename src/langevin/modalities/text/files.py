@@ -58,6 +58,7 @@ def walk(root: Path) -> list[str]:
 
 
 def suffix(name: str) -> str:
+    """Of a file's name, in lower case, with its dot."""
     return PurePosixPath(name).suffix.lower()
 
 

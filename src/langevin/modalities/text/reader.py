@@ -164,6 +164,7 @@ def _named(value: Any, names: list[str] | None) -> Any:
 
 
 def parquet() -> ModuleType:
+    """pyarrow's Parquet reader. Raises `ValueError` where it is not installed."""
     try:
         import pyarrow.parquet
     except ImportError as error:
