@@ -3,6 +3,7 @@
 import io
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from langevin.cli.texts import as_dialogue
 from langevin.modalities.text.slots import corrected, spread
 from langevin.recipe.build import open_data, reader
 from langevin.run.directory import open_run
+from langevin.run.measure_text import references
 from langevin.run.mend import mend
 from langevin.run.nats import cost
 from langevin.run.write import answer, fill, rows_of, vocabulary
@@ -67,6 +69,12 @@ def blocks(told_once, folder):
 def pairs(told_once, folder):
     return trained(told_once, folder, "summaries", "layout.length=160", "layout.target=30", "codec.size=300",
                    "training.steps=4")  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def joint(told_once, folder):
+    return trained(told_once, folder, "summaries-joint", "layout.length=160", "layout.target=30", "codec.size=300",
+                   "layout.joint=0.3", "training.steps=1")  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -396,3 +404,57 @@ def test_rows_of_different_lengths_are_padded_on_the_right():
 def test_the_recipe_of_a_run_holds_its_whole_codec(pairs):
     tree = yaml.safe_load((pairs / "recipe.yaml").read_text())
     assert json.loads(tree["codec"]["model"])["model"]["type"] == "BPE"
+
+
+def test_guidance_needs_a_question_without_the_prompt_that_was_trained(pairs, blocks, told):
+    status, _, err = told("sample", pairs, "--prompt", "the cat sees the sea.", "--guidance", 2, "--steps", 2)
+    assert status == 1
+    assert "layout.joint" in err
+    status, _, err = told("sample", blocks, "--prompt", "the cat", "--guidance", 2, "--steps", 2)
+    assert status == 1
+    assert "network.attention=full" in err
+
+
+def test_guidance_hides_the_source_and_not_the_length(joint, monkeypatch):
+    """As in training rows that ask for all: the number that is the length stays."""
+    built, _, _ = open_run(joint).load()
+    words, seen = vocabulary(built), []
+    network = built.denoiser.network
+    monkeypatch.setattr(
+        type(network), "forward",
+        lambda self, x, *rest, whole=type(network).forward: (seen.append(x.clone()), whole(self, x, *rest))[1],
+    )  # fmt: skip
+    _, held_out = open_data(built.recipe)
+    part = reader(built.recipe, held_out).part
+    answer(built, replace(built.recipe.sampling, guidance=2.0, steps=2), [part.sources[0]], seeds=torch.arange(1))
+    row, free = part._row(0, 0.0)
+    trained_on = {int(s) for s in row[~free]}  # numbers alone
+    blind = [x for both in seen for x in both if bool((x[: len(part.sources[0])] == words.mask).all())]
+    assert blind
+    assert all({int(s) for s in x if words.number(0) <= s < words.symbols} for x in blind)
+    assert trained_on <= {s for s in range(words.number(0), words.symbols)}
+
+
+def test_what_training_rows_leave_out_is_said(told, folder):
+    data = texts.summaries(folder / "summaries")
+    status, _, err = told("train", data, *SMALL, "layout.length=64", "layout.target=12", "codec.size=300",
+                          "training.steps=1", "--minutes", 1, "--out", folder / "run-cut")  # fmt: skip
+    assert status == 0
+    assert "sources are longer than the 50 symbols that layout.length leaves them" in err
+    assert "targets are longer than the 12 symbols" in err
+
+
+def test_all_references_of_a_source_are_asked_whole(pairs):
+    part = reader(open_run(pairs).recipe, open_data(open_run(pairs).recipe)[1]).part
+    two = replace(part, texts=[("a source", "first"), ("another", "x"), ("a source", "second")])
+    assert references(two, together=True) == {0: ["first", "second"], 1: ["x"]}
+    assert references(two, together=False) == {0: ["first"], 1: ["x"], 2: ["second"]}
+
+
+def test_a_repairing_run_starts_from_a_corpus_of_the_same_characters(told, folder):
+    base = trained(told, folder, "corpus-base", "layout.length=32", "codec.kind=characters", "layout.controls=1",
+                   "training.steps=2")  # fmt: skip
+    status, _, err = told("train", folder / "corpus", *SMALL, "layout.kind=mend", "layout.length=65", f"start={base}",
+                          "codec.kind=characters", "training.steps=1", "--minutes", 1, "--out", folder / "run-started")  # fmt: skip
+    assert status == 0, err
+    assert "after 2 steps" in err

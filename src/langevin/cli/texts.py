@@ -132,7 +132,7 @@ def as_dialogue(text: str) -> str:
 
 
 def summarise(asked: Summarise) -> None:
-    """A summary of each text of a file, a line each; JSON lines with a text field stay JSON lines."""
+    """A summary of each text of a file, a line each; of lines of JSON, of their text field."""
     line = LiveLine()
     made = open_run(asked.run)
     if not isinstance(made.recipe.layout, Pairs):
@@ -158,7 +158,9 @@ def classify(asked: Classify) -> None:
     records = _records(asked.file, ("premise", "hypothesis"))
     pairs = [(record["premise"], record["hypothesis"]) for record in records]
     words = vocabulary(built)
-    sources = two_texts(pairs, layout, codec_of(built))
+    sources, remarks = two_texts(pairs, layout, codec_of(built))
+    for text in remarks:
+        line.say(text)
     lines: list[str] = []
     for rows in torch.arange(len(sources)).split(64):
         heads = [torch.cat([sources[i].long(), torch.tensor([words.separator])]) for i in rows.tolist()]
@@ -210,7 +212,7 @@ def _records(file: str, fields: tuple[str, ...]) -> list[dict[str, str]]:
     except UnicodeDecodeError as error:
         raise ValueError(f"{file} is not UTF-8 text: byte {error.start} is {error.object[error.start]:#x}") from error
     found: list[dict[str, str]] = []
-    for number, text in enumerate(content.splitlines(), start=1):
+    for number, text in enumerate(content.replace("\r\n", "\n").split("\n"), start=1):
         if not text.strip():
             continue
         if text.startswith("{"):

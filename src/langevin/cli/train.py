@@ -129,6 +129,8 @@ def carry_on(
     recipe = built.recipe
     state = TrainingState.new(built.method, recipe.training, edges=built.edges)
     read = reader(recipe, data, device=machine.device())
+    for text in read.remarks if world.first else ():
+        line.say(text)
     watch = Watch(made, built, state, read, reader(recipe, held_out, device=machine.device()), tensorboard=tensorboard)
     hooks = Hooks(progress=line.training, measure=watch.measure, sheet=watch.sheet, say=line.say)
     begin = time.perf_counter()
@@ -151,8 +153,10 @@ def begin_from(built: Built, path: str, line: LiveLine) -> None:
     other, step, lines = open_run(Path(path)).load()
     for text in lines:
         line.say(text)
-    try:
-        built.network.load_state_dict(other.network.state_dict())
+    weights = other.network.state_dict()
+    fresh = {name: own for name, own in built.network.state_dict().items() if name.startswith("beside.")}
+    try:  # what is told beside is new to a network that was trained without it
+        built.network.load_state_dict(fresh | weights)
     except RuntimeError as error:
         raise ValueError(
             f"start: the network of {path} is of other sizes than this one; give this recipe its network section"

@@ -71,15 +71,10 @@ class Counts:
 
 @dataclass(frozen=True, kw_only=True)
 class Blocks:
-    """Exactly n masked in each block of `block` places; t is (b, places). Shares of the blocks cover evenly, too.
-
-    Args:
-        low, high: cut the counts to these shares of a block, for small blocks, whose extremes teach least."""
+    """Exactly n masked in each block of `block` places; t is (b, places). A row's blocks cover their counts evenly, too."""
 
     process: Masked
     block: int
-    low: float = 0.0
-    high: float = 1.0
 
     def __call__(self, batch: Batch, draw: Draw) -> tuple[Tensor, Tensor]:
         b, n = batch.x.shape
@@ -89,8 +84,8 @@ class Blocks:
         cut = torch.nn.functional.pad(free, (0, pad)).view(b, blocks, self.block)
         most = cut.sum(2)
         shift = torch.arange(blocks, device=most.device).double() / blocks
-        u = (draw.u.to(most.device)[:, None] + shift + draw.noise.fork(3).uniform(shift.expand(b, -1))) % 1
-        count = torch.minimum(1 + ((self.low + (self.high - self.low) * u) * most).long(), most)
+        u = (draw.u.to(most.device)[:, None] + shift) % 1
+        count = torch.minimum(1 + (u * most).long(), most)
         score = torch.where(free, draw.noise.fork(2).uniform(batch.x), 2.0)
         score = torch.nn.functional.pad(score, (0, pad), value=2.0).view(b, blocks, self.block)
         rank = torch.argsort(torch.argsort(score, dim=2, stable=True), dim=2)

@@ -53,10 +53,12 @@ class Part(Protocol):
 
 
 class Read(Protocol):
-    """Batches of a part by item number."""
+    """Batches of a part by item number; `remarks`: what whoever trains with them should know."""
 
     @property
     def part(self) -> Any: ...
+    @property
+    def remarks(self) -> tuple[str, ...]: ...
     def __call__(self, items: Tensor, noise: RowNoise | None = None) -> Batch: ...
 
 

@@ -174,18 +174,19 @@ def task_of(
     progress: Callable[[str], Progress],
 ) -> tuple[dict[str, float], list[tuple[str, str]], int]:
     """Accuracy of labels, ROUGE of summaries and replies; beside the majority, and the text's first sentence."""
-    part, words, codec = read.part, vocabulary(built), codec_of(built)
+    part = read.part
     if isinstance(part, Mends):
         return repairs(built, sampling, part, train, asked, progress("repairing"))
     assert isinstance(part, Examples)
     classes = built.recipe.classes
     if classes:
         return labels(built, part)
-    items = spread(len(part), asked.texts)
+    wanted_of = references(part, together=held_out.form == "summary")
+    firsts = list(wanted_of)
+    items = torch.tensor([firsts[i] for i in spread(len(firsts), asked.texts).tolist()])
     sources = [part.sources[i] for i in items.tolist()]
     written, calls = answer(built, sampling, sources, seeds=items, batch=asked.batch, progress=progress("writing"))
-    given = [codec.decode(ids[ids < words.codec]) for ids in sources]
-    wanted = references(held_out, given, [codec.decode(part.targets[i]) for i in items.tolist()])
+    given, wanted = [part.texts[i][0] for i in items.tolist()], [wanted_of[i] for i in items.tolist()]
     found: dict[str, float] = {**_named("", rouge(written, wanted))}
     found["copied words"] = copy_rate(written, given)
     found["copied word pairs"] = copy_rate(written, given, 2) if any(len(text.split()) > 1 for text in written) else 0.0
@@ -246,14 +247,13 @@ def labels(built: Built, part: Examples) -> tuple[dict[str, float], list[tuple[s
     }, quotes, 1  # fmt: skip
 
 
-def references(held_out: Texts, given: Sequence[str], targets: Sequence[str]) -> list[list[str]]:
-    """All references of each text where it has several, else its one."""
-    known: dict[str, list[str]] = {}
-    if held_out.form == "summary":
-        for record in held_out.records:
-            several = record.get("summaries", record.get("summary"))
-            known[record["text"].strip()[:80]] = [several] if isinstance(several, str) else list(several)
-    return [known.get(text.strip()[:80], [target]) for text, target in zip(given, targets, strict=True)]
+def references(part: Examples, *, together: bool) -> dict[int, list[str]]:
+    """Whole targets by example; with `together` the first example of a source has those of all its examples."""
+    found: dict[int, list[str]] = {}
+    first: dict[str, int] = {}
+    for i, (source, target) in enumerate(part.texts):
+        found.setdefault(first.setdefault(source, i) if together else i, []).append(target)
+    return found
 
 
 def _named(before: str, found: Rouge) -> dict[str, float]:

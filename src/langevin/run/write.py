@@ -76,7 +76,7 @@ def rows_of(parts: Sequence[Tensor], padding: int) -> Tensor:
 
 def fill(
     built: Built, sampling: Sampling, x: Tensor, *, seeds: Tensor, settled: Settled | None = None, block: int | None = None,
-    stop: int | None = None, beside: Tensor | None = None, reluctance: float = 0.0,
+    beside: Tensor | None = None, reluctance: float = 0.0,
 ) -> tuple[Tensor, int]:  # fmt: skip
     """x (b, n) with its masked places written; returns it and the network calls made.
 
@@ -86,8 +86,8 @@ def fill(
         block: write so many places at a time, from left to right; a network that attends by blocks always does, with the
             keys and values of what is written kept.
         beside: symbols (b, n) of a text that is repaired, and `reluctance` to change them, in nats.
-        stop: a symbol after which a row is over: what follows it becomes padding, and a batch of such rows ends.
     """
+    require_guidable(built, sampling.guidance)
     device = next(built.network.parameters()).device
     x, seeds = x.to(device), seeds.to(device)
     built.network.eval()
@@ -101,31 +101,43 @@ def fill(
         here = slice(first, last) if cached else slice(0, last)
         if bool((x[:, here] == words.mask).any()):
             names = mix(seeds, first) if first else seeds
-            told = _told(known[:, here], sampling.guidance, before)
+            told = _told((known & (x < words.number(0)))[:, here], sampling.guidance, before)
             if beside is not None:
                 told = Condition(concat=Port(tensor=beside.to(device)))
             part, made = _written(built, sampling, x[:, here], names, told, reluctance)
             x, calls = torch.cat([x[:, : here.start], part, x[:, last:]], 1), calls + made
-        if stop is not None:
-            over = ((x == stop) & ~known).long().cumsum(1)
-            x = torch.where((over > 0) & ~((x == stop) & (over == 1)), words.padding, x)
         if settled:
             settled(x, last)
-        if stop is not None and bool((x[:, last:] == words.padding).all()):
-            break
         if cached and last < x.shape[1]:
             with torch.no_grad():
                 before = network.cache(x[:, here], before)
     return x, calls
 
 
-def _told(known: Tensor, guidance: float, before: Port | None) -> Condition | None:
-    """What came before, and what guidance calls the prompt."""
-    guided = guidance != 1 and bool(known.any())
+def _told(prompt: Tensor, guidance: float, before: Port | None) -> Condition | None:
+    """What came before, and the places of the prompt, which guidance hides: all but the number that is a length."""
+    guided = guidance != 1 and bool(prompt.any())
     if before is None and not guided:
         return None
-    weight = torch.full((len(known),), guidance, dtype=torch.float64, device=known.device) if guided else None
-    return Condition(prepend=before, concat=Port(tensor=known) if guided else None, guidance=weight)
+    weight = torch.full((len(prompt),), guidance, dtype=torch.float64, device=prompt.device) if guided else None
+    return Condition(prepend=before, concat=Port(tensor=prompt) if guided else None, guidance=weight)
+
+
+def require_guidable(built: Built, guidance: float) -> None:
+    """Check that the question without a prompt is one that the run was trained on. Raises `ValueError` where it is none."""
+    if guidance == 1:
+        return
+    layout, process = built.recipe.layout, built.recipe.process.kind
+    if token_network(built).config.attention != "full" or process not in ("masked", "hybrid"):
+        raise ValueError(
+            f"guidance {guidance:g} compares with the prompt masked: it needs network.attention=full and process.kind "
+            f"masked or hybrid; this run has {token_network(built).config.attention} and {process}"
+        )
+    if isinstance(layout, Pairs) and not layout.joint:
+        raise ValueError(
+            f"guidance {guidance:g} compares with the source masked, which this run never saw: train it with layout.joint "
+            "above 0, or leave guidance at 1"
+        )
 
 
 def _written(

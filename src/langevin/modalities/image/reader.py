@@ -29,6 +29,7 @@ class Reader:
     labelled: bool = False
     flip: bool = False
     device: torch.device = torch.device("cpu")
+    remarks: tuple[str, ...] = ()
 
     @property
     def part(self) -> Images:

@@ -55,12 +55,16 @@ class Examples:
     Args:
         sources, targets: of each example; a label is a target of one number.
         ask_length: of targets whose length is a symbol before them; None: it is not.
+        texts: (source, target) of each example as they were, uncut; empty where nobody asks.
+        remarks: what was cut.
     """
 
     sources: Sequence[Tensor]
     targets: Sequence[Tensor]
     first: int
     length: int
+    texts: Sequence[tuple[str, str]] = ()
+    remarks: tuple[str, ...] = ()
     ask_length: float | None = None
     joint: float = 0.0
 
@@ -140,6 +144,11 @@ class RowReader:
     blocks: bool = False
     device: torch.device = torch.device("cpu")
 
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What whoever trains or measures with these rows should know."""
+        return self.part.remarks if isinstance(self.part, Examples) else ()
+
     def __call__(self, items: Tensor, noise: RowNoise | None = None) -> Batch:
         return batch_of(self.part.rows(items, noise), padding=self.padding, blocks=self.blocks, device=self.device)
 
@@ -202,11 +211,29 @@ def pairs(texts: Texts, layout: Pairs, codec: AnyTokens) -> Examples:
         )
     sources, targets = (codec.encode_all([pair[i] for pair in found]) for i in (0, 1))
     room = layout.length - layout.target - 2
+    remarks = (
+        *cut_remark("sources", sources, room, "layout.length", "beginning" if dialogue else "end"),
+        *cut_remark("targets", targets, layout.target, "layout.target", "end"),
+    )
     sources = [(ids[-room:] if dialogue else ids[:room]).int() for ids in sources]
     return Examples(
         sources=sources, targets=[ids[: layout.target].int() for ids in targets], first=codec.symbols,
-        length=layout.length, ask_length=layout.ask_length, joint=layout.joint,
+        length=layout.length, ask_length=layout.ask_length, joint=layout.joint, remarks=remarks,
+        texts=[(pair[0], pair[1]) for pair in found],
     )  # fmt: skip
+
+
+def cut_remark(what: str, texts: Sequence[Tensor], room: int, setting: str, side: str) -> tuple[str, ...]:
+    """How many texts are longer than `room` symbols, and how much of them is left out; nothing where none is."""
+    over = [len(ids) - room for ids in texts if len(ids) > room]
+    return (
+        ()
+        if not over
+        else (
+            f"cut: {len(over):,} of {len(texts):,} {what} are longer than the {room} symbols that {setting} leaves them; "
+            f"{sum(over):,} symbols at their {side} are left out ({100 * sum(over) / sum(map(len, texts)):.1f} % of all)",
+        )
+    )
 
 
 def prompt(context: str, speaker: str) -> str:
@@ -256,20 +283,25 @@ def labelled(texts: Texts, layout: Labels, codec: AnyTokens, classes: Sequence[s
     unseen = sorted({one.label for one in found} - set(known))
     if unseen:
         raise ValueError(f"the label '{unseen[0]}' is none of {', '.join(classes)}")
-    sources = two_texts([(one.premise, one.hypothesis) for one in found], layout, codec)
+    sources, remarks = two_texts([(one.premise, one.hypothesis) for one in found], layout, codec)
     targets = [torch.tensor([codec.symbols + NUMBERS + known[one.label]]) for one in found]
-    return Examples(sources=sources, targets=targets, first=codec.symbols, length=layout.length, joint=layout.joint)
+    return Examples(
+        sources=sources, targets=targets, first=codec.symbols, length=layout.length, joint=layout.joint, remarks=remarks
+    )
 
 
-def two_texts(pairs: Sequence[tuple[str, str]], layout: Labels, codec: AnyTokens) -> list[Tensor]:
-    """Each pair in one row, both cut alike where they are too long."""
+def two_texts(
+    pairs: Sequence[tuple[str, str]], layout: Labels, codec: AnyTokens
+) -> tuple[list[Tensor], tuple[str, ...]]:
+    """Each pair in one row, both cut alike where they are too long; and a line about what was cut, if anything."""
     first, second = (codec.encode_all([pair[i] for pair in pairs]) for i in (0, 1))
     room = layout.length - 3
     rows: list[Tensor] = []
     for a, b in zip(first, second, strict=True):
         share = min(len(a), max(room - len(b), room // 2))
         rows.append(torch.cat([a[:share], torch.tensor([codec.symbols + SEPARATOR]), b[: room - share]]).int())
-    return rows
+    whole = [torch.cat([a, b]) for a, b in zip(first, second, strict=True)]
+    return rows, cut_remark("pairs", whole, room, "layout.length", "ends")
 
 
 def counts(codec: AnyTokens, rows: Sequence[Any]) -> tuple[Tensor, Tensor]:

@@ -18,6 +18,7 @@ class PointReader:
     points: Points
     codec: Coordinates
     device: torch.device = torch.device("cpu")
+    remarks: tuple[str, ...] = ()
 
     @property
     def part(self) -> Points:
