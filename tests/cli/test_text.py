@@ -10,7 +10,9 @@ import torch
 import yaml
 
 from langevin.cli.texts import as_dialogue
+from langevin.modalities.text.rows import counts
 from langevin.modalities.text.slots import corrected, spread
+from langevin.modalities.text.tokens import Bytes
 from langevin.recipe.build import open_data, reader
 from langevin.run.directory import open_run
 from langevin.run.measure_text import references
@@ -171,7 +173,7 @@ def test_the_same_seed_writes_the_same_text_in_any_batch(run):
 
 
 @pytest.mark.parametrize("sampler", ["ancestral", "first_hitting", "left_to_right", "confidence", "margin", "entropy",
-                                     "threshold", "factor", "entropy_bound", "remask", "psi"])  # fmt: skip
+                                     "threshold", "factor", "entropy_bound", "remask", "psi", "gibbs"])  # fmt: skip
 def test_every_sampler_writes_whole_texts(run, told, sampler):
     status, out, err = told("sample", run, "--count", 2, "--steps", 6, "--sampler", sampler, "--prompt", "a dog ")
     assert status == 0, err
@@ -419,20 +421,19 @@ def test_guidance_hides_the_source_and_not_the_length(joint, monkeypatch):
     """As in training rows that ask for all: the number that is the length stays."""
     built, _, _ = open_run(joint).load()
     words, seen = vocabulary(built), []
-    network = built.denoiser.network
-    monkeypatch.setattr(
-        type(network), "forward",
-        lambda self, x, *rest, whole=type(network).forward: (seen.append(x.clone()), whole(self, x, *rest))[1],
-    )  # fmt: skip
+    network = type(built.denoiser.network)
+    whole = network.forward
+    monkeypatch.setattr(network, "forward", lambda *given: (seen.append(given[1].clone()), whole(*given))[1])
     _, held_out = open_data(built.recipe)
     part = reader(built.recipe, held_out).part
     answer(built, replace(built.recipe.sampling, guidance=2.0, steps=2), [part.sources[0]], seeds=torch.arange(1))
-    row, free = part._row(0, 0.0)
-    trained_on = {int(s) for s in row[~free]}  # numbers alone
-    blind = [x for both in seen for x in both if bool((x[: len(part.sources[0])] == words.mask).all())]
+    _, free = part._row(0, 0.0)
+    source = len(part.sources[0]) + 1  # and the separator
+    assert not free[source]
+    assert bool(free[:source].all())
+    blind = [x for both in seen for x in both if bool((x[:source] == words.mask).all())]
     assert blind
-    assert all({int(s) for s in x if words.number(0) <= s < words.symbols} for x in blind)
-    assert trained_on <= {s for s in range(words.number(0), words.symbols)}
+    assert all(words.number(0) <= int(x[source]) < words.symbols for x in blind)
 
 
 def test_what_training_rows_leave_out_is_said(told, folder):
@@ -455,6 +456,43 @@ def test_a_repairing_run_starts_from_a_corpus_of_the_same_characters(told, folde
     base = trained(told, folder, "corpus-base", "layout.length=32", "codec.kind=characters", "layout.controls=1",
                    "training.steps=2")  # fmt: skip
     status, _, err = told("train", folder / "corpus", *SMALL, "layout.kind=mend", "layout.length=65", f"start={base}",
-                          "codec.kind=characters", "training.steps=1", "--minutes", 1, "--out", folder / "run-started")  # fmt: skip
+                          "codec.kind=characters", "training.steps=1", "--minutes", 1,
+                          "--out", folder / "run-started")  # fmt: skip
     assert status == 0, err
     assert "after 2 steps" in err
+
+
+def test_text_that_ends_inside_a_character_is_counted_in_its_own_bytes(told, folder, monkeypatch):
+    """Rows of bytes cut characters; a block that does is shown when the rest of its character is."""
+    word = "привет, мир! "
+    codec = Bytes()
+    rows = codec.encode(word * 40).split(7)
+    characters, size = counts(codec, rows)
+    assert (int(characters.sum()), int(size.sum())) == (len(word) * 40, len((word * 40).encode()))
+    (folder / "cyrillic").mkdir()
+    (folder / "cyrillic" / "text.txt").write_text(word * 200)
+    status, _, err = told("train", folder / "cyrillic", *SMALL, "codec.kind=bytes", "layout.length=21",
+                          "network.attention=block", "network.block=7", "training.steps=1", "--minutes", 1,
+                          "--out", folder / "run-cyrillic")  # fmt: skip
+    assert status == 0, err
+    status, out, _ = told("sample", folder / "run-cyrillic", "--count", 1, "--prompt", "привет, ми")  # 18 bytes
+    assert status == 0
+    assert out.startswith("привет, ми")
+
+
+def test_a_gap_of_any_length_needs_a_network_that_sees_behind_it(blocks, told):
+    status, _, err = told("sample", blocks, "--fill", "the cat [[]] moon")
+    assert status == 1
+    assert "give its length" in err
+
+
+def test_nothing_on_standard_input_is_said(run, told, monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.StringIO("\n"))
+    status, _, err = told("sample", run, "--prompt", "-")
+    assert status == 1
+    assert "standard input is empty" in err
+    monkeypatch.setattr("sys.stdin", io.StringIO("the cat\n"))
+    status, out, _ = told("sample", run, "--prompt", "-", "--steps", 2, "--count", 1)
+    assert status == 0
+    _, same, _ = told("sample", run, "--prompt", "the cat", "--steps", 2, "--count", 1)
+    assert out == same

@@ -9,7 +9,7 @@ from pathlib import Path
 from langevin.cli.show import LiveLine, duration
 from langevin.cli.table import command_of, show
 from langevin.cli.verbs import Evaluate
-from langevin.evaluation.report import Curves, Facts, Line, MetricRow, Metrics, Quotes, Report, Section, Source
+from langevin.evaluation.report import Better, Curves, Facts, Line, MetricRow, Metrics, Quotes, Report, Section, Source
 from langevin.evaluation.statistics import mean_interval
 from langevin.modalities.text.rows import RowReader
 from langevin.recipe.build import Built, open_data, reader
@@ -98,17 +98,26 @@ def table(found: MeasuredText) -> list[MetricRow]:
             if value is not None:
                 rows.append(
                     MetricRow(
-                        metric=name.replace("_", "-"), generated=mean_interval([float(value)]), floor=float(floor),
-                        better="near the floor", meaning=meaning,
+                        metric=name.replace("_", "-"), generated=mean_interval([float(value)]),
+                        floor=None if floor is None else float(floor), better="near the floor", meaning=meaning,
                     )
                 )  # fmt: skip
     rows += [
-        MetricRow(metric=name, generated=mean_interval([value]), better="higher", meaning="of the run's own task")
+        MetricRow(metric=name, generated=mean_interval([value]), better=better(name), meaning="of the run's own task")
         for name, value in found.task.items()
     ]
     return rows
 
 
+def better(name: str) -> Better:
+    """Which way a figure of a task is better, by its name's end."""
+    return next((way for end, way in TASK.items() if name.endswith(end)), "higher")
+
+
+TASK: dict[str, Better] = {
+    "length ratio": "near 1", "copied words": "", "copied word pairs": "", "standard error": "lower", "majority": "",
+    "clean words changed": "lower", "clean words changed, clean text": "lower",
+}  # fmt: skip
 VARIETY = {
     "entropy": "of the characters of one text, nats: low where it repeats itself",
     "distinct_1": "share of different words, at equal counts",

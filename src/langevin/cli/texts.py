@@ -4,6 +4,7 @@ import json
 import re
 import sys
 import time
+from codecs import getincrementaldecoder
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -98,16 +99,19 @@ def _open_text(
         raise ValueError(
             f"the text has {given} symbols and asks for {fixed} more, and this run reads {layout.length}: shorten one"
         )
+    if None in gapped.gaps and token_network(built).config.attention == "block":
+        raise ValueError("a run that writes by blocks does not see what comes after a gap: give its length, as [[12]]")
     lengths = free_lengths(built, gapped, layout.length - given)
     if isinstance(built.recipe.process, LeftToRight) and (len(gapped.gaps) > 1 or gapped.texts[-1]):
         raise ValueError("an autoregressive run goes on after a --prompt only: it does not see what comes after a gap")
     x = gapped.symbols(codec, words.mask, lengths).expand(asked.count, -1)
-    shown = 0
+    shown, characters = 0, getincrementaldecoder("utf-8")("replace")
 
     def settled(rows: Tensor, places: int) -> None:
         nonlocal shown
         if _streams(asked, built):
-            sys.stdout.write(_text(built, rows[0, shown:places]))
+            symbols = rows[0, shown:places]
+            sys.stdout.write(characters.decode(codec.written(symbols[symbols < words.codec].cpu())))
             sys.stdout.flush()
             shown = places
 
@@ -116,7 +120,7 @@ def _open_text(
         part, calls = fill(built, sampling, x[rows], seeds=seeds[rows], block=asked.block, settled=settled)
         texts, most = [*texts, *(_text(built, row) for row in part)], max(most, calls)
     if shown:
-        sys.stdout.write("\n")
+        sys.stdout.write(characters.decode(b"", final=True) + "\n")
     return texts, most
 
 
@@ -179,8 +183,13 @@ def loaded(made: Run, average: float | None, line: LiveLine) -> tuple[Built, Sam
 
 
 def _read(text: str) -> str:
-    """The text, or standard input for '-'."""
-    return sys.stdin.read() if text == "-" else text
+    """The text, or standard input for '-' without the end of its last line. Raises `ValueError` where that is empty."""
+    if text != "-":
+        return text
+    found = sys.stdin.read().removesuffix("\n").removesuffix("\r")
+    if not found:
+        raise ValueError("standard input is empty: there is nothing to go on from")
+    return found
 
 
 def _coded(built: Built, text: str, line: LiveLine) -> Tensor:

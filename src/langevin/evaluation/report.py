@@ -24,7 +24,7 @@ from torch import Tensor, uint8
 from langevin.evaluation import page
 from langevin.evaluation.statistics import Interval
 
-Better = Literal["lower", "higher", "near the floor"]
+Better = Literal["lower", "higher", "near the floor", "near 1", ""]  # "" for what is only to be known
 INKS = {"light": ("#1c1e21", "#dfe2e6"), "dark": ("#e7e9ec", "#2f343a")}  # text and grid
 COLOURS = ("#3b7dd8", "#e07b39", "#3a9d6e", "#b85fb3", "#c9a227", "#7a8794")
 

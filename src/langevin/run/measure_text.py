@@ -24,6 +24,7 @@ from langevin.run.nats import Cost, Sureness, cost, spread, sureness
 from langevin.run.write import answer, ask_number, codec_of, fill, token_network, vocabulary
 
 Progress = Callable[[int, int], None]
+GRAM = 4  # words of a run that is looked for in the training text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,8 +35,8 @@ class Variety:
 
     entropy: float
     distinct_1: float
-    distinct_2: float
-    novelty: float
+    distinct_2: float | None
+    novelty: float | None
     longest: int
     divergence: float
     judge: float | None = None
@@ -155,10 +156,13 @@ def variety(
     """Of texts of one length; distinct-n of equal numbers of words."""
     split = [text.split() for text in texts if text.split()]
     count = min(sum(map(len, split)), sum(len(text.split()) for text in real))
+    longest = max(map(len, split), default=0)
     return Variety(
         entropy=unigram_entropy([text for text in texts if text]),
-        distinct_1=distinct(split, 1, tokens=count), distinct_2=distinct(split, 2, tokens=count),
-        novelty=memory.novelty(split, 4), longest=max(memory.longest_run(words) for words in split),
+        distinct_1=distinct(split, 1, tokens=count) if count else 0.0,
+        distinct_2=distinct(split, 2, tokens=count) if longest > 1 else None,
+        novelty=memory.novelty(split, GRAM) if longest >= GRAM else None,
+        longest=max((memory.longest_run(words) for words in split), default=0),
         divergence=gram_divergence(texts, real, orders=(3,)).values[0],
         judge=None if judge is None else judge(texts),
     )  # fmt: skip

@@ -83,10 +83,11 @@ def block_bound(built: Built, asked: Batch, names: Tensor, draws: int) -> Tensor
     ask = Blocks(process=built.process, block=token_network(built).config.block)
     streams = mix(torch.zeros_like(names), names).to(asked.x.device)
     total = torch.zeros(len(names), dtype=torch.float64, device=asked.x.device)
+    offset = RowNoise(seeds=streams, steps=torch.full_like(streams, -1)).uniform(total[:, None])[:, 0]
     with torch.no_grad():
         for k in range(draws):
             noise = RowNoise(seeds=streams, steps=torch.full_like(streams, k))
-            t, x_t = ask(asked, Draw(noise=noise, u=torch.full((len(names),), k / draws, dtype=torch.float64)))
+            t, x_t = ask(asked, Draw(noise=noise, u=(k + offset) / draws))
             terms = built.process.bound(built.denoiser(x_t, t, asked.condition), asked.x, x_t, t)
             total += terms.diffusion.sum(1)
     return total / draws

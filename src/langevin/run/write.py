@@ -1,7 +1,7 @@
 """Text from a run's parts, through the one sampling loop: any places of any rows, all at once or block by block."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -10,7 +10,7 @@ from langevin.diffusion.condition import Condition, Port
 from langevin.diffusion.denoiser import Denoiser
 from langevin.diffusion.guidance import Prompted, Reluctant, Within
 from langevin.diffusion.noise import RowNoise, mix
-from langevin.diffusion.sampler import Shares, sample, start
+from langevin.diffusion.sampler import Gibbs, Shares, sample, start
 from langevin.diffusion.sampler.unmask import entropy
 from langevin.modalities.image.codec import Pixels
 from langevin.modalities.text.layout import BLANK, NUMBERS, SEPARATOR, Mend, Pairs
@@ -157,12 +157,15 @@ def _written(
         denoiser = Within(denoiser=denoiser, first=words.codec)
     if isinstance(built.recipe.process, LeftToRight) and sampling.sampler != "left_to_right":
         raise ValueError(f"an autoregressive run writes by --sampler left_to_right only, not {sampling.sampler}")
-    sampler = sampler_of(process, sampling)
-    if process.kind != "masked":  # places that are given have time 0
-        free = (x == words.mask)[:, None]
-        times = torch.where(free, times[..., None], 0.0)
+    sampler, calls = sampler_of(process, sampling), 0
+    if process.kind != "masked" or isinstance(sampler, Gibbs):  # places that are given have time 0
+        times = torch.where((x == words.mask)[:, None], times[..., None], 0.0)
+    if isinstance(sampler, Gibbs):  # goes over a whole text
+        first = replace(sampling, sampler="ancestral")
+        x, calls = _written(built, first, x, seeds, told, reluctance)
+    elif process.kind != "masked":
         x = process.corrupt(torch.where(x == words.mask, 0, x), times[:, 0], _stream(seeds))
-    state, calls = start(sampler, process, x, times, seeds, x=x), 0
+    state = start(sampler, process, x, times, seeds, x=x)
     for after in sample(sampler, denoiser, state, told):
         state, calls = after, calls + 1
     return state.x, calls

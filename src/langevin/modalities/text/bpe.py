@@ -171,11 +171,17 @@ class BPE:
 
     def decode(self, ids: Tensor | Sequence[int]) -> str:
         """Raises `ValueError` for an id outside 0..symbols-1, or unfitted."""
-        coder, known = self._tokenizer, checked_ids(ids, self.symbols)
         if not self._cuttable:
-            return coder.decode(known.tolist(), skip_special_tokens=False)
+            return self._tokenizer.decode(checked_ids(ids, self.symbols).tolist(), skip_special_tokens=False)
+        return self.written(ids).decode(errors="replace")
+
+    def written(self, ids: Tensor | Sequence[int]) -> bytes:
+        """The bytes, which may begin or end inside a character where symbols are of bytes. Raises as `decode`."""
+        known = checked_ids(ids, self.symbols)
+        if not self._cuttable:
+            return self.decode(ids).encode()
         parts = (known[start : start + _TOGETHER].tolist() for start in range(0, len(known), _TOGETHER))
-        return b"".join(b"".join(map(self._written.__getitem__, part)) for part in parts).decode(errors="replace")
+        return b"".join(b"".join(map(self._written.__getitem__, part)) for part in parts)
 
     @cached_property
     def _written(self) -> list[bytes]:

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -304,8 +303,8 @@ def two_texts(
     return rows, cut_remark("pairs", whole, room, "layout.length", "ends")
 
 
-def counts(codec: AnyTokens, rows: Sequence[Any]) -> tuple[Tensor, Tensor]:
-    """Characters and UTF-8 bytes of rows of symbols, (n,) float64 each; controls and padding are none."""
-    texts = [codec.decode(ids[ids < codec.symbols]) for ids in rows]
-    return tuple(torch.tensor([float(n) for n in values], dtype=torch.float64)
-                 for values in (map(len, texts), (len(text.encode()) for text in texts)))  # type: ignore[return-value]  # fmt: skip
+def counts(codec: AnyTokens, rows: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Characters that begin in rows of symbols, and UTF-8 bytes, (n,) float64 each; controls and padding are none."""
+    texts = [codec.written(ids[ids < codec.symbols]) for ids in rows]
+    begun = [sum(byte & 0xC0 != 0x80 for byte in text) for text in texts]
+    return torch.tensor(begun, dtype=torch.float64), torch.tensor([len(text) for text in texts], dtype=torch.float64)

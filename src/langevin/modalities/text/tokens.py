@@ -63,7 +63,11 @@ class Bytes:
 
     def decode(self, ids: Tensor | Sequence[int]) -> str:
         """Raises `ValueError` for an id outside 0..255."""
-        return checked_ids(ids, self.symbols).astype(np.uint8).tobytes().decode(errors="replace")
+        return self.written(ids).decode(errors="replace")
+
+    def written(self, ids: Tensor | Sequence[int]) -> bytes:
+        """The bytes themselves, which may begin or end inside a character. Raises as `decode`."""
+        return checked_ids(ids, self.symbols).astype(np.uint8).tobytes()
 
     def complaints(self, text: str) -> list[str]:
         return surrogates(text)
@@ -106,6 +110,10 @@ class Letters:
         """Raises `ValueError` for an id outside 0..26."""
         values = checked_ids(ids, self.symbols)
         return np.where(values == 0, 32, values + 96).astype(np.uint8).tobytes().decode("ascii")
+
+    def written(self, ids: Tensor | Sequence[int]) -> bytes:
+        """UTF-8 of the text. Raises as `decode`."""
+        return self.decode(ids).encode()
 
     def complaints(self, text: str) -> list[str]:
         """Unpaired surrogates, and the characters besides white space that become a space; capitals are not mentioned."""
@@ -185,6 +193,10 @@ class Characters:
         points = code_points(UNKNOWN + self.alphabet)[checked_ids(ids, self.symbols)]
         return points.astype("<u4").tobytes().decode("utf-32-le")
 
+    def written(self, ids: Tensor | Sequence[int]) -> bytes:
+        """UTF-8 of the text. Raises as `decode`."""
+        return self.decode(ids).encode()
+
     def complaints(self, text: str) -> list[str]:
         """Unpaired surrogates, and the characters outside the alphabet."""
         unknown = sorted(set(text) - set(self.alphabet) - {UNKNOWN})
@@ -236,6 +248,10 @@ class LetterPairs:
     def decode(self, ids: Tensor | Sequence[int]) -> str:
         """Raises `ValueError` for an id outside the symbols, or unfitted."""
         return self._pairs.decode(ids)
+
+    def written(self, ids: Tensor | Sequence[int]) -> bytes:
+        """UTF-8 of the text. Raises as `decode`."""
+        return self.decode(ids).encode()
 
     def complaints(self, text: str) -> list[str]:
         return Letters().complaints(text)
