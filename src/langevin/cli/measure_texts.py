@@ -111,7 +111,8 @@ def table(found: MeasuredText) -> list[MetricRow]:
 
 def better(name: str) -> Better:
     """Which way a figure of a task is better, by its name's end."""
-    return next((way for end, way in TASK.items() if name.endswith(end)), "higher")
+    found: list[Better] = [way for end, way in TASK.items() if name.endswith(end)]
+    return found[0] if found else "higher"
 
 
 TASK: dict[str, Better] = {
