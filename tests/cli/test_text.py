@@ -496,3 +496,42 @@ def test_nothing_on_standard_input_is_said(run, told, monkeypatch):
     assert status == 0
     _, same, _ = told("sample", run, "--prompt", "the cat", "--steps", 2, "--count", 1)
     assert out == same
+
+
+def test_a_blank_line_stays_a_blank_line(pairs, labels, told, tmp_path):
+    file = tmp_path / "some.txt"
+    file.write_text("the cat sees the sea.\n\na dog\u2028hears the moon.\n")  # a separator of lines that ends none here
+    status, out, _ = told("summarise", pairs, file, "--steps", 2)
+    assert status == 0
+    assert [bool(line) for line in out.split("\n")[:-1]] == [True, False, True]
+    file.write_text("a dog\ta bird\n\na dog\ta dog\n")
+    status, out, _ = told("classify", labels, file)
+    assert [bool(line) for line in out.split("\n")[:-1]] == [True, False, True]
+
+
+def test_a_repaired_file_keeps_its_ends_of_lines_and_its_kind(mends, told, tmp_path):
+    file = tmp_path / "draft.md"
+    file.write_bytes(b"the cat sees the sea.\r\n\r\na dog.\r\n")
+    status, _, err = told("repair", mends, file, "--reluctance", 1000, "--out", tmp_path / "new" / "clean.md")
+    assert status == 0, err
+    assert (tmp_path / "new" / "clean.md").read_bytes() == file.read_bytes()
+
+
+def test_where_texts_go_is_checked_before_any_is_written(run, told, tmp_path):
+    status, _, err = told("sample", run, "--out", tmp_path / "a.png")
+    assert status == 1
+    assert ".txt or .jsonl" in err
+    assert "network calls" not in err
+
+
+def test_pairs_without_a_label_are_left_out_and_counted(told, folder):
+    data = texts.inferences(folder / "partly")
+    lines = (data / "pairs.jsonl").read_text().splitlines()
+    records = [json.loads(line) for line in lines]
+    records[3]["label"] = ""
+    (data / "pairs.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    status, _, err = told("train", data, *SMALL, "codec.size=300", "training.steps=1", "--minutes", 1,
+                          "--out", folder / "run-partly")  # fmt: skip
+    assert status == 0, err
+    assert "left out: 1 of" in err
+    assert open_run(folder / "run-partly").recipe.classes == ("CONTRADICTION", "ENTAILMENT", "NEUTRAL")

@@ -2,15 +2,15 @@
 
 import difflib
 import sys
-from pathlib import Path
 
 from langevin.cli.show import LiveLine, counting
-from langevin.cli.texts import loaded, write_texts
+from langevin.cli.texts import loaded, read_text
 from langevin.cli.verbs import Repair
 from langevin.modalities.text.layout import Mend
 from langevin.run.directory import open_run
 from langevin.run.generate import with_options
 from langevin.run.mend import mend
+from langevin.training.checkpoint import write_atomic
 
 
 def run(asked: Repair) -> None:
@@ -24,12 +24,7 @@ def run(asked: Repair) -> None:
         raise ValueError(f"{asked.run} was not trained to repair (layout.kind mend)")
     if asked.reluctance is not None and not asked.reluctance >= 0:
         raise ValueError(f"--reluctance is at least 0 (nats), got {asked.reluctance}")
-    try:
-        text = sys.stdin.read() if asked.file == "-" else Path(asked.file).read_text("utf-8")
-    except UnicodeDecodeError as error:
-        raise ValueError(
-            f"{asked.file} is not UTF-8 text: byte {error.start} is {error.object[error.start]:#x}"
-        ) from error
+    text = read_text(asked.file)
     if not text.strip():
         raise ValueError(f"{asked.file} holds no text")
     built, sampling = loaded(made, None, line)
@@ -46,7 +41,8 @@ def run(asked: Repair) -> None:
     if asked.out is None:
         sys.stdout.write(content)
     else:
-        write_texts([content.removesuffix("\n")], asked.out)
+        asked.out.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(asked.out, content.encode())
 
 
 def changes(before: list[str], after: list[str]) -> list[tuple[str, str]]:

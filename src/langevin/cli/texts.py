@@ -31,6 +31,7 @@ def sample_text(asked: Sample, made: Run) -> Path | None:
 
     Raises:
         ValueError: a prompt that does not fit, or that cannot be coded."""
+    require_out(asked.out)
     line, begin = LiveLine(), time.perf_counter()
     built, sampling = loaded(made, asked.average, line)
     changes = {
@@ -137,6 +138,7 @@ def as_dialogue(text: str) -> str:
 
 def summarise(asked: Summarise) -> None:
     """A summary of each text of a file, a line each; of lines of JSON, of their text field."""
+    require_out(asked.out)
     line = LiveLine()
     made = open_run(asked.run)
     if not isinstance(made.recipe.layout, Pairs):
@@ -144,15 +146,17 @@ def summarise(asked: Summarise) -> None:
     built, sampling = loaded(made, None, line)
     sampling = with_options(sampling, steps=asked.steps, guidance=asked.guidance, temperature=asked.temperature)
     records = _records(asked.file, ("text",))
+    texts = [record["text"] for record in records if record is not None]
     room = made.recipe.layout.length - made.recipe.layout.target - 2
-    sources = [_cut(_coded(built, record["text"], line), room, line, keep_end=False) for record in records]
+    sources = [_cut(_coded(built, text, line), room, line, keep_end=False) for text in texts]
     with counting("summaries") as progress:
-        texts, _ = answer(built, sampling, sources, seeds=asked.seed + torch.arange(len(sources)), progress=progress)
-    write_texts(texts, asked.out, lines=True)
+        made_of, _ = answer(built, sampling, sources, seeds=asked.seed + torch.arange(len(sources)), progress=progress)
+    write_texts(_laid_out(records, made_of), asked.out, lines=True)
 
 
 def classify(asked: Classify) -> None:
     """The label of each pair of texts, with its probability: tab-separated, label first."""
+    require_out(asked.out)
     line = LiveLine()
     made = open_run(asked.run)
     layout, classes = made.recipe.layout, made.recipe.classes
@@ -160,7 +164,7 @@ def classify(asked: Classify) -> None:
         raise ValueError(f"{asked.run} is no run of labels (layout.kind labels)")
     built, _ = loaded(made, None, line)
     records = _records(asked.file, ("premise", "hypothesis"))
-    pairs = [(record["premise"], record["hypothesis"]) for record in records]
+    pairs = [(record["premise"], record["hypothesis"]) for record in records if record is not None]
     words = vocabulary(built)
     sources, remarks = two_texts(pairs, layout, codec_of(built))
     for text in remarks:
@@ -171,7 +175,7 @@ def classify(asked: Classify) -> None:
         for shares in ask_number(built, heads, len(classes)).softmax(-1):
             best = int(shares.argmax())
             lines.append(f"{classes[best]}\t{float(shares[best]):.3f}")
-    write_texts(lines, asked.out, lines=True)
+    write_texts(_laid_out(records, lines), asked.out, lines=True)
 
 
 def loaded(made: Run, average: float | None, line: LiveLine) -> tuple[Built, Sampling]:
@@ -207,42 +211,58 @@ def _cut(ids: Tensor, room: int, line: LiveLine, *, keep_end: bool) -> Tensor:
     return ids[-room:] if keep_end else ids[:room]
 
 
+def require_out(out: Path | None) -> None:
+    """Check, before any work, where texts go. Raises `ValueError` for a file of another kind."""
+    if out is not None and out.suffix not in (".txt", ".jsonl"):
+        raise ValueError(f"text is written to a .txt or .jsonl file, or to standard output; got --out {out}")
+
+
 def _text(built: Built, row: Tensor) -> str:
     return codec_of(built).decode(row[row < vocabulary(built).codec].cpu())
 
 
-def _records(file: str, fields: tuple[str, ...]) -> list[dict[str, str]]:
-    """Records of a file or standard input ('-'): JSON lines with the fields, or tab-separated columns.
+def _records(file: str, fields: tuple[str, ...]) -> list[dict[str, str] | None]:
+    """A record a line of a file or of standard input ('-'): JSON with the fields, or tab-separated columns. None: blank.
 
     Raises:
         ValueError: a line that is neither, or nothing at all."""
-    try:
-        content = sys.stdin.read() if file == "-" else Path(file).read_text("utf-8")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{file} is not UTF-8 text: byte {error.start} is {error.object[error.start]:#x}") from error
-    found: list[dict[str, str]] = []
-    for number, text in enumerate(content.replace("\r\n", "\n").split("\n"), start=1):
-        if not text.strip():
-            continue
-        if text.startswith("{"):
-            try:
-                record = json.loads(text)
-            except ValueError as error:
-                raise ValueError(f"{file}, line {number}: is not JSON ({error})") from error
-            missing = [name for name in fields if not isinstance(record.get(name), str)]
-            if missing:
-                raise ValueError(f"{file}, line {number}: has no text field '{missing[0]}'; it has {', '.join(record)}")
-            found.append({name: record[name] for name in fields})
-            continue
-        columns = text.split("\t") if len(fields) > 1 else [text]
-        if len(columns) < len(fields):
-            raise ValueError(
-                f"{file}, line {number}: expected {len(fields)} columns, divided by tabs: {', '.join(fields)}"
-            )
-        found.append(dict(zip(fields, columns)))
-    if not found:
+    content = read_text(file).replace("\r\n", "\n").removesuffix("\n")
+    found = [_record(text, fields, f"{file}, line {i}") for i, text in enumerate(content.split("\n"), start=1)]
+    if not any(found):
         raise ValueError(f"{file} holds no text")
     return found
+
+
+def _record(text: str, fields: tuple[str, ...], where: str) -> dict[str, str] | None:
+    if not text.strip():
+        return None
+    if text.startswith("{"):
+        try:
+            record = json.loads(text)
+        except ValueError as error:
+            raise ValueError(f"{where}: is not JSON ({error})") from error
+        missing = [name for name in fields if not isinstance(record.get(name), str)]
+        if missing:
+            raise ValueError(f"{where}: has no text field '{missing[0]}'; it has {', '.join(record)}")
+        return {name: record[name] for name in fields}
+    columns = text.split("\t") if len(fields) > 1 else [text]
+    if len(columns) < len(fields):
+        raise ValueError(f"{where}: expected {len(fields)} columns, divided by tabs: {', '.join(fields)}")
+    return dict(zip(fields, columns))
+
+
+def _laid_out(records: Sequence[dict[str, str] | None], made: Sequence[str]) -> list[str]:
+    """A line for every record, in order: blank where the record is."""
+    rest = iter(made)
+    return ["" if record is None else next(rest) for record in records]
+
+
+def read_text(file: str) -> str:
+    """A file, or standard input for '-', with its line ends as they are. Raises `ValueError` where it is no UTF-8."""
+    try:
+        return sys.stdin.read() if file == "-" else Path(file).read_bytes().decode()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{file} is not UTF-8 text: byte {error.start} is {error.object[error.start]:#x}") from error
 
 
 def write_texts(texts: Sequence[str], out: Path | None, *, lines: bool = False) -> None:
@@ -255,8 +275,6 @@ def write_texts(texts: Sequence[str], out: Path | None, *, lines: bool = False) 
         content = "".join((f"--- {i}\n" if len(texts) > 1 else "") + text + "\n" for i, text in enumerate(texts))
     if out is None:
         sys.stdout.write(content)
-    elif out.suffix in (".txt", ".jsonl"):
+    else:
         out.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(out, content.encode())
-    else:
-        raise ValueError(f"text is written to a .txt or .jsonl file, or to standard output; got --out {out}")

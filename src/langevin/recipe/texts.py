@@ -55,7 +55,7 @@ class TextModality:
             _require_a_row(data, codec, layout)
         classes = recipe.classes
         if isinstance(layout, Labels) and not classes:
-            classes = tuple(sorted({one.label for one in inferences(data.records)}))
+            classes = tuple(sorted({one.label for one in inferences(data.records)} - {""}))
         symbols = codec.symbols + layout.needed(len(classes))
         if recipe.start and symbols != codec.symbols + layout.controls:
             raise ValueError(

@@ -277,12 +277,18 @@ def known_misspellings(paths: Sequence[str]) -> Confusions | None:
 
 def labelled(texts: Texts, layout: Labels, codec: AnyTokens, classes: Sequence[str]) -> Examples:
     """Premise SEPARATOR hypothesis as the source, the label's number as the target."""
-    found = list(inferences(texts.records))
+    every = list(inferences(texts.records))
+    found = [one for one in every if one.label]
+    without = len(every) - len(found)
     known = {name: i for i, name in enumerate(classes)}
     unseen = sorted({one.label for one in found} - set(known))
     if unseen:
         raise ValueError(f"the label '{unseen[0]}' is none of {', '.join(classes)}")
+    if not found:
+        raise ValueError(f"none of {len(every)} pairs has a label")
     sources, remarks = two_texts([(one.premise, one.hypothesis) for one in found], layout, codec)
+    if without:
+        remarks = (*remarks, f"left out: {without:,} of {len(every):,} pairs, which have no label")
     targets = [torch.tensor([codec.symbols + NUMBERS + known[one.label]]) for one in found]
     return Examples(
         sources=sources, targets=targets, first=codec.symbols, length=layout.length, joint=layout.joint, remarks=remarks
