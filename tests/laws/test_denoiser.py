@@ -7,8 +7,9 @@ import torch
 
 from langevin.diffusion.condition import Condition
 from langevin.diffusion.denoiser import FARTHEST, GaussianDenoiser, JointDenoiser, TokenDenoiser, affine
-from langevin.diffusion.posterior import Point
-from langevin.diffusion.process import Gaussian, Masked
+from langevin.diffusion.noise import RowNoise
+from langevin.diffusion.posterior import Partly, Point
+from langevin.diffusion.process import Gaussian, Masked, Uniform
 from langevin.diffusion.schedule import Rectified
 from tests import exact
 from tests.laws.parts import PREDICTIONS, SCHEDULES
@@ -146,6 +147,26 @@ def test_a_shown_place_is_certain_and_a_hidden_one_is_the_networks():
     assert torch.equal(p[shown], torch.nn.functional.one_hot(x_t[shown], 4).float())
     assert torch.equal(q.logits[~shown], logits[~shown])
     assert bool((q.error(torch.where(shown, x_t, 0))[shown] == 0).all())
+
+
+def test_a_posterior_asked_at_masked_places_only_is_the_same():
+    process = Masked(symbols=4)
+    logits = torch.arange(24.0).reshape(2, 3, 4).sin() * 5
+    x_t, x, t = torch.tensor([[4, 0, 4], [3, 4, 5]]), torch.tensor([[1, 0, 2], [3, 3, 5]]), torch.tensor([0.5, 0.9])
+    whole = TokenDenoiser(network=lambda x, t, condition: logits, process=process)(x_t, t)
+    partly = TokenDenoiser(network=lambda x, t, condition, at: logits[at], process=process, partly=True)(x_t, t)
+    assert isinstance(partly, Partly)
+    real = x_t < 5
+    assert torch.equal(partly.whole.logits.log_softmax(-1)[real], whole.logits.log_softmax(-1)[real])
+    assert torch.equal(partly.error(x)[real], whole.error(torch.where(real, x, 0))[real])
+    wrong = torch.where(x_t == 0, 1, x)
+    assert partly.error(wrong)[0, 1] == torch.inf  # what is shown is certain
+    noise = RowNoise(seeds=torch.arange(2), steps=torch.zeros(2, dtype=torch.int64))
+    assert torch.equal(partly.draw(noise)[real], whole.draw(noise)[real])
+    for a, b in zip(vars(process.bound(partly, x, x_t, t)).values(), vars(process.bound(whole, x, x_t, t)).values()):
+        assert torch.equal(a, b)
+    with pytest.raises(ValueError, match="masked process"):
+        TokenDenoiser(network=lambda x, t, condition: logits, process=Uniform(symbols=4), partly=True)
 
 
 def test_the_gradient_of_a_token_denoiser_is_finite():

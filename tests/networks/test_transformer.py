@@ -100,10 +100,10 @@ def test_a_noisy_block_sees_itself_and_the_clean_blocks_before_it():
 
 
 def test_the_clean_half_does_not_see_the_noisy_half():
-    """Neither its values nor its gradients: the tokens of the clean half inside the network, both halves run at once."""
+    """Neither its values nor its gradients: what the last block attends to, both halves run at once."""
     network, clean = stirred(config("block")), text(2, N)
     halves: list[torch.Tensor] = []
-    network.blocks[-1].register_forward_hook(lambda _, args, out: halves.append(out[0]))
+    network.blocks[-1].register_forward_hook(lambda _, args, out: halves.append(out[1][1].transpose(1, 2).flatten(2)))
     ask(network, noisy(clean, seed=1), beside(clean))
     ask(network, noisy(clean, seed=2), beside(clean))
     first, second = halves
@@ -418,6 +418,25 @@ def test_bf16_is_near_float32(attention):
         roughly = ask(network, x, told).float()
     exactly = ask(network, x, told)
     assert float((roughly - exactly).norm()) < 0.1 * float(exactly.norm())
+
+
+@EVERY
+@pytest.mark.parametrize("timed", [False, True])
+def test_places_asked_alone_are_answered_alike_with_the_same_gradients(attention, timed):
+    if attention == "block" and timed:
+        pytest.skip("blocks are told no time")
+    network, clean = stirred(config(attention, timed=timed)), text(3, N)
+    clean[0, -2:] = PAD
+    x, told = noisy(clean), beside(clean) if attention == "block" else None
+    at, times = x == MASK, torch.tensor([0.1, 0.5, 0.9], dtype=torch.float64)
+    found = []
+    for some in (network(x, times, told)[at], network(x, times, told, at=at)):
+        network.zero_grad()
+        some.log_softmax(-1)[:, 1].sum().backward()
+        found.append([some.detach(), *(p.grad.clone() for p in network.parameters() if p.grad is not None)])
+    assert found[0][0].shape == (int(at.sum()), V)
+    for whole, part in zip(*found, strict=True):
+        torch.testing.assert_close(part, whole, rtol=1e-9, atol=1e-11)
 
 
 # ------------------------------------------------------------------------------------------------- sampling with it

@@ -1,8 +1,8 @@
 """What a denoiser answers: q(x | x_t), a distribution over clean data.
 
 `Point` is its mean (continuous data: all that the squared error and every sampler need), `Categorical` a distribution a
-place (tokens), `Joint` one of either for each named part, `Score` the slope of ln p_t where no clean
-data can be named. Guidance, samplers, previews and evaluation speak only this.
+place (tokens), `Partly` the same where most places are certain, `Joint` one of either for each named part, `Score` the
+slope of ln p_t where no clean data can be named. Guidance, samplers, previews and evaluation speak only this.
 """
 
 from collections.abc import Mapping
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, Self
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from langevin.diffusion.noise import Noise
@@ -108,6 +109,45 @@ class Categorical:
 
     def rows(self, index: Index) -> "Categorical":
         return Categorical(self.logits[index])
+
+
+@dataclass(frozen=True)
+class Partly:
+    """Certain but at some places: what a network answers that is asked at masked places only.
+
+    Args:
+        logits_at: (m, symbols), of the places where `at` holds, in order.
+        at: (b, places) bool.
+        seen: (b, places) int64, the symbols of the others.
+    """
+
+    logits_at: Tensor
+    at: Tensor
+    seen: Tensor
+
+    @property
+    def whole(self) -> Categorical:
+        """The same at every place. Symbols beyond those of the answers, as padding is, are read as the first."""
+        symbol = torch.where(self.seen < self.logits_at.shape[-1], self.seen, 0)
+        certain = self.logits_at.new_full((*self.at.shape, self.logits_at.shape[-1]), -torch.inf)
+        certain = certain.scatter(-1, symbol[..., None], 0.0)
+        return Categorical(certain.masked_scatter(self.at[..., None], self.logits_at))
+
+    def error(self, x: Tensor) -> Tensor:
+        """Cross-entropy -ln q(x) in nats, (b, places)."""
+        nats = F.cross_entropy(self.logits_at, x[self.at], reduction="none")
+        sure = torch.where(x == self.seen, 0.0, torch.inf).to(nats.dtype)
+        return sure.masked_scatter(self.at, nats)
+
+    def draw(self, noise: Noise, at: Tensor | None = None) -> Tensor:
+        """As of a `Categorical`."""
+        return self.whole.draw(noise, at)
+
+    def toward(self, reference: Categorical, weight: Tensor) -> Categorical:
+        return self.whole.toward(reference, weight)
+
+    def rows(self, index: Index) -> Categorical:
+        return self.whole.rows(index)
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from langevin.networks.lean import rms_norm
+
 SHORT = 256  # keys up to which attention without the fused kernel wins in bf16 on a CPU
 
 
@@ -39,12 +41,15 @@ class Attention(nn.Module):
         q, k = _unit(self.q_norm, q), _unit(self.k_norm, k)
         return (q, k, v) if rotary is None else (rotate(q, *rotary), rotate(k, *rotary), v)
 
-    def mix(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
-        """What the queries find, (b, n, d). `mask` (b, keys), or (b or 1, n, keys), is True where a key may be seen."""
+    def mix(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, at: Tensor | None = None) -> Tensor:
+        """What the queries find, (b, n, d), or (m, d) of those where `at` (b, n) holds.
+
+        `mask` (b, keys), or (b or 1, n, keys), is True where a key may be seen."""
         if mask is not None:
             mask = mask[:, None, None, :] if mask.ndim == 2 else mask[:, None]
         y = attend(q.to(v.dtype), k.to(v.dtype), v, mask)
-        return self.out(y.transpose(1, 2).flatten(2))
+        y = y.transpose(1, 2).flatten(2)
+        return self.out(y if at is None else y[at])
 
     def forward(
         self,
@@ -76,9 +81,8 @@ def attend(q: Tensor, k: Tensor, v: Tensor, seen: Tensor | None) -> Tensor:
 
 
 def _unit(norm: nn.RMSNorm, x: Tensor) -> Tensor:
-    """`norm` in the type of x: under autocast a float32 weight would keep it from the fused kernel."""
-    weight = norm.weight.to(x.dtype)
-    return F.rms_norm(x, (x.shape[-1],), weight, norm.eps)
+    """`norm` in the type of x."""
+    return rms_norm(x) * norm.weight.to(x.dtype)
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

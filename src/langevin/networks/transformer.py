@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from langevin.diffusion.condition import Condition, Port
 from langevin.networks.attention import Attention, rotary_angles
 from langevin.networks.embedding import Encoder, Ports, TimeEmbedding
+from langevin.networks.lean import rms_norm, squared_relu
 
 Past = list[tuple[Tensor, Tensor]]  # keys and values of each layer
 ROTARY_BASE = 10_000.0
@@ -47,9 +48,9 @@ class Block(nn.Module):
 
     def forward(
         self, x: Tensor, vector: Tensor | None, rotary: tuple[Tensor, Tensor], mask: Tensor | None,
-        past: tuple[Tensor, Tensor] | None,
+        past: tuple[Tensor, Tensor] | None, at: Tensor | None = None,
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:  # fmt: skip
-        """The tokens, and their own keys and values; those of `past` stand before them."""
+        """The tokens, or the m of them `at` which it is asked; and all keys and values, behind those of `past`."""
         h = g = None
         if self.modulate is not None and vector is not None:
             shift_1, scale_1, shift_2, scale_2 = self.modulate(vector)[:, None].chunk(4, -1)
@@ -58,12 +59,15 @@ class Block(nn.Module):
         own = (k, v)
         if past is not None:
             k, v = torch.cat([past[0].to(k.dtype), k], 2), torch.cat([past[1].to(v.dtype), v], 2)
-        x = x + self.dropout(self.attention.mix(q, k, v, mask))
-        return x + self.dropout(self.down(F.relu(self.up(_normed(x, g))).square())), own
+        x, h = x if at is None else x[at], self.attention.mix(q, k, v, mask, at)
+        if at is not None and g is not None:
+            g = tuple(part.expand(*at.shape, -1)[at] for part in g)
+        x = x + self.dropout(h)
+        return x + self.dropout(self.down(squared_relu(self.up(_normed(x, g))))), own
 
 
 def _normed(x: Tensor, modulation: tuple[Tensor, Tensor] | None) -> Tensor:
-    h = F.rms_norm(x, (x.shape[-1],), eps=1e-6)
+    h = rms_norm(x)
     return h if modulation is None else torch.addcmul(modulation[0], h, modulation[1])
 
 
@@ -134,8 +138,10 @@ class Transformer(nn.Module):
     def padding(self) -> int:
         return (self.config.symbols or 0) + 1
 
-    def forward(self, x: Tensor, c_time: Tensor, condition: Condition | None = None) -> Tensor:
-        """(b, n) int64 -> (b, n, V).
+    def forward(
+        self, x: Tensor, c_time: Tensor, condition: Condition | None = None, at: Tensor | None = None
+    ) -> Tensor:
+        """(b, n) int64 -> (b, n, V), or (m, V) of the m places where `at` (b, n) holds.
 
         Raises:
             ValueError: indices outside the vocabulary, or a block network that is not told what came before."""
@@ -143,14 +149,14 @@ class Transformer(nn.Module):
         vector = self._vector(x, c_time, condition)
         if self.config.attention == "causal":
             first = torch.full_like(x[:, :1], self.padding - 1)
-            h, _ = self._run(torch.cat([first, x[:, :-1]], 1), vector, _causal(x.shape[1], x.device), None, 0)
+            h, _ = self._run(torch.cat([first, x[:, :-1]], 1), vector, _causal(x.shape[1], x.device), None, 0, at=at)
             return self._logits(h)
         if self.config.attention == "full":
             real = x != self.padding
             mask = None if bool(real.all()) else real | ~real.any(1, keepdim=True)
-            return self._logits(self._run(x, vector, mask, None, 0, self._told(x, condition))[0])
+            return self._logits(self._run(x, vector, mask, None, 0, self._told(x, condition), at)[0])
         if condition is not None and condition.aligned is not None:
-            return self._logits(self._beside(x, vector, condition.aligned))
+            return self._logits(self._beside(x, vector, condition.aligned, at))
         n, before = x.shape[1], None if condition is None else condition.prepend
         if n > self.config.block:
             raise ValueError(
@@ -158,7 +164,7 @@ class Transformer(nn.Module):
                 "`aligned`, or ask for one block at a time, after the text before it as `prepend`"
             )
         if before is None:
-            return self._logits(self._run(x, vector, self._visible(_ones(n, x.device), x), None, 0)[0])
+            return self._logits(self._run(x, vector, self._visible(_ones(n, x.device), x), None, 0, at=at)[0])
         if not before.tensor.is_floating_point():
             before = self.cache(torch.where(before.shown(), before.tensor, self.padding))
         shown = before.shown()
@@ -166,9 +172,9 @@ class Transformer(nn.Module):
         own = self._visible(_ones(n, x.device), x)
         mask = torch.cat([shown[:, None].expand(-1, n, -1), own.expand(len(x), -1, -1)], 2)
         places = start[:, None] + torch.arange(n, device=x.device)
-        return self._logits(self._run(x, vector, mask, past, places)[0])
+        return self._logits(self._run(x, vector, mask, past, places, at=at)[0])
 
-    def _beside(self, x: Tensor, vector: Tensor | None, clean: Port) -> Tensor:
+    def _beside(self, x: Tensor, vector: Tensor | None, clean: Port, at: Tensor | None) -> Tensor:
         """The noisy half of a pass over noisy places and the clean text of the same places."""
         self._require(clean.tensor)
         if clean.tensor.shape != x.shape:
@@ -176,7 +182,9 @@ class Transformer(nn.Module):
         n, said = x.shape[1], torch.where(clean.shown(), clean.tensor, self.padding)
         both, places = torch.cat([x, said], 1), torch.arange(n, device=x.device).repeat(2)
         mask = self._visible(_halves(n, self.config.block, x.device), both)
-        return self._run(both, vector, mask, None, places)[0][:, :n]
+        noisy = torch.ones_like(x, dtype=torch.bool) if at is None else at
+        h, _ = self._run(both, vector, mask, None, places, at=torch.cat([noisy, torch.zeros_like(noisy)], 1))
+        return h.view(*x.shape, -1) if at is None else h
 
     def cache(self, tokens: Tensor, before: Port | None = None) -> Port:
         """Keys and values of clean tokens (b, n) for the `prepend` port, (b, n, depth, 2, width), after those of `before`.
@@ -229,19 +237,20 @@ class Transformer(nn.Module):
 
     def _run(
         self, x: Tensor, vector: Tensor | None, mask: Tensor | None, past: Past | None, places: Tensor | int,
-        beside: Tensor | None = None,
+        beside: Tensor | None = None, at: Tensor | None = None,
     ) -> tuple[Tensor, Past]:  # fmt: skip
-        """The tokens after all blocks, normalised, and their keys and values."""
+        """The tokens after all blocks, normalised, and their keys and values. The last block mixes those `at` alone."""
         h = self.tokens(x)
         if beside is not None and self.beside is not None:
             h = h + self.beside(beside)
-        h = F.rms_norm(h, (self.config.width,), eps=1e-6)
+        h = rms_norm(h)
         rotary = _rotary(x.shape[1] if isinstance(places, int) else places, self.config.head_width, x.device)
         own: Past = []
         for i, block in enumerate(self.blocks):
-            h, kept = block(h, vector, rotary, mask, None if past is None else past[i])
+            some = at if i + 1 == len(self.blocks) else None
+            h, kept = block(h, vector, rotary, mask, None if past is None else past[i], some)
             own.append(kept)
-        return F.rms_norm(h, (self.config.width,), eps=1e-6), own
+        return rms_norm(h), own
 
     def _logits(self, h: Tensor) -> Tensor:
         return F.linear(h, self.tokens.weight[: len(self.last)], self.last)

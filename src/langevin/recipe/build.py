@@ -158,8 +158,11 @@ def _symbols(recipe: Recipe, kind: Symbols, network: nn.Module) -> Parts:
         question = Blocks(process=masked, block=recipe.network.block)
     elif isinstance(kind, Masking) and kind.question == "count":
         question = Counts(process=masked)
+    trained = replace(denoiser, network=_trained(recipe, network))
+    if isinstance(kind, Masking) and not recipe.training.compile:  # a compiled network wants one shape
+        trained = replace(trained, partly=True)
     method = Diffusion(
-        process=process, denoiser=replace(denoiser, network=_trained(recipe, network)), network=network, objective=target,
+        process=process, denoiser=trained, network=network, objective=target,
         times=times, question=question,
     )  # fmt: skip
 
