@@ -1,12 +1,13 @@
-"""Text: training and held-out bits beside the MDLM recipe at equal minutes, width, depth and data; samplers by quality.
+"""Text: training and held-out bits beside the MDLM recipe at equal minutes, weights and data; samplers by quality.
 
     LANGEVIN_DATA=FOLDER python benchmarks/text.py --minutes 10
 
 Part one trains ours (masked, by counts, no time, Muon), a plain re-statement of MDLM (`text_peer`) and an autoregressive
 network of ours in turns of a few seconds until each has had its minutes, and measures all by one estimator: the bound by
-counts, and the chain rule for the autoregressive one. Part two writes with each sampler at several numbers of calls, judged
-by the autoregressive network beside unigram entropy and distinct word pairs. Part three times writing by blocks with kept
-keys and values against writing them anew. One thread is used.
+counts, and the chain rule for the autoregressive one. The peer has the width whose number of weights is nearest to ours;
+those that tell it the time cost no work a symbol, so it has less work to do, and is also timed at equal width.
+Part two writes with each sampler at several numbers of calls, judged by the autoregressive network beside unigram entropy
+and distinct word pairs. Part three times writing by blocks with kept keys and values against writing them anew. One thread.
 """
 
 import os
@@ -99,6 +100,63 @@ def bits(nats: Tensor, rows: list[Tensor], built: Built) -> float:
     return float(nats.sum()) / 0.6931471805599453 / characters
 
 
+def weights(network: torch.nn.Module) -> int:
+    return sum(p.numel() for p in network.parameters())
+
+
+def peer_network(made: Any, width: int) -> text_peer.MDLM:
+    symbols, depth, heads = made.process.symbols, made.network.depth, made.network.width // made.network.head_width
+    return text_peer.MDLM(symbols, width=width, depth=depth, heads=heads)
+
+
+def of_equal_weights(made: Any, wanted: int) -> int:
+    """The width at which the peer has as many weights, nearly."""
+    heads = made.network.width // made.network.head_width
+    return min(
+        range(2 * heads, 2 * made.network.width, 2 * heads), key=lambda w: abs(weights(peer_network(made, w)) - wanted)
+    )
+
+
+def peer_side(made: Any, train: Any, network: text_peer.MDLM, seed: int) -> tuple[text_peer.Trainer, Side]:
+    peer, batches = text_peer.Trainer(network, seed=seed), training_batches(made, reader(made, train))
+
+    def step() -> int:
+        x = batches(peer.steps, torch.arange(made.training.batch)).x
+        peer.step(x)
+        return x.numel()
+
+    return peer, Side(step)
+
+
+def in_turns(
+    sides: dict[str, Side], steps: dict[str, Callable[[], int]], foreseen: dict[str, int], minutes: float
+) -> None:
+    """Train until each has had its minutes; `foreseen` follows how many steps that will be."""
+    slice_ = max(1.0, 60 * minutes / 40)
+    while min(side.seconds for side in sides.values()) < 60 * minutes:
+        for name, side in sides.items():
+            side.turn(slice_)
+            if name in foreseen:
+                foreseen[name] = max(steps[name]() + 1, int(steps[name]() * 60 * minutes / side.seconds))
+        print(" ".join(f"{n} {s.tokens / s.seconds:.0f} tokens/s" for n, s in sides.items()), flush=True)
+
+
+def speeds(made: Any, train: Any, width: int, asked: Any) -> float:
+    """Symbols a second of ours over the peer's of a width, steps in turns, on networks made for it."""
+    _, _, step = ours(made, train, lambda: 10**6)
+    _, peer = peer_side(made, train, peer_network(made, width), asked.seed)
+
+    def rate(one: Callable[[], int]) -> Callable[[], float]:
+        def run() -> float:
+            begin = time.perf_counter()
+            return one() / (time.perf_counter() - begin)
+
+        return run
+
+    times = table.interleave({"ours": rate(step), "peer": rate(peer.step)}, pairs=2 * asked.pairs, warm_up=2)
+    return statistics.median(a / b for a, b in zip(times["ours"], times["peer"], strict=True))
+
+
 def main() -> None:
     parser = table.options(__doc__ or "", pairs=5)
     parser.add_argument("--minutes", type=float, default=10.0, help="of training, for each of the three")
@@ -118,39 +176,27 @@ def main() -> None:
     foreseen = {"ours": 10**6, "autoregressive": 10**6}
     built, state, step = ours(made, train, lambda: foreseen["ours"])
     judge, judge_state, judge_step = ours(causal, train, lambda: foreseen["autoregressive"])
-    width, depth = made.network.width, made.network.depth
     torch.manual_seed(asked.seed)
-    network = text_peer.MDLM(made.process.symbols, width=width, depth=depth, heads=width // made.network.head_width)
-    peer, batches = text_peer.Trainer(network, seed=asked.seed), training_batches(made, reader(made, train))
-
-    def peer_step() -> int:
-        x = batches(peer.steps, torch.arange(made.training.batch)).x
-        peer.step(x)
-        return x.numel()
-
-    sides = {"ours": Side(step), "mdlm": Side(peer_step), "autoregressive": Side(judge_step)}
-    slice_ = max(1.0, 60 * minutes / 40)
-    while min(side.seconds for side in sides.values()) < 60 * minutes:
-        for name, side in sides.items():
-            side.turn(slice_)
-            done = state.step if name == "ours" else judge_state.step
-            if name in foreseen:
-                foreseen[name] = max(done + 1, int(done * 60 * minutes / side.seconds))
-        print(" ".join(f"{n} {s.tokens / s.seconds:.0f} tokens/s" for n, s in sides.items()), flush=True)
+    width = of_equal_weights(made, weights(built.network))
+    peer, side = peer_side(made, train, peer_network(made, width), asked.seed)
+    sides = {"ours": Side(step), "mdlm": side, "autoregressive": Side(judge_step)}
+    sizes = {"ours": weights(built.network), "mdlm": weights(peer.network)}
+    rates = {name: speeds(made, train, w, asked) for name, w in (("weights", width), ("width", made.network.width))}
+    steps = {"ours": lambda: state.step, "autoregressive": lambda: judge_state.step}
+    in_turns(sides, steps, foreseen, minutes)
     for one, its in ((built, state), (judge, judge_state)):
         averaged(one, its)
     found = measured(built, judge, peer, reader(made, held_out), rows)
-    ratio = sides["ours"].tokens / sides["mdlm"].tokens * sides["mdlm"].seconds / sides["ours"].seconds
-    weights = {n: sum(p.numel() for p in m.parameters()) for n, m in (("ours", built.network), ("mdlm", network))}
-    print(f"\nweights {weights}, tokens { ({n: s.tokens for n, s in sides.items()}) }")
+    print(f"\nweights {sizes}, tokens { ({n: s.tokens for n, s in sides.items()}) }, ratios of tokens/s {rates}")
     for name, value in found.items():
         print(f"{name:16} {value:.4f} bits a character")
     written = samplers(built, judge, asked)
     cache = blocks(made, asked)
     table.conclude({
-        "tokens_ratio": round(ratio, 3), "bits_per_char": round(found["ours"], 4),
-        "peer_bits_per_char": round(found["mdlm"], 4), "autoregressive_bits_per_char": round(found["autoregressive"], 4),
-        "minutes": minutes, "weights": weights, "samplers": written, "cache_ratio": cache,
+        "tokens_ratio": round(rates["weights"], 3), "tokens_ratio_at_equal_width": round(rates["width"], 3),
+        "bits_per_char": round(found["ours"], 4), "peer_bits_per_char": round(found["mdlm"], 4),
+        "autoregressive_bits_per_char": round(found["autoregressive"], 4), "minutes": minutes, "weights": sizes,
+        "samplers": written, "cache_ratio": cache,
     })  # fmt: skip
 
 
@@ -189,8 +235,10 @@ def samplers(built: Built, judge: Built, asked: Any) -> dict[str, dict[str, floa
     for name in SAMPLERS:
         for steps in grid:
             sampling = replace(built.recipe.sampling, sampler=name, steps=steps)
+            blank = torch.full((count, length), words.mask)
+            fill(built, replace(sampling, steps=2), blank[:2], seeds=torch.arange(2))  # warm
             begin = time.perf_counter()
-            x, calls = fill(built, sampling, torch.full((count, length), words.mask), seeds=torch.arange(count))
+            x, calls = fill(built, sampling, blank, seeds=torch.arange(count))
             seconds = time.perf_counter() - begin
             texts = [codec_of(built).decode(row) for row in x]
             every = [(row, torch.ones_like(row, dtype=torch.bool)) for row in x]

@@ -2,7 +2,7 @@
 
 Absorbing diffusion with the log-linear schedule, alpha = 1 - t; t in [0.001, 1], antithetic over the batch of one device;
 cross-entropy at masked places weighted by 1 / t; a transformer told the time through adaptive layer norms; float32; AdamW
-at a constant rate after a warm-up; one exponential average. Of equal width and depth, it has half as many weights again.
+at a constant rate after a warm-up, as published; one exponential average.
 """
 
 import math
