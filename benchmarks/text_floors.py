@@ -20,11 +20,12 @@ from langevin.modalities.text.corruption.confusions import read_misspellings
 from langevin.modalities.text.corruption.corrupt import Corruption
 from langevin.modalities.text.metrics.edits import edit_score
 from langevin.modalities.text.metrics.gleu import gleu
-from langevin.modalities.text.metrics.ngram import NgramModel, letter_indices, letters
+from langevin.modalities.text.metrics.ngram import NgramModel
 from langevin.modalities.text.metrics.rouge import copy_rate, rouge
 from langevin.modalities.text.metrics.spelling import spelling_score
 from langevin.modalities.text.metrics.variety import distinct, gram_divergence, unigram_entropy
 from langevin.modalities.text.metrics.verbatim import Verbatim
+from langevin.modalities.text.tokens import Letters
 from langevin.modalities.text.words import plain_words
 
 WORDS, SPELT, SENTENCES = 250, 1500, 500
@@ -39,6 +40,10 @@ def folder():
 
 def books(part):
     return "\n".join(path.read_text(encoding="utf-8") for path in sorted((folder() / "books" / part).glob("*.txt")))
+
+
+def lettered(text):
+    return Letters().decode(Letters().encode(text)).strip()
 
 
 def rows(path):
@@ -58,7 +63,7 @@ class Table:
 
 
 def likelihood(table, train, valid):
-    x, y = letter_indices(train), letter_indices(valid)
+    x, y = (Letters().encode(text).numpy() for text in (train, valid))
     model = NgramModel.fit(x, order=6)
     for n, reference in enumerate((4.070, 3.310, 2.716, 2.264, 2.000, 1.877), 1):
         table.add(f"books, 27 symbols, bits a character, order {n}", model.shortened(n).bits_per_symbol(y), reference)
@@ -150,13 +155,13 @@ def entailment(table):
 
 
 def variety(table, train, valid):
-    text = letters(valid)
+    text = lettered(valid)
     words = text.split()
     samples = [words[i : i + 200] for i in range(0, 200 * 192, 200)]
     random.Random(0).shuffle(samples)
     table.add("real text, 200 words: unigram entropy, nats", unigram_entropy(samples[:64]))
     table.add("real text, 12,800 words: distinct-2", distinct(samples, 2, tokens=12800))
-    index = Verbatim.fit(letters(train).split())
+    index = Verbatim.fit(lettered(train).split())
     table.add("real text: words' 4-grams absent from train", index.novelty(samples[:64]))
     table.add("real text, 200 words: longest run in train, mean of 64", fmean(map(index.longest_run, samples[:64])))
     characters = [text[i : i + 256] for i in range(0, 256 * 3000, 256)]

@@ -12,8 +12,9 @@ from langevin.modalities.text.baselines.summary import best_sentence, last, lead
 from langevin.modalities.text.corruption.confusions import read_corrections, read_misspellings
 from langevin.modalities.text.corruption.slips import edit_distances
 from langevin.modalities.text.metrics.gleu import gleu
-from langevin.modalities.text.metrics.ngram import NgramModel, letter_indices
+from langevin.modalities.text.metrics.ngram import NgramModel
 from langevin.modalities.text.metrics.rouge import rouge
+from langevin.modalities.text.tokens import Letters
 
 pytestmark = pytest.mark.slow
 
@@ -34,7 +35,7 @@ def test_ngrams_of_books():
     train, valid = (
         "\n".join(p.read_text() for p in sorted(part(f"books/{k}").glob("*.txt"))) for k in ("train", "valid")
     )
-    model, held_out = NgramModel.fit(letter_indices(train), order=6), letter_indices(valid)
+    model, held_out = NgramModel.fit(Letters().encode(train).numpy(), order=6), Letters().encode(valid).numpy()
     measured = [model.shortened(n).bits_per_symbol(held_out) for n in range(1, 7)]
     assert measured == pytest.approx([4.070, 3.310, 2.716, 2.264, 2.000, 1.877], abs=0.002)
 

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from langevin.modalities.text.metrics.ngram import LETTERS, NgramModel, letter_indices, letters
+from langevin.modalities.text.metrics.ngram import NgramModel
+from langevin.modalities.text.tokens import Letters
 
 
 def chain(n, seed=0):
@@ -16,12 +17,6 @@ def chain(n, seed=0):
 
 def entropy(p):
     return -p * np.log2(p) - (1 - p) * np.log2(1 - p)
-
-
-def test_letters_are_text8s():
-    assert letters("  The GPT-2's  naïve\n“End”.") == "the gpt s na ve end"
-    assert letter_indices("Az b").tolist() == [1, 26, 0, 2]
-    assert "".join(LETTERS[i] for i in letter_indices("Hello, World")) == "hello world"
 
 
 def test_probabilities_by_hand():
@@ -67,7 +62,7 @@ def test_counting_in_place_and_by_sorting_agree():
 
 
 def test_shortening_is_fitting_at_that_order():
-    text = letter_indices("the rain in spain stays mainly in the plain " * 3)
+    text = Letters().encode("the rain in spain stays mainly in the plain " * 3).numpy()
     long, short = NgramModel.fit(text, order=5), NgramModel.fit(text, order=2)
     assert long.shortened(2).bits(text) == pytest.approx(short.bits(text))
     with pytest.raises(ValueError, match=r"1\.\.5"):

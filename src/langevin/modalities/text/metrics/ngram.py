@@ -11,24 +11,9 @@ compression" (1991).
 """
 
 import math
-import re
 from dataclasses import dataclass
 
 import numpy as np
-
-LETTERS = " abcdefghijklmnopqrstuvwxyz"
-_OTHER = re.compile(r"[^a-z]+")
-
-
-def letters(text: str) -> str:
-    """Text in 27 symbols: lower-cased, every run outside a-z one space, none at the ends (the alphabet of text8)."""
-    return _OTHER.sub(" ", text.lower()).strip()
-
-
-def letter_indices(text: str) -> np.ndarray:
-    """(n,) uint8 of `letters(text)`: 0 the space, 1..26 the letters."""
-    codes = np.frombuffer(letters(text).encode("ascii"), np.uint8)
-    return np.where(codes == 32, 0, codes - 96).astype(np.uint8)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
