@@ -84,7 +84,7 @@ def measure_text(
     masked, causal = isinstance(built.process, Masked), built.recipe.process.kind == "causal"
     costs = {"own": cost(built, read, items, draws=asked.draws, batch=asked.batch, progress=progress("bits"))}
     blocks = token_network(built).config.attention == "block"
-    if masked and not causal and not blocks:
+    if masked and not causal and not blocks and not isinstance(read.part, Mends):
         costs["own, fewer rows"] = cost(built, read, few, draws=asked.draws, batch=asked.batch)
         costs["left to right"] = cost(
             built, read, few, estimator="left to right", batch=asked.batch, progress=progress("left to right")
