@@ -107,6 +107,8 @@ class Mend:
         length: places of a row, two for each character and one.
         spelling, grammar: mean shares of words and places that are made faulty.
         clean: share of texts left as they are.
+        hidden: share of training rows in which characters of the faulty text are hidden, as many as chance has it: what is
+            told is nearly right, and who only ever reads on learns to copy and no language.
         misspellings: files of known ones, "word: error, error*3" or "wrong->right"; without any they are made up.
         reluctance: nats by which another symbol must be likelier than the one that stands there, in use.
     """
@@ -116,6 +118,7 @@ class Mend:
     spelling: float = 0.1
     grammar: float = 0.05
     clean: float = 0.17
+    hidden: float = 0.5
     misspellings: tuple[str, ...] = ()
     reluctance: float = 2.0
     controls: int = 0
@@ -123,6 +126,8 @@ class Mend:
     def __post_init__(self) -> None:
         _require_length(self.length)
         Corruption(spelling=self.spelling, grammar=self.grammar, clean=self.clean)
+        if not 0 <= self.hidden <= 1:
+            raise ValueError(f"layout.hidden is a share of the rows, 0 to 1, got {self.hidden}")
         if not 0 <= self.reluctance < float("inf"):
             raise ValueError(f"layout.reluctance is at least 0 nats, got {self.reluctance}")
 

@@ -100,12 +100,18 @@ class Examples:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Mends:
-    """Clean texts that are made faulty: anew each time in training, always alike without noise."""
+    """Clean texts that are made faulty: anew each time in training, always alike and wholly told without noise.
+
+    Args:
+        mask: the symbol of what is not told.
+        hidden: share of training rows of whose faulty text some characters are hidden."""
 
     texts: Sequence[str]
     corruption: Corruption
     codec: AnyTokens
     length: int
+    mask: int
+    hidden: float = 0.0
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -120,7 +126,17 @@ class Mends:
 
     def rows(self, items: Tensor, noise: RowNoise | None) -> list[Row]:
         seeds = items if noise is None else noise.fork(9).bits(1)[:, 0] & 0x7FFFFFFF
-        return [self._row(*self.pair(int(i), int(s))) for i, s in zip(items, seeds, strict=True)]
+        rows = [self._row(*self.pair(int(i), int(s))) for i, s in zip(items, seeds, strict=True)]
+        return rows if noise is None else self._hidden(rows, noise.fork(10))
+
+    def _hidden(self, rows: list[Row], noise: RowNoise) -> list[Row]:
+        u = noise.uniform(torch.empty(len(rows), self.length + 2))
+        share = torch.where(u[:, 0] < self.hidden, u[:, 1], 0.0)
+        blank, kept = self.codec.symbols + BLANK, list[Row]()
+        for (x, free, told), some, chance in zip(rows, u[:, 2:], share, strict=True):
+            hide = (some[: len(told)] < chance) & (told != blank)
+            kept.append((x, free, torch.where(hide, self.mask, told)))
+        return kept
 
     def _row(self, faulty: str, right: str) -> Row:
         blank = self.codec.symbols + BLANK
@@ -259,7 +275,10 @@ def mends(texts: Texts, layout: Mend, codec: AnyTokens) -> Mends:
                 windows.append(window)
     known = known_misspellings(layout.misspellings)
     corruption = Corruption(confusions=known, spelling=layout.spelling, grammar=layout.grammar, clean=layout.clean)
-    return Mends(texts=windows, corruption=corruption, codec=codec, length=layout.length)
+    return Mends(
+        texts=windows, corruption=corruption, codec=codec, length=layout.length, hidden=layout.hidden,
+        mask=codec.symbols + layout.needed(0),
+    )  # fmt: skip
 
 
 def known_misspellings(paths: Sequence[str]) -> Confusions | None:
