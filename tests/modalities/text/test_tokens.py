@@ -80,7 +80,9 @@ def test_any_ids_decode_to_some_text(every):
     for codec in every:
         for _ in range(100):
             ids = torch.randint(codec.symbols, (20,), generator=noise)
-            codec.decode(ids).encode()  # it is Unicode
+            text = codec.decode(ids)
+            assert text.encode().decode() == text  # Unicode, without half of a pair
+            assert codec.written(ids).decode(errors="replace") == text
 
 
 def test_recipes_read_and_write_every_kind(every):
