@@ -16,7 +16,6 @@ Secretly Time-Agnostic", 2024); with `timed`, or with ports, blocks are modulate
 
 import math
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Literal
 
 import torch
@@ -24,12 +23,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from langevin.diffusion.condition import Condition, Port
-from langevin.networks.attention import Attention, rotary_angles
+from langevin.networks.attention import Attention
 from langevin.networks.embedding import Encoder, Ports, TimeEmbedding
 from langevin.networks.lean import rms_norm, squared_relu
+from langevin.networks.visible import blockwise, causal, halves, ones, rotary
 
 Past = list[tuple[Tensor, Tensor]]  # keys and values of each layer
-ROTARY_BASE = 10_000.0
 
 
 class Block(nn.Module):
@@ -149,7 +148,7 @@ class Transformer(nn.Module):
         vector = self._vector(x, c_time, condition)
         if self.config.attention == "causal":
             first = torch.full_like(x[:, :1], self.padding - 1)
-            h, _ = self._run(torch.cat([first, x[:, :-1]], 1), vector, _causal(x.shape[1], x.device), None, 0, at=at)
+            h, _ = self._run(torch.cat([first, x[:, :-1]], 1), vector, causal(x.shape[1], x.device), None, 0, at=at)
             return self._logits(h)
         if self.config.attention == "full":
             real = x != self.padding
@@ -164,12 +163,12 @@ class Transformer(nn.Module):
                 "`aligned`, or ask for one block at a time, after the text before it as `prepend`"
             )
         if before is None:
-            return self._logits(self._run(x, vector, self._visible(_ones(n, x.device), x), None, 0, at=at)[0])
+            return self._logits(self._run(x, vector, self._real(ones(n, x.device), x), None, 0, at=at)[0])
         if not before.tensor.is_floating_point():
             before = self.cache(torch.where(before.shown(), before.tensor, self.padding))
         shown = before.shown()
         past, start = self._past(before), shown.sum(1)
-        own = self._visible(_ones(n, x.device), x)
+        own = self._real(ones(n, x.device), x)
         mask = torch.cat([shown[:, None].expand(-1, n, -1), own.expand(len(x), -1, -1)], 2)
         places = start[:, None] + torch.arange(n, device=x.device)
         return self._logits(self._run(x, vector, mask, past, places, at=at)[0])
@@ -181,7 +180,7 @@ class Transformer(nn.Module):
             raise ValueError(f"{tuple(x.shape)} noisy places need as many clean ones, got {tuple(clean.tensor.shape)}")
         n, said = x.shape[1], torch.where(clean.shown(), clean.tensor, self.padding)
         both, places = torch.cat([x, said], 1), torch.arange(n, device=x.device).repeat(2)
-        mask = self._visible(_halves(n, self.config.block, x.device), both)
+        mask = self._real(halves(n, self.config.block, x.device), both)
         noisy = torch.ones_like(x, dtype=torch.bool) if at is None else at
         h, _ = self._run(both, vector, mask, None, places, at=torch.cat([noisy, torch.zeros_like(noisy)], 1))
         return h.view(*x.shape, -1) if at is None else h
@@ -199,7 +198,7 @@ class Transformer(nn.Module):
         if n % block:
             raise ValueError(f"blocks of {block} do not cut {n} tokens: the rest belongs into the block being written")
         self._require(tokens)
-        mask = self._visible(_blockwise(n, block, tokens.device), tokens)
+        mask = self._real(blockwise(n, block, tokens.device), tokens)
         past, start, shown = None, torch.zeros(len(tokens), dtype=torch.int64, device=tokens.device), None
         if before is not None:
             shown, past = before.shown(), self._past(before)
@@ -244,11 +243,11 @@ class Transformer(nn.Module):
         if beside is not None and self.beside is not None:
             h = h + self.beside(beside)
         h = rms_norm(h)
-        rotary = _rotary(x.shape[1] if isinstance(places, int) else places, self.config.head_width, x.device)
+        angles = rotary(x.shape[1] if isinstance(places, int) else places, self.config.head_width, x.device)
         own: Past = []
         for i, block in enumerate(self.blocks):
             some = at if i + 1 == len(self.blocks) else None
-            h, kept = block(h, vector, rotary, mask, None if past is None else past[i], some)
+            h, kept = block(h, vector, angles, mask, None if past is None else past[i], some)
             own.append(kept)
         return rms_norm(h), own
 
@@ -261,7 +260,7 @@ class Transformer(nn.Module):
         told, _, _ = self.encoder(condition, len(x))
         return F.silu((self.time(c_time) if self.time is not None else 0.0) + told)  # type: ignore[arg-type]
 
-    def _visible(self, mask: Tensor, tokens: Tensor) -> Tensor:
+    def _real(self, mask: Tensor, tokens: Tensor) -> Tensor:
         """`mask` (1, queries, keys) without padding as keys; a place always sees itself."""
         real = tokens != self.padding
         if bool(real.all()):
@@ -279,42 +278,3 @@ class Transformer(nn.Module):
 def _flat(x: Tensor) -> Tensor:
     """(b, heads, n, d) -> (b, n, heads d)."""
     return x.transpose(1, 2).flatten(2)
-
-
-def _rotary(places: Tensor | int, width: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Cosines and sines for places 0 .. n - 1, or those given, (n,) or (b, n)."""
-    if isinstance(places, int):
-        angles = rotary_angles((places,), width, base=ROTARY_BASE, device=device)
-        return angles.cos(), angles.sin()
-    pairs = width // 2
-    frequency = ROTARY_BASE ** (-torch.arange(pairs, dtype=torch.float32, device=device) / pairs)
-    angles = places[..., None] * frequency
-    if places.ndim == 2:
-        angles = angles[:, None]  # the heads
-    return angles.cos(), angles.sin()
-
-
-def _ones(n: int, device: torch.device) -> Tensor:
-    return torch.ones(1, n, n, dtype=torch.bool, device=device)
-
-
-@lru_cache(maxsize=16)
-def _causal(n: int, device: torch.device) -> Tensor:
-    return torch.ones(n, n, dtype=torch.bool, device=device).tril()[None]
-
-
-@lru_cache(maxsize=16)
-def _blockwise(n: int, block: int, device: torch.device) -> Tensor:
-    """(1, n, n): a place sees its own block and those before."""
-    number = torch.arange(n, device=device) // block
-    return (number[:, None] >= number)[None]
-
-
-@lru_cache(maxsize=16)
-def _halves(n: int, block: int, device: torch.device) -> Tensor:
-    """(1, 2 n, 2 n): noisy places see their own block and the clean blocks before it, clean ones no noisy ones."""
-    number = torch.arange(n, device=device) // block
-    own, before = number[:, None] == number, number[:, None] > number
-    noisy = torch.cat([own, before], 1)
-    clean = torch.cat([torch.zeros_like(own), own | before], 1)
-    return torch.cat([noisy, clean])[None]
