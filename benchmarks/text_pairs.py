@@ -1,7 +1,8 @@
 """Pairs of one's own for inference: `python benchmarks/text_pairs.py DATA/nli OUT --count 100000`.
 
 Labelled pairs are few, and most of what they teach is what a change of a sentence does to what follows from it. So changes
-are made by rule to the sentences of the training part, whose labels follow by construction:
+are made by rule to the sentences of the training part, whose labels follow by construction. `--renamed` of the pairs made
+are labelled ones in which words of both sentences stand for other words, the same in both: what is alike stays alike.
 
     entailment      another article; a modifier, a phrase or a second clause left out; a word for one that stood for it in a
                     labelled entailment
@@ -46,14 +47,19 @@ class Rules:
 
     def __init__(self, pairs: Iterable[Pair], *, seed: int) -> None:
         pairs = list(pairs)
-        self.random = random.Random(seed)
+        self.random, self.labelled = random.Random(seed), pairs
         self.sentences = sorted({s.strip() for pair in pairs for s in pair[:2]})
-        words = [s.lower().replace(",", "").split() for s in self.sentences]
-        after = [(a, b, c) for w in words for a, b, c in zip(w, w[1:], [*w[2:], ""], strict=False) if a in ARTICLES]
+        split = [s.lower().replace(",", "").split() for s in self.sentences]
+        after = [(a, b, c) for w in split for a, b, c in zip(w, w[1:], [*w[2:], ""], strict=False) if a in ARTICLES]
         heads = {b for _, b, c in after if c in {"is", "are", "in", "on", "with", "and", "near", ""}}
         self.nouns = sorted(heads)
         self.modifiers = {b for _, b, c in after if c in heads and b not in {"is", "are"}} - heads
         self.verbs = sorted({m["verb"].lower() for s in self.sentences if (m := CLAUSE.match(s))})
+        self.others: dict[str, list[str]] = {}
+        for kind in (sorted(self.modifiers), self.nouns, self.verbs):
+            for plural in (False, True):
+                words = [w for w in kind if w.endswith("s") == plural]
+                self.others |= dict.fromkeys(words, words)
         self.swaps = {label: self._swaps(pairs, label) for label in ("entailment", "contradiction")}
 
     def _swaps(self, pairs: Iterable[Pair], label: str) -> dict[str, list[str]]:
@@ -116,6 +122,17 @@ class Rules:
         m = re.match(r"^(\w+) (\w+) (is|are) (\w+ing) (a|an|the) (\w+)(.*)$", s, re.IGNORECASE)
         return None if m is None else f"{m[1]} {m[6]} {m[3]} {m[4]} {m[5]} {m[2]}{m[7]}"
 
+    def renamed(self) -> Pair | None:
+        """A labelled pair in which some words of both sentences are others of their kind, the same in both."""
+        pair = self.random.choice(self.labelled)
+        both = sorted(set(pair.premise.lower().split()) & set(pair.hypothesis.lower().split()))
+        chosen = [word for word in both if word in self.others and self.random.random() < 0.5]
+        named = {word: self.random.choice(self.others[word]) for word in chosen}
+        if not named or len({*named.values()} | {*both}) < len(named) + len(both):  # two that differ would become alike
+            return None
+        premise, hypothesis = (" ".join(named.get(w.lower(), w) for w in side.split()) for side in pair[:2])
+        return Pair(premise, hypothesis, pair.label)
+
     def pair(self) -> Pair | None:
         """One more, or None where no rule fits the sentence drawn."""
         premise, choose = self.random.choice(self.sentences), self.random.random()
@@ -158,12 +175,13 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--count", type=int, default=100_000)
     parser.add_argument("--copies", type=int, default=5)
+    parser.add_argument("--renamed", type=float, default=0.6, help="share of those made")
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args()
     labelled = read(asked.folder / "sick_train.jsonl")
     rules, pairs = Rules(labelled, seed=asked.seed), labelled * asked.copies
     while len(pairs) < asked.count:
-        pair = rules.pair()
+        pair = rules.renamed() if rules.random.random() < asked.renamed else rules.pair()
         if pair is not None:
             pairs.append(pair)
     rules.random.shuffle(pairs)
