@@ -80,10 +80,31 @@ def felt(network: Transformer, x: torch.Tensor, condition: Condition | None = No
 # ------------------------------------------------------------------------------------------------------ what it sees
 
 
-def test_attention_in_full_sees_everything_and_causal_attention_what_is_before():
-    x = text(3, N)
-    assert bool(felt(stirred(config("full")), x).all())
-    assert torch.equal(felt(stirred(config("causal")), x), torch.ones(N, N, dtype=torch.bool).tril(-1))
+@pytest.mark.parametrize("neighbours", [0, 50])
+def test_attention_in_full_sees_everything_and_causal_attention_what_is_before(neighbours: int):
+    x, options = text(3, N), {"neighbours": neighbours}
+    assert bool(felt(stirred(config("full", **options)), x).all())
+    assert torch.equal(felt(stirred(config("causal", **options)), x), torch.ones(N, N, dtype=torch.bool).tril(-1))
+
+
+def test_neighbours_are_the_symbols_around_a_place_and_not_its_own():
+    x, reach = text(3, N), (torch.arange(N)[:, None] - torch.arange(N)).abs()
+    network = stirred(config(depth=1, neighbours=10_000))
+    with torch.no_grad():
+        for block in network.blocks:
+            for layer in (block.attention.out, block.down):
+                layer.weight.zero_()
+                layer.bias.zero_()
+        network.tokens.weight[:V] = network.tokens.weight[0]  # a symbol is known by what it does to the others
+    assert torch.equal(felt(network, x), (reach > 0) & (reach <= 2))
+
+
+def test_neighbours_say_nothing_at_the_start_and_are_the_same_in_a_longer_row():
+    x, plain, told = noisy(text(3, N)), config().build().double(), config(neighbours=50).build().double()
+    told.load_state_dict(plain.state_dict(), strict=False)
+    assert torch.equal(ask(told, x), ask(plain, x))
+    network = stirred(config(neighbours=50))
+    torch.testing.assert_close(ask(network, padded(x, 5))[:, :N], ask(network, x), **NEAR)
 
 
 def test_a_noisy_block_sees_itself_and_the_clean_blocks_before_it():
@@ -336,7 +357,8 @@ def test_networks_that_have_no_cache_say_so(made):
 
 
 @pytest.mark.parametrize("options", [{"width": 0}, {"depth": 0}, {"block": 0}, {"width": 20}, {"head_width": 1},
-                                     {"dropout": 1.0}, {"mlp_ratio": 0.0}])  # fmt: skip
+                                     {"dropout": 1.0}, {"mlp_ratio": 0.0}, {"neighbours": -1},
+                                     {"neighbours": 8, "attention": "block"}])  # fmt: skip
 def test_sizes_that_no_network_can_have_are_refused(options):
     with pytest.raises(ValueError, match=r"transformer|network"):
         config(**options)

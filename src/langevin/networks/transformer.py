@@ -26,6 +26,7 @@ from langevin.diffusion.condition import Condition, Port
 from langevin.networks.attention import Attention
 from langevin.networks.embedding import Encoder, Ports, TimeEmbedding
 from langevin.networks.lean import rms_norm, squared_relu
+from langevin.networks.neighbours import AROUND, BEFORE, Neighbours
 from langevin.networks.visible import blockwise, causal, halves, ones, rotary
 
 Past = list[tuple[Tensor, Tensor]]  # keys and values of each layer
@@ -73,7 +74,7 @@ def _normed(x: Tensor, modulation: tuple[Tensor, Tensor] | None) -> Tensor:
 class Transformer(nn.Module):
     """See the module."""
 
-    edges = ("tokens", "beside", "modulate", "time", "encoder", "last")
+    edges = ("tokens", "beside", "neighbours", "modulate", "time", "encoder", "last")
 
     @dataclass(frozen=True, kw_only=True)
     class Config:
@@ -84,6 +85,7 @@ class Transformer(nn.Module):
         block: places of a block where attention is by block.
         timed: be told the time.
         beside: be told another row of symbols beside one's own, place by place (the `concat` port): a text to repair.
+        neighbours: rows of a table of hashed pairs of symbols around a place (see `neighbours`); 0 for none.
         symbols: V; None is taken from the data.
         """
 
@@ -97,6 +99,7 @@ class Transformer(nn.Module):
         block: int = 16
         timed: bool = False
         beside: bool = False
+        neighbours: int = 0
         symbols: int | None = None
         ports: Ports = Ports()
 
@@ -112,6 +115,12 @@ class Transformer(nn.Module):
                 raise ValueError(f"network.dropout is a probability below 1, got {self.dropout}")
             if self.beside and self.attention != "full":
                 raise ValueError("network.beside needs network.attention=full: a text to repair is seen whole")
+            if self.neighbours and self.attention == "block":
+                raise ValueError(
+                    "network.neighbours has no place in network.attention=block: its halves differ in neighbours"
+                )
+            if not 0 <= self.neighbours < 2**31 - 1:
+                raise ValueError(f"network.neighbours is a number of rows, 0 for none; got {self.neighbours}")
 
         def build(self) -> "Transformer":
             return Transformer(self)
@@ -127,6 +136,10 @@ class Transformer(nn.Module):
         self.beside = nn.Embedding(config.symbols + 2, width) if config.beside else None
         if self.beside is not None:
             nn.init.normal_(self.beside.weight, std=width**-0.5)
+        contexts = BEFORE if config.attention == "causal" else AROUND
+        self.neighbours = (
+            Neighbours(config.neighbours, width, contexts=contexts, padding=self.padding) if config.neighbours else None
+        )
         self.time = TimeEmbedding(width) if config.timed else None
         self.encoder = Encoder(config.ports, width) if told else None
         hidden, heads = int(width * config.mlp_ratio), width // config.head_width
@@ -242,6 +255,8 @@ class Transformer(nn.Module):
         h = self.tokens(x)
         if beside is not None and self.beside is not None:
             h = h + self.beside(beside)
+        if self.neighbours is not None:
+            h = h + self.neighbours(x)
         h = rms_norm(h)
         angles = rotary(x.shape[1] if isinstance(places, int) else places, self.config.head_width, x.device)
         own: Past = []
