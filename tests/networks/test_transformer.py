@@ -103,8 +103,10 @@ def test_neighbours_say_nothing_at_the_start_and_are_the_same_in_a_longer_row():
     x, plain, told = noisy(text(3, N)), config().build().double(), config(neighbours=50).build().double()
     told.load_state_dict(plain.state_dict(), strict=False)
     assert torch.equal(ask(told, x), ask(plain, x))
-    network = stirred(config(neighbours=50))
-    torch.testing.assert_close(ask(network, padded(x, 5))[:, :N], ask(network, x), **NEAR)
+    for options in ({}, {"beside": True}):
+        network, row = stirred(config(neighbours=50, **options)), text(3, N, seed=2)
+        short, long = (Condition(concat=Port(tensor=told)) for told in (row, padded(row, 5)))
+        torch.testing.assert_close(ask(network, padded(x, 5), long)[:, :N], ask(network, x, short), **NEAR)
 
 
 def test_a_noisy_block_sees_itself_and_the_clean_blocks_before_it():

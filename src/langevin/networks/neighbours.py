@@ -2,7 +2,9 @@
 
 What a few symbols say of the one beside them is what n-grams know. Attention takes hundreds of steps to find neighbours and
 has no weights for their pairs; a table has both from the first step ("Hash Embeddings", 2017; for language models
-"Over-Tokenized Transformer", 2025). Here the contexts leave out the place itself, which a masked row does not show.
+"Over-Tokenized Transformer", 2025). `AROUND` leaves out the place itself, which a masked row does not show. `WITHIN` is of
+a row told beside, characters with gaps between them: spans of two to seven, by which "Enriching Word Vectors with Subword
+Information" (2017) knows words.
 """
 
 import torch
@@ -10,6 +12,9 @@ from torch import Tensor, nn
 
 AROUND = ((-1, 1), (-2, -1), (1, 2))  # offsets of the symbols of a context; each context has its own entry
 BEFORE = ((-1, 0), (-2, -1, 0))  # of a row moved on by one place, as an autoregressive network reads it
+WITHIN = tuple(
+    tuple(range(first, last + 1)) for first, last in ((-2, 2), (-4, 4), (-6, 6), (-8, 0), (0, 8))
+)  # of a row told
 MULTIPLIER, MODULUS = 69_069, 2**31 - 1
 
 

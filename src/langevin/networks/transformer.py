@@ -26,7 +26,7 @@ from langevin.diffusion.condition import Condition, Port
 from langevin.networks.attention import Attention
 from langevin.networks.embedding import Encoder, Ports, TimeEmbedding
 from langevin.networks.lean import rms_norm, squared_relu
-from langevin.networks.neighbours import AROUND, BEFORE, Neighbours
+from langevin.networks.neighbours import AROUND, BEFORE, WITHIN, Neighbours
 from langevin.networks.visible import blockwise, causal, halves, ones, rotary
 
 Past = list[tuple[Tensor, Tensor]]  # keys and values of each layer
@@ -74,7 +74,7 @@ def _normed(x: Tensor, modulation: tuple[Tensor, Tensor] | None) -> Tensor:
 class Transformer(nn.Module):
     """See the module."""
 
-    edges = ("tokens", "beside", "neighbours", "modulate", "time", "encoder", "last")
+    edges = ("tokens", "beside", "neighbours", "spans", "modulate", "time", "encoder", "last")
 
     @dataclass(frozen=True, kw_only=True)
     class Config:
@@ -85,7 +85,8 @@ class Transformer(nn.Module):
         block: places of a block where attention is by block.
         timed: be told the time.
         beside: be told another row of symbols beside one's own, place by place (the `concat` port): a text to repair.
-        neighbours: rows of a table of hashed pairs of symbols around a place (see `neighbours`); 0 for none.
+        neighbours: rows of a table of hashed pairs of symbols around a place, and of another of spans of a row told beside
+            (see `neighbours`); 0 for none.
         symbols: V; None is taken from the data.
         """
 
@@ -136,10 +137,12 @@ class Transformer(nn.Module):
         self.beside = nn.Embedding(config.symbols + 2, width) if config.beside else None
         if self.beside is not None:
             nn.init.normal_(self.beside.weight, std=width**-0.5)
-        contexts = BEFORE if config.attention == "causal" else AROUND
-        self.neighbours = (
-            Neighbours(config.neighbours, width, contexts=contexts, padding=self.padding) if config.neighbours else None
-        )
+        self.neighbours = self.spans = None
+        if config.neighbours:
+            contexts = BEFORE if config.attention == "causal" else AROUND
+            self.neighbours = Neighbours(config.neighbours, width, contexts=contexts, padding=self.padding)
+            if config.beside:
+                self.spans = Neighbours(config.neighbours, width, contexts=WITHIN, padding=self.padding)
         self.time = TimeEmbedding(width) if config.timed else None
         self.encoder = Encoder(config.ports, width) if told else None
         hidden, heads = int(width * config.mlp_ratio), width // config.head_width
@@ -254,7 +257,7 @@ class Transformer(nn.Module):
         """The tokens after all blocks, normalised, and their keys and values. The last block mixes those `at` alone."""
         h = self.tokens(x)
         if beside is not None and self.beside is not None:
-            h = h + self.beside(beside)
+            h = h + self.beside(beside) + (self.spans(beside) if self.spans is not None else 0.0)
         if self.neighbours is not None:
             h = h + self.neighbours(x)
         h = rms_norm(h)
