@@ -102,7 +102,7 @@ class Trainer:
         with torch.no_grad():
             for name, parameter in self.network.named_parameters():
                 self.average[name].lerp_(parameter, 1 - min(self.decay, (1 + self.steps) / (10 + self.steps)))
-        return float(loss)
+        return float(loss.detach())
 
     @torch.no_grad()
     def averaged(self) -> MDLM:
