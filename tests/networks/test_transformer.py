@@ -16,6 +16,7 @@ from langevin.diffusion.sampler import Reveal, UniformGrid, sample, start
 from langevin.diffusion.schedule import Rectified
 from langevin.networks import Transformer
 from langevin.networks.embedding import Ports
+from langevin.networks.neighbours import AROUND, BEFORE, WITHIN, Neighbours
 from tests.laws.chains import follows
 
 V, MASK, PAD = 7, 7, 8
@@ -87,22 +88,23 @@ def test_attention_in_full_sees_everything_and_causal_attention_what_is_before(n
     assert torch.equal(felt(stirred(config("causal", **options)), x), torch.ones(N, N, dtype=torch.bool).tril(-1))
 
 
-def test_neighbours_are_the_symbols_around_a_place_and_not_its_own():
-    x, reach = text(3, N), (torch.arange(N)[:, None] - torch.arange(N)).abs()
-    network = stirred(config(depth=1, neighbours=10_000))
-    with torch.no_grad():
-        for block in network.blocks:
-            for layer in (block.attention.out, block.down):
-                layer.weight.zero_()
-                layer.bias.zero_()
-        network.tokens.weight[:V] = network.tokens.weight[0]  # a symbol is known by what it does to the others
-    assert torch.equal(felt(network, x), (reach > 0) & (reach <= 2))
+@pytest.mark.parametrize(("contexts", "felt_at"), [(AROUND, {-2, -1, 1, 2}), (BEFORE, {-2, -1, 0}),
+                                                  (WITHIN, set(range(-8, 9)))])  # fmt: skip
+def test_neighbours_are_the_symbols_of_their_contexts(contexts, felt_at):
+    n, table = 24, Neighbours(100_003, 8, contexts=contexts, padding=PAD)
+    torch.nn.init.normal_(table.table.weight)
+    x = text(1, n)
+    for place in range(n):
+        other = x.clone()
+        other[:, place] = (other[:, place] + 1) % V
+        changed = (table(other) != table(x)).any(-1)[0]
+        assert {i for i in range(n) if changed[i]} == {i for i in range(n) if place - i in felt_at}
 
 
 def test_neighbours_say_nothing_at_the_start_and_are_the_same_in_a_longer_row():
-    x, plain, told = noisy(text(3, N)), config().build().double(), config(neighbours=50).build().double()
-    told.load_state_dict(plain.state_dict(), strict=False)
-    assert torch.equal(ask(told, x), ask(plain, x))
+    x, plain, more = noisy(text(3, N)), config().build().double(), config(neighbours=50).build().double()
+    more.load_state_dict(plain.state_dict(), strict=False)
+    assert torch.equal(ask(more, x), ask(plain, x))
     for options in ({}, {"beside": True}):
         network, row = stirred(config(neighbours=50, **options)), text(3, N, seed=2)
         short, long = (Condition(concat=Port(tensor=told)) for told in (row, padded(row, 5)))

@@ -5,30 +5,28 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from langevin.networks.attention import rotary_angles
-
 ROTARY_BASE = 10_000.0
 
 
 def rotary(places: Tensor | int, width: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """Cosines and sines for places 0 .. n - 1, or those given, (n,) or (b, n)."""
-    if isinstance(places, int):
-        angles = rotary_angles((places,), width, base=ROTARY_BASE, device=device)
-        return angles.cos(), angles.sin()
+    where = torch.arange(places, device=device) if isinstance(places, int) else places
     pairs = width // 2
     frequency = ROTARY_BASE ** (-torch.arange(pairs, dtype=torch.float32, device=device) / pairs)
-    angles = places[..., None] * frequency
-    if places.ndim == 2:
+    angles = where[..., None] * frequency
+    if where.ndim == 2:
         angles = angles[:, None]  # the heads
     return angles.cos(), angles.sin()
 
 
 def ones(n: int, device: torch.device) -> Tensor:
+    """(1, n, n): every place sees every other."""
     return torch.ones(1, n, n, dtype=torch.bool, device=device)
 
 
 @lru_cache(maxsize=16)
 def causal(n: int, device: torch.device) -> Tensor:
+    """(1, n, n): a place sees itself and those before."""
     return torch.ones(n, n, dtype=torch.bool, device=device).tril()[None]
 
 
