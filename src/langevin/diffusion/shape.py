@@ -27,6 +27,13 @@ def some(x: Any) -> Tensor:
     return some(next(iter(x.values()))) if isinstance(x, Mapping) else x  # type: ignore[arg-type,return-value]
 
 
+def state_of(x: Tensor) -> str:
+    """A state in words: its first few numbers."""
+    numbers: list[float] = x.flatten().tolist()  # pyright: ignore[reportUnknownMemberType]
+    shown = ", ".join(f"{v:.4g}" for v in numbers[:4])
+    return f"[{shown}{', ...' if len(numbers) > 4 else ''}]"
+
+
 def require_times(t: Tensor, x: Tensor) -> None:
     """Check that `t` is (b,) or (b, places) for x (b, places, ...), within [0, 1].
 

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from langevin.diffusion.process.drift.equation import state_of
-from langevin.diffusion.shape import right_pad
+from langevin.diffusion.shape import right_pad, state_of
 
 
 @dataclass(frozen=True, kw_only=True)

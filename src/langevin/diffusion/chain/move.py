@@ -17,8 +17,7 @@ from torch import Tensor
 
 from langevin.diffusion.chain.density import Density
 from langevin.diffusion.noise import Noise
-from langevin.diffusion.process.drift.equation import state_of
-from langevin.diffusion.shape import right_pad
+from langevin.diffusion.shape import right_pad, state_of
 
 IDEAL = 0.574
 

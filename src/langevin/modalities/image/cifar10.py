@@ -11,11 +11,12 @@ from pathlib import Path
 
 from langevin.modalities.image.damage import Broken
 from langevin.modalities.image.decode import file_bytes
-from langevin.modalities.image.notes import Notes, some
-from langevin.modalities.image.paths import existing_path, list_entries, refuse_pickles
+from langevin.modalities.image.notes import Notes
+from langevin.modalities.image.paths import refuse_pickles
 from langevin.modalities.image.sources import Cifar10
 from langevin.modalities.image.spool import Spool
 from langevin.modalities.image.table import Table
+from langevin.modalities.paths import existing_path, list_entries, some
 
 _URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
 _MD5 = "c32a1d4ab5d03f1284b67883e8d87530"

@@ -9,10 +9,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from langevin.modalities.image.notes import Notes, some
+from langevin.modalities.image.notes import Notes
 from langevin.modalities.image.paths import Listing, list_files
 from langevin.modalities.image.sources import TEST_NAMES, Folder
 from langevin.modalities.image.table import Table
+from langevin.modalities.paths import some
 
 _Part = tuple[str, list[str]]  # a directory's prefix, as "train/", and its images
 

@@ -23,10 +23,11 @@ from torch import Tensor
 from langevin.modalities.image.damage import Broken
 from langevin.modalities.image.data import Progress, open_table
 from langevin.modalities.image.decode import Picture
-from langevin.modalities.image.notes import Notes, some
+from langevin.modalities.image.notes import Notes
 from langevin.modalities.image.shape import choose_shape
 from langevin.modalities.image.sources import Folder, resolve
 from langevin.modalities.image.table import Table
+from langevin.modalities.paths import some
 
 _EXAMPLES = 5
 _FLAT = 8  # luma levels of 255: a picture of less range has no portrait

@@ -1,7 +1,8 @@
 """What a reader of the data should know: what was found broken, absent or odd, in words."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+
+from langevin.modalities.paths import some
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,9 +36,3 @@ class Notes:
             ("Classes with a single image", self.singletons),
         )
         return [f"{what}: {len(names):,} ({some(names)})." for what, names in found if names] + list(self.remarks)
-
-
-def some(names: Sequence[str], *, limit: int = 3, between: str = ", ") -> str:
-    """The first few of many names, and how many more there are."""
-    shown = between.join(names[:limit])
-    return shown if len(names) <= limit else f"{shown}{between}and {len(names) - limit:,} more"

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from langevin.modalities.image.damage import Broken
-from langevin.modalities.image.notes import Notes, some
-from langevin.modalities.image.paths import existing_path
+from langevin.modalities.image.notes import Notes
 from langevin.modalities.image.sources import TEST_NAMES, Parquet, require
 from langevin.modalities.image.spool import Spool
 from langevin.modalities.image.table import Table
+from langevin.modalities.paths import existing_path, some
 
 
 def open_parquet(source: Parquet) -> Table:

@@ -1,6 +1,5 @@
-"""What is on disk: listings, errors that say what is there instead, and pickles refused by their names."""
+"""The files under a directory, listed and counted, and pickles refused by their names."""
 
-import difflib
 import os
 import re
 from collections import Counter
@@ -46,30 +45,6 @@ def list_files(root: Path) -> Listing:
     )
 
 
-def existing_path(path: str, what: str) -> Path:
-    """The path, or an error that names the nearest thing that does exist."""
-    wanted = Path(path).expanduser()
-    try:
-        if wanted.exists():
-            return wanted
-        parent = wanted.parent
-        if not parent.is_dir():
-            above = next(folder for folder in parent.absolute().parents if folder.is_dir())
-            raise ValueError(f"There is no {what} {wanted}: not even {parent} exists; {above} does")
-        hint = did_you_mean(wanted.name, [entry.name for entry in list_entries(parent)], parent)
-    except PermissionError as error:
-        raise ValueError(f"{wanted} may not be looked at: permission denied; check its rights") from error
-    raise ValueError(f"There is no {what} {wanted}{hint}")
-
-
-def list_entries(folder: Path) -> list[Path]:
-    """What lies in a directory itself. Raises `ValueError` where it is closed."""
-    try:
-        return list(folder.iterdir())
-    except OSError as error:
-        raise ValueError(f"{folder} cannot be listed: {error.strerror or error}; check its rights") from error
-
-
 def refuse_pickles(folder: Path, names: Iterable[str]) -> None:
     """Raise `ValueError` at the first of these names that is a pickle's, with what to use instead."""
     for name in sorted(names):
@@ -83,12 +58,3 @@ def refuse_pickles(folder: Path, names: Iterable[str]) -> None:
                 f"{folder / name} is a Python pickle: opening one runs whatever program it contains, so it is never done "
                 "here. Export the images as PNG files or as Parquet (for CIFAR-10 take cifar-10-binary.tar.gz)"
             )
-
-
-def did_you_mean(name: str, known: Iterable[str], parent: Path | None = None) -> str:
-    """A hint at the known name most like this one, to end an error's sentence; empty where none is like it."""
-    lower = {candidate.lower(): candidate for candidate in known}
-    close = difflib.get_close_matches(name.lower(), list(lower), n=1, cutoff=0.5)
-    if not close:
-        return ""
-    return f"; did you mean {parent / lower[close[0]] if parent else repr(lower[close[0]])}?"

@@ -5,7 +5,8 @@ from types import ModuleType
 from typing import Literal
 
 from langevin.modalities.image.decode import SUFFIXES
-from langevin.modalities.image.paths import PICKLES, existing_path, list_entries, list_files, refuse_pickles
+from langevin.modalities.image.paths import PICKLES, list_files, refuse_pickles
+from langevin.modalities.paths import existing_path, list_entries
 
 TEST_NAMES = ("test", "valid", "validation", "val", "dev")  # of a source's own test part, the first that is there
 

@@ -8,9 +8,8 @@ import hashlib
 from collections import Counter
 from collections.abc import Sequence
 
-from langevin.modalities.image.notes import some
-from langevin.modalities.image.paths import did_you_mean
 from langevin.modalities.image.table import Table
+from langevin.modalities.paths import did_you_mean, some
 
 
 def divide(

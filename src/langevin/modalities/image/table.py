@@ -11,7 +11,8 @@ from PIL import Image
 from torch import Tensor
 
 from langevin.modalities.image.decode import Picture, file_bytes, open_picture
-from langevin.modalities.image.notes import Notes, some
+from langevin.modalities.image.notes import Notes
+from langevin.modalities.paths import some
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
-from langevin.modalities.image.notes import some
+from langevin.modalities.paths import some
 from langevin.modalities.text.fields import Form, form_of, is_target, strings
 from langevin.modalities.text.reading import Read, read
 from langevin.modalities.text.sources import TextSource

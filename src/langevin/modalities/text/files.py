@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 
-from langevin.modalities.image.notes import some
+from langevin.modalities.paths import some
 
 PLAIN = (".txt", ".text", ".md", ".markdown", ".rst", ".org", ".adoc", ".tex")
 JSONL = (".jsonl", ".ndjson")

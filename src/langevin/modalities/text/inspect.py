@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from langevin.modalities.image.notes import some
+from langevin.modalities.paths import some
 from langevin.modalities.text.data import Progress, identity
 from langevin.modalities.text.fields import Form, form_of, is_target, strings
 from langevin.modalities.text.ids import histogram, named

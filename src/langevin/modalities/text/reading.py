@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from langevin.modalities.image.notes import some
+from langevin.modalities.paths import some
 from langevin.modalities.text.fields import near, read_value, strings
 from langevin.modalities.text.files import PARQUET, RECORDS, suffix
 from langevin.modalities.text.ids import surrogates

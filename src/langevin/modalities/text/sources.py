@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from langevin.modalities.image.paths import existing_path
+from langevin.modalities.paths import existing_path
 from langevin.modalities.text.fields import guess_fields
 from langevin.modalities.text.files import JSONL, PARQUET, PLAIN, RECORDS, Files, choose, is_about, suffix, walk
 from langevin.modalities.text.reader import Raw, Unreadable, decoded, has_text, read_records

@@ -13,16 +13,10 @@ import torch
 from torch import Tensor
 
 from langevin.diffusion.schedule import Beta, Brownian
+from langevin.diffusion.shape import state_of
 
 Field = Callable[[Tensor, Tensor], Tensor]  # f: x (b, ...), time (b,) -> (b, ...)
 Level = float | Callable[[Tensor], Tensor]  # g: time (b,) -> (b,), or one number
-
-
-def state_of(x: Tensor) -> str:
-    """A state in words: its first few numbers."""
-    numbers = x.flatten().tolist()
-    shown = ", ".join(f"{v:.4g}" for v in numbers[:4])
-    return f"[{shown}{', ...' if len(numbers) > 4 else ''}]"
 
 
 def call(f: Field, x: Tensor, time: Tensor) -> Tensor:
