@@ -29,9 +29,8 @@ def some(x: Any) -> Tensor:
 
 def state_of(x: Tensor) -> str:
     """A state in words: its first few numbers."""
-    numbers: list[float] = x.flatten().tolist()  # pyright: ignore[reportUnknownMemberType]
-    shown = ", ".join(f"{v:.4g}" for v in numbers[:4])
-    return f"[{shown}{', ...' if len(numbers) > 4 else ''}]"
+    shown = ", ".join(f"{float(v):.4g}" for v in x.flatten()[:4])
+    return f"[{shown}{', ...' if x.numel() > 4 else ''}]"
 
 
 def require_times(t: Tensor, x: Tensor) -> None:
