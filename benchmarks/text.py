@@ -64,10 +64,10 @@ def recipe(data: Path, asked: Any, **changes: Any) -> Any:
         "layout": {"kind": "corpus", "length": 64 if small else 128, "between": " "},
         "network": {"kind": "transformer", "width": 64 if small else 192, "depth": 2 if small else 4,
                     "head_width": 32 if small else 48,
-                    "neighbours": 1024 if small else asked.neighbours, **changes.pop("network", {})},
+                    "neighbours": 2, **changes.pop("network", {})},
         "process": {"kind": "masked"},
         "training": {"steps": 10**6, "batch": 8 if small else 32, "averages": [0.05], "precision": "float32",
-                     "optimizer": {"kind": "muon", "lr": 0.02, "adamw_lr": 0.002}, "seed": asked.seed},
+                     "optimizer": {"kind": "muon", "lr": 0.02, "adamw_lr": 0.002, "embedding_lr": 0.008}, "seed": asked.seed},
         "sampling": {"grid": {"kind": "shares", "shape": "linear"}, "average": 0.05},
         **changes,
     }  # fmt: skip
@@ -162,7 +162,6 @@ def speeds(made: Any, train: Any, width: int, asked: Any) -> float:
 def main() -> None:
     parser = table.options(__doc__ or "", pairs=5)
     parser.add_argument("--minutes", type=float, default=10.0, help="of training, for each of the three")
-    parser.add_argument("--neighbours", type=int, default=32_768, help="rows of ours' table of neighbours")
     parser.add_argument("--rows", type=int, default=400, help="held-out rows for bits a character")
     asked = table.parse(parser)
     torch.set_num_threads(1)
@@ -260,9 +259,8 @@ def blocks(made: Any, asked: Any) -> float:
     """Seconds of writing by blocks without kept keys and values over those with them; the network is untrained."""
     size = 16
     layout = replace(made.layout, length=256)
-    network = replace(made.network, neighbours=0)  # which blocks do not have
-    cached = build(replace(made, layout=layout, network=replace(network, attention="block", block=size)))
-    full = build(replace(made, layout=layout, network=network))
+    cached = build(replace(made, layout=layout, network=replace(made.network, attention="block", block=size)))
+    full = build(replace(made, layout=layout))
     words = vocabulary(cached)
     sampling = replace(made.sampling, sampler="ancestral", steps=size)
     x = torch.full((2 if asked.quick else 8, layout.length), words.mask)

@@ -16,7 +16,7 @@ from langevin.diffusion.sampler import Reveal, UniformGrid, sample, start
 from langevin.diffusion.schedule import Rectified
 from langevin.networks import Transformer
 from langevin.networks.embedding import Ports
-from langevin.networks.neighbours import AROUND, BEFORE, WITHIN, Neighbours
+from langevin.networks.neighbours import Neighbours
 from tests.laws.chains import follows
 
 V, MASK, PAD = 7, 7, 8
@@ -28,7 +28,7 @@ NEAR = {"rtol": 0, "atol": 1e-12}
 
 
 def config(attention: str = "full", **options: Any) -> Transformer.Config:
-    sizes = {"width": 32, "depth": 2, "head_width": 8, "block": BLOCK, "symbols": V}
+    sizes = {"width": 32, "depth": 2, "head_width": 8, "block": BLOCK, "symbols": V, "neighbours": 2}
     return Transformer.Config(**{**sizes, "attention": attention, **options})
 
 
@@ -81,32 +81,39 @@ def felt(network: Transformer, x: torch.Tensor, condition: Condition | None = No
 # ------------------------------------------------------------------------------------------------------ what it sees
 
 
-@pytest.mark.parametrize("neighbours", [0, 50])
+@pytest.mark.parametrize("neighbours", [0, 2])
 def test_attention_in_full_sees_everything_and_causal_attention_what_is_before(neighbours: int):
     x, options = text(3, N), {"neighbours": neighbours}
     assert bool(felt(stirred(config("full", **options)), x).all())
     assert torch.equal(felt(stirred(config("causal", **options)), x), torch.ones(N, N, dtype=torch.bool).tril(-1))
 
 
-@pytest.mark.parametrize(("contexts", "felt_at"), [(AROUND, {-2, -1, 1, 2}), (BEFORE, {-2, -1, 0}),
-                                                  (WITHIN, set(range(-8, 9)))])  # fmt: skip
-def test_neighbours_are_the_symbols_of_their_contexts(contexts, felt_at):
-    n, table = 24, Neighbours(100_003, 8, contexts=contexts, padding=PAD)
+@pytest.mark.parametrize(("offsets", "block"), [((-2, -1, 1, 2), None), ((-2, -1), None), ((-3, 3), 4)])
+def test_neighbours_are_those_at_their_offsets_and_in_the_same_block(offsets, block):
+    n, table = 24, Neighbours(PAD + 1, 8, offsets=offsets, padding=PAD)
     torch.nn.init.normal_(table.table.weight)
     x = text(1, n)
     for place in range(n):
         other = x.clone()
         other[:, place] = (other[:, place] + 1) % V
-        changed = (table(other) != table(x)).any(-1)[0]
-        assert {i for i in range(n) if changed[i]} == {i for i in range(n) if place - i in felt_at}
+        changed = (table(other, block=block) != table(x, block=block)).any(-1)[0]
+        near = {place - offset for offset in offsets} & set(range(n))
+        assert {i for i in range(n) if changed[i]} == {i for i in near if not block or i // block == place // block}
+
+
+def test_neighbours_of_two_stretches_in_a_row_are_those_of_each():
+    table = Neighbours(PAD + 1, 8, offsets=(-2, -1, 1, 2), padding=PAD)
+    torch.nn.init.normal_(table.table.weight)
+    x, places = text(1, 10), torch.arange(5).repeat(2)
+    assert torch.equal(table(x, places), torch.cat([table(x[:, :5]), table(x[:, 5:])], 1))
 
 
 def test_neighbours_say_nothing_at_the_start_and_are_the_same_in_a_longer_row():
-    x, plain, more = noisy(text(3, N)), config().build().double(), config(neighbours=50).build().double()
+    x, plain, more = noisy(text(3, N)), config(neighbours=0).build().double(), config().build().double()
     more.load_state_dict(plain.state_dict(), strict=False)
     assert torch.equal(ask(more, x), ask(plain, x))
     for options in ({}, {"beside": True}):
-        network, row = stirred(config(neighbours=50, **options)), text(3, N, seed=2)
+        network, row = stirred(config(**options)), text(3, N, seed=2)
         short, long = (Condition(concat=Port(tensor=told)) for told in (row, padded(row, 5)))
         torch.testing.assert_close(ask(network, padded(x, 5), long)[:, :N], ask(network, x, short), **NEAR)
 
@@ -361,8 +368,8 @@ def test_networks_that_have_no_cache_say_so(made):
 
 
 @pytest.mark.parametrize("options", [{"width": 0}, {"depth": 0}, {"block": 0}, {"width": 20}, {"head_width": 1},
-                                     {"dropout": 1.0}, {"mlp_ratio": 0.0}, {"neighbours": -1},
-                                     {"neighbours": 8, "attention": "block"}])  # fmt: skip
+                                     {"dropout": 1.0}, {"mlp_ratio": 0.0},
+                                     {"neighbours": -1}, {"neighbours": 65}])  # fmt: skip
 def test_sizes_that_no_network_can_have_are_refused(options):
     with pytest.raises(ValueError, match=r"transformer|network"):
         config(**options)

@@ -1,48 +1,43 @@
-"""Embeddings of the symbols around a place, hashed into one table: weights that are looked up and cost no products.
+"""Embeddings of the symbols beside a place, a table for each distance: weights that are looked up and cost no products.
 
-What a few symbols say of the one beside them is what n-grams know. Attention takes hundreds of steps to find neighbours and
-has no weights for their pairs; a table has both from the first step ("Hash Embeddings", 2017; for language models
-"Over-Tokenized Transformer", 2025). `AROUND` leaves out the place itself, which a masked row does not show. `WITHIN` is of
-a row told beside, characters with gaps between them: spans of two to seven, by which "Enriching Word Vectors with Subword
-Information" (2017) knows words.
+A masked place shows nothing of its own, so what it holds is first told by what stands beside it: from the first step on
+this is a log-bilinear model of language ("Three new graphical models for statistical language modelling", 2007), which
+the layers above need not learn to fetch.
 """
 
 import torch
 from torch import Tensor, nn
 
-AROUND = ((-1, 1), (-2, -1), (1, 2))  # offsets of the symbols of a context; each context has its own entry
-BEFORE = ((-1, 0), (-2, -1, 0))  # of a row moved on by one place, as an autoregressive network reads it
-WITHIN = tuple(
-    tuple(range(first, last + 1)) for first, last in ((-2, 2), (-4, 4), (-6, 6), (-8, 0), (0, 8))
-)  # of a row told
-MULTIPLIER, MODULUS = 69_069, 2**31 - 1
-
 
 class Neighbours(nn.Module):
-    """(b, n) symbols to the sum (b, n, width) of the entries of each place's contexts; zero at the start.
-
-    Contexts that fall on one entry share it. Places beyond the row are `padding`, as those behind its end are.
+    """(b, n) symbols to the sum (b, n, width) of what the neighbours of each place say of it; nothing at the start.
 
     Args:
-        rows: entries of the table.
+        symbols: number of them, padding included.
         width: channels.
-        contexts: offsets of each context's symbols.
-        padding: the symbol of places that are none.
+        offsets: of the neighbours, in places.
+        padding: the symbol of neighbours that are none.
     """
 
-    def __init__(self, rows: int, width: int, *, contexts: tuple[tuple[int, ...], ...], padding: int) -> None:
+    def __init__(self, symbols: int, width: int, *, offsets: tuple[int, ...], padding: int) -> None:
         super().__init__()
-        self.contexts, self.padding = contexts, padding
-        self.table = nn.Embedding(rows, width)
+        self.symbols, self.offsets, self.padding = symbols, offsets, padding
+        self.table = nn.Embedding(len(offsets) * symbols, width)
         nn.init.zeros_(self.table.weight)
 
-    def forward(self, x: Tensor) -> Tensor:
-        n, reach = x.shape[1], max(abs(offset) for context in self.contexts for offset in context)
-        wide = torch.nn.functional.pad(x, (reach, reach), value=self.padding)
+    def forward(self, x: Tensor, places: Tensor | None = None, block: int | None = None) -> Tensor:
+        """`places` (n,) or (b, n) says where the symbols stand (0 .. n - 1), as a row may be several stretches; with
+        `block`, only neighbours of the same block are any."""
+        n, reach = x.shape[1], max(map(abs, self.offsets))
+        where = torch.arange(n, device=x.device) if places is None else places
+        symbols, stand = (
+            nn.functional.pad(row, (reach, reach), value=fill) for row, fill in ((x, self.padding), (where, -reach - 1))
+        )
         entries: list[Tensor] = []
-        for number, context in enumerate(self.contexts, 1):
-            code = torch.full_like(x, number)
-            for offset in context:
-                code = (code * MULTIPLIER + wide[:, reach + offset : reach + offset + n]) % MODULUS
-            entries.append(code * MULTIPLIER % MODULUS % self.table.num_embeddings)
+        for number, offset in enumerate(self.offsets):
+            at, there = slice(reach + offset, reach + offset + n), where + offset
+            beside = stand[..., at] == there
+            if block is not None:
+                beside &= there // block == where // block
+            entries.append(torch.where(beside, symbols[:, at], self.padding) + number * self.symbols)
         return self.table(torch.stack(entries)).sum(0)

@@ -26,7 +26,7 @@ from langevin.diffusion.condition import Condition, Port
 from langevin.networks.attention import Attention
 from langevin.networks.embedding import Encoder, Ports, TimeEmbedding
 from langevin.networks.lean import rms_norm, squared_relu
-from langevin.networks.neighbours import AROUND, BEFORE, WITHIN, Neighbours
+from langevin.networks.neighbours import Neighbours
 from langevin.networks.visible import blockwise, causal, halves, ones, rotary
 
 Past = list[tuple[Tensor, Tensor]]  # keys and values of each layer
@@ -74,7 +74,7 @@ def _normed(x: Tensor, modulation: tuple[Tensor, Tensor] | None) -> Tensor:
 class Transformer(nn.Module):
     """See the module."""
 
-    edges = ("tokens", "beside", "neighbours", "spans", "modulate", "time", "encoder", "last")
+    edges = ("tokens", "beside", "neighbours", "neighbours_beside", "modulate", "time", "encoder", "last")
 
     @dataclass(frozen=True, kw_only=True)
     class Config:
@@ -85,8 +85,8 @@ class Transformer(nn.Module):
         block: places of a block where attention is by block.
         timed: be told the time.
         beside: be told another row of symbols beside one's own, place by place (the `concat` port): a text to repair.
-        neighbours: rows of a table of hashed pairs of symbols around a place, and of another of spans of a row told beside
-            (see `neighbours`); 0 for none.
+        neighbours: how far away symbols may stand to be embedded at a place too, and those of a row told beside (see
+            `neighbours`); where attention is causal those before only, where by block those of the block. 0 for none.
         symbols: V; None is taken from the data.
         """
 
@@ -116,12 +116,8 @@ class Transformer(nn.Module):
                 raise ValueError(f"network.dropout is a probability below 1, got {self.dropout}")
             if self.beside and self.attention != "full":
                 raise ValueError("network.beside needs network.attention=full: a text to repair is seen whole")
-            if self.neighbours and self.attention == "block":
-                raise ValueError(
-                    "network.neighbours has no place in network.attention=block: its halves differ in neighbours"
-                )
-            if not 0 <= self.neighbours < 2**31 - 1:
-                raise ValueError(f"network.neighbours is a number of rows, 0 for none; got {self.neighbours}")
+            if not 0 <= self.neighbours <= 64:
+                raise ValueError(f"network.neighbours is a number of places, 0 to 64, got {self.neighbours}")
 
         def build(self) -> "Transformer":
             return Transformer(self)
@@ -137,12 +133,14 @@ class Transformer(nn.Module):
         self.beside = nn.Embedding(config.symbols + 2, width) if config.beside else None
         if self.beside is not None:
             nn.init.normal_(self.beside.weight, std=width**-0.5)
-        self.neighbours = self.spans = None
+        self.neighbours = self.neighbours_beside = None
         if config.neighbours:
-            contexts = BEFORE if config.attention == "causal" else AROUND
-            self.neighbours = Neighbours(config.neighbours, width, contexts=contexts, padding=self.padding)
+            before, symbols = tuple(range(-config.neighbours, 0)), config.symbols + 2
+            around = (*before, *(-offset for offset in reversed(before)))
+            offsets = before if config.attention == "causal" else around
+            self.neighbours = Neighbours(symbols, width, offsets=offsets, padding=self.padding)
             if config.beside:
-                self.spans = Neighbours(config.neighbours, width, contexts=WITHIN, padding=self.padding)
+                self.neighbours_beside = Neighbours(symbols, width, offsets=around, padding=self.padding)
         self.time = TimeEmbedding(width) if config.timed else None
         self.encoder = Encoder(config.ports, width) if told else None
         hidden, heads = int(width * config.mlp_ratio), width // config.head_width
@@ -257,9 +255,12 @@ class Transformer(nn.Module):
         """The tokens after all blocks, normalised, and their keys and values. The last block mixes those `at` alone."""
         h = self.tokens(x)
         if beside is not None and self.beside is not None:
-            h = h + self.beside(beside) + (self.spans(beside) if self.spans is not None else 0.0)
+            h = h + self.beside(beside)
+            if self.neighbours_beside is not None:
+                h = h + self.neighbours_beside(beside)
         if self.neighbours is not None:
-            h = h + self.neighbours(x)
+            stand = None if isinstance(places, int) else places
+            h = h + self.neighbours(x, stand, self.config.block if self.config.attention == "block" else None)
         h = rms_norm(h)
         angles = rotary(x.shape[1] if isinstance(places, int) else places, self.config.head_width, x.device)
         own: Past = []
