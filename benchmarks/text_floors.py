@@ -14,7 +14,6 @@ from pathlib import Path
 from statistics import fmean
 
 from langevin.modalities.text.baselines.entailment import HypothesisOnly, Majority, Overlap, accuracy
-from langevin.modalities.text.baselines.spelling import Speller
 from langevin.modalities.text.baselines.summary import best_sentence, last, lead
 from langevin.modalities.text.corruption.confusions import read_misspellings
 from langevin.modalities.text.corruption.corrupt import Corruption
@@ -25,6 +24,7 @@ from langevin.modalities.text.metrics.rouge import copy_rate, rouge
 from langevin.modalities.text.metrics.spelling import spelling_score
 from langevin.modalities.text.metrics.variety import distinct, gram_divergence, unigram_entropy
 from langevin.modalities.text.metrics.verbatim import Verbatim
+from langevin.modalities.text.speller import Speller
 from langevin.modalities.text.tokens import Letters
 from langevin.modalities.text.words import plain_words
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import torch
 
-from langevin.modalities.text.baselines.spelling import Speller
 from langevin.modalities.text.metrics.edits import edit_score
 from langevin.modalities.text.metrics.gleu import gleu
+from langevin.modalities.text.speller import Speller
 from langevin.run.directory import open_run
 from langevin.run.mend import mend
 from text_floors import books, folder

@@ -90,7 +90,7 @@ def test_attention_in_full_sees_everything_and_causal_attention_what_is_before(n
 
 @pytest.mark.parametrize(("offsets", "block"), [((-2, -1, 1, 2), None), ((-2, -1), None), ((-3, 3), 4)])
 def test_neighbours_are_those_at_their_offsets_and_in_the_same_block(offsets, block):
-    n, table = 24, Neighbours(PAD + 1, 8, offsets=offsets, padding=PAD)
+    n, table = 24, Neighbours(symbols=PAD + 1, width=8, offsets=offsets, padding=PAD)
     torch.nn.init.normal_(table.table.weight)
     x = text(1, n)
     for place in range(n):
@@ -102,7 +102,7 @@ def test_neighbours_are_those_at_their_offsets_and_in_the_same_block(offsets, bl
 
 
 def test_neighbours_of_two_stretches_in_a_row_are_those_of_each():
-    table = Neighbours(PAD + 1, 8, offsets=(-2, -1, 1, 2), padding=PAD)
+    table = Neighbours(symbols=PAD + 1, width=8, offsets=(-2, -1, 1, 2), padding=PAD)
     torch.nn.init.normal_(table.table.weight)
     x, places = text(1, 10), torch.arange(5).repeat(2)
     assert torch.equal(table(x, places), torch.cat([table(x[:, :5]), table(x[:, 5:])], 1))
@@ -112,9 +112,10 @@ def test_neighbours_say_nothing_at_the_start_and_are_the_same_in_a_longer_row():
     x, plain, more = noisy(text(3, N)), config(neighbours=0).build().double(), config().build().double()
     more.load_state_dict(plain.state_dict(), strict=False)
     assert torch.equal(ask(more, x), ask(plain, x))
-    for options in ({}, {"beside": True}):
-        network, row = stirred(config(**options)), text(3, N, seed=2)
-        short, long = (Condition(concat=Port(tensor=told)) for told in (row, padded(row, 5)))
+    for options in ({}, {"beside": 2}):
+        network, rows = stirred(config(**options)), torch.stack([text(3, N, seed=2), noisy(text(3, N, seed=3))], 1)
+        longer = torch.nn.functional.pad(rows, (0, 5), value=PAD)
+        short, long = (Condition(concat=Port(tensor=told)) for told in (rows, longer))
         torch.testing.assert_close(ask(network, padded(x, 5), long)[:, :N], ask(network, x, short), **NEAR)
 
 

@@ -154,7 +154,8 @@ def begin_from(built: Built, path: str, line: LiveLine) -> None:
     for text in lines:
         line.say(text)
     weights = other.network.state_dict()
-    fresh = {name: own for name, own in built.network.state_dict().items() if name.startswith("beside.")}
+    new = ("beside.", "neighbours_beside.")
+    fresh = {name: own for name, own in built.network.state_dict().items() if name.startswith(new)}
     try:  # what is told beside is new to a network that was trained without it
         built.network.load_state_dict(fresh | weights)
     except RuntimeError as error:

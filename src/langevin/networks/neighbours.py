@@ -19,7 +19,7 @@ class Neighbours(nn.Module):
         padding: the symbol of neighbours that are none.
     """
 
-    def __init__(self, symbols: int, width: int, *, offsets: tuple[int, ...], padding: int) -> None:
+    def __init__(self, *, symbols: int, width: int, offsets: tuple[int, ...], padding: int) -> None:
         super().__init__()
         self.symbols, self.offsets, self.padding = symbols, offsets, padding
         self.table = nn.Embedding(len(offsets) * symbols, width)

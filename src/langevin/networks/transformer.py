@@ -84,7 +84,8 @@ class Transformer(nn.Module):
         attention: what a place sees, see the module.
         block: places of a block where attention is by block.
         timed: be told the time.
-        beside: be told another row of symbols beside one's own, place by place (the `concat` port): a text to repair.
+        beside: how many other rows of symbols are told beside one's own, place by place (the `concat` port, (b, rows, n)):
+            a text to repair, and readings of it.
         neighbours: how far away symbols may stand to be embedded at a place too, and those of a row told beside (see
             `neighbours`); where attention is causal those before only, where by block those of the block. 0 for none.
         symbols: V; None is taken from the data.
@@ -99,7 +100,7 @@ class Transformer(nn.Module):
         attention: Literal["full", "block", "causal"] = "full"
         block: int = 16
         timed: bool = False
-        beside: bool = False
+        beside: int = 0
         neighbours: int = 0
         symbols: int | None = None
         ports: Ports = Ports()
@@ -130,17 +131,16 @@ class Transformer(nn.Module):
         told = config.timed or config.ports.classes > 0 or config.ports.vocabulary > 0
         self.tokens = nn.Embedding(config.symbols + 2, width)
         nn.init.normal_(self.tokens.weight, std=width**-0.5)
-        self.beside = nn.Embedding(config.symbols + 2, width) if config.beside else None
-        if self.beside is not None:
-            nn.init.normal_(self.beside.weight, std=width**-0.5)
-        self.neighbours = self.neighbours_beside = None
-        if config.neighbours:
-            before, symbols = tuple(range(-config.neighbours, 0)), config.symbols + 2
-            around = (*before, *(-offset for offset in reversed(before)))
-            offsets = before if config.attention == "causal" else around
-            self.neighbours = Neighbours(symbols, width, offsets=offsets, padding=self.padding)
-            if config.beside:
-                self.neighbours_beside = Neighbours(symbols, width, offsets=around, padding=self.padding)
+        self.beside = nn.ModuleList(nn.Embedding(config.symbols + 2, width) for _ in range(config.beside))
+        for table in self.beside:
+            nn.init.normal_(table.weight, std=width**-0.5)  # type: ignore[arg-type]
+        near = range(-config.neighbours, 1 + config.neighbours)
+        before, around = tuple(k for k in near if k < 0), tuple(k for k in near if k)
+        kind = {"symbols": config.symbols + 2, "width": width, "padding": self.padding}
+        offsets = before if config.attention == "causal" else around
+        self.neighbours = Neighbours(**kind, offsets=offsets) if offsets else None
+        rows = config.beside if around else 0
+        self.neighbours_beside = nn.ModuleList(Neighbours(**kind, offsets=around) for _ in range(rows))
         self.time = TimeEmbedding(width) if config.timed else None
         self.encoder = Encoder(config.ports, width) if told else None
         hidden, heads = int(width * config.mlp_ratio), width // config.head_width
@@ -229,16 +229,16 @@ class Transformer(nn.Module):
         )
 
     def _told(self, x: Tensor, condition: Condition | None) -> Tensor | None:
-        """The symbols beside, (b, n). Raises `ValueError` where a network that reads them is not given them."""
-        if self.beside is None:
+        """The symbols beside, (b, rows, n). Raises `ValueError` where a network that reads them is not given them."""
+        if not self.config.beside:
             return None
-        port = None if condition is None else condition.concat
-        if port is None or port.tensor.shape != x.shape:
+        port, wanted = None if condition is None else condition.concat, (len(x), self.config.beside, x.shape[1])
+        if port is None or port.tensor.shape != wanted:
             raise ValueError(
-                f"this network is told symbols beside its own, of shape {tuple(x.shape)} (the concat port), got "
+                f"this network is told symbols beside its own, of shape {wanted} (the concat port), got "
                 f"{'none' if port is None else tuple(port.tensor.shape)}"
             )
-        self._require(port.tensor)
+        self._require(port.tensor.flatten(0, 1))
         return port.tensor
 
     def _past(self, before: Port) -> Past:
@@ -254,10 +254,11 @@ class Transformer(nn.Module):
     ) -> tuple[Tensor, Past]:  # fmt: skip
         """The tokens after all blocks, normalised, and their keys and values. The last block mixes those `at` alone."""
         h = self.tokens(x)
-        if beside is not None and self.beside is not None:
-            h = h + self.beside(beside)
-            if self.neighbours_beside is not None:
-                h = h + self.neighbours_beside(beside)
+        if beside is not None:
+            for i, row in enumerate(beside.unbind(1)):
+                h = h + self.beside[i](row)
+                if self.neighbours_beside:
+                    h = h + self.neighbours_beside[i](row)
         if self.neighbours is not None:
             stand = None if isinstance(places, int) else places
             h = h + self.neighbours(x, stand, self.config.block if self.config.attention == "block" else None)

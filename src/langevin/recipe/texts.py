@@ -51,6 +51,8 @@ class TextModality:
             layout = replace(layout, controls=base.process.symbols - codec.symbols)  # type: ignore[union-attr]
         else:
             codec = recipe.codec.fitted(data.strings())
+        if isinstance(layout, Mend):
+            layout = layout.fitted(data.strings())
         if isinstance(layout, Corpus):
             _require_a_row(data, codec, layout)
         classes = recipe.classes
@@ -69,7 +71,7 @@ class TextModality:
             sampling = replace(sampling, sampler="left_to_right")
         return replace(
             recipe, codec=codec, layout=layout, classes=classes, sampling=sampling,
-            network=replace(recipe.network, symbols=symbols, beside=isinstance(layout, Mend)),
+            network=replace(recipe.network, symbols=symbols, beside=1 + layout.hints if isinstance(layout, Mend) else 0),
             process=replace(recipe.process, symbols=symbols),
         )  # fmt: skip
 

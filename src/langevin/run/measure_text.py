@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from langevin.diffusion.process import Masked
-from langevin.modalities.text.baselines.spelling import Speller
 from langevin.modalities.text.baselines.summary import lead
 from langevin.modalities.text.data import Texts
 from langevin.modalities.text.layout import Corpus, Mend
@@ -17,6 +16,7 @@ from langevin.modalities.text.metrics.spelling import SpellingScore, spelling_sc
 from langevin.modalities.text.metrics.variety import distinct, gram_divergence, unigram_entropy
 from langevin.modalities.text.metrics.verbatim import Verbatim
 from langevin.modalities.text.rows import Examples, Mends, Row, RowReader, Stretches
+from langevin.modalities.text.speller import Speller
 from langevin.recipe.build import Built
 from langevin.recipe.tree import Sampling
 from langevin.run.mend import mend

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from langevin.modalities.text.layout import BLANK, Mend
-from langevin.modalities.text.slots import spread
+from langevin.modalities.text.slots import Telling
 from langevin.modalities.text.tokens import UNKNOWN
 from langevin.recipe.build import Built
 from langevin.recipe.tree import Sampling
@@ -61,7 +61,8 @@ def cut(text: str, longest: int) -> list[str]:
 
 
 def _once(built: Built, sampling: Sampling, texts: Sequence[str], reluctance: float) -> list[str]:
-    codec, words = codec_of(built), vocabulary(built)
+    codec, words, layout = codec_of(built), vocabulary(built), built.recipe.layout
+    assert isinstance(layout, Mend)
     blank = words.codec + BLANK
     bodies = [text.rstrip("\r\n") for text in texts]
     ids = [codec.encode(body) for body in bodies]
@@ -71,8 +72,9 @@ def _once(built: Built, sampling: Sampling, texts: Sequence[str], reluctance: fl
     written = list(texts)
     if not asked:
         return written
-    beside = rows_of([spread(ids[i], blank) for i in asked], words.padding)
-    x = torch.where(beside == words.padding, words.padding, words.mask)
+    telling = Telling(layout=layout, codec=codec, nothing=words.padding)
+    beside = rows_of([telling(bodies[i]) for i in asked], words.padding).transpose(1, 2)
+    x = torch.where(beside[:, 0] == words.padding, words.padding, words.mask)
     seeds = torch.zeros(len(asked), dtype=torch.int64)  # a line is repaired alike wherever it stands
     how = replace(sampling, temperature=0.0)
     x, _ = fill(built, how, x, seeds=seeds, beside=beside, reluctance=reluctance)

@@ -70,7 +70,7 @@ def token_network(built: Built) -> Transformer:
 
 
 def rows_of(parts: Sequence[Tensor], padding: int) -> Tensor:
-    """Rows of different lengths as one (b, longest), padded on the right."""
+    """Rows (n, ...) of different lengths as one (b, longest, ...), padded on the right."""
     return torch.nn.utils.rnn.pad_sequence([part.long() for part in parts], batch_first=True, padding_value=padding)
 
 
@@ -85,7 +85,8 @@ def fill(
         settled: called after each block.
         block: write so many places at a time, from left to right; a network that attends by blocks always does, with the
             keys and values of what is written kept.
-        beside: symbols (b, n) of a text that is repaired, and `reluctance` to change them, in nats.
+        beside: symbols (b, rows, n) of a text that is repaired, then of readings of it, and `reluctance` to change the
+            text, in nats.
     """
     require_guidable(built, sampling.guidance)
     device = next(built.network.parameters()).device

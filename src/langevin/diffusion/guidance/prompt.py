@@ -46,8 +46,8 @@ class Prompted:
 
 @dataclass(frozen=True, kw_only=True)
 class Reluctant:
-    """Answers that keep a text that stands beside (`condition.concat`, (b, places) symbols) unless another symbol is
-    likelier by `nats`: ln p is raised by so much at the symbol that stands there."""
+    """Answers that keep a text that stands beside (`condition.concat`, (b, rows, places) symbols, of which the
+    first row is meant) unless another symbol is likelier by `nats`: ln p is raised by so much at what stands there."""
 
     denoiser: Denoiser
     nats: float
@@ -57,7 +57,7 @@ class Reluctant:
         assert isinstance(q, Categorical)
         if condition is None or condition.concat is None:
             return q
-        beside = condition.concat.tensor
+        beside = condition.concat.tensor[:, 0]
         real = beside < q.logits.shape[-1]
         index = torch.where(real, beside, 0)[..., None]
         return Categorical(q.logits.scatter_add(-1, index, (self.nats * real.to(q.logits.dtype))[..., None]))

@@ -12,10 +12,14 @@ Behind the codec's symbols come controls: END, SEPARATOR, and numbers 0, 1, 2, .
 so the same process, network and samplers do every task: what differs is what is known.
 """
 
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from langevin.modalities.text.corruption.corrupt import Corruption
+from langevin.modalities.text.speller import NEAREST
+from langevin.modalities.text.words import plain_words
 
 END, SEPARATOR, NUMBERS = 0, 1, 2  # controls, counted from the codec's symbols
 BLANK = END  # of a text that is repaired in place: no symbol here
@@ -110,6 +114,10 @@ class Mend:
         hidden: share of training rows in which characters of the faulty text are hidden, as many as chance has it: what is
             told is nearly right, and who only ever reads on learns to copy and no language.
         misspellings: files of known ones, "word: error, error*3" or "wrong->right"; without any they are made up.
+        hints: readings of the faulty text that are told beside it, in which each word outside the lexicon is its nearest
+            word, the next nearest, and so on: the run learns when to believe them. 0 to 8.
+        words: size of the lexicon, the most frequent words of the training text.
+        lexicon: those words, the most frequent first, with spaces between; taken from the text where it is empty.
         reluctance: nats by which another symbol must be likelier than the one that stands there, in use.
     """
 
@@ -120,6 +128,9 @@ class Mend:
     clean: float = 0.17
     hidden: float = 0.5
     misspellings: tuple[str, ...] = ()
+    hints: int = 2
+    words: int = 20_000
+    lexicon: str = field(default="", repr=False)
     reluctance: float = 2.0
     controls: int = 0
 
@@ -128,8 +139,20 @@ class Mend:
         Corruption(spelling=self.spelling, grammar=self.grammar, clean=self.clean)
         if not 0 <= self.hidden <= 1:
             raise ValueError(f"layout.hidden is a share of the rows, 0 to 1, got {self.hidden}")
+        if not 0 <= self.hints <= NEAREST or self.words < 1:
+            raise ValueError(
+                f"layout.hints is 0 to {NEAREST}, and layout.words at least 1, got {self.hints} and {self.words}"
+            )
         if not 0 <= self.reluctance < float("inf"):
             raise ValueError(f"layout.reluctance is at least 0 nats, got {self.reluctance}")
+
+    def fitted(self, texts: Iterable[str]) -> "Mend":
+        """With a lexicon of these texts, if it needs one."""
+        if self.lexicon or not self.hints:
+            return self
+        count = Counter(word for text in texts for word in plain_words(text))
+        frequent = sorted(count, key=lambda word: (-count[word], word))[: self.words]
+        return replace(self, lexicon=" ".join(frequent), hints=self.hints if frequent else 0)
 
     @property
     def longest(self) -> int:

@@ -15,12 +15,11 @@ from langevin.modalities.text.corruption.corrupt import Corruption
 from langevin.modalities.text.data import Texts
 from langevin.modalities.text.layout import BLANK, NUMBERS, SEPARATOR, AnyLayout, Corpus, Labels, Mend, Pairs
 from langevin.modalities.text.pairs import inferences, paragraphs, replies, sentences, summaries
-from langevin.modalities.text.slots import corrected, spread
+from langevin.modalities.text.slots import Telling, corrected
 from langevin.modalities.text.tokens import AnyTokens
 
-Row = tuple[
-    Tensor, ...
-]  # symbols (n,) int64, which of them are asked for (n,) bool, and what is told beside (n,) if any
+# symbols (n,) int64, which of them are asked for (n,) bool, and what is told beside, (n, rows), if anything
+Row = tuple[Tensor, ...]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -108,7 +107,7 @@ class Mends:
 
     texts: Sequence[str]
     corruption: Corruption
-    codec: AnyTokens
+    telling: Telling
     length: int
     mask: int
     hidden: float = 0.0
@@ -132,17 +131,17 @@ class Mends:
     def _hidden(self, rows: list[Row], noise: RowNoise) -> list[Row]:
         u = noise.uniform(torch.empty(len(rows), self.length + 2))
         share = torch.where(u[:, 0] < self.hidden, u[:, 1], 0.0)
-        blank, kept = self.codec.symbols + BLANK, list[Row]()
+        kept = list[Row]()
         for (x, free, told), some, chance in zip(rows, u[:, 2:], share, strict=True):
-            hide = (some[: len(told)] < chance) & (told != blank)
+            hide = (some[: len(told)] < chance)[:, None].expand_as(told).clone()
+            hide[::2, 0] = False  # gaps of the text itself
             kept.append((x, free, torch.where(hide, self.mask, told)))
         return kept
 
     def _row(self, faulty: str, right: str) -> Row:
-        blank = self.codec.symbols + BLANK
-        ids = self.codec.encode(faulty)
-        x = corrected(ids, self.codec.encode(right), blank)[: self.length]
-        return x, torch.ones_like(x, dtype=torch.bool), spread(ids, blank)[: self.length]
+        codec = self.telling.codec
+        x = corrected(codec.encode(faulty), codec.encode(right), codec.symbols + BLANK)[: self.length]
+        return x, torch.ones_like(x, dtype=torch.bool), self.telling(faulty)[: self.length]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,7 +177,8 @@ def batch_of(rows: Sequence[Row], *, padding: int, blocks: bool, device: torch.d
     condition = None
     if blocks or beside is not None:
         condition = Condition(
-            aligned=Port(tensor=x) if blocks else None, concat=None if beside is None else Port(tensor=beside)
+            aligned=Port(tensor=x) if blocks else None,
+            concat=None if beside is None else Port(tensor=beside.transpose(1, 2)),
         )
     return Batch(x=x, condition=condition, mask=free, known=~free)
 
@@ -275,10 +275,11 @@ def mends(texts: Texts, layout: Mend, codec: AnyTokens) -> Mends:
                 windows.append(window)
     known = known_misspellings(layout.misspellings)
     corruption = Corruption(confusions=known, spelling=layout.spelling, grammar=layout.grammar, clean=layout.clean)
+    mask = codec.symbols + layout.needed(0)
+    telling = Telling(layout=layout, codec=codec, nothing=mask + 1)
     return Mends(
-        texts=windows, corruption=corruption, codec=codec, length=layout.length, hidden=layout.hidden,
-        mask=codec.symbols + layout.needed(0),
-    )  # fmt: skip
+        texts=windows, corruption=corruption, telling=telling, length=layout.length, hidden=layout.hidden, mask=mask
+    )
 
 
 def known_misspellings(paths: Sequence[str]) -> Confusions | None:

@@ -9,26 +9,14 @@ word and words of a sentence. Paper: "A technique for computer detection and cor
 
 from collections.abc import Hashable, Sequence
 
+from rapidfuzz.distance import OSA
+
 Step = tuple[int, int, int, int]
 
 
 def distance(a: Sequence[Hashable], b: Sequence[Hashable], *, most: int | None = None) -> int:
     """Least number of edits between two sequences; where it exceeds `most`, `most + 1`."""
-    if a == b:
-        return 0
-    if most is not None and abs(len(a) - len(b)) > most:
-        return most + 1
-    before, row = [], list(range(len(b) + 1))
-    for i, x in enumerate(a, 1):
-        older, before, row = before, row, [i]
-        for j, y in enumerate(b, 1):
-            cost = min(before[j] + 1, row[j - 1] + 1, before[j - 1] + (x != y))
-            if i > 1 and j > 1 and x == b[j - 2] and y == a[i - 2]:
-                cost = min(cost, older[j - 2] + 1)
-            row.append(cost)
-        if most is not None and min(row) > most and min(before) > most:
-            return most + 1
-    return row[-1] if most is None else min(row[-1], most + 1)
+    return OSA.distance(a, b, score_cutoff=most)
 
 
 def align(a: Sequence[Hashable], b: Sequence[Hashable]) -> list[Step]:

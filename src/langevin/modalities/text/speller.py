@@ -8,14 +8,15 @@ Paper of the distance: "A technique for computer detection and correction of spe
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from itertools import combinations
 
 from langevin.modalities.text.metrics.alignment import distance
 from langevin.modalities.text.words import is_word, like_case, pieces, plain_words
 
-BEGINNING = 7
+BEGINNING, NEAREST = 7, 8
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -57,30 +58,43 @@ class Speller:
         counts = Counter(plain_words(text))
         return cls.fit({word: count for word, count in counts.items() if count >= least}, most=most)
 
-    def nearest(self, word: str) -> str:
+    @classmethod
+    def of(cls, words: Sequence[str]) -> "Speller":
+        """Of words in the order of their frequencies, the most frequent first."""
+        return cls.fit({word: len(words) - i for i, word in enumerate(words)})
+
+    @cached_property
+    def _ranked(self) -> Callable[[str], tuple[str, ...]]:
+        return lru_cache(65_536)(self._rank)
+
+    def _rank(self, word: str) -> tuple[str, ...]:
+        candidates = {near for rest in _deletions(word, self.most) for near in self.index.get(rest, ())}
+        ranked = sorted((distance(word, near, most=self.most), -self.counts[near], near) for near in candidates)
+        return tuple(near for d, _, near in ranked[:NEAREST] if d <= self.most)
+
+    def nearest(self, word: str, rank: int = 0) -> str:
         """The nearest word of the lexicon, lower-cased; the word as it is where none is near enough.
 
         Ties go to the more frequent word, then to the one first in the alphabet; a word of the lexicon is its own nearest.
+        With `rank` (below `NEAREST`) the next nearest, and so on; where there are fewer, the last.
         """
         lower = word.lower()
         if lower in self.counts:
             return lower
-        candidates = {near for rest in _deletions(lower, self.most) for near in self.index.get(rest, ())}
-        ranked = [(distance(lower, near, most=self.most), -self.counts[near], near) for near in candidates]
-        best = min(ranked, default=(self.most + 1, 0, word))
-        return best[2] if best[0] <= self.most else word
+        ranked = self._ranked(lower)
+        return ranked[min(rank, len(ranked) - 1)] if ranked else word
 
-    def correct(self, text: str) -> str:
+    def correct(self, text: str, rank: int = 0) -> str:
         """The text with every word outside the lexicon replaced by its nearest; case of the first letters is kept.
 
         Numbers, marks and spaces stay, and so do words that none is near to.
         """
-        return "".join(self._fitted(piece) if is_word(piece) else piece for piece in pieces(text))
+        return "".join(self._fitted(piece, rank) if is_word(piece) else piece for piece in pieces(text))
 
-    def _fitted(self, word: str) -> str:
+    def _fitted(self, word: str, rank: int) -> str:
         if word.lower() in self.counts:
             return word
-        near = self.nearest(word)
+        near = self.nearest(word, rank)
         return word if near == word else like_case(near, word)
 
 

@@ -4,8 +4,8 @@ import random
 
 import pytest
 
-from langevin.modalities.text.baselines.spelling import Speller
 from langevin.modalities.text.metrics.alignment import distance
+from langevin.modalities.text.speller import Speller
 
 COUNTS = {"the": 100, "then": 20, "than": 30, "cat": 5, "cart": 5, "o'clock": 1}
 
