@@ -2,7 +2,7 @@
 
 import time
 from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -94,9 +94,7 @@ def plan(asked: Train) -> tuple[Recipe, tuple[Any, Any], list[str]]:
     here = replace(first.training, precision=machine.precision("auto"))
     rate = machine.matrix_rate(here.dtype)
     chosen = (choose_text if text else choose)(given, data[0], minutes=minutes, rate=rate)
-    import dataclasses
-
-    tree = override(dataclasses.asdict(chosen.recipe), changes)
+    tree = override(asdict(chosen.recipe), changes)
     recipe = check(tree, where="the chosen recipe with your changes")
     same = (recipe.data, recipe.held_out) == (chosen.recipe.data, first.held_out)
     return recipe, data if same else _open(recipe), list(chosen.reasons)

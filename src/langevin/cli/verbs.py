@@ -76,7 +76,8 @@ class Sample:
     top_p: float | None = None
     """Of text: draw from the likeliest symbols that hold this share of the mass."""
     level: float | None = None
-    """Of text: how sure is sure enough, for threshold, factor and entropy_bound; kappa of psi, eta of remask."""
+    """Of text: how sure is sure enough, for threshold, factor and entropy_bound; kappa of psi, eta of remask; the share
+    that gibbs hides in a sweep."""
     block: int | None = None
     """Of text: write so many places at a time, from left to right."""
     steps: int | None = None
@@ -94,7 +95,8 @@ class Sample:
     seed: int = 0
     """Sample i has the name seed + i: the same name gives the same sample in any batch."""
     out: Path | None = None
-    """A .png (grid), .npz (array), .gif (the denoising), or a folder (one file each); default a grid in the run."""
+    """Of images: a .png (grid), .npz (array), .gif (the denoising), or a folder (one file each); default a grid in the run.
+    Of text: a .txt or .jsonl file; default standard output."""
     gif: bool = False
     """Also write the denoising as an animation."""
     batch: int = 256
