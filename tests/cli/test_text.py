@@ -10,16 +10,19 @@ import torch
 import yaml
 
 from langevin.cli.texts import as_dialogue
+from langevin.diffusion.batch import Batch
+from langevin.diffusion.likelihood.tokens import in_order
 from langevin.diffusion.noise import RowNoise
 from langevin.modalities.text.rows import counts
 from langevin.modalities.text.slots import corrected, spread
 from langevin.modalities.text.tokens import Bytes
 from langevin.recipe.build import open_data, reader
+from langevin.run.answer import answer
 from langevin.run.directory import open_run
 from langevin.run.measure_text import references
 from langevin.run.mend import mend
 from langevin.run.nats import cost
-from langevin.run.write import answer, fill, rows_of, vocabulary
+from langevin.run.write import fill, rows_of, vocabulary
 from langevin.training import checkpoint
 from tests import texts
 
@@ -171,6 +174,29 @@ def test_the_same_seed_writes_the_same_text_in_any_batch(run):
     for i in range(5):
         alone, _ = fill(built, built.recipe.sampling, x[:1], seeds=torch.tensor([i]))
         assert torch.equal(alone[0], many[i])
+
+
+def test_the_best_of_several_texts_is_the_likeliest_of_them(run):
+    """The first is the plain one of the same seed; one row is chosen as in a batch."""
+    built, _, _ = open_run(run).load()
+    x = torch.full((3, 12), vocabulary(built).mask)
+    free = x == x
+    plain, _ = fill(built, built.recipe.sampling, x, seeds=torch.arange(3))
+    nats = {0: in_order(built.denoiser, built.process, Batch(x=plain, mask=free))}
+    for count in (2, 4, 16):  # each holds the texts of the fewer
+        best, _ = fill(built, replace(built.recipe.sampling, best=count), x, seeds=torch.arange(3))
+        nats[count] = in_order(built.denoiser, built.process, Batch(x=best, mask=free))
+    found = torch.stack(list(nats.values()))
+    assert bool((found.diff(dim=0) <= 1e-6).all())
+    assert bool((found[-1] < found[0] - 1).all())
+    alone, _ = fill(built, replace(built.recipe.sampling, best=16), x[:1], seeds=torch.tensor([2]))
+    assert torch.equal(alone[0], best[2])
+
+
+def test_the_best_by_blocks_is_refused(blocks, told):
+    status, _, err = told("sample", blocks, "--best", 2)
+    assert status == 1
+    assert "no attention by blocks" in err
 
 
 @pytest.mark.parametrize("sampler", ["ancestral", "first_hitting", "left_to_right", "confidence", "margin", "entropy",

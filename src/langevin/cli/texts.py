@@ -18,10 +18,11 @@ from langevin.modalities.text.layout import Corpus, Labels, Mend, Pairs
 from langevin.modalities.text.rows import two_texts
 from langevin.recipe.build import Built
 from langevin.recipe.tree import LeftToRight, Sampling
+from langevin.run.answer import answer, ask_number
 from langevin.run.directory import Run, open_run
 from langevin.run.gaps import Gapped, parse
 from langevin.run.generate import with_options
-from langevin.run.write import answer, ask_number, codec_of, fill, free_lengths, token_network, vocabulary
+from langevin.run.write import codec_of, fill, free_lengths, token_network, vocabulary
 from langevin.training import machine
 from langevin.training.checkpoint import write_atomic
 
@@ -36,7 +37,7 @@ def sample_text(asked: Sample, made: Run) -> Path | None:
     built, sampling = loaded(made, asked.average, line)
     changes = {
         "steps": asked.steps, "sampler": asked.sampler, "guidance": asked.guidance, "temperature": asked.temperature,
-        "top_p": asked.top_p, "level": asked.level,
+        "top_p": asked.top_p, "level": asked.level, "best": asked.best,
     }  # fmt: skip
     sampling = with_options(sampling, **changes)
     seeds = asked.seed + torch.arange(asked.count)
@@ -144,7 +145,9 @@ def summarise(asked: Summarise) -> None:
     if not isinstance(made.recipe.layout, Pairs):
         raise ValueError(f"{asked.run} is no run of texts with summaries (layout.kind pairs)")
     built, sampling = loaded(made, None, line)
-    sampling = with_options(sampling, steps=asked.steps, guidance=asked.guidance, temperature=asked.temperature)
+    sampling = with_options(
+        sampling, steps=asked.steps, guidance=asked.guidance, temperature=asked.temperature, best=asked.best
+    )
     records = _records(asked.file, ("text",))
     texts = [record["text"] for record in records if record is not None]
     room = made.recipe.layout.length - made.recipe.layout.target - 2

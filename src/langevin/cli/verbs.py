@@ -78,6 +78,8 @@ class Sample:
     level: float | None = None
     """Of text: how sure is sure enough, for threshold, factor and entropy_bound; kappa of psi, eta of remask; the share
     that gibbs hides in a sweep."""
+    best: int | None = None
+    """Of text: draw so many for each, and keep the one that the run itself finds likeliest."""
     block: int | None = None
     """Of text: write so many places at a time, from left to right."""
     steps: int | None = None
@@ -183,6 +185,8 @@ class Summarise:
     guidance: float | None = None
     """Weight of the source: 1 is neutral, 1.5 to 2.5 keeps closer to it."""
     temperature: float | None = None
+    best: int | None = None
+    """Draw so many for each text, and keep the one that the run itself finds likeliest."""
     seed: int = 0
     out: Path | None = None
     """A .txt or .jsonl file; default standard output."""

@@ -180,6 +180,7 @@ class Sampling:
         temperature, top_p: how the answers about symbols are bent before they are drawn from.
         level: of threshold, factor and entropy_bound: how sure is sure enough; None takes each one's usual. Of psi and
             remask: kappa and eta.
+        best: texts drawn for each that is asked for, of which the one that the run itself finds likeliest is kept.
     """
 
     sampler: SamplerName = "dpm2m"
@@ -194,8 +195,11 @@ class Sampling:
     temperature: float = 1.0
     top_p: float = 1.0
     level: float | None = None
+    best: int = 1
 
     def __post_init__(self) -> None:
+        if not 1 <= self.best <= 1000:
+            raise ValueError(f"sampling.best is how many texts are drawn for each, 1 to 1000, got {self.best}")
         Taste(temperature=self.temperature, top_p=self.top_p)
         if not 0 <= self.corrections <= 100:
             raise ValueError(

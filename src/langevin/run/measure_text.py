@@ -19,9 +19,10 @@ from langevin.modalities.text.rows import Examples, Mends, Row, RowReader, Stret
 from langevin.modalities.text.speller import Speller
 from langevin.recipe.build import Built
 from langevin.recipe.tree import Sampling
+from langevin.run.answer import answer, ask_number
 from langevin.run.mend import mend
 from langevin.run.nats import Cost, Sureness, cost, spread, sureness
-from langevin.run.write import answer, ask_number, codec_of, fill, token_network, vocabulary
+from langevin.run.write import codec_of, fill, token_network, vocabulary
 
 Progress = Callable[[int, int], None]
 GRAM = 4  # words of a run that is looked for in the training text

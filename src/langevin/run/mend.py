@@ -76,7 +76,7 @@ def _once(built: Built, sampling: Sampling, texts: Sequence[str], reluctance: fl
     beside = rows_of([telling(bodies[i]) for i in asked], words.padding).transpose(1, 2)
     x = torch.where(beside[:, 0] == words.padding, words.padding, words.mask)
     seeds = torch.zeros(len(asked), dtype=torch.int64)  # a line is repaired alike wherever it stands
-    how = replace(sampling, temperature=0.0)
+    how = replace(sampling, temperature=0.0, best=1)
     x, _ = fill(built, how, x, seeds=seeds, beside=beside, reluctance=reluctance)
     for row, i in zip(x.cpu(), asked, strict=True):
         written[i] = _read(row, bodies[i], ids[i], built, blank) + texts[i][len(bodies[i]) :]

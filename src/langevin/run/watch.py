@@ -10,9 +10,9 @@ from torch import Tensor
 from langevin.modalities.image.reader import tell
 from langevin.recipe.build import LEVELS, Built
 from langevin.recipe.modality import Read, modality_of, pictured
+from langevin.run.answer import show_texts
 from langevin.run.directory import Run
 from langevin.run.generate import generate
-from langevin.run.write import show_texts
 from langevin.training.checkpoint import write_atomic
 from langevin.training.loop import TrainingState
 

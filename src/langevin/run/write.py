@@ -6,20 +6,20 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from langevin.diffusion.batch import Batch
 from langevin.diffusion.condition import Condition, Port
 from langevin.diffusion.denoiser import Denoiser
 from langevin.diffusion.guidance import Prompted, Reluctant, Within
+from langevin.diffusion.likelihood.tokens import in_order, whole
 from langevin.diffusion.noise import RowNoise, mix
 from langevin.diffusion.sampler import Gibbs, Shares, sample, start
 from langevin.diffusion.sampler.unmask import entropy
 from langevin.modalities.image.codec import Pixels
 from langevin.modalities.text.layout import BLANK, NUMBERS, SEPARATOR, Mend, Pairs
-from langevin.modalities.text.rows import Mends, Stretches
 from langevin.modalities.text.tokens import AnyTokens
 from langevin.modalities.toy.codec import Coordinates
 from langevin.networks.transformer import Transformer
 from langevin.recipe.build import Built
-from langevin.recipe.modality import Read
 from langevin.recipe.samplers import sampler_of
 from langevin.recipe.tree import LeftToRight, Sampling, Symbols
 from langevin.run.gaps import FREE, Gapped
@@ -89,6 +89,8 @@ def fill(
             text, in nats.
     """
     require_guidable(built, sampling.guidance)
+    if sampling.best > 1:
+        return _best(built, sampling, x, seeds, settled, block)
     device = next(built.network.parameters()).device
     x, seeds = x.to(device), seeds.to(device)
     built.network.eval()
@@ -113,6 +115,37 @@ def fill(
             with torch.no_grad():
                 before = network.cache(x[:, here], before)
     return x, calls
+
+
+def _best(
+    built: Built, sampling: Sampling, x: Tensor, seeds: Tensor, settled: Settled | None, block: int | None
+) -> tuple[Tensor, int]:
+    """Of `sampling.best` texts of each row, the first by its own name, that which the run itself finds likeliest."""
+    if built.process.kind != "masked" or token_network(built).config.attention == "block":
+        raise ValueError(
+            f"best {sampling.best} compares what the run says of whole texts: it needs process.kind masked or causal, and "
+            "no attention by blocks"
+        )
+    words, count, chosen, most = vocabulary(built), sampling.best, list[Tensor](), 0
+    other = torch.arange(count)
+    for rows in torch.arange(len(x)).split(max(1, len(x) // count)):
+        asked, names = x[rows].repeat_interleave(count, 0), seeds.cpu()[rows].repeat_interleave(count)
+        number = other.repeat(len(rows))
+        names = torch.where(number > 0, mix(names, number), names)
+        texts, calls = fill(built, replace(sampling, best=1), asked, seeds=names, block=block)
+        free = asked.to(texts.device) == words.mask
+        batch = Batch(x=texts, mask=free, known=~free)
+        if isinstance(built.recipe.process, LeftToRight):
+            nats = whole(built.denoiser, batch)
+        else:
+            nats = in_order(built.denoiser, built.process, batch)
+        most = max(most, calls + int(free.sum(1).max()))
+        index = nats.view(-1, count).argmin(1) + torch.arange(len(rows), device=nats.device) * count
+        chosen.append(texts[index])
+    best = torch.cat(chosen)
+    if settled:
+        settled(best, best.shape[1])
+    return best, most
 
 
 def _told(prompt: Tensor, guidance: float, before: Port | None) -> Condition | None:
@@ -176,39 +209,6 @@ def _stream(seeds: Tensor) -> RowNoise:
     return RowNoise(seeds=seeds, steps=torch.full_like(seeds, -1))
 
 
-def answer(
-    built: Built, sampling: Sampling, sources: Sequence[Tensor], *, seeds: Tensor, batch: int = 64,
-    progress: Callable[[int, int], None] | None = None,
-) -> tuple[list[str], int]:  # fmt: skip
-    """What the model makes of each source, and the network calls of the longest: first the length, then the text."""
-    words, decode = vocabulary(built), codec_of(built).decode
-    written: list[str] = []
-    most = 0
-    for rows in torch.arange(len(sources)).split(batch):
-        heads = [torch.cat([sources[i].long(), torch.tensor([words.separator])]) for i in rows.tolist()]
-        lengths = lengths_of(built, heads)
-        parts = [
-            torch.cat([head, torch.tensor([words.number(n)]), torch.full((n,), words.mask)])
-            for head, n in zip(heads, lengths, strict=True)
-        ]
-        x, calls = fill(built, sampling, rows_of(parts, words.padding), seeds=seeds[rows])
-        most = max(most, calls + 1)
-        written += [
-            decode(row[len(head) + 1 : len(head) + 1 + n].cpu()) for row, head, n in zip(x, heads, lengths, strict=True)
-        ]
-        if progress:
-            progress(len(written), len(sources))
-    return written, most
-
-
-def lengths_of(built: Built, heads: Sequence[Tensor]) -> list[int]:
-    """The median of the law of each target's length, which one call gives."""
-    layout = built.recipe.layout
-    assert isinstance(layout, Pairs)
-    logits = ask_number(built, heads, layout.target + 1)
-    return [max(1, int((row.cumsum(0) < 0.5).sum())) for row in logits.softmax(-1)]
-
-
 def free_lengths(built: Built, gapped: Gapped, room: int) -> tuple[int, ...]:
     """A length for each gap, `room` symbols together at most: as asked, and where it is free the one of `FREE` at which the
     model is surest of what it would write, one call a candidate (the mean entropy of the masked places is least)."""
@@ -229,40 +229,3 @@ def free_lengths(built: Built, gapped: Gapped, room: int) -> tuple[int, ...]:
                 scores[n] = float(entropy(built.denoiser(x, t, None).logits[hidden].double().log_softmax(-1)).mean())
         lengths[i] = min(scores, key=lambda n: scores[n])
     return tuple(lengths)
-
-
-def ask_number(built: Built, heads: Sequence[Tensor], count: int | None = None) -> Tensor:
-    """(b, numbers) float64 logits of the number that comes after each of `heads`; the first `count` of them."""
-    words = vocabulary(built)
-    x = rows_of([torch.cat([head, torch.tensor([words.mask])]) for head in heads], words.padding)
-    device = next(built.network.parameters()).device
-    at = torch.tensor([len(head) for head in heads], device=device)
-    built.network.eval()
-    with torch.no_grad():
-        t = 1 / torch.tensor([float(len(head)) for head in heads], dtype=torch.float64, device=device)
-        logits = built.denoiser(x.to(device), t, None).logits
-    found = logits[torch.arange(len(heads), device=device), at].double()
-    return found[:, words.number(0) : words.number(count or (words.symbols - words.number(0)))]
-
-
-def show_texts(built: Built, sampling: Sampling, part: Read, count: int = 4) -> list[str]:
-    """A few texts of the run's own task, to be looked at: stretches, or sources with what is made of them."""
-    rows, words, decode = part.part, vocabulary(built), codec_of(built).decode
-    seeds = torch.arange(count)
-    if isinstance(rows, Stretches):
-        x, _ = fill(built, sampling, torch.full((count, rows.length), words.mask), seeds=seeds)
-        return [decode(row[row < words.codec].cpu()) for row in x]
-    if isinstance(rows, Mends):
-        return [f"{faulty}\n  <- {right}" for faulty, right in (rows.pair(i, i) for i in range(min(count, len(rows))))]
-    count = min(count, len(rows))
-    items = [i * len(rows) // count for i in range(count)]
-    sources = [rows.sources[i] for i in items]
-    told = [decode(ids[ids < words.codec]) for ids in sources]
-    classes = built.recipe.classes
-    if classes:
-        heads = [torch.cat([ids.long(), torch.tensor([words.separator])]) for ids in sources]
-        shares = ask_number(built, heads, len(classes)).softmax(-1)
-        made = [", ".join(f"{name} {p:.2f}" for name, p in zip(classes, row.tolist(), strict=True)) for row in shares]
-    else:
-        made, _ = answer(built, sampling, sources, seeds=seeds)
-    return [f"{source}\n  -> {text}" for source, text in zip(told, made, strict=True)]
