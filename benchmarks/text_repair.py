@@ -49,7 +49,7 @@ def main() -> None:
     source = [line.split() for line in lines[0]]
     wanted = [[part[i].split() for part in lines[1:]] for i in range(len(source))]
     plain = [prose(line) for line in lines[0]]
-    found: dict[str, dict[str, float]] = {}
+    found: dict[str, dict[str, float | None]] = {}
 
     def add(name: str, made: list[list[str]]) -> None:
         score = edit_score(source, made, wanted)
@@ -58,7 +58,8 @@ def main() -> None:
             "f0.5": score.f05,
             "clean_changed": score.clean_changed,
         }
-        print(f"{name:<24}" + "  ".join(f"{k} {v:.3f}" for k, v in found[name].items()), flush=True)
+        figures = (f"{k} {'–' if v is None else format(v, '.3f')}" for k, v in found[name].items())
+        print(f"{name:<24}" + "  ".join(figures), flush=True)
 
     add("copy", source)
     add("round trip", [tokens(text) for text in plain])

@@ -10,7 +10,8 @@ import torch
 from langevin.cli import main
 from langevin.diffusion.noise import RowNoise
 from langevin.run.directory import open_run
-from langevin.training import checkpoint
+from langevin.training import checkpoint, machine
+from tests import texts
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")]
 
@@ -24,6 +25,31 @@ def test_noise_is_the_same_integers_and_normals_to_rounding() -> None:
     torch.testing.assert_close(there.normal(like.cuda()).cpu(), here.normal(like), atol=2e-6, rtol=2e-6)
 
 
+def test_bf16_is_chosen_where_it_is_many_times_faster() -> None:
+    assert machine.precision("auto") == "bfloat16"
+    assert machine.matrix_rate(torch.bfloat16) > 4 * machine.matrix_rate(torch.float32)
+
+
+TASKS = {
+    "corpus": ("corpus", ["layout.length=32"]),
+    "blocks": ("corpus", ["layout.length=32", "network.attention=block", "network.block=8"]),
+    "hybrid": ("corpus", ["layout.length=32", "process.kind=hybrid", "network.timed=true"]),
+    "causal": ("corpus", ["layout.length=32", "process.kind=causal", "network.attention=causal"]),
+    "pairs": ("summaries", ["layout.length=160", "layout.target=30", "codec.size=300", "sampling.best=2"]),
+    "labels": ("inferences", ["codec.size=300"]),
+    "mends": ("corpus", ["layout.kind=mend", "layout.length=65", "codec.kind=characters"]),
+}
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_each_task_of_text_trains_and_is_measured(tmp_path: Path, task: str) -> None:
+    kind, changes = TASKS[task]
+    data = getattr(texts, kind)(tmp_path / kind)
+    small = ["training.steps=4", "training.batch=8", "network.width=32", "network.depth=1", "network.head_width=16"]
+    assert main(["train", str(data), "--out", str(tmp_path / "run"), *small, "network.neighbours=2", *changes]) == 0
+    assert main(["evaluate", str(tmp_path / "run"), "--count", "8", "--steps", "4"]) == 0
+
+
 def weights(run: Path) -> tuple[int, dict[str, torch.Tensor]]:
     built, step, _ = open_run(run).load(average=0)
     return step, {name: p.detach().clone() for name, p in built.network.named_parameters()}
@@ -31,7 +57,7 @@ def weights(run: Path) -> tuple[int, dict[str, torch.Tensor]]:
 
 def test_a_run_trains_resumes_samples_and_is_measured(tmp_path: Path) -> None:
     run = tmp_path / "run"
-    small = ["training.steps=6", "training.batch=16", "network.width=64", "network.depth=2"]
+    small = ["training.steps=6", "training.batch=16", "training.keep=6", "network.width=64", "network.depth=2"]
     assert main(["train", "image/digits", "--out", str(run), *small]) == 0
     assert open_run(run).recipe.training.precision == "bfloat16"
     whole = weights(run)

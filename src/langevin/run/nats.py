@@ -136,7 +136,7 @@ def sureness(built: Built, read: RowReader, items: Tensor, batch: int = 32) -> S
     bins = torch.zeros(3, 10, dtype=torch.float64)
     for part in items.split(batch):
         found = at_shares(built.denoiser, built.process, read(part), shares=SHARES, names=part)
-        for i, (hidden, error, sure) in enumerate(found):
+        for i, (hidden, error, sure) in enumerate(tuple(part.cpu() for part in one) for one in found):
             said = sure[hidden].double()
             right[i] += (said > 0).sum()
             nats[i] += error.double().sum()

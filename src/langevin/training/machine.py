@@ -14,10 +14,13 @@ def device() -> torch.device:
 
 
 def matrix_rate(
-    dtype: torch.dtype, *, size: int = 512, seconds: float = 0.2, where: torch.device | None = None
+    dtype: torch.dtype, *, size: int | None = None, seconds: float = 0.2, where: torch.device | None = None
 ) -> float:
-    """Measured FLOP/s of square matrix products of one type: the median of what fits into `seconds`."""
+    """Measured FLOP/s of square matrix products of one type: the median of what fits into `seconds`.
+
+    An accelerator is asked for products of 4,096 by default: smaller ones measure how long it takes to start one."""
     where = where or device()
+    size = size or (512 if where.type == "cpu" else 4096)
     a = torch.randn(size, size, device=where).to(dtype)
     times: list[float] = []
     begin = time.perf_counter()
@@ -46,7 +49,8 @@ def precision(wish: Literal["auto", "float32", "bfloat16"]) -> Literal["float32"
         return wish
     if not has_bf16_units():
         return "float32"
-    faster = matrix_rate(torch.bfloat16, size=256) > 1.5 * matrix_rate(torch.float32, size=256)
+    size = 256 if device().type == "cpu" else None
+    faster = matrix_rate(torch.bfloat16, size=size) > 1.5 * matrix_rate(torch.float32, size=size)
     return "bfloat16" if faster else "float32"
 
 
