@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from langevin.diffusion.batch import Batch, Draw
@@ -135,15 +136,18 @@ def sureness(built: Built, read: RowReader, items: Tensor, batch: int = 32) -> S
     right, nats, places = (torch.zeros(len(SHARES), dtype=torch.float64) for _ in range(3))
     bins = torch.zeros(3, 10, dtype=torch.float64)
     for part in items.split(batch):
-        found = at_shares(built.denoiser, built.process, read(part), shares=SHARES, names=part)
-        for i, (hidden, error, sure) in enumerate(tuple(part.cpu() for part in one) for one in found):
-            said = sure[hidden].double()
-            right[i] += (said > 0).sum()
-            nats[i] += error.double().sum()
-            places[i] += hidden.sum()
-            index = (said.abs() * 10).long().clamp(0, 9)
-            for j, value in enumerate((said.abs(), (said > 0).double(), torch.ones_like(said))):
-                bins[j].index_add_(0, index, value)
+        asked = read(part)
+        found = at_shares(built.denoiser, built.process, asked, shares=SHARES, names=part)
+        for i, (hidden, logits) in enumerate(found):
+            truth = asked.x[hidden]
+            nats[i] += float(F.cross_entropy(logits, truth, reduction="sum"))
+            places[i] += len(truth)
+            confidence, best = (value.cpu() for value in logits.softmax(-1).max(-1))
+            hit = best == truth.cpu()
+            right[i] += hit.sum()
+            index = (confidence * 10).long().clamp(0, 9)
+            for j, value in enumerate((confidence, hit, torch.ones_like(confidence))):
+                bins[j].index_add_(0, index, value.double())
     few = bins[2].clamp_min(1)
     return Sureness(
         shares=SHARES.tolist(), accuracy=(right / places.clamp_min(1)).tolist(), nats=(nats / places.clamp_min(1)).tolist(),

@@ -18,7 +18,7 @@ from langevin.training.loop import TrainingState
 
 __all__ = ["LEVELS", "Watch", "examples"]
 
-ROWS = 256
+ROWS, SYMBOLS = 256, 2**13
 POINTS = 500  # samples of a sheet whose rows are numbers
 
 
@@ -95,9 +95,11 @@ def examples(built: Built, part: Read, count: int) -> tuple[Tensor | None, list[
 
 
 def _losses(built: Built, part: Read) -> Tensor:
-    """(levels,) mean losses on up to ROWS rows."""
-    count = len(part.part)
-    items = torch.arange(min(ROWS, count)) * count // min(ROWS, count)
+    """(levels,) mean losses on a few rows: fewer of long texts, so that all looks of a run cost a few hundredths of it."""
+    shape, count = part.part.shape, len(part.part)
+    most = max(32, SYMBOLS // shape[0]) if len(shape) == 1 else ROWS
+    few = min(ROWS, most, count)
+    items = torch.arange(few) * count // few
     parts = [built.losses(part(rows), rows) for rows in items.split(_together(part))]
     return torch.cat(parts, 1).mean(1)
 

@@ -7,18 +7,26 @@ order    masked, one place after another in an order: L calls, no variance; the 
 """
 
 from collections.abc import Iterator
-from typing import Literal
+from dataclasses import replace
+from typing import Any, Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from langevin.diffusion.batch import Batch
-from langevin.diffusion.denoiser import Denoiser
+from langevin.diffusion.denoiser import Denoiser, TokenDenoiser
 from langevin.diffusion.noise import RowNoise, mix
-from langevin.diffusion.posterior import Categorical
+from langevin.diffusion.posterior import Partly
 from langevin.diffusion.process.arrival import Discrete
 from langevin.diffusion.process.masked import Masked
 from langevin.diffusion.question import free_places, mask_exactly
+
+
+def at_masks(denoiser: Denoiser) -> Any:
+    """The denoiser, asked at masked places alone where it can be: the same answers there, for less work."""
+    can = isinstance(denoiser, TokenDenoiser) and isinstance(denoiser.process, Masked)
+    return replace(denoiser, partly=True) if can else denoiser
 
 
 def _streams(seed: int, names: Tensor) -> Tensor:
@@ -31,7 +39,7 @@ def count_bound(
     """(b,) nats: an unbiased estimate of the bound of each row's free places, from `draws` stratified counts.
 
     `names` (b,) int64 name the rows' randomness; independent `seed`s give independent estimates, for a standard error."""
-    free = free_places(process, batch)
+    denoiser, free = at_masks(denoiser), free_places(process, batch)
     most, streams = free.sum(1), _streams(seed, names.to(free.device))
     zero = torch.zeros_like(streams)
     u = RowNoise(seeds=streams, steps=zero - 1).uniform(torch.empty(len(most), 1))[:, 0].to(free.device)
@@ -73,7 +81,7 @@ def in_order(
 ) -> Tensor:  # fmt: skip
     """(b,) nats: -sum ln p(x_i | those before it in the order), one call a place."""
     rows = torch.arange(len(batch.x)) if names is None else names
-    free = free_places(process, batch)
+    denoiser, free = at_masks(denoiser), free_places(process, batch)
     streams = _streams(seed, rows.to(free.device))
     u = RowNoise(seeds=streams, steps=torch.zeros_like(streams)).uniform(batch.x)
     place = torch.arange(batch.x.shape[1], device=free.device).double().expand_as(u)
@@ -91,9 +99,11 @@ def in_order(
 
 def at_shares(
     denoiser: Denoiser, process: Masked, batch: Batch, *, shares: Tensor, names: Tensor, seed: int = 0
-) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """For each share of masked places: where they are (b, places), their cross-entropy, and the likeliest symbol's
-    probability, signed: negative where that symbol is wrong. A function of (seed, row name, share) alone."""
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """For each share of masked places: where they are (b, places), and the logits there (m, symbols), in order.
+
+    A function of (seed, row name, share) alone."""
+    denoiser = at_masks(denoiser)
     free = free_places(process, batch)
     most, streams = free.sum(1), _streams(seed, names.to(free.device))
     with torch.no_grad():
@@ -102,18 +112,18 @@ def at_shares(
             x_t = mask_exactly(
                 process, batch.x, free, count, RowNoise(seeds=streams, steps=torch.full_like(streams, i))
             )
-            q = denoiser(x_t, count.double() / most.clamp_min(1), batch.condition)
-            hidden = x_t == process.mask
-            assert isinstance(q, Categorical)
-            most_likely, best = torch.max(q.logits.softmax(-1), dim=-1)
-            sure = torch.where(best == batch.x, most_likely, -most_likely)
-            yield hidden, torch.where(hidden, q.error(torch.where(hidden, batch.x, 0)), 0.0), sure
+            q, hidden = denoiser(x_t, count.double() / most.clamp_min(1), batch.condition), x_t == process.mask
+            yield hidden, q.logits_at if isinstance(q, Partly) else q.logits[hidden]
 
 
 def share_losses(denoiser: Denoiser, process: Masked, batch: Batch, *, shares: Tensor, names: Tensor) -> Tensor:
     """(shares, b): mean cross-entropy of the masked places, nats a place, with each share of the free places masked."""
-    found = at_shares(denoiser, process, batch, shares=shares, names=names)
-    return torch.stack([error.sum(1) / hidden.sum(1).clamp_min(1) for hidden, error, _ in found])
+    losses: list[Tensor] = []
+    for hidden, logits in at_shares(denoiser, process, batch, shares=shares, names=names):
+        nats = F.cross_entropy(logits, batch.x[hidden], reduction="none")
+        error = torch.zeros_like(batch.x, dtype=nats.dtype).masked_scatter(hidden, nats)
+        losses.append(error.sum(1) / hidden.sum(1).clamp_min(1))
+    return torch.stack(losses)
 
 
 def whole(denoiser: Denoiser, batch: Batch) -> Tensor:
