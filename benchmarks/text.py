@@ -60,9 +60,9 @@ def recipe(data: Path, asked: Any, **changes: Any) -> Any:
     tree = {
         "name": "text/benchmark",
         "data": {"kind": "text", "path": str(data)},
-        "codec": {"kind": "letter_pairs", "size": 400 if small else 1024},
+        "codec": {"kind": "letter_pairs", "size": 400 if small else 4096},
         "layout": {"kind": "corpus", "length": 64 if small else 128, "between": " "},
-        "network": {"kind": "transformer", "width": 64 if small else 192, "depth": 2 if small else 4,
+        "network": {"kind": "transformer", "width": 64 if small else 192, "depth": 2,
                     "head_width": 32 if small else 48, "neighbours": 2, **changes.pop("network", {})},
         "process": {"kind": "masked"},
         "training": {"steps": 10**6, "batch": 8 if small else 32, "averages": [0.05], "precision": "float32",
