@@ -79,7 +79,8 @@ class Sample:
     """Of text: how sure is sure enough, for threshold, factor and entropy_bound; kappa of psi, eta of remask; the share
     that gibbs hides in a sweep."""
     best: int | None = None
-    """Of text: draw so many for each, and keep the one that the run itself finds likeliest."""
+    """Of text: draw so many for each, and keep the one that the run itself finds likeliest: of answers; of free text it
+    is the one that repeats itself."""
     block: int | None = None
     """Of text: write so many places at a time, from left to right."""
     steps: int | None = None
