@@ -95,7 +95,7 @@ def examples(built: Built, part: Read, count: int) -> tuple[Tensor | None, list[
 
 
 def _losses(built: Built, part: Read) -> Tensor:
-    """(levels,) mean losses on a few rows: fewer of long texts, so that all looks of a run cost a few hundredths of it."""
+    """(levels,) mean losses on a few rows: fewer of long texts, whose looks would else cost as much as training."""
     shape, count = part.part.shape, len(part.part)
     most = max(32, SYMBOLS // shape[0]) if len(shape) == 1 else ROWS
     few = min(ROWS, most, count)
