@@ -8,7 +8,9 @@ counts, and the chain rule for the autoregressive one. The peer has the width wh
 Weights are not work: ours looks up a table of neighbours, and the peer's weights of the time are used once a row. So it is
 also timed at equal width.
 Part two writes with each sampler at several numbers of calls, judged by the autoregressive network beside unigram entropy
-and distinct word pairs. Part three times writing by blocks with kept keys and values against writing them anew. One thread.
+and distinct word pairs; a sampler's rate at equal quality is that of its fastest row that is no worse in any of the three
+than ancestral with the most calls. Part three times writing by blocks with kept keys and values against writing them
+anew. One thread.
 """
 
 import os
@@ -37,6 +39,7 @@ from langevin.run.write import codec_of, fill, vocabulary
 from langevin.training.distributed import World
 from langevin.training.loop import TrainingState, fit
 
+NEAR = 0.02  # "equal quality": no figure of it worse than this share of the bar's
 SAMPLERS = ("ancestral", "confidence", "margin", "entropy", "threshold", "entropy_bound", "remask", "psi")
 
 
@@ -193,12 +196,14 @@ def main() -> None:
     for name, value in found.items():
         print(f"{name:16} {value:.4f} bits a character")
     written = samplers(built, judge, asked)
+    equal = at_equal_quality(written)
+    print(f"symbols a second at the quality of ancestral with the most calls: {equal}")
     cache = blocks(made, asked)
     table.conclude({
         "tokens_ratio": round(rates["weights"], 3), "tokens_ratio_at_equal_width": round(rates["width"], 3),
         "bits_per_char": round(found["ours"], 4), "peer_bits_per_char": round(found["mdlm"], 4),
         "autoregressive_bits_per_char": round(found["autoregressive"], 4), "minutes": minutes, "weights": sizes,
-        "samplers": written, "cache_ratio": cache,
+        "samplers": written, "at_equal_quality": equal, "cache_ratio": cache,
     })  # fmt: skip
 
 
@@ -253,6 +258,21 @@ def samplers(built: Built, judge: Built, asked: Any) -> dict[str, dict[str, floa
             }  # fmt: skip
             print(f"{name} {steps}: {line}", flush=True)
     return found
+
+
+def at_equal_quality(found: dict[str, dict[str, float]]) -> dict[str, float | None]:
+    """Symbols a second of each sampler's fastest row as good as the bar; None where no row is."""
+    bar = [line for name, line in found.items() if name.startswith("ancestral ")][-1]
+
+    def good(line: dict[str, float]) -> bool:
+        varied = all(line[k] >= (1 - NEAR) * bar[k] for k in ("entropy", "distinct_2"))
+        return varied and line["judge_bits"] <= (1 + NEAR) * bar["judge_bits"]
+
+    rates = {
+        name: [line["tokens_per_second"] for key, line in found.items() if key.split()[0] == name and good(line)]
+        for name in SAMPLERS
+    }
+    return {name: max(good_ones, default=None) for name, good_ones in rates.items()}
 
 
 def blocks(made: Any, asked: Any) -> float:
