@@ -450,7 +450,9 @@ def test_guidance_hides_the_source_and_not_the_length(joint, monkeypatch):
     words, seen = vocabulary(built), []
     network = type(built.denoiser.network)
     whole = network.forward
-    monkeypatch.setattr(network, "forward", lambda *given: (seen.append(given[1].clone()), whole(*given))[1])
+    monkeypatch.setattr(
+        network, "forward", lambda *given, **options: (seen.append(given[1].clone()), whole(*given, **options))[1]
+    )
     _, held_out = open_data(built.recipe)
     part = reader(built.recipe, held_out).part
     answer(built, replace(built.recipe.sampling, guidance=2.0, steps=2), [part.sources[0]], seeds=torch.arange(1))

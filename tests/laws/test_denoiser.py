@@ -162,7 +162,22 @@ def test_a_posterior_asked_at_masked_places_only_is_the_same():
     wrong = torch.where(x_t == 0, 1, x)
     assert partly.error(wrong)[0, 1] == torch.inf  # what is shown is certain
     noise = RowNoise(seeds=torch.arange(2), steps=torch.zeros(2, dtype=torch.int64))
-    assert torch.equal(partly.draw(noise)[real], whole.draw(noise)[real])
+    for at in (None, x_t < 4, x_t == 4, torch.tensor([[True, False, False], [True, True, False]])):
+        assert torch.equal(partly.draw(noise, at)[real], whole.draw(noise, at)[real])
+        if at is not None:
+            assert torch.equal(partly.at(at).softmax(-1), whole.at(at).softmax(-1))
+    for rows in (slice(1, 2), torch.tensor([1, 1, 0])):
+        assert torch.equal(partly.rows(rows).whole.logits, partly.whole.rows(rows).logits)
+        assert torch.equal(partly.rows(rows).logits, partly.whole.rows(rows).at(x_t[rows] == 4))
+    hotter, weight = partly.bent(lambda q, z: q * (z - 2)[..., None], x_t), torch.tensor([0.5, 2.0])
+    assert torch.equal(hotter.at(x_t == 4), 2 * logits[x_t == 4])
+    torch.testing.assert_close(
+        hotter.toward(partly, weight).whole.logits[real], hotter.whole.toward(partly.whole, weight).logits[real]
+    )
+    blind = Partly(logits.flatten(0, 1), torch.ones_like(real), torch.full_like(x_t, 4))  # the prompt hidden as well
+    for w in (0.0, 0.5, 1.0, 2.0):
+        found = partly.toward(blind, torch.full((2,), w)).whole.logits.softmax(-1)
+        torch.testing.assert_close(found, partly.whole.toward(blind.whole, torch.full((2,), w)).logits.softmax(-1))
     for a, b in zip(vars(process.bound(partly, x, x_t, t)).values(), vars(process.bound(whole, x, x_t, t)).values()):
         assert torch.equal(a, b)
     with pytest.raises(ValueError, match="masked process"):

@@ -6,13 +6,14 @@ question are independent given what is shown, and the law is that of an enumerat
 
 import itertools
 import math
+from dataclasses import replace
 from typing import get_args
 
 import pytest
 import torch
 
 from langevin.diffusion.noise import RowNoise
-from langevin.diffusion.posterior import Categorical
+from langevin.diffusion.posterior import Categorical, Partly
 from langevin.diffusion.process import Masked
 from langevin.diffusion.sampler import (
     Ancestral,
@@ -68,6 +69,24 @@ def test_all_places_in_one_question_return_the_product_of_their_laws(tool):
     alone = LAW.marginals(torch.full((1, 3), 3))[0]
     assert follows(LAW.index(state.x), torch.einsum("a,b,c->abc", *alone).flatten())
     assert not follows(LAW.index(state.x), LAW.p)
+
+
+def partly(law):
+    """The same answers, of the masked places alone."""
+    return lambda x_t, t, condition=None: Partly(law(x_t, t).logits[x_t == MASKED.mask], x_t == MASKED.mask, x_t)
+
+
+@pytest.mark.parametrize("taste", [Taste(), Taste(temperature=0.6, top_p=0.8)], ids=["plain", "bent"])
+@pytest.mark.parametrize("tool", [
+    Reveal(process=MASKED), Reveal(process=MASKED, by="left"), TopK(process=MASKED), TopK(process=MASKED, score="margin"),
+    Sure(process=MASKED, level=0.6), Sure(process=MASKED, rule="entropy", level=0.5), Ancestral(process=MASKED),
+    Psi(process=MASKED, kappa=0.5), Remask(process=MASKED, eta=0.5),
+], ids=lambda tool: tool.kind)  # fmt: skip
+def test_answers_of_masked_places_alone_make_the_same_texts(tool, taste):
+    tool = tool if isinstance(tool, Ancestral) else replace(tool, taste=taste)
+    whole, part = (finish(tool, MASKED, law, even(3), rows=500, places=3) for law in (LAW, partly(LAW)))
+    assert torch.equal(whole.x, part.x)
+    assert len(part.x.unique(dim=0)) > 1
 
 
 def law_of_the_confident(law: exact.Enumerated) -> torch.Tensor:

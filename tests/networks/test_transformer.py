@@ -305,6 +305,38 @@ def test_rows_of_other_lengths_change_nothing(attention):
         torch.testing.assert_close(together[i, :i], ask(network, x[i : i + 1, :i], told)[0], **NEAR)
 
 
+@pytest.mark.parametrize("timed", [False, True])
+@EVERY
+def test_gradients_of_rows_with_padding_are_those_of_the_rows_alone(attention, timed):
+    network, clean = stirred(config(attention, timed=timed)), text(4, N)
+    length = torch.tensor([N, 5, 1, 8])
+    clean = torch.where(torch.arange(N) < length[:, None], clean, PAD)
+    x, time = noisy(clean), torch.linspace(-1, 1, 4, dtype=torch.float64)
+
+    def gradients(rows: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]) -> list[torch.Tensor]:
+        for parameter in network.parameters():
+            parameter.grad = None
+        for part, its, t in rows:
+            logits = network(part, t, beside(its) if attention == "block" else None)
+            logits[part != PAD].square().sum().backward()
+        return [p.grad for p in network.parameters() if p.grad is not None]
+
+    alone = gradients(
+        [(x[i : i + 1, :n], clean[i : i + 1, :n], time[i : i + 1]) for i, n in enumerate(length.tolist())]
+    )
+    together = gradients([(x, clean, time)])
+    assert len(alone) == len(together) > 20
+    for one, other in zip(alone, together, strict=True):
+        torch.testing.assert_close(other, one, rtol=1e-9, atol=1e-9)
+
+
+def test_layers_work_on_no_padding():
+    network, rows = stirred(config()), []
+    network.blocks[0].up.register_forward_hook(lambda _, inputs, __: rows.append(inputs[0].numel() // 32))
+    ask(network, padded(text(3, 5), 7))
+    assert rows == [3 * 5]
+
+
 @EVERY
 def test_a_network_that_is_told_time_and_class_hears_them_row_by_row(attention):
     network = stirred(config(attention, timed=True, ports=Ports(classes=3)))

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from langevin.diffusion.condition import Condition
-from langevin.diffusion.posterior import Categorical, Joint, Partly, Point, Posterior, Score
+from langevin.diffusion.posterior import Categorical, Joint, Partly, Point, Posterior, Score, Symbolic
 from langevin.diffusion.process.arrival import Discrete, posterior
 from langevin.diffusion.process.drift.process import EARLIEST, Drift
 from langevin.diffusion.process.gaussian import Gaussian
@@ -174,7 +174,7 @@ class TokenDenoiser:
         if self.partly and not isinstance(self.process, Masked):
             raise ValueError("only a masked process is certain of what it shows: partly belongs to it")
 
-    def __call__(self, x_t: Tensor, t: Tensor, condition: Condition | None = None) -> Categorical | Partly:
+    def __call__(self, x_t: Tensor, t: Tensor, condition: Condition | None = None) -> Symbolic:
         noisiest = t.double() if t.ndim == 1 else t.double().amax(1)
         c_time = 0.125 * noisiest.logit(1e-6).float()
         with _computing(x_t.device, self.precision):

@@ -5,7 +5,7 @@ place (tokens), `Partly` the same where most places are certain, `Joint` one of 
 slope of ln p_t where no clean data can be named. Guidance, samplers, previews and evaluation speak only this.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, Self
 
@@ -88,11 +88,17 @@ class Categorical:
         `at` (b, places) bool asks for some places only; the others are 0."""
         u = noise.uniform(self.logits[..., 0])
         chosen = torch.ones_like(u, dtype=torch.bool) if at is None else at
-        mass = self.logits[chosen].double().softmax(-1).cumsum(-1)  # (chosen, symbols)
-        index = torch.searchsorted(mass, u[chosen][:, None] * mass[:, -1:], right=True)[:, 0]
         found = torch.zeros_like(u, dtype=torch.int64)
-        found[chosen] = index.clamp_max(mass.shape[-1] - 1)
+        found[chosen] = _drawn(self.logits[chosen], u[chosen])
         return found
+
+    def at(self, places: Tensor) -> Tensor:
+        """(m, symbols) logits of the m places where `places` (b, places) holds."""
+        return self.logits[places]
+
+    def bent(self, bend: Callable[..., Tensor], *beside: Tensor) -> "Categorical":
+        """With logits `bend(logits (..., symbols), *beside (...))`; what is beside is (b, places)."""
+        return Categorical(bend(self.logits, *beside))
 
     def toward(self, reference: "Categorical", weight: Tensor) -> "Categorical":
         """The line between log-probabilities: q proportional to reference^(1 - weight) self^weight.
@@ -111,43 +117,82 @@ class Categorical:
         return Categorical(self.logits[index])
 
 
+def _drawn(logits: Tensor, u: Tensor) -> Tensor:
+    """One symbol for each of (m, symbols) logits and (m,) numbers, in float64."""
+    mass = logits.double().softmax(-1).cumsum(-1)
+    index = torch.searchsorted(mass, u[:, None] * mass[:, -1:], right=True)[:, 0]
+    return index.clamp_max(mass.shape[-1] - 1)
+
+
 @dataclass(frozen=True)
 class Partly:
-    """Certain but at some places: what a network answers that is asked at masked places only.
+    """A `Categorical` that is certain but at some places: what a network answers that is asked at masked places only.
 
     Args:
-        logits_at: (m, symbols), of the places where `at` holds, in order.
-        at: (b, places) bool.
-        seen: (b, places) int64, the symbols of the others.
+        logits: (m, symbols), of the places where `open` holds, in order.
+        open: (b, places) bool.
+        seen: (b, places) int64, the symbols of the others; beyond those of the answers, as padding is, read as the first.
     """
 
-    logits_at: Tensor
-    at: Tensor
+    logits: Tensor
+    open: Tensor
     seen: Tensor
 
     @property
+    def _sure(self) -> Tensor:
+        return torch.where(self.seen < self.logits.shape[-1], self.seen, 0)
+
+    @property
+    def _number(self) -> Tensor:
+        """(b, places): which row of the logits is an open place's."""
+        return (self.open.flatten().cumsum(0) - 1).view_as(self.open)
+
+    @property
     def whole(self) -> Categorical:
-        """The same at every place. Symbols beyond those of the answers, as padding is, are read as the first."""
-        symbol = torch.where(self.seen < self.logits_at.shape[-1], self.seen, 0)
-        certain = self.logits_at.new_full((*self.at.shape, self.logits_at.shape[-1]), -torch.inf)
-        certain = certain.scatter(-1, symbol[..., None], 0.0)
-        return Categorical(certain.masked_scatter(self.at[..., None], self.logits_at))
+        """The same, spelled out at every place."""
+        certain = self.logits.new_full((*self.open.shape, self.logits.shape[-1]), -torch.inf)
+        certain = certain.scatter(-1, self._sure[..., None], 0.0)
+        return Categorical(certain.masked_scatter(self.open[..., None], self.logits))
 
     def error(self, x: Tensor) -> Tensor:
         """Cross-entropy -ln q(x) in nats, (b, places)."""
-        nats = F.cross_entropy(self.logits_at, x[self.at], reduction="none")
+        nats = F.cross_entropy(self.logits, x[self.open], reduction="none")
         sure = torch.where(x == self.seen, 0.0, torch.inf).to(nats.dtype)
-        return sure.masked_scatter(self.at, nats)
+        return sure.masked_scatter(self.open, nats)
 
     def draw(self, noise: Noise, at: Tensor | None = None) -> Tensor:
         """As of a `Categorical`."""
-        return self.whole.draw(noise, at)
+        u, sure = noise.uniform(self.seen), self._sure
+        found = sure if at is None else torch.where(at, sure, 0)
+        chosen = self.open if at is None else self.open & at
+        found[chosen] = _drawn(self.at(chosen), u[chosen])
+        return found
 
-    def toward(self, reference: Categorical, weight: Tensor) -> Categorical:
-        return self.whole.toward(reference, weight)
+    def at(self, places: Tensor) -> Tensor:
+        """As of a `Categorical`."""
+        if torch.equal(places, self.open):
+            return self.logits
+        if bool((places & ~self.open).any()):
+            return self.whole.at(places)
+        return self.logits[self._number[places]]
 
-    def rows(self, index: Index) -> Categorical:
-        return self.whole.rows(index)
+    def bent(self, bend: Callable[..., Tensor], *beside: Tensor) -> "Partly":
+        """As of a `Categorical`; what is certain stays."""
+        return Partly(bend(self.logits, *(part[self.open] for part in beside)), self.open, self.seen)
+
+    def toward(self, reference: "Partly", weight: Tensor) -> "Partly":
+        """As of a `Categorical`, open where either is; what both are certain of is the same."""
+        open_ = self.open | reference.open
+        each = right_pad(weight, open_).expand_as(open_)[open_]
+        line = Categorical(self.at(open_)).toward(Categorical(reference.at(open_)), each)
+        return Partly(line.logits, open_, self.seen)
+
+    def rows(self, index: Index) -> "Partly":
+        open_ = self.open[index]
+        return Partly(self.logits[self._number[index][open_]], open_, self.seen[index])
+
+
+Symbolic = Categorical | Partly  # one face: a distribution over symbols a place
 
 
 @dataclass(frozen=True)

@@ -35,9 +35,14 @@ class Attention(nn.Module):
     def _split(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (b, heads, n, d / heads)
 
-    def project(self, x: Tensor, rotary: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values, (b, heads, n, d / heads) each: normalised, and turned where `rotary` is given."""
-        q, k, v = (self._split(part) for part in self.qkv(x).chunk(3, -1))
+    def project(
+        self, x: Tensor, rotary: tuple[Tensor, Tensor] | None = None, real: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values, (b, heads, n, d / heads) each: normalised, and turned where `rotary` is given.
+
+        x is (b, n, d), or (m, d) of the m places where `real` (b, n) holds; those of the others are 0."""
+        found = self.qkv(x)
+        q, k, v = (self._split(part) for part in (found if real is None else spread(found, real)).chunk(3, -1))
         q, k = _unit(self.q_norm, q), _unit(self.k_norm, k)
         return (q, k, v) if rotary is None else (rotate(q, *rotary), rotate(k, *rotary), v)
 
@@ -78,6 +83,11 @@ def attend(q: Tensor, k: Tensor, v: Tensor, seen: Tensor | None) -> Tensor:
     if seen is not None:
         logits = logits.masked_fill(~seen, -torch.inf)
     return logits.softmax(-1).to(v.dtype) @ v
+
+
+def spread(x: Tensor, at: Tensor) -> Tensor:
+    """(m, d) of the m places where `at` (b, n) holds, to (b, n, d); 0 elsewhere."""
+    return x.new_zeros(*at.shape, x.shape[-1]).index_put((at,), x)
 
 
 def _unit(norm: nn.RMSNorm, x: Tensor) -> Tensor:

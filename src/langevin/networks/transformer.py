@@ -1,6 +1,7 @@
 """A transformer over tokens: (b, places) indices to logits (b, places, symbols), seen in both directions or block by block.
 
-Indices: symbols 0 .. V - 1, the mask V, padding V + 1. Padding is never attended to and takes no part in anything.
+Indices: symbols 0 .. V - 1, the mask V, padding V + 1. Padding is never attended to, takes no part in anything and costs
+little: layers work on the other places only.
 
     full     every place sees every other
     block    places are cut into blocks of `block`; a block sees itself in both directions, and what came before it *clean*
@@ -23,7 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from langevin.diffusion.condition import Condition, Port
-from langevin.networks.attention import Attention
+from langevin.networks.attention import Attention, spread
 from langevin.networks.embedding import Encoder, Ports, TimeEmbedding
 from langevin.networks.lean import rms_norm, squared_relu
 from langevin.networks.neighbours import Neighbours
@@ -48,22 +49,31 @@ class Block(nn.Module):
 
     def forward(
         self, x: Tensor, vector: Tensor | None, rotary: tuple[Tensor, Tensor], mask: Tensor | None,
-        past: tuple[Tensor, Tensor] | None, at: Tensor | None = None,
+        past: tuple[Tensor, Tensor] | None, real: Tensor | None, at: Tensor | None = None,
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:  # fmt: skip
-        """The tokens, or the m of them `at` which it is asked; and all keys and values, behind those of `past`."""
+        """The tokens, or the m of them `at` which it is asked; and all keys and values, behind those of `past`.
+
+        x is (b, n, d), or (m, d) of the places where `real` (b, n) holds: none but these are worked on."""
         h = g = None
         if self.modulate is not None and vector is not None:
             shift_1, scale_1, shift_2, scale_2 = self.modulate(vector)[:, None].chunk(4, -1)
-            h, g = (shift_1, 1 + scale_1), (shift_2, 1 + scale_2)
-        q, k, v = self.attention.project(_normed(x, h), rotary)
+            h, g = _each((shift_1, 1 + scale_1), real), _each((shift_2, 1 + scale_2), real if at is None else at)
+        q, k, v = self.attention.project(_normed(x, h), rotary, real)
         own = (k, v)
         if past is not None:
             k, v = torch.cat([past[0].to(k.dtype), k], 2), torch.cat([past[1].to(v.dtype), v], 2)
-        x, h = x if at is None else x[at], self.attention.mix(q, k, v, mask, at)
-        if at is not None and g is not None:
-            g = tuple(part.expand(*at.shape, -1)[at] for part in g)
-        x = x + self.dropout(h)
+        if at is not None:
+            x = x[at if real is None else at[real]]
+        x = x + self.dropout(self.attention.mix(q, k, v, mask, real if at is None else at))
         return x + self.dropout(self.down(squared_relu(self.up(_normed(x, g))))), own
+
+
+def _each(modulation: tuple[Tensor, Tensor], at: Tensor | None) -> tuple[Tensor, Tensor]:
+    """A row's modulation (b, 1, d) for each of the m places where `at` (b, n) holds, (m, d)."""
+    if at is None:
+        return modulation
+    shift, scale = (part.expand(*at.shape, -1)[at] for part in modulation)
+    return shift, scale
 
 
 def _normed(x: Tensor, modulation: tuple[Tensor, Tensor] | None) -> Tensor:
@@ -154,7 +164,7 @@ class Transformer(nn.Module):
     def forward(
         self, x: Tensor, c_time: Tensor, condition: Condition | None = None, at: Tensor | None = None
     ) -> Tensor:
-        """(b, n) int64 -> (b, n, V), or (m, V) of the m places where `at` (b, n) holds.
+        """(b, n) int64 -> (b, n, V), or (m, V) of the m places where `at` (b, n) holds, none of them padding.
 
         Raises:
             ValueError: indices outside the vocabulary, or a block network that is not told what came before."""
@@ -195,9 +205,9 @@ class Transformer(nn.Module):
         n, said = x.shape[1], torch.where(clean.shown(), clean.tensor, self.padding)
         both, places = torch.cat([x, said], 1), torch.arange(n, device=x.device).repeat(2)
         mask = self._real(halves(n, self.config.block, x.device), both)
-        noisy = torch.ones_like(x, dtype=torch.bool) if at is None else at
-        h, _ = self._run(both, vector, mask, None, places, at=torch.cat([noisy, torch.zeros_like(noisy)], 1))
-        return h.view(*x.shape, -1) if at is None else h
+        some = None if at is None else torch.cat([at, torch.zeros_like(at)], 1)
+        h, _ = self._run(both, vector, mask, None, places, at=some)
+        return h[:, :n] if at is None else h
 
     def cache(self, tokens: Tensor, before: Port | None = None) -> Port:
         """Keys and values of clean tokens (b, n) for the `prepend` port, (b, n, depth, 2, width), after those of `before`.
@@ -252,7 +262,9 @@ class Transformer(nn.Module):
         self, x: Tensor, vector: Tensor | None, mask: Tensor | None, past: Past | None, places: Tensor | int,
         beside: Tensor | None = None, at: Tensor | None = None,
     ) -> tuple[Tensor, Past]:  # fmt: skip
-        """The tokens after all blocks, normalised, and their keys and values. The last block mixes those `at` alone."""
+        """The tokens after all blocks, normalised, and their keys and values. The last block mixes those `at` alone.
+
+        Padding is not worked on: its tokens, keys and values are 0."""
         h = self.tokens(x)
         if beside is not None:
             for i, row in enumerate(beside.unbind(1)):
@@ -262,14 +274,17 @@ class Transformer(nn.Module):
         if self.neighbours is not None:
             stand = None if isinstance(places, int) else places
             h = h + self.neighbours(x, stand, self.config.block if self.config.attention == "block" else None)
-        h = rms_norm(h)
+        real = x != self.padding
+        real = None if bool(real.all()) else real
+        h = rms_norm(h if real is None else h[real])
         angles = rotary(x.shape[1] if isinstance(places, int) else places, self.config.head_width, x.device)
         own: Past = []
         for i, block in enumerate(self.blocks):
             some = at if i + 1 == len(self.blocks) else None
-            h, kept = block(h, vector, angles, mask, None if past is None else past[i], some)
+            h, kept = block(h, vector, angles, mask, None if past is None else past[i], real, some)
             own.append(kept)
-        return rms_norm(h), own
+        h = rms_norm(h)
+        return h if real is None or at is not None else spread(h, real), own
 
     def _logits(self, h: Tensor) -> Tensor:
         return F.linear(h, self.tokens.weight[: len(self.last)], self.last)

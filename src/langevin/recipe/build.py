@@ -150,7 +150,8 @@ def _symbols(recipe: Recipe, kind: Symbols, network: nn.Module) -> Parts:
     times = UniformTime(low=1e-4, high=1 if process is masked else 1 - 1e-4)
     question: Question = AtTimes(process=process, times=times)
     target: Objective = Bound(process=process)
-    denoiser: Any = TokenDenoiser(network=network, process=process, precision=precision)
+    partly = isinstance(kind, Masking)
+    denoiser: Any = TokenDenoiser(network=network, process=process, precision=precision, partly=partly)
     if isinstance(kind, LeftToRight):
         question, target = Whole(), CrossEntropy()
         denoiser = CausalDenoiser(network=network, precision=precision)
@@ -159,8 +160,8 @@ def _symbols(recipe: Recipe, kind: Symbols, network: nn.Module) -> Parts:
     elif isinstance(kind, Masking) and kind.question == "count":
         question = Counts(process=masked)
     trained = replace(denoiser, network=_trained(recipe, network))
-    if isinstance(kind, Masking) and not recipe.training.compile:  # a compiled network wants one shape
-        trained = replace(trained, partly=True)
+    if partly and recipe.training.compile:  # a compiled network wants one shape
+        trained = replace(trained, partly=False)
     method = Diffusion(
         process=process, denoiser=trained, network=network, objective=target,
         times=times, question=question,

@@ -55,8 +55,8 @@ def ask_number(built: Built, heads: Sequence[Tensor], count: int | None = None) 
     built.network.eval()
     with torch.no_grad():
         t = 1 / torch.tensor([float(len(head)) for head in heads], dtype=torch.float64, device=device)
-        logits = built.denoiser(x.to(device), t, None).logits
-    found = logits[torch.arange(len(heads), device=device), at].double()
+        asked = torch.arange(x.shape[1], device=device) == at[:, None]
+        found = built.denoiser(x.to(device), t, None).at(asked).double()
     return found[:, words.number(0) : words.number(count or (words.symbols - words.number(0)))]
 
 

@@ -226,6 +226,6 @@ def free_lengths(built: Built, gapped: Gapped, room: int) -> tuple[int, ...]:
             with torch.no_grad():
                 hidden = x == words.mask
                 t = hidden.double().mean(1)
-                scores[n] = float(entropy(built.denoiser(x, t, None).logits[hidden].double().log_softmax(-1)).mean())
+                scores[n] = float(entropy(built.denoiser(x, t, None).at(hidden).double().log_softmax(-1)).mean())
         lengths[i] = min(scores, key=lambda n: scores[n])
     return tuple(lengths)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from langevin.diffusion.condition import Condition, join
 from langevin.diffusion.denoiser import Denoiser
-from langevin.diffusion.posterior import Categorical
+from langevin.diffusion.posterior import Symbolic
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,15 +52,18 @@ class Reluctant:
     denoiser: Denoiser
     nats: float
 
-    def __call__(self, x_t: Tensor, t: Tensor, condition: Condition | None = None) -> Categorical:
+    def __call__(self, x_t: Tensor, t: Tensor, condition: Condition | None = None) -> Symbolic:
         q = self.denoiser(x_t, t, condition)
-        assert isinstance(q, Categorical)
+        assert isinstance(q, Symbolic)
         if condition is None or condition.concat is None:
             return q
-        beside = condition.concat.tensor[:, 0]
-        real = beside < q.logits.shape[-1]
-        index = torch.where(real, beside, 0)[..., None]
-        return Categorical(q.logits.scatter_add(-1, index, (self.nats * real.to(q.logits.dtype))[..., None]))
+
+        def kept(logits: Tensor, stands: Tensor) -> Tensor:
+            real = stands < logits.shape[-1]
+            index = torch.where(real, stands, 0)[..., None]
+            return logits.scatter_add(-1, index, (self.nats * real.to(logits.dtype))[..., None])
+
+        return q.bent(kept, condition.concat.tensor[:, 0])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,10 +73,13 @@ class Within:
     denoiser: Denoiser
     first: int
 
-    def __call__(self, x_t: Tensor, t: Tensor, condition: Condition | None = None) -> Categorical:
+    def __call__(self, x_t: Tensor, t: Tensor, condition: Condition | None = None) -> Symbolic:
         q = self.denoiser(x_t, t, condition)
-        assert isinstance(q, Categorical)
-        logits = q.logits
-        out = torch.arange(logits.shape[-1], device=logits.device) >= self.first
-        shown = ((x_t >= self.first) & (x_t < logits.shape[-1]))[..., None]  # a control that stands there already
-        return Categorical(logits.masked_fill(out & ~shown, -torch.inf))
+        assert isinstance(q, Symbolic)
+
+        def within(logits: Tensor, seen: Tensor) -> Tensor:
+            out = torch.arange(logits.shape[-1], device=logits.device) >= self.first
+            shown = ((seen >= self.first) & (seen < logits.shape[-1]))[..., None]  # a control that stands there already
+            return logits.masked_fill(out & ~shown, -torch.inf)
+
+        return q.bent(within, x_t)

@@ -7,7 +7,6 @@ order    masked, one place after another in an order: L calls, no variance; the 
 """
 
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any, Literal
 
 import torch
@@ -15,19 +14,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from langevin.diffusion.batch import Batch
-from langevin.diffusion.denoiser import Denoiser, TokenDenoiser
+from langevin.diffusion.denoiser import Denoiser
 from langevin.diffusion.noise import RowNoise, mix
-from langevin.diffusion.posterior import Partly
 from langevin.diffusion.process.arrival import Discrete
 from langevin.diffusion.process.masked import Masked
 from langevin.diffusion.question import free_places, mask_exactly
-
-
-def at_masks(denoiser: Denoiser) -> Any:
-    """The denoiser, asked at masked places alone where it can be: the same answers there, for less work."""
-    if isinstance(denoiser, TokenDenoiser) and isinstance(denoiser.process, Masked):
-        return replace(denoiser, partly=True)
-    return denoiser
 
 
 def _streams(seed: int, names: Tensor) -> Tensor:
@@ -40,7 +31,7 @@ def count_bound(
     """(b,) nats: an unbiased estimate of the bound of each row's free places, from `draws` stratified counts.
 
     `names` (b,) int64 name the rows' randomness; independent `seed`s give independent estimates, for a standard error."""
-    ask, free = at_masks(denoiser), free_places(process, batch)
+    free = free_places(process, batch)
     most, streams = free.sum(1), _streams(seed, names.to(free.device))
     zero = torch.zeros_like(streams)
     u = RowNoise(seeds=streams, steps=zero - 1).uniform(torch.empty(len(most), 1))[:, 0].to(free.device)
@@ -49,7 +40,7 @@ def count_bound(
         for k in range(draws):
             count = torch.minimum(1 + (((u + k) / draws % 1) * most).long(), most)
             x_t = mask_exactly(process, batch.x, free, count, RowNoise(seeds=streams, steps=zero + k))
-            q = ask(x_t, count.double() / most.clamp_min(1), batch.condition)
+            q = denoiser(x_t, count.double() / most.clamp_min(1), batch.condition)
             hidden = x_t == process.mask
             error = torch.where(hidden, q.error(torch.where(hidden, batch.x, 0)).double(), 0.0)
             total += most * error.sum(1) / count.clamp_min(1)
@@ -82,7 +73,7 @@ def in_order(
 ) -> Tensor:  # fmt: skip
     """(b,) nats: -sum ln p(x_i | those before it in the order), one call a place."""
     rows = torch.arange(len(batch.x)) if names is None else names
-    ask, free = at_masks(denoiser), free_places(process, batch)
+    free = free_places(process, batch)
     streams = _streams(seed, rows.to(free.device))
     u = RowNoise(seeds=streams, steps=torch.zeros_like(streams)).uniform(batch.x)
     place = torch.arange(batch.x.shape[1], device=free.device).double().expand_as(u)
@@ -92,7 +83,7 @@ def in_order(
         for k in range(int(most.max())):
             hidden = free & (rank >= k)
             x_t = torch.where(hidden, process.mask, batch.x)
-            q = ask(x_t, hidden.sum(1).double() / most.clamp_min(1), batch.condition)
+            q = denoiser(x_t, hidden.sum(1).double() / most.clamp_min(1), batch.condition)
             now = free & (rank == k)
             total += torch.where(now, q.error(torch.where(now, batch.x, 0)).double(), 0.0).sum(1)
     return total
@@ -104,7 +95,7 @@ def at_shares(
     """For each share of masked places: where they are (b, places), and the logits there (m, symbols), in order.
 
     A function of (seed, row name, share) alone."""
-    ask, free = at_masks(denoiser), free_places(process, batch)
+    free = free_places(process, batch)
     most, streams = free.sum(1), _streams(seed, names.to(free.device))
     with torch.no_grad():
         for i in range(len(shares)):
@@ -112,8 +103,9 @@ def at_shares(
             x_t = mask_exactly(
                 process, batch.x, free, count, RowNoise(seeds=streams, steps=torch.full_like(streams, i))
             )
-            q, hidden = ask(x_t, count.double() / most.clamp_min(1), batch.condition), x_t == process.mask
-            yield hidden, q.logits_at if isinstance(q, Partly) else q.logits[hidden]
+            q: Any = denoiser(x_t, count.double() / most.clamp_min(1), batch.condition)
+            hidden = x_t == process.mask
+            yield hidden, q.at(hidden)
 
 
 def share_losses(denoiser: Denoiser, process: Masked, batch: Batch, *, shares: Tensor, names: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from langevin.diffusion.noise import Noise
-from langevin.diffusion.posterior import Categorical
+from langevin.diffusion.posterior import Symbolic
 from langevin.diffusion.process.arrival import Arrivals
 from langevin.diffusion.process.terms import Terms
 from langevin.diffusion.shape import right_pad
@@ -79,14 +79,14 @@ class Masked:
         hidden = (noise.uniform(x) < right_pad(self.hidden(t), x)) & (x <= self.mask)
         return torch.where(hidden if known is None else hidden & ~known, self.mask, x)
 
-    def transition(self, q: Categorical, x_t: Tensor, t: Tensor, s: Tensor, noise: Noise) -> Tensor:
+    def transition(self, q: Symbolic, x_t: Tensor, t: Tensor, s: Tensor, noise: Noise) -> Tensor:
         """Reveal masked places with probability (alpha_s - alpha_t) / (1 - alpha_t), each from q; nothing else changes."""
         before, after = right_pad(self.hidden(t), x_t), right_pad(self.hidden(s), x_t)
         chance = torch.where(before > 0, (before - after) / torch.where(before > 0, before, 1.0), 0.0)
         reveal = (x_t == self.mask) & (noise.fork(1).uniform(x_t) < chance)
         return torch.where(reveal, q.draw(noise.fork(2), reveal), x_t)
 
-    def bound(self, q: Categorical, x: Tensor, x_t: Tensor, t: Tensor) -> Terms:
+    def bound(self, q: Symbolic, x: Tensor, x_t: Tensor, t: Tensor) -> Terms:
         """diffusion = cross-entropy x -alpha' / (1 - alpha) at the masked places; prior and reconstruction are zero."""
         hidden = (x_t == self.mask) & (x < self.symbols)
         weight = self.speed(right_pad(t, x).clamp_min(1e-300))

@@ -9,17 +9,17 @@ Gibbs    leave some places out, draw them from what the others say, and go on to
 """
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from langevin.diffusion.posterior import Categorical
+from langevin.diffusion.posterior import Symbolic
 from langevin.diffusion.process.arrival import evidence
 from langevin.diffusion.process.hybrid import Hybrid, Uniform
 from langevin.diffusion.process.masked import Masked
 from langevin.diffusion.sampler.state import State
-from langevin.diffusion.sampler.unmask import PLAIN, Taste, masked_rows, ranks
+from langevin.diffusion.sampler.unmask import PLAIN, Taste, ranks
 from langevin.diffusion.shape import right_pad
 
 
@@ -44,9 +44,9 @@ class Psi:
         """What is certain at the start stays: of a masked process all that is visible."""
         return replace(state, memory={"free": evidence(self.process, state.x, state.t) < torch.inf})
 
-    def update(self, state: State, q: Categorical) -> State:
+    def update(self, state: State, q: Any) -> State:
         t, s, noise = state.time(), state.time(1), state.noise
-        q = q if self.taste.neutral else Categorical(self.taste(q.logits))
+        q = self.taste.of(q)
         step = self.process.transition(q, state.x, t, s, noise.fork(1))
         anew = noise.fork(2).uniform(state.x) >= self.kappa
         anew = anew & state.memory["free"] & (state.x <= self.process.mask) & right_pad(t > s, state.x)
@@ -83,8 +83,8 @@ class Remask:
         """What is visible at the start stays visible."""
         return replace(state, memory={"free": state.x == self.process.mask})
 
-    def update(self, state: State, q: Categorical) -> State:
-        masked, q = masked_rows(self.process, state, q, self.taste)
+    def update(self, state: State, q: Symbolic) -> State:
+        masked, q = state.x == self.process.mask, self.taste.of(q)
         before, after = (right_pad(self.process.hidden(time), state.x) for time in (state.time(), state.time(1)))
         most = (after / (1 - before).clamp_min(1e-300)).clamp_max(1)
         sigma = most.clamp_max(self.eta) if self.rule == "cap" else self.eta * most
@@ -135,8 +135,8 @@ class Gibbs:
         x = torch.where(right_pad(state.done, state.x), state.x, self._hide(state, state.x, free))
         return replace(state, x=x, times=times, t=times[:, 0], memory={"free": free})
 
-    def update(self, state: State, q: Categorical) -> State:
-        masked, q = masked_rows(self.process, state, q, self.taste)
+    def update(self, state: State, q: Symbolic) -> State:
+        masked, q = state.x == self.process.mask, self.taste.of(q)
         x = torch.where(masked, q.draw(state.noise.fork(1), masked), state.x)
         new = state.advance(x)
         more = right_pad(~new.done, x)

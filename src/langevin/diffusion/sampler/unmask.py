@@ -16,7 +16,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from langevin.diffusion.posterior import Categorical
+from langevin.diffusion.posterior import Symbolic
 from langevin.diffusion.process.masked import Masked
 from langevin.diffusion.sampler.state import State, ask, pick
 from langevin.diffusion.shape import right_pad
@@ -45,6 +45,10 @@ class Taste:
     def neutral(self) -> bool:
         return self.temperature == 1 and self.top_p == 1
 
+    def of(self, q: Symbolic) -> Symbolic:
+        """The answer, bent."""
+        return q if self.neutral else q.bent(self)
+
     def __call__(self, logits: Tensor) -> Tensor:
         """Logits (..., V) to logits, symbols left out at -inf."""
         if self.temperature == 0:
@@ -63,16 +67,6 @@ PLAIN = Taste()
 def ranks(values: Tensor) -> Tensor:
     """Each place's rank in its row (b, places), 0 for the least; equal values by place."""
     return torch.argsort(torch.argsort(values, dim=1, stable=True), dim=1)
-
-
-def masked_rows(process: Masked, state: State, q: Categorical, taste: Taste) -> tuple[Tensor, Categorical]:
-    """Where the state is masked, (b, places) bool, and the answer as it is to be drawn from there."""
-    masked = state.x == process.mask
-    if taste.neutral:
-        return masked, q
-    bent = q.logits.clone()
-    bent[masked] = taste(q.logits[masked])
-    return masked, Categorical(bent)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,10 +118,9 @@ class Reveal:
         state, _ = ask(state, state.times[:, :-1], asked)
         return replace(state, memory={"at": at})
 
-    def update(self, state: State, q: Categorical) -> State:
-        masked, q = masked_rows(self.process, state, q, self.taste)
-        now = masked & (state.memory["at"] == state.k[:, None])
-        return state.advance(torch.where(now, q.draw(state.noise, now), state.x))
+    def update(self, state: State, q: Symbolic) -> State:
+        now = (state.x == self.process.mask) & (state.memory["at"] == state.k[:, None])
+        return state.advance(torch.where(now, self.taste.of(q).draw(state.noise, now), state.x))
 
 
 def _even(state: State) -> State:
@@ -180,11 +173,13 @@ class TopK:
         state, order = ask(state, times, asked)
         return replace(state, memory={"grid_keep": after.gather(1, order)})
 
-    def update(self, state: State, q: Categorical) -> State:
-        masked, bent = masked_rows(self.process, state, q, self.taste)
-        drawn = bent.draw(state.noise.fork(1), masked)
-        score = torch.full(masked.shape, -torch.inf, dtype=torch.float64, device=drawn.device)
-        score[masked] = sureness(q.logits[masked], drawn[masked], self.score).clamp_min(-1e300)  # before what is shown
+    def update(self, state: State, q: Symbolic) -> State:
+        masked = state.x == self.process.mask
+        noise, bent = state.noise.fork(1), self.taste.of(q)
+        drawn = bent.draw(noise, masked) if self.score == "confidence" else None
+        score = torch.full(masked.shape, -torch.inf, dtype=torch.float64, device=masked.device)
+        score[masked] = sureness(q.at(masked), None if drawn is None else drawn[masked], self.score)
+        score = torch.where(masked, score.clamp_min(-1e300), score)  # before what is shown
         if self.jitter > 0:
             gumbel = -(-state.noise.fork(2).uniform(state.x).log()).log()
             cool = self.jitter * (1 - state.k / state.last)[:, None]
@@ -192,18 +187,19 @@ class TopK:
         keep = pick(state.memory["grid_keep"], state.k)
         rank = ranks(-score)
         now = masked & (rank < (masked.sum(1) - keep)[:, None])
+        drawn = bent.draw(noise, now) if drawn is None else drawn
         return state.advance(torch.where(now, drawn, state.x))
 
 
-def sureness(logits: Tensor, drawn: Tensor, score: Score) -> Tensor:
-    """How sure an answer (m, V) is of the drawn symbols (m,), float64; larger is surer."""
-    log_p = logits.double().log_softmax(-1)
-    if score == "confidence":
-        return log_p.gather(-1, drawn[:, None])[:, 0]
-    if score == "margin":
-        two = log_p.topk(min(2, log_p.shape[-1]), -1).values.exp()
-        return (two[:, 0] - (two[:, 1] if two.shape[1] > 1 else 0.0)).log()
-    return -entropy(log_p)
+def sureness(logits: Tensor, drawn: Tensor | None, score: Score) -> Tensor:
+    """How sure an answer (m, V) is, of the symbols (m,) where they are drawn, float64; larger is surer."""
+    if score == "entropy":
+        return -entropy(logits.log_softmax(-1)).double()
+    total = logits.logsumexp(-1, keepdim=True)
+    if drawn is not None:
+        return (logits.gather(-1, drawn[:, None]) - total)[:, 0].double()
+    two = (logits.topk(min(2, logits.shape[-1]), -1).values - total).double().exp()
+    return (two[:, 0] - (two[:, 1] if two.shape[1] > 1 else 0.0)).log()
 
 
 def entropy(log_p: Tensor) -> Tensor:
@@ -250,12 +246,12 @@ class Sure:
         left = (state.x == self.process.mask).sum(1, keepdim=True)
         return replace(state, t=_clock(self.process, state, left, state.memory["masked"])[:, 0])
 
-    def update(self, state: State, q: Categorical) -> State:
-        masked, bent = masked_rows(self.process, state, q, self.taste)
-        log_p = q.logits[masked].double().log_softmax(-1)
+    def update(self, state: State, q: Symbolic) -> State:
+        masked = state.x == self.process.mask
+        log_p = q.at(masked).log_softmax(-1)
         sure = torch.full(masked.shape, -1.0, dtype=torch.float64, device=log_p.device)
         loose = torch.full_like(sure, torch.inf)
-        sure[masked], loose[masked] = log_p.amax(-1).exp(), entropy(log_p)
+        sure[masked], loose[masked] = log_p.amax(-1).double().exp(), entropy(log_p).double()
         best = loose if self.rule == "entropy" else -sure
         order = torch.argsort(best, dim=1, stable=True)
         rank, left = ranks(best), masked.sum(1, keepdim=True)
@@ -270,9 +266,9 @@ class Sure:
             ordered = torch.where(masked.gather(1, order), loose.gather(1, order), 0.0)
             fits = rank < (ordered.cumsum(1) - ordered <= self.level).long().cumprod(1).sum(1, keepdim=True)
         now = masked & (fits | (rank < must))
-        drawn = bent.draw(state.noise, now)
+        drawn = self.taste.of(q).draw(state.noise, now)
         if self.rule != "entropy":  # what is sure is taken, not drawn
-            drawn = torch.where(fits, q.logits.argmax(-1), drawn)
+            drawn[masked] = torch.where(fits[masked], log_p.argmax(-1), drawn[masked])
         new = self._timed(state.advance(torch.where(now, drawn, state.x)))
         done = ~(new.x == self.process.mask).any(1)
         return replace(new, k=torch.where(done, new.last, new.k))
