@@ -262,9 +262,7 @@ class Transformer(nn.Module):
         self, x: Tensor, vector: Tensor | None, mask: Tensor | None, past: Past | None, places: Tensor | int,
         beside: Tensor | None = None, at: Tensor | None = None,
     ) -> tuple[Tensor, Past]:  # fmt: skip
-        """The tokens after all blocks, normalised, and their keys and values. The last block mixes those `at` alone.
-
-        Padding is not worked on: its tokens, keys and values are 0."""
+        """The tokens after all blocks, normalised, and their keys and values. The last block mixes those `at` alone."""
         h = self.tokens(x)
         if beside is not None:
             for i, row in enumerate(beside.unbind(1)):
@@ -274,8 +272,9 @@ class Transformer(nn.Module):
         if self.neighbours is not None:
             stand = None if isinstance(places, int) else places
             h = h + self.neighbours(x, stand, self.config.block if self.config.attention == "block" else None)
-        real = x != self.padding
-        real = None if bool(real.all()) else real
+        real: Tensor | None = x != self.padding
+        if torch.compiler.is_compiling() or bool(real.all()):  # a compiled network wants one shape
+            real = None
         h = rms_norm(h if real is None else h[real])
         angles = rotary(x.shape[1] if isinstance(places, int) else places, self.config.head_width, x.device)
         own: Past = []
