@@ -1,6 +1,6 @@
 """The mathematics of diffusion: torch only; no network, data, file or device policy.
 
-Rooms: `schedule` (alpha, sigma, log-SNR), `noise` (counter-based randomness), `posterior` (what a denoiser answers),
-`condition` (what it is told), `process` (how data is corrupted), `denoiser` (a network as a posterior), `objective`
-(weightings and time densities), `guidance`, `sampler`. The symbols are those of `docs/notation.md`.
+Modules: `schedule` (alpha, sigma, log-SNR), `noise` (counter-based randomness), `posterior` (what a denoiser predicts),
+`condition` (what it is conditioned on), `process` (forward processes), `denoiser` (a network as a posterior), `objective`
+(losses and time densities), `guidance`, `sampler`, `likelihood`, `chain` (MCMC). `docs/notation.md` has the notation.
 """

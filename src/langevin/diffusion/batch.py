@@ -1,4 +1,4 @@
-"""What one training step is given: clean data with its condition, and the randomness of its rows."""
+"""The input of a training step: clean data with its condition, and the randomness of its samples."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -7,8 +7,10 @@ import torch
 from torch import Tensor
 
 from langevin.diffusion.condition import Condition
-from langevin.diffusion.noise import RowNoise, mix
-from langevin.diffusion.objective import lattice
+from langevin.diffusion.float64 import float64_device
+from langevin.diffusion.noise import SampleNoise, mix
+from langevin.diffusion.objective import low_discrepancy
+from langevin.diffusion.shape import append_dims
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,8 +18,9 @@ class Batch:
     """Clean data x (b, ...) or a mapping of such, and its condition.
 
     Args:
-        mask: the places that count; None: all.
-        known: the places that are given and never corrupted; None: none.
+        mask: bool, the positions that the loss covers, with the shape of x or of its first dimensions, or (b, 1, *space);
+            None: all.
+        known: bool, the elements that are never corrupted, with the shape of x; None: none.
     """
 
     x: Any
@@ -25,24 +28,36 @@ class Batch:
     mask: Tensor | None = None
     known: Any = None
 
+    def counted(self) -> Tensor | None:
+        """The positions that the loss covers: `mask` and the condition's data mask; None: all."""
+        inside = None if self.condition is None or not isinstance(self.x, Tensor) else self.condition.over(self.x)
+        if self.mask is None or inside is None:
+            return inside if self.mask is None else self.mask
+        return append_dims(self.mask.bool(), inside) & inside
+
 
 @dataclass(frozen=True, kw_only=True)
-class Draw:
-    """The randomness of some rows of a global batch: a function of (seed, step, row), however the batch is split.
+class StepRandomness:
+    """The randomness of samples of a global batch: a function of (seed, step, index), however the batch is split.
 
     Args:
-        noise: one stream a row.
-        u: (b,) float64 uniforms of a lattice that the whole global batch shares, for the times.
+        noise: one stream per sample.
+        u: (b,) float64 uniforms for the times, on a lattice over the whole global batch.
     """
 
-    noise: RowNoise
+    noise: SampleNoise
     u: Tensor
 
 
-def draw(*, seed: int, step: int, rows: Tensor, count: int) -> Draw:
-    """The randomness of the rows `rows` (b,) int64 of the `count` rows of a step's global batch."""
-    name = torch.tensor([seed], dtype=torch.int64, device=rows.device)
-    steps = torch.tensor([step], dtype=torch.int64, device=rows.device)
-    offset = RowNoise(seeds=name, steps=steps).fork(-1).uniform(torch.empty(1, 1))[0, 0].to(rows.device)
-    noise = RowNoise(seeds=mix(name.expand(len(rows)), rows), steps=steps.expand(len(rows)))
-    return Draw(noise=noise, u=lattice(count, offset, rows))
+def step_randomness(*, seed: int, step: int, samples: Tensor, count: int) -> StepRandomness:
+    """The randomness of the samples with indices `samples` (b,) int64 in a global batch of `count`."""
+    name = torch.tensor([seed], dtype=torch.int64, device=samples.device)
+    steps = torch.tensor([step], dtype=torch.int64, device=samples.device)
+    offset = (
+        SampleNoise(seeds=name, steps=steps)
+        .fork(-1)
+        .uniform(torch.empty(1, 1))[0, 0]
+        .to(float64_device(samples.device))
+    )
+    noise = SampleNoise(seeds=mix(name.expand(len(samples)), samples), steps=steps.expand(len(samples)))
+    return StepRandomness(noise=noise, u=low_discrepancy(count, offset, samples))

@@ -1,6 +1,6 @@
 """A network as a posterior: preconditioning and prediction targets.
 
-For Gaussian data every target is one affine reading of the network's output F,
+For a Gaussian process every prediction target is an affine function of the network's output F,
 
     E[x | x_t] = c_skip x_t + c_out F(c_in x_t, c_time, condition),
 
@@ -10,9 +10,9 @@ For Gaussian data every target is one affine reading of the network's output F,
     edm        c_skip = alpha s_d^2 / m   c_out = sigma s_d / sqrt(m)   m = sigma^2 + alpha^2 s_d^2
 
 with (a, b) the schedule's tangent and s_d the data's standard deviation; the last line is EDM's preconditioning
-("Elucidating the Design Space of Diffusion-Based Generative Models", 2022) for any schedule. All share
-c_in = 1 / sqrt(m), unit variance at every noise level, and c_time = ln(sigma / alpha) / 4, which depends on the noise
-level and not on the schedule's clock.
+("Elucidating the Design Space of Diffusion-Based Generative Models", 2022, arXiv:2206.00364) for any schedule. All share
+c_in = 1 / sqrt(m), which gives inputs of unit variance, and c_time = ln(sigma / alpha) / 4, which depends on the noise
+level alone and so is the same for all schedules.
 """
 
 import math
@@ -24,31 +24,49 @@ from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor
+from typing_extensions import TypeVar  # with a default
 
 from langevin.diffusion.condition import Condition
-from langevin.diffusion.posterior import Categorical, Joint, Partly, Point, Posterior, Score, Symbolic
-from langevin.diffusion.process.arrival import Discrete, posterior
-from langevin.diffusion.process.drift.process import EARLIEST, Drift
+from langevin.diffusion.float64 import to_float64
+from langevin.diffusion.memoise import MemoisedByTime
+from langevin.diffusion.posterior import (
+    Categorical,
+    Joint,
+    MaskedCategorical,
+    Point,
+    Posterior,
+    Prediction,
+    Score,
+    TokenPosterior,
+)
 from langevin.diffusion.process.gaussian import Gaussian
+from langevin.diffusion.process.interpolating import Discrete, posterior
 from langevin.diffusion.process.masked import Masked
-from langevin.diffusion.remember import Remembered
+from langevin.diffusion.process.sde.process import EARLIEST, SDE
 from langevin.diffusion.schedule import AnySchedule
-from langevin.diffusion.shape import right_pad
+from langevin.diffusion.shape import append_dims
 
-Prediction = Literal["clean", "noise", "velocity", "edm"]
+PredictionType = Literal["clean", "noise", "velocity", "edm"]
 Network = Callable[[Any, Tensor, Condition | None], Any]
 
-FARTHEST = 20.0  # |log-SNR| beyond which a network is not told more: sigma / alpha outside e^-10 .. e^10
+FARTHEST = 20.0  # |log-SNR| at which c_time is clamped: sigma / alpha outside e^-10 .. e^10
 
 
-class Denoiser(Protocol):
-    """(x_t, t, condition) -> posterior over clean x. Guidance has the same face."""
+P_co = TypeVar("P_co", bound=Prediction, covariant=True, default=Posterior)
 
-    def __call__(self, x_t: Any, t: Tensor, condition: Condition | None) -> Posterior: ...
+
+class Denoiser(Protocol[P_co]):
+    """A function (x_t, t, condition) -> prediction: a network with its preconditioning, or guidance around others."""
+
+    def __call__(self, x_t: Any, t: Tensor, condition: Condition | None) -> P_co:
+        """The prediction for x_t (b, ...) at t (b,) or (b, positions); samples are independent.
+
+        A posterior over clean x, or a `Score` for a `Denoiser[Score]`. `condition` is of the same b samples, or None."""
+        ...
 
 
 def affine(
-    prediction: Prediction, schedule: AnySchedule, t: Tensor, sigma_data: float
+    prediction: PredictionType, schedule: AnySchedule, t: Tensor, sigma_data: float
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """(c_skip, c_out, c_in, c_time) at times t, float64, shaped like t."""
     alpha, sigma = schedule.alpha(t), schedule.sigma(t)
@@ -57,8 +75,8 @@ def affine(
     if prediction == "clean":
         c_skip, c_out = torch.zeros_like(t), torch.ones_like(t)
     elif prediction == "noise":
-        heard = alpha > sigma * math.exp(-FARTHEST / 2)  # without signal the answer is 0, not noise over nothing
-        c_skip, c_out = torch.where(heard, 1 / alpha, 0.0), torch.where(heard, -sigma / alpha, 0.0)
+        signal = alpha > sigma * math.exp(-FARTHEST / 2)  # without signal the prediction is 0
+        c_skip, c_out = torch.where(signal, 1 / alpha, 0.0), torch.where(signal, -sigma / alpha, 0.0)
     elif prediction == "velocity":
         a, b = schedule.tangent(t)
         k = b * alpha - a * sigma
@@ -69,11 +87,11 @@ def affine(
 
 
 @lru_cache(maxsize=256)
-def _coefficients(prediction: Prediction, schedule: AnySchedule, sigma_data: float) -> Remembered:
+def _coefficients(prediction: PredictionType, schedule: AnySchedule, sigma_data: float) -> MemoisedByTime:
     def numbers(t: Tensor) -> tuple[Tensor, ...]:
         return affine(prediction, schedule, t, sigma_data)
 
-    return Remembered(numbers)
+    return MemoisedByTime(numbers)
 
 
 def _require_precision(precision: torch.dtype) -> None:
@@ -87,13 +105,18 @@ def _computing(device: torch.device, precision: torch.dtype) -> AbstractContextM
 
 @dataclass(frozen=True, kw_only=True)
 class GaussianDenoiser:
-    """A network that reads Gaussian-corrupted data.
+    """A network as a denoiser of a Gaussian process: E[x | x_t] = c_skip x_t + c_out F(c_in x_t, c_time, condition).
+
+    The module has the coefficients of each prediction target; "edm" is that of "Elucidating the Design Space of
+    Diffusion-Based Generative Models" (2022, arXiv:2206.00364).
+
+    Outside the condition's data mask the mean is 0, whatever x_t is there.
 
     Args:
         network: (c_in x_t, c_time, condition) -> tensor of the shape of x_t; c_time is float32, of the shape of t.
-        process: the Gaussian process; its `sigma_data` is that of the preconditioning.
-        prediction: what the network's output means, see the module.
-        precision: the type that the network computes in, float32 or bfloat16; inputs, weights and outputs stay float32.
+        process: the Gaussian process, with the `sigma_data` of the preconditioning.
+        prediction: the target of the network's output, see the module.
+        precision: of the network's computation (autocast), float32 or bfloat16; inputs, weights and outputs are float32.
 
     Raises:
         ValueError: another precision.
@@ -101,95 +124,103 @@ class GaussianDenoiser:
 
     network: Network
     process: Gaussian
-    prediction: Prediction = "edm"
+    prediction: PredictionType = "edm"
     precision: torch.dtype = torch.float32
 
     def __post_init__(self) -> None:
         _require_precision(self.precision)
 
     def __call__(self, x_t: Tensor, t: Tensor, condition: Condition | None = None) -> Point:
-        found = _coefficients(self.prediction, self.process.schedule, self.process.sigma_data)(t.double())
-        c_skip, c_out, c_in = right_pad(found[:3], x_t[None]).to(x_t.dtype)
+        c = _coefficients(self.prediction, self.process.schedule, self.process.sigma_data)(to_float64(t))
+        c_skip, c_out, c_in = append_dims(c[:3], x_t[None]).to(x_t)
         with _computing(x_t.device, self.precision):
-            output = self.network(c_in * x_t, found[3].float(), condition)
-        return Point(torch.addcmul(c_skip * x_t, c_out, output.to(x_t.dtype)))
+            output = self.network(c_in * x_t, c[3].to(x_t.device, torch.float32), condition)
+        mean = torch.addcmul(c_skip * x_t, c_out, output.to(x_t))
+        inside = None if condition is None else condition.over(x_t)
+        return Point(mean if inside is None else torch.where(inside, mean, 0.0))
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreDenoiser:
-    """A network as the score of a `Drift`:
+    """A network F as the score of an `SDE`:
 
-        score = F(x_t / S, c_time) / scale + (1 - c) (-x_t / S^2) + c 2 f / g^2 - (x_t - cut x_t) / scale^2
+        score = F(x_t / S, c_time) / scale + (1 - c) (-x_t / S^2) + c 2 f / g^2 - (x_t - clamp x_t) / scale^2
 
-    What is added to F is right where nothing has been seen, without which the reverse of a drift that pulls would run away:
-    -x / S^2 is the score of a Gaussian of the spread S of x_t, 2 f / g^2 the one that a gradient drift ends in, and
-    c = 1 - e^(-V^2 / S^4) goes from one to the other as the noise so far, V, grows; what lies beyond the edge of all x_t
-    seen (cut x_t is x_t brought back to it) is pulled back as by noise alone. 1 / scale^2 = 1 / V + 1 / S^2, and
-    c_time = ln(V) / 8, as of a Gaussian process in the same clock."""
+    with V the accumulated noise, S the root mean square of x_t, 1 / scale^2 = 1 / V + 1 / S^2, c_time = ln(V) / 8 as for a
+    Gaussian process, and c = 1 - e^(-V^2 / S^4), which goes from 0 to 1 as V grows.
+
+    The terms besides F make the score confining where training has no x_t; otherwise the reverse SDE of a confining drift
+    diverges there. -x_t / S^2 is the score of a Gaussian with root mean square S. 2 f / g^2 is the stationary score of a
+    gradient drift. The last term is zero within the simulated range, to which x_t is clamped."""
 
     network: Network
-    process: Drift
+    process: SDE
     precision: torch.dtype = torch.float32
 
     def __post_init__(self) -> None:
         _require_precision(self.precision)
 
     def __call__(self, x_t: Tensor, t: Tensor, condition: Condition | None = None) -> Score:
-        t = t.double().clamp_min(EARLIEST)
-        process, wide = self.process, self.process.spread(t)
-        ended = -torch.expm1(-((process.schedule.sigma(t) / wide) ** 4))
-        pull = 2 * ended / process.level(t).square().clamp_min(1e-3 * process.schedule.beta.mean / process.horizon)
-        numbers = (wide, process.scale(t), (1 - ended) / wide.square(), pull, process.edge(t))
-        spread, scale, back, pull, edge = (right_pad(number, x_t).to(x_t.dtype) for number in numbers)
+        t = to_float64(t).clamp_min(EARLIEST)
+        process, rms = self.process, self.process.rms_at(t)
+        c = -torch.expm1(-((process.schedule.sigma(t) / rms) ** 4))
+        pull = 2 * c / process.diffusion_at(t).square().clamp_min(1e-3 * process.schedule.beta.mean / process.duration)
+        values = (rms, process.scale(t), (1 - c) / rms.square(), pull, process.max_abs_at(t))
+        rms, scale, back, pull, edge = (append_dims(value, x_t).to(x_t) for value in values)
         c_time = -0.125 * process.schedule.log_snr(t).clamp(-FARTHEST, FARTHEST)
         with _computing(x_t.device, self.precision):
-            output = self.network((x_t / spread).float(), c_time.float(), condition)
+            output = self.network((x_t / rms).float(), c_time.to(x_t.device, torch.float32), condition)
         beyond = x_t - torch.minimum(torch.maximum(x_t, -edge), edge)
-        outside = pull * process.field(x_t, t) - back * x_t - beyond / scale.square()
-        return Score(output.to(x_t.dtype) / scale + outside)
+        outside = pull * process.drift_at(x_t, t) - back * x_t - beyond / scale.square()
+        return Score(output.to(x_t) / scale + outside)
 
 
 @dataclass(frozen=True, kw_only=True)
 class TokenDenoiser:
-    """A network that reads corrupted symbols: (x_t (b, places) int64, c_time, condition) -> logits (b, places, symbols).
+    """A network of tokens: (x_t (b, positions) int64, c_time, condition) -> logits (b, positions, vocabulary).
 
-    c_time is logit(t) / 8 of a row's noisiest place, (b,) float32.
+    c_time is logit(t) / 8 of a sample's noisiest position, (b,) float32.
 
     Args:
-        answers: what the logits are of: the law of a place given all others, to which what is seen at the place itself is
-            added here (a place of a masked process that shows its symbol is certain, whatever the network says); or the
-            posterior as it stands.
-        partly: ask a network of a masked process for logits (m, symbols) of its m masked places only, which it takes as
-            `at` (b, places) bool: the same answers for less work.
+        output: the distribution that the logits mean. "posterior": p(x_i | x_t). "leave_one_out": p(x_i | x_t without
+            position i), which is converted to the posterior here (see `process.interpolating`).
+        precision: as for `GaussianDenoiser`.
+        at_masks_only: the network returns logits (m, vocabulary) for the m masked positions only, which it is passed as
+            `at` (b, positions) bool. For masked processes.
+
+    Raises:
+        ValueError: another precision, or `at_masks_only` without a masked process.
     """
 
     network: Network
     process: Discrete
-    answers: Literal["leave_one_out", "posterior"] = "leave_one_out"
+    output: Literal["leave_one_out", "posterior"] = "leave_one_out"
     precision: torch.dtype = torch.float32
-    partly: bool = False
+    at_masks_only: bool = False
 
     def __post_init__(self) -> None:
         _require_precision(self.precision)
-        if self.partly and not isinstance(self.process, Masked):
-            raise ValueError("only a masked process is certain of what it shows: partly belongs to it")
+        if self.at_masks_only and not isinstance(self.process, Masked):
+            raise ValueError("at_masks_only needs a masked process, whose visible tokens are certain")
 
-    def __call__(self, x_t: Tensor, t: Tensor, condition: Condition | None = None) -> Symbolic:
-        noisiest = t.double() if t.ndim == 1 else t.double().amax(1)
-        c_time = 0.125 * noisiest.logit(1e-6).float()
+    def __call__(self, x_t: Tensor, t: Tensor, condition: Condition | None = None) -> TokenPosterior:
+        noisiest = to_float64(t) if t.ndim == 1 else to_float64(t).amax(1)
+        c_time = 0.125 * noisiest.logit(1e-6).to(x_t.device, torch.float32)
         with _computing(x_t.device, self.precision):
-            if self.partly:
+            if self.at_masks_only:
                 at = x_t == self.process.mask
-                return Partly(self.network(x_t, c_time, condition, at=at).float(), at, x_t)  # type: ignore[call-arg]
+                if condition is not None and condition.data_mask is not None:
+                    at = at & condition.data_mask
+                return MaskedCategorical(self.network(x_t, c_time, condition, at=at).float(), at, x_t)  # type: ignore[call-arg]
             logits = self.network(x_t, c_time, condition).float()
-        return posterior(self.process, logits, x_t, t) if self.answers == "leave_one_out" else Categorical(logits)
+        return posterior(self.process, logits, x_t, t) if self.output == "leave_one_out" else Categorical(logits)
 
 
 @dataclass(frozen=True, kw_only=True)
 class CausalDenoiser:
-    """An autoregressive network as a denoiser: the law of each place given those before it, whatever comes after.
+    """An autoregressive network as a denoiser: the distribution of each position given those before it.
 
-    Right for the first masked place of a row; a sampler that goes from left to right asks for no other."""
+    It is the posterior at the first masked position of a sample, which is all that left-to-right sampling uses."""
 
     network: Network
     precision: torch.dtype = torch.float32
@@ -199,7 +230,7 @@ class CausalDenoiser:
 
     def __call__(self, x_t: Tensor, t: Tensor, condition: Condition | None = None) -> Categorical:
         with _computing(x_t.device, self.precision):
-            return Categorical(self.network(x_t, t.float(), condition).float())
+            return Categorical(self.network(x_t, t.to(x_t.device, torch.float32), condition).float())
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,13 +1,12 @@
-"""Times drawn where the bound is large: importance sampling of log-SNR.
+"""Importance sampling of log-SNR for the variational bound.
 
-Over log-SNR l the bound is the integral of f(l) = SNR |x - D|^2 / 2. With l ~ p the estimate f / p has that mean for
-every p, and the least variance for
+The diffusion term of the bound is the integral of f(l) = SNR |x - D|^2 / 2 over log-SNR l. With l ~ p the estimate f / p is
+unbiased for every p, and has the least variance for
 
     p(l) proportional to E[f^2]^{1/2},
 
-the mean being over data and noise. A schedule's shape under uniform t is such a p and nothing else, p = 1 / |dl/dt|: a
-learned monotone schedule ("Variational Diffusion Models", 2021) and a learned p are the same remedy, and p is the
-simpler one.
+the mean over data and noise. Under uniform t a schedule is such a density, p = 1 / |dl/dt|. So learning p is equivalent to
+learning a monotone schedule ("Variational Diffusion Models", 2021, arXiv:2107.00630), and simpler.
 """
 
 import math
@@ -23,12 +22,16 @@ from langevin.diffusion.schedule import AnySchedule
 
 @dataclass(frozen=True, kw_only=True)
 class Importance:
-    """log-SNR with a density that is constant between `log_snr` (rising) and proportional to `weight` there.
+    """p(l) proportional to weight_i for log_snr_i <= l < log_snr_{i+1}: a piecewise constant density of log-SNR l.
 
-    One piece is uniform log-SNR. Below what the schedule reaches nothing is drawn.
+    A single piece is uniform log-SNR. The density is cut at the lowest log-SNR that the schedule reaches.
+
+    Args:
+        log_snr: edges of the pieces, rising, within 80 of 0.
+        weight: one positive number per piece.
 
     Raises:
-        ValueError: edges that do not rise, or weights that are not positive, or not one a piece.
+        ValueError: the edges do not rise, or there is not one positive weight per piece.
     """
 
     kind: Literal["importance"] = "importance"
@@ -43,21 +46,22 @@ class Importance:
             )
         if len(self.weight) != len(edges) - 1 or not all(0 < w < math.inf for w in self.weight):
             raise ValueError(
-                f"a density over log-SNR needs one positive weight a piece: {len(edges) - 1} pieces, got {self.weight[:8]}"
+                f"a density over log-SNR needs one positive weight per piece: {len(edges) - 1}, got {self.weight[:8]}"
             )
 
     @classmethod
     def fit(cls, log_snr: Tensor, second_moment: Tensor, *, floor: float = 0.05) -> "Importance":
-        """The density of least variance for E[f^2] (n,) measured at rising log-SNR (n,): pieces end half-way between.
+        """The density of least variance for E[f^2] (n,) measured at rising log-SNR (n,); its edges are the midpoints.
 
-        `floor`, a share of the largest weight, keeps every level drawn, so that a wrong measurement costs variance only."""
+        No weight is below `floor` times the largest, so that every level is drawn: an error of E[f^2] costs variance
+        only."""
         if log_snr.ndim != 1 or len(log_snr) < 2 or log_snr.shape != second_moment.shape:
             raise ValueError(
-                f"a density is fitted to as many second moments as levels, two or more: got {tuple(log_snr.shape)} levels, "
-                f"{tuple(second_moment.shape)} moments"
+                f"fit needs one second moment per log-SNR, two or more, got shapes {tuple(second_moment.shape)} and "
+                f"{tuple(log_snr.shape)}"
             )
         if not bool((second_moment >= 0).all()) or not bool((second_moment > 0).any()):
-            raise ValueError("second moments of a loss are not negative and not all zero; these are")
+            raise ValueError("second moments must not be negative and not all be zero")
         middle = (log_snr[1:] + log_snr[:-1]) / 2
         edges = torch.cat([log_snr[:1], middle, log_snr[-1:]]).double()
         weight = second_moment.double().sqrt()
@@ -65,12 +69,12 @@ class Importance:
         return cls(log_snr=_numbers(edges), weight=_numbers(weight))
 
     def _pieces(self, schedule: AnySchedule, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-        """(edges, heights, distribution at the edges), float64, above what the schedule reaches."""
+        """(edges, density of each piece, distribution function at the edges), float64, cut to what the schedule reaches."""
         reach = schedule.log_snr(torch.ones(1, dtype=torch.float64, device=device))
         edges = torch.tensor(self.log_snr, dtype=torch.float64, device=device)
         if not bool(edges[-1] > reach):
             raise ValueError(
-                f"these times end at log-SNR {self.log_snr[-1]}, and the schedule only falls to {float(reach):.4g}"
+                f"the density ends at log-SNR {self.log_snr[-1]}, below the schedule's lowest, {float(reach):.4g}: raise it"
             )
         edges = torch.maximum(edges, reach)
         weight = torch.tensor(self.weight, dtype=torch.float64, device=device)
@@ -84,6 +88,7 @@ class Importance:
         return float(edges[-1]), float(edges[0])
 
     def __call__(self, u: Tensor, schedule: AnySchedule) -> Tensor:
+        """Times for uniforms u in (0, 1), rising in u."""
         edges, height, cdf = self._pieces(schedule, u.device)
         p = 1 - u.double()  # u rises with t, log-SNR falls
         i = (torch.searchsorted(cdf, p, right=True) - 1).clamp(0, len(height) - 1)
@@ -91,19 +96,19 @@ class Importance:
         return schedule.time(level).clamp(0, 1)
 
     def log_snr_density(self, t: Tensor, schedule: AnySchedule) -> Tensor:
-        """p(l) at times that this density draws."""
+        """p(l) at the log-SNR l of times t."""
         edges, height, _ = self._pieces(schedule, t.device)
         level = schedule.log_snr(t.double())
         return height[(torch.searchsorted(edges, level, right=True) - 1).clamp(0, len(height) - 1)]
 
 
-class Adaptive:
-    """E[f^2] by log-SNR, followed as training or measuring goes on; `density` is what to draw from next.
+class AdaptiveImportance:
+    """A running estimate of E[f^2] per bin of log-SNR during training or evaluation; `density` is the fitted `Importance`.
 
     Args:
-        low, high: ends of log-SNR.
-        bins: between them, equally wide.
-        decay: of the running mean, a visit.
+        low, high: range of log-SNR.
+        bins: number of equally wide bins.
+        decay: of a bin's exponential moving average, per update that visits it.
     """
 
     def __init__(self, *, low: float = -12.0, high: float = 13.0, bins: int = 25, decay: float = 0.9) -> None:
@@ -114,19 +119,19 @@ class Adaptive:
         self.edges = torch.linspace(low, high, bins + 1, dtype=torch.float64)
         self.decay = decay
         self.moment = torch.zeros(bins, dtype=torch.float64)
-        self.trust = torch.zeros(bins, dtype=torch.float64)  # 1 - decay^visits: undoes the start from zero
+        self.trust = torch.zeros(bins, dtype=torch.float64)  # 1 - decay^visits: corrects the bias of the start at zero
 
     def update(self, log_snr: Tensor, f: Tensor) -> None:
-        """Tell losses f (n,), not yet divided by any density, at their log-SNR (n,)."""
-        i = (torch.searchsorted(self.edges, log_snr.double().cpu(), right=True) - 1).clamp(0, len(self.moment) - 1)
+        """Add integrands f (n,), not divided by a density, at their log-SNR (n,)."""
+        i = (torch.searchsorted(self.edges, log_snr.cpu().double(), right=True) - 1).clamp(0, len(self.moment) - 1)
         counts = torch.bincount(i, minlength=len(self.moment))
-        sums = torch.bincount(i, weights=f.detach().double().cpu().square(), minlength=len(self.moment))
+        sums = torch.bincount(i, weights=f.detach().cpu().double().square(), minlength=len(self.moment))
         keep = torch.where(counts > 0, self.decay, 1.0)
         self.moment = keep * self.moment + (1 - keep) * sums / counts.clamp_min(1)
         self.trust = keep * self.trust + (1 - keep)
 
     def density(self, *, floor: float = 0.05) -> Importance:
-        """Uniform in log-SNR until every bin has been seen."""
+        """The density of least variance; uniform in log-SNR until every bin has been visited."""
         edges = _numbers(self.edges)
         if not bool((self.trust > 0).all()) or not bool((self.moment > 0).any()):
             return Importance(log_snr=edges, weight=(1.0,) * len(self.moment))

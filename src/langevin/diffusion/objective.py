@@ -1,21 +1,12 @@
-"""What training minimises, and at which times.
+"""Training objectives and time densities.
 
-Every weighting is a weight on |x - D|^2 at a noise level, so a target and its weighting are chosen apart. With
-SNR = alpha^2 / sigma^2, rho = sigma / alpha, s_d the data's standard deviation and (a, b) the schedule's tangent:
+Every weighting is a weight on |x - D|^2 at a noise level, independent of the prediction target: the weights `edm`,
+`velocity` and `noise` of `WeightedMSE` give the squared errors of those targets. Learned uncertainty normalises the
+loss at each noise level: L e^{-u} + u is least where e^u = E[L | t]. The weight SNR / 2 divided by the density of
+log-SNR gives the variational bound in nats: `LikelihoodWeightedMSE`.
 
-    edm        (rho^2 + s_d^2) / (rho s_d)^2       the target of EDM's preconditioning has unit weight and variance
-    velocity   ((b alpha - a sigma) / sigma)^2     the squared error of the velocity
-    noise      SNR                                 the squared error of the noise
-    min_snr    min(SNR, gamma)                     "Efficient Diffusion Training via Min-SNR Weighting", 2023
-
-Learned uncertainty ("Analyzing and Improving the Training Dynamics of Diffusion Models", 2024) divides the loss at
-each noise level by its own running size e^u(t): L e^{-u} + u is least where e^u = E[L | t].
-
-Divided by the density of log-SNR that the times have, SNR / 2 is the bound itself, in nats: `Likelihood`.
-
-A time density turns uniform numbers into times, and knows the density of log-SNR that they have. The numbers of one
-global batch are a shifted lattice (low-discrepancy, "Variational Diffusion Models", 2021): each row's time is uniform,
-together they cover evenly.
+A time density maps uniforms to times, and gives the density of their log-SNR. The uniforms of a global batch are a randomly
+shifted lattice (low-discrepancy, arXiv:2107.00630): each is uniform, and together they cover (0, 1) evenly.
 """
 
 import math
@@ -26,31 +17,54 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor, nn
 
+from langevin.diffusion.float64 import to_float64
 from langevin.diffusion.importance import Importance
 from langevin.diffusion.posterior import Posterior
 from langevin.diffusion.process.gaussian import Gaussian
-from langevin.diffusion.process.terms import Process
+from langevin.diffusion.process.terms import Bounded
 from langevin.diffusion.schedule import AnySchedule, time_of_rho
-from langevin.diffusion.shape import each, right_pad
+from langevin.diffusion.shape import append_dims, first_leaf, tree_map
 
 
 class Objective(Protocol):
-    """A loss a row, (b,), float32, for the posterior q of clean x given x_t at t; `mask` marks the places that count."""
+    """A training loss."""
 
-    def __call__(self, q: Posterior, x: Any, x_t: Any, t: Tensor, mask: Tensor | None = None) -> Tensor: ...
+    def __call__(self, q: Posterior, x: Any, x_t: Any, t: Tensor, mask: Tensor | None = None) -> Tensor:
+        """A loss per sample, (b,) float32 on the device of x, for the posterior q of clean x given x_t at t.
+
+        A mean over the elements where `mask` (bool, of the first dimensions of x) holds; None: all."""
+        ...
 
 
-def row_mean(values: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Mean over a row's places, (b,): those where `mask` holds, bool, of the shape of `values` or its first dimensions."""
+def mean_per_sample(values: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Mean per sample, (b,), over the elements where `mask` (bool, of the first dimensions of `values`) holds."""
     if mask is None:
         return values.flatten(1).mean(1)
-    counts = right_pad(mask.bool(), values).expand_as(values)
+    counts = append_dims(mask.bool().to(values.device), values).expand_as(values)
     return torch.where(counts, values, 0).flatten(1).sum(1) / counts.flatten(1).sum(1).clamp_min(1)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Weighted:
-    """Weighted squared error of the posterior mean of a Gaussian process; see the module."""
+class WeightedMSE:
+    """w(t) |x - D|^2, a mean over elements, for a Gaussian process. With SNR = alpha^2 / sigma^2 and rho = sigma / alpha:
+
+        edm        (rho^2 + s_d^2) / (rho s_d)^2       the squared error of the `edm` target, of unit variance
+        velocity   ((b alpha - a sigma) / sigma)^2     the squared error of the velocity, (a, b) the schedule's tangent
+        noise      SNR                                 the squared error of the noise
+        min_snr    min(SNR, gamma)
+
+    "Elucidating the Design Space of Diffusion-Based Generative Models" (2022, arXiv:2206.00364); "Progressive Distillation
+    for Fast Sampling of Diffusion Models" (2022, arXiv:2202.00512); "Denoising Diffusion Probabilistic Models" (2020,
+    arXiv:2006.11239); "Efficient Diffusion Training via Min-SNR Weighting Strategy" (2023, arXiv:2303.09556).
+
+    Args:
+        process: the Gaussian process.
+        weighting: one of the above.
+        gamma: the cap of `min_snr`.
+
+    Raises:
+        ValueError: a gamma that is not positive and finite.
+    """
 
     process: Gaussian
     weighting: Literal["edm", "velocity", "noise", "min_snr"] = "edm"
@@ -74,27 +88,30 @@ class Weighted:
 
     def __call__(self, q: Posterior, x: Tensor, x_t: Tensor, t: Tensor, mask: Tensor | None = None) -> Tensor:
         error = q.error(x)
-        return row_mean(right_pad(self.weight(t.double()), error).to(error.dtype) * error, mask)
+        return mean_per_sample(append_dims(self.weight(to_float64(t)), error).to(error) * error, mask)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Bound:
-    """The process's own variational bound, nats a place: the objective of discrete data."""
+class ELBO:
+    """The diffusion term of the variational bound at the given times, in nats per element, for discrete data.
 
-    process: Process
+    "Simplified and Generalized Masked Diffusion for Discrete Data" (2024, arXiv:2406.04329)."""
+
+    process: Bounded
 
     def __call__(self, q: Posterior, x: Any, x_t: Any, t: Tensor, mask: Tensor | None = None) -> Tensor:
         def reduce(part: Tensor) -> Tensor:
-            return row_mean(part, mask).float()
+            return mean_per_sample(part, mask).to(first_leaf(x).device, torch.float32)
 
-        return _total(each(reduce, self.process.bound(q, x, x_t, t).diffusion))
+        return _total(tree_map(reduce, self.process.bound(q, x, x_t, t).diffusion))
 
 
 @dataclass(frozen=True, kw_only=True)
-class Likelihood:
-    """The variational bound of a Gaussian process, nats a place, whatever times are drawn: SNR |x - D|^2 / (2 p(log_snr)).
+class LikelihoodWeightedMSE:
+    """SNR |x - D|^2 / (2 p(log_snr)): the diffusion term of the bound of a Gaussian process, in nats per element.
 
-    Its mean over the times is the integral of SNR |x - D|^2 / 2 over the log-SNR that they cover."""
+    Its mean over times of density p is the integral of SNR |x - D|^2 / 2 over the support of p in log-SNR, for every p.
+    "Variational Diffusion Models" (2021, arXiv:2107.00630)."""
 
     process: Gaussian
     times: "TimeDensity"
@@ -107,29 +124,31 @@ class Likelihood:
 
     def __call__(self, q: Posterior, x: Tensor, x_t: Tensor, t: Tensor, mask: Tensor | None = None) -> Tensor:
         error = q.error(x)
-        return row_mean(right_pad(self.weight(t.double()), error).to(error.dtype) * error, mask)
+        return mean_per_sample(append_dims(self.weight(to_float64(t)), error).to(error) * error, mask)
 
 
 @dataclass(frozen=True, kw_only=True)
 class CrossEntropy:
-    """-ln q(x), nats a place, whatever the time."""
+    """-ln q(x) in nats per token, the same weight at all times."""
 
     def __call__(self, q: Posterior, x: Tensor, x_t: Any, t: Tensor, mask: Tensor | None = None) -> Tensor:
         real = torch.ones_like(x, dtype=torch.bool) if mask is None else mask
-        return row_mean(q.error(torch.where(real, x, 0)), mask)
+        return mean_per_sample(q.error(torch.where(real, x, 0)), mask)
 
 
-def _total(rows: Any) -> Tensor:
-    """The sum over all parts, and parts of parts."""
-    return torch.stack([_total(part) for part in rows.values()]).sum(0) if isinstance(rows, Mapping) else rows  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+def _total(losses: Any) -> Tensor:
+    """The sum over all parts of a (nested) mapping."""
+    return torch.stack([_total(part) for part in losses.values()]).sum(0) if isinstance(losses, Mapping) else losses  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
 
 
 class Uncertainty(nn.Module):
-    """u(c_time) of the learned uncertainty weighting: Fourier features and one linear layer that starts at zero.
+    """Learned loss weighting L e^{-u} + u, with u(c_time) a linear layer on Fourier features, initialised at zero.
+
+    "Analyzing and Improving the Training Dynamics of Diffusion Models" (2024, arXiv:2312.02696).
 
     Args:
-        features: how many.
-        seed: of the fixed frequencies.
+        features: number of Fourier features.
+        seed: of their fixed frequencies and phases.
     """
 
     def __init__(self, *, features: int = 64, seed: int = 0) -> None:
@@ -159,9 +178,9 @@ def _normal_density(x: Tensor, mean: float, std: float) -> Tensor:
     return torch.exp(-0.5 * ((x - mean) / std).square()) / (std * math.sqrt(2 * math.pi))
 
 
-def lattice(count: int, offset: Tensor, rows: Tensor) -> Tensor:
-    """Low-discrepancy uniforms of the given `rows` (int64) of a global batch of `count`: (offset + i / count) mod 1."""
-    u = (offset + rows.double() / count) % 1
+def low_discrepancy(count: int, offset: Tensor, samples: Tensor) -> Tensor:
+    """Low-discrepancy uniforms (offset + i / count) mod 1 for the indices i, `samples` (int64), of a batch of `count`."""
+    u = (offset + to_float64(samples) / count) % 1
     return u.clamp(2.0**-54, 1 - 2.0**-53)
 
 
@@ -186,7 +205,7 @@ class UniformTime:
 
 @dataclass(frozen=True, kw_only=True)
 class LogNormal:
-    """ln(sigma / alpha) ~ N(mean, std^2): EDM's density of noise levels."""
+    """ln(sigma / alpha) ~ N(mean, std^2): EDM's density of noise levels (2022, arXiv:2206.00364)."""
 
     kind: Literal["log_normal"] = "log_normal"
     mean: float = -1.2
@@ -207,7 +226,9 @@ class LogNormal:
 
 @dataclass(frozen=True, kw_only=True)
 class LogitNormal:
-    """ln(t / (1 - t)) ~ N(mean, std^2) ("Scaling Rectified Flow Transformers", 2024)."""
+    """ln(t / (1 - t)) ~ N(mean, std^2).
+
+    "Scaling Rectified Flow Transformers for High-Resolution Image Synthesis" (2024, arXiv:2403.03206)."""
 
     kind: Literal["logit_normal"] = "logit_normal"
     mean: float = 0.0

@@ -1,19 +1,18 @@
 """Noise schedules: x_t = alpha(t) x + sigma(t) eps, with t = 0 clean and t = 1 the prior.
 
-A schedule is two positive functions of time, and nothing in diffusion depends on more than their ratio: in the canonical
-coordinates y = x_t / alpha, rho = sigma / alpha every schedule is the same variance-exploding one ("Elucidating the
-Design Space of Diffusion-Based Generative Models", 2022). So each schedule states
+A schedule is two positive functions of time, of which only the ratio matters: in the canonical coordinates y = x_t / alpha,
+rho = sigma / alpha every schedule is the same variance-exploding one (arXiv:2206.00364). So each schedule defines
 
     log_snr(t) = ln(alpha^2 / sigma^2), falling in t (strictly where noise is added),  and  time(log_snr), its exact
     inverse (1 for noise beyond what the schedule reaches),
 
-and everything that has to agree between schedules (grids, time densities, weightings) is written in log-SNR. Times are
-float64 tensors of any shape; every method is elementwise and exact at both ends, where log-SNR may be infinite. A number
-must not depend on its place in a tensor, so nothing here uses pow, sigmoid or logaddexp, whose vector code and the code
-for a vector's leftovers round differently on a CPU (exp, log and the circular functions do not).
+and grids, time densities and weightings are written in log-SNR. Times are float64 tensors of any shape; every method is
+elementwise, and exact at both ends, where log-SNR may be infinite. A value must not depend on its index in a tensor. So
+nothing here uses pow, sigmoid or logaddexp, whose vectorised code on a CPU rounds differently from the code for the
+remainder of a vector (exp, log, sin and cos do not).
 
-`tangent(t)` gives (a, b) such that v = a x + b eps is the velocity that a network predicts: the direction of
-d x_t / dt, with the length that each literature uses (flow matching eps - x, "v-prediction" alpha eps - sigma x).
+`tangent(t)` returns (a, b) of the velocity v = a x + b eps that a network predicts: parallel to d x_t / dt, with the
+scale of the literature (flow matching eps - x, v-prediction alpha eps - sigma x).
 """
 
 import math
@@ -27,14 +26,31 @@ from torch import Tensor
 
 
 class Schedule(Protocol):
-    """alpha, sigma and what follows from them. All methods take and return float64 tensors of one shape."""
+    """alpha, sigma and what follows from them: elementwise functions of float64 tensors of any shape, t in [0, 1]."""
 
-    def alpha(self, t: Tensor) -> Tensor: ...
-    def sigma(self, t: Tensor) -> Tensor: ...
-    def log_snr(self, t: Tensor) -> Tensor: ...
-    def time(self, log_snr: Tensor) -> Tensor: ...
-    def rate(self, t: Tensor) -> Tensor: ...
-    def tangent(self, t: Tensor) -> tuple[Tensor, Tensor]: ...
+    def alpha(self, t: Tensor) -> Tensor:
+        """The scale of the signal, in [0, 1]; 1 at t = 0."""
+        ...
+
+    def sigma(self, t: Tensor) -> Tensor:
+        """The standard deviation of the noise, rising; 0 at t = 0."""
+        ...
+
+    def log_snr(self, t: Tensor) -> Tensor:
+        """ln(alpha^2 / sigma^2), falling, in [-inf, inf]; inf at t = 0, -inf where alpha = 0."""
+        ...
+
+    def time(self, log_snr: Tensor) -> Tensor:
+        """The inverse of `log_snr`: t in [0, 1]; 1 for log-SNR below the schedule's lowest."""
+        ...
+
+    def rate(self, t: Tensor) -> Tensor:
+        """d log_snr / dt, at most 0; -inf where log_snr is infinite."""
+        ...
+
+    def tangent(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """(a, b) of the velocity v = a x + b eps, finite on [0, 1]."""
+        ...
 
 
 def rho(schedule: Schedule, t: Tensor) -> Tensor:
@@ -43,13 +59,15 @@ def rho(schedule: Schedule, t: Tensor) -> Tensor:
 
 
 def time_of_rho(schedule: Schedule, ratio: Tensor) -> Tensor:
-    """The inverse of `rho`; ratios beyond what the schedule reaches give t = 1."""
+    """The inverse of `rho`; t = 1 for ratios above the schedule's highest."""
     return schedule.time(-2 * ratio.log()).clamp(0, 1)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rectified:
-    """alpha = 1 - t, sigma = t: straight paths from data to noise ("Flow Straight and Fast", 2022)."""
+    """alpha = 1 - t, sigma = t: straight paths from data to noise.
+
+    "Flow Straight and Fast: Learning to Generate and Transfer Data with Rectified Flow" (2022, arXiv:2209.03003)."""
 
     kind: Literal["rectified"] = "rectified"
 
@@ -74,7 +92,9 @@ class Rectified:
 
 @dataclass(frozen=True, kw_only=True)
 class Cosine:
-    """alpha = cos(pi t / 2), sigma = sin(pi t / 2): uniform angular speed ("Improved DDPM", 2021, without its offset)."""
+    """alpha = cos(pi t / 2), sigma = sin(pi t / 2).
+
+    "Improved Denoising Diffusion Probabilistic Models" (2021, arXiv:2102.09672), without its offset."""
 
     kind: Literal["cosine"] = "cosine"
 
@@ -99,7 +119,7 @@ class Cosine:
 
 @lru_cache(maxsize=64)
 def _knots(values: tuple[float, ...], device: torch.device) -> tuple[Tensor, Tensor, float]:
-    """beta and its integral at the knots, and their distance."""
+    """beta and its integral at the knots, and the distance between knots."""
     beta, width = torch.tensor(values, dtype=torch.float64, device=device), 1 / (len(values) - 1)
     total = torch.cat([beta.new_zeros(1), torch.cumsum((beta[1:] + beta[:-1]) * (width / 2), 0)])
     return beta, total, width
@@ -109,8 +129,11 @@ def _knots(values: tuple[float, ...], device: torch.device) -> tuple[Tensor, Ten
 class Beta:
     """A noise rate beta(t) >= 0, piecewise linear between `values` at equally spaced knots on [0, 1].
 
-    Two values are the linear beta of DDPM; `Beta.tabulate` turns any function into one. Its integral B(t) is piecewise
-    quadratic, so both B and its inverse are exact.
+    Two values are the linear beta of DDPM; `Beta.tabulate` interpolates any function. The integral B(t) is piecewise
+    quadratic, so B and its inverse are exact.
+
+    Args:
+        values: beta at the knots.
 
     Raises:
         ValueError: fewer than two values, a value that is negative or not finite, or an integral of zero.
@@ -124,7 +147,7 @@ class Beta:
                 f"beta needs its values at two or more knots, got {len(self.values)}: give e.g. (0.1, 20.0)"
             )
         if not all(math.isfinite(v) and v >= 0 for v in self.values) or not 0 < sum(self.values) < math.inf:
-            raise ValueError(f"beta must be finite, not negative and somewhere positive, got {self.values[:8]}")
+            raise ValueError(f"beta must be finite, not negative and not zero everywhere, got {self.values[:8]}")
 
     @classmethod
     def tabulate(cls, function: Callable[[float], float], *, knots: int = 1025) -> "Beta":
@@ -135,7 +158,7 @@ class Beta:
 
     @property
     def mean(self) -> float:
-        """B(1), which is also the mean rate."""
+        """B(1), the mean of beta."""
         return sum(self.values[:-1] + self.values[1:]) / (2 * (len(self.values) - 1))
 
     def _knots(self, like: Tensor) -> tuple[Tensor, Tensor, float]:
@@ -151,7 +174,7 @@ class Beta:
         """B(t), the integral of beta from 0 to t."""
         values, total, width = self._knots(t)
         i = (t / width).floor().clamp(0, len(self.values) - 2).long()
-        u = t - i.double() * width  # an int64 tensor times a float would be float32
+        u = t - i.double() * width  # .double(): an int64 tensor times a float is float32
         return total[i] + u * (values[i] + u * (values[i + 1] - values[i]) / (2 * width))
 
     def inverse(self, integral: Tensor) -> Tensor:
@@ -167,8 +190,10 @@ class Beta:
 
 @dataclass(frozen=True, kw_only=True)
 class VariancePreserving:
-    """alpha = exp(-B(t) / 2), alpha^2 + sigma^2 = 1, for dx = -beta x / 2 dt + sqrt(beta) dw ("Score-Based Generative
-    Modeling through SDEs", 2021). The signal left at t = 1 is alpha(1) = exp(-B(1) / 2), 0.0066 for the default."""
+    """alpha = exp(-B(t) / 2), alpha^2 + sigma^2 = 1, for dx = -beta x / 2 dt + sqrt(beta) dw, B = int_0^t beta.
+
+    The signal left at t = 1 is alpha(1) = exp(-B(1) / 2), 0.0066 for the default. "Score-Based Generative Modeling through
+    Stochastic Differential Equations" (2021, arXiv:2011.13456)."""
 
     kind: Literal["variance_preserving"] = "variance_preserving"
     beta: Beta = Beta()
@@ -197,11 +222,16 @@ class VariancePreserving:
 
 @dataclass(frozen=True, kw_only=True)
 class VarianceExploding:
-    """alpha = 1, sigma = sigma_max t^power: EDM's noise levels, whose uniform time grid is EDM's rho-7 grid down to 0.
+    """alpha = 1, sigma = sigma_max t^power: uniform steps of t are EDM's grid with rho = power, down to 0.
+
+    "Elucidating the Design Space of Diffusion-Based Generative Models" (2022, arXiv:2206.00364).
 
     Args:
         sigma_max: noise at t = 1, in units of the data.
         power: EDM's rho.
+
+    Raises:
+        ValueError: a number that is not positive and finite.
     """
 
     kind: Literal["variance_exploding"] = "variance_exploding"
@@ -233,7 +263,9 @@ class VarianceExploding:
 
 @dataclass(frozen=True, kw_only=True)
 class Brownian:
-    """alpha = 1, sigma = sqrt(B(t)), for dx = sqrt(beta) dw: the noise added so far, which is the clock of any `Drift`."""
+    """alpha = 1, sigma = sqrt(B(t)), for dx = sqrt(beta) dw, B = int_0^t beta: the accumulated noise of any `SDE`.
+
+    "Score-Based Generative Modeling through Stochastic Differential Equations" (2021, arXiv:2011.13456)."""
 
     kind: Literal["brownian"] = "brownian"
     beta: Beta = Beta(values=(0.0, 5000.0))

@@ -1,48 +1,51 @@
-"""The one shape rule: per-row and per-place numbers stand at the left and are padded on the right.
+"""Broadcasting by trailing dimensions, and functions on data that may be a mapping of tensors.
 
-Time is (b,) or (b, places); data is (b, ...) or (b, places, ...). Multiplying one by the other pads the first with
-trailing ones. Mappings of tensors (data of several parts) are handled part by part.
+Time is (b,) or (b, positions); data is (b, ...) or (b, positions, ...). To multiply them, times get trailing dimensions of
+size 1.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import Tensor
 
+Data = Tensor | Mapping[str, "Data"]  # (b, ...), or a mapping of such: every leaf has the same b
+D = TypeVar("D", bound=Data)
 
-def right_pad(t: Tensor, like: Tensor) -> Tensor:
+
+def append_dims(t: Tensor, like: Tensor) -> Tensor:
     """`t` with trailing ones until it has as many dimensions as `like`."""
     return t.reshape(t.shape + (1,) * (like.ndim - t.ndim))
 
 
-def each(function: Callable[..., Tensor], x: Any, *others: Any) -> Any:
+def tree_map(function: Callable[..., Tensor], x: D, *others: Any) -> D:
     """`function` on a tensor, or on every part of a mapping (with the same part of the others)."""
-    if isinstance(x, Mapping):
-        return {name: each(function, part, *(o[name] for o in others)) for name, part in x.items()}  # type: ignore[union-attr]
-    return function(x, *others)
+    if isinstance(x, Tensor):
+        return function(x, *others)  # type: ignore[return-value]
+    return {name: tree_map(function, part, *(o[name] for o in others)) for name, part in x.items()}  # type: ignore[return-value]
 
 
-def some(x: Any) -> Tensor:
-    """A tensor of x, whichever: for its device and number of rows."""
-    return some(next(iter(x.values()))) if isinstance(x, Mapping) else x  # type: ignore[arg-type,return-value]
+def first_leaf(x: Data) -> Tensor:
+    """Any tensor of x, for its device and number of samples."""
+    return x if isinstance(x, Tensor) else first_leaf(next(iter(x.values())))
 
 
-def state_of(x: Tensor) -> str:
-    """A state in words: its first few numbers."""
-    shown = ", ".join(f"{float(v):.4g}" for v in x.flatten()[:4])
+def format_values(x: Tensor) -> str:
+    """The first four values of a tensor, for messages."""
+    shown = ", ".join(f"{float(v):.4g}" for v in x.detach().flatten()[:4])
     return f"[{shown}{', ...' if x.numel() > 4 else ''}]"
 
 
 def require_times(t: Tensor, x: Tensor) -> None:
-    """Check that `t` is (b,) or (b, places) for x (b, places, ...), within [0, 1].
+    """Check that `t` is (b,) or (b, positions) for x (b, positions, ...), within [0, 1].
 
     Raises:
-        ValueError: with both shapes, or the offending value.
+        ValueError: it is not.
     """
     if t.ndim < 1 or t.shape != x.shape[: t.ndim]:
         raise ValueError(
             f"time of shape {tuple(t.shape)} does not lead data of shape {tuple(x.shape)}: "
-            "give one time a row, (b,), or one a place, (b, places)"
+            "give one time per sample, (b,), or one per position, (b, positions)"
         )
     if not bool(((t >= 0) & (t <= 1)).all()):
         bad = t[~((t >= 0) & (t <= 1))][0].item()

@@ -1,5 +1,13 @@
-"""What is learned, and by whom: a `Method` has players (networks that are optimised), a loss for each, and a generator."""
+"""Training methods: a `Method` has players (the trained modules), a loss for each, and a generator.
 
-from langevin.methods.diffusion import Diffusion, Method, Report
+`AnyMethod` is the `method:` section of a recipe. A new method is a file here with a `Config`, and its name in this union.
+"""
 
-__all__ = ["Diffusion", "Method", "Report"]
+from langevin.methods.diffusion import Diffusion
+from langevin.methods.method import Method, Player, Report
+from langevin.methods.optimizer import AdamW, Muon, OptimizerConfig
+from langevin.methods.score_matching import ScoreMatching
+
+AnyMethod = Diffusion.Config | ScoreMatching.Config
+
+__all__ = ["AdamW", "AnyMethod", "Diffusion", "Method", "Muon", "OptimizerConfig", "Player", "Report", "ScoreMatching"]

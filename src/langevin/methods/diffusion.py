@@ -1,54 +1,80 @@
-"""Diffusion as a method: draw a time, corrupt, denoise, compare. The same lines for every process."""
+"""Diffusion training: draw a time, corrupt, denoise, compare with x; the same code for every process."""
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from langevin.diffusion.batch import Batch, Draw
-from langevin.diffusion.condition import Condition
-from langevin.diffusion.denoiser import Denoiser, affine
+from langevin.diffusion.batch import Batch, StepRandomness
+from langevin.diffusion.denoiser import Denoiser, PredictionType, affine
 from langevin.diffusion.importance import Importance
-from langevin.diffusion.noise import RowNoise, mix
-from langevin.diffusion.objective import LogNormal, Objective, TimeDensity, Uncertainty
+from langevin.diffusion.objective import (
+    LikelihoodWeightedMSE,
+    LogNormal,
+    Objective,
+    TimeDensity,
+    Uncertainty,
+    WeightedMSE,
+)
 from langevin.diffusion.process import Gaussian, Process
-from langevin.diffusion.question import AtTimes, Question
-from langevin.diffusion.shape import right_pad, some
-
-
-@dataclass(frozen=True, kw_only=True)
-class Report:
-    """The losses of some rows, (b,): what is minimised, and what it is without a learned weighting."""
-
-    loss: Tensor
-    plain: Tensor
-
-
-class Method(Protocol):
-    """What the trainer needs to know: it gives each player its turn and its optimizer."""
-
-    players: Mapping[str, nn.Module]
-
-    def loss(self, player: str, batch: Batch, draw: Draw) -> Report: ...
-    def generator(self) -> Any: ...
+from langevin.diffusion.shape import first_leaf
+from langevin.diffusion.training_input import NoiseAtTime, TrainingInput
+from langevin.methods.method import Player, Report
 
 
 class Diffusion:
-    """A denoiser trained to match x from x_t.
+    """A denoiser trained to predict x from x_t: one player, `denoiser`.
 
     Args:
-        process: how data is corrupted.
-        denoiser: reads the player's network.
-        network: the weights.
-        objective: a loss a row.
-        times: the density of training times.
-        schedule: of the process, for time densities in noise levels; None for processes without one.
-        drop: probability that a row's condition is withheld.
-        uncertainty: learn the loss's size at each noise level and divide by it.
-        question: what a row is asked; default x_t at `times`.
+        process: the forward process, which corrupts x to x_t.
+        denoiser: the trained denoiser; it holds `network`.
+        network: the module whose weights are trained.
+        objective: the loss per sample.
+        times: density of training times.
+        schedule: of the process, for time densities over noise levels; None for processes without one.
+        condition_dropout: probability that a sample's condition is dropped.
+        uncertainty: learn the expected loss at each noise level and divide by it.
+        training_input: how a sample is corrupted; default x_t at a time drawn from `times`.
+        non_hidden: names of the network's modules that hold no hidden matrices, which Muon leaves to AdamW.
+        generator: the denoiser that is sampled from, if not `denoiser`, which may be compiled for one shape.
     """
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config:
+        """The prediction target, the loss weighting and the training times.
+
+        Args:
+            prediction: the target that the network's output predicts.
+            weighting: of the squared error by noise level. `bound` divides by the density of `times`, so the loss is the
+                variational bound in nats for any `times`.
+            gamma: cap on the SNR of weighting `min_snr`.
+            uncertainty: learn the expected loss at each noise level and divide by it.
+            times: density of training times.
+            condition_dropout: probability that the condition is dropped, for guidance ("Classifier-Free Diffusion
+                Guidance", 2022, arXiv 2207.12598).
+        """
+
+        kind: Literal["diffusion"] = "diffusion"
+        prediction: PredictionType = "edm"
+        weighting: Literal["edm", "velocity", "noise", "min_snr", "bound"] = "edm"
+        gamma: float = 5.0
+        uncertainty: bool = False
+        times: TimeDensity = LogNormal()
+        condition_dropout: float = 0.1
+
+        def __post_init__(self) -> None:
+            _require_probability(self.condition_dropout)
+            if not 0 < self.gamma < math.inf:
+                raise ValueError(f"method.gamma must be positive, got {self.gamma}")
+
+        def objective(self, process: Gaussian) -> Objective:
+            """The loss per sample under a Gaussian process."""
+            if self.weighting == "bound":
+                return LikelihoodWeightedMSE(process=process, times=self.times)
+            return WeightedMSE(process=process, weighting=self.weighting, gamma=self.gamma)
 
     def __init__(
         self,
@@ -59,71 +85,46 @@ class Diffusion:
         objective: Objective,
         times: TimeDensity,
         schedule: Any = None,
-        drop: float = 0.0,
+        condition_dropout: float = 0.0,
         uncertainty: bool = False,
-        question: Question | None = None,
+        training_input: TrainingInput | None = None,
+        non_hidden: tuple[str, ...] = (),
+        generator: Denoiser | None = None,
     ) -> None:
-        if not 0 <= drop < 1:
-            raise ValueError(f"the condition is withheld with a probability below 1, got {drop}")
+        _require_probability(condition_dropout)
         if schedule is None and (uncertainty or isinstance(times, LogNormal | Importance)):
-            asks = "a learned uncertainty" if uncertainty else f"a {times.kind.replace('_', '-')} time density"
-            raise ValueError(f"{asks} speaks of noise levels, which {type(process).__name__} has not: give a schedule")
+            part = "a learned uncertainty" if uncertainty else f"a {times.kind.replace('_', '-')} time density"
+            raise ValueError(f"{part} needs noise levels, which {type(process).__name__} has not: give a schedule")
         self.process, self.denoiser, self.objective, self.times = process, denoiser, objective, times
         self.schedule: Any = schedule
-        self.question = question or AtTimes(process=process, times=times, schedule=schedule)
-        self.drop = drop
+        self.training_input = training_input or NoiseAtTime(process=process, times=times, schedule=schedule)
+        self.condition_dropout = condition_dropout
         self.uncertainty = Uncertainty() if uncertainty else None
-        player = {"network": network, **({"uncertainty": self.uncertainty} if self.uncertainty else {})}
-        self.players: Mapping[str, nn.Module] = {"denoiser": nn.ModuleDict(player)}
+        modules = {"network": network, **({"uncertainty": self.uncertainty} if self.uncertainty else {})}
+        player = Player(module=nn.ModuleDict(modules), non_hidden=(*non_hidden, "uncertainty"))
+        self.players: Mapping[str, Player] = {"denoiser": player}
+        self._generator = generator or denoiser
 
-    def loss(self, player: str, batch: Batch, draw: Draw) -> Report:
-        """The losses of a batch's rows; the randomness is the draw's alone."""
+    def loss(self, player: str, batch: Batch, draw: StepRandomness) -> Report:
+        """The losses of a batch's samples; see `Method.loss`."""
         condition = batch.condition
-        if condition is not None and self.drop > 0:
-            keep = draw.noise.fork(1).uniform(some(batch.x).flatten(1)[:, :1])[:, 0] >= self.drop
-            condition = condition.only(keep)
-        t, x_t = self.question(batch, draw)
+        if condition is not None and self.condition_dropout > 0:
+            x = first_leaf(batch.x)
+            keep = draw.noise.fork(1).uniform(x.flatten(1)[:, :1])[:, 0] >= self.condition_dropout
+            condition = condition.only(keep.to(x.device))
+        t, x_t = self.training_input(batch, draw)
         q = self.denoiser(x_t, t, condition)
-        plain = self.objective(q, batch.x, x_t, t, batch.mask)
+        plain = self.objective(q, batch.x, x_t, t, batch.counted())
         if self.uncertainty is None:
             return Report(loss=plain, plain=plain.detach())
-        c_time = affine("edm", self.schedule, t, 1.0)[3].float()
+        c_time = affine("edm", self.schedule, t, 1.0)[3].to(plain.device, torch.float32)
         return Report(loss=self.uncertainty(plain, c_time), plain=plain.detach())
 
     def generator(self) -> Denoiser:
-        """What sampling, evaluation and serving use."""
-        return self.denoiser
+        """The denoiser, for sampling and evaluation."""
+        return self._generator
 
 
-def level_losses(
-    denoiser: Denoiser, process: Gaussian, batch: Batch, *, log_snr: Tensor, seed: int = 0, names: Tensor | None = None
-) -> Tensor:
-    """Squared error of the posterior mean at fixed noise levels, (levels, b), in units of the best linear guess.
-
-    1 is what that guess achieves on data of mean 0 and the process's `sigma_data`, 0 is perfect. The noise is a function
-    of (seed, row name, level) alone, so models and parts of the data are compared on equal noise.
-
-    Args:
-        log_snr: (levels,) float64.
-        names: (b,) int64 names of the rows; default their places.
-    """
-    x: Tensor = batch.x
-    rows = torch.arange(len(x), device=x.device) if names is None else names.to(x.device)
-    seeds = mix(torch.full_like(rows, seed), rows)
-    losses: list[Tensor] = []
-    with torch.no_grad():
-        for i, level in enumerate(log_snr.to(x.device)):
-            t = process.schedule.time(level).expand(len(x))
-            x_t = process.corrupt(x, t, RowNoise(seeds=seeds, steps=torch.full_like(rows, i)))
-            error = denoiser(x_t, t, batch.condition).error(x)
-            rho_2, s_2 = torch.exp(-level), process.sigma_data**2
-            worst = right_pad((rho_2 * s_2 / (rho_2 + s_2)).expand(len(x)), x).to(x.dtype)  # of the linear guess
-            losses.append((error / worst).flatten(1).mean(1))
-    return torch.stack(losses)
-
-
-def told(condition: Condition | None, guidance: float, rows: int, device: torch.device) -> Condition | None:
-    """The condition with one guidance weight for all rows."""
-    if condition is None:
-        return None
-    return replace(condition, guidance=torch.full((rows,), guidance, dtype=torch.float64, device=device))
+def _require_probability(dropout: float) -> None:
+    if not 0 <= dropout < 1:
+        raise ValueError(f"condition_dropout must be a probability below 1, got {dropout}")

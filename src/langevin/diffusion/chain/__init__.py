@@ -1,25 +1,25 @@
-"""Sampling a density that is given as a formula, without data: chains, the path from a Gaussian, and whether they settled.
+"""Sampling a density that is given as a formula, without data: chains, annealing from a Gaussian, convergence diagnostics.
 
-Rooms: `density` (a log-density with its slope, checked), `move` (one step of a chain), `run` (many chains), `settled`
-(effective sample size, R-hat, and spread that grows without end).
+Modules: `density` (a log-density with its gradient, checked), `move` (one step of a chain), `run` (many chains),
+`convergence` (effective sample size, R-hat, and variance that grows without end).
 """
 
+from langevin.diffusion.chain.convergence import Diagnostics, diagnose, effective_size, r_hat
 from langevin.diffusion.chain.density import Density
-from langevin.diffusion.chain.move import Adjusted, Move, Unadjusted
+from langevin.diffusion.chain.move import MALA, ULA, Move
 from langevin.diffusion.chain.run import Annealing, Chains, anneal, run_chains
-from langevin.diffusion.chain.settled import Verdict, effective_size, judge, r_hat
 
 __all__ = [
-    "Adjusted",
+    "MALA",
+    "ULA",
     "Annealing",
     "Chains",
     "Density",
+    "Diagnostics",
     "Move",
-    "Unadjusted",
-    "Verdict",
     "anneal",
+    "diagnose",
     "effective_size",
-    "judge",
     "r_hat",
     "run_chains",
 ]

@@ -1,11 +1,7 @@
-"""One step of a chain that leaves p (nearly) unchanged: x' = x + h grad ln p(x) + sqrt(2 h) z.
+"""Langevin moves of a Markov chain: x' = x + h grad ln p(x) + sqrt(2 h) z, with or without Metropolis' correction.
 
-    Unadjusted   takes x' as it is: a law that is off by O(h)
-    Adjusted     takes x' with probability min(1, p(x') q(x | x') / (p(x) q(x' | x))), q(y | x) = N(y; x + h grad, 2 h):
-                 exactly p ("Exponential Convergence of Langevin Distributions and Their Discrete Approximations", 1996)
-
-Every chain has its own h (b,). While warming up an adjusted chain moves it towards the share of accepted moves that mixes
-fastest, 0.574 ("Optimal Scaling of Discrete Approximations to Langevin Diffusions", 1998).
+Every chain has its own step size h. During warm-up MALA adapts it towards the acceptance rate that mixes fastest, 0.574
+("Optimal Scaling of Discrete Approximations to Langevin Diffusions", 1998).
 """
 
 import math
@@ -16,15 +12,17 @@ import torch
 from torch import Tensor
 
 from langevin.diffusion.chain.density import Density
+from langevin.diffusion.float64 import to_float64
 from langevin.diffusion.noise import Noise
-from langevin.diffusion.shape import right_pad, state_of
+from langevin.diffusion.shape import append_dims, format_values
 
-IDEAL = 0.574
+IDEAL = 0.574  # acceptance rate
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
-    """Where chains are: x (b, ...), ln p there (b,), its slope, the step h (b,), and the share of a move that was taken."""
+class ChainState:
+    """The state of b chains: x (b, ...), ln p (b,), its gradient (b, ...), the step size h (b,), and the probability
+    `taken` (b,) with which the last move was accepted."""
 
     x: Tensor
     log_p: Tensor
@@ -33,43 +31,54 @@ class Place:
     taken: Tensor
 
     @classmethod
-    def at(cls, density: Density, x: Tensor, h: float) -> "Place":
-        """At the start.
+    def at(cls, density: Density, x: Tensor, h: float) -> "ChainState":
+        """Chains that start at x with step size h.
 
         Raises:
-            ValueError: p is 0 there."""
+            ValueError: p is 0 at a start."""
         log_p, slope = density(x)
         if bool((log_p == -math.inf).any()):
-            row = int((log_p == -math.inf).nonzero()[0])
+            i = int((log_p == -math.inf).nonzero()[0])
             raise ValueError(
-                f"the density is 0 where a chain starts, at {state_of(x[row])}: start elsewhere, or widen the box"
+                f"the density is 0 where a chain starts, at {format_values(x[i])}: start elsewhere, or widen the box"
             )
-        rows = torch.full_like(log_p, h)
-        return cls(x=x, log_p=log_p, slope=slope, h=rows, taken=torch.ones_like(rows))
+        sizes = torch.full_like(log_p, h)
+        return cls(x=x, log_p=log_p, slope=slope, h=sizes, taken=torch.ones_like(sizes))
 
 
 class Move(Protocol):
-    """A step of every chain; `warm` > 0 is the gain by which a chain that can adapts its step."""
+    """A step of every chain."""
 
     @property
-    def size(self) -> float: ...
-    def __call__(self, density: Density, place: Place, noise: Noise, warm: float = 0.0) -> Place: ...
+    def size(self) -> float:
+        """The initial step size h."""
+        ...
+
+    def __call__(self, density: Density, state: ChainState, noise: Noise, warm: float = 0.0) -> ChainState:
+        """The state after one move of each chain.
+
+        Args:
+            warm: gain of the adaptation of h, for moves that adapt it; 0 keeps h.
+
+        Raises:
+            ValueError: what `Density` raises, or a chain diverges."""
+        ...
 
 
 def _require_size(size: float) -> None:
     if not 0 < size < math.inf:
-        raise ValueError(f"the step of a chain must be positive and finite, got {size}")
+        raise ValueError(f"the step size of a chain must be positive and finite, got {size}")
 
 
-def _propose(place: Place, noise: Noise) -> tuple[Tensor, Tensor]:
-    z = noise.fork(1).normal(place.x)
-    h = right_pad(place.h, place.x).to(place.x.dtype)
-    return place.x + h * place.slope + (2 * h).sqrt() * z, z
+def _propose(state: ChainState, noise: Noise) -> tuple[Tensor, Tensor]:
+    z = noise.fork(1).normal(state.x)
+    h = append_dims(state.h, state.x).to(state.x)
+    return state.x + h * state.slope + (2 * h).sqrt() * z, z
 
 
 @dataclass(frozen=True, kw_only=True)
-class Unadjusted:
-    """Langevin's step taken as it is; biased by O(size). Where p is 0 behind a wall, the chain stays."""
+class ULA:
+    """Unadjusted Langevin algorithm: x' = x + h grad ln p(x) + sqrt(2 h) z, with a bias of O(h). It rejects p(x') = 0."""
 
     kind: Literal["unadjusted"] = "unadjusted"
     size: float = 0.01
@@ -77,28 +86,31 @@ class Unadjusted:
     def __post_init__(self) -> None:
         _require_size(self.size)
 
-    def __call__(self, density: Density, place: Place, noise: Noise, warm: float = 0.0) -> Place:
-        y, _ = _propose(place, noise)
+    def __call__(self, density: Density, state: ChainState, noise: Noise, warm: float = 0.0) -> ChainState:
+        y, _ = _propose(state, noise)
         if not bool(y.isfinite().all()):
-            row = int((~y.isfinite().flatten(1).all(1)).nonzero()[0])
+            i = int((~y.isfinite().flatten(1).all(1)).nonzero()[0])
             raise ValueError(
-                f"a chain left {state_of(place.x[row])} for infinity: take a smaller step than {self.size:g}"
+                f"a chain diverged from {format_values(state.x[i])}: take a step size smaller than {self.size:g}"
             )
         log_p, slope = density(y)
         inside = log_p > -math.inf
-        wide = right_pad(inside, y)
-        return Place(
-            x=torch.where(wide, y, place.x),
-            log_p=torch.where(inside, log_p, place.log_p),
-            slope=torch.where(wide, slope, place.slope),
-            h=place.h,
-            taken=inside.double(),
+        wide = append_dims(inside, y).to(y.device)
+        return ChainState(
+            x=torch.where(wide, y, state.x),
+            log_p=torch.where(inside, log_p, state.log_p),
+            slope=torch.where(wide, slope, state.slope),
+            h=state.h,
+            taken=to_float64(inside),
         )
 
 
 @dataclass(frozen=True, kw_only=True)
-class Adjusted:
-    """Langevin's step with Metropolis' test."""
+class MALA:
+    """Metropolis-adjusted Langevin algorithm: x' is accepted with probability min(1, p(x') q(x | x') / (p(x) q(x' | x))),
+    q(y | x) = N(y; x + h grad ln p(x), 2 h), which leaves p invariant.
+
+    "Exponential Convergence of Langevin Distributions and Their Discrete Approximations" (1996)."""
 
     kind: Literal["adjusted"] = "adjusted"
     size: float = 0.1
@@ -106,20 +118,22 @@ class Adjusted:
     def __post_init__(self) -> None:
         _require_size(self.size)
 
-    def __call__(self, density: Density, place: Place, noise: Noise, warm: float = 0.0) -> Place:
-        y, z = _propose(place, noise)
+    def __call__(self, density: Density, state: ChainState, noise: Noise, warm: float = 0.0) -> ChainState:
+        y, z = _propose(state, noise)
         log_p, slope = density(y)
-        h = right_pad(place.h, y).to(y.dtype)
-        back = (place.x - y - h * slope) / (2 * h).sqrt()  # the z that would lead from y to x
-        ratio = log_p - place.log_p + 0.5 * (z.double().square() - back.double().square()).flatten(1).sum(1)
-        chance = ratio.clamp_max(0).exp()
-        u = noise.fork(2).uniform(chance[:, None])[:, 0]
-        take = u < chance
-        wide = right_pad(take, y)
-        return Place(
-            x=torch.where(wide, y, place.x),
-            log_p=torch.where(take, log_p, place.log_p),
-            slope=torch.where(wide, slope, place.slope),
-            h=place.h * torch.exp(warm * (chance - IDEAL)),
-            taken=chance,
+        h = append_dims(state.h, y).to(y)
+        back = (state.x - y - h * slope) / (2 * h).sqrt()  # the z that would lead from y to x
+        ratio = log_p - state.log_p + 0.5 * (to_float64(z).square() - to_float64(back).square()).flatten(1).sum(1)
+        ratio = torch.where(
+            state.log_p > -math.inf, ratio, 0.0
+        )  # a state where p is 0, where annealing may start, is left
+        probability = ratio.clamp_max(0).exp()
+        accepted = noise.fork(2).uniform(probability[:, None])[:, 0] < probability
+        wide = append_dims(accepted, y).to(y.device)
+        return ChainState(
+            x=torch.where(wide, y, state.x),
+            log_p=torch.where(accepted, log_p, state.log_p),
+            slope=torch.where(wide, slope, state.slope),
+            h=state.h * torch.exp(warm * (probability - IDEAL)),
+            taken=probability,
         )

@@ -1,9 +1,10 @@
-"""Many chains at once, and the path from a Gaussian.
+"""Batches of independent chains, and annealed importance sampling from a Gaussian.
 
-Chains are rows and never mix: each is a function of its seed. `anneal` goes from N(0, start^2) to p along
-ln p_b = b ln p + (1 - b) ln N(0, start^2), a few adjusted moves at each b. Every chain ends as one draw with a weight
-w = prod_k (p / N)^(b_{k+1} - b_k) ("Annealed Importance Sampling", 2001), whose mean is the constant Z of p. A step that
-adapts to its own past would bend that; so the path is gone twice, and the second time with the steps found by the first.
+Every chain is a function of its seed. `anneal` goes from N(0, start^2) to p along ln p_b = b ln p + (1 - b) ln N(0,
+start^2), with a few MALA moves at each temperature b. Every chain ends as one draw with a weight w = prod_k (p /
+N)^(b_{k+1} - b_k), whose mean is the normalising constant Z of p ("Annealed Importance Sampling", 2001,
+arXiv:physics/9803008). Step sizes that adapt to the chain itself would bias this. So a first pass adapts them, and a
+second pass with other noise keeps them fixed.
 """
 
 import math
@@ -14,18 +15,19 @@ import torch
 from torch import Tensor
 
 from langevin.diffusion.chain.density import Density
-from langevin.diffusion.chain.move import Adjusted, Move, Place
-from langevin.diffusion.noise import RowNoise, mix
+from langevin.diffusion.chain.move import MALA, ChainState, Move
+from langevin.diffusion.float64 import float64_device, to_float64
+from langevin.diffusion.noise import SampleNoise, mix
 
 
 @dataclass(frozen=True, kw_only=True)
 class Chains:
-    """What chains visited.
+    """The draws of a run.
 
     Args:
-        draws: (chains, kept, ...).
-        accepted: (chains,) mean share of moves taken after the warm-up.
-        step: (chains,) their step sizes.
+        draws: (chains, n, ...), the kept states.
+        accepted: (chains,) mean acceptance rate after the warm-up.
+        step: (chains,) final step sizes.
     """
 
     draws: Tensor
@@ -44,30 +46,33 @@ def run_chains(
     keep_every: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> Chains:
-    """`warmup` moves that are forgotten, then `moves` of which every `keep_every`-th place is kept.
+    """`warmup` moves that are discarded, then `moves`, of which every `keep_every`-th state is kept.
 
     Args:
-        start: (chains, ...) places where p is positive; far apart, so that what has not settled is seen.
+        start: (chains, ...), where p is positive; overdispersed, so that the diagnostics can detect slow mixing.
         seeds: (chains,) int64.
+        progress: called with (moves made, all moves) every 100 moves.
 
     Raises:
-        ValueError: counts that make no sense, or what `Density` and `Place` raise."""
+        ValueError: counts out of range, or what `Density`, `ChainState` and `move` raise."""
     if moves < 1 or warmup < 0 or not 1 <= keep_every <= moves:
-        raise ValueError(f"a chain makes moves and keeps some: got warmup {warmup}, moves {moves}, every {keep_every}")
-    place = Place.at(density, start, move.size)
+        raise ValueError(
+            f"chains need warmup >= 0, moves >= 1 and 1 <= keep_every <= moves, got {warmup}, {moves} and {keep_every}"
+        )
+    state = ChainState.at(density, start, move.size)
     kept: list[Tensor] = []
-    taken = torch.zeros_like(place.h)
+    accepted = torch.zeros_like(state.h)
     with torch.no_grad():
         for k in range(warmup + moves):
-            noise = RowNoise(seeds=seeds, steps=torch.full_like(seeds, k))
-            place = move(density, place, noise, warm=2.0 / (k + 5) ** 0.6 if k < warmup else 0.0)
+            noise = SampleNoise(seeds=seeds, steps=torch.full_like(seeds, k))
+            state = move(density, state, noise, warm=2.0 / (k + 5) ** 0.6 if k < warmup else 0.0)
             if k >= warmup:
-                taken = taken + place.taken / moves
+                accepted = accepted + state.taken / moves
                 if (k - warmup + 1) % keep_every == 0:
-                    kept.append(place.x)
+                    kept.append(state.x)
             if progress is not None and (k + 1) % 100 == 0:
                 progress(k + 1, warmup + moves)
-    return Chains(draws=torch.stack(kept, 1), accepted=taken, step=place.h)
+    return Chains(draws=torch.stack(kept, 1), accepted=accepted, step=state.h)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,53 +84,74 @@ class Annealing:
 
     @property
     def log_constant(self) -> float:
-        """ln Z, the logarithm of the integral of the density as it was given."""
+        """ln Z, the logarithm of the integral of the given density."""
         return float(self.log_weights.logsumexp(0)) - math.log(len(self.log_weights))
 
     @property
     def effective_size(self) -> float:
-        """(sum w)^2 / sum w^2: of how many equally weighted draws the weighted ones are worth."""
+        """The effective number of draws, (sum w)^2 / sum w^2."""
         w = self.log_weights.softmax(0)
         return float(1 / w.square().sum())
 
 
 def anneal(
-    density: Density, like: Tensor, *, start: float, seeds: Tensor, rungs: int = 50, moves: int = 4, size: float = 0.1
+    density: Density,
+    like: Tensor,
+    *,
+    start: float,
+    seeds: Tensor,
+    temperatures: int = 50,
+    moves: int = 4,
+    size: float = 0.1,
 ) -> Annealing:
-    """One draw a row along the path; `like` (chains, ...) gives shape and type, `start` the width of the Gaussian."""
-    if rungs < 1 or moves < 1 or not 0 < start < math.inf:
-        raise ValueError(f"annealing needs rungs, moves and a width of its start, got {rungs}, {moves}, {start}")
-    h = torch.full((len(like),), size, dtype=torch.float64)
+    """One weighted draw per chain by annealed importance sampling; see the module.
+
+    Args:
+        like: (chains, ...), for shape, type and device.
+        start: standard deviation of the initial Gaussian.
+        seeds: (chains,) int64.
+        temperatures, moves: number of temperatures, and of MALA moves at each.
+        size: initial step size.
+
+    Raises:
+        ValueError: counts or a `start` out of range, or what `Density` raises."""
+    if temperatures < 1 or moves < 1 or not 0 < start < math.inf:
+        raise ValueError(
+            f"annealing needs temperatures >= 1, moves >= 1 and start > 0, got {temperatures}, {moves} and {start}"
+        )
+    h = torch.full((len(like),), size, dtype=torch.float64, device=float64_device(like.device))
     with torch.no_grad():
-        found = _path(density, like, [h] * rungs, start=start, seeds=mix(seeds, 0xA), moves=moves, warm=0.3)[2]
-        draws, weights, _ = _path(density, like, found, start=start, seeds=seeds, moves=moves, warm=0.0)
+        sizes = _path(density, like, [h] * temperatures, start=start, seeds=mix(seeds, 0xA), moves=moves, warm=0.3)[2]
+        draws, weights, _ = _path(density, like, sizes, start=start, seeds=seeds, moves=moves, warm=0.0)
     return Annealing(draws=draws, log_weights=weights)
 
 
 def _path(
     density: Density, like: Tensor, sizes: list[Tensor], *, start: float, seeds: Tensor, moves: int, warm: float
 ) -> tuple[Tensor, Tensor, list[Tensor]]:
-    """(draws, log-weights, the step of each rung); while `warm` the steps are found as it goes."""
+    """(draws, log-weights, the step sizes (chains,) after each temperature), adapted with gain `warm`, or `sizes` at 0."""
     shift = like[0].numel() * (math.log(start) + 0.5 * math.log(2 * math.pi))
 
     def normal(x: Tensor) -> Tensor:
-        return -0.5 * (x.double() / start).square().flatten(1).sum(1) - shift
+        return -0.5 * (to_float64(x) / start).square().flatten(1).sum(1) - shift
 
-    x = start * RowNoise(seeds=seeds, steps=torch.full_like(seeds, -1)).normal(like)
-    move, rungs, found = Adjusted(), len(sizes), list[Tensor]()
-    weights, h = torch.zeros(len(like), dtype=torch.float64), sizes[0]
-    for i in range(rungs):
-        b = (i + 1) / rungs
-        weights = weights + (density.value(x) - normal(x)) / rungs  # at the end of the rung before
+    x = start * SampleNoise(seeds=seeds, steps=torch.full_like(seeds, -1)).normal(like)
+    move, temperatures, final = MALA(), len(sizes), list[Tensor]()
+    weights, h = torch.zeros(len(like), dtype=torch.float64, device=float64_device(like.device)), sizes[0]
+    for i in range(temperatures):
+        b = (i + 1) / temperatures
+        weights = weights + (density.value(x) - normal(x)) / temperatures  # x: the end of the previous temperature
 
         def bridge(y: Tensor, b: float = b) -> Tensor:
             return b * density.value(y) + (1 - b) * normal(y)
 
         between, h = Density(log_p=bridge), h if warm else sizes[i]
         log_p, slope = between(x)
-        place = Place(x=x, log_p=log_p, slope=slope, h=h, taken=torch.ones_like(h))
+        state = ChainState(x=x, log_p=log_p, slope=slope, h=h, taken=torch.ones_like(h))
         for j in range(moves):
-            place = move(between, place, RowNoise(seeds=seeds, steps=torch.full_like(seeds, i * moves + j)), warm=warm)
-        x, h = place.x, place.h
-        found.append(h)
-    return x, weights, found
+            state = move(
+                between, state, SampleNoise(seeds=seeds, steps=torch.full_like(seeds, i * moves + j)), warm=warm
+            )
+        x, h = state.x, state.h
+        final.append(h)
+    return x, weights, final

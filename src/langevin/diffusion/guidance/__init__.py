@@ -1,6 +1,67 @@
-"""Guidance: denoisers that hold denoisers; one file a method."""
+"""Guidance: denoisers that wrap a denoiser. Each method is a file with a frozen configuration with `kind` and `wrap`."""
 
-from langevin.diffusion.guidance.classifier_free import ClassifierFree
-from langevin.diffusion.guidance.prompt import Prompted, Reluctant, Within
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, Literal
 
-__all__ = ["ClassifierFree", "Prompted", "Reluctant", "Within"]
+import torch
+
+from langevin.diffusion.condition import Condition
+from langevin.diffusion.denoiser import Denoiser
+from langevin.diffusion.guidance.autoguidance import Autoguidance, Autoguided
+from langevin.diffusion.guidance.classifier_free import ClassifierFree, ClassifierFreeGuidance
+from langevin.diffusion.guidance.logits import KeepSourceBias, VocabularyMask
+from langevin.diffusion.guidance.method import Guidance, Models, OtherModel
+from langevin.diffusion.guidance.prompt import PromptGuidance, PromptGuided
+from langevin.diffusion.posterior import Prediction
+
+__all__ = [
+    "AnyGuidance", "Autoguidance", "Autoguided", "ClassifierFree", "ClassifierFreeGuidance", "Guidance", "KeepSourceBias",
+    "Models", "OtherModel", "PromptGuidance", "PromptGuided", "VocabularyMask", "active", "guide", "self_contained",
+    "weight_of", "weighted", "with_weight",
+]  # fmt: skip
+
+AnyGuidance = ClassifierFreeGuidance | PromptGuidance | Autoguidance
+
+
+def guide(
+    denoiser: Denoiser[Prediction], guidance: Sequence[AnyGuidance], *, process: Any, models: Models
+) -> Denoiser[Prediction]:
+    """The denoiser wrapped in every method, the last one outermost; raises as `Guidance.wrap`."""
+    for method in guidance:
+        denoiser = method.wrap(denoiser, process=process, models=models)
+    return denoiser
+
+
+def weighted(
+    condition: Condition | None, guidance: Sequence[AnyGuidance], count: int, device: torch.device | None = None
+) -> Condition | None:
+    """The condition of `count` samples with the configured weights of the methods; None without condition and methods."""
+    if not guidance:
+        return condition
+    return replace(condition or Condition(), guidance={g.kind: g.weights(count, device) for g in guidance})
+
+
+def active(guidance: Sequence[AnyGuidance]) -> tuple[AnyGuidance, ...]:
+    """The methods whose weight is not 1."""
+    return tuple(method for method in guidance if method.weight != 1)
+
+
+def self_contained(guidance: Sequence[AnyGuidance]) -> tuple[AnyGuidance, ...]:
+    """The methods that need no other model, and so work during training."""
+    return tuple(method for method in guidance if not isinstance(method, Autoguidance))
+
+
+def weight_of(guidance: Sequence[AnyGuidance]) -> float:
+    """The weight of classifier-free or prompt guidance; 1 without either."""
+    return next((g.weight for g in guidance if isinstance(g, ClassifierFreeGuidance | PromptGuidance)), 1.0)
+
+
+def with_weight(
+    guidance: Sequence[AnyGuidance], weight: float, *, kind: Literal["classifier_free", "prompt"] = "classifier_free"
+) -> tuple[AnyGuidance, ...]:
+    """The methods with another weight of classifier-free or prompt guidance; without either, `kind` is added in front."""
+    if any(isinstance(method, ClassifierFreeGuidance | PromptGuidance) for method in guidance):
+        return tuple(m if isinstance(m, Autoguidance) else replace(m, weight=weight) for m in guidance)
+    more = PromptGuidance(weight=weight) if kind == "prompt" else ClassifierFreeGuidance(weight=weight)
+    return (more, *guidance)

@@ -1,67 +1,89 @@
-"""Classifier-free guidance: D = D_u + w (D_c - D_u) ("Classifier-Free Diffusion Guidance", 2022), with the weight
-switched on within an interval of noise levels only ("Applying Guidance in a Limited Interval Improves Sample and
-Distribution Quality", 2024).
+"""Classifier-free guidance: D = D_u + w (D_c - D_u) ("Classifier-Free Diffusion Guidance", 2022, arXiv:2207.12598),
+optionally within an interval of noise levels only ("Applying Guidance in a Limited Interval Improves Sample and
+Distribution Quality in Diffusion Models", 2024, arXiv:2404.07724).
 
-It sharpens; it does not sample the tilted law p(x) p(c | x)^w, as its closed form on Gaussians shows.
+D_u is the prediction without the condition, or given `condition.reference`, a negative condition. Note that this does not
+sample the tilted distribution p(x) p(c | x)^w.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from langevin.diffusion.condition import Condition, join
+from langevin.diffusion.condition import Condition, GuidanceWeight
 from langevin.diffusion.denoiser import Denoiser
-from langevin.diffusion.posterior import Posterior
-from langevin.diffusion.schedule import AnySchedule, rho
-from langevin.diffusion.shape import each, right_pad
+from langevin.diffusion.guidance.method import (
+    Models,
+    extrapolated,
+    require_usual,
+    schedule_of,
+    uniform_weights,
+    weight_at,
+)
+from langevin.diffusion.posterior import Prediction
+from langevin.diffusion.schedule import AnySchedule
+from langevin.diffusion.shape import tree_map
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassifierFreeGuidance:
+    """Classifier-free guidance, see the module; needs a network trained with random condition dropout.
+
+    Args:
+        weight: w; 1 is the conditional prediction, 0 the unconditional one.
+        interval: guide where low < sigma / alpha <= high; None is everywhere.
+
+    Raises:
+        ValueError: a weight that is not finite, or an empty interval.
+    """
+
+    kind: Literal["classifier_free"] = "classifier_free"
+    weight: float
+    interval: tuple[float, float] | None = None
+
+    def __post_init__(self) -> None:
+        require_usual(self.weight, self.interval)
+
+    def weights(self, count: int, device: torch.device | None = None) -> GuidanceWeight:
+        """The same weight and interval for `count` samples."""
+        return uniform_weights(self.weight, self.interval, count, device)
+
+    def wrap(self, denoiser: Denoiser[Prediction], *, process: Any, models: Models) -> "ClassifierFree":
+        """See `Guidance.wrap`; a process without noise levels takes no interval."""
+        return ClassifierFree(denoiser=denoiser, schedule=schedule_of(process))
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClassifierFree:
-    """`denoiser` guided by the weights in `condition.guidance` (b,): 1 is the conditional answer, 0 the unconditional one.
+    """`denoiser` guided by `condition.guidance["classifier_free"]`.
 
-    Rows of weight 1, or outside the interval, cost nothing more. The unconditional questions of the other rows are asked
-    in the same network call. Where places have times of their own, each is inside the interval or not by itself.
+    The unconditional inputs are evaluated in the same network call, only for samples of weight other than 1 and within
+    their interval. With a time per position, the interval applies to each position.
 
     Args:
-        denoiser: trained with its condition withheld at random.
-        schedule: to know the noise level of a time.
-        interval: guide where low < sigma / alpha <= high.
+        schedule: for the noise level of a time; None for a process without noise levels.
 
     Raises:
-        ValueError: an interval that is none, or (when called) a weight that is not finite.
+        ValueError: (when called) a weight that is not finite, or an empty interval.
     """
 
-    denoiser: Denoiser
-    schedule: AnySchedule
-    interval: tuple[float, float] = (0.0, float("inf"))
+    denoiser: Denoiser[Prediction]
+    schedule: AnySchedule | None
 
-    def __post_init__(self) -> None:
-        low, high = self.interval
-        if not 0 <= low < high:
-            raise ValueError(f"the guidance interval is low < high in units of sigma / alpha, got {self.interval}")
-
-    def __call__(self, x_t: Any, t: Tensor, condition: Condition | None = None) -> Posterior:
-        if condition is None or condition.guidance is None:
+    def __call__(self, x_t: Any, t: Tensor, condition: Condition | None = None) -> Prediction:
+        guidance = None if condition is None else condition.guidance.get("classifier_free")
+        if condition is None or guidance is None or not condition.ports:
             return self.denoiser(x_t, t, condition)
-        ratio = rho(self.schedule, t.double())
-        inside = (ratio > self.interval[0]) & (ratio <= self.interval[1])
-        asked = condition.guidance.double()
-        if not bool(torch.isfinite(asked).all()):
-            raise ValueError(f"guidance weights must be finite, got {asked[~torch.isfinite(asked)][0].item()}")
-        weight = torch.where(inside, right_pad(asked, ratio), 1.0)  # (b,) or (b, places)
-        guided = (weight != 1).reshape(len(t), -1).any(1).nonzero()[:, 0]
-        if len(guided) == 0:
+        weight = weight_at(guidance, t, self.schedule)
+        if weight is None:
             return self.denoiser(x_t, t, condition)
-        more = condition.rows(guided).dropped()
 
-        def doubled(part: Tensor) -> Tensor:
-            return torch.cat([part, part[guided]])
+        def second(guided: Tensor) -> tuple[Any, Condition]:
+            def select(part: Tensor) -> Tensor:
+                return part[guided]
 
-        both = self.denoiser(each(doubled, x_t), doubled(t), join(condition, more))
-        rows = torch.arange(len(t), device=t.device)
-        reference = rows.clone()
-        reference[guided] = len(t) + torch.arange(len(guided), device=t.device)
-        return both.rows(rows).toward(both.rows(reference), weight)
+            return tree_map(select, x_t), condition.select(guided).compared()
+
+        return extrapolated(self.denoiser, x_t, t, condition, weight, second)

@@ -1,85 +1,87 @@
-"""Guidance for what is told in the data itself: a prompt of known symbols, and symbols that must not be written."""
+"""Guidance by a prompt that is part of the data:
+
+    ln p = w ln p(. | prompt) + (1 - w) ln p(. | prompt masked), per position.
+
+This is classifier-free guidance without condition dropout: training a masked model already includes masked prompts, if some
+samples mask all positions
+("Large Language Diffusion Models", 2025, arXiv:2502.09992).
+"""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from langevin.diffusion.condition import Condition, join
+from langevin.diffusion.condition import Condition, GuidanceWeight
 from langevin.diffusion.denoiser import Denoiser
-from langevin.diffusion.posterior import Symbolic
+from langevin.diffusion.guidance.method import Models, extrapolated, require_usual, uniform_weights, weight_at
+from langevin.diffusion.posterior import Prediction
+from langevin.diffusion.process.gidd import GIDD
+from langevin.diffusion.process.masked import Masked
 
 
 @dataclass(frozen=True, kw_only=True)
-class Prompted:
-    """Classifier-free guidance by a prompt: ln p = w ln p(. | prompt) + (1 - w) ln p(. | prompt masked), a place at a time.
+class PromptGuidance:
+    """Guidance by the prompt, see the module.
 
-    The prompt is where `condition.concat` (b, places) bool holds; the weights are `condition.guidance`. The reference is a
-    question that a network of masked symbols was trained on anyway, if some rows asked for all places. What is masked and
-    when is not touched, as it says nothing about x ("Large Language Diffusion Models", 2025).
+    Args:
+        weight: w; 1 is the prediction given the prompt, 0 the one without it.
 
     Raises:
-        ValueError: when called with a weight that is not finite.
+        ValueError: a weight that is not finite.
     """
 
-    denoiser: Denoiser
+    kind: Literal["prompt"] = "prompt"
+    weight: float
+
+    def __post_init__(self) -> None:
+        require_usual(self.weight)
+
+    def weights(self, count: int, device: torch.device | None = None) -> GuidanceWeight:
+        """The same weight for `count` samples."""
+        return uniform_weights(self.weight, None, count, device)
+
+    def wrap(self, denoiser: Denoiser[Prediction], *, process: Any, models: Models) -> "PromptGuided":
+        """See `Guidance.wrap`; needs a process with a mask token."""
+        if not isinstance(process, Masked | GIDD):
+            raise ValueError(
+                f"prompt guidance masks the prompt, and a {getattr(process, 'kind', type(process).__name__)} process has "
+                "no mask: it needs process.kind masked or hybrid"
+            )
+        return PromptGuided(denoiser=denoiser, mask=process.mask)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromptGuided:
+    """`denoiser` guided by `condition.guidance["prompt"]`; the prompt is at the positions of `condition.prompt`.
+
+    The reference has the same condition, and the prompt masked.
+
+    Args:
+        mask: the token id of the mask.
+
+    Raises:
+        ValueError: (when called) a weight that is not finite, or a `condition.reference`.
+    """
+
+    denoiser: Denoiser[Prediction]
     mask: int
 
-    def __call__(self, x_t: Tensor, t: Tensor, condition: Condition | None = None) -> Any:
-        if condition is None or condition.guidance is None or condition.concat is None:
+    def __call__(self, x_t: Tensor, t: Tensor, condition: Condition | None = None) -> Prediction:
+        guidance = None if condition is None else condition.guidance.get("prompt")
+        if condition is None or guidance is None or condition.prompt is None:
             return self.denoiser(x_t, t, condition)
-        weight = condition.guidance.double()
-        if not bool(torch.isfinite(weight).all()):
-            raise ValueError(f"guidance weights must be finite, got {weight[~torch.isfinite(weight)][0].item()}")
-        guided = (weight != 1).nonzero()[:, 0]
-        if len(guided) == 0:
+        if condition.reference is not None:
+            raise ValueError(
+                "prompt guidance takes no reference condition, its reference is the masked prompt: use classifier_free"
+            )
+        weight = weight_at(guidance, t, None)
+        if weight is None:
             return self.denoiser(x_t, t, condition)
-        hidden = torch.where(condition.concat.tensor & (x_t < self.mask), self.mask, x_t)[guided]
-        told = join(condition, condition.rows(guided))
-        both = self.denoiser(torch.cat([x_t, hidden]), torch.cat([t, t[guided]]), told)
-        rows = torch.arange(len(t), device=t.device)
-        reference = rows.clone()
-        reference[guided] = len(t) + torch.arange(len(guided), device=t.device)
-        return both.rows(rows).toward(both.rows(reference), weight)
+        hidden = torch.where(condition.prompt & (x_t < self.mask), self.mask, x_t)
 
+        def second(guided: Tensor) -> tuple[Tensor, Condition]:
+            return hidden[guided], condition.select(guided).unguided()
 
-@dataclass(frozen=True, kw_only=True)
-class Reluctant:
-    """Answers that keep a text that stands beside (`condition.concat`, (b, rows, places) symbols, of which the
-    first row is meant) unless another symbol is likelier by `nats`: ln p is raised by so much at what stands there."""
-
-    denoiser: Denoiser
-    nats: float
-
-    def __call__(self, x_t: Tensor, t: Tensor, condition: Condition | None = None) -> Symbolic:
-        q = self.denoiser(x_t, t, condition)
-        assert isinstance(q, Symbolic)
-        if condition is None or condition.concat is None:
-            return q
-
-        def kept(logits: Tensor, stands: Tensor) -> Tensor:
-            real = stands < logits.shape[-1]
-            index = torch.where(real, stands, 0)[..., None]
-            return logits.scatter_add(-1, index, (self.nats * real.to(logits.dtype))[..., None])
-
-        return q.bent(kept, condition.concat.tensor[:, 0])
-
-
-@dataclass(frozen=True, kw_only=True)
-class Within:
-    """Answers without the symbols from `first` on (controls), where any below it is possible."""
-
-    denoiser: Denoiser
-    first: int
-
-    def __call__(self, x_t: Tensor, t: Tensor, condition: Condition | None = None) -> Symbolic:
-        q = self.denoiser(x_t, t, condition)
-        assert isinstance(q, Symbolic)
-
-        def within(logits: Tensor, seen: Tensor) -> Tensor:
-            out = torch.arange(logits.shape[-1], device=logits.device) >= self.first
-            shown = ((seen >= self.first) & (seen < logits.shape[-1]))[..., None]  # a control that stands there already
-            return logits.masked_fill(out & ~shown, -torch.inf)
-
-        return q.bent(within, x_t)
+        return extrapolated(self.denoiser, x_t, t, condition, weight, second)

@@ -1,33 +1,41 @@
-"""How probable the data is under the model, in nats a row and bits a dimension.
+"""Likelihood of data under the model, in nats per sample and bits per dimension.
 
-    levels        the affine map of recorded levels, which gives a density its unit, and dequantisation
+    levels        the affine map of recorded levels, which fixes the unit of a density, and dequantisation
     bound         the variational bound as named terms, in continuous time and on a finite grid; any process
-    chain         likelihood of the ancestral chain by weighted paths: the bound and what it bounds, on the same draws
+    chain         likelihood of the ancestral chain by importance-weighted paths: bound and likelihood from one draw
     flow          exact likelihood by the probability flow; Gaussian processes
-    information   the likelihood of a point by its denoising errors (I-MMSE); Gaussian processes
-    answers       what these return: numbers a row, with standard errors over rows, times and probes
+    information   likelihood of a point from its denoising errors (I-MMSE); Gaussian processes
+    tokens        bounds of token models by counts or by times, and the chain rule of an order
+    results       the returned values per sample, with standard errors over samples, times and probes
 
-A bound and an exact likelihood never share a column: the first is at least the second, if both are of one model.
+A table never mixes a bound and an exact likelihood in one column: for one model the bound is the larger of the two.
 """
 
-from langevin.diffusion.likelihood.answers import Bound, Estimate, Likelihood, Weighted, mean_of
 from langevin.diffusion.likelihood.bound import bound, finite_bound
 from langevin.diffusion.likelihood.chain import chain_likelihood
 from langevin.diffusion.likelihood.flow import flow_likelihood
 from langevin.diffusion.likelihood.gaussian import prior_nats, reconstruction_nats
 from langevin.diffusion.likelihood.information import information
-from langevin.diffusion.likelihood.levels import Decoded, Dequantisation, Levels, TruncatedNormal, Uniform, levels_of
+from langevin.diffusion.likelihood.levels import (
+    Decoded,
+    Dequantisation,
+    Levels,
+    TruncatedNormal,
+    UniformDequantisation,
+    levels_of,
+)
+from langevin.diffusion.likelihood.results import ELBOTerms, Estimate, ExactLikelihood, ImportanceWeightedPaths, mean_of
 
 __all__ = [
-    "Bound",
     "Decoded",
     "Dequantisation",
+    "ELBOTerms",
     "Estimate",
+    "ExactLikelihood",
+    "ImportanceWeightedPaths",
     "Levels",
-    "Likelihood",
     "TruncatedNormal",
-    "Uniform",
-    "Weighted",
+    "UniformDequantisation",
     "bound",
     "chain_likelihood",
     "finite_bound",

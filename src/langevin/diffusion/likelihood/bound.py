@@ -1,39 +1,42 @@
 """The variational bound as named terms, for every process.
 
-    -ln p(x) <= prior + int diffusion + reconstruction          ("Variational Diffusion Models", 2021)
+    -ln p(x) <= prior + int diffusion + reconstruction
 
-The integral of numbers is known in closed form for the best linear guess of x, and sampled for what D does better on
-the same noise: the mean is that of the bound, and nearly all variance is gone. It runs over the times of a density,
-each row on a low-discrepancy lattice of its own shift, again and again on independent ones: `draws` of the answer. For
-a Gaussian process from the noisiest level l_1 to the cleanest l_0, log-SNR,
+For continuous data the integral has a closed form for the best linear estimate of x. It serves as a control variate:
+only the difference between D and this estimate is sampled, on the same noise, which removes nearly all of the variance
+and leaves the mean. Times follow a density, on a low-discrepancy lattice that is shifted at random per sample; each of
+`draws` uses an independent lattice. For a Gaussian process between the log-SNR l_1 of the noisiest time and l_0 of the
+cleanest,
 
     prior           KL(q(x_{t_1} | x) || N(0, alpha^2 s_d^2 + sigma^2))
     diffusion       int_{l_1}^{l_0} SNR / 2 |x - D|^2 dl
     reconstruction  levels v_k:  -ln softmax_k(-(y - v_k)^2 / 2 rho_0^2) at the true k, y = x + rho_0 eps: lossless
                     densities:   E[-ln N(x; y, rho_0^2)] = d / 2 ln(2 pi e rho_0^2)
 
-and on a grid of finitely many times, D asked at the noisier end t of each step to s (an upper Riemann sum),
+On a grid of finitely many times D is evaluated at the noisier end t of each step to s (an upper Riemann sum):
 
-    diffusion       sum 1/2 (SNR_s - SNR_t) |x - D|^2           masked: sum (t - s) / t  cross-entropy of hidden places
+    diffusion       sum 1/2 (SNR_s - SNR_t) |x - D|^2           masked: sum (t - s) / t  cross-entropy of masked positions
 """
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, assert_never
 
 import torch
 from torch import Tensor
 
 from langevin.diffusion.condition import Condition
 from langevin.diffusion.denoiser import Denoiser
+from langevin.diffusion.float64 import float64_device, to_float64
 from langevin.diffusion.importance import Importance
-from langevin.diffusion.likelihood.answers import Bound
 from langevin.diffusion.likelihood.gaussian import chance, linear_error, linear_nats, prior_nats, reconstruction_nats
 from langevin.diffusion.likelihood.levels import Levels
-from langevin.diffusion.noise import RowNoise, mix
+from langevin.diffusion.likelihood.results import ELBOTerms
+from langevin.diffusion.noise import SampleNoise, mix
 from langevin.diffusion.objective import UniformTime
-from langevin.diffusion.process import Gaussian, Masked, Process, Product
-from langevin.diffusion.shape import some
+from langevin.diffusion.posterior import Joint
+from langevin.diffusion.process import Bounded, Gaussian, Masked, Process, Product
+from langevin.diffusion.shape import first_leaf
 
 
 def bound(
@@ -48,30 +51,36 @@ def bound(
     draws: int = 2,
     seed: int = 0,
     names: Tensor | None = None,
-) -> Bound:
-    """The bound of rows x, in continuous time.
+) -> ELBOTerms:
+    """-ln p(x) <= prior + int diffusion + reconstruction of samples x, in continuous time; see the module.
+
+    "Variational Diffusion Models" (2021, arXiv:2107.00630).
 
     Args:
-        levels: of Gaussian data; None bounds a density.
-        density: of the times; its ends are those of the integral. Default: uniform log-SNR from -12 to 13 for a Gaussian
-            process, uniform t for any other.
-        times: of each lattice, each one call.
-        draws: independent lattices, for the standard error over times.
-        seed, names: (b,) int64 names of the rows (default their places): a row's numbers are a function of both.
+        levels: the recorded levels of continuous data, whose probability is bounded; None bounds a density.
+        density: of the times; its support is the range of the integral. Default: uniform log-SNR from -12 to 13 for a
+            Gaussian process, uniform t for any other.
+        times: number of times per lattice; each costs one function evaluation.
+        draws: number of independent lattices, for the standard error over times.
+        seed, names: names (b,) int64 of the samples (default 0 .. b - 1); a sample's terms depend on the two alone.
 
     Raises:
-        ValueError: data off its levels, times without ends, or none.
+        ValueError: x is not on its levels, the process has no bound or no such density, or a count is below 1.
     """
+    if not isinstance(process, Bounded):
+        raise ValueError(
+            f"{type(process).__name__} has no variational bound: for the ln p of an SDE use process.sde.log_density"
+        )
     _require_counts(times, draws)
     given = density or (Importance() if isinstance(process, Gaussian) else UniformTime(low=0.0))
     clean, noisy, weigh = _ends(process, given)
     streams = _streams(x, seed, names)
     known = _known(process, x, clean, noisy)
-    rows: list[Tensor] = []
-    ends: list[Tensor] = []
+    diffusion: list[Tensor] = []
+    reconstruction: list[Tensor] = []
     with torch.no_grad():
         for draw in range(draws):
-            shift = _at(streams, draw).fork(-1).uniform(some(x).flatten(1)[:, :1])[:, 0]
+            shift = _at(streams, draw).fork(-1).uniform(first_leaf(x).flatten(1)[:, :1])[:, 0]
             total = known
             for i in range(times):
                 u = ((shift + i / times) % 1).clamp(2.0**-54, 1 - 2.0**-53)
@@ -81,10 +90,16 @@ def bound(
                 q: Any = denoiser(x_t, t, condition)
                 terms = process.bound(q, x, x_t, t)
                 total = total + (_sum(terms.diffusion) - _linear(process, x, x_t, t)) / (weigh(t) * times)
-            rows.append(total)
-            ends.append(_reconstruct(denoiser, process, x, clean, condition, levels, _at(streams, draw).fork(-2)))
+            diffusion.append(total)
+            end_noise = _at(streams, draw).fork(-2)
+            reconstruction.append(_reconstruct(denoiser, process, x, clean, condition, levels, end_noise))
         prior = _prior(process, x, noisy)[:, None].expand(-1, draws)
-    return Bound(prior=prior, diffusion=torch.stack(rows, 1), reconstruction=torch.stack(ends, 1), places=_places(x))
+    return ELBOTerms(
+        prior=prior,
+        diffusion=torch.stack(diffusion, 1),
+        reconstruction=torch.stack(reconstruction, 1),
+        dimensions=_num_dimensions(x),
+    )
 
 
 def finite_bound(
@@ -98,12 +113,15 @@ def finite_bound(
     draws: int = 2,
     seed: int = 0,
     names: Tensor | None = None,
-) -> Bound:
-    """The bound of rows x for ancestral steps along `times` (n + 1,), falling; a Gaussian process must end above 0.
+) -> ELBOTerms:
+    """The bound of samples x for ancestral steps along falling `times` (n + 1,); a Gaussian process must end above 0.
+
+    The diffusion term is sum 1/2 (SNR_s - SNR_t) |x - D|^2 for a Gaussian process, and sum (t - s) / t of the
+    cross-entropy at masked positions for a masked one (arXiv:2107.00630).
 
     Raises:
-        ValueError: times that do not fall within [0, 1], or a Gaussian process that ends at 0."""
-    times = times.double().to(x.device)
+        ValueError: the times do not fall within [0, 1], or a Gaussian process ends at 0."""
+    times = to_float64(times).to(float64_device(x.device))
     falls = times.ndim == 1 and len(times) > 1 and bool((times.diff() < 0).all()) and times[-1] >= 0 and times[0] <= 1
     if not falls or (isinstance(process, Gaussian) and times[-1] == 0):
         raise ValueError(
@@ -112,45 +130,73 @@ def finite_bound(
         )
     _require_counts(len(times) - 1, draws)
     streams = _streams(x, seed, names)
-    rows: list[Tensor] = []
-    ends: list[Tensor] = []
+    diffusion: list[Tensor] = []
+    reconstruction: list[Tensor] = []
     with torch.no_grad():
         for draw in range(draws):
-            total = torch.zeros(len(x), dtype=torch.float64, device=x.device)
+            total = _zeros(x)
             for i in range(len(times) - 1):
                 t, s = times[i].expand(len(x)), times[i + 1]
                 x_t = process.corrupt(x, t, _at(streams, draws + draw * len(times) + i))
-                error = denoiser(x_t, t, condition).error(x).double()
-                if isinstance(process, Gaussian):
-                    snr_s, snr_t = (process.schedule.log_snr(r).exp() for r in (s, times[i]))
-                    total = total + 0.5 * (snr_s - snr_t) * (error - chance(process, x, x_t, t)).flatten(1).sum(1)
-                else:
-                    hidden = torch.where(x_t == process.mask, error, 0.0)
-                    total = total + (times[i] - s) / times[i] * hidden.flatten(1).sum(1)
-            rows.append(total)
-            ends.append(_reconstruct(denoiser, process, x, times[-1], condition, levels, _at(streams, draw).fork(-2)))
+                error = denoiser(x_t, t, condition).error(x)
+                match process:
+                    case Gaussian():
+                        snr_s, snr_t = (process.schedule.log_snr(r).exp() for r in (s, times[i]))
+                        reduced = to_float64(error) - chance(process, x, x_t, t)
+                        total = total + 0.5 * (snr_s - snr_t) * reduced.flatten(1).sum(1)
+                    case Masked():
+                        total = total + (times[i] - s) / times[i] * _of_masked(error, x_t, process.mask)
+                    case _:
+                        assert_never(process)
+            diffusion.append(total)
+            end_noise = _at(streams, draw).fork(-2)
+            reconstruction.append(_reconstruct(denoiser, process, x, times[-1], condition, levels, end_noise))
         prior = _prior(process, x, times[0])[:, None].expand(-1, draws)
-    return Bound(prior=prior, diffusion=torch.stack(rows, 1), reconstruction=torch.stack(ends, 1), places=_places(x))
+    return ELBOTerms(
+        prior=prior,
+        diffusion=torch.stack(diffusion, 1),
+        reconstruction=torch.stack(reconstruction, 1),
+        dimensions=_num_dimensions(x),
+    )
+
+
+def _leaves(process: Process, *values: Any) -> list[tuple[Any, ...]]:
+    """The processes of a (nested) product, each with its part of every value, and an independent stream of noise."""
+    if not isinstance(process, Product):
+        return [(process, *values)]
+    leaves: list[tuple[Any, ...]] = []
+    for i, (name, part) in enumerate(process.parts.items()):
+        own = (
+            v.fork(i) if isinstance(v, SampleNoise) else v.parts[name] if isinstance(v, Joint) else v[name]
+            for v in values
+        )
+        leaves += _leaves(part, *own)
+    return leaves
+
+
+def _zeros(x: Any) -> Tensor:
+    """(b,) float64 zeros for data x."""
+    first = first_leaf(x)
+    return torch.zeros(len(first), dtype=torch.float64, device=float64_device(first.device))
 
 
 def _linear(process: Process, x: Any, x_t: Any, t: Tensor) -> Tensor:
-    """The diffusion term of the best linear guess of numbers, (b,): sampled with the same noise, and so subtracted."""
-    if isinstance(process, Product):
-        return torch.stack([_linear(part, x[name], x_t[name], t) for name, part in process.parts.items()]).sum(0)
-    if not isinstance(process, Gaussian):
-        return torch.zeros(len(x), dtype=torch.float64, device=x.device)
-    schedule, time = process.schedule, t.double()
-    slope = -0.5 * schedule.rate(time) * schedule.log_snr(time).exp()  # -SNR' / 2
-    return slope * linear_error(process, x, x_t, t).flatten(1).sum(1)
+    """The diffusion term of the best linear estimate, (b,), sampled on the noise of x_t: the control variate."""
+    total, time = _zeros(x), to_float64(t)
+    for leaf, clean, noisy in _leaves(process, x, x_t):
+        if isinstance(leaf, Gaussian):
+            slope = -0.5 * leaf.schedule.rate(time) * leaf.schedule.log_snr(time).exp()  # -SNR' / 2
+            total = total + slope * linear_error(leaf, clean, noisy, t).flatten(1).sum(1)
+    return total
 
 
 def _known(process: Process, x: Any, clean: Tensor, noisy: Tensor) -> Tensor:
-    """The integral of `_linear`, (b,): known, and so added."""
-    if isinstance(process, Product):
-        return torch.stack([_known(part, x[name], clean, noisy) for name, part in process.parts.items()]).sum(0)
-    if not isinstance(process, Gaussian):
-        return torch.zeros(len(x), dtype=torch.float64, device=x.device)
-    return linear_nats(process, x, clean.to(x.device), noisy.to(x.device)).flatten(1).sum(1)
+    """The integral of `_linear` in closed form, (b,): the mean of the control variate."""
+    total = _zeros(x)
+    for leaf, part in _leaves(process, x):
+        if isinstance(leaf, Gaussian):
+            total = total + linear_nats(leaf, part, clean.to(total.device), noisy.to(total.device)).flatten(1).sum(1)
+    return total
 
 
 def _require_counts(times: int, draws: int) -> None:
@@ -159,11 +205,11 @@ def _require_counts(times: int, draws: int) -> None:
 
 
 def _ends(process: Process, density: Importance | UniformTime) -> tuple[Tensor, Tensor, Any]:
-    """The cleanest and noisiest time, and the density over t."""
+    """The cleanest and the noisiest time, and t -> the density of t."""
     if isinstance(density, Importance):
         if not isinstance(process, Gaussian):
             raise ValueError(
-                f"{type(process).__name__} has no log-SNR to draw times by: use UniformTime, which runs over t itself"
+                f"{type(process).__name__} has no log-SNR, so `Importance` cannot draw its times: use UniformTime"
             )
         schedule, chosen = process.schedule, density
         clean, noisy = (schedule.time(torch.tensor(level, dtype=torch.float64)) for level in density.ends(schedule))
@@ -174,20 +220,20 @@ def _ends(process: Process, density: Importance | UniformTime) -> tuple[Tensor, 
         return clean, noisy, over_t
     width = density.high - density.low
     if density.low == 0 and not isinstance(process, Masked):
-        raise ValueError("UniformTime needs low > 0 here: the SNR is infinite at t = 0, where numbers are clean")
+        raise ValueError("UniformTime needs low > 0 here: the SNR is infinite at t = 0, where continuous data is clean")
     ends = torch.tensor([density.low, density.high], dtype=torch.float64)
     return ends[0], ends[1], lambda t: 1 / width  # type: ignore[reportUnknownLambdaType]
 
 
 def _prior(process: Process, x: Any, t: Tensor) -> Tensor:
-    """(b,); a masked process that stops before t = 1 would have to code what it still shows."""
-    if isinstance(process, Product):
-        return torch.stack([_prior(part, x[name], t) for name, part in process.parts.items()]).sum(0)
-    if isinstance(process, Gaussian):
-        return prior_nats(process, x, t.to(x.device).expand(len(x))).flatten(1).sum(1)
-    if t < 1:
-        raise ValueError("the bound of a masked process starts at t = 1, where nothing is shown")
-    return torch.zeros(len(x), dtype=torch.float64, device=x.device)
+    """The prior term, (b,); a masked process must start at t = 1, because visible tokens would have to be coded."""
+    total = _zeros(x)
+    for leaf, part in _leaves(process, x):
+        if isinstance(leaf, Gaussian):
+            total = total + prior_nats(leaf, part, t.to(total.device).expand(len(total))).flatten(1).sum(1)
+        elif t < 1:
+            raise ValueError(f"the bound of a masked process starts at t = 1, where all is masked; got {float(t):.4g}")
+    return total
 
 
 def _reconstruct(
@@ -197,52 +243,49 @@ def _reconstruct(
     t: Tensor,
     condition: Condition | None,
     levels: Levels | None,
-    noise: RowNoise,
+    noise: SampleNoise,
 ) -> Tensor:
-    """(b,): what is left to tell of x at the cleanest time."""
-    if isinstance(process, Gaussian):
-        rho = torch.exp(-0.5 * process.schedule.log_snr(t)).to(x.device).expand(len(x))
-        return reconstruction_nats(x, levels, rho, noise)
-    b, device = len(some(x)), some(x).device
+    """The reconstruction term at the cleanest time t, (b,)."""
+    total = _zeros(x)
+    time = t.to(total.device).expand(len(total))
+    if isinstance(process, Gaussian):  # its decoder needs no denoiser
+        return reconstruction_nats(x, levels, torch.exp(-0.5 * process.schedule.log_snr(time)), noise)
     if t == 0:
-        return torch.zeros(b, dtype=torch.float64, device=device)
-    x_t = process.corrupt(x, t.to(device).expand(b), noise)
-    q = denoiser(x_t, t.to(device).expand(b), condition)
-    return _left(process, q, x, x_t, t, levels, noise)
+        return total
+    x_t = process.corrupt(x, time, noise)
+    for leaf, q, clean, corrupted, own in _leaves(process, denoiser(x_t, time, condition), x, x_t, noise):
+        if isinstance(leaf, Gaussian):
+            rho = torch.exp(-0.5 * leaf.schedule.log_snr(time))
+            total = total + reconstruction_nats(clean, levels, rho, own)
+        else:
+            total = total + _of_masked(q.error(clean), corrupted, leaf.mask)
+    return total
 
 
-def _left(process: Process, q: Any, x: Any, x_t: Any, t: Tensor, levels: Levels | None, noise: RowNoise) -> Tensor:
-    if isinstance(process, Product):
-        parts = [
-            _left(p, q.parts[n], x[n], x_t[n], t, levels, noise.fork(i))
-            for i, (n, p) in enumerate(process.parts.items())
-        ]
-        return torch.stack(parts).sum(0)
-    if isinstance(process, Gaussian):
-        rho = torch.exp(-0.5 * process.schedule.log_snr(t)).to(x.device).expand(len(x))
-        return reconstruction_nats(x, levels, rho, noise)
-    hidden = torch.where(x_t == process.mask, q.error(x).double(), 0.0)  # type: ignore[union-attr]
-    return hidden.flatten(1).sum(1)
+def _of_masked(error: Tensor, x_t: Tensor, mask: int) -> Tensor:
+    """The sum of a sample's errors at masked positions, (b,) float64."""
+    return to_float64(torch.where(x_t == mask, error, 0.0)).flatten(1).sum(1)
 
 
-def _streams(x: Any, seed: int, names: Tensor | None) -> RowNoise:
-    first = some(x)
-    rows = torch.arange(len(first), device=first.device) if names is None else names.to(first.device)
-    return RowNoise(seeds=mix(torch.full_like(rows, seed), rows), steps=torch.zeros_like(rows))
+def _streams(x: Any, seed: int, names: Tensor | None) -> SampleNoise:
+    first = first_leaf(x)
+    host = float64_device(first.device)
+    names = torch.arange(len(first), device=host) if names is None else names.to(host)
+    return SampleNoise(seeds=mix(torch.full_like(names, seed), names), steps=torch.zeros_like(names))
 
 
-def _at(streams: RowNoise, step: int) -> RowNoise:
-    return RowNoise(seeds=streams.seeds, steps=torch.full_like(streams.steps, step))
+def _at(streams: SampleNoise, step: int) -> SampleNoise:
+    return SampleNoise(seeds=streams.seeds, steps=torch.full_like(streams.steps, step))
 
 
 def _sum(values: Any) -> Tensor:
-    """The sum over all places and parts, (b,)."""
+    """The sum over all dimensions and parts, (b,)."""
     if isinstance(values, Mapping):
         return torch.stack([_sum(part) for part in values.values()]).sum(0)  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
     return values.flatten(1).sum(1)
 
 
-def _places(x: Any) -> int:
+def _num_dimensions(x: Any) -> int:
     if isinstance(x, Mapping):
-        return sum(_places(part) for part in x.values())  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+        return sum(_num_dimensions(part) for part in x.values())  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
     return math.prod(x.shape[1:])

@@ -1,13 +1,26 @@
-"""How data becomes noise: `Gaussian`, `Drift` of any equation, `Masked`, `Uniform`, `Hybrid`, and `Product` of named parts.
+"""Forward processes: `Gaussian`, any `SDE`, `Masked`, `UniformDiffusion`, `GIDD`, and `Product` of named parts.
 
-All have one face: `prior`, `corrupt`, `transition`, `bound` (see `terms`).
+All implement `Process` (`prior`, `corrupt`, `transition`), and all but `SDE` implement `Bounded` (`bound`); see `terms`.
 """
 
-from langevin.diffusion.process.drift.process import Drift
 from langevin.diffusion.process.gaussian import Gaussian
-from langevin.diffusion.process.hybrid import Hybrid, Uniform
+from langevin.diffusion.process.gidd import GIDD, UniformDiffusion
 from langevin.diffusion.process.masked import Masked
 from langevin.diffusion.process.product import Product
-from langevin.diffusion.process.terms import Process, Terms
+from langevin.diffusion.process.sde.process import SDE
+from langevin.diffusion.process.terms import Bounded, Process, Terms
 
-__all__ = ["Drift", "Gaussian", "Hybrid", "Masked", "Process", "Product", "Terms", "Uniform"]
+AnyProcess = Gaussian | SDE | Masked | UniformDiffusion | GIDD | Product
+
+__all__ = [
+    "GIDD",
+    "SDE",
+    "AnyProcess",
+    "Bounded",
+    "Gaussian",
+    "Masked",
+    "Process",
+    "Product",
+    "Terms",
+    "UniformDiffusion",
+]

@@ -1,4 +1,4 @@
-"""A product of processes over named parts of the data: mixed tables, pictures with captions, several streams at once."""
+"""A product of processes over named parts of the data, such as images with captions."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,22 +8,28 @@ from torch import Tensor
 
 from langevin.diffusion.noise import Noise
 from langevin.diffusion.posterior import Joint
-from langevin.diffusion.process.terms import Process, Terms
+from langevin.diffusion.process.terms import Bounded, Terms
 
 Parts = Mapping[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Product:
-    """Independent processes on the parts of x, on one clock; what joins them is the denoiser's `Joint` posterior."""
+    """q(x_t | x) = prod_i q_i(x_t^i | x^i): independent processes on the named parts of x, at the same time t.
 
-    parts: Mapping[str, Process]
+    The denoiser predicts a `Joint` posterior from all parts together. The bound is the sum of the bounds of the parts.
+
+    Args:
+        parts: the process of each part, by name.
+    """
+
+    parts: Mapping[str, Bounded]
 
     def prior(self, like: Parts, noise: Noise, t: Tensor | None = None) -> dict[str, Any]:
         return {name: part.prior(like[name], noise.fork(i), t) for i, (name, part) in enumerate(self.parts.items())}
 
     def corrupt(self, x: Parts, t: Tensor, noise: Noise, known: Parts | None = None) -> dict[str, Any]:
-        """Each part by its own process; `known` may name only some of them."""
+        """Each part corrupted by its own process; `known` may lack parts."""
         fixed = known or {}
         return {
             name: part.corrupt(x[name], t, noise.fork(i), fixed.get(name))
@@ -37,7 +43,7 @@ class Product:
         }
 
     def bound(self, q: Joint, x: Parts, x_t: Parts, t: Tensor) -> Terms:
-        """Terms whose members are mappings by part."""
+        """Terms as mappings by part."""
         terms = {name: part.bound(q.parts[name], x[name], x_t[name], t) for name, part in self.parts.items()}
         return Terms(
             prior={name: term.prior for name, term in terms.items()},

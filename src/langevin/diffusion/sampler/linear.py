@@ -1,17 +1,17 @@
-"""Samplers as rows of numbers.
+"""Samplers of a Gaussian process as tables of coefficients.
 
-Every sampler of a Gaussian process is linear in what it knows: an answer D moves the state by
+Every such sampler is linear in the state, the denoiser's outputs and the noise. After a call (an evaluation of the denoiser
+D) at x it moves to
 
-    x' = c_x x + c_a a + c_1 a_1 + ... + c_m a_m + c_n n,
+    x' = c_x x + c_0 a_0 + c_1 a_1 + ... + c_m a_m + c_n n,
 
-with a_1, a_2, ... the answers before, the last one first, n fresh noise, and a either D itself or, for solvers that
-remember the noise, a = p x + q D. All the numbers depend on the grid alone. They are computed once, in float64, when a
-trajectory starts, and travel with the rows; a question is then one look-up and a few multiply-adds, however involved the
-formula, and a sampler is a file that computes numbers. `Rows` holds them question by question, dense over steps and the
-stages of a step; `begin` leaves out the questions that a row does not ask.
+with n fresh noise, a_0 the output of this call, and a_1, a_2, ... those of earlier calls, the latest first. a_j is D itself
+or, for solvers that interpolate the noise, a = p x + q D. The coefficients depend on the grid alone. `begin` computes them
+once, in float64, and stores them in the state; `update` looks up those of the current call and applies them. `CallTable`
+holds them for every step and every stage of a step, and `init_linear` drops the calls that a sample does not make.
 
-Two-stage methods need no memory of the point where a step began: the second question's point is a weighted sum of it and of
-the first answer, so the step can be written in that point instead.
+Two-stage methods need not store the point where a step began: it is a combination of the second call's point and the first
+output.
 """
 
 from collections.abc import Sequence
@@ -21,84 +21,82 @@ import torch
 from torch import Tensor
 
 from langevin.diffusion.posterior import Point
-from langevin.diffusion.sampler.state import State, ask, in_order, pick
+from langevin.diffusion.sampler.state import State, gather_calls, gather_per_sample, lay_out_calls
 from langevin.diffusion.schedule import AnySchedule
+from langevin.diffusion.shape import append_dims
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rows:
-    """The questions of some rows, (b, q) or (b, q, places) each, float64.
+class CallTable:
+    """The coefficients of q calls of b samples, each (b, q) or (b, q, positions), float64.
 
     Args:
-        times: at which is asked.
-        weights: of x, of the answer, of the answers before it.
-        noise: weight of fresh noise; None if there never is any.
-        slope: (p, q) of what is remembered of an answer; None remembers D.
-        asked: (b, q) bool, False where a row does not ask; None asks where time moves on.
+        times: at which the denoiser is evaluated.
+        weights: (c_x, c_0, c_1, ...), of x, of this call's output, of earlier outputs.
+        noise: c_n; None for a deterministic sampler.
+        remembered: (p, q) of a = p x + q D; None for a = D.
+        called: (b, q) bool, False where a sample skips the call; None skips steps of length 0.
     """
 
     times: Tensor
     weights: Sequence[Tensor]
     noise: Tensor | None = None
-    slope: tuple[Tensor, Tensor] | None = None
-    asked: Tensor | None = None
+    remembered: tuple[Tensor, Tensor] | None = None
+    called: Tensor | None = None
 
 
-def begin(state: State, rows: Rows) -> State:
-    """The state with `rows` to walk along; the time that it ends at is the grid's last."""
+def init_linear(state: State, table: CallTable) -> State:
+    """The state with the calls of `table`, ending at the grid's last time."""
     end = state.times[:, -1:]
-    columns = [*rows.weights, *(rows.slope or ()), *(() if rows.noise is None else (rows.noise,))]
-    asked = any_place(torch.cat([rows.times, end], 1).diff(dim=1) != 0) if rows.asked is None else rows.asked
-    state, order = ask(state, rows.times, asked)
-    table = in_order(torch.stack(columns, 2), order).to(state.x.dtype)
-    n = len(rows.weights)
-    memory = {"grid_weights": _like(table[:, :, :n], state.x)}
-    if rows.slope:
-        memory["grid_slope"] = _like(table[:, :, n : n + 2], state.x)
-    if rows.noise is not None:
-        memory["grid_noise"] = _like(table[:, :, -1:], state.x)
-    before = {f"before_{i + 1}": torch.zeros_like(state.x) for i in range(n - 2)}
-    return replace(state, memory={**memory, **before})
+    columns = [*table.weights, *(table.remembered or ()), *(() if table.noise is None else (table.noise,))]
+    called = table.called
+    if called is None:
+        called = any_position(torch.cat([table.times, end], 1).diff(dim=1) != 0)
+    state, order = lay_out_calls(state, table.times, called)
+    numbers = gather_calls(torch.stack(columns, 2), order).to(state.x)
+    n = len(table.weights)
+    memory = {"grid_weights": _append_ones(numbers[:, :, :n], state.x)}
+    if table.remembered:
+        memory["grid_remembered"] = _append_ones(numbers[:, :, n : n + 2], state.x)
+    if table.noise is not None:
+        memory["grid_noise"] = _append_ones(numbers[:, :, -1:], state.x)
+    previous = {f"previous_{i + 1}": torch.zeros_like(state.x) for i in range(n - 2)}
+    return replace(state, memory={**memory, **previous})
 
 
-def update(state: State, q: Point) -> State:
-    """The consequence of an answer; see the module."""
+def linear_update(state: State, q: Point) -> State:
+    """The state after one call: x' = c_x x + c_0 a_0 + c_1 a_1 + ... + c_n n, see the module."""
     memory, x = state.memory, state.x
-    c_x, c_a, *c = pick(memory["grid_weights"], state.k).unbind(1)
+    c_x, c_0, *c = gather_per_sample(memory["grid_weights"], state.call_index).unbind(1)
     a = q.mean
-    if "grid_slope" in memory:
-        p, d = pick(memory["grid_slope"], state.k).unbind(1)
+    if "grid_remembered" in memory:
+        p, d = gather_per_sample(memory["grid_remembered"], state.call_index).unbind(1)
         a = (p * x).addcmul_(d, a)
-    y = (c_x * x).addcmul_(c_a, a)
+    y = (c_x * x).addcmul_(c_0, a)
     for i, weight in enumerate(c, 1):
-        y.addcmul_(weight, memory[f"before_{i}"])
+        y.addcmul_(weight, memory[f"previous_{i}"])
     if "grid_noise" in memory:
-        y.addcmul_(pick(memory["grid_noise"], state.k)[:, 0], state.noise.normal(x))
-    before = {f"before_{i}": memory[f"before_{i - 1}"] if i > 1 else a for i in range(1, len(c) + 1)}
-    return state.advance(y, **before)
+        y.addcmul_(gather_per_sample(memory["grid_noise"], state.call_index)[:, 0], state.noise.normal(x))
+    previous = {f"previous_{i}": memory[f"previous_{i - 1}"] if i > 1 else a for i in range(1, len(c) + 1)}
+    return state.advance(y, **previous)
 
 
-def any_place(flags: Tensor) -> Tensor:
-    """(b, n, places) or (b, n) bool to (b, n): a row's places are asked together."""
+def any_position(flags: Tensor) -> Tensor:
+    """(b, n, positions) or (b, n) bool to (b, n): a call evaluates all positions of a sample."""
     return flags if flags.ndim == 2 else flags.any(-1)
 
 
-def right(values: Tensor, like: Tensor) -> Tensor:
-    """(b, n) beside (b, n, places): with a dimension of one for them."""
-    return values.reshape(values.shape + (1,) * (like.ndim - values.ndim))
-
-
-def _like(table: Tensor, x: Tensor) -> Tensor:
-    """(b, q, m, [places]) with trailing ones, to meet x (b, ...)."""
-    return table.reshape(table.shape + (1,) * (x.ndim + 2 - table.ndim)).contiguous()
+def _append_ones(numbers: Tensor, x: Tensor) -> Tensor:
+    """(b, q, m, [positions]) with trailing ones, to multiply x (b, ...) with."""
+    return numbers.reshape(numbers.shape + (1,) * (x.ndim + 2 - numbers.ndim)).contiguous()
 
 
 @dataclass(frozen=True, kw_only=True)
-class Steps:
-    """What every formula needs of the steps t -> s of a grid (b, n) or (b, n, places), float64.
+class StepGeometry:
+    """The quantities of the steps t -> s of a grid, each (b, n) or (b, n, positions), float64.
 
-    `h` = lambda_s - lambda_t with lambda = ln(alpha / sigma); `regular` where it is finite and not 0; `before`, how many
-    steps in a row have been regular just before."""
+    `h` = lambda_s - lambda_t with lambda = ln(alpha / sigma). `regular`: h is finite and not 0. `regular_before`: the
+    number of regular steps directly before this one."""
 
     schedule: AnySchedule
     t: Tensor
@@ -110,47 +108,57 @@ class Steps:
     lambda_t: Tensor
     h: Tensor
     regular: Tensor
-    before: Tensor
+    regular_before: Tensor
 
     @classmethod
-    def of(cls, schedule: AnySchedule, times: Tensor, to: Tensor | None = None) -> "Steps":
-        """The steps of a grid, or from `times` to `to`."""
+    def of(cls, schedule: AnySchedule, times: Tensor, to: Tensor | None = None) -> "StepGeometry":
+        """The steps of the grid `times` (b, n + 1), or those from `times` to `to`, (b, n) each."""
         t, s = (times[:, :-1], times[:, 1:]) if to is None else (times, to)
         lambda_t = schedule.log_snr(t) / 2
         h = torch.where(t == s, 0.0, schedule.log_snr(s) / 2 - lambda_t)
         regular = h.isfinite() & (h != 0)
         i = torch.arange(t.shape[1], device=t.device).reshape(1, -1, *(1,) * (t.ndim - 2))
-        ready = torch.cat([torch.zeros_like(regular[:, :1]), regular[:, :-1]], 1)
-        before = i - torch.where(ready, 0, i).cummax(1).values
+        follows_regular = torch.cat([torch.zeros_like(regular[:, :1]), regular[:, :-1]], 1)
         return cls(
-            schedule=schedule, t=t, s=s, alpha_t=schedule.alpha(t), sigma_t=schedule.sigma(t),
-            alpha_s=schedule.alpha(s), sigma_s=schedule.sigma(s), lambda_t=lambda_t, h=h, regular=regular, before=before,
-        )  # fmt: skip
+            schedule=schedule,
+            t=t,
+            s=s,
+            alpha_t=schedule.alpha(t),
+            sigma_t=schedule.sigma(t),
+            alpha_s=schedule.alpha(s),
+            sigma_s=schedule.sigma(s),
+            lambda_t=lambda_t,
+            h=h,
+            regular=regular,
+            regular_before=i - torch.where(follows_regular, 0, i).cummax(1).values,
+        )
 
-    def order(self, most: int, *, lower_final: bool = False) -> Tensor:
-        """The order that each step can be taken at, int64: one more than the regular steps before it, at most `most`, and 1
-        for a step of infinite length; with `lower_final` at most one more than the steps that are left."""
-        order = torch.where(self.regular, self.before + 1, 1).clamp_max(most)
+    def order(self, max_order: int, *, lower_final: bool = False) -> Tensor:
+        """The order of each step, int64: 1 plus the number of regular steps directly before it, at most `max_order`.
+
+        It is 1 for a step of infinite length. With `lower_final` it is at most the number of remaining steps, this one
+        included."""
+        order = torch.where(self.regular, self.regular_before + 1, 1).clamp_max(max_order)
         if not lower_final:
             return order
         moving = self.h != 0
         return torch.minimum(order, moving.flip(1).cumsum(1).flip(1).clamp_min(1))
 
-    def lag(self, values: Tensor, j: int) -> Tensor:
-        """`values` j steps before; those of the first step where there are none."""
+    def shift(self, values: Tensor, j: int) -> Tensor:
+        """`values` j steps earlier; before the first step, those of the first."""
         return values if j == 0 else torch.cat([values[:, :1].expand(-1, j, *values.shape[2:]), values], 1)[:, :-j]
 
-    def first_order(self) -> tuple[Tensor, Tensor]:
-        """(a, b) of DDIM, x_s = a x + b D: for every step, of any length."""
+    def ddim_weights(self) -> tuple[Tensor, Tensor]:
+        """(a, b) of DDIM, x_s = a x_t + b D = alpha_s D + sigma_s eps, for a step of any length."""
         still = (self.sigma_t == 0) | (self.h == 0)
         a = torch.where(still, 1.0, self.sigma_s / torch.where(still, 1.0, self.sigma_t))
         return a, torch.where(still, 0.0, self.alpha_s - a * self.alpha_t)
 
 
 def interpolation(nodes: Sequence[Tensor], moments: Sequence[Tensor], order: Tensor) -> list[Tensor]:
-    """Weights c_j with sum_j c_j nodes_j^n = moments_n for n < order, elementwise, and 0 from `order` on.
+    """Weights c_j with sum_j c_j nodes_j^n = moments_n for n < order, elementwise, and c_j = 0 for j >= order.
 
-    The weights of an integral over the polynomial through values at the nodes, whose moments are the integral's."""
+    They integrate the polynomial through values at the nodes, where moments_n is the integral of u^n."""
     k = len(nodes)
     u = torch.stack(tuple(nodes), -1)
     n = torch.arange(k, device=u.device)
@@ -160,33 +168,32 @@ def interpolation(nodes: Sequence[Tensor], moments: Sequence[Tensor], order: Ten
     used = n < order.unsqueeze(-1)
     inside = used.unsqueeze(-1) & used.unsqueeze(-2)
     system = torch.where(inside, torch.stack(powers, -2), torch.eye(k, dtype=u.dtype, device=u.device))
-    wanted = torch.where(used, torch.stack(tuple(moments), -1), 0.0)
-    return list(torch.linalg.solve(system, wanted).unbind(-1))  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType]
+    target = torch.where(used, torch.stack(tuple(moments), -1), 0.0)
+    return list(torch.linalg.solve(system, target).unbind(-1))  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType]
 
 
-def ramp(schedule: AnySchedule, times: Tensor, order: int, *, first: int = 1) -> Tensor:
-    """The grid with what a multistep solver of `order` needs to begin at that order: order - 1 - first more knots, in the
-    first step of finite length.
+def warmup_knots(schedule: AnySchedule, times: Tensor, order: int, *, first: int = 1) -> Tensor:
+    """The grid with order - 1 - first more knots in its first step of finite length. A multistep solver that starts at
+    order `first` has reached full order at the end of that step.
 
-    Its steps begin at order `first` and rise by one. A step of order m and length d costs an error of d^(m + 1), so it may
-    be h^(order / (m + 1)) long, of the h of that step, to cost no more than the rest of the way; at most half of what is
-    left of the step. Where places of one row begin differently, some without signal, the knots are in the row's first step
-    that is finite for any of them."""
+    The steps between these knots have orders first, first + 1, ... A step of order m and length d has an error of
+    d^(m + 1). With d = h^(order / (m + 1)), h the length of the whole step, this is no more than that of every later step.
+    d is at most half of the remaining length. Where only some positions of a sample begin without signal, the knots are in
+    the first step that is finite for any position."""
     orders = range(first, order - 1)
     if not orders or times.shape[1] < 2:
         return times
     log_snr = schedule.log_snr(times)
-    choices: list[Tensor] = []
-    for at in range(min(2, times.shape[1] - 1)):
-        begin_, end = log_snr[:, at] / 2, log_snr[:, at + 1] / 2
-        h = end - begin_
+    grids: list[Tensor] = []  # with the knots in the first step, and in the second
+    for i in range(min(2, times.shape[1] - 1)):
+        knot, end = log_snr[:, i] / 2, log_snr[:, i + 1] / 2
+        h = end - knot
         knots: list[Tensor] = []
-        here = begin_
         for m in orders:
-            here = here + torch.minimum(torch.exp(order / (m + 1) * h.abs().log()), (end - here).abs() / 2) * h.sign()
-            knots.append(torch.where(h.isfinite(), schedule.time(2 * here), times[:, at + 1]))
-        choices.append(torch.cat([times[:, : at + 1], torch.stack(knots, 1), times[:, at + 1 :]], 1))
-    finite = any_place(log_snr[:, :2].diff(dim=1).isfinite() & (times[:, :2].diff(dim=1) != 0))[:, 0]
-    if len(choices) == 1:
-        return choices[0]
-    return torch.where(right(finite[:, None], choices[0]), choices[0], choices[1])
+            knot = knot + torch.minimum(torch.exp(order / (m + 1) * h.abs().log()), (end - knot).abs() / 2) * h.sign()
+            knots.append(torch.where(h.isfinite(), schedule.time(2 * knot), times[:, i + 1]))
+        grids.append(torch.cat([times[:, : i + 1], torch.stack(knots, 1), times[:, i + 1 :]], 1))
+    finite = any_position(log_snr[:, :2].diff(dim=1).isfinite() & (times[:, :2].diff(dim=1) != 0))[:, 0]
+    if len(grids) == 1:
+        return grids[0]
+    return torch.where(append_dims(finite[:, None], grids[0]), grids[0], grids[1])

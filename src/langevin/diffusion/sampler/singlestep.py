@@ -1,86 +1,86 @@
-"""Two questions a step: Heun, DPM-Solver-2, DPM-Solver++ 2S, and what adds noise between steps, EDM's churn and Restart.
+"""Samplers with two function evaluations per step: Heun's method, DPM-Solver-2 and DPM-Solver++ 2S.
 
-The first answer D_t moves to a point at lambda_u = lambda_t + r h by DDIM, x_u = alpha_u D_t + sigma_u eps_t, which is
-asked about too. Going on to s by DDIM from there and adding a share W of how the answer changed,
+The first output D_t gives a DDIM step to lambda_u = lambda_t + r h, x_u = alpha_u D_t + sigma_u eps_t, where the
+denoiser is evaluated again. A DDIM step with D_t from u on to s, plus a multiple W of the change of the output,
 
     x_s = (sigma_s / sigma_u) x_u + (alpha_s - sigma_s alpha_u / sigma_u) D_t + W (D_u - D_t),
 
 is each of
 
-    DPM-Solver-2     r = 1/2   W = sigma_s (e^h - 1) alpha_u / (2 r sigma_u)      ("DPM-Solver", 2022)
-    DPM-Solver++ 2S  r = 1/2   W = alpha_s (1 - e^{-h}) / (2 r)                   ("DPM-Solver++", 2022)
-    Heun             the first at r = 1: the trapezium in rho ("Elucidating the Design Space of Diffusion-Based Generative
-                     Models", 2022)
+    Heun             r = 1   W = sigma_s (e^h - 1) alpha_s / (2 sigma_s)
+    DPM-Solver-2             W = sigma_s (e^h - 1) alpha_u / (2 r sigma_u)
+    DPM-Solver++ 2S          W = alpha_s (1 - e^{-h}) / (2 r)
 
-A step of infinite length (from no signal, or to t = 0) has no second question.
+A step of infinite length (from alpha_t = 0, or to t = 0) has no second call.
 
-A step may begin at a noisier time than the one before it ended: x is noised again on the way, y + sqrt(rho^2 - rho_s^2) n.
+A step may begin at a noisier time, rho, than the one at which the previous step ended, rho_s (see `renoising`). Noise
+is then added in between, in canonical coordinates y + sqrt(rho^2 - rho_s^2) n.
 """
 
-import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from langevin.diffusion.posterior import Point
 from langevin.diffusion.process.gaussian import Gaussian
-from langevin.diffusion.sampler.linear import Rows, Steps, any_place, begin, right, update
-from langevin.diffusion.sampler.state import State
-from langevin.diffusion.schedule import AnySchedule, rho, time_of_rho
+from langevin.diffusion.sampler.linear import CallTable, StepGeometry, any_position, init_linear, linear_update
+from langevin.diffusion.sampler.state import Processes, State
+from langevin.diffusion.schedule import AnySchedule, rho
+from langevin.diffusion.shape import append_dims
 
-Form = Literal["noise", "data"]
+Prediction = Literal["noise", "data"]
 
 
 def two_stage(
-    schedule: AnySchedule, t: Tensor, s: Tensor, *, form: Form, r: float, louder: float | None = None
-) -> Rows:
-    """The questions of steps t -> s, (b, n) or (b, n, places), each of which may begin above where the last one ended.
+    schedule: AnySchedule, t: Tensor, s: Tensor, *, prediction: Prediction, r: float, s_noise: float | None = None
+) -> CallTable:
+    """The calls of steps t -> s, (b, n) or (b, n, positions); a step may begin at a noisier time than the last one ended.
 
     Args:
-        form: which W, see the module.
-        r: where between t and s the second question lies, in lambda.
-        louder: factor on the noise added between steps; None where there is none.
+        prediction: W of DPM-Solver ("noise") or of DPM-Solver++ ("data").
+        r: position of the second call between t and s in lambda, in (0, 1].
+        s_noise: factor on the noise added between steps; None if none is added.
     """
-    steps = Steps.of(schedule, t, s)
+    steps = StepGeometry.of(schedule, t, s)
     regular, alpha_s, sigma_s = steps.regular, steps.alpha_s, steps.sigma_s
     h = torch.where(regular, steps.h, 1.0)
     u = s if r == 1 else torch.where(regular, schedule.time(2 * (steps.lambda_t + r * h)), s)
     alpha_u, sigma_u = schedule.alpha(u), torch.where(regular, schedule.sigma(u), 1.0)
-    a_u, b_u = Steps.of(schedule, t, u).first_order()
-    a_s, b_s = steps.first_order()
+    a_u, b_u = StepGeometry.of(schedule, t, u).ddim_weights()
+    a_s, b_s = steps.ddim_weights()
     ratio = torch.where(regular, sigma_s / sigma_u, 1.0)
-    share = alpha_s * -torch.expm1(-h) if form == "data" else ratio * alpha_u * torch.expm1(h)
-    w = torch.where(regular, share / (2 * r), 0.0)
+    twice_w = alpha_s * -torch.expm1(-h) if prediction == "data" else ratio * alpha_u * torch.expm1(h)
+    w = torch.where(regular, twice_w / (2 * r), 0.0)
     d = torch.where(regular, alpha_s - ratio * alpha_u, 0.0)
     zero, one = torch.zeros_like(w), torch.ones_like(w)
-    again = any_place(regular)
-    waits = right(again, t) & ~regular  # a place that asked once beside places that ask again
-    first = (torch.where(regular, a_u, a_s), torch.where(regular, b_u, b_s), zero)
-    second = (torch.where(waits, one, ratio), torch.where(waits, zero, w), torch.where(waits, zero, d - w))
-    up, noise = _between(schedule, t, s, louder or 0.0)
-    last = ~right(again, t)
+    second_call = any_position(regular)
+    idle = append_dims(second_call, t) & ~regular  # positions without a second call, in a sample that has one
+    predictor = (torch.where(regular, a_u, a_s), torch.where(regular, b_u, b_s), zero)
+    corrector = (torch.where(idle, one, ratio), torch.where(idle, zero, w), torch.where(idle, zero, d - w))
+    growth, noise = _renoise(schedule, t, s, s_noise or 0.0)
+    ends_step = ~append_dims(second_call, t)  # noise is added after a step's last call
     weights = [
-        _interleave(torch.where(last, f * up, f), g * up) for f, g in zip(first, second, strict=True)
-    ]  # what adds noise comes after a step's last question
-    noise = None if louder is None else _interleave(torch.where(last, noise, 0.0), noise)
-    moving = any_place((s != t) | (up != 1))
-    return Rows(
-        times=_interleave(t, torch.where(waits, s, u)),
+        _interleave(torch.where(ends_step, first * growth, first), second * growth)
+        for first, second in zip(predictor, corrector, strict=True)
+    ]
+    moving = any_position((s != t) | (growth != 1))
+    return CallTable(
+        times=_interleave(t, torch.where(idle, s, u)),
         weights=weights,
-        noise=noise,
-        asked=_interleave(moving, again),
+        noise=None if s_noise is None else _interleave(torch.where(ends_step, noise, 0.0), noise),
+        called=_interleave(moving, second_call),
     )
 
 
-def _between(schedule: AnySchedule, t: Tensor, s: Tensor, louder: float) -> tuple[Tensor, Tensor]:
-    """(factor on x, weight of noise) from each step's end to the next one's beginning; (1, 0) where they are the same."""
-    start = torch.cat([t[:, 1:], s[:, -1:]], 1)
-    rises = start > s
-    up = torch.where(rises, schedule.alpha(start) / schedule.alpha(s), 1.0)
-    added = (rho(schedule, start).square() - rho(schedule, s).square()).clamp_min(0).sqrt()
-    return up, torch.where(rises, schedule.alpha(start) * added * louder, 0.0)
+def _renoise(schedule: AnySchedule, t: Tensor, s: Tensor, s_noise: float) -> tuple[Tensor, Tensor]:
+    """(factor on x, weight of noise) from the end of each step to the start of the next; (1, 0) where these are equal."""
+    begin = torch.cat([t[:, 1:], s[:, -1:]], 1)
+    rises = begin > s
+    growth = torch.where(rises, schedule.alpha(begin) / schedule.alpha(s), 1.0)
+    added = (rho(schedule, begin).square() - rho(schedule, s).square()).clamp_min(0).sqrt()
+    return growth, torch.where(rises, schedule.alpha(begin) * added * s_noise, 0.0)
 
 
 def _interleave(first: Tensor, second: Tensor) -> Tensor:
@@ -89,145 +89,96 @@ def _interleave(first: Tensor, second: Tensor) -> Tensor:
 
 @dataclass(frozen=True, kw_only=True)
 class Heun:
-    """Heun's method for dy / drho = eps: second order, two calls a step but for the last."""
+    """Heun's method for dy / drho = eps, the deterministic sampler of "Elucidating the Design Space of Diffusion-Based
+    Generative Models" (2022, arXiv:2206.00364), second order, two function evaluations per step, one in a step to t = 0:
 
-    process: Gaussian
+        y' = y_t + (rho_s - rho_t) eps(y_t, t)
+        y_s = y_t + (rho_s - rho_t) (eps(y_t, t) + eps(y', s)) / 2,     y = x / alpha.
+    """
+
     kind: Literal["heun"] = "heun"
+    processes: ClassVar[Processes] = (Gaussian,)
 
     @property
-    def order(self) -> int | None:
+    def convergence_order(self) -> int | None:
         return 2
 
-    def begin(self, state: State) -> State:
+    def begin(self, state: State, process: Gaussian) -> State:
         t, s = state.times[:, :-1], state.times[:, 1:]
-        return begin(state, two_stage(self.process.schedule, t, s, form="noise", r=1.0))
+        return init_linear(state, two_stage(process.schedule, t, s, prediction="noise", r=1.0))
 
-    def update(self, state: State, q: Point) -> State:
-        return update(state, q)
+    def update(self, state: State, q: Point, process: Gaussian) -> State:
+        return linear_update(state, q)
 
 
 @dataclass(frozen=True, kw_only=True)
 class DPM2:
-    """DPM-Solver-2 (form "noise") and DPM-Solver++ 2S (form "data"): second order, two calls a step but for the last.
+    """DPM-Solver-2 ("DPM-Solver: A Fast ODE Solver for Diffusion Probabilistic Model Sampling in Around 10 Steps", 2022,
+    arXiv:2206.00927), second order, two function evaluations per step, one in a step to t = 0:
+
+        x_u = (alpha_u / alpha_t) x_t - sigma_u (e^{r h} - 1) eps(x_t, t),     lambda_u = lambda_t + r h
+        x_s = (alpha_s / alpha_t) x_t - sigma_s (e^h - 1) (eps(x_t, t) + (eps(x_u, u) - eps(x_t, t)) / (2 r)).
 
     Args:
-        r: where in a step the second question lies, in lambda, in (0, 1].
+        r: position of the second call within a step in lambda, in (0, 1].
+
+    Raises:
+        ValueError: r out of range.
     """
 
-    process: Gaussian
-    form: Literal["noise", "data"] = "data"
-    r: float = 0.5
     kind: Literal["dpm2"] = "dpm2"
+    r: float = 0.5
+    processes: ClassVar[Processes] = (Gaussian,)
 
     def __post_init__(self) -> None:
-        if not 0 < self.r <= 1:
-            raise ValueError(f"r says where in a step the second question lies: above 0, up to 1, got {self.r}")
+        _require_fraction(self.r)
 
     @property
-    def order(self) -> int | None:
+    def convergence_order(self) -> int | None:
         return 2
 
-    def begin(self, state: State) -> State:
+    def begin(self, state: State, process: Gaussian) -> State:
         t, s = state.times[:, :-1], state.times[:, 1:]
-        return begin(state, two_stage(self.process.schedule, t, s, form=self.form, r=self.r))
+        return init_linear(state, two_stage(process.schedule, t, s, prediction="noise", r=self.r))
 
-    def update(self, state: State, q: Point) -> State:
-        return update(state, q)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Churn:
-    """EDM's stochastic sampler: before each step some noise is added, then Heun's method steps down from there.
-
-    The first step of a row begins at the prior itself, to which noise adds nothing.
-
-    Args:
-        churn: EDM's S_churn: each step raises rho by the factor 1 + min(churn / steps, sqrt(2) - 1).
-        low, high: of rho, where noise is added.
-        louder: EDM's S_noise.
-    """
-
-    process: Gaussian
-    churn: float = 40.0
-    low: float = 0.05
-    high: float = 50.0
-    louder: float = 1.0
-    kind: Literal["churn"] = "churn"
-
-    def __post_init__(self) -> None:
-        if not (0 <= self.churn < math.inf and 0 <= self.low < self.high and 0 < self.louder < math.inf):
-            raise ValueError(f"churn needs churn >= 0, 0 <= low < high and louder > 0, got {self}")
-
-    @property
-    def order(self) -> int | None:
-        return None if self.churn > 0 else 2
-
-    def begin(self, state: State) -> State:
-        schedule, t, s = self.process.schedule, state.times[:, :-1], state.times[:, 1:]
-        ratio = rho(schedule, t)
-        steps = (t != s).sum(1, keepdim=True).clamp_min(1)
-        gamma = (self.churn / steps.double()).clamp_max(math.sqrt(2) - 1)
-        inside = (ratio >= self.low) & (ratio <= self.high) & (t != s) & (gamma > 0)
-        inside[:, 0] = False
-        reach = rho(schedule, torch.ones_like(t))
-        raised = time_of_rho(schedule, torch.minimum(ratio * (1 + gamma), reach))
-        begins = torch.where(inside, torch.maximum(raised, t), t)
-        return begin(
-            state, two_stage(schedule, begins, s, form="noise", r=1.0, louder=self.louder if self.churn else None)
-        )
-
-    def update(self, state: State, q: Point) -> State:
-        return update(state, q)
+    def update(self, state: State, q: Point, process: Gaussian) -> State:
+        return linear_update(state, q)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Restart:
-    """Heun's method that goes back up: where the grid first comes to `low` or below, the state is noised to the grid's last
-    knot at or above `high` and brought down the same steps again, `again` times ("Restart Sampling for Improving Generative
-    Processes", 2023). A row whose grid has no such knots is sampled by Heun's method.
+class DPM2S:
+    """DPM-Solver++ 2S ("DPM-Solver++: Fast Solver for Guided Sampling of Diffusion Probabilistic Models", 2022,
+    arXiv:2211.01095), second order, two function evaluations per step, one in a step to t = 0:
+
+        x_u = (sigma_u / sigma_t) x_t - alpha_u (e^{-r h} - 1) D(x_t, t),     lambda_u = lambda_t + r h
+        x_s = (sigma_s / sigma_t) x_t - alpha_s (e^{-h} - 1) ((1 - 1 / (2 r)) D(x_t, t) + 1 / (2 r) D(x_u, u)).
 
     Args:
-        low, high: of rho.
-        again: how often.
+        r: position of the second call within a step in lambda, in (0, 1].
+
+    Raises:
+        ValueError: r out of range.
     """
 
-    process: Gaussian
-    low: float = 0.3
-    high: float = 1.0
-    again: int = 1
-    kind: Literal["restart"] = "restart"
+    kind: Literal["dpm2s"] = "dpm2s"
+    r: float = 0.5
+    processes: ClassVar[Processes] = (Gaussian,)
 
     def __post_init__(self) -> None:
-        if not (0 < self.low < self.high < math.inf and self.again >= 0):
-            raise ValueError(f"restart needs 0 < low < high and again >= 0, got {self}")
+        _require_fraction(self.r)
 
     @property
-    def order(self) -> int | None:
-        return None if self.again else 2
+    def convergence_order(self) -> int | None:
+        return 2
 
-    def begin(self, state: State) -> State:
-        schedule, times = self.process.schedule, state.times
-        if times.ndim > 2:
-            raise ValueError(
-                "going back up takes one time a row, (b,): places with times of their own have no common level"
-            )
-        ratio = rho(schedule, times)
-        levels: list[list[float]] = ratio.tolist()  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
-        paths = [self._path(row) for row in levels]
-        longest = max(map(len, paths))
-        rest = times.shape[1] - 1  # of the row's last knot: a step to itself, which is not asked about
-        index = torch.tensor([path + [rest] * (longest - len(path)) for path in paths], device=times.device)
-        t, s = times.gather(1, index), times.gather(1, (index + 1).clamp_max(rest))
-        return begin(state, two_stage(schedule, t, s, form="noise", r=1.0, louder=1.0 if self.again else None))
+    def begin(self, state: State, process: Gaussian) -> State:
+        t, s = state.times[:, :-1], state.times[:, 1:]
+        return init_linear(state, two_stage(process.schedule, t, s, prediction="data", r=self.r))
 
-    def _path(self, knots: list[float]) -> list[int]:
-        """The steps of a row in the order in which they are made."""
-        steps = list(range(len(knots) - 1))
-        down = next((i for i in steps if 0 < knots[i + 1] <= self.low), None)
-        up = max((i for i in steps if knots[i] >= self.high), default=None)
-        if down is None or up is None or up > down:
-            return steps
-        return steps[: down + 1] + steps[up : down + 1] * self.again + steps[down + 1 :]
+    def update(self, state: State, q: Point, process: Gaussian) -> State:
+        return linear_update(state, q)
 
-    def update(self, state: State, q: Point) -> State:
-        return update(state, q)
+
+def _require_fraction(r: float) -> None:
+    if not 0 < r <= 1:
+        raise ValueError(f"r, the position of the second call within a step, must be in (0, 1], got {r}")

@@ -1,122 +1,179 @@
-"""Everything that sampling knows, as batch-first tensors.
+"""The state of sampling, as batch-first tensors, and the protocol of a sampler.
 
-Each row has its own list of questions (the times at which its denoiser is asked) and its own place k on it, so rows of one
-batch may be anywhere in trajectories of any length. A state can be sliced, stacked, stored and resumed; nothing else holds
-any.
+A call is one evaluation of the denoiser. Each sample has its own list of call times and its own index into it, so the
+samples of a batch may be at any step of trajectories of any length. A state can be sliced, stacked, stored and resumed;
+nothing else carries state.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
 
-from langevin.diffusion.noise import RowNoise
+from langevin.diffusion.noise import SampleNoise
 from langevin.diffusion.posterior import Index
-from langevin.diffusion.shape import each
+from langevin.diffusion.shape import tree_map
+
+Processes = tuple[type[Any], ...]
 
 
 @dataclass(frozen=True, kw_only=True)
 class State:
-    """b rows on their way from noise to data.
+    """b samples on their way from noise to data.
 
     Args:
-        x: the question's data, (b, ...) or a mapping of such.
-        t: the question's time, (b,) or (b, places), float64.
-        times: of each row's questions, then the time it ends at, (b, n + 1) or (b, n + 1, places), float64; shorter rows
-            repeat their last time. A grid's times to begin with; a sampler that asks in between puts its own.
-        k: how many questions the row has been answered, (b,) int64.
-        last: how many it asks in all, (b,) int64.
-        seeds: (b,) int64, the names of the rows' noise.
-        memory: what the sampler carries from step to step, batch-first tensors by name; those whose names start with
-            `grid_` run along the grid and never change.
+        x: the input of the next call, (b, ...) or a mapping of such.
+        t: its time, (b,) or (b, positions), float64.
+        times: the times of each sample's calls, then its final time, (b, n + 1) or (b, n + 1, positions), float64; shorter
+            lists repeat their last time. Before `begin` these are the grid's times.
+        call_index: calls made so far (NFE), (b,) int64.
+        num_calls: calls to make in all, (b,) int64.
+        seeds: (b,) int64, the names of the samples.
+        memory: what the sampler carries between steps, batch-first tensors by name. Those whose names start with `grid_`
+            are (b, n, ...), one entry per call, and constant.
     """
 
     x: Any
     t: Tensor
     times: Tensor
-    k: Tensor
-    last: Tensor
+    call_index: Tensor
+    num_calls: Tensor
     seeds: Tensor
     memory: dict[str, Tensor]
 
     def time(self, ahead: int = 0) -> Tensor:
-        """The time `ahead` of the row's place, (b,) or (b, places); the last one beyond the end."""
-        return pick(self.times, self.k + ahead)
+        """The time of the call `ahead` of the next one, (b,) or (b, positions); beyond the end the final time."""
+        return gather_per_sample(self.times, self.call_index + ahead)
 
     @property
     def done(self) -> Tensor:
-        """(b,) bool: the row has nothing more to ask."""
-        return self.k >= self.last
+        """(b,) bool: the sample has made all its calls."""
+        return self.call_index >= self.num_calls
 
-    def live(self) -> Tensor | None:
-        """(rows,) int64: those that have something to ask; None if all of them have."""
-        left: list[int] = (self.last - self.k).tolist()  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+    def active_samples(self) -> Tensor | None:
+        """(m,) int64: the samples that have calls left; None if all have."""
+        left: list[int] = (self.num_calls - self.call_index).tolist()  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
         if min(left, default=0) > 0:
             return None
-        return torch.tensor([i for i, n in enumerate(left) if n > 0], dtype=torch.int64, device=self.k.device)
+        return torch.tensor([i for i, n in enumerate(left) if n > 0], dtype=torch.int64, device=self.call_index.device)
 
     @property
-    def noise(self) -> RowNoise:
-        """The randomness of the step that is due."""
-        return RowNoise(seeds=self.seeds, steps=self.k)
+    def noise(self) -> SampleNoise:
+        """The noise of the next update."""
+        return SampleNoise(seeds=self.seeds, steps=self.call_index)
 
     def advance(self, x: Any, **memory: Tensor) -> "State":
-        """One question further, with new data; `memory` replaces what it names."""
-        k = self.k + 1
-        memory = {**self.memory, **memory}
-        return State(x=x, t=pick(self.times, k), times=self.times, k=k, last=self.last, seeds=self.seeds, memory=memory)
+        """The state after one more call, with new data and with the given entries of `memory` replaced."""
+        k = self.call_index + 1
+        return State(
+            x=x,
+            t=gather_per_sample(self.times, k),
+            times=self.times,
+            call_index=k,
+            num_calls=self.num_calls,
+            seeds=self.seeds,
+            memory={**self.memory, **memory},
+        )
 
-    def rows(self, index: Index) -> "State":
-        """The state of some rows."""
+    def select(self, index: Index) -> "State":
+        """The state of some samples."""
 
         def take(part: Tensor) -> Tensor:
             if isinstance(index, Tensor) and index.dtype == torch.int64:
-                return part.index_select(0, index)  # moves whole rows, where indexing goes number by number
+                # faster than indexing: it copies whole samples
+                return part.index_select(0, index.to(part.device))
             return part[index]
 
         return State(
-            x=each(take, self.x),
+            x=tree_map(take, self.x),
             t=take(self.t),
             times=take(self.times),
-            k=take(self.k),
-            last=take(self.last),
+            call_index=take(self.call_index),
+            num_calls=take(self.num_calls),
             seeds=take(self.seeds),
             memory={name: take(value) for name, value in self.memory.items()},
         )
 
-    def put(self, index: Tensor, part: "State") -> "State":
-        """This state with the rows `index` (int64) replaced by those of `part`, moved along the same questions."""
+    def scatter_samples(self, index: Tensor, part: "State") -> "State":
+        """This state with its samples `index` (m,) int64 replaced by the m samples of `part`, later on the same calls."""
 
-        def place(full: Tensor, new: Tensor) -> Tensor:
-            return full.index_copy(0, index, new)
+        def put(full: Tensor, new: Tensor) -> Tensor:
+            return full.index_copy(0, index.to(full.device), new)
 
         return State(
-            x=each(place, self.x, part.x),
-            t=place(self.t, part.t),
+            x=tree_map(put, self.x, part.x),
+            t=put(self.t, part.t),
             times=self.times,
-            k=place(self.k, part.k),
-            last=place(self.last, part.last),
+            call_index=put(self.call_index, part.call_index),
+            num_calls=put(self.num_calls, part.num_calls),
             seeds=self.seeds,
             memory={
-                name: value if name.startswith("grid_") else place(value, part.memory[name])
+                name: value if name.startswith("grid_") else put(value, part.memory[name])
                 for name, value in self.memory.items()
             },
         )
 
 
-def pick(values: Tensor, index: Tensor) -> Tensor:
-    """Each row's entry of `values` (b, n, ...) at its own `index` (b,) int64, beyond the ends that of the end: (b, ...).
+class Sampler(Protocol):
+    """How the denoiser's outputs update a state. A frozen dataclass of its own parameters, without the process."""
 
-    Rows that began together are all at one place, which on a CPU is seen for nothing and makes it a view; a GPU would have
-    to be waited for. Otherwise gathered, which costs half of indexing by (row, index)."""
+    processes: ClassVar[Processes]
+    """The classes of process that the sampler is for; `choice.require_fit` rejects others."""
+
+    @property
+    def kind(self) -> str:
+        """Its name in YAML and on the command line."""
+        ...
+
+    @property
+    def convergence_order(self) -> int | None:
+        """The order in the step size of the error against the probability flow, 1 or more; tests measure it.
+
+        None for a sampler whose limit is not the flow, such as a stochastic one."""
+        ...
+
+    def begin(self, state: State, process: Any) -> State:
+        """The state with its calls laid out along its grid, and with the memory that `update` needs.
+
+        Args:
+            state: b samples at the first time of their grids: `times` is the grid, `call_index` 0, `memory` empty.
+            process: one of `processes`.
+
+        Returns:
+            the state with `x`, `t`, `times`, `num_calls` and `memory` of the sampler's own calls.
+
+        Raises:
+            ValueError: a grid or data that the sampler does not support, such as times per position."""
+        ...
+
+    def update(self, state: State, q: Any, process: Any) -> State:
+        """The state after one call.
+
+        Args:
+            state: as returned by `begin` or `update`; samples may be at different calls.
+            q: the denoiser's prediction at (`state.x`, `state.t`), a posterior of b samples, or a `Score` for an SDE.
+            process: the one that was passed to `begin`.
+
+        Returns:
+            the next state; x has the shape, type and device of `state.x`. Samples that are done are undefined: the loop
+            does not update them."""
+        ...
+
+
+def gather_per_sample(values: Tensor, index: Tensor) -> Tensor:
+    """Each sample's entry of `values` (b, n, ...) at its own `index` (b,) int64, clamped to [0, n - 1]: (b, ...).
+
+    Where all samples have the same index the result is a view. Only a CPU checks this: on a GPU it would synchronise.
+    Otherwise `gather`, which takes half the time of indexing by (sample, index)."""
     last = values.shape[1] - 1
-    places: list[int] = index.tolist() if index.device.type == "cpu" else []  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
-    if places and places.count(places[0]) == len(places):
-        return values.select(1, max(0, min(places[0], last)))
-    if not places or min(places) < 0 or max(places) > last:
+    indices: list[int] = index.tolist() if index.device.type == "cpu" else []  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+    if indices and indices.count(indices[0]) == len(indices):
+        return values.select(1, max(0, min(indices[0], last)))
+    if not indices or min(indices) < 0 or max(indices) > last:
         index = index.clamp(0, last)
+    index = index.to(values.device)
     if values.ndim == 2:
         return values.gather(1, index.unsqueeze(1)).squeeze(1)
     flat = values.flatten(2)
@@ -124,24 +181,24 @@ def pick(values: Tensor, index: Tensor) -> Tensor:
     return flat.gather(1, at).view(len(index), *values.shape[2:])
 
 
-def ask(state: State, times: Tensor, asked: Tensor) -> tuple[State, Tensor]:
-    """The state with questions at `times` (b, q) or (b, q, places) where `asked` (b, q) holds, ending where it would have.
+def lay_out_calls(state: State, times: Tensor, called: Tensor) -> tuple[State, Tensor]:
+    """The state with calls at `times` (b, q) or (b, q, positions) where `called` (b, q) holds; its final time stays.
 
     Returns:
-        that state, and (b, at most q) int64: which of the q each of its questions is.
+        that state, and (b, m) int64, m <= q: the index among the q of each call.
     """
     end = state.times[:, -1:]
-    last, order = asked.sum(1), torch.argsort((~asked).to(torch.int8), dim=1, stable=True)
-    order = order[:, : max(1, int(last.max()))]
-    there = torch.arange(order.shape[1], device=order.device) < last[:, None]
-    sorted_ = in_order(times, order)
-    sorted_ = torch.where(there.reshape(there.shape + (1,) * (times.ndim - 2)), sorted_, end)
+    num_calls, order = called.sum(1), torch.argsort((~called).to(torch.int8), dim=1, stable=True)
+    order = order[:, : max(1, int(num_calls.max()))]
+    used = torch.arange(order.shape[1], device=order.device) < num_calls[:, None]
+    sorted_ = gather_calls(times, order)
+    sorted_ = torch.where(used.reshape(used.shape + (1,) * (times.ndim - 2)), sorted_, end)
     times = torch.cat([sorted_, end], 1)
-    return replace(state, times=times, t=times[:, 0], last=last), order
+    return replace(state, times=times, t=times[:, 0], num_calls=num_calls), order
 
 
-def in_order(values: Tensor, order: Tensor) -> Tensor:
-    """Each row's entries of `values` (b, q, ...) at `order` (b, m)."""
+def gather_calls(values: Tensor, order: Tensor) -> Tensor:
+    """Each sample's entries of `values` (b, q, ...) at the indices `order` (b, m): (b, m, ...)."""
     return torch.take_along_dim(values, order.reshape(order.shape + (1,) * (values.ndim - 2)), 1)
 
 
@@ -152,9 +209,7 @@ def pad_grid(values: Tensor, length: int) -> Tensor:
 
 
 def stack(states: Sequence[State]) -> State:
-    """One state of all rows, in order; grids of different lengths are padded. All must be of one sampler kind.
-
-    Memory whose name starts with `grid_` runs along the grid and is padded with it."""
+    """One state of the samples of all `states`, in order, which must be of the same sampler; shorter grids are padded."""
     length = max(s.times.shape[1] for s in states)
 
     def memory(name: str) -> Tensor:
@@ -165,24 +220,11 @@ def stack(states: Sequence[State]) -> State:
         return torch.cat(values)
 
     return State(
-        x=each(lambda *parts: torch.cat(parts), states[0].x, *(s.x for s in states[1:])),
+        x=tree_map(lambda *parts: torch.cat(parts), states[0].x, *(s.x for s in states[1:])),
         t=torch.cat([s.t for s in states]),
         times=torch.cat([pad_grid(s.times, length) for s in states]),
-        k=torch.cat([s.k for s in states]),
-        last=torch.cat([s.last for s in states]),
+        call_index=torch.cat([s.call_index for s in states]),
+        num_calls=torch.cat([s.num_calls for s in states]),
         seeds=torch.cat([s.seeds for s in states]),
         memory={name: memory(name) for name in states[0].memory},
     )
-
-
-class Sampler(Protocol):
-    """How the answer to a question moves the state.
-
-    `order` is the order of convergence to the probability flow (None for a sampler whose limit is not a flow), declared
-    here and measured by a law. `begin` takes rows at the first time of their grids, and lays out their questions and what
-    is remembered."""
-
-    @property
-    def order(self) -> int | None: ...
-    def begin(self, state: State) -> State: ...
-    def update(self, state: State, q: Any) -> State: ...

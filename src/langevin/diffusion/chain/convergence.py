@@ -1,13 +1,14 @@
-"""Have chains settled? Effective sample size and R-hat of rank-normalised half chains, and spread that grows.
+"""Convergence diagnostics of chains: effective sample size, R-hat of rank-normalised half chains, and growing variance.
 
     z = Phi^-1((rank - 3/8) / (S + 1/4))                     over all S draws of a quantity
     R^ = sqrt(((n - 1) / n W + B / n) / W)                   W within, B / n between the halves of chains, of z
     ESS = m n / (1 + 2 sum_k rho_k)                          by Geyer's initial monotone sequence
 
-("Rank-Normalization, Folding, and Localization: An Improved R-hat for Assessing Convergence of MCMC", 2021). R-hat is the
-larger of that of z and of |z|-folded draws, so that it sees spread as well as place. Neither says why: so the covariance
-of the last quarter of all chains is set against that of the first. The direction in which it has grown most, the largest
-eigenvector of C_first^-1 C_last, is named if its own R-hat agrees: a chain that walks off without end does that.
+("Rank-Normalization, Folding, and Localization: An Improved R-hat for Assessing Convergence of MCMC", 2021,
+arXiv:1903.08008). R-hat is the larger one of the draws and of the folded draws |x - median|, so it compares both location
+and scale. To detect a density that cannot be normalised, the covariance of the last quarter of all chains is compared with
+that of the first. The direction in which it has grown most, the first eigenvector of C_first^-1 C_last, is reported if
+R-hat along it is large as well.
 """
 
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
@@ -19,13 +20,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-SETTLED = (
-    1.01  # R-hat below which chains are taken as one; chance alone gives 1 + 1 / (2 e) to parts of e effective draws
-)
-AT_MOST = 1.05
-WALKS = 1.05  # R-hat above which growth is taken as a walk
-GROWS = 1.4  # ratio of variances of the last and the first quarter
-ENOUGH = 100.0  # effective draws
+SETTLED = 1.01  # R-hat below which chains have converged; sampling noise gives about 1 + 1 / (2 e) at e effective draws
+AT_MOST = 1.05  # the threshold with few effective draws
+WALKS = 1.05  # R-hat along the growing direction above which the growth counts
+GROWS = 1.4  # ratio of the variances of the last and the first quarter above which the growth counts
+ENOUGH = 100.0  # least number of effective draws
 
 
 def _halves(draws: Tensor) -> Tensor:
@@ -41,7 +40,7 @@ def _normalised(x: Tensor) -> Tensor:
 def _require(draws: Tensor) -> None:
     if draws.ndim != 2 or draws.shape[0] < 2 or draws.shape[1] < 8:
         raise ValueError(
-            f"judging chains needs (2 or more chains, 8 or more draws) of one quantity, got {tuple(draws.shape)}"
+            f"diagnostics need draws (chains, n) with 2 or more chains and n >= 8, got {tuple(draws.shape)}"
         )
 
 
@@ -54,14 +53,14 @@ def _plain_r_hat(z: Tensor) -> float:
 
 
 def r_hat(draws: Tensor) -> float:
-    """Rank-normalised split R-hat of one quantity (chains, n); 1 is settled, above 1.01 is not."""
+    """Rank-normalised split R-hat of one quantity (chains, n); 1 is converged, above 1.01 is not."""
     _require(draws)
     x = _halves(draws.double())
     return max(_plain_r_hat(_normalised(x)), _plain_r_hat(_normalised((x - x.median()).abs())))
 
 
 def effective_size(draws: Tensor) -> float:
-    """Of how many independent draws the chains (chains, n) of one quantity are worth, for its centre."""
+    """Bulk effective sample size of one quantity (chains, n)."""
     _require(draws)
     z = _normalised(_halves(draws.double()))
     m, n = z.shape
@@ -74,7 +73,7 @@ def effective_size(draws: Tensor) -> float:
         return float(m * n)
     rho = 1 - (within - power.mean(0)) / total
     pairs = (rho[0 : n - 1 : 2] + rho[1:n:2]).tolist()
-    sum_, least = 0.0, math.inf
+    sum_, least = 0.0, math.inf  # Geyer: sums of pairs while positive, made monotone
     for pair in pairs:
         if pair < 0:
             break
@@ -84,16 +83,16 @@ def effective_size(draws: Tensor) -> float:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Verdict:
-    """What chains look like, and what to do about it.
+class Diagnostics:
+    """Whether chains have converged, and what to do if not.
 
     Args:
         r_hat: the largest over coordinates and the growing direction.
-        effective_size: the smallest.
-        growth: variance of the last quarter over that of the first, in `direction` (d,).
-        allowed: the R-hat that settled chains of that many effective draws may have, 1.01 to 1.05.
-        settled: R-hat below that and at least 100 effective draws.
-        walks: spreads along `direction` and does not stop.
+        effective_size: the smallest effective sample size.
+        allowed: the R-hat that converged chains of that effective size may have, 1.01 to 1.05.
+        growth: variance of the last quarter over that of the first, along `direction` (d,).
+        converged: R-hat below `allowed`, 100 or more effective draws, and not `walks`.
+        walks: the variance along `direction` keeps growing.
     """
 
     r_hat: float
@@ -101,50 +100,52 @@ class Verdict:
     allowed: float
     growth: float
     direction: tuple[float, ...]
-    settled: bool
+    converged: bool
     walks: bool
 
     def lines(self) -> list[str]:
-        """In words."""
+        """The result in words, and what to do."""
         figures = (
-            f"R-hat {self.r_hat:.3f} (settled below {self.allowed:.3f}), effective draws {self.effective_size:.0f}"
+            f"R-hat {self.r_hat:.3f} (converged below {self.allowed:.3f}), effective draws {self.effective_size:.0f}"
         )
         if self.walks:
-            way = ", ".join(f"{v:+.2f}" for v in self.direction[:6]) + (", ..." if len(self.direction) > 6 else "")
+            direction = ", ".join(f"{v:+.2f}" for v in self.direction[:6]) + (
+                ", ..." if len(self.direction) > 6 else ""
+            )
             return [
-                f"the chains have NOT settled: {figures}",
-                f"along the direction ({way}) the spread keeps growing: the variance of the last quarter is "
+                f"the chains have NOT converged: {figures}",
+                f"along the direction ({direction}) the spread keeps growing: the variance of the last quarter is "
                 f"{self.growth:.1f} times that of the first. Either the density cannot be normalised along it, and no "
-                "number of moves will do, or it is far wider than the start",
-                "to make it proper give a box (--box LOW HIGH) or a confining term (--confine WIDTH); if it is only wide, "
-                "more moves (--moves)",
+                "number of iterations helps, or it is far wider than the start",
+                "to make it proper give a box (--box LOW HIGH) or --gaussian-envelope WIDTH; if it is only wide, "
+                "take more iterations (--iterations)",
             ]
-        if self.settled:
-            return [f"the chains have settled: {figures}"]
+        if self.converged:
+            return [f"the chains have converged: {figures}"]
         return [
-            f"the chains have NOT settled: {figures}; take more moves (--moves), or start nearer to where the mass is"
+            f"the chains have NOT converged: {figures}; take more iterations (--iterations), or start nearer to the modes"
         ]
 
 
-def judge(draws: Tensor) -> Verdict:
-    """The verdict on chains (chains, n, ...)."""
+def diagnose(draws: Tensor) -> Diagnostics:
+    """Convergence diagnostics of chains (chains, n, ...), 2 or more with n >= 8."""
     x = draws.double().flatten(2)
     m = len(x)
-    growth, way = _growing(x)
-    along = x @ way
+    growth, direction = _growing(x)
+    along = x @ direction
     quantities = [*x.unbind(2), along]
     worst = max(r_hat(q) for q in quantities)
     fewest = min(effective_size(q) for q in quantities)
     walks = m >= 4 and growth > GROWS and r_hat(along) > WALKS
     allowed = min(AT_MOST, max(SETTLED, 1 + 2 * m / fewest))
-    sign = 1.0 if float(way.sum()) >= 0 else -1.0
-    return Verdict(
+    sign = 1.0 if float(direction.sum()) >= 0 else -1.0
+    return Diagnostics(
         r_hat=worst,
         effective_size=fewest,
         allowed=allowed,
         growth=growth,
-        direction=tuple((sign * way).tolist()),
-        settled=worst < allowed and fewest >= ENOUGH and not walks,
+        direction=tuple((sign * direction).tolist()),
+        converged=worst < allowed and fewest >= ENOUGH and not walks,
         walks=walks,
     )
 
@@ -161,6 +162,5 @@ def _growing(x: Tensor) -> tuple[float, Tensor]:
     half = torch.linalg.solve_triangular(lower, after, upper=False)
     values, vectors = torch.linalg.eigh(torch.linalg.solve_triangular(lower, half.T, upper=False))
     way = torch.linalg.solve_triangular(lower.T, vectors[:, -1:], upper=True)[:, 0]
-    # the direction in which a variance has grown is that of the cloud it has grown into
-    cloud = after @ way
-    return float(values[-1]), cloud / cloud.norm().clamp_min(1e-300)
+    spread = after @ way  # where the draws of the last quarter spread to along this eigenvector
+    return float(values[-1]), spread / spread.norm().clamp_min(1e-300)

@@ -1,0 +1,147 @@
+"""The protocol of a guidance method, and extrapolation from a reference prediction:
+
+reference + w (q - reference),   by `Prediction.extrapolate_from`; w = 1 is q itself
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from langevin.diffusion.condition import Condition, GuidanceWeight, join
+from langevin.diffusion.denoiser import Denoiser
+from langevin.diffusion.float64 import float64_device, to_float64
+from langevin.diffusion.posterior import Prediction
+from langevin.diffusion.process.gaussian import Gaussian
+from langevin.diffusion.process.sde.process import SDE
+from langevin.diffusion.schedule import AnySchedule, rho
+from langevin.diffusion.shape import append_dims, tree_map
+
+
+@dataclass(frozen=True, kw_only=True)
+class OtherModel:
+    """A reference to a model that guidance needs in addition to the guided one.
+
+    Args:
+        run: path of a run or of one of its checkpoints; None is the guided model's own run.
+        ema: EMA length of its weights, 0 for the weights themselves; None is the run's setting.
+    """
+
+    run: str | None = None
+    ema: float | None = None
+
+
+Models = Callable[[OtherModel], Denoiser[Prediction]]  # loads other models; raises ValueError if there is none
+
+
+class Guidance(Protocol):
+    """The configuration of a guidance method: a frozen dataclass with a `kind` and a `weight`."""
+
+    @property
+    def kind(self) -> str:
+        """The method's name, and the key of its weights in `Condition.guidance`."""
+        ...
+
+    @property
+    def weight(self) -> float:
+        """The default weight of a sample; 1 is no guidance."""
+        ...
+
+    def weights(self, count: int, device: torch.device | None = None) -> GuidanceWeight:
+        """The default weight and interval, for `count` samples."""
+        ...
+
+    def wrap(self, denoiser: Denoiser[Prediction], *, process: Any, models: Models) -> Denoiser[Prediction]:
+        """`denoiser` guided with the weights in `condition.guidance[kind]`.
+
+        With weight 1 it equals `denoiser` exactly. Samples stay independent.
+
+        Args:
+            process: that of the denoiser.
+            models: loads the other models that the method needs.
+
+        Raises:
+            ValueError: the process does not fit the method, or a model is not found."""
+        ...
+
+
+def uniform_weights(
+    weight: float, interval: tuple[float, float] | None, count: int, device: torch.device | None
+) -> GuidanceWeight:
+    """The same weight and interval for `count` samples, for data on `device`."""
+    host = None if device is None else float64_device(device)
+    return GuidanceWeight(
+        weight=torch.full((count,), weight, dtype=torch.float64, device=host),
+        interval=None
+        if interval is None
+        else torch.tensor(interval, dtype=torch.float64, device=host).repeat(count, 1),
+    )
+
+
+def require_usual(weight: float, interval: tuple[float, float] | None = None) -> None:
+    """Check a configured weight and interval.
+
+    Raises:
+        ValueError: a weight that is not finite, or an empty interval."""
+    if not -torch.inf < weight < torch.inf:
+        raise ValueError(f"guidance must be a finite number (1 is no guidance), got {weight}")
+    if interval is not None and not 0 <= interval[0] < interval[1]:
+        raise ValueError(f"a guidance interval needs 0 <= low < high in units of sigma / alpha, got {interval}")
+
+
+def schedule_of(process: Any) -> AnySchedule | None:
+    """The schedule of a process with noise levels; None for others."""
+    return process.schedule if isinstance(process, Gaussian | SDE) else None
+
+
+def weight_at(guidance: GuidanceWeight, t: Tensor, schedule: AnySchedule | None) -> Tensor | None:
+    """The weight at time t, float64, shaped like t: 1 outside a sample's interval; None where it is 1 everywhere.
+
+    Raises:
+        ValueError: a weight that is not finite, an empty interval, or an interval without noise levels."""
+    weight, interval = to_float64(guidance.weight), to_float64(guidance.intervals())
+    if not bool(torch.isfinite(weight).all()):
+        raise ValueError(f"guidance weights must be finite, got {weight[~torch.isfinite(weight)][0].item()}")
+    if schedule is None:
+        if guidance.interval is not None:
+            raise ValueError(
+                "a guidance interval is in units of sigma / alpha, which this process does not have: leave it out"
+            )
+        weight = append_dims(weight, t).expand_as(t)
+    else:
+        low, high = (append_dims(end, t) for end in interval.unbind(1))
+        if not bool(((low >= 0) & (low < high)).all()):
+            low, high = interval[~((interval[:, 0] >= 0) & (interval[:, 0] < interval[:, 1]))][0]
+            raise ValueError(
+                f"a guidance interval needs 0 <= low < high in units of sigma / alpha, got ({low.item()}, {high.item()})"
+            )
+        ratio = rho(schedule, to_float64(t))
+        weight = torch.where((ratio > low) & (ratio <= high), append_dims(weight, t), 1.0)
+    return weight if bool((weight != 1).any()) else None
+
+
+def extrapolated(
+    denoiser: Denoiser[Prediction], x_t: Any, t: Tensor, condition: Condition, weight: Tensor,
+    second: Callable[[Tensor], tuple[Any, Condition]],
+) -> Prediction:  # fmt: skip
+    """The prediction, extrapolated from a reference prediction; both from one network call.
+
+    Only samples whose weight is not 1 have a reference.
+
+    Args:
+        weight: (b,) or (b, positions), float64.
+        second: from the indices (m,) int64 of the guided samples to the input of their reference, (x_t, condition).
+    """
+    guided = (weight != 1).reshape(len(t), -1).any(1).nonzero()[:, 0]
+    other, other_condition = second(guided)
+
+    def both(a: Tensor, b: Tensor) -> Tensor:
+        return torch.cat([a, b])
+
+    q = denoiser(tree_map(both, x_t, other), both(t, t[guided]), join(condition.unguided(), other_condition))
+    samples = torch.arange(len(t), device=t.device)
+    reference = samples.clone()
+    reference[guided] = len(t) + torch.arange(len(guided), device=t.device)
+    return q.select(samples).extrapolate_from(q.select(reference), weight)

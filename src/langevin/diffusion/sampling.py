@@ -1,0 +1,40 @@
+"""The settings of sampling: sampler, grid, guidance and EMA."""
+
+from dataclasses import dataclass
+
+from langevin.diffusion.guidance import AnyGuidance
+from langevin.diffusion.sampler import DPM2M, AnySampler
+from langevin.diffusion.sampler.grid import AnyGrid, KarrasGrid
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampling:
+    """The default settings of sampling.
+
+    Args:
+        sampler: the sampler, with its parameters.
+        steps: number of steps of the grid, 1 to 10000; the NFE can be larger (Heun's method: two per step).
+        grid: the noise levels to visit.
+        guidance: the guidance methods, the last one outermost.
+        ema: EMA length of the weights, as a fraction of the run, 0 to 0.28; 0 is the weights themselves.
+
+    Raises:
+        ValueError: a number out of range, or two guidance methods of one kind.
+    """
+
+    sampler: AnySampler = DPM2M()
+    steps: int = 20
+    grid: AnyGrid = KarrasGrid()
+    guidance: tuple[AnyGuidance, ...] = ()
+    ema: float = 0.05
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.steps <= 10_000:
+            raise ValueError(f"sampling takes 1 to 10000 steps, got {self.steps}; 10 to 50 are usual")
+        kinds = [method.kind for method in self.guidance]
+        if twice := [kind for kind in kinds if kinds.count(kind) > 1]:
+            raise ValueError(f"sampling.guidance names {twice[0]} twice: give it once, with one weight")
+        if not 0 <= self.ema <= 0.28:
+            raise ValueError(
+                f"sampling.ema is a fraction of the run from 0 (the weights themselves) to 0.28, got {self.ema}"
+            )
