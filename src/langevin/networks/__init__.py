@@ -1,9 +1,10 @@
-"""Networks: (x, c_time, condition) -> a tensor of the shape of x. They know nothing of diffusion.
+"""Networks: (x, c_time, condition) -> a tensor of the shape of x, or logits for tokens. They know nothing of diffusion.
 
-`x` is (b, channels, *space), `c_time` (b,) some number that grows with the noise, `condition` the ports of
-`diffusion.condition`. Weights are float32; under autocast the matrix products run in bf16.
-Each network has a frozen `Config` with `build()`; `edges` names the modules that are no hidden matrices (embeddings,
-modulations, first and last layers), which optimizers treat apart.
+`x` is (b, channels, *space), or (b, positions) int64 for tokens. `c_time` (b,) is a number that grows with the noise level.
+`condition` holds the ports of `diffusion.condition`. Weights are float32; under autocast the matrix products run in bf16.
+
+Each network has a frozen `Config` with `build()`. Its attribute `non_hidden` names the modules whose weights are not hidden
+matrices: embeddings, modulations, first and last layers. Muon leaves them to AdamW.
 """
 
 from langevin.networks.dit import DiT

@@ -1,104 +1,109 @@
-"""Fused attention over places (b, n, d), with normalised queries and keys and optional rotary positions and extra keys."""
+"""Multi-head self-attention with query-key normalisation, and position embeddings (rotary and sinusoidal)."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from langevin.networks.lean import rms_norm
+from langevin.networks.fused import rms_norm
 
-SHORT = 256  # keys up to which attention without the fused kernel wins in bf16 on a CPU
+UNFUSED_MAX_KEYS = 256  # keys up to which plain matrix products beat the fused kernel in bf16 on a CPU
+TEXT_ROTARY_BASE = 10_000.0
+
+Rotary = tuple[Tensor, Tensor]  # cosines and sines, (n, head_dim / 2) or (b, 1, n, head_dim / 2)
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention; `extra` tokens are keys and values only.
+    """Multi-head self-attention; context tokens, if any, are keys and values only.
 
-    Queries and keys have unit root mean square times a learned scale a channel, which bounds the logits
-    ("Scaling Vision Transformers to 22 Billion Parameters", 2023).
+    Queries and keys are RMS-normalised per head and scaled per channel, which bounds the logits ("Scaling Vision
+    Transformers to 22 Billion Parameters", 2023, arXiv 2302.05442).
 
     Args:
         width: channels, a multiple of `heads`.
-        heads: how many.
-        extra_width: channels of the extra tokens; 0 for none.
+        heads: number of heads.
+        context_width: channels of the context tokens; 0 for none.
     """
 
-    def __init__(self, width: int, *, heads: int, extra_width: int = 0) -> None:
+    def __init__(self, width: int, *, heads: int, context_width: int = 0) -> None:
         super().__init__()
         if width % heads:
             raise ValueError(f"width {width} is not a multiple of the {heads} heads")
         self.heads = heads
         self.qkv = nn.Linear(width, 3 * width)
-        self.extra = nn.Linear(extra_width, 2 * width) if extra_width else None
+        self.context_kv = nn.Linear(context_width, 2 * width) if context_width else None
         self.q_norm = nn.RMSNorm(width // heads, eps=1e-6)
         self.k_norm = nn.RMSNorm(width // heads, eps=1e-6)
         self.out = nn.Linear(width, width)
 
-    def _split(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (b, heads, n, d / heads)
+    def _split_heads(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (b, n, d) -> (b, heads, n, head_dim)
 
     def project(
-        self, x: Tensor, rotary: tuple[Tensor, Tensor] | None = None, real: Tensor | None = None
+        self, x: Tensor, rotary: Rotary | None = None, valid: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values, (b, heads, n, d / heads) each: normalised, and turned where `rotary` is given.
+        """Queries, keys and values, (b, heads, n, head_dim) each; queries and keys are normalised, then rotated.
 
-        x is (b, n, d), or (m, d) of the m places where `real` (b, n) holds; those of the others are 0."""
-        found = self.qkv(x)
-        q, k, v = (self._split(part) for part in (found if real is None else spread(found, real)).chunk(3, -1))
-        q, k = _unit(self.q_norm, q), _unit(self.k_norm, k)
+        Args:
+            x: (b, n, d), or (m, d) of the m positions where `valid` holds.
+            rotary: cosines and sines, see `rotate`; None rotates nothing.
+            valid: (b, n) bool; queries, keys and values elsewhere come from zeros.
+        """
+        qkv = self.qkv(x)
+        qkv = qkv if valid is None else scatter_tokens(qkv, valid)
+        q, k, v = (self._split_heads(part) for part in qkv.chunk(3, -1))
+        q, k = _normalised(self.q_norm, q), _normalised(self.k_norm, k)
         return (q, k, v) if rotary is None else (rotate(q, *rotary), rotate(k, *rotary), v)
 
     def mix(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, at: Tensor | None = None) -> Tensor:
-        """What the queries find, (b, n, d), or (m, d) of those where `at` (b, n) holds.
+        """Attention and output projection, (b, n, d), or (m, d) of the m positions where `at` (b, n) bool holds.
 
-        `mask` (b, keys), or (b or 1, n, keys), is True where a key may be seen."""
+        `mask` (b, keys), or (b or 1, n, keys), is True where a query attends to a key."""
         if mask is not None:
             mask = mask[:, None, None, :] if mask.ndim == 2 else mask[:, None]
         y = attend(q.to(v.dtype), k.to(v.dtype), v, mask)
-        y = y.transpose(1, 2).flatten(2)
+        y = y.transpose(1, 2).flatten(2)  # (b, heads, n, head_dim) -> (b, n, d)
         return self.out(y if at is None else y[at])
 
     def forward(
-        self,
-        x: Tensor,
-        *,
-        mask: Tensor | None = None,
-        rotary: tuple[Tensor, Tensor] | None = None,
-        extra: Tensor | None = None,
+        self, x: Tensor, *, mask: Tensor | None = None, rotary: Rotary | None = None, context: Tensor | None = None
     ) -> Tensor:
-        """`mask` as in `mix`; extra keys come last."""
+        """x (b, n, d) -> (b, n, d). `mask` as in `mix`; the keys of `context` (b, m, context_width) come last."""
         q, k, v = self.project(x, rotary)
-        if self.extra is not None and extra is not None:
-            more_k, more_v = (self._split(part) for part in self.extra(extra).chunk(2, -1))
-            k, v = torch.cat([k, _unit(self.k_norm, more_k)], 2), torch.cat([v, more_v], 2)
+        if self.context_kv is not None and context is not None:
+            context_k, context_v = (self._split_heads(part) for part in self.context_kv(context).chunk(2, -1))
+            k = torch.cat([k, _normalised(self.k_norm, context_k)], 2)
+            v = torch.cat([v, context_v], 2)
         return self.mix(q, k, v, mask)
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, seen: Tensor | None) -> Tensor:
-    """softmax(q k^T / sqrt(d)) v over (b, heads, n, d), where `seen` is True.
+def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    """softmax(q k^T / sqrt(head_dim)) v over (b, heads, n, head_dim), where `mask` is True.
 
-    Fused, but for short sequences in bf16 on a CPU: there the fused kernel is the slower one, forward and backward."""
-    short = q.device.type == "cpu" and q.dtype == torch.bfloat16 and k.shape[-2] <= SHORT
-    if not short:
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=seen)
+    Fused, except for short sequences in bf16 on a CPU, where the fused kernel is slower both forward and backward."""
+    unfused = q.device.type == "cpu" and q.dtype == torch.bfloat16 and k.shape[-2] <= UNFUSED_MAX_KEYS
+    if not unfused:
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
     logits = ((q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)).float()
-    if seen is not None:
-        logits = logits.masked_fill(~seen, -torch.inf)
+    if mask is not None:
+        logits = logits.masked_fill(~mask, -torch.inf)
     return logits.softmax(-1).to(v.dtype) @ v
 
 
-def spread(x: Tensor, at: Tensor) -> Tensor:
-    """(m, d) of the m places where `at` (b, n) holds, to (b, n, d); 0 elsewhere."""
-    return x.new_zeros(*at.shape, x.shape[-1]).index_put((at,), x)
+def scatter_tokens(x: Tensor, mask: Tensor) -> Tensor:
+    """(m, d) of the m positions where `mask` (b, n) bool holds -> (b, n, d), 0 elsewhere."""
+    return x.new_zeros(*mask.shape, x.shape[-1]).index_put((mask,), x)
 
 
-def _unit(norm: nn.RMSNorm, x: Tensor) -> Tensor:
-    """`norm` in the type of x."""
+def _normalised(norm: nn.RMSNorm, x: Tensor) -> Tensor:
+    """`norm` of x, in the dtype of x."""
     return rms_norm(x) * norm.weight.to(x.dtype)
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Turn channel pairs (i, i + d/2) by the angles of each place; cos and sin are (n, d / 2).
+    """Rotary position embedding: channels (i, i + d/2) of x (..., n, d) turn by the angles of their position.
 
-    ("RoFormer: Enhanced Transformer with Rotary Position Embedding", 2021)"""
+    `cos` and `sin` are (n, d / 2), or broadcast to (..., n, d / 2) ("RoFormer: Enhanced Transformer with Rotary Position
+    Embedding", 2021, arXiv 2104.09864)."""
     a, b = x.chunk(2, -1)
     return torch.cat([a * cos - b * sin, a * sin + b * cos], -1)
 
@@ -106,15 +111,36 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 def rotary_angles(
     shape: tuple[int, ...], width: int, *, skip: int = 0, base: float = 100.0, device: torch.device | None = None
 ) -> Tensor:
-    """Angles (skip + places, width / 2) on a grid of `shape`: each axis turns its own share of the channels.
+    """Axial rotary angles (skip + positions, width / 2) on a grid of `shape`; each axis has its own part of the channels.
 
-    The first `skip` places (tokens that lie nowhere on the grid) are not turned. Frequencies go from 1 to 1 / `base`."""
+    The first `skip` positions (tokens that lie nowhere on the grid) have angle 0. Frequencies fall from 1 to 1 / `base`."""
     pairs = width // 2
-    share = [pairs // len(shape) + (i < pairs % len(shape)) for i in range(len(shape))]
-    places = torch.meshgrid(*(torch.arange(n, dtype=torch.float32, device=device) for n in shape), indexing="ij")
+    pairs_per_axis = [pairs // len(shape) + (i < pairs % len(shape)) for i in range(len(shape))]
+    coordinates = torch.meshgrid(*(torch.arange(n, dtype=torch.float32, device=device) for n in shape), indexing="ij")
     parts: list[Tensor] = []
-    for place, count in zip(places, share, strict=True):
+    for coordinate, count in zip(coordinates, pairs_per_axis, strict=True):
         frequency = base ** (-torch.arange(count, dtype=torch.float32, device=device) / max(count, 1))
-        parts.append(place.flatten()[:, None] * frequency)
+        parts.append(coordinate.flatten()[:, None] * frequency)
     angles = torch.cat(parts, -1)
     return torch.cat([angles.new_zeros(skip, pairs), angles])
+
+
+def text_rotary(positions: Tensor | int, head_dim: int, device: torch.device, *, skip: int = 0) -> Rotary:
+    """Rotary cosines and sines of positions in a text: 0 .. positions - 1, or those given, (n,) or (b, n).
+
+    `skip` positions before the text have angle 0."""
+    positions = torch.arange(positions, device=device) if isinstance(positions, int) else positions
+    positions = F.pad(positions, (skip, 0)) if skip else positions
+    pairs = head_dim // 2
+    frequency = TEXT_ROTARY_BASE ** (-torch.arange(pairs, dtype=torch.float32, device=device) / pairs)
+    angles = positions[..., None] * frequency
+    if positions.ndim == 2:
+        angles = angles[:, None]  # (b, 1, n, head_dim / 2), for all heads
+    return angles.cos(), angles.sin()
+
+
+def sine_positions(shape: tuple[int, ...], width: int, *, device: torch.device | None = None) -> Tensor:
+    """Sinusoidal position embeddings (positions, width) on a grid of `shape`; each axis has its own channels."""
+    angles = rotary_angles(shape, width - width % 2, device=device)
+    embedding = torch.cat([angles.sin(), angles.cos()], -1)
+    return F.pad(embedding, (0, width - embedding.shape[-1]))

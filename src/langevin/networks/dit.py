@@ -1,26 +1,32 @@
-"""A diffusion transformer for any number of space dimensions ("Scalable Diffusion Models with Transformers", 2022).
+"""A diffusion transformer for any number of space dimensions ("Scalable Diffusion Models with Transformers", 2022, arXiv
+2212.09748).
 
-Space is cut into patches, each a token; blocks of attention and MLP are modulated by the time and condition vector
-(adaLN-zero: every block starts as the identity); text tokens stand before the patches and are attended to like them.
-Positions enter twice: added sines, and rotations of queries and keys, axis by axis, so sizes other than the trained one
-can be asked for.
+Space is cut into patches, one token each. Blocks of attention and MLP are modulated by the time and condition vector
+(adaLN-zero: every block starts as the identity). Tokens of the ports `cross` and `prepend` come before the patches in one
+self-attention. `concat` and `aligned` are concatenated to the data's channels, `aligned` along the first axis of space.
+Positions enter twice: as added sinusoidal embeddings, and as axial rotary embeddings of queries and keys. So the network
+runs at sizes that it was not trained on.
+
+Data outside a data mask is read as 0, patches without data are not attended to, and the output outside the mask is 0.
 """
 
 import math
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
 from langevin.diffusion.condition import Condition
-from langevin.networks.attention import Attention, rotary_angles
-from langevin.networks.embedding import Encoder, Ports, TimeEmbedding, require_question
-from langevin.networks.patches import fold, unfold
+from langevin.networks.attention import Attention, Rotary, rotary_angles, sine_positions
+from langevin.networks.embedding import ALL_PORTS, ConditioningConfig, TimeEmbedding, require_input
+from langevin.networks.encoder import ConditionEncoder
+from langevin.networks.patches import patchify, unpatchify
+from langevin.networks.sizes import DataSizes, Reads, conditioned, require_space
 
 
 class Block(nn.Module):
-    """Attention, then an MLP, each normalised, modulated and gated by the vector; tokens are (b, n, d)."""
+    """Attention, then an MLP, each with adaLN-zero modulation; tokens are (b, n, width)."""
 
     def __init__(self, width: int, heads: int, mlp_ratio: float, dropout: float) -> None:
         super().__init__()
@@ -31,72 +37,84 @@ class Block(nn.Module):
         self.mlp = nn.Sequential(
             nn.Linear(width, hidden), nn.GELU("tanh"), nn.Dropout(dropout), nn.Linear(hidden, width)
         )
-        self.modulate = nn.Linear(width, 6 * width)
-        nn.init.zeros_(self.modulate.weight)
-        nn.init.zeros_(self.modulate.bias)
+        self.modulation = nn.Linear(width, 6 * width)
+        nn.init.zeros_(self.modulation.weight)
+        nn.init.zeros_(self.modulation.bias)
 
-    def forward(self, x: Tensor, vector: Tensor, rotary: tuple[Tensor, Tensor], mask: Tensor | None) -> Tensor:
-        shift_1, scale_1, gate_1, shift_2, scale_2, gate_2 = self.modulate(vector)[:, None].chunk(6, -1)
-        h = torch.addcmul(shift_1, self.norm_1(x), 1 + scale_1)
+    def forward(self, x: Tensor, vector: Tensor, rotary: Rotary, mask: Tensor | None) -> Tensor:
+        shift_1, scale_1, gate_1, shift_2, scale_2, gate_2 = self.modulation(vector)[:, None].chunk(6, -1)
+        h = torch.addcmul(shift_1, self.norm_1(x), 1 + scale_1)  # norm(x) (1 + scale) + shift
         x = torch.addcmul(x, gate_1, self.attention(h, mask=mask, rotary=rotary))
         h = torch.addcmul(shift_2, self.norm_2(x), 1 + scale_2)
         return torch.addcmul(x, gate_2, self.mlp(h))
 
 
-def sine_positions(shape: tuple[int, ...], width: int, *, device: torch.device | None = None) -> Tensor:
-    """(places, width) sines and cosines of the place's coordinates, each axis a share of the channels."""
-    angles = rotary_angles(shape, width - width % 2, device=device)
-    positions = torch.cat([angles.sin(), angles.cos()], -1)
-    return nn.functional.pad(positions, (0, width - positions.shape[-1]))
-
-
 class DiT(nn.Module):
-    """(b, channels, *space) -> the same shape."""
+    """(b, channels, *space) -> the same shape; every side is a multiple of the patch."""
 
-    edges = ("patches", "last", "last_modulate", "modulate", "time", "encoder", "text")
+    non_hidden = (
+        "patch_embedding", "proj_out", "final_modulation", "modulation", "time_embedding", "encoder", "token_proj"
+    )  # fmt: skip
 
     @dataclass(frozen=True, kw_only=True)
     class Config:
         """Args:
-        width: channels of a token, a multiple of head_width.
-        depth: blocks.
-        head_width: channels of a head.
-        patch: side of a patch, along every dimension.
+        width: channels of a token, a multiple of head_dim.
+        depth: number of blocks.
+        head_dim: channels of an attention head, an even number.
+        patch: side of a patch along every dimension.
+        mlp_ratio: hidden channels of a block's MLP over `width`.
+        dropout: probability, in [0, 1).
         dimensions: of space: 1, 2, 3 or more.
         channels: of the data; None is taken from the data.
-        sketch: features from which what is told is drawn, once, over all patches before the first block; 0 for none. A
-            memory of what belongs to a caption that costs two matrices a picture, where blocks would have to look it up
-            patch by patch; data must then be of one size.
-        places: number of patches of that size; None is taken from the data.
+        caption_prior: hidden width of an MLP from the condition vector to a bias for every patch, added before the first
+            block; 0 for none. It memorises what each caption looks like at the cost of two matrices per sample, and fixes
+            the data's size.
+        num_patches: number of patches of that size; None is taken from the data.
         """
 
         kind: Literal["dit"] = "dit"
+        reads: ClassVar[Reads] = "grids"
         width: int = 256
         depth: int = 8
-        head_width: int = 64
+        head_dim: int = 64
         patch: int = 4
         mlp_ratio: float = 4.0
         dropout: float = 0.0
         dimensions: int = 2
         channels: int | None = None
-        sketch: int = 0
-        places: int | None = None
-        ports: Ports = Ports()
+        caption_prior: int = 0
+        num_patches: int | None = None
+        conditioning: ConditioningConfig = ConditioningConfig()
 
         def __post_init__(self) -> None:
-            sizes = (self.width, self.depth, self.head_width, self.patch, self.dimensions)
+            sizes = (self.width, self.depth, self.head_dim, self.patch, self.dimensions)
             if min(sizes) < 1 or not 1 <= self.width * self.mlp_ratio < math.inf:
                 raise ValueError(f"a transformer's sizes are positive: {self}")
-            if self.sketch < 0 or (self.places is not None and self.places < 1):
-                raise ValueError(f"network.sketch and network.places count things, got {self.sketch} and {self.places}")
-            if self.head_width % 2:
-                raise ValueError(f"network.head_width {self.head_width} must be even: channels are turned in pairs")
-            if self.width % self.head_width:
+            if self.caption_prior < 0 or (self.num_patches is not None and self.num_patches < 1):
                 raise ValueError(
-                    f"network.width {self.width} must be a multiple of network.head_width {self.head_width}"
+                    f"network.caption_prior is at least 0 and network.num_patches at least 1, got {self.caption_prior} and "
+                    f"{self.num_patches}"
                 )
+            if self.head_dim % 2:
+                raise ValueError(f"network.head_dim {self.head_dim} must be even: rotary embeddings turn channel pairs")
+            if self.width % self.head_dim:
+                raise ValueError(f"network.width {self.width} must be a multiple of network.head_dim {self.head_dim}")
             if not 0 <= self.dropout < 1:
                 raise ValueError(f"network.dropout is a probability below 1, got {self.dropout}")
+            self.conditioning.require("a DiT", self.supported_ports)
+
+        @property
+        def supported_ports(self) -> tuple[str, ...]:
+            """The ports that this network can be built with: all."""
+            return ALL_PORTS
+
+        def fitted(self, sizes: DataSizes) -> "DiT.Config":
+            """For data of these sizes. Raises `ValueError` where patches do not cut it."""
+            require_space(self.dimensions, sizes, self.patch, f"patches of {self.patch}")
+            patches = math.prod(side // self.patch for side in sizes.space) if self.caption_prior else self.num_patches
+            conditioning = conditioned(self.conditioning, sizes)
+            return replace(self, channels=sizes.channels, conditioning=conditioning, num_patches=patches)
 
         def build(self) -> "DiT":
             return DiT(self)
@@ -104,65 +122,78 @@ class DiT(nn.Module):
     def __init__(self, config: Config) -> None:
         super().__init__()
         if not config.channels:
-            raise ValueError("a transformer needs to know the data's channels before it is built")
+            raise ValueError("a DiT needs network.channels before it is built: the number of channels of the data")
         self.config = config
-        width, inside = config.width, config.channels * config.patch**config.dimensions
-        self.time = TimeEmbedding(width)
-        self.encoder = Encoder(config.ports, width)
-        self.text = nn.Linear(width, width) if config.ports.vocabulary and config.ports.text == "tokens" else None
-        self.edges = (*DiT.edges, "sketch") if config.sketch else DiT.edges
-        self.sketch = _sketch(width, config.sketch, config.places) if config.sketch else None
-        self.patches = nn.Linear(inside, width)
+        conditioning, width, volume = config.conditioning, config.width, config.patch**config.dimensions
+        prior = config.caption_prior > 0
+        name, facts = ("a DiT with network.caption_prior", ()) if prior else ("a DiT", ("data_mask",))
+        self.time_embedding = TimeEmbedding(width)
+        self.encoder = ConditionEncoder(conditioning, width, network=name, facts=facts)
+        has_tokens = conditioning.cross_attends or conditioning.prepend_width
+        self.token_proj = nn.Linear(width, width) if has_tokens else None
+        self.non_hidden = (*DiT.non_hidden, "caption_prior") if prior else DiT.non_hidden
+        self.caption_prior = _caption_prior(width, config.caption_prior, config.num_patches) if prior else None
+        self.patch_embedding = nn.Linear((config.channels + conditioning.channels) * volume, width)
         self.blocks = nn.ModuleList(
-            Block(width, width // config.head_width, config.mlp_ratio, config.dropout) for _ in range(config.depth)
+            Block(width, width // config.head_dim, config.mlp_ratio, config.dropout) for _ in range(config.depth)
         )
         self.norm = nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)
-        self.last_modulate = nn.Linear(width, 2 * width)
-        self.last = nn.Linear(width, inside)
-        for layer in (self.last_modulate, self.last):
+        self.final_modulation = nn.Linear(width, 2 * width)
+        self.proj_out = nn.Linear(width, config.channels * volume)
+        for layer in (self.final_modulation, self.proj_out):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
 
     def forward(self, x: Tensor, c_time: Tensor, condition: Condition | None = None) -> Tensor:
-        require_question(x, c_time, channels=self.config.channels or 0, dimensions=self.config.dimensions)
-        told, text, mask = self.encoder(condition, len(x))
-        vector = nn.functional.silu(self.time(c_time) + told)
-        folded = fold(x, self.config.patch)
-        grid, patches = tuple(folded.shape[2:]), folded.flatten(2).transpose(1, 2)
-        width = self.config.width
-        h = self.patches(patches) + sine_positions(grid, width, device=x.device).to(patches.dtype)
-        if self.sketch is not None:
-            h = h + self._drawn(told, len(x), h)
-        before = 0
-        if text is not None and mask is not None and self.text is not None:
-            before = text.shape[1]
-            h = torch.cat([self.text(text).to(h.dtype), h], 1)
-            mask = torch.cat([mask, mask.new_ones(len(x), h.shape[1] - before)], 1)
-        angles = rotary_angles(grid, self.config.head_width, skip=before, device=x.device)
+        config = self.config
+        require_input(x, c_time, channels=config.channels or 0, dimensions=config.dimensions)
+        conditioning = self.encoder(condition, x, tuple(x.shape[2:]))
+        vector = nn.functional.silu(self.time_embedding(c_time) + conditioning.vector)
+        data_mask = None if conditioning.data_mask is None else conditioning.data_mask[:, None]  # (b, 1, *space)
+        x = x if data_mask is None else torch.where(data_mask, x, 0)
+        x = x if conditioning.channels is None else torch.cat([x, conditioning.channels.to(x.dtype)], 1)
+        x = patchify(x, config.patch)  # (b, c patch^d, *grid)
+        grid, patches = tuple(x.shape[2:]), x.flatten(2).transpose(1, 2)  # (b, n, c patch^d)
+        h = self.patch_embedding(patches) + sine_positions(grid, config.width, device=x.device).to(patches.dtype)
+        if self.caption_prior is not None:
+            h = h + self._prior(conditioning.vector, h)
+        mask = None if data_mask is None else patchify(data_mask, config.patch).any(1).flatten(1)  # (b, n)
+        prefix = 0  # tokens before the patches
+        if conditioning.tokens is not None and conditioning.token_mask is not None and self.token_proj is not None:
+            prefix = conditioning.tokens.shape[1]
+            h = torch.cat([self.token_proj(conditioning.tokens).to(h.dtype), h], 1)
+            mask = mask if mask is not None else conditioning.token_mask.new_ones(len(x), patches.shape[1])
+            mask = torch.cat([conditioning.token_mask, mask], 1)
+        elif mask is not None:
+            mask = mask | ~mask.any(1, keepdim=True)  # a softmax needs a key: a sample without data sees its padding
+        angles = rotary_angles(grid, config.head_dim, skip=prefix, device=x.device)
         rotary = (angles.cos(), angles.sin())
         for block in self.blocks:
             h = block(h, vector, rotary, mask)
-        shift, scale = self.last_modulate(vector)[:, None].chunk(2, -1)
-        h = torch.addcmul(shift, self.norm(h[:, before:]), 1 + scale)
-        return unfold(self.last(h).transpose(1, 2).unflatten(2, grid), self.config.patch)
+        shift, scale = self.final_modulation(vector)[:, None].chunk(2, -1)
+        h = torch.addcmul(shift, self.norm(h[:, prefix:]), 1 + scale)
+        y = self.proj_out(h).transpose(1, 2).unflatten(2, grid)  # (b, c patch^d, *grid)
+        y = unpatchify(y, config.patch)
+        return y if data_mask is None else torch.where(data_mask, y, 0)
 
-    def _drawn(self, told: Tensor | float, rows: int, like: Tensor) -> Tensor:
-        """What is told, over all patches, (b, patches, width)."""
-        assert self.sketch is not None
-        if like.shape[1] != self.config.places:
+    def _prior(self, vector: Tensor | float, h: Tensor) -> Tensor:
+        """The bias of the patches of h (b, n, width), the same shape."""
+        assert self.caption_prior is not None
+        b, n, width = h.shape
+        if n != self.config.num_patches:
             raise ValueError(
-                f"this network draws what it is told over {self.config.places} patches, and the data has {like.shape[1]}: "
-                "with network.sketch data is of one size"
+                f"this network was built for {self.config.num_patches} patches, and the data has {n}: with "
+                "network.caption_prior all data has one size"
             )
-        told = told if isinstance(told, Tensor) else like.new_zeros(rows, self.config.width)
-        return self.sketch(told).to(like.dtype).unflatten(1, (-1, self.config.width))
+        vector = vector if isinstance(vector, Tensor) else h.new_zeros(b, width)
+        return self.caption_prior(vector).to(h.dtype).unflatten(1, (n, width))
 
 
-def _sketch(width: int, features: int, places: int | None) -> nn.Sequential:
-    """From the condition's vector to all patches."""
-    if not places:
-        raise ValueError("network.sketch needs to know the number of patches before it is built")
-    last = nn.Linear(features, places * width)
+def _caption_prior(width: int, features: int, num_patches: int | None) -> nn.Sequential:
+    """(b, width) -> (b, num_patches * width)."""
+    if not num_patches:
+        raise ValueError("network.caption_prior needs network.num_patches before it is built: the number of patches")
+    last = nn.Linear(features, num_patches * width)
     nn.init.normal_(last.weight, std=0.5 / features**0.5)
     nn.init.zeros_(last.bias)
     return nn.Sequential(nn.SiLU(), nn.Linear(width, features), nn.SiLU(), last)

@@ -1,314 +1,377 @@
-"""A transformer over tokens: (b, places) indices to logits (b, places, symbols), seen in both directions or block by block.
+"""A transformer over tokens: (b, n) token indices -> logits (b, n, V), with full, causal or block-wise attention.
 
-Indices: symbols 0 .. V - 1, the mask V, padding V + 1. Padding is never attended to, takes no part in anything and costs
-little: layers work on the other places only.
+Indices: tokens 0 .. V - 1, the mask token V, padding V + 1. Padding and positions outside a data mask are never attended
+to, and the layers do not compute on them.
 
-    full     every place sees every other
-    block    places are cut into blocks of `block`; a block sees itself in both directions, and what came before it *clean*
-             ("Block Diffusion", 2025). What came before is told by one of two ports of the condition: `aligned`, the clean
-             text of the same places, all blocks at once (training: noisy and clean halves in one pass); or `prepend`, the
-             text before the first place, as tokens or as the keys and values that `cache` computed of it once.
-             It is text like the rest, and no keep bit withholds it: the unconditional question has a past too
-    causal   place i sees those before it and answers for itself: the logits of an autoregressive model, of the shifted text
+    full     every position attends to every position
+    causal   position i attends to those before it, and its logits are of token i: the input is shifted by one, as in an
+             autoregressive model
+    block    positions are cut into blocks of `block_size`. A block attends to itself in both directions, and to the *clean*
+             blocks before it ("Block Diffusion: Interpolating Between Autoregressive and Diffusion Language Models", 2025,
+             arXiv 2503.09573). The clean blocks are one of two fields of the condition: `clean`, the clean text of the same
+             positions (training: noisy and clean tokens in one pass); or `cache`, their keys and values from the method
+             `cache` (sampling). Condition dropout leaves both in place: the unconditional input has a past, too
 
-The masked posterior does not depend on time, so by default the network is not told it ("Masked Diffusion Models are
-Secretly Time-Agnostic", 2024); with `timed`, or with ports, blocks are modulated as in `dit`.
+Tokens of the ports `cross` and `prepend` are a prefix that every position attends to. `aligned` is added position by
+position. The posterior of masked diffusion does not depend on time, so by default the network is not conditioned on it
+("Masked Diffusion Models are Secretly Time-Agnostic Masked Models and Exploit Inaccurate Categorical Sampling", 2024, arXiv
+2409.02908). With `time_conditioning`, or a condition that is a vector, blocks are modulated as in `dit`, without gates.
 """
 
 import math
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal, assert_never
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from langevin.diffusion.condition import Condition, Port
-from langevin.networks.attention import Attention, spread
-from langevin.networks.embedding import Encoder, Ports, TimeEmbedding
-from langevin.networks.lean import rms_norm, squared_relu
-from langevin.networks.neighbours import Neighbours
-from langevin.networks.visible import blockwise, causal, halves, ones, rotary
-
-Past = list[tuple[Tensor, Tensor]]  # keys and values of each layer
-
-
-class Block(nn.Module):
-    """Attention, then an MLP of squared ReLU, each on normalised tokens (b, n, d); starts as the identity."""
-
-    def __init__(self, width: int, heads: int, hidden: int, dropout: float, *, told: bool) -> None:
-        super().__init__()
-        self.attention = Attention(width, heads=heads)
-        self.up, self.down = nn.Linear(width, hidden), nn.Linear(hidden, width)
-        self.dropout = nn.Dropout(dropout)
-        self.modulate = nn.Linear(width, 4 * width) if told else None
-        zeroed = [self.attention.out, self.down, *([self.modulate] if self.modulate is not None else [])]
-        for layer in zeroed:
-            nn.init.zeros_(layer.weight)
-            nn.init.zeros_(layer.bias)
-
-    def forward(
-        self, x: Tensor, vector: Tensor | None, rotary: tuple[Tensor, Tensor], mask: Tensor | None,
-        past: tuple[Tensor, Tensor] | None, real: Tensor | None, at: Tensor | None = None,
-    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:  # fmt: skip
-        """The tokens, or the m of them `at` which it is asked; and all keys and values, behind those of `past`.
-
-        x is (b, n, d), or (m, d) of the places where `real` (b, n) holds: none but these are worked on."""
-        h = g = None
-        if self.modulate is not None and vector is not None:
-            shift_1, scale_1, shift_2, scale_2 = self.modulate(vector)[:, None].chunk(4, -1)
-            h, g = _each((shift_1, 1 + scale_1), real), _each((shift_2, 1 + scale_2), real if at is None else at)
-        q, k, v = self.attention.project(_normed(x, h), rotary, real)
-        own = (k, v)
-        if past is not None:
-            k, v = torch.cat([past[0].to(k.dtype), k], 2), torch.cat([past[1].to(v.dtype), v], 2)
-        if at is not None:
-            x = x[at if real is None else at[real]]
-        x = x + self.dropout(self.attention.mix(q, k, v, mask, real if at is None else at))
-        return x + self.dropout(self.down(squared_relu(self.up(_normed(x, g))))), own
-
-
-def _each(modulation: tuple[Tensor, Tensor], at: Tensor | None) -> tuple[Tensor, Tensor]:
-    """A row's modulation (b, 1, d) for each of the m places where `at` (b, n) holds, (m, d)."""
-    if at is None:
-        return modulation
-    shift, scale = (part.expand(*at.shape, -1)[at] for part in modulation)
-    return shift, scale
-
-
-def _normed(x: Tensor, modulation: tuple[Tensor, Tensor] | None) -> Tensor:
-    h = rms_norm(x)
-    return h if modulation is None else torch.addcmul(modulation[0], h, modulation[1])
+from langevin.diffusion.condition import NOTHING, Condition, KVCache
+from langevin.networks.attention import scatter_tokens, text_rotary
+from langevin.networks.embedding import ConditioningConfig, TimeEmbedding
+from langevin.networks.encoder import ConditionEncoder, Conditioning
+from langevin.networks.fused import rms_norm
+from langevin.networks.masks import block_causal_mask, block_diffusion_mask, causal_mask, full_mask, with_prefix
+from langevin.networks.ngram import NgramEmbedding
+from langevin.networks.sizes import DataSizes, Reads
+from langevin.networks.transformer_block import Block, KeysValues
 
 
 class Transformer(nn.Module):
-    """See the module."""
+    """(b, n) int64 tokens -> (b, n, V) logits, see the module."""
 
-    edges = ("tokens", "beside", "neighbours", "neighbours_beside", "modulate", "time", "encoder", "last")
+    non_hidden = (
+        "token_embedding", "side_embeddings", "ngram", "side_ngrams", "modulation", "time_embedding", "encoder",
+        "output_bias",
+    )  # fmt: skip
+    side_inputs = ("side_embeddings.", "side_ngrams.")  # weights that a network without side streams lacks
 
     @dataclass(frozen=True, kw_only=True)
     class Config:
         """Args:
-        width: channels of a token, a multiple of head_width.
-        depth: blocks of layers.
-        attention: what a place sees, see the module.
-        block: places of a block where attention is by block.
-        timed: be told the time.
-        beside: how many other rows of symbols are told beside one's own, place by place (the `concat` port, (b, rows, n)):
-            a text to repair, and readings of it.
-        neighbours: how far away symbols may stand to be embedded at a place too, and those of a row told beside (see
-            `neighbours`); where attention is causal those before only, where by block those of the block. 0 for none.
-        symbols: V; None is taken from the data.
+        width: channels of a token, a multiple of head_dim.
+        depth: number of blocks.
+        head_dim: channels of an attention head, an even number.
+        mlp_ratio: hidden channels of a block's MLP over `width`.
+        dropout: probability, in [0, 1).
+        attention: which positions a position attends to, see the module.
+        block_size: positions of a block, with attention by blocks.
+        time_conditioning: condition the network on time.
+        side_streams: streams of tokens (`condition.source`) that are embedded and added position by position: a corrupted
+            text to correct, and candidate corrections.
+        ngram_window: distance up to which tokens are added by n-gram embeddings (see `ngram`), in the text and in side
+            streams, 0 to 64; 0 for none. With causal attention only tokens before the position, with attention by blocks
+            only tokens of its block.
+        vocab_size: V, without mask and padding; None is taken from the data.
         """
 
         kind: Literal["transformer"] = "transformer"
+        reads: ClassVar[Reads] = "tokens"
         width: int = 256
         depth: int = 4
-        head_width: int = 64
+        head_dim: int = 64
         mlp_ratio: float = 4.0
         dropout: float = 0.0
         attention: Literal["full", "block", "causal"] = "full"
-        block: int = 16
-        timed: bool = False
-        beside: int = 0
-        neighbours: int = 0
-        symbols: int | None = None
-        ports: Ports = Ports()
+        block_size: int = 16
+        time_conditioning: bool = False
+        side_streams: int = 0
+        ngram_window: int = 0
+        vocab_size: int | None = None
+        conditioning: ConditioningConfig = ConditioningConfig()
 
         def __post_init__(self) -> None:
-            sizes = (self.width, self.depth, self.head_width, self.block)
+            sizes = (self.width, self.depth, self.head_dim, self.block_size)
             if min(sizes) < 1 or not 1 <= self.width * self.mlp_ratio < math.inf:
                 raise ValueError(f"a transformer's sizes are positive: {self}")
-            if self.head_width % 2 or self.width % self.head_width:
+            if self.head_dim % 2 or self.width % self.head_dim:
                 raise ValueError(
-                    f"network.width {self.width} must be a multiple of network.head_width {self.head_width}, which is even"
+                    f"network.width {self.width} must be a multiple of network.head_dim {self.head_dim}, which is even"
                 )
             if not 0 <= self.dropout < 1:
                 raise ValueError(f"network.dropout is a probability below 1, got {self.dropout}")
-            if self.beside and self.attention != "full":
-                raise ValueError("network.beside needs network.attention=full: a text to repair is seen whole")
-            if not 0 <= self.neighbours <= 64:
-                raise ValueError(f"network.neighbours is a number of places, 0 to 64, got {self.neighbours}")
+            if self.side_streams and self.attention != "full":
+                raise ValueError(
+                    f"network.side_streams {self.side_streams} needs network.attention=full, got {self.attention}"
+                )
+            if not 0 <= self.ngram_window <= 64:
+                raise ValueError(f"network.ngram_window is a distance in tokens, 0 to 64, got {self.ngram_window}")
+            self.conditioning.require(self.name, self.supported_ports, cross_attends=self.attention != "block")
+
+        @property
+        def name(self) -> str:
+            """The network's name, for errors."""
+            return f"a transformer with network.attention={self.attention}"
+
+        @property
+        def supported_ports(self) -> tuple[str, ...]:
+            """The ports that this network can be built with: with blocks only those that reduce to a vector."""
+            vectors = ("global_", "global_vector", "cross", "cross_vectors")
+            return vectors if self.attention == "block" else (*vectors, "prepend", "aligned")
+
+        @property
+        def facts(self) -> tuple[str, ...]:
+            """The fields of a condition besides the ports that this network reads."""
+            if self.attention == "block":
+                return ("data_mask", "clean", "cache")
+            return ("data_mask", "source") if self.side_streams else ("data_mask",)
+
+        def fitted(self, sizes: DataSizes) -> "Transformer.Config":
+            """For data of these sizes."""
+            return replace(self, vocab_size=sizes.tokens or 0, side_streams=sizes.side_streams)
 
         def build(self) -> "Transformer":
             return Transformer(self)
 
     def __init__(self, config: Config) -> None:
         super().__init__()
-        if not config.symbols:
-            raise ValueError("a transformer over tokens needs to know the vocabulary before it is built")
-        self.config, width = config, config.width
-        told = config.timed or config.ports.classes > 0 or config.ports.vocabulary > 0
-        self.tokens = nn.Embedding(config.symbols + 2, width)
-        nn.init.normal_(self.tokens.weight, std=width**-0.5)
-        self.beside = nn.ModuleList(nn.Embedding(config.symbols + 2, width) for _ in range(config.beside))
-        for table in self.beside:
+        if not config.vocab_size:
+            raise ValueError("a transformer needs network.vocab_size before it is built: the size of the vocabulary")
+        self.config, width, num_indices = config, config.width, config.vocab_size + 2
+        conditioning = config.conditioning
+        self.token_embedding = nn.Embedding(num_indices, width)
+        nn.init.normal_(self.token_embedding.weight, std=width**-0.5)
+        self.side_embeddings = nn.ModuleList(nn.Embedding(num_indices, width) for _ in range(config.side_streams))
+        for table in self.side_embeddings:
             nn.init.normal_(table.weight, std=width**-0.5)  # type: ignore[arg-type]
-        near = range(-config.neighbours, 1 + config.neighbours)
-        before, around = tuple(k for k in near if k < 0), tuple(k for k in near if k)
-        kind = {"symbols": config.symbols + 2, "width": width, "padding": self.padding}
+        window = config.ngram_window
+        before, around = tuple(range(-window, 0)), tuple(k for k in range(-window, window + 1) if k)
         offsets = before if config.attention == "causal" else around
-        self.neighbours = Neighbours(**kind, offsets=offsets) if offsets else None
-        rows = config.beside if around else 0
-        self.neighbours_beside = nn.ModuleList(Neighbours(**kind, offsets=around) for _ in range(rows))
-        self.time = TimeEmbedding(width) if config.timed else None
-        self.encoder = Encoder(config.ports, width) if told else None
-        hidden, heads = int(width * config.mlp_ratio), width // config.head_width
-        self.blocks = nn.ModuleList(Block(width, heads, hidden, config.dropout, told=told) for _ in range(config.depth))
-        self.last = nn.Parameter(torch.zeros(config.symbols))
+        self.ngram = self._ngram(offsets) if window else None
+        self.side_ngrams = nn.ModuleList(self._ngram(around) for _ in range(config.side_streams if window else 0))
+        self.time_embedding = TimeEmbedding(width) if config.time_conditioning else None
+        self.encoder = ConditionEncoder(conditioning, width, network=config.name, facts=config.facts)
+        self.aligned_proj = nn.Linear(conditioning.aligned_width, width) if conditioning.aligned_width else None
+        self.modulated = config.time_conditioning or conditioning.modulates
+        hidden, heads = int(width * config.mlp_ratio), width // config.head_dim
+        self.blocks = nn.ModuleList(
+            Block(width, heads, hidden, config.dropout, modulated=self.modulated) for _ in range(config.depth)
+        )
+        self.output_bias = nn.Parameter(torch.zeros(config.vocab_size))
+
+    def _ngram(self, offsets: tuple[int, ...]) -> NgramEmbedding:
+        return NgramEmbedding(
+            vocab_size=self.padding + 1, width=self.config.width, offsets=offsets, padding=self.padding
+        )
 
     @property
     def padding(self) -> int:
-        return (self.config.symbols or 0) + 1
+        """The index of padding, V + 1."""
+        return (self.config.vocab_size or 0) + 1
 
     def forward(
         self, x: Tensor, c_time: Tensor, condition: Condition | None = None, at: Tensor | None = None
     ) -> Tensor:
-        """(b, n) int64 -> (b, n, V), or (m, V) of the m places where `at` (b, n) holds, none of them padding.
+        """(b, n) int64 -> logits (b, n, V), or (m, V) of the m positions where `at` (b, n) bool holds (never padding).
 
         Raises:
-            ValueError: indices outside the vocabulary, or a block network that is not told what came before."""
-        self._require(x)
-        vector = self._vector(x, c_time, condition)
-        if self.config.attention == "causal":
-            first = torch.full_like(x[:, :1], self.padding - 1)
-            h, _ = self._run(torch.cat([first, x[:, :-1]], 1), vector, causal(x.shape[1], x.device), None, 0, at=at)
-            return self._logits(h)
-        if self.config.attention == "full":
-            real = x != self.padding
-            mask = None if bool(real.all()) else real | ~real.any(1, keepdim=True)
-            return self._logits(self._run(x, vector, mask, None, 0, self._told(x, condition), at)[0])
-        if condition is not None and condition.aligned is not None:
-            return self._logits(self._beside(x, vector, condition.aligned, at))
-        n, before = x.shape[1], None if condition is None else condition.prepend
-        if n > self.config.block:
-            raise ValueError(
-                f"{n} places are more than one block of {self.config.block}: give the clean text of all of them as "
-                "`aligned`, or ask for one block at a time, after the text before it as `prepend`"
-            )
-        if before is None:
-            return self._logits(self._run(x, vector, self._real(ones(n, x.device), x), None, 0, at=at)[0])
-        if not before.tensor.is_floating_point():
-            before = self.cache(torch.where(before.shown(), before.tensor, self.padding))
-        shown = before.shown()
-        past, start = self._past(before), shown.sum(1)
-        own = self._real(ones(n, x.device), x)
-        mask = torch.cat([shown[:, None].expand(-1, n, -1), own.expand(len(x), -1, -1)], 2)
-        places = start[:, None] + torch.arange(n, device=x.device)
-        return self._logits(self._run(x, vector, mask, past, places, at=at)[0])
+            ValueError: indices outside the vocabulary, a condition that does not fit, or more than one block without the
+                clean blocks before."""
+        condition = condition or Condition()
+        data_mask = condition.over(x)
+        x = x if data_mask is None else torch.where(data_mask, x, self.padding)
+        self._require_tokens(x)
+        conditioning = self.encoder(condition, x, tuple(x.shape[1:]), x != self.padding)
+        vector = self._vector(c_time, conditioning)
+        match self.config.attention:
+            case "causal":
+                h = self._causal(x, vector, conditioning, at, masked=data_mask is not None)
+            case "full":
+                h = self._full(x, vector, conditioning, self._source(x, condition), at)
+            case "block" if condition.clean is not None:
+                h = self._noisy_and_clean(x, vector, condition, at)
+            case "block":
+                h = self._one_block(x, vector, condition.cache, at)
+            case _:
+                assert_never(self.config.attention)
+        # tied to the token embedding, without mask and padding
+        return F.linear(h, self.token_embedding.weight[: len(self.output_bias)], self.output_bias)
 
-    def _beside(self, x: Tensor, vector: Tensor | None, clean: Port, at: Tensor | None) -> Tensor:
-        """The noisy half of a pass over noisy places and the clean text of the same places."""
-        self._require(clean.tensor)
-        if clean.tensor.shape != x.shape:
-            raise ValueError(f"{tuple(x.shape)} noisy places need as many clean ones, got {tuple(clean.tensor.shape)}")
-        n, said = x.shape[1], torch.where(clean.shown(), clean.tensor, self.padding)
-        both, places = torch.cat([x, said], 1), torch.arange(n, device=x.device).repeat(2)
-        mask = self._real(halves(n, self.config.block, x.device), both)
-        some = None if at is None else torch.cat([at, torch.zeros_like(at)], 1)
-        h, _ = self._run(both, vector, mask, None, places, at=some)
+    def _causal(
+        self, x: Tensor, vector: Tensor | None, conditioning: Conditioning, at: Tensor | None, *, masked: bool
+    ) -> Tensor:
+        """The mask token stands in for the token before the first."""
+        shifted = torch.cat([torch.full_like(x[:, :1], self.padding - 1), x[:, :-1]], 1)
+        mask = causal_mask(x.shape[1], x.device)
+        mask = self._without_padding(mask, shifted) if masked else mask
+        mask = mask if conditioning.token_mask is None else with_prefix(mask, conditioning.token_mask)
+        return self._run(shifted, vector, mask, at=at, conditioning=conditioning)[0]
+
+    def _full(
+        self, x: Tensor, vector: Tensor | None, conditioning: Conditioning, source: Tensor | None, at: Tensor | None
+    ) -> Tensor:
+        keys = x != self.padding
+        keys = keys if conditioning.token_mask is None else torch.cat([conditioning.token_mask, keys], 1)
+        # a softmax needs a key: a sample of padding alone attends to it
+        mask = None if bool(keys.all()) else keys | ~keys.any(1, keepdim=True)
+        return self._run(x, vector, mask, source=source, at=at, conditioning=conditioning)[0]
+
+    def _noisy_and_clean(self, x: Tensor, vector: Tensor | None, condition: Condition, at: Tensor | None) -> Tensor:
+        """All blocks at once: a pass over noisy tokens (b, n), then their clean copies; the noisy half of its output."""
+        assert condition.clean is not None
+        if condition.cache is not None:
+            raise ValueError("a network of blocks reads condition.clean or condition.cache, and both are given")
+        clean, n = self._fill_padding(condition.clean), x.shape[1]
+        if clean.shape != x.shape:
+            raise ValueError(f"{tuple(x.shape)} noisy positions need as many clean ones, got {tuple(clean.shape)}")
+        both, positions = torch.cat([x, clean], 1), torch.arange(n, device=x.device).repeat(2)
+        mask = self._without_padding(block_diffusion_mask(n, self.config.block_size, x.device), both)
+        both_at = None if at is None else torch.cat([at, torch.zeros_like(at)], 1)
+        h, _ = self._run(both, vector, mask, positions=positions, at=both_at)
         return h[:, :n] if at is None else h
 
-    def cache(self, tokens: Tensor, before: Port | None = None) -> Port:
-        """Keys and values of clean tokens (b, n) for the `prepend` port, (b, n, depth, 2, width), after those of `before`.
+    def _one_block(self, x: Tensor, vector: Tensor | None, cache: KVCache | None, at: Tensor | None) -> Tensor:
+        """One noisy block, given the keys and values of the clean blocks before it."""
+        n = x.shape[1]
+        if n > self.config.block_size:
+            raise ValueError(
+                f"{n} positions are more than one block of {self.config.block_size}: give the clean text of all of them as "
+                "condition.clean, or one block at a time, with the text before it as condition.cache"
+            )
+        mask = self._without_padding(full_mask(n, x.device), x)
+        if cache is None:
+            return self._run(x, vector, mask, at=at)[0]
+        past = self._past(cache, len(x))
+        mask = torch.cat([cache.mask[:, None].expand(-1, n, -1), mask.expand(len(x), -1, -1)], 2)
+        positions = cache.mask.sum(1)[:, None] + torch.arange(n, device=x.device)
+        return self._run(x, vector, mask, past, positions, at=at)[0]
 
-        n is a multiple of the block; a network that is told time or ports caches nothing.
+    def cache(self, tokens: Tensor, before: KVCache | None = None) -> KVCache:
+        """The cache of clean tokens (b, n), appended to that of the tokens before, for `condition.cache`.
+
+        n is a multiple of the block size. A network that is modulated by time or a condition caches nothing.
 
         Raises:
-            ValueError: a network without blocks, or tokens that end inside one."""
-        block, n = self.config.block, tokens.shape[1]
-        if self.config.attention != "block" or self.encoder is not None:
-            raise ValueError("a cache is of a network with network.attention block that is told nothing but text")
-        if n % block:
-            raise ValueError(f"blocks of {block} do not cut {n} tokens: the rest belongs into the block being written")
-        self._require(tokens)
-        mask = self._real(blockwise(n, block, tokens.device), tokens)
-        past, start, shown = None, torch.zeros(len(tokens), dtype=torch.int64, device=tokens.device), None
-        if before is not None:
-            shown, past = before.shown(), self._past(before)
-            start = shown.sum(1)
-            mask = torch.cat([shown[:, None].expand(-1, n, -1), mask.expand(len(tokens), -1, -1)], 2)
-        places = start[:, None] + torch.arange(n, device=tokens.device)
-        _, own = self._run(tokens, None, mask, past, places)
-        kept = torch.stack([torch.stack([_flat(k), _flat(v)], 2) for k, v in own], 2)
-        real = tokens != self.padding
-        if before is None or shown is None:
-            return Port(tensor=kept, mask=real)
-        return Port(
-            tensor=torch.cat([before.tensor, kept.to(before.tensor.dtype)], 1), mask=torch.cat([shown, real], 1)
-        )
-
-    def _told(self, x: Tensor, condition: Condition | None) -> Tensor | None:
-        """The symbols beside, (b, rows, n). Raises `ValueError` where a network that reads them is not given them."""
-        if not self.config.beside:
-            return None
-        port, wanted = None if condition is None else condition.concat, (len(x), self.config.beside, x.shape[1])
-        if port is None or port.tensor.shape != wanted:
+            ValueError: a network without blocks, or one that is modulated; tokens that end inside a block."""
+        if self.config.attention != "block" or self.modulated:
             raise ValueError(
-                f"this network is told symbols beside its own, of shape {wanted} (the concat port), got "
-                f"{'none' if port is None else tuple(port.tensor.shape)}"
+                "a cache is of a network with network.attention=block that is conditioned on neither time nor a vector"
             )
-        self._require(port.tensor.flatten(0, 1))
-        return port.tensor
+        self._require_tokens(tokens)
+        block_size, (b, n) = self.config.block_size, tokens.shape
+        if n % block_size:
+            raise ValueError(
+                f"blocks of {block_size} do not cut {n} tokens: cache whole blocks, and leave the rest to the noisy block"
+            )
+        mask = self._without_padding(block_causal_mask(n, block_size, tokens.device), tokens)
+        past, start = None, torch.zeros(b, dtype=torch.int64, device=tokens.device)
+        if before is not None:
+            past, start = self._past(before, b), before.mask.sum(1)
+            mask = torch.cat([before.mask[:, None].expand(-1, n, -1), mask.expand(b, -1, -1)], 2)
+        positions = start[:, None] + torch.arange(n, device=tokens.device)
+        _, layers = self._run(tokens, None, mask, past, positions)
+        # (b, n, depth, 2, width)
+        keys_values = torch.stack([torch.stack([_merge_heads(k), _merge_heads(v)], 2) for k, v in layers], 2)
+        valid = tokens != self.padding
+        if before is None:
+            return KVCache(keys_values=keys_values, mask=valid)
+        keys_values = torch.cat([before.keys_values, keys_values.to(before.keys_values.dtype)], 1)
+        return KVCache(keys_values=keys_values, mask=torch.cat([before.mask, valid], 1))
 
-    def _past(self, before: Port) -> Past:
-        heads = self.config.width // self.config.head_width
-        split = before.tensor.unflatten(-1, (heads, -1)).permute(
-            2, 3, 0, 4, 1, 5
-        )  # (depth, 2, b, heads, n, head_width)
-        return [(layer[0], layer[1]) for layer in split]
+    def _past(self, cache: KVCache, b: int) -> list[KeysValues]:
+        """Keys and values of each layer. Raises `ValueError` for a cache of another batch or network."""
+        config, got = self.config, tuple(cache.keys_values.shape)
+        expected = (b, *got[1:2], config.depth, 2, config.width)
+        if got != expected or cache.mask.shape != got[:2] or cache.mask.dtype != torch.bool:
+            raise ValueError(
+                f"condition.cache holds keys and values ({b}, n, {config.depth}, 2, {config.width}) and a bool mask "
+                f"({b}, n), got {got} and {cache.mask.dtype} {tuple(cache.mask.shape)}: take it from the network's `cache`"
+            )
+        layers = cache.keys_values.unflatten(-1, (-1, config.head_dim))
+        layers = layers.permute(2, 3, 0, 4, 1, 5)  # (depth, 2, b, heads, n, head_dim)
+        return [(layer[0], layer[1]) for layer in layers]
+
+    def _source(self, x: Tensor, condition: Condition) -> Tensor | None:
+        """The tokens of the side streams, (b, streams, n). Raises `ValueError` where they are missing or misshapen."""
+        if not self.config.side_streams:
+            return None
+        expected, source = (len(x), self.config.side_streams, x.shape[1]), condition.source
+        if source is None or source.shape != expected:
+            raise ValueError(
+                f"this network reads the tokens of a source, of shape {expected} (condition.source), got "
+                f"{'none' if source is None else tuple(source.shape)}"
+            )
+        return self._fill_padding(source.flatten(0, 1)).view(expected)
+
+    def _fill_padding(self, tokens: Tensor) -> Tensor:
+        """Tokens of a condition, with the padding index where there is none."""
+        tokens = torch.where(tokens == NOTHING, self.padding, tokens)
+        self._require_tokens(tokens)
+        return tokens
+
+    def _embed(self, x: Tensor, positions: Tensor | None, source: Tensor | None) -> Tensor:
+        """The sum of token, side and n-gram embeddings, (b, n, width)."""
+        h = self.token_embedding(x)
+        if source is not None:
+            for i, tokens in enumerate(source.unbind(1)):
+                h = h + self.side_embeddings[i](tokens)
+                if self.side_ngrams:
+                    h = h + self.side_ngrams[i](tokens)
+        if self.ngram is not None:
+            h = h + self.ngram(x, positions, self.config.block_size if self.config.attention == "block" else None)
+        return h
 
     def _run(
-        self, x: Tensor, vector: Tensor | None, mask: Tensor | None, past: Past | None, places: Tensor | int,
-        beside: Tensor | None = None, at: Tensor | None = None,
-    ) -> tuple[Tensor, Past]:  # fmt: skip
-        """The tokens after all blocks, normalised, and their keys and values. The last block mixes those `at` alone."""
-        h = self.tokens(x)
-        if beside is not None:
-            for i, row in enumerate(beside.unbind(1)):
-                h = h + self.beside[i](row)
-                if self.neighbours_beside:
-                    h = h + self.neighbours_beside[i](row)
-        if self.neighbours is not None:
-            stand = None if isinstance(places, int) else places
-            h = h + self.neighbours(x, stand, self.config.block if self.config.attention == "block" else None)
-        real: Tensor | None = x != self.padding
-        if torch.compiler.is_compiling() or bool(real.all()):  # a compiled network wants one shape
-            real = None
-        h = rms_norm(h if real is None else h[real])
-        angles = rotary(x.shape[1] if isinstance(places, int) else places, self.config.head_width, x.device)
-        own: Past = []
+        self, x: Tensor, vector: Tensor | None, mask: Tensor | None, past: list[KeysValues] | None = None,
+        positions: Tensor | None = None, *, source: Tensor | None = None, at: Tensor | None = None,
+        conditioning: Conditioning | None = None,
+    ) -> tuple[Tensor, list[KeysValues]]:  # fmt: skip
+        """The normalised output of all blocks, (b, n, width), or (m, width) of the positions in `at`; keys and values.
+
+        Args:
+            mask: of attention, see `Attention.mix`; keys of the condition's tokens come first.
+            past: keys and values of each layer that come before those of x.
+            positions: (n,) or (b, n), of x in the text; default 0 .. n - 1.
+        """
+        h = self._embed(x, positions, source)
+        if conditioning is not None and conditioning.channels is not None and self.aligned_proj is not None:
+            aligned = conditioning.channels.transpose(1, 2)  # (b, channels, n) -> (b, n, channels)
+            h = h + self.aligned_proj(aligned.to(self.aligned_proj.weight.dtype))
+        prefix, valid = 0, x != self.padding
+        if conditioning is not None and conditioning.tokens is not None and conditioning.token_mask is not None:
+            prefix = conditioning.tokens.shape[1]
+            h = torch.cat([conditioning.tokens.to(h.dtype), h], 1)
+            valid = torch.cat([conditioning.token_mask, valid], 1)
+            at = None if at is None else F.pad(at, (prefix, 0))
+        if torch.compiler.is_compiling() or bool(valid.all()):  # a compiled network needs one shape
+            valid = None
+        h = rms_norm(h if valid is None else h[valid])  # (b, n, width), or (m, width)
+        rotary = text_rotary(
+            x.shape[1] if positions is None else positions, self.config.head_dim, x.device, skip=prefix
+        )
+        layers: list[KeysValues] = []
         for i, block in enumerate(self.blocks):
-            some = at if i + 1 == len(self.blocks) else None
-            h, kept = block(h, vector, angles, mask, None if past is None else past[i], real, some)
-            own.append(kept)
+            block_at = at if i + 1 == len(self.blocks) else None  # the last block computes the positions in `at` alone
+            h, keys_values = block(h, vector, rotary, mask, None if past is None else past[i], valid, block_at)
+            layers.append(keys_values)
         h = rms_norm(h)
-        return h if real is None or at is not None else spread(h, real), own
+        if at is not None:
+            return h, layers
+        return (h if valid is None else scatter_tokens(h, valid))[:, prefix:], layers
 
-    def _logits(self, h: Tensor) -> Tensor:
-        return F.linear(h, self.tokens.weight[: len(self.last)], self.last)
-
-    def _vector(self, x: Tensor, c_time: Tensor, condition: Condition | None) -> Tensor | None:
-        if self.encoder is None:
+    def _vector(self, c_time: Tensor, conditioning: Conditioning) -> Tensor | None:
+        """What modulates the blocks, (b, width); None without time conditioning and without a condition vector."""
+        if not self.modulated:
             return None
-        told, _, _ = self.encoder(condition, len(x))
-        return F.silu((self.time(c_time) if self.time is not None else 0.0) + told)  # type: ignore[arg-type]
+        time = self.time_embedding(c_time) if self.time_embedding is not None else 0.0
+        return F.silu(time + conditioning.vector)  # type: ignore[arg-type]
 
-    def _real(self, mask: Tensor, tokens: Tensor) -> Tensor:
-        """`mask` (1, queries, keys) without padding as keys; a place always sees itself."""
-        real = tokens != self.padding
-        if bool(real.all()):
+    def _without_padding(self, mask: Tensor, tokens: Tensor) -> Tensor:
+        """`mask` (1, n, n) with the padding of tokens (b, n) removed from the keys; a position always attends to itself."""
+        valid = tokens != self.padding
+        if bool(valid.all()):
             return mask
-        return (mask & real[:, None]) | torch.eye(tokens.shape[1], dtype=torch.bool, device=tokens.device)
+        return (mask & valid[:, None]) | torch.eye(tokens.shape[1], dtype=torch.bool, device=tokens.device)
 
-    def _require(self, x: Tensor) -> None:
+    def _require_tokens(self, x: Tensor) -> None:
+        """Raises `ValueError` for what is not (b, n) of token, mask and padding indices."""
         if x.ndim != 2 or x.is_floating_point() or bool(((x < 0) | (x > self.padding)).any()):
             raise ValueError(
-                f"this network reads tokens (b, places) in [0, {self.padding}], got {x.dtype} of shape {tuple(x.shape)}"
+                f"this network reads tokens (b, n) in [0, {self.padding}], got {x.dtype} of shape {tuple(x.shape)}"
                 + (f" with {int(x.max())}" if x.numel() and not x.is_floating_point() else "")
             )
 
 
-def _flat(x: Tensor) -> Tensor:
-    """(b, heads, n, d) -> (b, n, heads d)."""
+def _merge_heads(x: Tensor) -> Tensor:
+    """(b, heads, n, head_dim) -> (b, n, heads head_dim)."""
     return x.transpose(1, 2).flatten(2)

@@ -1,12 +1,17 @@
-"""A U-Net in one, two or three dimensions ("Denoising Diffusion Probabilistic Models", 2020).
+"""A U-Net in one, two or three dimensions ("Denoising Diffusion Probabilistic Models", 2020, arXiv 2006.11239).
 
-Residual blocks at falling resolutions and back, with skips between equals; the time and condition vector scales and
-shifts after each block's second norm; attention at chosen levels, where text tokens are extra keys and values.
+Residual blocks go down in resolution and up again, with skip connections between equal resolutions. The time and condition
+vector scales and shifts after the second norm of each block ("Diffusion Models Beat GANs on Image Synthesis", 2021, arXiv
+2105.05233). Chosen levels have self-attention, where tokens of the port `cross` are extra keys and values. `concat` and, in
+one dimension, `aligned` are concatenated to the data's channels.
+
+With a data mask every layer sees zeros outside it, as at the border of data of that size: before each convolution, in the
+statistics of each norm, among the keys of attention. A position of a coarser level holds data if one under it does.
 """
 
 import math
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -14,131 +19,186 @@ from torch import Tensor, nn
 
 from langevin.diffusion.condition import Condition
 from langevin.networks.attention import Attention
-from langevin.networks.embedding import Encoder, Ports, TimeEmbedding, require_question
-from langevin.networks.patches import fold, unfold
+from langevin.networks.embedding import ALL_PORTS, ConditioningConfig, TimeEmbedding, require_input
+from langevin.networks.encoder import ConditionEncoder, Conditioning
+from langevin.networks.patches import patchify, unpatchify
+from langevin.networks.sizes import DataSizes, Reads, conditioned, require_space
 
 _CONV = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 
 
-def _groups(channels: int) -> int:
-    """32 groups, or the largest count below that divides the channels."""
+def _num_groups(channels: int) -> int:
+    """32, or the largest count below that divides the channels."""
     return next(g for g in range(min(32, channels), 0, -1) if channels % g == 0)
 
 
-def _heads(channels: int, head_width: int | None) -> int:
-    return max(1, channels // head_width) if head_width else 1
+def _num_heads(channels: int, head_dim: int | None) -> int:
+    return max(1, channels // head_dim) if head_dim else 1
+
+
+def _masked(x: Tensor, mask: Tensor | None) -> Tensor:
+    """x (b, c, *space), 0 where `mask` (b, 1, *space) bool is False."""
+    return x if mask is None else torch.where(mask, x, 0)
+
+
+def group_norm(norm: nn.GroupNorm, x: Tensor, mask: Tensor | None) -> Tensor:
+    """`norm` of x (b, c, *space) with mean and variance over the positions where `mask` (b, 1, *space) bool holds."""
+    if mask is None:
+        return norm(x)
+    groups = x.to(torch.promote_types(x.dtype, torch.float32)).unflatten(
+        1, (norm.num_groups, -1)
+    )  # (b, g, c / g, *space)
+    weight, dims = mask[:, None].to(groups.dtype), tuple(range(2, groups.ndim))
+    count = (weight.sum(dims, keepdim=True) * groups.shape[2]).clamp_min(1)
+    centred = groups - (groups * weight).sum(dims, keepdim=True) / count
+    variance = (centred * weight).square().sum(dims, keepdim=True) / count
+    normalised = (centred * torch.rsqrt(variance + norm.eps)).flatten(1, 2)  # (b, c, *space)
+    ones = (1,) * (x.ndim - 2)
+    return torch.addcmul(norm.bias.view(-1, *ones), normalised, norm.weight.view(-1, *ones)).to(x.dtype)
 
 
 class ResidualBlock(nn.Module):
-    """norm, silu, conv; norm, scale and shift, silu, conv; plus the input. Starts as the skip."""
+    """x -> skip(x) + conv2(silu(norm2(conv1(silu(norm1(x)))) (1 + scale) + shift)); starts as skip(x)."""
 
-    def __init__(self, inner: int, outer: int, vector: int, dimensions: int, dropout: float) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, embedding_width: int, dimensions: int, dropout: float
+    ) -> None:
         super().__init__()
         conv = _CONV[dimensions]
-        self.norm_1 = nn.GroupNorm(_groups(inner), inner, eps=1e-6)
-        self.conv_1 = conv(inner, outer, 3, padding=1)
-        self.modulate = nn.Linear(vector, 2 * outer)
-        self.norm_2 = nn.GroupNorm(_groups(outer), outer, eps=1e-6)
+        self.norm_1 = nn.GroupNorm(_num_groups(in_channels), in_channels, eps=1e-6)
+        self.conv_1 = conv(in_channels, out_channels, 3, padding=1)
+        self.modulation = nn.Linear(embedding_width, 2 * out_channels)
+        self.norm_2 = nn.GroupNorm(_num_groups(out_channels), out_channels, eps=1e-6)
         self.dropout = nn.Dropout(dropout)
-        self.conv_2 = conv(outer, outer, 3, padding=1)
-        self.skip = conv(inner, outer, 1) if inner != outer else nn.Identity()
+        self.conv_2 = conv(out_channels, out_channels, 3, padding=1)
+        self.skip = conv(in_channels, out_channels, 1) if in_channels != out_channels else nn.Identity()
         nn.init.zeros_(self.conv_2.weight)
         nn.init.zeros_(self.conv_2.bias)
 
-    def forward(self, x: Tensor, vector: Tensor) -> Tensor:
-        h = self.conv_1(F.silu(self.norm_1(x)))
-        modulation = self.modulate(vector)
-        scale, shift = modulation.reshape(*modulation.shape, *([1] * (x.ndim - 2))).chunk(2, 1)
-        h = torch.addcmul(shift, self.norm_2(h), 1 + scale)
-        return self.skip(x) + self.conv_2(self.dropout(F.silu(h)))
+    def forward(self, x: Tensor, vector: Tensor, mask: Tensor | None) -> Tensor:
+        h = self.conv_1(_masked(F.silu(group_norm(self.norm_1, x, mask)), mask))
+        modulation = self.modulation(vector)  # (b, 2 c)
+        scale, shift = modulation.reshape(*modulation.shape, *([1] * (x.ndim - 2))).chunk(2, 1)  # (b, c, 1, ...)
+        h = torch.addcmul(shift, group_norm(self.norm_2, h, mask), 1 + scale)
+        return self.skip(x) + self.conv_2(_masked(self.dropout(F.silu(h)), mask))
 
 
 class SpatialAttention(nn.Module):
-    """Attention over all places of (b, c, *space), added to its input."""
+    """Self-attention over all positions of (b, c, *space), added to its input; starts as the identity."""
 
-    def __init__(self, channels: int, head_width: int | None, text_width: int) -> None:
+    def __init__(self, channels: int, head_dim: int | None, context_width: int) -> None:
         super().__init__()
-        self.norm = nn.GroupNorm(_groups(channels), channels, eps=1e-6)
-        self.attention = Attention(channels, heads=_heads(channels, head_width), extra_width=text_width)
+        self.norm = nn.GroupNorm(_num_groups(channels), channels, eps=1e-6)
+        self.attention = Attention(channels, heads=_num_heads(channels, head_dim), context_width=context_width)
         nn.init.zeros_(self.attention.out.weight)
         nn.init.zeros_(self.attention.out.bias)
 
-    def forward(self, x: Tensor, text: Tensor | None, mask: Tensor | None) -> Tensor:
-        tokens = self.norm(x).flatten(2).transpose(1, 2)
-        if mask is not None:
-            mask = torch.cat([mask.new_ones(len(x), tokens.shape[1]), mask], 1)
-        h = self.attention(tokens, mask=mask, extra=text)
+    def forward(self, x: Tensor, conditioning: Conditioning, mask: Tensor | None) -> Tensor:
+        tokens = group_norm(self.norm, x, mask).flatten(2).transpose(1, 2)  # (b, n, c)
+        key_mask = None if mask is None else mask.flatten(1)
+        if conditioning.token_mask is not None:
+            key_mask = conditioning.token_mask.new_ones(len(x), tokens.shape[1]) if key_mask is None else key_mask
+            key_mask = torch.cat([key_mask, conditioning.token_mask], 1)
+        elif key_mask is not None:
+            key_mask = key_mask | ~key_mask.any(1, keepdim=True)  # a softmax needs a key: without data, the padding
+        h = self.attention(tokens, mask=key_mask, context=conditioning.tokens)
         return x + h.transpose(1, 2).unflatten(2, x.shape[2:])
 
 
 class Level(nn.Module):
-    """Residual blocks of one resolution, each followed by attention where the level has it."""
+    """Residual blocks of one resolution, each followed by attention if the level has it.
 
-    def __init__(self, widths: list[tuple[int, int]], config: "UNet.Config", attend: bool, vector: int) -> None:
+    `channels` are (in, out) of each block."""
+
+    def __init__(
+        self, channels: list[tuple[int, int]], config: "UNet.Config", attention: bool, embedding_width: int
+    ) -> None:
         super().__init__()
-        text = vector if config.ports.vocabulary else 0
-        self.blocks = nn.ModuleList(ResidualBlock(a, b, vector, config.dimensions, config.dropout) for a, b in widths)
-        self.attention = nn.ModuleList(SpatialAttention(b, config.head_width, text) for _, b in widths if attend)
+        context_width = embedding_width if config.conditioning.cross_attends else 0
+        self.blocks = nn.ModuleList(
+            ResidualBlock(c_in, c_out, embedding_width, config.dimensions, config.dropout) for c_in, c_out in channels
+        )
+        self.attention = nn.ModuleList(
+            SpatialAttention(c_out, config.head_dim, context_width) for _, c_out in channels if attention
+        )
 
-    def forward(self, x: Tensor, at: int, told: "tuple[Tensor, Tensor | None, Tensor | None]") -> Tensor:
-        x = self.blocks[at](x, told[0])
-        return self.attention[at](x, *told[1:]) if len(self.attention) else x
+    def forward(self, x: Tensor, i: int, conditioning: Conditioning, mask: Tensor | None) -> Tensor:
+        """Block `i` on x (b, c, *space)."""
+        x = self.blocks[i](x, conditioning.vector, mask)
+        return self.attention[i](x, conditioning, mask) if len(self.attention) else x
 
 
 class UNet(nn.Module):
-    """(b, channels, *space) -> the same shape; every side a multiple of patch 2^(levels - 1)."""
+    """(b, channels, *space) -> the same shape; every side is a multiple of patch * 2^(levels - 1)."""
 
-    edges = ("first", "last", "modulate", "time", "encoder")
+    non_hidden = ("conv_in", "conv_out", "modulation", "time_embedding", "encoder")
 
     @dataclass(frozen=True, kw_only=True)
     class Config:
         """Args:
         width: channels of the first level.
-        multipliers: of the width, one a level; each level halves the resolution of the one before.
-        patch: side of the patches that are folded into channels before the first level, which makes it that much coarser.
-        blocks: residual blocks a level on the way down; one more on the way up.
+        channel_mult: multiples of the width, one per level; each level halves the resolution of the one before.
+        patch: side of the patches that become channels before the first level, which is that much coarser than the data.
+        blocks: residual blocks per level on the way down; one more on the way up.
         attention: levels (0 is the finest) with attention after every block; the middle always has it.
-        head_width: channels of an attention head; None is one head.
-        vector: channels of the time and condition vector; None is twice the width.
-        fourier: powers n of input channels sin(2^n pi x) and cos(2^n pi x) that are added to x, for details far below
-        its spread,
-            which a likelihood is made of ("Variational Diffusion Models", 2021).
+        head_dim: channels of an attention head; None is one head.
+        embedding_width: channels of the time and condition vector; None is twice the width.
+        fourier: powers n of input channels sin(2^n pi x) and cos(2^n pi x) that are concatenated to x. They resolve details
+            far below the data's standard deviation, which likelihoods depend on ("Variational Diffusion Models", 2021,
+            arXiv 2107.00630).
+        dropout: probability, in [0, 1).
+        dimensions: of space: 1, 2 or 3.
+        channels: of the data; None is taken from the data.
         """
 
         kind: Literal["unet"] = "unet"
+        reads: ClassVar[Reads] = "grids"
         width: int = 64
-        multipliers: tuple[int, ...] = (1, 2, 2)
+        channel_mult: tuple[int, ...] = (1, 2, 2)
         patch: int = 1
         blocks: int = 2
         attention: tuple[int, ...] = (1,)
-        head_width: int | None = 64
-        vector: int | None = None
+        head_dim: int | None = 64
+        embedding_width: int | None = None
         fourier: tuple[int, ...] = ()
         dropout: float = 0.0
         dimensions: Literal[1, 2, 3] = 2
         channels: int | None = None
-        ports: Ports = Ports()
+        conditioning: ConditioningConfig = ConditioningConfig()
 
         def __post_init__(self) -> None:
-            if min(self.width, self.patch, self.blocks, *self.multipliers) < 1 or not self.multipliers:
+            if min(self.width, self.patch, self.blocks, *self.channel_mult) < 1 or not self.channel_mult:
                 raise ValueError(f"a U-Net's sizes are positive: {self}")
-            given = [size for size in (self.head_width, self.vector) if size is not None]
-            if min(given, default=1) < 1:
-                raise ValueError(f"network.head_width and network.vector are positive, got {given}")
-            if any(not 0 <= level < len(self.multipliers) for level in self.attention):
-                raise ValueError(
-                    f"network.attention {self.attention} names levels beyond the {len(self.multipliers)} there are"
-                )
-            for level in (*self.attention, len(self.multipliers) - 1):  # the middle is as wide as the last level
-                channels = self.width * self.multipliers[level]
-                if channels % _heads(channels, self.head_width):
+            sizes = [size for size in (self.head_dim, self.embedding_width) if size is not None]
+            if min(sizes, default=1) < 1:
+                raise ValueError(f"network.head_dim and network.embedding_width are positive, got {sizes}")
+            levels = len(self.channel_mult)
+            if any(not 0 <= level < levels for level in self.attention):
+                raise ValueError(f"network.attention {self.attention} names levels outside 0 to {levels - 1}")
+            for level in (*self.attention, levels - 1):  # the middle is as wide as the last level
+                channels = self.width * self.channel_mult[level]
+                if channels % _num_heads(channels, self.head_dim):
                     raise ValueError(
-                        f"network.head_width {self.head_width} does not cut the {channels} channels of level {level} evenly"
+                        f"network.head_dim {self.head_dim} does not divide the {channels} channels of level {level}"
                     )
             if not 0 <= self.dropout < 1:
                 raise ValueError(f"network.dropout is a probability below 1, got {self.dropout}")
             if any(not 0 <= n <= 12 for n in self.fourier):
-                raise ValueError(f"network.fourier holds powers of two between 0 and 12, got {self.fourier}")
+                raise ValueError(f"network.fourier holds exponents between 0 and 12, got {self.fourier}")
+            self.conditioning.require(f"a {self.dimensions}-dimensional U-Net", self.supported_ports)
+
+        @property
+        def supported_ports(self) -> tuple[str, ...]:
+            """The ports that this network can be built with: not `prepend`, as convolutions have no prefix."""
+            refused = ("prepend",) if self.dimensions == 1 else ("prepend", "aligned")
+            return tuple(port for port in ALL_PORTS if port not in refused)
+
+        def fitted(self, sizes: DataSizes) -> "UNet.Config":
+            """For data of these sizes. Raises `ValueError` where patches and levels do not cut it."""
+            levels = len(self.channel_mult)
+            what = f"patches of {self.patch}" + (f" and {levels} levels" if levels > 1 else "")
+            require_space(self.dimensions, sizes, self.patch * 2 ** (levels - 1), what)
+            return replace(self, channels=sizes.channels, conditioning=conditioned(self.conditioning, sizes))
 
         def build(self) -> "UNet":
             return UNet(self)
@@ -146,73 +206,96 @@ class UNet(nn.Module):
     def __init__(self, config: Config) -> None:
         super().__init__()
         if not config.channels:
-            raise ValueError("a U-Net needs to know the data's channels before it is built")
+            raise ValueError("a U-Net needs network.channels before it is built: the number of channels of the data")
         self.config = config
-        vector = config.vector or 2 * config.width
-        conv, k = _CONV[config.dimensions], config.blocks
-        widths = [config.width * m for m in config.multipliers]
-        last = len(widths) - 1
-        self.time = TimeEmbedding(vector)
-        self.encoder = Encoder(config.ports, vector)
-        inside = config.channels * config.patch**config.dimensions
-        self.first = conv(inside * (1 + 2 * len(config.fourier)), config.width, 3, padding=1)
-        skips, inner = [config.width], config.width
-        self.down, self.shrink = nn.ModuleList(), nn.ModuleList()
-        for i, outer in enumerate(widths):
-            pairs = [(inner, outer)] + [(outer, outer)] * (k - 1)
-            self.down.append(Level(pairs, config, i in config.attention, vector))
-            skips += [outer] * k
-            if i < last:
-                self.shrink.append(conv(outer, outer, 3, stride=2, padding=1))
-                skips.append(outer)
-            inner = outer
-        self.middle = Level([(inner, inner)], config, True, vector)
-        self.middle_2 = ResidualBlock(inner, inner, vector, config.dimensions, config.dropout)
-        self.up, self.grow = nn.ModuleList(), nn.ModuleList()
-        for i, outer in reversed(list(enumerate(widths))):
-            pairs = []
-            for _ in range(k + 1):
-                pairs.append((inner + skips.pop(), outer))
-                inner = outer
-            self.up.append(Level(pairs, config, i in config.attention, vector))
+        embedding_width = config.embedding_width or 2 * config.width
+        conv, n = _CONV[config.dimensions], config.blocks
+        widths = [config.width * mult for mult in config.channel_mult]
+        volume = config.patch**config.dimensions
+        self.time_embedding = TimeEmbedding(embedding_width)
+        self.encoder = ConditionEncoder(config.conditioning, embedding_width, network="a U-Net")
+        in_channels = config.channels * (1 + 2 * len(config.fourier)) + config.conditioning.channels
+        self.conv_in = conv(in_channels * volume, config.width, 3, padding=1)
+        skips, c_in = [config.width], config.width  # channels of the skip connections, and of the next block's input
+        self.down, self.downsample = nn.ModuleList(), nn.ModuleList()
+        for i, c_out in enumerate(widths):
+            channels = [(c_in, c_out)] + [(c_out, c_out)] * (n - 1)
+            self.down.append(Level(channels, config, i in config.attention, embedding_width))
+            skips += [c_out] * n
+            if i < len(widths) - 1:
+                self.downsample.append(conv(c_out, c_out, 3, stride=2, padding=1))
+                skips.append(c_out)
+            c_in = c_out
+        self.middle = Level([(c_in, c_in)], config, True, embedding_width)
+        self.middle_2 = ResidualBlock(c_in, c_in, embedding_width, config.dimensions, config.dropout)
+        self.up, self.upsample = nn.ModuleList(), nn.ModuleList()
+        for i, c_out in reversed(list(enumerate(widths))):
+            channels = []
+            for _ in range(n + 1):
+                channels.append((c_in + skips.pop(), c_out))
+                c_in = c_out
+            self.up.append(Level(channels, config, i in config.attention, embedding_width))
             if i > 0:
-                self.grow.append(conv(outer, outer, 3, padding=1))
-        self.norm = nn.GroupNorm(_groups(inner), inner, eps=1e-6)
-        self.last = conv(inner, inside, 3, padding=1)
-        nn.init.zeros_(self.last.weight)
-        nn.init.zeros_(self.last.bias)
-
-    def _check(self, x: Tensor, c_time: Tensor) -> None:
-        require_question(x, c_time, channels=self.config.channels or 0, dimensions=self.config.dimensions)
-        factor = self.config.patch * 2 ** (len(self.config.multipliers) - 1)
-        if any(n % factor for n in x.shape[2:]):
-            raise ValueError(
-                f"data of space {tuple(x.shape[2:])} does not fit a {self.config.dimensions}-dimensional U-Net of "
-                f"{len(self.config.multipliers)} levels: every side must be a multiple of {factor}"
-            )
+                self.upsample.append(conv(c_out, c_out, 3, padding=1))
+        self.norm = nn.GroupNorm(_num_groups(c_in), c_in, eps=1e-6)
+        self.conv_out = conv(c_in, config.channels * volume, 3, padding=1)
+        nn.init.zeros_(self.conv_out.weight)
+        nn.init.zeros_(self.conv_out.bias)
 
     def forward(self, x: Tensor, c_time: Tensor, condition: Condition | None = None) -> Tensor:
-        self._check(x, c_time)
-        vector, text, mask = self.encoder(condition, len(x))
-        told = (F.silu(self.time(c_time) + vector), text, mask)
-        waves = [math.pi * 2**n * x for n in self.config.fourier]
-        x = torch.cat([x, *(wave.sin() for wave in waves), *(wave.cos() for wave in waves)], 1) if waves else x
-        x = fold(x, self.config.patch)
+        self._require(x, c_time)
+        conditioning = self.encoder(condition, x, tuple(x.shape[2:]))
+        conditioning = replace(conditioning, vector=F.silu(self.time_embedding(c_time) + conditioning.vector))
+        data_mask = None if conditioning.data_mask is None else conditioning.data_mask[:, None]  # (b, 1, *space)
+        masks = self._level_masks(data_mask)
+        x = patchify(self._input(x, conditioning, data_mask), self.config.patch)
         if x.ndim == 4:
             x = x.contiguous(memory_format=torch.channels_last)
-        h = self.first(x)
+        h = self.conv_in(x)
         skips = [h]
         for i, level in enumerate(self.down):
-            for at in range(self.config.blocks):
-                h = level(h, at, told)
+            for j in range(self.config.blocks):
+                h = level(h, j, conditioning, masks[i])
                 skips.append(h)
-            if i < len(self.shrink):
-                h = self.shrink[i](h)
+            if i < len(self.downsample):
+                h = self.downsample[i](_masked(h, masks[i]))
                 skips.append(h)
-        h = self.middle_2(self.middle(h, 0, told), told[0])
+        h = self.middle_2(self.middle(h, 0, conditioning, masks[-1]), conditioning.vector, masks[-1])
         for i, level in enumerate(self.up):
-            for at in range(self.config.blocks + 1):
-                h = level(torch.cat([h, skips.pop()], 1), at, told)
-            if i < len(self.grow):
-                h = self.grow[i](F.interpolate(h, scale_factor=2.0, mode="nearest"))
-        return unfold(self.last(F.silu(self.norm(h))), self.config.patch)
+            mask = masks[-1 - i]
+            for j in range(self.config.blocks + 1):
+                h = level(torch.cat([h, skips.pop()], 1), j, conditioning, mask)
+            if i < len(self.upsample):
+                h = F.interpolate(h, scale_factor=2.0, mode="nearest")
+                h = self.upsample[i](_masked(h, masks[-2 - i]))
+        h = _masked(F.silu(group_norm(self.norm, h, masks[0])), masks[0])
+        return _masked(unpatchify(self.conv_out(h), self.config.patch), data_mask)
+
+    def _require(self, x: Tensor, c_time: Tensor) -> None:
+        """Raises `ValueError` for data that the network cannot read."""
+        require_input(x, c_time, channels=self.config.channels or 0, dimensions=self.config.dimensions)
+        levels = len(self.config.channel_mult)
+        factor = self.config.patch * 2 ** (levels - 1)
+        if any(side % factor for side in x.shape[2:]):
+            raise ValueError(
+                f"data of space {tuple(x.shape[2:])} does not fit a {self.config.dimensions}-dimensional U-Net of {levels} "
+                f"levels: every side must be a multiple of {factor}"
+            )
+
+    def _input(self, x: Tensor, conditioning: Conditioning, data_mask: Tensor | None) -> Tensor:
+        """The data, its Fourier features and the channels of the condition, (b, channels, *space), 0 at padding."""
+        x = _masked(x, data_mask)
+        angles = [math.pi * 2**n * x for n in self.config.fourier]
+        channels = [] if conditioning.channels is None else [conditioning.channels.to(x.dtype)]
+        if not angles and not channels:
+            return x
+        return _masked(torch.cat([x, *(a.sin() for a in angles), *(a.cos() for a in angles), *channels], 1), data_mask)
+
+    def _level_masks(self, data_mask: Tensor | None) -> list[Tensor | None]:
+        """The mask of each level, (b, 1, *space) bool, the finest first."""
+        if data_mask is None:
+            return [None] * len(self.config.channel_mult)
+        masks = [patchify(data_mask, self.config.patch).any(1, keepdim=True)]
+        for _ in self.config.channel_mult[1:]:
+            masks.append(patchify(masks[-1], 2).any(1, keepdim=True))
+        return list[Tensor | None](masks)

@@ -1,0 +1,61 @@
+"""The sizes of some data, which a network's `Config` takes in `fitted` before it is built."""
+
+from dataclasses import replace
+from typing import Literal, Protocol
+
+from langevin.networks.embedding import ConditioningConfig
+
+Reads = Literal["grids", "vectors", "tokens"]  # (b, channels, *space), (b, channels), or (b, positions) int64
+
+
+class DataSizes(Protocol):
+    """The sizes of data that determine a network."""
+
+    @property
+    def channels(self) -> int | None:
+        """Channels of continuous data; None for tokens."""
+        ...
+
+    @property
+    def space(self) -> tuple[int, ...]:
+        """Sizes along each dimension of space: () for vectors, (length,) for sequences."""
+        ...
+
+    @property
+    def tokens(self) -> int | None:
+        """Size of the vocabulary, special tokens included; None for continuous data."""
+        ...
+
+    @property
+    def side_streams(self) -> int:
+        """Streams of tokens aligned with the positions that the network is conditioned on."""
+        ...
+
+    @property
+    def classes(self) -> int:
+        """Number of class labels; 0 for none."""
+        ...
+
+    @property
+    def vocabulary(self) -> int:
+        """Vocabulary size of captions; 0 for none."""
+        ...
+
+    @property
+    def caption_length(self) -> int:
+        """Maximum number of words of a caption."""
+        ...
+
+
+def conditioned(config: ConditioningConfig, sizes: DataSizes) -> ConditioningConfig:
+    """The conditioning with the data's classes and captions."""
+    return replace(config, classes=sizes.classes, vocabulary=sizes.vocabulary, length=sizes.caption_length)
+
+
+def require_space(dimensions: int, sizes: DataSizes, side: int, what: str) -> None:
+    """Check that space is cut into a whole number of parts. Raises `ValueError` with what to do."""
+    if dimensions != len(sizes.space):
+        raise ValueError(f"network.dimensions is {dimensions}, and this data has {len(sizes.space)}")
+    for size in sizes.space:
+        if size % side:
+            raise ValueError(f"data of side {size} does not fit {what}: its sides must be multiples of {side}")
