@@ -1,1 +1,1 @@
-"""What data is: one folder a modality, each with data, codec, metrics and preview."""
+"""Kinds of data, one folder each, that implement `modality.Modality`; `union` lists them."""

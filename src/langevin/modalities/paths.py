@@ -1,12 +1,20 @@
-"""What is on disk, or an error that says what is there instead."""
+"""Paths on disk, and errors that name the nearest path that exists."""
 
 import difflib
+import os
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+
+# beginnings of the names of files that describe the others
+ABOUT = ("readme", "license", "licence", "copying", "notice", "changelog", "authors", "citation")
 
 
 def existing_path(path: str, what: str) -> Path:
-    """The path, or an error that names the nearest thing that does exist."""
+    """The path, expanded; `what` is the noun for the error.
+
+    Raises:
+        ValueError: nothing is there; the message names the most similar path, or the nearest parent that exists."""
     wanted = Path(path).expanduser()
     try:
         if wanted.exists():
@@ -22,7 +30,7 @@ def existing_path(path: str, what: str) -> Path:
 
 
 def list_entries(folder: Path) -> list[Path]:
-    """What lies in a directory itself. Raises `ValueError` where it is closed."""
+    """Entries of a directory, not recursive. Raises `ValueError` where it cannot be listed."""
     try:
         return list(folder.iterdir())
     except OSError as error:
@@ -30,7 +38,7 @@ def list_entries(folder: Path) -> list[Path]:
 
 
 def did_you_mean(name: str, known: Iterable[str], parent: Path | None = None) -> str:
-    """A hint at the known name most like this one, to end an error's sentence; empty where none is like it."""
+    """The end of an error message, naming the most similar known name; empty if none is similar."""
     lower = {candidate.lower(): candidate for candidate in known}
     close = difflib.get_close_matches(name.lower(), list(lower), n=1, cutoff=0.5)
     if not close:
@@ -39,6 +47,46 @@ def did_you_mean(name: str, known: Iterable[str], parent: Path | None = None) ->
 
 
 def some(names: Sequence[str], *, limit: int = 3, between: str = ", ") -> str:
-    """The first few of many names, and how many more there are."""
+    """The first `limit` names, and how many more there are."""
     shown = between.join(names[:limit])
     return shown if len(names) <= limit else f"{shown}{between}and {len(names) - limit:,} more"
+
+
+def walk(root: Path) -> list[str]:
+    """Every file under `root` that is not hidden, by relative path, sorted; links followed.
+
+    Raises:
+        ValueError: a directory that may not be listed."""
+    names: list[str] = []
+    visited: set[str] = set()
+
+    def closed(error: OSError) -> None:
+        raise ValueError(f"{error.filename} cannot be listed: {error.strerror}; check its rights, or move it away")
+
+    for folder, below, files in os.walk(root, onerror=closed, followlinks=True):
+        real = os.path.realpath(folder)
+        below[:] = [] if real in visited else sorted(name for name in below if not name.startswith("."))
+        if real not in visited:
+            names += [Path(folder, n).relative_to(root).as_posix() for n in files if not n.startswith(".")]
+        visited.add(real)
+    return sorted(names)
+
+
+def is_about(name: str) -> bool:
+    """Whether a file is a README, a licence or the like."""
+    return PurePosixPath(name).name.lower().startswith(ABOUT)
+
+
+def companions(names: Iterable[str]) -> set[str]:
+    """Text files with the same path as another file except for the suffix, such as captions next to images."""
+    by_stem: dict[str, list[str]] = defaultdict(list)
+    for name in names:
+        by_stem[str(PurePosixPath(name).with_suffix(""))].append(name)
+    return {
+        name
+        for alike in by_stem.values()
+        for name in alike
+        if len(alike) > 1
+        and name.lower().endswith(".txt")
+        and any(not other.lower().endswith(".txt") for other in alike)
+    }

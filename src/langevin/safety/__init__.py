@@ -1,1 +1,1 @@
-"""What must not leave a model: memorised data."""
+"""Tests for memorised training data."""

@@ -1,22 +1,22 @@
-"""Does a generator copy its training data? Nearest neighbours, and the gap of the denoising loss.
+"""Tests for memorised training data: nearest neighbours, and the generalisation gap of the denoising loss.
 
-Three readings of distances to the nearest training row, in pixels or in features:
+Three statistics of the distances to the nearest training samples, in pixels or in features:
 
 - C_T: the Mann-Whitney statistic of generated -> train distances against held-out -> train distances. With U the number
-  of (generated, held-out) pairs in which the generated row is the farther one,
+  of (generated, held-out) pairs in which the generated sample is farther from the training data,
   C_T = (U - mn/2) / sqrt(mn (m + n + 1)/12): standard normal for fresh samples, strongly negative for copies.
-- AuthPct: the share of generated rows farther from their nearest training row than that row is from its own nearest
-  training row. 0 for copies.
-- The neighbour ratio d_1/d_2 of the nearest and second nearest training row: below 1/3 a row stands beside one single
-  training row. 1 for copies; the held-out share says how much of that is duplicates in the data.
+- AuthPct: the share of generated samples that are farther from their nearest training sample than that one is from its
+  own nearest training sample. 0 for copies.
+- The neighbour ratio d_1/d_2 of the distances to the nearest and second nearest training sample. Below 1/3 a sample is
+  near a single training sample. The share of such samples is 1 for copies; on held-out data it measures duplicates.
 
-And the primary test where the network is at hand, because it needs no sampling: the denoising loss on held-out rows
-minus that on training rows, at each noise level. Copying shows first at medium noise.
+The primary test needs the network but no sampling: the denoising loss on held-out data minus that on training data, at
+each noise level. Memorisation shows first at medium noise.
 
-Papers: "A Non-Parametric Test to Detect Data-Copying in Generative Models" (2020; here with one cell), "How Faithful is
-your Synthetic Data?" (2022; authenticity), "Diffusion Probabilistic Models Generalize when They Fail to Memorize"
-(2023; the ratio), "Exposing flaws of generative model evaluation metrics and their unfair treatment of diffusion
-models" (2023; the three compared).
+Papers: "A Non-Parametric Test to Detect Data-Copying in Generative Models" (2020, arXiv 2004.05675; here one cell),
+"How Faithful is your Synthetic Data?" (2022, arXiv 2102.08921; authenticity), "Diffusion Probabilistic Models
+Generalize when They Fail to Memorize" (2023; the ratio), "Exposing flaws of generative model evaluation metrics and
+their unfair treatment of diffusion models" (2023, arXiv 2306.04675; compares the three).
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ import torch
 from torch import Tensor
 
 RATIO = 1 / 3
-EXTRA = 4  # candidates beyond k whose distance is computed again without cancellation
+EXTRA = 4  # candidates beyond k whose distances are recomputed without cancellation
 
 
 @dataclass(frozen=True, kw_only=True)
 class Memorisation:
-    """Signs of copying, with the value a fresh set (held-out) and a set of exact copies would have.
+    """Statistics of copying, with those of held-out data for comparison.
 
-    `c_t` in standard deviations; the shares in [0, 1]; medians in the units of the rows (L2). `c_t_copycat` is the
-    least value `c_t` can take with these counts. Counts: `n_train`, `n_held_out`, `n_generated`.
+    `c_t` is in standard deviations, and `c_t_copycat` the least value it can take at these numbers of samples.
+    `authentic` and `close_ratio` are shares in [0, 1]. The medians are L2 distances to the nearest training sample.
     """
 
     c_t: float
@@ -54,7 +54,7 @@ class Memorisation:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LossGap:
-    """Held-out minus train denoising loss by noise level, its standard error and their ratio z, each `(levels,)`."""
+    """Held-out minus training denoising loss by noise level, its standard error and their ratio z, each `(levels,)`."""
 
     gap: Tensor
     standard_error: Tensor
@@ -62,36 +62,36 @@ class LossGap:
 
     @property
     def worst(self) -> int:
-        """The level with the largest z."""
+        """Index of the level with the largest z."""
         return int(self.z.argmax())
 
 
 def nearest(train: Tensor, queries: Tensor, *, k: int = 1, chunk: int = 2048) -> tuple[Tensor, Tensor]:
-    """L2 distances `(q, k)` in float64, ascending, and indices `(q, k)` of the k nearest training rows of each query.
+    """L2 distances `(q, k)` in float64, ascending, and indices `(q, k)` of the k nearest training samples of q queries.
 
-    Rows of any shape and type are flattened. Candidates come from matrix products in float64, `chunk` x `chunk` at a
-    time, and their distances are computed again from the differences: a copy is at exactly 0. Memory:
+    Samples of any shape and dtype are flattened. Candidates come from float64 matrix products, `chunk` x `chunk` at a
+    time. Their distances are recomputed from the differences, so a copy is at exactly 0. Memory is
     O(chunk (chunk + features)).
     """
     if train.shape[1:] != queries.shape[1:] or len(queries) == 0:
         raise ValueError(
-            f"nearest needs rows of one shape, got train {tuple(train.shape)}, queries {tuple(queries.shape)}"
+            f"nearest needs samples of one shape, got train {tuple(train.shape)}, queries {tuple(queries.shape)}"
         )
     if not 1 <= k <= len(train):
-        raise ValueError(f"nearest needs 1 <= k <= {len(train)} training rows, got k = {k}")
+        raise ValueError(f"nearest needs 1 <= k <= {len(train)} training samples, got k = {k}")
     train, queries = train.flatten(1), queries.flatten(1)
-    found = [_nearest(train, rows.double(), k, chunk) for rows in queries.split(chunk)]
-    return torch.cat([distance for distance, _ in found]), torch.cat([index for _, index in found])
+    results = [_nearest(train, rows.double(), k, chunk) for rows in queries.split(chunk)]
+    return torch.cat([distance for distance, _ in results]), torch.cat([index for _, index in results])
 
 
 def memorisation(train: Tensor, held_out: Tensor, generated: Tensor, *, chunk: int = 2048) -> Memorisation:
-    """Neighbour tests of generated rows against training rows, calibrated on held-out real rows; shapes `(n, ...)`.
+    """Nearest-neighbour tests of generated against training samples, calibrated on held-out ones; shapes `(n, ...)`.
 
-    Give uint8 images for pixels or `(n, d)` features. ValueError for fewer than 3 training or 2 other rows.
+    Takes uint8 images, or features `(n, d)`. ValueError for fewer than 3 training, 2 held-out or 2 generated samples.
     """
     if len(train) < 3 or min(len(held_out), len(generated)) < 2:
         raise ValueError(
-            "memorisation needs at least 3 training, 2 held-out and 2 generated rows, got "
+            "memorisation needs at least 3 training, 2 held-out and 2 generated samples, got "
             f"{len(train)}, {len(held_out)} and {len(generated)}"
         )
     far, far_index = nearest(train, held_out, k=2, chunk=chunk)
@@ -113,7 +113,7 @@ def memorisation(train: Tensor, held_out: Tensor, generated: Tensor, *, chunk: i
 
 
 def mann_whitney(a: Tensor, b: Tensor) -> float:
-    """Standardised number of pairs with a above b, ties counting one half; a `(m,)`, b `(n,)`."""
+    """Standardised number of pairs with a > b, ties counting one half; a `(m,)`, b `(n,)`."""
     m, n = len(a), len(b)
     a, ordered = a.contiguous(), b.sort().values
     below = torch.searchsorted(ordered, a, right=False) + torch.searchsorted(ordered, a, right=True)
@@ -122,10 +122,11 @@ def mann_whitney(a: Tensor, b: Tensor) -> float:
 
 
 def loss_gap(train_losses: Tensor, held_out_losses: Tensor) -> LossGap:
-    """Held-out minus train denoising loss at each noise level, from per-image losses `(levels, n)` and `(levels, m)`.
+    """Held-out minus training denoising loss per noise level, from losses per sample `(levels, n)` and `(levels, m)`.
 
-    Use the same noise levels for both. Positive beyond about three standard errors at some level: the network knows its
-    training rows. ValueError for differing levels, fewer than two rows or losses that are not finite.
+    Both need the same noise levels. More than about three standard errors above 0 at some level means that the network
+    has memorised training data. ValueError for different numbers of levels, fewer than two samples, or losses that are
+    not finite.
     """
     shapes = tuple(train_losses.shape), tuple(held_out_losses.shape)
     if (
@@ -149,7 +150,7 @@ def _nearest(train: Tensor, queries: Tensor, k: int, chunk: int) -> tuple[Tensor
     index = torch.empty(len(queries), 0, dtype=torch.int64, device=queries.device)
     for start, rows in zip(range(0, len(train), chunk), train.split(chunk)):
         rows = rows.double()
-        part = rows.square().sum(1) - 2 * queries @ rows.T  # |q - t|^2 less |q|^2, which orders nothing
+        part = rows.square().sum(1) - 2 * queries @ rows.T  # |q - t|^2 - |q|^2, which has the same order
         best = part.topk(min(keep, len(rows)), dim=1, largest=False)
         values, index = torch.cat([values, best.values], 1), torch.cat([index, best.indices + start], 1)
         order = values.topk(min(keep, values.shape[1]), dim=1, largest=False).indices
@@ -160,12 +161,12 @@ def _nearest(train: Tensor, queries: Tensor, k: int, chunk: int) -> tuple[Tensor
 
 
 def _authentic(train: Tensor, distance: Tensor, index: Tensor, chunk: int) -> float:
-    """Share with d(row, nearest train) > d(that train row, the other train rows)."""
-    hits, place = index[:, 0].unique(return_inverse=True)
+    """Share of samples with d(sample, nearest training sample) > d(that one, other training samples)."""
+    hits, position = index[:, 0].unique(return_inverse=True)
     own, neighbour = nearest(train, train[hits], k=2, chunk=chunk)
-    # the other training row: skip the row itself, which duplicates can push to second place
+    # skip the training sample itself, which duplicates can push to second position
     other = torch.where(neighbour[:, 0] == hits, own[:, 1], own[:, 0])
-    return (distance[:, 0] > other[place]).double().mean().item()
+    return (distance[:, 0] > other[position]).double().mean().item()
 
 
 def _close(distance: Tensor) -> float:

@@ -1,4 +1,4 @@
-"""CIFAR-10's binary files as a table: from a directory, from the archive, or fetched once into a cache."""
+"""CIFAR-10's binary files as a table, from a directory, from the archive, or downloaded once into a cache."""
 
 import hashlib
 import os
@@ -9,13 +9,13 @@ import zlib
 from functools import partial
 from pathlib import Path
 
-from langevin.modalities.image.damage import Broken
+from langevin.modalities.image.byte_store import ByteStore
+from langevin.modalities.image.data_report import DataReport
 from langevin.modalities.image.decode import file_bytes
-from langevin.modalities.image.notes import Notes
 from langevin.modalities.image.paths import refuse_pickles
 from langevin.modalities.image.sources import Cifar10
-from langevin.modalities.image.spool import Spool
 from langevin.modalities.image.table import Table
+from langevin.modalities.image.unreadable import Broken
 from langevin.modalities.paths import existing_path, list_entries, some
 
 _URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
@@ -26,22 +26,20 @@ _RECORD = 1 + 3 * 32 * 32  # a label, then the red, green and blue planes
 
 
 def open_cifar10(source: Cifar10) -> Table:
-    """All records of the six files. Raises `ValueError` where files are missing, `Broken` where one is cut short."""
+    """All records of the six files. Raises `ValueError` for missing files, `Broken` for a truncated one."""
     path = existing_path(source.path, "file or folder") if source.path is not None else _from_cache(source.download)
     contents = _from_archive(path) if path.is_file() else _from_directory(path)
     classes = tuple(contents.get("batches.meta.txt", b"").decode("utf-8", "replace").split()) or _CLASSES
     missing = [name for name in _FILES if name not in contents]
     if missing:
-        raise ValueError(
-            f"{path} is not the whole of CIFAR-10: {some(missing)} is missing; unpack it again from {_URL}"
-        )
-    spool, labels, names, test_from, remarks = Spool(), list[str](), list[str](), 0, list[str]()
+        raise ValueError(f"{path} is not all of CIFAR-10: {some(missing)} is missing; unpack it again from {_URL}")
+    spool, labels, names, test_from, remarks = ByteStore(), list[str](), list[str](), 0, list[str]()
     for name in _FILES:
         content = contents.pop(name)
         count, rest = divmod(len(content), _RECORD)
         if rest or not count:
             raise Broken(
-                f"has {len(content):,} bytes, which is no whole number of {_RECORD}-byte records: it is cut short or "
+                f"has {len(content):,} bytes, no whole number of {_RECORD}-byte records: it is cut short or "
                 f"something else; fetch it again from {_URL}",
                 str(path / name),
             )
@@ -65,7 +63,7 @@ def open_cifar10(source: Cifar10) -> Table:
         labels=labels,
         classes=classes,
         test_from=test_from,
-        notes=Notes(remarks=tuple(remarks)),
+        notes=DataReport(remarks=tuple(remarks)),
         files={".bin": len(_FILES)},
     )
 
@@ -80,7 +78,7 @@ def _from_directory(path: Path) -> dict[str, bytes]:
 
 
 def _from_archive(path: Path) -> dict[str, bytes]:
-    """The wanted members of a `.tar.gz`, read and never unpacked: no path in an archive is ever written to."""
+    """The needed members of a `.tar.gz`, read in memory: no path of the archive is ever written to."""
     contents: dict[str, bytes] = {}
     python = []
     try:
@@ -94,13 +92,13 @@ def _from_archive(path: Path) -> dict[str, bytes]:
                     file = archive.extractfile(member)
                     contents[name] = file.read() if file else b""
     except (tarfile.TarError, zlib.error, OSError, EOFError) as error:
-        raise Broken(f"is not a whole .tar.gz archive ({error}); fetch it again from {_URL}", str(path)) from error
+        raise Broken(f"is not a complete .tar.gz archive ({error}); fetch it again from {_URL}", str(path)) from error
     refuse_pickles(path, python if not contents else ())
     return contents
 
 
 def _from_cache(download: bool) -> Path:
-    """The archive in the cache, fetched there if that is asked for; its md5 sum is checked every time."""
+    """The archive in the cache, downloaded if `download`; its md5 sum is checked every time."""
     target = Path("~/.cache/langevin/cifar-10-binary.tar.gz").expanduser()
     if not target.exists():
         if not download:
@@ -109,18 +107,18 @@ def _from_cache(download: bool) -> Path:
                 "fetch it yourself and set path to the .tar.gz or to the folder it unpacks to"
             )
         _download(target)
-    if (found := _md5(target)) != _MD5:
-        raise Broken(f"has the md5 sum {found} instead of {_MD5}: delete it and fetch it again", str(target))
+    if (md5 := _md5(target)) != _MD5:
+        raise Broken(f"has the md5 sum {md5} instead of {_MD5}: delete it and fetch it again", str(target))
     return target
 
 
 def _download(target: Path) -> None:
-    """Fetch the archive beside its place, and move it there only when it is whole."""
+    """Download to a temporary file next to the target, and move it there when it is complete."""
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(f"{target.name}.{os.getpid()}.part")
     try:
-        with urllib.request.urlopen(_URL, timeout=60) as answer, part.open("wb") as file:
-            while block := answer.read(2**20):
+        with urllib.request.urlopen(_URL, timeout=60) as response, part.open("wb") as file:
+            while block := response.read(2**20):
                 file.write(block)
         if _md5(part) != _MD5:
             raise ValueError(f"Cifar10: what {_URL} sent is not the known file (its md5 sum differs); try again")

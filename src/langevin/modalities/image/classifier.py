@@ -1,9 +1,9 @@
-"""A small image classifier, trained on real images, as a feature space and as a judge of conditional samples.
+"""A small image classifier, trained on real images, as a feature space and to evaluate conditional samples.
 
-Convolutions with batch normalisation, halving the picture down to about 4x4, then mean and maximum over places, 64
-features and one linear layer. It is trained on the training part of the data alone, so its accuracy on held-out real
-images says how far its judgement goes, and its weights are named by their hash, because distances in two different
-feature spaces cannot be compared. Minutes on a CPU for 32x32 pictures, seconds for 8x8.
+Convolutions with batch normalisation and pooling down to about 4x4, then mean and maximum over space, 64 features and
+one linear layer. It is trained on the training part only, so its accuracy on held-out real images is the ceiling of
+class consistency. Its weights are identified by their hash, because distances are comparable only within one feature
+space. Training takes minutes on a CPU for 32x32 images, seconds for 8x8.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from torch.nn import functional as F
 
 @dataclass(frozen=True, kw_only=True)
 class ClassifierConfig:
-    """Shape of the images, number of classes; `filters` doubles at each halving of the picture, up to four times."""
+    """Shape of the images, and number of classes; `filters` doubles with each pooling, up to `4 * filters`."""
 
     channels: int
     height: int
@@ -45,7 +45,7 @@ class ClassifierConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ClassifierTraining:
-    """How a classifier came about: its accuracy on real held-out images (a share, None without any), and the cost."""
+    """How a classifier was trained, its cost, and its accuracy on held-out images in [0, 1], None without any."""
 
     seed: int
     images: int
@@ -57,9 +57,9 @@ class ClassifierTraining:
 
 
 class Classifier(nn.Module):
-    """A small convolutional network, in float32: `features` are the 64 numbers before its last layer.
+    """A small convolutional network, in float32; its features are the inputs of the last layer.
 
-    `training_record` says how it was trained, None for a network with random weights.
+    `training_record` says how it was trained; None for random weights.
     """
 
     def __init__(self, config: ClassifierConfig) -> None:
@@ -79,12 +79,12 @@ class Classifier(nn.Module):
         self.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
     def embed(self, images: Tensor) -> Tensor:
-        """Features `(b, features)` of one batch of uint8 images, with gradient."""
+        """Features `(b, features)` of uint8 images `(b, c, h, w)`, with gradient."""
         x = self.body(scaled(images).contiguous(memory_format=torch.channels_last))
         return self.neck(torch.cat([x.mean((2, 3)), x.amax((2, 3))], 1))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits `(b, classes)` of one batch of uint8 images `(b, c, h, w)`."""
+        """Logits `(b, classes)` of uint8 images `(b, c, h, w)`."""
         return self.head(self.embed(images))
 
     def features(self, images: Tensor, *, batch: int = 512) -> Tensor:
@@ -97,7 +97,7 @@ class Classifier(nn.Module):
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of the weights: two features with the same fingerprint are comparable."""
+        """SHA-256 of the weights: features are comparable only between classifiers with equal fingerprints."""
         return hashlib.sha256(self._bytes()).hexdigest()
 
     def save(self, directory: str | Path) -> Path:
@@ -112,7 +112,7 @@ class Classifier(nn.Module):
 
     @classmethod
     def load(cls, directory: str | Path) -> Classifier:
-        """Read what `save` wrote; ValueError where the weights are not those of the JSON file."""
+        """Read what `save` wrote; ValueError if the weights do not match the JSON file."""
         facts = json.loads((Path(directory) / "classifier.json").read_text())
         weights = (Path(directory) / "classifier.safetensors").read_bytes()
         if hashlib.sha256(weights).hexdigest() != facts["sha256"]:
@@ -134,7 +134,7 @@ class Classifier(nn.Module):
         check_images(images, None, "Classifier")
         if tuple(images.shape[1:]) != shape:
             raise ValueError(
-                f"Classifier was made for images {shape}, got {tuple(images.shape[1:])}: resize them or train again"
+                f"Classifier takes images of shape {shape}, got {tuple(images.shape[1:])}: resize them or train again"
             )
         self.eval()
         return torch.cat([function(part.to(self.head.weight.device)).cpu() for part in images.split(batch)])
@@ -154,9 +154,9 @@ def train_classifier(
 ) -> Classifier:
     """Train a `Classifier` on real training images `(n, c, h, w)` uint8 with labels `(n,)` in [0, classes).
 
-    AdamW on one cycle of the learning rate, pictures shifted by up to an eighth of their side (`flip`: mirrored too).
+    AdamW with a one-cycle learning rate; images are shifted by up to an eighth of their side, and mirrored if `flip`.
     The weights are a function of the arguments (on one machine). `held_out` = (images, labels) gives the accuracy in
-    `training_record`; `progress(step, steps)` is called after each step. ValueError for labels that do not fit.
+    `training_record`; `progress(step, steps)` is called after each step. ValueError for labels out of range.
     """
     check_images(images, None, "train_classifier")
     if (
@@ -165,7 +165,7 @@ def train_classifier(
         or not 0 <= int(labels.min()) <= int(labels.max()) < classes
     ):
         raise ValueError(
-            f"train_classifier needs {len(images)} whole labels in [0, {classes}), got {tuple(labels.shape)}"
+            f"train_classifier needs {len(images)} integer labels in [0, {classes}), got {tuple(labels.shape)}"
         )
     started = time.perf_counter()
     with torch.random.fork_rng(devices=[]):
@@ -207,9 +207,9 @@ def _steps(
     for _ in range(steps):
         if len(order) < batch:
             order = torch.randperm(len(images), generator=generator)
-        rows, order = order[:batch], order[batch:]
-        x = _augmented(images[rows.to(images.device)].cpu(), flip, generator).to(device)
-        loss = F.cross_entropy(classifier(x), labels[rows.to(labels.device)].to(device).long())
+        items, order = order[:batch], order[batch:]
+        x = _augmented(images[items.to(images.device)].cpu(), flip, generator).to(device)
+        loss = F.cross_entropy(classifier(x), labels[items.to(labels.device)].to(device).long())
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -218,7 +218,7 @@ def _steps(
 
 
 def _augmented(images: Tensor, flip: bool, generator: torch.Generator) -> Tensor:
-    """Each image moved by up to an eighth of its side, edges repeated, and mirrored by a coin if `flip`."""
+    """Each image shifted by up to an eighth of its side, edges repeated; mirrored with probability 1/2 if `flip`."""
     n, _, height, width = images.shape
     reach = max(min(height, width) // 8, 1)
     down, right = torch.randint(-reach, reach + 1, (2, n, 1), generator=generator)
@@ -232,7 +232,7 @@ def _augmented(images: Tensor, flip: bool, generator: torch.Generator) -> Tensor
 
 @contextmanager
 def _threads(numbers: int) -> Iterator[None]:
-    """One thread while a batch holds few numbers: more gain little there, and busy machines make them wait."""
+    """One thread while a batch is small: more gain little, and on a busy machine they wait for each other."""
     before = torch.get_num_threads()
     torch.set_num_threads(1 if numbers < 20_000 else before)
     try:
@@ -256,13 +256,13 @@ def _write(path: Path, content: bytes) -> None:
 
 
 def scaled(images: Tensor) -> Tensor:
-    """uint8 images in [-1, 1]."""
+    """uint8 images as float32 in [-1, 1]."""
     return images.to(torch.float32) / 127.5 - 1
 
 
 def check_images(images: Tensor, channels: int | None, where: str) -> None:
-    """ValueError unless these are uint8 images `(n, c, h, w)`, n >= 1, with that number of channels (None: any)."""
+    """ValueError unless `images` is uint8 `(n, c, h, w)` with n >= 1 and that number of channels (None: any)."""
     if images.dtype != torch.uint8 or images.ndim != 4 or len(images) == 0:
         raise ValueError(f"{where} needs uint8 images (n, c, h, w), got {images.dtype} {tuple(images.shape)}")
     if channels is not None and images.shape[1] != channels:
-        raise ValueError(f"{where} was made for {channels} channels, got images of shape {tuple(images.shape)}")
+        raise ValueError(f"{where} takes {channels} channels, got images of shape {tuple(images.shape)}")

@@ -1,6 +1,6 @@
-"""Pixels: the affine map between uint8 images and the numbers that are diffused.
+"""The affine map between uint8 images and x.
 
-The map is recorded with the run: likelihoods need its scale to be stated in bits."""
+It is part of the recipe: a likelihood in bits of the recorded levels depends on its scale."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -13,7 +13,7 @@ from langevin.diffusion.likelihood.levels import Levels
 
 @dataclass(frozen=True, kw_only=True)
 class Pixels:
-    """x = raw * scale + offset, [0, 255] to [-1, 1] by default. Its round trip is exact."""
+    """x = raw * scale + offset, by default [0, 255] to [-1, 1]. Encoding and decoding is lossless."""
 
     kind: Literal["pixels"] = "pixels"
     scale: float = 1 / 127.5
@@ -25,18 +25,18 @@ class Pixels:
 
     @property
     def levels(self) -> Levels:
-        """What the map makes of 0..255: the unit of likelihoods."""
+        """The values of x for 0..255, between which likelihoods count."""
         return Levels(scale=self.scale, offset=self.offset, count=256)
 
     def encode(self, raw: Tensor) -> Tensor:
-        """uint8 (b, c, h, w) to float32 of the same shape."""
+        """Images (b, c, h, w) uint8 to x, float32."""
         return raw.to(torch.float32).mul_(self.scale).add_(self.offset)
 
     def decode(self, x: Tensor) -> Tensor:
-        """float to uint8, rounded and cut to [0, 255].
+        """x (b, c, h, w) to images, uint8, rounded and clipped to [0, 255].
 
         Raises:
-            ValueError: x holds something that is not a number."""
+            ValueError: x is not finite."""
         if not bool(torch.isfinite(x).all()):
-            raise ValueError("the generated data holds numbers that are not finite; the model or its guidance diverged")
+            raise ValueError("the generated data holds numbers that are not finite: the model or its guidance diverged")
         return x.float().sub(self.offset).div(self.scale).round().clamp(0, 255).to(torch.uint8)

@@ -1,11 +1,11 @@
-"""Sources of images: what is on disk, read once, checked before training, and told apart into two parts.
+"""Loading images: every file is read once, checked before training, and put into one of two parts.
 
-A source is a frozen configuration: `Digits`, `Folder`, `Parquet` or `Cifar10`. `load` makes `Images` of it in four steps:
+A source is a frozen configuration, a member of `Source`. `load` makes `Images` of it in four steps:
 
-1. `open_table`: names, labels and captions of every image, and how to fetch its bytes; nothing is decoded.
-2. `choose_shape`: one shape (channels, side, side) for all, from the training part alone.
-3. every image is decoded once. What cannot be decoded is named and set aside; more than one in ten is an error, raised
-   before any training. Decoded pixels are kept where they fit the memory limit, else decoded again whenever asked for.
+1. `open_table`: names, labels and captions of every image, and how to fetch its bytes, without decoding.
+2. `choose_shape`: one shape (channels, side, side) for all, chosen from the training part.
+3. every image is decoded once. What cannot be decoded is reported and left out; more than one in ten is an error,
+   raised before training. Decoded pixels are kept if they fit the memory limit, else images are decoded at every read.
 4. `divide`: the training part and the held-out part.
 """
 
@@ -14,8 +14,9 @@ import json
 import math
 import warnings
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal
@@ -24,42 +25,50 @@ import torch
 from torch import Tensor
 
 from langevin.modalities.image.cifar10 import open_cifar10
-from langevin.modalities.image.damage import Broken
+from langevin.modalities.image.data_report import DataReport
 from langevin.modalities.image.digits import open_digits
 from langevin.modalities.image.folder import open_folder
-from langevin.modalities.image.notes import Notes
+from langevin.modalities.image.glyphs import open_glyphs
 from langevin.modalities.image.parquet import open_parquet
 from langevin.modalities.image.shape import choose_shape
-from langevin.modalities.image.sources import Cifar10, Digits, Folder, Parquet, Source, resolve
+from langevin.modalities.image.sources import Cifar10, Digits, Folder, Glyphs, Parquet, Source, resolve
 from langevin.modalities.image.split import divide
 from langevin.modalities.image.store import InMemory, Store, Streaming
 from langevin.modalities.image.table import Table, refuse_mostly_broken, threads
+from langevin.modalities.image.unreadable import Broken
 
 __all__ = [
     "Cifar10",
+    "DataReport",
     "Digits",
     "Folder",
+    "Glyphs",
     "Images",
     "InMemory",
-    "Notes",
     "Parquet",
     "Progress",
     "Source",
     "load",
     "load_parts",
     "open_table",
+    "quiet",
 ]
 
 Progress = Callable[[int, int], None]
-_CHUNK = 64  # images decoded by a thread at a time
+_CHUNK = 64  # images per task of a thread
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Images:
-    """One part of a source: `len(images)` pictures of one `shape` (channels, height, width), in a fixed order.
+    """The training or the held-out part: n images of one `shape` (channels, height, width), in a fixed order.
 
-    `classes` are the class names (empty: none), `labels` their numbers, int64 (n,), `captions` and `names` a text each,
-    `notes` what was found in the whole source.
+    Args:
+        classes: class names; empty for none.
+        labels: (n,) int64 indices into `classes`.
+        captions, names: one text per image.
+        notes: findings on the whole source.
+        store: the pixels of both parts.
+        rows: each image's index in the store.
     """
 
     shape: tuple[int, int, int]
@@ -67,38 +76,38 @@ class Images:
     labels: Tensor | None
     captions: tuple[str, ...] | None
     names: tuple[str, ...]
-    notes: Notes
+    notes: DataReport
     store: Store
-    rows: tuple[int, ...] = field(repr=False)  # each image's place in the store
+    rows: tuple[int, ...] = field(repr=False)
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def read(self, index: Tensor) -> Tensor:
-        """The pictures at `index`, int64 (m,), each in 0..n-1, as `uint8` (m, c, h, w).
+        """The images at `index` (m,) int64 in [0, n), as uint8 (m, c, h, w).
 
-        Raises `IndexError` out of range, and `Broken` with the name where a streamed file can no longer be read.
+        Raises `IndexError` for an index out of range, `Broken` for a streamed file that can no longer be read.
         """
         if index.ndim != 1 or index.dtype != torch.int64:
             raise ValueError(
                 f"Images.read: index is {index.dtype} of shape {tuple(index.shape)}; give int64 of shape (m,)"
             )
-        places = index.tolist()
-        if places and not 0 <= min(places) <= max(places) < len(self):
-            raise IndexError(f"Images.read: index {min(places)}..{max(places)} is outside 0..{len(self) - 1}")
-        return self.store.read([self.rows[place] for place in places])
+        items = index.tolist()
+        if items and not 0 <= min(items) <= max(items) < len(self):
+            raise IndexError(f"Images.read: index {min(items)}..{max(items)} is outside 0..{len(self) - 1}")
+        return self.store.read([self.rows[item] for item in items])
 
     @property
     def in_memory(self) -> bool:
-        """Whether the pixels are held in memory, and not decoded at each read."""
+        """Whether the pixels are in memory rather than decoded at every read."""
         return isinstance(self.store, InMemory)
 
     @cached_property
     def fingerprint(self) -> str:
-        """sha256, in hexadecimal, of names, labels, captions and pixels (streamed: the files' sizes instead of pixels)."""
+        """SHA-256, in hexadecimal, of names, labels, captions and pixels (file sizes instead, if they are streamed)."""
         labels = None if self.labels is None else self.labels.tolist()
         digest = hashlib.sha256(json.dumps([self.shape, self.classes, labels, self.captions, self.names]).encode())
-        self.store.tell(digest, self.rows)
+        self.store.update_digest(digest, self.rows)
         return digest.hexdigest()
 
 
@@ -112,7 +121,7 @@ def load(
     at_most: int = 32,
     progress: Progress | None = None,
 ) -> Images:
-    """One part of a source, see `load_parts`; who needs both parts asks there and has every file decoded once."""
+    """One part of a source. For both parts call `load_parts`, which decodes every file only once."""
     if split not in ("train", "held_out"):
         raise ValueError(f"load: split is {split!r}; use 'train' or 'held_out'")
     parts = load_parts(
@@ -130,14 +139,19 @@ def load_parts(
     at_most: int = 32,
     progress: Progress | None = None,
 ) -> tuple[Images, Images]:
-    """The training part and the held-out part of a source, both checked; every file is decoded once here.
+    """The training and the held-out part of a source, both checked; every file is decoded once.
 
-    `held_out` is the expected share of held-out images, 0 < share < 1, where the source has no test part of its own; of
-    two or more different images at least one is held out, never all. `memory_limit` is in bytes: pixels that need more
-    are streamed from disk. `at_most` bounds the side that is chosen where the source names no size. `progress(done,
-    total)` is called in the calling thread. What is odd is in `Images.notes`, and warned of. Raises `ValueError` where
-    there is nothing to load, or more than one image in ten is broken.
-    """
+    Args:
+        held_out: expected fraction of held-out images, in (0, 1), if the source has no test part of its own. Of two or
+            more different images at least one is held out, never all.
+        seed: of the split.
+        memory_limit: bytes; larger data is streamed from disk.
+        at_most: largest side that is chosen, if the source states no size.
+        progress: called with (done, total) in the calling thread.
+
+    Raises:
+        ValueError: there is nothing to load, or more than one image in ten is broken. Minor findings are warnings, and
+            in `Images.notes`."""
     if not 0 < held_out < 1:
         raise ValueError(f"load: held_out is {held_out}; use a share between 0 and 1, such as 0.1")
     table = open_table(source)
@@ -157,11 +171,21 @@ def load_parts(
     return _images(table, shape, train, notes, store), _images(table, shape, test, notes, store)
 
 
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Suppress warnings; the same sentences are in `Images.notes`."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        yield
+
+
 def open_table(source: Source) -> Table:
-    """What a source holds, before any image is decoded. Raises `ValueError` where it holds none, or is not there."""
+    """The images of a source, not decoded. Raises `ValueError` if the source is missing or has no images."""
     match resolve(source):
         case Digits():
             return open_digits()
+        case Glyphs():
+            return open_glyphs()
         case Folder() as folder:
             return open_folder(folder)
         case Parquet() as parquet:
@@ -180,7 +204,7 @@ class _Decoded:
 def _decode_all(
     table: Table, shape: tuple[int, int, int], *, pixels: Tensor | None, progress: Progress | None
 ) -> _Decoded:
-    """Decode every row once by several threads, into `pixels` where there is room; the order of rows is kept."""
+    """Decode every row once in several threads, into `pixels` if it is not None."""
     identities, sizes, broken = [""] * len(table), [0] * len(table), dict[int, str]()
 
     def chunk(start: int) -> int:
@@ -203,7 +227,7 @@ def _decode_all(
     return _Decoded(identities=tuple(identities), sizes=tuple(sizes), broken=dict(sorted(broken.items())))
 
 
-def _noted(table: Table, broken: dict[int, str], kept: list[int], remarks: list[str]) -> Notes:
+def _noted(table: Table, broken: dict[int, str], kept: list[int], remarks: list[str]) -> DataReport:
     counts = Counter(table.labels[row] for row in kept) if table.labels is not None else Counter[str]()
     return replace(
         table.notes,
@@ -213,7 +237,7 @@ def _noted(table: Table, broken: dict[int, str], kept: list[int], remarks: list[
     )
 
 
-def _images(table: Table, shape: tuple[int, int, int], chosen: list[int], notes: Notes, store: Store) -> Images:
+def _images(table: Table, shape: tuple[int, int, int], chosen: list[int], notes: DataReport, store: Store) -> Images:
     classes = table.class_names()
     numbers = {name: number for number, name in enumerate(classes)}
     labels, captions = table.labels, table.captions

@@ -1,17 +1,17 @@
-"""From a file to pixels: what a person expects to see when the file is opened, as `uint8`.
+"""Decoding of image files to uint8 pixels, as an image viewer shows them.
 
-A picture file is not an array. Read naively, a transparent emoji turns black, a phone photograph lies on its side, a
-16-bit scan is clipped to white and a half-downloaded file ends in grey. Here each stored form has one meaning:
+Read naively, a transparent emoji turns black, a phone photograph lies on its side, a 16-bit scan is clipped to white
+and a truncated file ends in grey. The rules here are:
 
-- alpha, or a transparent palette entry, is composited over a background before anything is resized: with colour `c`,
-  alpha `a` and background `g` the picture is `a c + (1 - a) g`, so hidden colours under `a = 0` never bleed in;
-- the EXIF orientation is applied; an embedded ICC profile is converted to sRGB where that works and ignored where not;
+- alpha, or a transparent palette entry, is composited over a background before resizing: with colour `c`, alpha `a` and
+  background `g` the pixel is `a c + (1 - a) g`, so hidden colours under `a = 0` never bleed in;
+- the EXIF orientation is applied; an embedded ICC profile is converted to sRGB if possible and ignored otherwise;
 - 16-bit grey spans 0..65535, so `v` becomes `round(255 v / 65535)`; 32-bit integers beyond that range span their own
-  minimum to maximum; floats span 0..1, else 0..255, else their own minimum to maximum, the first that holds them all;
+  minimum to maximum; floats span the first of 0..1, 0..255 and their own minimum to maximum that contains them all;
 - of an animation or a file of several pages the first frame is taken;
-- a file that is cut short, damaged or something else is `Broken`, with the reason in plain words: never half a picture.
+- a file that is truncated, damaged or no image is `Broken`, with the reason in words.
 
-Resizing brings the shorter side to the wanted length by an antialiased (Lanczos) filter and takes the middle square.
+Resizing crops the central square, with an antialiased (Lanczos) filter.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ import torch
 from PIL import Image, ImageFile, ImageOps
 from torch import Tensor
 
-from langevin.modalities.image.damage import LARGEST, Broken, in_plain_words
+from langevin.modalities.image.unreadable import LARGEST, Broken, in_plain_words
 
 SUFFIXES = frozenset(
     ".png .apng .jpg .jpeg .jpe .jfif .webp .gif .bmp .dib .tif .tiff .ppm .pgm .pbm .pnm .avif .jp2 .ico".split()  # noqa: SIM905
@@ -40,11 +40,14 @@ _MODES = {"1": "1-bit", "L": "grey", "LA": "grey+alpha", "P": "palette", "PA": "
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Picture:
-    """An opened file: upright, opaque, grey (`L`) or `RGB`, with what was found on the way.
+    """A decoded file: upright, opaque, grey (`L`) or `RGB`.
 
-    `width` and `height` are those of the upright picture as stored, in pixels, even where a large JPEG was reduced while
-    it was decompressed; `mode` is the stored form in words; `animated` tells that only the first of several frames is
-    here.
+    Args:
+        image: the pixels.
+        width, height: size of the upright image as stored, in pixels, even if a large JPEG was decompressed at less.
+        mode: the stored pixel format in words.
+        animated: whether it is the first of several frames.
+        reduced_from: the file's bytes, if it was decompressed at a reduced size.
     """
 
     image: Image.Image
@@ -55,7 +58,7 @@ class Picture:
     reduced_from: bytes | None = None
 
     def pixels(self, *, size: int | None, channels: int) -> Tensor:
-        """The picture as a `uint8` tensor (channels, size, size), or (channels, height, width) where size is None."""
+        """The central square as uint8 (channels, size, size); for `size` None all of it, (channels, height, width)."""
         image = _as(self.image, "L" if channels == 1 else "RGB")
         if size is not None:
             side = min(image.size)
@@ -70,9 +73,9 @@ class Picture:
         return torch.from_numpy(np.ascontiguousarray(values.transpose(2, 0, 1)))
 
     def identity(self) -> str:
-        """A hash equal for equal pictures: of the pixels as stored, whatever the format and the wanted size.
+        """A hash of the pixels as stored, independent of file format and requested size.
 
-        Only a JPEG of more than a megapixel, which is not decompressed in full, is told by the bytes of its file.
+        A JPEG of more than a megapixel, which is not decompressed in full, is hashed by the bytes of its file.
         """
         digest = hashlib.sha256(f"{self.width} {self.height} ".encode())
         digest.update(_as(self.image, "RGB").tobytes() if self.reduced_from is None else self.reduced_from)
@@ -82,14 +85,18 @@ class Picture:
 def decode(
     data: bytes | Path, *, size: int | None, channels: int, background: tuple[int, int, int] = (255, 255, 255)
 ) -> Tensor:
-    """What a person expects to see in an image file, as a `uint8` tensor (channels, h, w), 0 black to 255 full.
+    """An image file as uint8 (channels, h, w), 0 black to 255 full.
 
-    `data` is the file's content or its path. `size` is the side in pixels of the square taken from the middle after the
-    shorter side is brought to that length; None keeps the picture whole and as large as it is. `channels` is 1 (luma,
-    ITU-R 601) or 3 (sRGB). `background` is the colour seen through transparent places. Of an animation the first frame
-    is taken. Raises `Broken` with the reason where the file is empty, cut short, damaged, too large or no image, and
-    `ValueError` for a wrong argument.
-    """
+    Args:
+        data: the file's content or its path.
+        size: the shorter side is resized to that many pixels and the central square is cropped; None keeps the stored
+            size.
+        channels: 1 (luma, ITU-R 601) or 3 (sRGB).
+        background: the colour behind transparent pixels.
+
+    Raises:
+        Broken: the file is empty, truncated, damaged, too large or no image.
+        ValueError: an argument is out of range."""
     if channels not in (1, 3):
         raise ValueError(f"decode: channels is {channels}; use 1 for grey or 3 for colour")
     if size is not None and size < 1:
@@ -100,11 +107,10 @@ def decode(
 def open_picture(
     data: bytes | Path, *, background: tuple[int, int, int] = (255, 255, 255), size: int | None = None
 ) -> Picture:
-    """Open, check and straighten one file; `size` is the side it will be brought to, where that is known.
+    """Decode and check one file; `size` is the side that it will be resized to, if known.
 
-    A JPEG of more than a megapixel is then decompressed at a fraction of its size, still at least four times `size`.
-    Switches off Pillow's process-wide `LOAD_TRUNCATED_IMAGES`, which would let half a picture pass for a whole one.
-    Raises `Broken`.
+    With `size`, a JPEG of more than a megapixel is decompressed at a fraction of its size, at least four times `size`.
+    Switches off Pillow's process-wide `LOAD_TRUNCATED_IMAGES`, which would accept truncated files. Raises `Broken`.
     """
     content = file_bytes(data)
     with in_plain_words(content, None if isinstance(data, bytes) else str(data)):
@@ -116,11 +122,11 @@ def open_picture(
             reduced = stored.draft(None, (4 * size, 4 * size)) is not None  # pyright: ignore[reportAttributeAccessIssue]
         mode = _mode(stored)
         stored.load()
-        if stored.format == "PNG" and b"IEND" not in content:  # the one end mark that Pillow does not ask for
+        if stored.format == "PNG" and b"IEND" not in content:  # the only end marker that Pillow does not check
             raise Broken("is cut short (its end is missing)")
         animated = _animated(stored)
         upright = stored
-        with suppress(Exception):  # a damaged EXIF block turns nothing
+        with suppress(Exception):  # a damaged EXIF block is ignored
             orientation = stored.getexif().get(_ORIENTATION, 1)
             if orientation in range(2, 9):
                 upright = ImageOps.exif_transpose(stored)
@@ -137,7 +143,7 @@ def open_picture(
 
 
 def stored_size(data: bytes | Path) -> tuple[int, int]:
-    """Width and height in pixels as stored, from the header alone: a file may still be cut short. Raises `Broken`."""
+    """Stored width and height in pixels, from the header alone: the file may be truncated. Raises `Broken`."""
     if isinstance(data, bytes):
         with in_plain_words(data, None):
             return _opened(io.BytesIO(file_bytes(data))).size
@@ -151,7 +157,7 @@ def stored_size(data: bytes | Path) -> tuple[int, int]:
 
 
 def file_bytes(data: bytes | Path) -> bytes:
-    """The content of a file, or `data` itself where it is the content already. Raises `Broken`, also where empty."""
+    """The content of a file, or `data` if it is the content. Raises `Broken` if it is unreadable or empty."""
     name = None
     if isinstance(data, Path):
         name = str(data)
@@ -179,7 +185,7 @@ def _opened(file: io.BufferedIOBase) -> ImageFile.ImageFile:
 
 
 def _regular(path: Path) -> None:
-    """Refuse what would hang or surprise (a pipe, a device, a directory) before it is opened."""
+    """Raise `Broken` for a pipe, a device or a directory, before it is opened."""
     if path.exists() and not path.is_file():
         raise Broken("is not a regular file", str(path))
 
@@ -187,12 +193,12 @@ def _regular(path: Path) -> None:
 def _animated(image: Image.Image) -> bool:
     try:
         return image.format in _ANIMATED and bool(getattr(image, "is_animated", False))
-    except Exception:  # the first frame is whole; what follows is not needed
+    except Exception:  # the first frame is complete; the others are not needed
         return False
 
 
 def _mode(image: Image.Image) -> str:
-    """The stored form in words: "palette+transparency", "16-bit grey", "RGBA", ..."""
+    """The stored pixel format in words: "palette+transparency", "16-bit grey", "RGBA", ..."""
     name = _MODES.get(image.mode, image.mode)
     if image.mode.startswith("I"):
         name = "16-bit grey" if image.mode != "I" or image.format in ("PNG", "PPM") else "32-bit grey"
@@ -202,7 +208,7 @@ def _mode(image: Image.Image) -> str:
 
 
 def _opaque(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:
-    """Any stored form as `L` or `RGB`: eight bits, sRGB, transparency composited over the background."""
+    """Any pixel format as `L` or `RGB`: eight bits, sRGB, transparency composited over the background."""
     profile = image.info.get("icc_profile")
     if image.mode.startswith(("I", "F")):
         image, profile = _eight_bits(image), None
@@ -214,13 +220,13 @@ def _opaque(image: Image.Image, background: tuple[int, int, int]) -> Image.Image
         return _standard(image, profile)
     image = _as(image, "RGBA")
     colour = _standard(_as(image, "RGB"), profile)
-    seen = Image.new("RGB", image.size, background)
-    seen.paste(colour, mask=image.getchannel("A"))  # a c + (1 - a) g
-    return seen
+    composite = Image.new("RGB", image.size, background)
+    composite.paste(colour, mask=image.getchannel("A"))  # a c + (1 - a) g
+    return composite
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    """16-bit and 32-bit integers and floats as `L`, or `LA` where one value is declared transparent."""
+    """16-bit and 32-bit integers and floats as `L`, or as `LA` if one value is declared transparent."""
     values = np.asarray(image).astype(np.float64)
     if not np.isfinite(values).all():
         raise Broken("holds values that are not numbers (NaN or infinity)")
@@ -239,7 +245,7 @@ def _eight_bits(image: Image.Image) -> Image.Image:
 
 
 def _standard(image: Image.Image, profile: bytes | None) -> Image.Image:
-    """The colours that an embedded ICC profile means, in sRGB; without one, or where it does not work, as stored."""
+    """Colours converted from an embedded ICC profile to sRGB; unchanged without a profile, or if that fails."""
     if profile:
         try:
             from PIL import ImageCms
@@ -250,7 +256,7 @@ def _standard(image: Image.Image, profile: bytes | None) -> Image.Image:
                 converted = ImageCms.profileToProfile(image, source, target, outputMode="RGB")
                 if converted is not None:
                     return converted.convert("L") if image.mode == "L" else converted
-        except Exception:  # a damaged profile, or one for another kind of colour: the numbers stand as they are
+        except Exception:  # a damaged profile, or one for another colour space: the values are kept
             pass
     return image if image.mode == "L" else _as(image, "RGB")
 

@@ -2,13 +2,13 @@
 
 import numpy as np
 
-from langevin.modalities.image.sources import require
+from langevin.extras import require
 from langevin.modalities.image.table import Table
 
 
 def open_digits() -> Table:
-    """The 1,797 digits, their levels of 0..16 spread over 0..255. Raises `ValueError` where scikit-learn is missing."""
-    datasets = require("sklearn.datasets", "scikit-learn", "Digits")
+    """The 1,797 digits, levels 0..16 scaled to 0..255. Raises `ValueError` if scikit-learn is not installed."""
+    datasets = require("sklearn.datasets", "Digits")
     images, targets = datasets.load_digits(return_X_y=True)
     values = np.rint(images.reshape(-1, 64) * (255 / 16)).astype(np.uint8)  # 0..16 -> 0..255
     return Table(

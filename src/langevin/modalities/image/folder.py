@@ -1,4 +1,4 @@
-"""A directory of image files as a table: its parts, and captions and labels from metadata, text files and directories."""
+"""A directory of image files as a table; captions and labels from metadata, text files or directory names."""
 
 import csv
 import json
@@ -9,55 +9,55 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from langevin.modalities.image.notes import Notes
+from langevin.modalities.image.data_report import DataReport
 from langevin.modalities.image.paths import Listing, list_files
 from langevin.modalities.image.sources import TEST_NAMES, Folder
 from langevin.modalities.image.table import Table
 from langevin.modalities.paths import some
 
-_Part = tuple[str, list[str]]  # a directory's prefix, as "train/", and its images
+_Part = tuple[str, list[str]]  # (prefix of a directory such as "train/", its images)
 
 
 def open_folder(source: Folder) -> Table:
-    """What the directory holds, no image opened. Raises `ValueError` where metadata are malformed."""
+    """The images of the directory, not opened. Raises `ValueError` for malformed metadata."""
     root = Path(source.path).expanduser()
-    found = list_files(root)
-    train, test, remarks = _official(found)
+    listing = list_files(root)
+    train, test, remarks = _official(listing)
     chosen = [*train[1], *test[1]]
-    given = _metadata(found, chosen, (train[0], test[0]))
-    described = given or _described(found, train, test)
-    kept = [place for place in range(len(chosen)) if described.labels is None or described.labels[place] is not None]
-    paths = [root / chosen[place] for place in kept]
+    given = _metadata(listing, chosen, (train[0], test[0]))
+    described = given or _described(listing, train, test)
+    kept = [i for i in range(len(chosen)) if described.labels is None or described.labels[i] is not None]
+    paths = [root / chosen[i] for i in kept]
     labels, captions = described.labels, described.captions
     unlabelled = () if labels is None else tuple(_shown(n) for n, label in zip(chosen, labels) if label is None)
     notes = replace(described.notes, without_label=unlabelled, remarks=(*described.notes.remarks, *remarks))
     return Table(
         where=str(root),
-        names=[_shown(chosen[place]) for place in kept],
+        names=[_shown(chosen[i]) for i in kept],
         fetch=paths.__getitem__,
         size=source.size,
         channels=source.channels,
         background=source.background,
         labels=None if labels is None else [label for label in labels if label is not None],
-        captions=None if captions is None else [captions[place] for place in kept],
+        captions=None if captions is None else [captions[i] for i in kept],
         forced=source.hold_out_captions,
-        test_from=sum(place < len(train[1]) for place in kept) if test[1] else None,
+        test_from=sum(i < len(train[1]) for i in kept) if test[1] else None,
         notes=notes,
-        files=found.files,
+        files=listing.files,
     )
 
 
-def _official(found: Listing) -> tuple[_Part, _Part, list[str]]:
-    """The images under `train/` and those under `test/`, where the folder is so arranged; else all, and none."""
+def _official(listing: Listing) -> tuple[_Part, _Part, list[str]]:
+    """The training and the test part and remarks: `train/` and `test/` if they exist, else all images and none."""
     tops: dict[str, list[str]] = {}
-    for name in found.images:
+    for name in listing.images:
         top, slash, _ = name.partition("/")
         tops.setdefault(top + slash if slash else "", []).append(name)
     by_lower = {top.lower(): top for top in tops}
     train = by_lower.get("train/")
     test = next((by_lower[f"{name}/"] for name in TEST_NAMES if f"{name}/" in by_lower), None)
     if train is None or (test is None and len(tops) > 1):
-        return ("", list(found.images)), ("", []), []
+        return ("", list(listing.images)), ("", []), []
     left = [name for top, names in tops.items() if top not in (train, test) for name in names]
     remarks = [f"Images outside {train} and {test}, not used: {len(left):,} ({some(left)})."] if left else []
     return (train, tops[train]), (test or "", tops[test] if test else []), remarks
@@ -67,40 +67,40 @@ def _official(found: Listing) -> tuple[_Part, _Part, list[str]]:
 class _Described:
     labels: list[str | None] | None
     captions: list[str] | None
-    notes: Notes
+    notes: DataReport
 
 
-def _described(found: Listing, *parts: _Part) -> _Described:
-    """Classes by the first directory level, captions by text files of the images' names."""
+def _described(listing: Listing, *parts: _Part) -> _Described:
+    """Classes from the first directory level, captions from text files next to the images."""
     labels: list[str | None] = []
     texts: dict[str, str] = {}
     unreadable: list[tuple[str, str]] = []
-    sidecars = {name for name in found.others if name.lower().endswith(".txt")}
+    sidecars = {name for name in listing.others if name.lower().endswith(".txt")}
     names = [name for _, images in parts for name in images]
     for prefix, images in parts:
         for name in images:
             top, slash, _ = name.removeprefix(prefix).partition("/")
             labels.append(_shown(top) if slash else None)
-            beside = posixpath.splitext(name)[0] + ".txt"
-            if beside in sidecars:
+            sidecar = posixpath.splitext(name)[0] + ".txt"
+            if sidecar in sidecars:
                 try:
-                    texts[name] = (found.root / beside).read_text(encoding="utf-8-sig").strip()
+                    texts[name] = (listing.root / sidecar).read_text(encoding="utf-8-sig").strip()
                 except UnicodeDecodeError:
-                    unreadable.append((_shown(beside), "is not UTF-8 text"))
+                    unreadable.append((_shown(sidecar), "is not UTF-8 text"))
                 except OSError as error:
-                    unreadable.append((_shown(beside), f"cannot be read: {error.strerror}"))
+                    unreadable.append((_shown(sidecar), f"cannot be read: {error.strerror}"))
     outside = [name for name, label in zip(names, labels) if label is None]
     remarks = ()
     if outside and len(outside) < len(names):
         remarks = (
-            f"Sub-directories are not taken as classes, since {len(outside):,} images lie outside them ({some(outside)}): "
+            f"Sub-directories are not used as classes: {len(outside):,} images are outside of them ({some(outside)}); "
             "move these into a class, or away, to train with classes.",
         )
     any_text = bool(texts or unreadable)
     stems = {posixpath.splitext(name)[0] for name in names}
     prefixes = tuple(prefix for prefix, images in parts if images)
     alone = [n for n in sorted(sidecars) if n.startswith(prefixes) and posixpath.splitext(n)[0] not in stems]
-    notes = Notes(
+    notes = DataReport(
         absent=tuple(_shown(name) for name in alone) if any_text else (),
         without_caption=tuple(_shown(name) for name in names if not texts.get(name)) if any_text else (),
         captions_unreadable=tuple(unreadable),
@@ -110,18 +110,18 @@ def _described(found: Listing, *parts: _Part) -> _Described:
     return _Described(labels=None if outside else labels, captions=captions, notes=notes)
 
 
-def _metadata(found: Listing, images: list[str], prefixes: tuple[str, str]) -> _Described | None:
-    """What `metadata.jsonl` or `metadata.csv` says, in the directories of the parts or at the root; None without one."""
+def _metadata(listing: Listing, images: list[str], prefixes: tuple[str, str]) -> _Described | None:
+    """Captions and labels from `metadata.jsonl` or `metadata.csv`, per part or at the root; None without either."""
     said: dict[str, tuple[str | None, str | None]] = {}
     original: dict[str, str] = {}
     files, twice = [], 0
     for prefix in dict.fromkeys((*prefixes, "")):
-        name = next((prefix + n for n in ("metadata.jsonl", "metadata.csv") if prefix + n in found.others), None)
+        name = next((prefix + n for n in ("metadata.jsonl", "metadata.csv") if prefix + n in listing.others), None)
         if name is None:
             continue
         files.append(name)
-        for line, record in _records(found.root / name):
-            file_name, caption, label = _record(record, f"{found.root / name}, line {line}")
+        for line, record in _records(listing.root / name):
+            file_name, caption, label = _record(record, f"{listing.root / name}, line {line}")
             key = unicodedata.normalize("NFC", posixpath.normpath(prefix + file_name.replace("\\", "/")))
             twice += key in said and said[key] != (caption, label)
             said.setdefault(key, (caption, label))
@@ -129,22 +129,22 @@ def _metadata(found: Listing, images: list[str], prefixes: tuple[str, str]) -> _
     if not files:
         return None
     known = [said.get(unicodedata.normalize("NFC", name), (None, None)) for name in images]
-    there = {unicodedata.normalize("NFC", name) for name in found.images}
+    there = {unicodedata.normalize("NFC", name) for name in listing.images}
     has_caption, has_label = (any(values[kind] for values in said.values()) for kind in (0, 1))
     missing = tuple(_shown(name) for name, (caption, _) in zip(images, known) if not caption)
     if has_label and not any(label for _, label in known):
-        raise ValueError(f"{found.root / files[0]} labels no image that is there; check its file_name column")
+        raise ValueError(f"{listing.root / files[0]} labels no existing image; check its file_name column")
     if has_caption and not has_label and not any(caption for caption, _ in known):
         raise ValueError(
-            f"{found.root / files[0]} captions no image that is there (the first is '{next(iter(original.values()))}'); "
+            f"{listing.root / files[0]} captions no existing image (the first is '{next(iter(original.values()))}'); "
             "check its file_name column: paths are relative to its directory"
         )
     apart = {posixpath.dirname(name) for name in images} - {prefix.rstrip("/") for prefix in (*prefixes, "")}
-    notes = Notes(
+    notes = DataReport(
         absent=tuple(original[key] for key in said if key not in there),
         without_caption=missing if has_caption else (),
-        remarks=(*(("Directories are not read as classes, because there is metadata.",) if len(apart) > 1 else ()),
-                 *((f"{twice:,} lines of metadata speak of a file that an earlier line described.",) if twice else ())),
+        remarks=(*(("Directories are not used as classes, because there is metadata.",) if len(apart) > 1 else ()),
+                 *((f"{twice:,} lines of metadata that contradict earlier ones, ignored.",) if twice else ())),
     )  # fmt: skip
     return _Described(
         labels=[label for _, label in known] if has_label else None,
@@ -154,7 +154,7 @@ def _metadata(found: Listing, images: list[str], prefixes: tuple[str, str]) -> _
 
 
 def _records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Line numbers and records of a `.jsonl` or `.csv` file. Raises `ValueError` with the line where it is malformed."""
+    """Line numbers and records of a `.jsonl` or `.csv` file. Raises `ValueError` that names a malformed line."""
     line = 0
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
@@ -199,5 +199,5 @@ def _record(record: dict[str, Any], where: str) -> tuple[str, str | None, str | 
 
 
 def _shown(name: str) -> str:
-    """A file name that can be printed and stored, even where its bytes are not UTF-8."""
+    """A file name that can be printed and stored, even if its bytes are not UTF-8."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")

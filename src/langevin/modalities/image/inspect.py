@@ -1,10 +1,11 @@
-"""What a folder of images holds, before anything is decided about it: counts, sizes, kinds, captions, copies, damage.
+"""What `inspect` reports of images: counts, sizes, formats, classes, captions, copies and broken files.
 
-Two images are exact duplicates where their pixels as stored are equal (`Picture.identity`). They are near duplicates
-where their reductions to 8x8 differ by at most 2.5 of 255 levels on average, which survives resizing and compression.
-Pairs are not all compared: a hash of 120 bits (each place's luma against the mean, and against its right-hand neighbour)
-puts them in order, read from 15 different bits onwards; neighbours in any of these orders that differ in at most 6 bits
-are compared; a group holds what is near to its first. Flat pictures have no such hash and are left out.
+Two images are exact duplicates if their stored pixels are equal (`Picture.identity`). They are near duplicates if
+their reductions to 8x8 differ by at most 2.5 of 255 levels on average, which survives resizing and compression. Not
+all pairs are compared: images are sorted by a 120-bit hash (the luma of each pixel of the reduction against the mean,
+and against its right-hand neighbour), in 15 orders that start at different bits, and neighbours in any order that
+differ in at most 6 bits are compared. The images of a group are near duplicates of its first. Flat images have no hash
+and are left out.
 """
 
 import itertools
@@ -20,23 +21,31 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from langevin.modalities.image.damage import Broken
 from langevin.modalities.image.data import Progress, open_table
+from langevin.modalities.image.data_report import DataReport
 from langevin.modalities.image.decode import Picture
-from langevin.modalities.image.notes import Notes
 from langevin.modalities.image.shape import choose_shape
 from langevin.modalities.image.sources import Folder, resolve
 from langevin.modalities.image.table import Table
+from langevin.modalities.image.unreadable import Broken
 from langevin.modalities.paths import some
 
 _EXAMPLES = 5
-_FLAT = 8  # luma levels of 255: a picture of less range has no portrait
+_FLAT = 8  # range of luma, of 255, below which an image has no hash
 _NEAR_LEVELS, _NEAR_BITS = 2.5, 6
 
 
 @dataclass(frozen=True, kw_only=True)
 class Captions:
-    """The captions of a source: how many images have one, words a caption, different words, and what is amiss."""
+    """The captions of a source.
+
+    Args:
+        count: images with a caption.
+        mean_words: words per caption.
+        vocabulary: different words.
+        missing: images without a caption.
+        absent: files that captions describe and that do not exist.
+    """
 
     count: int
     mean_words: float
@@ -48,12 +57,20 @@ class Captions:
 
 @dataclass(frozen=True, kw_only=True)
 class Inspection:
-    """What was found at a path. All counts are of images unless named otherwise; sizes are (width, height) in pixels.
+    """The report on the images at a path. Counts are of images; sizes are (width, height) in pixels.
 
-    `files` counts files by suffix, `found` image files, `readable` those that can be shown, `broken` holds (name, reason).
-    `sides` are the least, median and greatest shorter side, `sizes` the most common sizes with their counts. `classes`
-    counts images a class, `parts` images a part. `duplicates` are groups of names, `near_duplicates` the number of groups
-    with some of them in `near_examples`. `size` and `channels` are what `load` chooses; None where nothing is readable.
+    Args:
+        files: files by suffix.
+        found, readable: image files, and those that can be decoded.
+        broken: (name, reason) of the others.
+        sides: least, median and greatest shorter side.
+        sizes: the most common sizes, with counts.
+        modes: stored pixel formats, with counts.
+        parts, classes: images per part and per class.
+        singletons: classes with a single image.
+        duplicates: groups of names with equal pixels.
+        near_duplicates, near_examples: number of groups of near duplicates, and some of them.
+        size, channels: what `load` chooses; None if nothing is readable.
     """
 
     path: str
@@ -78,11 +95,11 @@ class Inspection:
     notes: tuple[str, ...] = field(default=())
 
     def as_dict(self) -> dict[str, Any]:
-        """The same as plain dictionaries, tuples, numbers and strings, ready for `json.dumps`."""
+        """The report as dictionaries, tuples, numbers and strings, for `json.dumps`."""
         return asdict(self)
 
     def lines(self) -> list[str]:
-        """The same for people, a line a thing, nothing said twice."""
+        """The report as text, one line per finding."""
         by_suffix = ", ".join(f"{count:,} {suffix}" for suffix, count in self.files.items())
         lines = [f"{self.path}: {self.readable:,} readable images of {self.found:,} ({by_suffix})"]
         if self.size is not None and self.sides is not None:
@@ -91,7 +108,7 @@ class Inspection:
             common = some([f"{w}x{h} ({count:,})" for (w, h), count in self.sizes])
             lines.append(f"Shorter side: {sides} pixels. Sizes: {common}")
             colour = "grey" if self.channels == 1 else "colour"
-            lines.append(f"Trained at {self.size}x{self.size} in {colour}, unless told otherwise")
+            lines.append(f"Trained at {self.size}x{self.size} in {colour} by default")
         lines.append(
             "Stored as: " + (", ".join(f"{mode} ({count:,})" for mode, count in self.modes.items()) or "nothing")
         )
@@ -118,31 +135,30 @@ class Inspection:
         if self.singletons:
             lines.append(f"Classes with a single image: {len(self.singletons):,} ({some(self.singletons)})")
         if self.captions is not None:
-            told = self.captions
-            examples = some([repr(text) for text in told.examples])
-            words = f"{told.mean_words:.1f} words each, {told.vocabulary:,} different words"
-            lines.append(f"Captions: {told.count:,}, {words} ({examples})")
-            if told.missing:
-                lines.append(f"Images without a caption: {told.missing:,}")
-            if told.absent:
-                lines.append(f"Captions of files that are not there: {len(told.absent):,} ({some(told.absent)})")
+            captions = self.captions
+            examples = some([repr(text) for text in captions.examples])
+            words = f"{captions.mean_words:.1f} words each, {captions.vocabulary:,} different words"
+            lines.append(f"Captions: {captions.count:,}, {words} ({examples})")
+            if captions.missing:
+                lines.append(f"Images without a caption: {captions.missing:,}")
+            if captions.absent:
+                lines.append(f"Captions of files that do not exist: {len(captions.absent):,} ({some(captions.absent)})")
         if not self.classes and self.captions is None:
             lines.append("No classes and no captions")
         return lines
 
 
 def inspect(path: Path, *, size: int | None = None, progress: Progress | None = None) -> Inspection:
-    """Look at every image under a path (a folder, Parquet or CIFAR-10) and say what is there, good and bad.
+    """Decode every image at a path (a folder, Parquet or CIFAR-10) and report on them, including broken files.
 
-    `size` is the side in pixels that will be asked for (None: as chosen by `choose_shape`); `progress(done, total)` is
-    called in the calling thread. Broken files are counted however many there are. Raises `ValueError` where there is no
-    image at all, or the path does not exist.
+    `size` is the side in pixels to train at (None: chosen by `choose_shape`); `progress(done, total)` is called in the
+    calling thread. Raises `ValueError` if the path does not exist or has no image files.
     """
     source = resolve(Folder(path=str(path), size=size))
     table = open_table(source)
     try:
         shape = choose_shape(table)
-    except ValueError:  # nothing can be read: that is what is to be reported
+    except ValueError:  # no image can be read, which the report says
         shape = None
     looks, broken = _look_at_all(table, shape[1] if shape else 8, progress)
     readable = sorted(looks)
@@ -208,7 +224,7 @@ def _look_at_all(table: Table, size: int, progress: Progress | None) -> tuple[di
 
 
 def _portrait(picture: Picture) -> Tensor | None:
-    """The picture at 8x8, (3, 8, 8) int16, or None where it is flat."""
+    """The image reduced to 8x8, (3, 8, 8) int16; None if it is flat."""
     small = picture.pixels(size=8, channels=3).to(torch.int16)
     luma = small.sum(0)
     return small if luma.max() - luma.min() >= 3 * _FLAT else None
@@ -222,7 +238,7 @@ def _bits(portrait: Tensor) -> int:
 
 
 def _near(portraits: dict[int, Tensor]) -> list[list[int]]:
-    """Groups of rows with nearly equal portraits, two or more each."""
+    """Groups of two or more rows with nearly equal reductions."""
     hashes = {row: _bits(portrait) for row, portrait in portraits.items()}
     group = {row: row for row in portraits}
 
@@ -246,7 +262,7 @@ def _near(portraits: dict[int, Tensor]) -> list[list[int]]:
 
 
 def _copies(table: Table, looks: dict[int, _Look]) -> tuple[tuple[tuple[str, ...], ...], tuple[tuple[str, ...], ...]]:
-    """Groups of names with equal pixels, and groups of different ones (a name each) that are near."""
+    """Groups of names with equal pixels, and groups of near duplicates with one name per different image."""
     equal: dict[str, list[int]] = defaultdict(list)
     for row in sorted(looks):
         equal[looks[row].identity].append(row)
@@ -280,17 +296,15 @@ def _captions(table: Table, readable: list[int]) -> Captions | None:
         count=len(texts),
         mean_words=sum(map(len, words)) / max(len(words), 1),
         vocabulary=len({word for text in words for word in text}),
-        examples=tuple(
-            dict.fromkeys(texts[place * len(texts) // _EXAMPLES] for place in range(_EXAMPLES)) if texts else ()
-        ),
+        examples=tuple(dict.fromkeys(texts[i * len(texts) // _EXAMPLES] for i in range(_EXAMPLES)) if texts else ()),
         missing=len(readable) - len(texts),
         absent=table.notes.absent,
     )
 
 
-def _other(notes: Notes) -> list[str]:
-    """What the notes say beyond captions and files, which have their own lines."""
-    return Notes(
+def _other(notes: DataReport) -> list[str]:
+    """The notes that have no line of their own in the report."""
+    return DataReport(
         captions_unreadable=notes.captions_unreadable, without_label=notes.without_label, remarks=notes.remarks
     ).lines()
 

@@ -1,19 +1,17 @@
-"""Feature spaces for images, made without any downloaded weights, and the accuracy of a conditional generator.
+"""Feature spaces for images that need no downloaded weights, and the class consistency of a conditional generator.
 
-A distance between image sets is a distance between their features, and each feature space is blind to something. Three
-are kept, to be reported side by side:
+Each feature space is blind to something, so metrics are reported in three:
 
-- `RandomConvolutions`: fixed random filters; mean and spread of their responses in several octaves. Needs no data and
-  no labels, the same for every data set; sees noise, blur, texture and colour, little of what a picture shows.
-- `Classifier`: the penultimate layer of a small network trained on the real training part. Sees what the
-  labels speak of.
-- `PixelPrincipal`: principal components of the pixels; sees the coarse layout.
+- `RandomConvolutions`: mean and standard deviation of the responses of fixed random filters in several octaves. Needs
+  no data and no labels. Sensitive to noise, blur, texture and colour, hardly to content.
+- `Classifier`: the penultimate layer of a small network trained on the training part. Sensitive to the class.
+- `PixelPrincipal`: principal components of the pixels. Sensitive to coarse structure.
 
-All take uint8 images `(n, c, h, w)` and return float32 features `(n, d)` on the CPU; rows never mix. Distances in them
-are not comparable with published FID, which is a distance in the features of one Inception network.
+All take uint8 images `(n, c, h, w)` and return float32 features `(n, d)` on the CPU; samples never mix. Distances in
+them are not comparable with published FID, which is a distance in the features of an Inception network.
 
-Papers: "Exposing flaws of generative model evaluation metrics and their unfair treatment of diffusion models" (2023),
-"Classification Accuracy Score for Conditional Generative Models" (2019).
+Papers: "Exposing flaws of generative model evaluation metrics and their unfair treatment of diffusion models" (2023,
+arXiv 2306.04675), "Classification Accuracy Score for Conditional Generative Models" (2019, arXiv 1905.10887).
 """
 
 from __future__ import annotations
@@ -54,8 +52,8 @@ class RandomConvolutions:
     """Features of fixed random convolutions: `8 * width` numbers, two layers of `width` filters in each of four
     octaves.
 
-    The picture is split into octaves, x = (x - blur x) + blur x, because random filters of the whole picture answer to
-    its brightness and little else. The filters are a function of `seed`, `channels` and `width` alone.
+    The image is split into octaves, x = (x - blur x) + blur x, because random filters of the whole image respond mostly
+    to its brightness. The filters are a function of `seed`, `channels` and `width` alone.
     """
 
     seed: int = 0
@@ -85,10 +83,10 @@ class RandomConvolutions:
         for octave, (first, second) in enumerate(self.filters):
             low = F.avg_pool2d(_padded(x), 3, 1)
             band = x - low if octave < OCTAVES - 1 else x
-            band = band * 2.0 ** (2 - octave)  # pictures have amplitude ~ 1/frequency: every octave gets a like share
+            band = band * 2.0 ** (2 - octave)  # images have amplitude ~ 1/frequency: this equalises the octaves
             for bank in (first, second):
                 band = F.leaky_relu(F.conv2d(_padded(band), bank.to(x.device)), 0.2)
-            pooled += [band.mean((2, 3)), (band.var((2, 3), correction=0) + 1e-4).log() / 2]  # mean and log spread
+            pooled += [band.mean((2, 3)), (band.var((2, 3), correction=0) + 1e-4).log() / 2]  # mean, log std
             x = F.avg_pool2d(low, 2, ceil_mode=True, count_include_pad=False)
         return torch.cat(pooled, 1)
 
@@ -105,9 +103,9 @@ class PixelPrincipal:
 
     @classmethod
     def fit(cls, images: Tensor, *, k: int = 64, seed: int = 0) -> PixelPrincipal:
-        """Principal components of uint8 images `(n, c, h, w)` by subspace iteration; k is cut to what the data allow.
+        """Principal components of uint8 images `(n, c, h, w)` by subspace iteration; k is at most their rank.
 
-        Paper: "Finding structure with randomness" (2011).
+        Paper: "Finding structure with randomness" (2011, arXiv 0909.4061).
         """
         check_images(images, None, "PixelPrincipal.fit")
         if len(images) < 2 or k < 1:
@@ -128,14 +126,14 @@ class PixelPrincipal:
         """Features `(n, k)`; ValueError for images of another type or size."""
         check_images(images, None, "PixelPrincipal.features")
         if images[0].numel() != len(self.mean):
-            raise ValueError(f"PixelPrincipal was fitted to {len(self.mean)} pixels an image, got {images[0].numel()}")
+            raise ValueError(f"PixelPrincipal was fitted to {len(self.mean)} values per image, got {images[0].numel()}")
         parts = (scaled(part).flatten(1).cpu() for part in images.split(batch))
         return torch.cat([(part - self.mean) @ self.basis.T for part in parts])
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClassConsistency:
-    """Share of images that a classifier takes for the class they were made for; None for a class without images."""
+    """Share of images that are classified as the class they were conditioned on; None for a class without images."""
 
     accuracy: float
     by_class: tuple[float | None, ...]
@@ -145,18 +143,18 @@ class ClassConsistency:
 def class_consistency(classifier: Classifier, images: Tensor, labels: Tensor) -> ClassConsistency:
     """Accuracy overall and by class of uint8 images `(n, c, h, w)` against the labels `(n,)` they were conditioned on.
 
-    Its ceiling is the classifier's own accuracy on real held-out images. Paper: "Classification Accuracy Score for
-    Conditional Generative Models" (2019).
+    Its ceiling is the classifier's accuracy on held-out real images. Paper: "Classification Accuracy Score for
+    Conditional Generative Models" (2019, arXiv 1905.10887).
     """
     if labels.shape != images.shape[:1]:
         raise ValueError(
-            f"class_consistency needs a label an image, got {tuple(labels.shape)} for {tuple(images.shape)}"
+            f"class_consistency needs one label per image, got {tuple(labels.shape)} for {tuple(images.shape)}"
         )
-    right = classifier.logits(images).argmax(1) == labels.cpu()
+    correct = classifier.logits(images).argmax(1) == labels.cpu()
     members = [labels.cpu() == label for label in range(classifier.config.classes)]
     counts = tuple(int(member.sum()) for member in members)
-    by_class = tuple(right[member].double().mean().item() if count else None for member, count in zip(members, counts))
-    return ClassConsistency(accuracy=right.double().mean().item(), by_class=by_class, counts=counts)
+    by_class = tuple(correct[m].double().mean().item() if count else None for m, count in zip(members, counts))
+    return ClassConsistency(accuracy=correct.double().mean().item(), by_class=by_class, counts=counts)
 
 
 def _orthogonal(filters: int, channels: int, generator: torch.Generator) -> Tensor:

@@ -1,6 +1,5 @@
-"""The files under a directory, listed and counted, and pickles refused by their names."""
+"""Lists the files under a directory, and refuses pickles by name."""
 
-import os
 import re
 from collections import Counter
 from collections.abc import Iterable
@@ -8,13 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from langevin.modalities.image.decode import SUFFIXES
+from langevin.modalities.paths import walk
 
-PICKLES = (".pkl", ".pickle")  # never opened; beside images they are left alone
+PICKLES = (".pkl", ".pickle")  # never opened; ignored next to images
 
 
 @dataclass(frozen=True, kw_only=True)
 class Listing:
-    """The files under a directory, by relative path with `/`, sorted: images, others, and all counted by suffix."""
+    """The files under a directory: sorted relative paths with `/` of images and others, and counts by suffix."""
 
     root: Path
     images: tuple[str, ...]
@@ -23,30 +23,16 @@ class Listing:
 
 
 def list_files(root: Path) -> Listing:
-    """Every file under `root` that is not hidden, links followed. Raises `ValueError` where a directory is closed."""
-    images: list[str] = []
-    others: list[str] = []
-    seen: set[str] = set()
-
-    def closed(error: OSError) -> None:
-        raise ValueError(f"{error.filename} cannot be listed: {error.strerror}; check its rights, or move it away")
-
-    for folder, below, files in os.walk(root, onerror=closed, followlinks=True):
-        real = os.path.realpath(folder)
-        below[:] = [] if real in seen else sorted(name for name in below if not name.startswith("."))
-        for name in () if real in seen else files:
-            if not name.startswith("."):
-                relative = Path(folder, name).relative_to(root).as_posix()
-                (images if Path(name).suffix.lower() in SUFFIXES else others).append(relative)
-        seen.add(real)
+    """Every file under `root` that is not hidden; follows links. Raises `ValueError` for an unreadable directory."""
+    names = walk(root)
+    images = tuple(name for name in names if Path(name).suffix.lower() in SUFFIXES)
+    others = tuple(name for name in names if Path(name).suffix.lower() not in SUFFIXES)
     counts = Counter(Path(name).suffix.lower() or "(no suffix)" for name in images + others)
-    return Listing(
-        root=root, images=tuple(sorted(images)), others=tuple(sorted(others)), files=dict(counts.most_common())
-    )
+    return Listing(root=root, images=images, others=others, files=dict(counts.most_common()))
 
 
 def refuse_pickles(folder: Path, names: Iterable[str]) -> None:
-    """Raise `ValueError` at the first of these names that is a pickle's, with what to use instead."""
+    """Raise `ValueError` for the first name of a pickle file, with what to use instead."""
     for name in sorted(names):
         if re.fullmatch(r"data_batch_\d|batches\.meta|cifar-10(0)?-(batches-py|python).*", name):
             raise ValueError(

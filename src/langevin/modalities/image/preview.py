@@ -1,4 +1,4 @@
-"""Pictures to look at: labelled grids, files, and the denoising as an animation."""
+"""Image grids with captions, tables, files, and the trajectory as an animation."""
 
 import io
 import math
@@ -9,43 +9,49 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from langevin.modalities.files import file_name, save_arrays
+from langevin.modalities.modality import Samples, Table
+from langevin.training.checkpoint import write_atomic
+
 BACKGROUND = (255, 255, 255)
+TEXT, MARK = (60, 60, 60), (214, 69, 65)
+_GAP, _FRAME, _LINE = 4, 2, 18
 
 
 def picture(image: Tensor, *, zoom: int = 1) -> Image.Image:
-    """A uint8 (c, h, w) image, each pixel `zoom` x `zoom`."""
+    """A uint8 (c, h, w) image, enlarged `zoom` times without interpolation."""
     array = image.permute(1, 2, 0).contiguous().cpu().numpy()
-    made = Image.fromarray(array[..., 0] if array.shape[-1] == 1 else array)
-    return made.resize((made.width * zoom, made.height * zoom), Image.Resampling.NEAREST)
+    result = Image.fromarray(array[..., 0] if array.shape[-1] == 1 else array)
+    return result.resize((result.width * zoom, result.height * zoom), Image.Resampling.NEAREST)
 
 
 def zoom_for(side: int, *, target: int = 96) -> int:
-    """How often to repeat a pixel so that an image of `side` is about `target` wide."""
+    """The integer factor that brings `side` to about `target` pixels."""
     return max(1, round(target / side))
 
 
 def grid(
     images: Tensor, *, columns: int | None = None, captions: Sequence[str] | None = None, zoom: int | None = None
 ) -> Image.Image:
-    """uint8 (n, c, h, w) images row by row, `captions` below each."""
+    """A grid of uint8 (n, c, h, w) images in row-major order, each with its caption below."""
     n, _, height, width = images.shape
     columns = columns or math.ceil(math.sqrt(n))
     rows = math.ceil(n / columns)
     zoom = zoom or zoom_for(max(height, width), target=96 if captions else 64)
     gap, text = 4, 14 if captions else 0
     cell_w, cell_h = width * zoom + gap, height * zoom + gap + text
-    sheet = Image.new("RGB", (columns * cell_w + gap, rows * cell_h + gap), BACKGROUND)
-    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=11)
+    canvas = Image.new("RGB", (columns * cell_w + gap, rows * cell_h + gap), BACKGROUND)
+    pen, font = ImageDraw.Draw(canvas), ImageFont.load_default(size=11)
     for i in range(n):
         x, y = gap + (i % columns) * cell_w, gap + (i // columns) * cell_h
-        sheet.paste(picture(images[i], zoom=zoom).convert("RGB"), (x, y))
+        canvas.paste(picture(images[i], zoom=zoom).convert("RGB"), (x, y))
         if captions:
             pen.text((x, y + height * zoom), fit_text(captions[i], font, cell_w - gap), fill=(60, 60, 60), font=font)
-    return sheet
+    return canvas
 
 
 def fit_text(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
-    """The text, or as much of it as fits, with an ellipsis."""
+    """The text, truncated with an ellipsis to `width` pixels."""
     if font.getlength(text) <= width:
         return text
     while text and font.getlength(text + "…") > width:
@@ -60,19 +66,63 @@ def png(image: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
-def save_files(images: Tensor, folder: Path, names: Sequence[str]) -> None:
-    """One PNG each."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for image, name in zip(images, names, strict=True):
-        picture(image).save(folder / f"{name}.png")
+def table(images: Tensor, cells: Table, *, zoom: int = 1) -> Image.Image:
+    """A labelled table of uint8 (rows * columns, c, h, w) images; marked ones get a frame, which a note explains.
+
+    The columns' headings are the last words of their names if these differ."""
+    short = [name.split()[-1] for name in cells.columns]
+    rows, columns = cells.rows, short if len(set(short)) == len(short) else cells.columns
+    height, width = images.shape[-2] * zoom + _GAP, images.shape[-1] * zoom + _GAP
+    font = ImageFont.load_default(size=13)
+    left = 3 * _GAP + int(max(font.getlength(name) for name in rows))
+    canvas = Image.new(
+        "RGB", (left + len(columns) * width + _GAP, 2 * _LINE + len(rows) * height + 2 * _GAP), BACKGROUND
+    )
+    pen = ImageDraw.Draw(canvas)
+    for j, name in enumerate(columns):
+        pen.text((left + j * width + width // 2, _LINE - 3), name, fill=TEXT, font=font, anchor="ms")
+    for i, name in enumerate(rows):
+        pen.text((left - 2 * _GAP, _LINE + i * height + height // 2), name, fill=TEXT, font=font, anchor="rm")
+    for k, image in enumerate(images):
+        x, y = left + k % len(columns) * width, _LINE + k // len(columns) * height
+        canvas.paste(picture(image, zoom=zoom).convert("RGB"), (x + _GAP // 2, y + _GAP // 2))
+        if cells.marked[k]:
+            pen.rectangle((x, y, x + width - 1, y + height - 1), outline=MARK, width=_FRAME)
+    below = canvas.height - _LINE + 2
+    pen.rectangle((left, below, left + 9, below + 9), outline=MARK, width=_FRAME)
+    pen.text((left + 16, below + 9), cells.note, fill=TEXT, font=font, anchor="ls")
+    return canvas
 
 
-def save_animation(frames: Sequence[Tensor], path: Path, *, columns: int | None = None, seconds: float = 3.0) -> None:
-    """A GIF of uint8 (n, c, h, w) states; the last one is held for a second."""
-    sheets = [grid(frame, columns=columns).quantize(128) for frame in frames]
-    step = max(20, int(1000 * seconds / max(1, len(sheets))))
-    durations = [step] * (len(sheets) - 1) + [1000]
-    sheets[0].save(path, save_all=True, append_images=sheets[1:], duration=durations, loop=0)
+def save(samples: Samples, out: Path) -> None:
+    """Write a grid (.png), an array (.npz), an animation of the trajectory (.gif), or a folder, a file per sample.
+
+    Raises:
+        ValueError: an animation of samples without recorded frames."""
+    match out.suffix:
+        case ".png":
+            write_atomic(out, samples.preview().content)
+        case ".npz":
+            save_arrays(out, samples, "images", samples.values.permute(0, 2, 3, 1).numpy())
+        case ".gif":
+            if not samples.frames:
+                raise ValueError("the trajectory was not recorded: draw with frames=True to animate it")
+            write_atomic(out, animation(samples.frames, columns=samples.columns))
+        case _:
+            shown = samples.names or [""] * len(samples)
+            out.mkdir(exist_ok=True)
+            for i, (image, name) in enumerate(zip(samples.values, shown, strict=True)):
+                write_atomic(out / (f"{i:05d}" + (f"-{file_name(name)}" if name else "") + ".png"), png(picture(image)))
+
+
+def animation(frames: Sequence[Tensor], *, columns: int | None = None, seconds: float = 3.0) -> bytes:
+    """A GIF of uint8 (n, c, h, w) frames; the last one stays for a second."""
+    grids = [grid(frame, columns=columns).quantize(128) for frame in frames]
+    step = max(20, int(1000 * seconds / max(1, len(grids))))
+    durations = [step] * (len(grids) - 1) + [1000]
+    content = io.BytesIO()
+    grids[0].save(content, "GIF", save_all=True, append_images=grids[1:], duration=durations, loop=0)
+    return content.getvalue()
 
 
 def side_by_side(left: Tensor, right: Tensor) -> Tensor:

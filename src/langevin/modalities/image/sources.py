@@ -1,34 +1,49 @@
-"""Where images come from: a frozen configuration for each kind of source, and what really is at a folder's path."""
+"""Sources of images: a frozen configuration per kind, and the detection of the kind at a path."""
 
 from dataclasses import dataclass
-from types import ModuleType
 from typing import Literal
 
 from langevin.modalities.image.decode import SUFFIXES
 from langevin.modalities.image.paths import PICKLES, list_files, refuse_pickles
 from langevin.modalities.paths import existing_path, list_entries
 
-TEST_NAMES = ("test", "valid", "validation", "val", "dev")  # of a source's own test part, the first that is there
+TEST_NAMES = ("test", "valid", "validation", "val", "dev")  # names of a source's test part, in order of preference
 
 
 @dataclass(frozen=True, kw_only=True)
 class Digits:
-    """scikit-learn's 1,797 handwritten digits, 8x8 grey, ten classes; installed with it, so nothing is downloaded."""
+    """The 1,797 handwritten digits that ship with scikit-learn, 8x8 grey, ten classes."""
 
     kind: Literal["digits"] = "digits"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Folder:
-    """A directory of image files, searched with all its sub-directories; hidden files and directories are left out.
+class Glyphs:
+    """Letters and digits of the 21 typefaces that come with matplotlib, 32x32 grey, captioned "bold serif capital G".
 
-    `size` is the side in pixels (None: chosen, see `choose_size`), `channels` 1 or 3 (None: 1 where all are grey), and
-    `background` the colour behind transparent places. `hold_out_captions` are exact captions whose images are all held
-    out, to test combinations never trained on. Raises `ValueError` for values out of range.
+    A tenth of the pairs (typeface, character) is the test part, whatever `held_out` is. Every typeface and every
+    character is trained on, these pairs never.
+    """
+
+    kind: Literal["glyphs"] = "glyphs"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Folder:
+    """A directory of image files, including sub-directories; hidden files and directories are ignored.
 
     Captions and labels come from `metadata.jsonl` or `metadata.csv` (`file_name` with `text` or `caption`, `label` or
-    `class`); without it a text file of the image's name is its caption, and the first directory level is its class.
-    `train/` beside `test/`, `valid/`, `validation/`, `val/` or `dev/` are parts, not classes.
+    `class`). Without it a text file with the image's name is its caption, and the first directory level is its class.
+    `train/` next to `test/`, `valid/`, `validation/`, `val/` or `dev/` are parts, not classes.
+
+    Args:
+        size: side in pixels; None chooses it, see `choose_size`.
+        channels: 1 or 3; None is 1 if all images are grey, else 3.
+        background: the colour behind transparent pixels.
+        hold_out_captions: exact captions whose images are all held out, to test combinations never trained on.
+
+    Raises:
+        ValueError: a value is out of range.
     """
 
     kind: Literal["folder"] = "folder"
@@ -46,8 +61,9 @@ class Folder:
 class Parquet:
     """A `.parquet` file with encoded images, or a directory with `train*.parquet` and, if there is one, `test*.parquet`.
 
-    `image`, `label` and `caption` name the columns: an image is bytes, or a struct with `bytes`; a label an integer, with
-    class names in the schema's `huggingface` metadata where they are known, or a string. The other fields are `Folder`'s.
+    `image`, `label` and `caption` are column names. An image is bytes, or a struct with `bytes`. A label is a string,
+    or an integer, with class names in the schema's `huggingface` metadata if they are known. The other fields are
+    `Folder`'s.
     """
 
     kind: Literal["parquet"] = "parquet"
@@ -68,8 +84,8 @@ class Parquet:
 class Cifar10:
     """CIFAR-10 in its binary version (Krizhevsky, 2009): 50,000 + 10,000 colour photos of 32x32, ten classes.
 
-    `path` is the directory of the `.bin` files, its parent, or `cifar-10-binary.tar.gz`; None is the copy in
-    `~/.cache/langevin`, which `download` may put there. Nothing is downloaded unless `download` is true.
+    `path` is the directory of the `.bin` files, its parent, or `cifar-10-binary.tar.gz`. None is the copy in
+    `~/.cache/langevin`, which is downloaded only if `download` is true.
     """
 
     kind: Literal["cifar10"] = "cifar10"
@@ -77,7 +93,13 @@ class Cifar10:
     download: bool = False
 
 
-Source = Digits | Folder | Parquet | Cifar10
+Source = Digits | Glyphs | Folder | Parquet | Cifar10
+
+
+def builtin_source(name: str | None, *, download: bool) -> Source:
+    """The builtin source of that name."""
+    builtin: dict[str | None, Source] = {"digits": Digits(), "glyphs": Glyphs(), "cifar10": Cifar10(download=download)}
+    return builtin[name]
 
 
 def _check_form(source: Folder | Parquet) -> None:
@@ -95,9 +117,9 @@ def _check_form(source: Folder | Parquet) -> None:
 
 
 def resolve(source: Source) -> Source:
-    """The source that really is at a `Folder`'s path: itself, or the `Parquet` or `Cifar10` found there.
+    """The source at the path of a `Folder`: the folder itself, or the `Parquet` or `Cifar10` that is there.
 
-    Raises `ValueError` where the path does not exist, is no directory, or holds Python pickles, which are never opened.
+    Raises `ValueError` if the path does not exist, holds no images, or holds pickles, which are never opened.
     """
     if not isinstance(source, Folder):
         return source
@@ -124,10 +146,10 @@ def resolve(source: Source) -> Source:
         return _as_parquet(source)
     if not found.images:
         refuse_pickles(path, [name for name in found.others if name.lower().endswith(PICKLES)])
-        seen = ", ".join(f"{count:,} {suffix}" for suffix, count in found.files.items())
+        kinds = ", ".join(f"{count:,} {suffix}" for suffix, count in found.files.items())
         raise ValueError(
             f"{path} holds no images: {sum(found.files.values()):,} files were found there, none with an image suffix"
-            f"{f' ({seen})' if seen else ''}. Looked for {' '.join(sorted(SUFFIXES))} in it and its sub-directories"
+            f"{f' ({kinds})' if kinds else ''}. Looked for {' '.join(sorted(SUFFIXES))} in it and its sub-directories"
         )
     return source
 
@@ -146,13 +168,3 @@ def _as_cifar10(source: Folder) -> Cifar10:
     if source.size not in (None, 32) or source.channels not in (None, 3) or source.hold_out_captions:
         raise ValueError(f"{source.path} is CIFAR-10: 32x32 in colour, without captions; leave size and channels out")
     return Cifar10(path=source.path)
-
-
-def require(module: str, package: str, where: str) -> ModuleType:
-    """An optional dependency, imported where it is used."""
-    import importlib
-
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise ValueError(f"{where} needs {package}, which is not installed: pip install 'langevin[data]'") from error

@@ -1,4 +1,4 @@
-"""Where pixels are kept: all of them in memory, or decoded again whenever they are asked for."""
+"""Access to pixels: all in memory, or decoded at every read."""
 
 import json
 from collections.abc import Sequence
@@ -9,16 +9,20 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from langevin.modalities.image.damage import Broken
 from langevin.modalities.image.table import Table, threads
+from langevin.modalities.image.unreadable import Broken
 
 
 class Store(Protocol):
-    """Where the pixels are: rows of it are given as `uint8` (n, c, h, w), and told to a digest."""
+    """Access to the pixels of a table by row."""
 
-    def read(self, rows: Sequence[int]) -> Tensor: ...
+    def read(self, rows: Sequence[int]) -> Tensor:
+        """The images as uint8 (n, c, h, w)."""
+        ...
 
-    def tell(self, digest: Any, rows: Sequence[int]) -> None: ...
+    def update_digest(self, digest: Any, rows: Sequence[int]) -> None:
+        """Feed what identifies the images into a hash of `hashlib`."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -30,14 +34,14 @@ class InMemory:
     def read(self, rows: Sequence[int]) -> Tensor:
         return self.pixels[torch.as_tensor(rows, dtype=torch.int64)]
 
-    def tell(self, digest: Any, rows: Sequence[int]) -> None:
+    def update_digest(self, digest: Any, rows: Sequence[int]) -> None:
         for start in range(0, len(rows), 1024):
             digest.update(self.read(rows[start : start + 1024]).numpy().tobytes())
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Streaming:
-    """A store that decodes images whenever they are asked for, by a few threads that live as long as one read."""
+    """A store that decodes images at every read, in several threads."""
 
     table: Table
     shape: tuple[int, int, int]
@@ -46,14 +50,14 @@ class Streaming:
     def read(self, rows: Sequence[int]) -> Tensor:
         out = torch.empty((len(rows), *self.shape), dtype=torch.uint8)
 
-        def one(place: int) -> None:
+        def one(i: int) -> None:
             try:
-                out[place] = self.table.decode(rows[place], self.shape)
+                out[i] = self.table.decode(rows[i], self.shape)
             except Broken as error:
                 raise Broken(
-                    f"could be read when the data were loaded and cannot any more: it {error.reason}. Put the file back as "
-                    "it was and resume",
-                    self.table.names[rows[place]],
+                    f"could be read when the data were loaded and cannot be read now: it {error.reason}. Restore the "
+                    "file and resume",
+                    self.table.names[rows[i]],
                 ) from error
 
         with ThreadPoolExecutor(threads()) as pool:
@@ -61,5 +65,5 @@ class Streaming:
                 pass
         return out
 
-    def tell(self, digest: Any, rows: Sequence[int]) -> None:
+    def update_digest(self, digest: Any, rows: Sequence[int]) -> None:
         digest.update(json.dumps([self.sizes[row] for row in rows]).encode())

@@ -1,4 +1,4 @@
-"""A source's images before they are decoded: names, labels and captions of all, and how to fetch each one's bytes."""
+"""The images of a source before they are decoded: names, labels, captions, and how to fetch the bytes."""
 
 import os
 import re
@@ -10,18 +10,25 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
+from langevin.modalities.image.data_report import DataReport
 from langevin.modalities.image.decode import Picture, file_bytes, open_picture
-from langevin.modalities.image.notes import Notes
 from langevin.modalities.paths import some
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Table:
-    """A source's images before they are decoded: lists of equal length, the source's own test part last.
+    """The images of a source before they are decoded, one row per image, the source's own test part last.
 
-    `fetch(row)` gives an encoded image's bytes or its path. Where `raw` is a shape (channels, h, w), it gives the pixels
-    themselves. `labels` are class names; `classes` is their order, where the source gives one. `test_from` is the first
-    row of the test part, `files` counts what was found by suffix.
+    Args:
+        where: the source, for messages.
+        fetch: maps a row to an encoded image's bytes or path, or to its raw pixels if `raw` is set.
+        raw: shape (channels, h, w) of raw pixels; None for encoded images.
+        size, channels, background: as in `sources.Folder`.
+        labels: a class name per row.
+        classes: the order of class names, if the source has one.
+        forced: captions whose images are held out.
+        test_from: first row of the test part; None without one.
+        files: number of files by suffix.
     """
 
     where: str
@@ -36,7 +43,7 @@ class Table:
     captions: list[str] | None = None
     forced: tuple[str, ...] = ()
     test_from: int | None = None
-    notes: Notes = Notes()
+    notes: DataReport = DataReport()
     files: dict[str, int] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -44,18 +51,18 @@ class Table:
 
     @property
     def train_rows(self) -> range:
-        """Rows that are not in the source's own test part."""
+        """The rows before the source's own test part."""
         return range(len(self) if self.test_from is None else self.test_from)
 
     def class_names(self) -> tuple[str, ...]:
-        """Every class, in the source's own order, else by number where all are numbers, else by name."""
+        """All classes, in the source's order, else sorted by number if all are integers, else by name."""
         if self.classes is not None or self.labels is None:
             return self.classes or ()
         numbers = all(re.fullmatch(r"-?\d{1,18}", name) for name in self.labels)
         return tuple(sorted(set(self.labels), key=lambda name: (int(name) if numbers else 0, name)))
 
     def picture(self, row: int, *, size: int | None = None) -> tuple[Picture, int]:
-        """The opened image and its encoded size in bytes. Raises `Broken` without a name: `names[row]` is better."""
+        """The decoded image and its encoded size in bytes. Raises `Broken` without a name; use `names[row]`."""
         data = self.fetch(row)
         if self.raw is None:
             content = file_bytes(data)
@@ -67,12 +74,12 @@ class Table:
         return Picture(image=image, width=width, height=height, mode="grey" if channels == 1 else "RGB"), len(data)
 
     def decode(self, row: int, shape: tuple[int, int, int]) -> Tensor:
-        """One image as `uint8` of this shape."""
+        """One image as uint8 of this shape."""
         return self.picture(row, size=shape[1])[0].pixels(size=shape[1], channels=shape[0])
 
 
 def refuse_mostly_broken(table: Table, broken: dict[int, str]) -> None:
-    """Raise `ValueError` where more than one image in ten, or every one, is broken; `broken` gives reasons by row."""
+    """Raise `ValueError` if more than one image in ten, or every one, is broken; `broken` has the reasons by row."""
     if 10 * len(broken) > len(table) or len(broken) == len(table):
         first = some([f"{table.names[row]} {reason}" for row, reason in broken.items()], limit=5, between="; ")
         raise ValueError(
@@ -82,5 +89,5 @@ def refuse_mostly_broken(table: Table, broken: dict[int, str]) -> None:
 
 
 def threads() -> int:
-    """How many threads decode at once."""
+    """Number of threads that decode."""
     return min(8, os.cpu_count() or 1)

@@ -1,4 +1,4 @@
-"""Which fields of a record are read, and what they make: a text, a dialogue, a text with summaries, an inference."""
+"""Guesses the fields of a record to read and their form: text, dialogue, text with summaries, inference pair."""
 
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,7 +14,7 @@ Turns = list[tuple[str, str]]
 
 
 def guess_fields(records: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
-    """The fields to read, from some records: turns; a text and its summaries; premise, hypothesis, label; else the longest.
+    """The fields to read, by preference: turns; premise, hypothesis, label; a text and its summaries; the longest text.
 
     Raises:
         ValueError: no field holds text."""
@@ -23,7 +23,7 @@ def guess_fields(records: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
     dialogues = [name for name in usual if all(as_turns(r[name]) is not None for r in records if _said(r.get(name)))]
     if dialogues:
         return (max(dialogues, key=lambda name: _length(records, name)),)
-    premise, hypothesis, label = (_first(usual, some) for some in (PREMISES, HYPOTHESES, LABELS))
+    premise, hypothesis, label = (_first(usual, known) for known in (PREMISES, HYPOTHESES, LABELS))
     if premise and hypothesis:
         return (premise, hypothesis, label) if label else (premise, hypothesis)
     text = _first(usual, TEXTS)
@@ -36,13 +36,13 @@ def guess_fields(records: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
 
 
 def form_of(fields: Sequence[str], records: Sequence[Mapping[str, Any]]) -> Form:
-    """What records of these fields are, judged by the fields' names and by the first records."""
+    """The form of records, by the names of their fields and the first records."""
     if any(name in fields for name in PREMISES) and any(name in fields for name in HYPOTHESES):
         return "inference"
     if len(fields) > 1 and _first(fields, TEXTS) and any(n in SUMMARIES and n != _first(fields, TEXTS) for n in fields):
         return "summary"
-    few = records[:16]
-    if few and any(all(as_turns(record.get(name)) is not None for record in few) for name in fields):
+    first = records[:16]
+    if first and any(all(as_turns(record.get(name)) is not None for record in first) for name in fields):
         return "dialogue"
     return "text"
 
@@ -63,7 +63,7 @@ def as_turns(value: Any) -> Turns | None:
 
 
 def read_value(value: Any) -> Any:
-    """A field's value as kept: a string, a list of strings, or (speaker, utterance) pairs; numbers become strings.
+    """A field's value as stored: a string, a list of strings, or (speaker, utterance) pairs; numbers become strings.
 
     Raises:
         ValueError: None, an object, or a list of other things."""
@@ -79,7 +79,7 @@ def read_value(value: Any) -> Any:
 
 
 def strings(value: Any) -> Iterator[str]:
-    """Every text of a kept value; of turns what is said, not who says it."""
+    """Every text of a stored value; of turns the utterances without the speakers."""
     if isinstance(value, str):
         yield value
     else:
@@ -88,7 +88,7 @@ def strings(value: Any) -> Iterator[str]:
 
 
 def is_target(name: str, fields: Sequence[str]) -> bool:
-    """Whether a field is the answer to the others: a label, or the summary of a text."""
+    """Whether a field is a target: a label, or the summary of a text."""
     text = _first(fields, TEXTS)
     return name in LABELS or (text is not None and name != text and name in SUMMARIES)
 

@@ -1,6 +1,5 @@
-"""Which files of a folder are text, and which of them are the folder's own training and held-out parts."""
+"""Selects the text files of a folder and assigns them to its own training and held-out parts."""
 
-import os
 import re
 from collections import defaultdict
 from collections.abc import Iterable
@@ -8,70 +7,35 @@ from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 
-from langevin.modalities.paths import some
+from langevin.modalities.paths import is_about, some, walk
 
 PLAIN = (".txt", ".text", ".md", ".markdown", ".rst", ".org", ".adoc", ".tex")
 JSONL = (".jsonl", ".ndjson")
 PARQUET = (".parquet",)
 RECORDS = (*JSONL, *PARQUET)
-ABOUT = (
-    "readme",
-    "license",
-    "licence",
-    "copying",
-    "notice",
-    "changelog",
-    "authors",
-    "citation",
-)  # files about the others
 TRAIN = ("train", "training")
-HELD_OUT = ("valid", "validation", "val", "dev", "trial", "test", "held_out", "heldout")  # the first that is there
+HELD_OUT = ("valid", "validation", "val", "dev", "trial", "test", "held_out", "heldout")  # by preference
 
 
 @dataclass(frozen=True, kw_only=True)
 class Files:
-    """The files to read, sorted: for training, and the held-out part's own where there are; and what was left out."""
+    """The files to read, sorted; `held_out` is empty if the folder has no such part, `remarks` says what is not read."""
 
     train: tuple[Path, ...]
     held_out: tuple[Path, ...] = ()
     remarks: tuple[str, ...] = ()
 
 
-def walk(root: Path) -> list[str]:
-    """Every file under `root` that is not hidden, by relative path, sorted; links followed.
-
-    Raises:
-        ValueError: a directory that may not be listed."""
-    found: list[str] = []
-    seen: set[str] = set()
-
-    def closed(error: OSError) -> None:
-        raise ValueError(f"{error.filename} cannot be listed: {error.strerror}; check its rights, or move it away")
-
-    for folder, below, files in os.walk(root, onerror=closed, followlinks=True):
-        real = os.path.realpath(folder)
-        below[:] = [] if real in seen else sorted(name for name in below if not name.startswith("."))
-        if real not in seen:
-            found += [Path(folder, n).relative_to(root).as_posix() for n in files if not n.startswith(".")]
-        seen.add(real)
-    return sorted(found)
-
-
 def suffix(name: str) -> str:
-    """Of a file's name, in lower case, with its dot."""
+    """Suffix of a file's name in lower case, with its dot."""
     return PurePosixPath(name).suffix.lower()
 
 
-def is_about(name: str) -> bool:
-    """A README, a licence and the like."""
-    return PurePosixPath(name).name.lower().startswith(ABOUT)
-
-
 def choose(root: Path, *, within: str = "") -> Files:
-    """The files of a folder that are read: plain texts or records, whichever are more bytes, in their own parts.
+    """Select the files of a folder: plain texts or records, whichever have more bytes, by the folder's own parts.
 
     Raises:
-        ValueError: none is there."""
+        ValueError: the folder has no text."""
     every = walk(root)
     named = [name for name in every if not within or fnmatch(name, within) or fnmatch(PurePosixPath(name).name, within)]
     if within and not named:
@@ -83,7 +47,7 @@ def choose(root: Path, *, within: str = "") -> Files:
     if not plain and not records:
         raise ValueError(
             f"{root} holds no text: looked for {' '.join((*PLAIN, *RECORDS))} in it and its sub-directories, and found "
-            f"{some(every) or 'no files'}. Give other names by `within`, as '*.log'"
+            f"{some(every) or 'no files'}. Choose other files by data.glob, such as '*.log'"
         )
     chosen, other = (records, plain) if _size(root, records) >= _size(root, plain) else (plain, records)
     train, held_out, left = own_parts(chosen)
@@ -95,13 +59,13 @@ def choose(root: Path, *, within: str = "") -> Files:
 
 
 def own_parts(names: list[str]) -> tuple[list[str], list[str], list[str]]:
-    """Names of the training files, of the held-out files (empty: no such parts), and those of neither.
+    """Names of the training files, of the held-out files (empty: there are no parts), and of the rest.
 
-    A part is a directory (`train/`, `valid/`), or a word at an end of names that are otherwise the same
-    (`sick_train.jsonl`, `sick_trial.jsonl`), whatever the numbers in them (`train-00000-of-00002.parquet`). Of several
+    A part is a directory (`train/`, `valid/`), or a word at the beginning or end of names that are otherwise the same
+    (`sick_train.jsonl`, `sick_trial.jsonl`), apart from shard numbers (`train-00000-of-00002.parquet`). Of several
     held-out parts the validation part is taken, so that a test part stays unseen.
     """
-    words: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))  # what is common -> part -> names
+    words: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))  # common name -> part -> names
     for name in names:
         common, part = _part(name)
         if part:
@@ -119,17 +83,17 @@ def own_parts(names: list[str]) -> tuple[list[str], list[str], list[str]]:
 
 
 def _part(name: str) -> tuple[str, str | None]:
-    """What of a name is common to all parts, and its part."""
+    """A name with its part replaced by `*`, and that part; None if it has none."""
     path = PurePosixPath(name)
     folders = [folder.lower() for folder in path.parts[:-1]]
-    for place, folder in enumerate(folders):
+    for i, folder in enumerate(folders):
         if folder in (*TRAIN, *HELD_OUT):
-            return "/".join([*folders[:place], "*"]), folder
+            return "/".join([*folders[:i], "*"]), folder
     stem = re.sub(r"[-_.]?\d+([-_.]of[-_.]\d+)?$", "", path.stem.lower())
     for part in sorted((*TRAIN, *HELD_OUT), key=len, reverse=True):
         for pattern in (rf"^{part}(?![a-z])", rf"(?<![a-z]){part}$"):
-            common, found = re.subn(pattern, "*", stem)
-            if found:
+            common, count = re.subn(pattern, "*", stem)
+            if count:
                 return "/".join([*folders, common + path.suffix.lower()]), part
     return name, None
 

@@ -1,4 +1,4 @@
-"""What a path of text holds, before anything is decided about it: counts, lengths, characters, fields, copies, damage."""
+"""Statistics of a text dataset: counts, lengths, characters, fields, duplicates, broken records."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ from langevin.modalities.paths import some
 from langevin.modalities.text.data import Progress, identity
 from langevin.modalities.text.fields import Form, form_of, is_target, strings
 from langevin.modalities.text.ids import histogram, named
-from langevin.modalities.text.reading import Read, read
+from langevin.modalities.text.records import Read, read
 from langevin.modalities.text.sources import TextSource
 
 _EXAMPLES, _SHOWN = 5, 100  # lines of a sample, and characters of each
@@ -21,13 +21,13 @@ _QUANTILES = (0.0, 0.05, 0.5, 0.95, 1.0)
 
 @dataclass(frozen=True, kw_only=True)
 class Inspection:
-    """What was found at a path.
+    """Statistics of the texts at a path.
 
-    `documents` counts records, `characters` and `bytes` (as UTF-8) all their texts; `alphabet` the different characters,
-    and `rare` those seen once or twice; `non_ascii` is the share of characters outside ASCII. `lengths` are, for each
-    field, how many texts and their least, 5 %, median, 95 % and greatest length in characters. `parts` counts records,
-    `labels` those of each label. `duplicates` counts records equal to an earlier one of their part in what they ask,
-    `shared` those of the training part that are in the held-out part too. `broken` holds (where, reason).
+    `documents` counts records, `characters` and `bytes` (as UTF-8) all their texts; `alphabet` the distinct characters,
+    and `rare` those that occur once or twice; `non_ascii` is the fraction of characters outside ASCII. `lengths` are for
+    each field the number of texts, and their least, 5 %, median, 95 % and greatest length in characters. `parts` counts
+    records, `labels` those of each label. `duplicates` counts records with the inputs of an earlier one of their part,
+    `shared` those of the training part that are in the held-out part too. `broken` holds (location, reason).
     """
 
     path: str
@@ -50,11 +50,11 @@ class Inspection:
     notes: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
-        """The same as plain dictionaries, tuples, numbers and strings, ready for `json.dumps`."""
+        """The statistics as plain dictionaries, tuples, numbers and strings, ready for `json.dumps`."""
         return asdict(self)
 
     def lines(self) -> list[str]:
-        """The same for people, a line a thing, nothing said twice."""
+        """The statistics as lines to read."""
         what = {"text": "texts", "dialogue": "dialogues", "summary": "texts with summaries", "inference": "inferences"}
         size = f"{self.characters:,} characters ({self.bytes:,} bytes as UTF-8)"
         lines = [f"{self.path}: {self.documents:,} {what[self.form]}, {size}"]
@@ -84,23 +84,24 @@ class Inspection:
 def inspect(
     path: str, *, fields: tuple[str, ...] = (), within: str = "", progress: Progress | None = None
 ) -> Inspection:
-    """Read every text under a path (see `TextSource`) and say what is there, good and bad; broken ones are counted.
+    """Read every text under a path (see `TextSource`) and describe it; broken records are counted.
 
     Raises:
-        ValueError: no text at all, or the path does not exist."""
-    found = read(TextSource(path=str(path), fields=fields, within=within), progress=progress, refuse=False)
-    every = [*found.train, *found.held_out]
-    form = form_of(found.fields, every)
-    asked = [name for name in found.fields if not (form == "inference" and is_target(name, found.fields))]
-    count = histogram(text for record in every for name in asked if name in record for text in strings(record[name]))
+        ValueError: no text, or the path does not exist."""
+    result = read(TextSource(path=str(path), fields=fields, within=within), progress=progress, refuse=False)
+    every = [*result.train, *result.held_out]
+    form = form_of(result.fields, every)
+    shown = [name for name in result.fields if not (form == "inference" and is_target(name, result.fields))]
+    count = histogram(text for record in every for name in shown if name in record for text in strings(record[name]))
     total, points = int(count.sum()), np.flatnonzero(count)
     outside = points[points >= 128]
     often = outside[np.argsort(-count[outside], kind="stable")]
-    duplicates, shared = _copies(found)
+    duplicates, shared = _copies(result)
+    parts = {"train": len(result.train), "held_out": len(result.held_out)}
     return Inspection(
         path=str(path),
         form=form,
-        fields=found.fields,
+        fields=result.fields,
         documents=len(every),
         characters=total,
         bytes=int((count[points] * (1 + (points >= 0x80) + (points >= 0x800) + (points >= 0x10000))).sum()),
@@ -108,14 +109,14 @@ def inspect(
         rare=int((count[points] <= 2).sum()),
         non_ascii=float(count[outside].sum() / max(total, 1)),
         unusual=tuple(chr(point) for point in often[:_EXAMPLES]),
-        lengths={name: _lengths(every, name) for name in asked},
-        parts={"train": len(found.train), "held_out": len(found.held_out)} if found.held_out else {"all": len(every)},
-        labels=_labels(every, [name for name in found.fields if name not in asked]),
+        lengths={name: _lengths(every, name) for name in shown},
+        parts=parts if result.held_out else {"all": len(every)},
+        labels=_labels(every, [name for name in result.fields if name not in shown]),
         duplicates=duplicates,
         shared=shared,
-        sample=_sample(every, asked),
-        broken=tuple(found.broken),
-        notes=tuple(found.remarks),
+        sample=_sample(every, shown),
+        broken=tuple(result.broken),
+        notes=tuple(result.remarks),
     )
 
 
@@ -129,17 +130,17 @@ def _labels(records: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[
     return dict(Counter(str(record[name]) for record in records for name in names if name in record).most_common())
 
 
-def _copies(found: Read) -> tuple[int, int]:
-    train, held = ([identity(record, found.fields) for record in part] for part in (found.train, found.held_out))
-    away = set(held)
-    return len(train) - len(set(train)) + len(held) - len(away), sum(mark in away for mark in train)
+def _copies(result: Read) -> tuple[int, int]:
+    train, held = ([identity(record, result.fields) for record in part] for part in (result.train, result.held_out))
+    held_set = set(held)
+    return len(train) - len(set(train)) + len(held) - len(held_set), sum(value in held_set for value in train)
 
 
 def _sample(records: Sequence[Mapping[str, Any]], names: Sequence[str]) -> tuple[str, ...]:
-    """Lines from evenly spaced records, or of one long text from evenly spaced places."""
-    chosen = [records[place * len(records) // _EXAMPLES] for place in range(min(_EXAMPLES, len(records)))]
-    each = -(-_EXAMPLES // max(1, len(chosen)))
-    return tuple(dict.fromkeys(chain.from_iterable(_shown(record, names, each) for record in chosen)))[:_EXAMPLES]
+    """Lines from evenly spaced records, or from evenly spaced positions of one long text."""
+    chosen = [records[i * len(records) // _EXAMPLES] for i in range(min(_EXAMPLES, len(records)))]
+    count = -(-_EXAMPLES // max(1, len(chosen)))
+    return tuple(dict.fromkeys(chain.from_iterable(_shown(record, names, count) for record in chosen)))[:_EXAMPLES]
 
 
 def _shown(record: Mapping[str, Any], names: Sequence[str], count: int) -> list[str]:
@@ -148,8 +149,8 @@ def _shown(record: Mapping[str, Any], names: Sequence[str], count: int) -> list[
         return [" | ".join(" ".join(text[:_SHOWN].split()) for text in texts)[: 2 * _SHOWN]]
     text = next((text for text in strings(record[names[0]]) if text.strip()), "")
     lines = []
-    for place in range(count):
-        start = len(text) * place // count
+    for i in range(count):
+        start = len(text) * i // count
         line = text[text.find("\n", start, start + 10 * _SHOWN) + 1 if start else 0 :][: 10 * _SHOWN].strip()
         lines.append(line.partition("\n")[0][:_SHOWN])
     return [line for line in lines if line]

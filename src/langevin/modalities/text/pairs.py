@@ -1,7 +1,7 @@
-"""From records to examples: replies of a dialogue, a text with its summaries, an inference; paragraphs and sentences.
+"""Turns records into examples (replies, summaries, inference pairs), and splits texts into paragraphs and sentences.
 
-The splitters are rules for prose with capitals, good enough to make training examples; nothing is promised of verse
-(lines of a paragraph are joined), of tables, or of a sentence that ends in a dotted abbreviation ("in the U.S. He left").
+The splitters are rules for cased prose, good enough for training examples. They join the lines of verse, and do not
+handle tables or a sentence that ends in a dotted abbreviation ("in the U.S. He left").
 """
 
 import re
@@ -12,15 +12,15 @@ from langevin.modalities.text.fields import HYPOTHESES, LABELS, PREMISES, SUMMAR
 
 _RULE = re.compile(
     r"^[ \t]*(?:#{1,6}[ \t].*|#+|(?:[-*_=~][ \t]*){3,})$", re.MULTILINE
-)  # a markdown heading, or a line drawn
+)  # a markdown heading or horizontal rule
 _BLANK = re.compile(r"\n[^\S\n]*\n\s*")
 _END = re.compile(
     r"""(?P<mark>[.!?…]+) (?P<close>["'”’»)\]*_]*) (?=\s+ (?P<open>["'“‘«(\[*_¿¡—-]*) (?P<next>\S))"""
     r"""|[。！？]+[」』”’）]*""",
     re.VERBOSE,
 )
-_BEFORE = re.compile(r"[^\s\"'“‘«(\[—-]*$")  # the word that ends here
-_SHORT = (  # what a name or a number follows; what may end a sentence (etc.) is not here
+_BEFORE = re.compile(r"[^\s\"'“‘«(\[—-]*$")  # the word before a full stop
+_SHORT = (  # abbreviations before a name or number; those that may end a sentence (etc.) are left out
     "mr mrs ms messrs mme mlle dr prof rev hon st mt ft capt col gen lt maj sgt gov sen rep pres supt esq sr vs cf viz "
     "no nos vol vols chap ch fig figs eq sec pp p art ed eds trans jan feb mar apr jun jul aug sept sep oct nov dec e.g i.e"
 )
@@ -28,7 +28,7 @@ _ABBREVIATIONS = frozenset(_SHORT.split())
 
 
 class Reply(NamedTuple):
-    """What was said before, a line a turn as "user: ..."; who speaks now; and what is said."""
+    """The turns before, one per line as "user: ..."; the speaker of the reply; the reply."""
 
     context: str
     speaker: str
@@ -43,7 +43,7 @@ class Summary(NamedTuple):
 
 
 class Inference(NamedTuple):
-    """A premise, a hypothesis, and how they stand to each other ("" where it is not known)."""
+    """A premise, a hypothesis, and the label of the pair ("" if it has none)."""
 
     premise: str
     hypothesis: str
@@ -56,8 +56,8 @@ def replies(
     """Every turn but the first as a reply to at most `last` turns before it, in order.
 
     Args:
-        speaker: only what this speaker says; None: everyone.
-        field: of a record, where the turns are; None: the first field that holds turns.
+        speaker: only this speaker's turns; None: everyone's.
+        field: of a record, with the turns; None: the first field that holds turns.
 
     White space inside an utterance becomes one space; empty utterances are left out.
 
@@ -68,10 +68,10 @@ def replies(
     for number, record in enumerate(records):
         turns = [(who.strip(), " ".join(said.split())) for who, said in _turns(record, field, number)]
         turns = [(who, said) for who, said in turns if said]
-        for place in range(1, len(turns)):
-            who, said = turns[place]
+        for i in range(1, len(turns)):
+            who, said = turns[i]
             if speaker in (None, who):
-                yield Reply(written(turns[max(0, place - last) : place]), who, said)
+                yield Reply(written(turns[max(0, i - last) : i]), who, said)
 
 
 def written(turns: Iterable[tuple[str, str]]) -> str:
@@ -80,7 +80,7 @@ def written(turns: Iterable[tuple[str, str]]) -> str:
 
 
 def summaries(records: Iterable[Mapping[str, Any]], *, every: bool = True) -> Iterator[Summary]:
-    """A text with each of its different summaries, or with the first of them only.
+    """Each text with each of its distinct summaries, or with the first only.
 
     Raises:
         ValueError: a record without a text or a summary."""
@@ -107,25 +107,25 @@ def inferences(records: Iterable[Mapping[str, Any]]) -> Iterator[Inference]:
 
 
 def paragraphs(text: str) -> list[str]:
-    """Its paragraphs, each on one line: blank lines part them; markdown headings and rules are left out."""
+    """The paragraphs of a text, each on one line: blank lines separate them; markdown headings and rules are left out."""
     text = _RULE.sub("", text.replace("\r\n", "\n").replace("\r", "\n"))
     return [" ".join(part.split()) for part in _BLANK.split(text) if part.strip()]
 
 
 def sentences(paragraph: str) -> list[str]:
-    """Its sentences; joined by a space they are the paragraph again, white space apart."""
-    found: list[str] = []
+    """The sentences of a paragraph; joined by spaces they give it back, up to white space."""
+    result: list[str] = []
     start = 0
     for end in _END.finditer(paragraph):
         if end["mark"] is None or _ends(paragraph, start, end):
-            found.append(" ".join(paragraph[start : end.end()].split()))
+            result.append(" ".join(paragraph[start : end.end()].split()))
             start = end.end()
-    found.append(" ".join(paragraph[start:].split()))
-    return [sentence for sentence in found if sentence]
+    result.append(" ".join(paragraph[start:].split()))
+    return [sentence for sentence in result if sentence]
 
 
 def _ends(paragraph: str, start: int, end: re.Match[str]) -> bool:
-    """Whether a mark ends a sentence: what follows begins one, and it is no abbreviation's or initial's full stop."""
+    """Whether a mark ends a sentence: the next word can begin one, and no abbreviation or initial ends here."""
     if not (end["next"].isupper() or end["next"].isdigit() or (end["next"].isalpha() and not end["next"].islower())):
         return False
     if end["mark"] != "." or end["close"]:
@@ -138,8 +138,8 @@ def _ends(paragraph: str, start: int, end: re.Match[str]) -> bool:
 
 
 def _turns(record: Mapping[str, Any], field: str | None, number: int) -> Turns:
-    found = [as_turns(value) for name, value in record.items() if field in (None, name)]
-    turns = next((turns for turns in found if turns is not None), None)
+    candidates = [as_turns(value) for name, value in record.items() if field in (None, name)]
+    turns = next((turns for turns in candidates if turns is not None), None)
     if turns is None:
         raise ValueError(
             f"record {number} has no turns, as [[speaker, utterance], ...]; its fields are {', '.join(record)}"

@@ -1,64 +1,65 @@
-"""A faulty text and its correction, place by place: repair as a change of symbols where they stand.
+"""A corrupted text and its correction aligned position by position, so that correction predicts tokens in place.
 
-Between all symbols z_1 .. z_m of the faulty text lie gaps, so a row has 2 m + 1 places: gap, z_1, gap, z_2, ..., gap, with
-a blank in the gaps. What is right has the same places: z_i stays, is another symbol, or blank (left out); a gap stays
-blank or holds one symbol that was missing. Of several missing in one gap the first is written, the next by another pass.
+A corrupted text of tokens z_1 .. z_m is interleaved with blanks: blank, z_1, blank, z_2, ..., z_m, blank, so 2 m + 1
+positions. The clean text is aligned with them by the fewest edits. At z_i it has z_i (kept), another token (substituted)
+or a blank (deleted). At a blank it has a blank, or the first of the tokens inserted there; more of them need more passes.
 """
 
 from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
-from rapidfuzz.distance import Levenshtein
 from torch import Tensor
 
-from langevin.modalities.text.layout import BLANK, Mend
+from langevin.extras import require
+from langevin.modalities.text.codec import AnyTokens
 from langevin.modalities.text.speller import Speller
-from langevin.modalities.text.tokens import AnyTokens
+from langevin.modalities.text.task import BLANK, Correction
 
 
-def spread(ids: Tensor, blank: int) -> Tensor:
-    """(2 m + 1,) places of symbols (m,), gaps blank."""
-    places = torch.full((2 * len(ids) + 1,), blank, dtype=torch.int64)
-    places[1::2] = ids
-    return places
+def interleave_blanks(ids: Tensor, blank: int) -> Tensor:
+    """(2 m + 1,) token ids of a text (m,), interleaved with blanks."""
+    slots = torch.full((2 * len(ids) + 1,), blank, dtype=torch.int64)
+    slots[1::2] = ids
+    return slots
 
 
-def corrected(faulty: Tensor, right: Tensor, blank: int) -> Tensor:
-    """(2 m + 1,) what is right at each place of the faulty text, by the fewest edits."""
-    places = spread(faulty, blank)
-    for edit in Levenshtein.editops(faulty.tolist(), right.tolist()):
+def aligned(corrupted: Tensor, clean: Tensor, blank: int) -> Tensor:
+    """(2 m + 1,) the clean text at the positions of the corrupted one (m,), by the fewest (Levenshtein) edits."""
+    edits = require("rapidfuzz.distance", "Correcting texts").Levenshtein
+    slots = interleave_blanks(corrupted, blank)
+    for edit in edits.editops(corrupted.tolist(), clean.tolist()):
         i, j = edit.src_pos, edit.dest_pos
         if edit.tag == "replace":
-            places[2 * i + 1] = right[j]
+            slots[2 * i + 1] = clean[j]
         elif edit.tag == "delete":
-            places[2 * i + 1] = blank
-        elif places[2 * i] == blank:
-            places[2 * i] = right[j]
-    return places
+            slots[2 * i + 1] = blank
+        elif slots[2 * i] == blank:
+            slots[2 * i] = clean[j]
+    return slots
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Telling:
-    """What is told of a faulty text: the text itself, and where readings of it by a lexicon differ.
+class SideInputs:
+    """The side inputs of a corrupted text: the text itself, and a spelling checker's candidates where they differ from it.
 
     Args:
-        nothing: the symbol of places at which a reading is as the text.
+        same: token id at positions where a candidate equals the text.
     """
 
-    layout: Mend
+    task: Correction
     codec: AnyTokens
-    nothing: int
+    same: int
 
-    def __call__(self, faulty: str) -> Tensor:
-        """(2 m + 1, 1 + hints) of a text of m symbols."""
-        ids, blank = self.codec.encode(faulty), self.codec.symbols + BLANK
-        text = spread(ids, blank)
-        readings = [
-            corrected(ids, self.codec.encode(_speller(self.layout.lexicon).correct(faulty, rank)), blank)
-            for rank in range(self.layout.hints)
+    def __call__(self, corrupted: str) -> Tensor:
+        """(2 m + 1, 1 + spellcheck_candidates) token ids, for a text of m tokens."""
+        ids, blank = self.codec.encode(corrupted), self.codec.vocab_size + BLANK
+        text = interleave_blanks(ids, blank)
+        candidates = [
+            aligned(ids, self.codec.encode(_speller(self.task.lexicon).correct(corrupted, rank)), blank)
+            for rank in range(self.task.spellcheck_candidates)
         ]
-        return torch.stack([text, *(torch.where(one == text, self.nothing, one) for one in readings)], 1)
+        return torch.stack([text, *(torch.where(other == text, self.same, other) for other in candidates)], 1)
 
 
 @lru_cache(maxsize=2)

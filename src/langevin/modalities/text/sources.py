@@ -1,4 +1,4 @@
-"""Where text comes from, as a frozen configuration, and whether a path holds text at all."""
+"""The source of a text dataset as a frozen configuration, and detection of text at a path."""
 
 import itertools
 import json
@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from langevin.modalities.paths import existing_path
+from langevin.modalities.paths import companions, existing_path, is_about, walk
 from langevin.modalities.text.fields import guess_fields
-from langevin.modalities.text.files import JSONL, PARQUET, PLAIN, RECORDS, Files, choose, is_about, suffix, walk
-from langevin.modalities.text.reader import Raw, Unreadable, decoded, has_text, read_records
+from langevin.modalities.text.files import JSONL, PARQUET, PLAIN, RECORDS, Files, choose, suffix
+from langevin.modalities.text.parse import Raw, Unreadable, decoded, has_text, read_records
 
-_LOOKED_AT = 200  # records whose fields are looked at
-_SAMPLED = 8  # files whose content is looked at
-_HEAD = 1 << 14  # bytes of a file looked at
+_LOOKED_AT = 200  # records that fields are guessed from
+_SAMPLED = 8  # files that are sampled to detect text
+_HEAD = 1 << 14  # bytes read of such a file
 _TABLES = {
     ".json": "one JSON document",
     ".csv": "a table",
@@ -30,15 +30,15 @@ _TABLES = {
 
 @dataclass(frozen=True, kw_only=True)
 class TextSource:
-    """A text file (one document), JSON lines or Parquet (a record a line or row), or a folder of either.
+    """A text file (one document), JSON lines or Parquet (one record per line or row), or a folder of these.
 
-    Directories `train/` and `valid/` (`validation/`, `val/`, `dev/`, `trial/`, `test/`), or files so called
-    (`train.jsonl`, `sick_trial.jsonl`), are the parts. Raises `ValueError` for values out of range.
+    Directories `train/` and `valid/` (`validation/`, `val/`, `dev/`, `trial/`, `test/`), or files of these
+    names (`train.jsonl`, `sick_trial.jsonl`), are the parts. Raises `ValueError` for values out of range.
 
     Args:
-        path: of the file, or of the folder, which is searched with all its sub-directories.
-        fields: of a record, which are read; empty: guessed, see `guess_fields`.
-        within: of a folder, which files are read, as '*.log'; empty: those with the suffix of a text.
+        path: a file, or a folder, which is searched with all its sub-directories.
+        fields: names of the record fields to read; empty: guessed by `guess_fields`.
+        within: a glob for the files of a folder, such as '*.log'; empty: files with the suffix of a text.
     """
 
     kind: Literal["text"] = "text"
@@ -50,19 +50,19 @@ class TextSource:
         if not self.path:
             raise ValueError("text: path is empty; name a file or a folder of text")
         if len(set(self.fields)) < len(self.fields) or "" in self.fields:
-            raise ValueError(f"text: fields are different names of a record's fields, got {self.fields}")
+            raise ValueError(f"text: fields must be distinct names of a record's fields, got {self.fields}")
 
 
 def find(source: TextSource) -> Files:
-    """The files that are there to read.
+    """The files to read.
 
     Raises:
-        ValueError: there is no such path, no text in it, or a kind of file that is not read."""
+        ValueError: no such path, no text in it, or an unsupported kind of file."""
     path = existing_path(source.path, "file or folder")
     if path.is_dir():
         return choose(path, within=source.within)
     if source.within:
-        raise ValueError(f"text: `within` chooses among the files of a folder, and {path} is a file; leave it out")
+        raise ValueError(f"text: data.glob chooses among the files of a folder, and {path} is a file; leave it out")
     if what := _TABLES.get(suffix(path.name)):
         advice = (
             "unpack it" if "archive" in what else 'write a record a line as JSON, {"text": ...}, into a .jsonl file'
@@ -72,10 +72,10 @@ def find(source: TextSource) -> Files:
 
 
 def guess(path: str | Path, *, within: str = "") -> TextSource:
-    """The source at a path, with the fields that are read named.
+    """The source at a path, with its fields guessed.
 
     Raises:
-        ValueError: no text is there."""
+        ValueError: no text."""
     source = TextSource(path=str(path), within=within)
     return TextSource(path=source.path, within=within, fields=fields_of(find(source)))
 
@@ -87,22 +87,22 @@ def fields_of(files: Files) -> tuple[str, ...]:
         ValueError: no record, or no field of text."""
     if suffix(files.train[0].name) not in RECORDS:
         return ("text",)
-    wanted: list[tuple[str, ...]] = []
+    guesses: list[tuple[str, ...]] = []
     for part in filter(None, (files.train, files.held_out)):
         records, where = _first_records(part)
         try:
-            wanted.append(guess_fields(records))
+            guesses.append(guess_fields(records))
         except ValueError as error:
             raise ValueError(f"{where}: {error}") from error
-    shared = tuple(name for name in wanted[0] if all(name in names for names in wanted))
-    return shared or wanted[0]
+    shared = tuple(name for name in guesses[0] if all(name in guess for guess in guesses))
+    return shared or guesses[0]
 
 
 def _first_records(paths: Iterable[Path]) -> tuple[list[Raw], Path]:
     paths = list(paths)
     for path in paths:
         try:
-            read = itertools.islice(read_records(path, tell=lambda _: None), _LOOKED_AT)
+            read = itertools.islice(read_records(path, on_bytes=lambda _: None), _LOOKED_AT)
             records = [record for record in read if not isinstance(record, tuple)]
         except Unreadable as error:
             if len(paths) == 1:
@@ -115,21 +115,23 @@ def _first_records(paths: Iterable[Path]) -> tuple[list[Raw], Path]:
     )
 
 
-def looks_like_text(path: str | Path) -> bool:
-    """Whether a file or folder is text to be learned: most files are, none of the others are pictures, and what is
-    sampled of them reads as words or records, not as numbers."""
-    root = Path(path).expanduser()
-    if root.is_file():
-        return _is_text(root)
-    if not root.is_dir():
-        return False
-    every = [name for name in walk(root) if not is_about(name)]
-    texts = [name for name in every if suffix(name) in (*PLAIN, *RECORDS)]
-    if not texts or len(texts) <= 2 * (len(every) - len(texts)):
-        return False
-    step = -(-len(texts) // _SAMPLED)
-    sample = [_is_text(root / name) for name in texts[::step]]
-    return 2 * sum(sample) > len(sample)
+def detect(path: Path) -> tuple[float, str] | None:
+    """(fraction of the files that are text, reason), or None if the path is not a text dataset: more than half of the
+    sampled files must be prose or records, not numbers. Files that describe others, as captions do, do not count."""
+    if path.is_file():
+        return (1.0, f"a text file, {path.suffix or 'without a suffix'}") if _is_text(path) else None
+    if not path.is_dir():
+        return None
+    every = [name for name in walk(path) if not is_about(name)]
+    described = companions(every)
+    texts = [name for name in every if suffix(name) in (*PLAIN, *RECORDS) and name not in described]
+    step = -(-len(texts) // _SAMPLED) or 1
+    sample = [_is_text(path / name) for name in texts[::step]]
+    if 2 * sum(sample) <= len(sample):
+        return None
+    others = len(every) - len(texts)
+    rest = f" and {others:,} other {'file' if others == 1 else 'files'}" if others else ""
+    return len(texts) / len(every), f"{len(texts):,} text {'file' if len(texts) == 1 else 'files'}{rest}"
 
 
 def _is_text(path: Path) -> bool:
@@ -145,12 +147,12 @@ def _is_text(path: Path) -> bool:
         text = decoded(head if len(head) < _HEAD else _whole(head), str(path))
     except (OSError, ValueError, IndexError, RecursionError):
         return False
-    marks = [c for c in text if not c.isspace()]
-    return sum(c.isalpha() for c in marks) > 0.5 * len(marks) > 0
+    visible = [c for c in text if not c.isspace()]
+    return sum(c.isalpha() for c in visible) > 0.5 * len(visible) > 0
 
 
 def _whole(head: bytes) -> bytes:
-    """Without the character that is cut at the end."""
+    """The bytes without a UTF-8 character that is cut off at their end."""
     for back in range(1, 4):
         if head[-back] >= 0xC0:
             return head[:-back]

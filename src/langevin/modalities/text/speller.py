@@ -1,8 +1,8 @@
-"""A spelling corrector without learning: the nearest word of a lexicon, the more frequent of equally near ones.
+"""A spelling corrector without learning: the nearest word of a lexicon; of equally near ones the most frequent.
 
 Nearness is the Damerau-Levenshtein distance, at most two. Candidates come from an index of deletions: two words within
 two edits share a string that is left after deleting at most two characters of each, and it is enough to do so with
-their first seven characters. So a word asks some thirty strings for candidates instead of the whole lexicon.
+their first seven characters. So a word looks up some thirty strings instead of the whole lexicon.
 
 Paper of the distance: "A technique for computer detection and correction of spelling errors" (1964).
 """
@@ -24,9 +24,9 @@ class Speller:
     """A lexicon with frequencies and its index of deletions; make it by `fit` or `from_text`.
 
     Attributes:
-        counts: how often each word of the lexicon, lower-cased, was seen.
+        counts: frequency of each word of the lexicon, lower-cased.
         most: the largest distance that is corrected, 0..2.
-        index: words by each string that deletions leave of their beginnings.
+        index: words by each string that deletions leave of their first characters.
     """
 
     counts: Mapping[str, int]
@@ -54,13 +54,13 @@ class Speller:
 
     @classmethod
     def from_text(cls, text: str, *, least: int = 1, most: int = 2) -> "Speller":
-        """The words of a text, lower-cased, that occur `least` times or more."""
+        """Index the words of a text, lower-cased, that occur `least` times or more."""
         counts = Counter(plain_words(text))
         return cls.fit({word: count for word, count in counts.items() if count >= least}, most=most)
 
     @classmethod
     def of(cls, words: Sequence[str]) -> "Speller":
-        """Of words in the order of their frequencies, the most frequent first."""
+        """Index words that are sorted by frequency, the most frequent first."""
         return cls.fit({word: len(words) - i for i, word in enumerate(words)})
 
     @cached_property
@@ -73,7 +73,7 @@ class Speller:
         return tuple(near for d, _, near in ranked[:NEAREST] if d <= self.most)
 
     def nearest(self, word: str, rank: int = 0) -> str:
-        """The nearest word of the lexicon, lower-cased; the word as it is where none is near enough.
+        """The nearest word of the lexicon, lower-cased; the word itself if none is near enough.
 
         Ties go to the more frequent word, then to the one first in the alphabet; a word of the lexicon is its own nearest.
         With `rank` (below `NEAREST`) the next nearest, and so on; where there are fewer, the last.
@@ -87,7 +87,7 @@ class Speller:
     def correct(self, text: str, rank: int = 0) -> str:
         """The text with every word outside the lexicon replaced by its nearest; case of the first letters is kept.
 
-        Numbers, marks and spaces stay, and so do words that none is near to.
+        Numbers, punctuation and spaces are kept, and so are words with no near word.
         """
         return "".join(self._fitted(piece, rank) if is_word(piece) else piece for piece in pieces(text))
 
@@ -101,7 +101,7 @@ class Speller:
 def _deletions(word: str, most: int) -> set[str]:
     """What is left of the word's beginning after deleting up to `most` characters."""
     beginning = word[:BEGINNING]
-    found = {beginning}
+    strings = {beginning}
     for count in range(1, min(most, len(beginning)) + 1):
-        found.update("".join(kept) for kept in combinations(beginning, len(beginning) - count))
-    return found
+        strings.update("".join(kept) for kept in combinations(beginning, len(beginning) - count))
+    return strings

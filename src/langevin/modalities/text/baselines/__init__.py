@@ -1,1 +1,1 @@
-"""What a task on text reaches without learning, or with next to none: the values a model has to beat."""
+"""Baselines of text tasks with little or no learning."""

@@ -1,11 +1,12 @@
 """Does the premise entail the hypothesis? Three baselines that a model of sentence pairs must beat.
 
 - `Majority`: the most frequent label of the training part.
-- `HypothesisOnly`: words of the hypothesis alone. What it gains over the majority is an artefact of how pairs were written.
-- `Overlap`: ten numbers about shared words and negation. What it reaches is owed to no understanding of order or meaning.
+- `HypothesisOnly`: words of the hypothesis alone. Its gain over the majority is an annotation artefact.
+- `Overlap`: ten features of shared words and negation, without word order or meaning.
 
 The last two are logistic regressions of scikit-learn (extra `data`). Papers: "Annotation Artifacts in Natural Language
-Inference Data" (2018), "A SICK cure for the evaluation of compositional distributional semantic models" (2014).
+Inference Data" (2018, arXiv:1803.02324), "A SICK cure for the evaluation of compositional distributional semantic
+models" (2014).
 """
 
 import math
@@ -17,7 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from langevin.modalities.text.codec import split_words
+from langevin.extras import require
+from langevin.modalities.captions import split_words
 
 Pair = tuple[str, str]
 NEGATION = frozenset({"no", "not", "nobody", "nothing", "none", "never", "without", "n't", "cannot", "isn't", "aren't"})
@@ -36,9 +38,9 @@ FEATURES = (
 
 
 def accuracy(predicted: Sequence[str], labels: Sequence[str]) -> float:
-    """Share of equal labels, in [0, 1]. ValueError for unequal numbers or none."""
+    """Fraction of equal labels, in [0, 1]. ValueError for unequal numbers or none."""
     if not labels or len(predicted) != len(labels):
-        raise ValueError(f"accuracy needs a prediction a label, got {len(predicted)} for {len(labels)}")
+        raise ValueError(f"accuracy needs one prediction per label, got {len(predicted)} for {len(labels)}")
     return sum(a == b for a, b in zip(predicted, labels)) / len(labels)
 
 
@@ -50,7 +52,7 @@ class Majority:
 
     @classmethod
     def fit(cls, pairs: Sequence[Pair], labels: Sequence[str]) -> "Majority":
-        """The most frequent label; of equally frequent ones the first in the alphabet."""
+        """The most frequent label; ties go to the first in the alphabet."""
         _check(pairs, labels)
         counts = Counter(labels)
         return cls(label=min(counts, key=lambda label: (-counts[label], label)))
@@ -62,7 +64,7 @@ class Majority:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class HypothesisOnly:
-    """Logistic regression on which words occur in the hypothesis; words of at least two training pairs count."""
+    """Logistic regression on the set of words of the hypothesis that occur in at least two training pairs."""
 
     words: dict[str, int]
     model: Any
@@ -82,17 +84,17 @@ class HypothesisOnly:
     @staticmethod
     def _bag(words: dict[str, int], pairs: Sequence[Pair]) -> np.ndarray:
         bag = np.zeros((len(pairs), max(len(words), 1)), np.float32)
-        for row, (_, hypothesis) in zip(bag, pairs):
-            row[[words[word] for word in split_words(hypothesis) if word in words]] = 1
+        for vector, (_, hypothesis) in zip(bag, pairs):
+            vector[[words[word] for word in split_words(hypothesis) if word in words]] = 1
         return bag
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Overlap:
-    """Logistic regression on the ten numbers of `overlap_features`, each standardised by the training part."""
+    """Logistic regression on the ten features of `overlap_features`, standardised by the training part."""
 
     mean: np.ndarray
-    spread: np.ndarray
+    std: np.ndarray
     model: Any
 
     @classmethod
@@ -100,12 +102,12 @@ class Overlap:
         """Fit to (premise, hypothesis) pairs. ValueError for unequal numbers or fewer than two labels."""
         _check(pairs, labels, 2)
         x = overlap_features(pairs)
-        mean, spread = x.mean(0), np.maximum(x.std(0), 1e-9)
-        return cls(mean=mean, spread=spread, model=_logistic((x - mean) / spread, labels))
+        mean, std = x.mean(0), np.maximum(x.std(0), 1e-9)
+        return cls(mean=mean, std=std, model=_logistic((x - mean) / std, labels))
 
     def predict(self, pairs: Sequence[Pair]) -> list[str]:
         """A label for each pair."""
-        x = (overlap_features(pairs) - self.mean) / self.spread
+        x = (overlap_features(pairs) - self.mean) / self.std
         return [str(label) for label in self.model.predict(x)] if pairs else []
 
 
@@ -133,15 +135,12 @@ def _features(premise: list[str], hypothesis: list[str]) -> list[float]:
 
 
 def _logistic(x: np.ndarray, labels: Sequence[str]) -> Any:
-    try:
-        from sklearn.linear_model import LogisticRegression
-    except ImportError as error:
-        raise ImportError("this baseline needs scikit-learn: pip install 'langevin[data]'") from error
-    return LogisticRegression(max_iter=2000).fit(x, list(labels))
+    library = require("sklearn.linear_model", "The baseline of pairs of texts")
+    return library.LogisticRegression(max_iter=2000).fit(x, list(labels))
 
 
 def _check(pairs: Sequence[Pair], labels: Sequence[str], kinds: int = 1) -> None:
     if not pairs or len(pairs) != len(labels) or len(set(labels)) < kinds:
         raise ValueError(
-            f"fit needs a label a pair and at least {kinds} different ones, got {len(pairs)} pairs, {len(labels)} labels"
+            f"fit needs one label per pair and at least {kinds} distinct ones, got {len(pairs)} pairs, {len(labels)} labels"
         )

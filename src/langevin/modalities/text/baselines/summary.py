@@ -1,4 +1,4 @@
-"""Summaries without learning: a sentence of the text. The first one is hard to beat on news and papers."""
+"""Extractive summaries: a sentence of the text. The first one is hard to beat on news and papers."""
 
 import re
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ _END = re.compile(r"(?<=[.!?])\s+")
 
 
 def sentences(text: str) -> list[str]:
-    """The text cut after '.', '!' or '?' that white space follows; abbreviations are cut too."""
+    """The text split after '.', '!' or '?' before white space, abbreviations too."""
     return [sentence for sentence in _END.split(text.strip()) if sentence]
 
 
@@ -26,7 +26,7 @@ def last(text: str) -> str:
 
 
 def best_sentence(text: str, references: Sequence[str]) -> str:
-    """The sentence with the highest ROUGE-1 against any of the references: what one sentence can reach at most."""
+    """The sentence with the highest ROUGE-1 against any reference: the upper bound for one sentence."""
     tokens = [rouge_tokens(reference) for reference in references]
     return max(
         sentences(text), key=lambda s: max((rouge_n(rouge_tokens(s), r, 1) for r in tokens), default=0.0), default=""

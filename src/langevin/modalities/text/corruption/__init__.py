@@ -1,1 +1,1 @@
-"""Clean text made faulty as people do it, to train what repairs it."""
+"""Corrupts clean text with spelling and grammar errors that people make, to train correction."""

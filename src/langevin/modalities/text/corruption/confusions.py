@@ -1,9 +1,9 @@
-"""Which words are written for which: lists of misspellings, read, merged, split and drawn from.
+"""Lists of misspellings: reading, merging, splitting and sampling.
 
-Two formats are read. *Misspellings* have a line a word, "word: error, error*3", with counts after a star (else 1) and "_"
-for a space; a word on several lines is merged, and a count that stands on more than one of them is counted once.
-*Corrections* have a line an error, "wrong->right" or "wrong->right, other,", each target once. Pairs of equal sides and
-words without a letter ("?") are dropped.
+Two formats are read. *Misspellings* have a line per word, "word: error, error*3", with counts after a star (else 1) and "_"
+for a space. A word may have several lines; a pair on more than one of them keeps its largest count. *Corrections* have a
+line per error, "wrong->right" or "wrong->right, other,", each target once. Pairs of equal sides and words without a letter
+("?") are dropped.
 """
 
 import zlib
@@ -20,7 +20,7 @@ Counts = dict[str, dict[str, int]]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Confusions:
-    """How often each word was written in each wrong way: `counts[right][wrong]`; ValueError for none or counts < 1."""
+    """Counts of misspellings: `counts[right][wrong]`. ValueError for no words or counts < 1."""
 
     counts: Mapping[str, Mapping[str, int]]
 
@@ -45,33 +45,33 @@ class Confusions:
         return Confusions(counts=counts)
 
     def split(self, share: float, *, seed: int = 0) -> tuple["Confusions", "Confusions"]:
-        """(kept, held out): about `share` of the right words, whatever their case, with all their errors held out.
+        """(kept, held out): a fraction of about `share` of the right words is held out with all their errors.
 
-        Where a word goes is a function of the word and the seed. ValueError where a side stays empty.
+        The side of a word is a function of the lower-cased word and the seed. ValueError if a side is empty.
         """
         held = {right for right in self.counts if zlib.crc32(f"{seed} {right.lower()}".encode()) < share * 2**32}
         sides = [{r: w for r, w in self.counts.items() if (r in held) == side} for side in (False, True)]
         if not all(sides):
-            raise ValueError(f"Confusions.split: a share of {share} of {len(self.counts)} words leaves a side empty")
+            raise ValueError(f"Confusions.split: a fraction {share} of {len(self.counts)} words leaves a side empty")
         return Confusions(counts=sides[0]), Confusions(counts=sides[1])
 
     def knows(self, word: str) -> bool:
         """Whether there are errors for the word, in its own case or in lower case."""
-        return word in self._ways or word.lower() in self._ways
+        return word in self._cumulative or word.lower() in self._cumulative
 
     def draw(self, word: str, u: float) -> str:
-        """A wrong way to write a known word, by its counts, for u in [0, 1); KeyError for a word that is not known.
+        """A misspelling of a known word, in proportion to its counts for uniform u in [0, 1); KeyError for an unknown word.
 
-        A word that is listed in lower case only lends its capitals to the wrong one.
+        If the word is listed in lower case only, the misspelling gets its capitals.
         """
-        listed = word in self._ways
-        wrong, sums = self._ways[word if listed else word.lower()]
+        listed = word in self._cumulative
+        wrong, sums = self._cumulative[word if listed else word.lower()]
         drawn = wrong[min(bisect_right(sums, u * sums[-1]), len(wrong) - 1)]
         return drawn if listed else like_case(drawn, word)
 
     @cached_property
-    def _ways(self) -> dict[str, tuple[tuple[str, ...], tuple[int, ...]]]:
-        """The wrong ways of each right word, and their cumulative counts."""
+    def _cumulative(self) -> dict[str, tuple[tuple[str, ...], tuple[int, ...]]]:
+        """The misspellings of each right word, and their cumulative counts."""
         ways = {right: (tuple(errors), tuple(accumulate(errors.values()))) for right, errors in self.counts.items()}
         return {**{right.lower(): way for right, way in ways.items()}, **ways}
 
@@ -106,7 +106,7 @@ def read_corrections(lines: Iterable[str]) -> Confusions:
 
 
 def _add(counts: Counts, right: str, wrong: str, count: int) -> None:
-    """A pair, unless it says nothing; a repeated one keeps the larger count."""
+    """Add a pair, unless it is dropped (see the module); a repeated one keeps the larger count."""
     right, wrong = (" ".join(side.replace("_", " ").split()) for side in (right, wrong))
     if right == wrong or not wrong or count < 1 or not any(letter.isalpha() for letter in right):
         return

@@ -1,8 +1,8 @@
-"""Faults of grammar that learners make: articles, prepositions, forms of verbs, words that sound alike, lost commas.
+"""Grammar errors of language learners: articles, prepositions, verb forms, homophones, missing commas.
 
-Everything is a table of what is written for what (nothing: dropped) plus a few endings, with no tagger behind it, so now
-and then the result is a sentence that is right in another way. Kinds of fault follow what corpora of learners'
-English report most often ("The CoNLL-2014 Shared Task on Grammatical Error Correction", 2014).
+All come from a table of substitutions (or deletion) and a few suffixes, without a tagger, so the result is sometimes
+another correct sentence. The kinds of error are those that corpora of learners' English report most often
+("The CoNLL-2014 Shared Task on Grammatical Error Correction", 2014).
 """
 
 import re
@@ -11,7 +11,7 @@ import numpy as np
 
 from langevin.modalities.text.words import is_word, like_case, pieces
 
-# word: what is written for it, "-" for nothing
+# word: its substitutes, "-" for deletion
 SWAPS = """
 a: - the an, an: - the a, the: - - a, in: on at -, on: in at -, at: in on -, for: to of -, to: for at -,
 of: from for -, with: by to -, by: with from, from: of since, about: on of -, into: in to, since: for from,
@@ -21,7 +21,7 @@ these: this, those: that, many: much, much: many, fewer: less, will: would, woul
 he: him, she: her, me: I, him: he, them: they, people: peoples, children: childs, men: mans, who: which,
 which: that who, very: much, well: good, good: well, more: much, another: other, other: others
 """
-# words each of which may be written for each other: they sound alike or look alike, or are forms of one verb
+# words that are substituted for one another: they sound or look alike, or are forms of one verb
 SOUND_ALIKE = """
 its it's, your you're, their there they're, then than, to too two, whose who's, were where we're, affect effect,
 lose loose, accept except, quite quiet, advice advise, weather whether, hear here, know no, knew new, right write,
@@ -50,7 +50,7 @@ change changes changing changed, require requires requiring required, cause caus
 increase increases increasing increased, decide decides deciding decided, have has having had
 """
 _PLAIN = re.compile(r"(?:(?<!a)st|[bcdfglnprw]t|[lnr]d|[lrsnc]k|[lms]p|[ceghnrst]h|[lr]n|[lr]m|wn|x|aw|ow|ay|oy)$")
-_HISS = re.compile(r"(?:x|z|ss|sh|ch)$")  # what takes es and not s
+_HISS = re.compile(r"(?:x|z|ss|sh|ch)$")  # stems that take es, not s
 NEVER_PLURAL = frozenset(
     {"this", "his", "thus", "yes", "was", "has", "does", "always", "perhaps", "less", "us", "as", "is"}
 )
@@ -58,7 +58,7 @@ RARE = 0.1
 
 
 def _table() -> dict[str, tuple[str, ...]]:
-    """What may be written for each word; kinds of fault of the same word stand side by side."""
+    """The substitutes of each word, from all kinds of error."""
     table: dict[str, list[str]] = {}
     for entry in SWAPS.split(","):
         word, _, others = entry.partition(":")
@@ -74,10 +74,10 @@ TABLE = _table()
 
 
 def grammar_noise(text: str, rate: float, generator: np.random.Generator) -> str:
-    """The text with each place where a fault could be made changed with probability `rate`, in [0, 1].
+    """The text with an error at each possible position with probability `rate`, in [0, 1].
 
-    Endings of other words and words put in, which could happen nearly everywhere, have a tenth of it. Where the first word
-    of a sentence is dropped the next takes its capital. ValueError for a rate outside [0, 1].
+    Suffix errors of words outside the table, and insertions, are possible nearly everywhere and have a tenth of the rate.
+    If a capitalised word is deleted, the next is capitalised. ValueError for a rate outside [0, 1].
     """
     if not 0 <= rate <= 1:
         raise ValueError(f"grammar_noise needs a rate in [0, 1], got {rate}")
@@ -97,13 +97,13 @@ def grammar_noise(text: str, rate: float, generator: np.random.Generator) -> str
 
 
 def _options(word: str) -> tuple[tuple[str, ...], float]:
-    """What may be written for a word, and how likely that is against the rate."""
+    """(substitutes of a word, factor of the rate)."""
     lower = word.lower().replace("’", "'")
     return (TABLE[lower], 1.0) if lower in TABLE else (endings(lower), RARE)
 
 
 def endings(word: str) -> tuple[str, ...]:
-    """Other forms by s, ed and ing of a lower-case word, where spelling leaves no doubt about them."""
+    """Other forms of a lower-case word by the suffixes s, ed and ing, if their spelling is regular."""
     for ending in ("ing", "ed", "s"):
         stem = word.removesuffix(ending)
         if stem != word and len(stem) > 2 and _PLAIN.search(stem) and word not in NEVER_PLURAL:

@@ -1,1 +1,1 @@
-"""How text is scored: overlap with references, corrections, spelling, variety, memory of the training text, likelihood."""
+"""Metrics of text: overlap with references, corrections, spelling, variety, memorisation, n-gram likelihood."""

@@ -1,30 +1,37 @@
-"""Alignment of two sequences at the least number of edits: insert, delete, replace, and swap of two neighbours.
+"""Alignment of two sequences by the fewest edits: insertion, deletion, replacement, and swap of two neighbours.
 
     d(i, j) = min( d(i-1, j) + 1, d(i, j-1) + 1, d(i-1, j-1) + [a_i != b_j],
                    d(i-2, j-2) + 1  if a_i = b_{j-1} and a_{i-1} = b_j )
 
-the restricted Damerau-Levenshtein distance (a swapped pair is not edited again). The same lines serve characters of a
-word and words of a sentence. Paper: "A technique for computer detection and correction of spelling errors" (1964).
+the restricted Damerau-Levenshtein distance (a swapped pair is not edited again). The elements are characters of a
+word, or words of a sentence. Paper: "A technique for computer detection and correction of spelling errors" (1964).
 """
 
 from collections.abc import Hashable, Sequence
+from functools import cache
+from typing import Any
 
-from rapidfuzz.distance import OSA
+from langevin.extras import require
 
 Step = tuple[int, int, int, int]
 
 
 def distance(a: Sequence[Hashable], b: Sequence[Hashable], *, most: int | None = None) -> int:
-    """Least number of edits between two sequences; where it exceeds `most`, `most + 1`."""
-    return OSA.distance(a, b, score_cutoff=most)
+    """Least number of edits between two sequences; `most + 1` if it exceeds `most`."""
+    return _library().OSA.distance(a, b, score_cutoff=most)
+
+
+@cache  # called for every pair of words
+def _library() -> Any:
+    return require("rapidfuzz.distance", "Correcting texts")
 
 
 def align(a: Sequence[Hashable], b: Sequence[Hashable]) -> list[Step]:
-    """Steps (start, end, other start, other end) that cover both sequences in order, at the least number of edits.
+    """Steps (start, end, other start, other end) that cover both sequences in order, by the fewest edits.
 
-    A kept or replaced element is a step of one to one, an insertion none to one, a deletion one to none, a swap two to
-    two. Among equally cheap ways one that keeps the most elements is taken; then, from the end, keeping and replacing
-    come before swapping, deleting and inserting.
+    A kept or replaced element is a step of 1 to 1 elements, an insertion 0 to 1, a deletion 1 to 0, a swap 2 to 2. Among
+    alignments of equal cost one that keeps the most elements is taken; then, from the end, keeping and replacing come
+    before swapping, deleting and inserting.
     """
     table, edit = _table(a, b)
     steps: list[Step] = []
@@ -45,7 +52,7 @@ def align(a: Sequence[Hashable], b: Sequence[Hashable]) -> list[Step]:
 
 
 def _table(a: Sequence[Hashable], b: Sequence[Hashable]) -> tuple[list[list[int]], int]:
-    """edit * (number of edits) - (elements kept) of the beginnings, and that `edit`, which outweighs all kept ones."""
+    """(edit * number of edits - elements kept, for all prefixes; that `edit`, which outweighs all kept elements)."""
     edit = len(a) + len(b) + 1
     table = [[edit * j for j in range(len(b) + 1)]]
     for i, x in enumerate(a, 1):

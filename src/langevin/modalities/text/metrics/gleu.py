@@ -1,4 +1,4 @@
-"""GLEU: what of a correction is in a reference, less what it kept of the source's faults.
+"""GLEU: n-gram precision of a correction, less the n-grams of the source that the reference does not keep.
 
 For n = 1..4, with counts of n-grams h (hypothesis), r (reference), s (source), summed over sentences:
 
@@ -8,7 +8,8 @@ For n = 1..4, with counts of n-grams h (hypothesis), r (reference), s (source), 
 
 With several references one is drawn for each sentence, and the corpus score is averaged over 500 such draws. Not the
 "GLEU" of machine translation. Papers: "Ground Truth for Grammatical Error Correction Metrics" (2015), "GLEU Without
-Tuning" (2016), "JFLEG: A Fluency Corpus and Benchmark for Grammatical Error Correction" (2017).
+Tuning" (2016, arXiv:1605.02592), "JFLEG: A Fluency Corpus and Benchmark for Grammatical Error Correction" (2017,
+arXiv:1702.04066).
 """
 
 from collections.abc import Sequence
@@ -35,7 +36,7 @@ def gleu(
     """
     if not sources or not len(sources) == len(hypotheses) == len(references) or not all(references):
         raise ValueError(
-            f"gleu needs a source, a hypothesis and references a sentence, got {len(sources)}, {len(hypotheses)}, "
+            f"gleu needs a source, a hypothesis and references per sentence, got {len(sources)}, {len(hypotheses)}, "
             f"{len(references)}, {sum(not r for r in references)} of them without references"
         )
     if draws < 1:
@@ -45,11 +46,11 @@ def gleu(
     for i, (source, hypothesis, choices) in enumerate(zip(sources, hypotheses, references)):
         for j, reference in enumerate(choices):
             table[i, j] = _counts(source, hypothesis, reference)
-    rows = np.arange(len(sources))
+    sentences = np.arange(len(sources))
     if sizes.max() == 1:
         return _score(table[:, 0].sum(0))
     generator = np.random.default_rng(seed)
-    return float(np.mean([_score(table[rows, generator.integers(sizes)].sum(0)) for _ in range(draws)]))
+    return float(np.mean([_score(table[sentences, generator.integers(sizes)].sum(0)) for _ in range(draws)]))
 
 
 def _counts(source: Sequence[str], hypothesis: Sequence[str], reference: Sequence[str]) -> list[int]:
@@ -57,10 +58,10 @@ def _counts(source: Sequence[str], hypothesis: Sequence[str], reference: Sequenc
     counts = [len(hypothesis), len(reference)]
     for n in ORDERS:
         h, r = gram_counts(hypothesis, n), gram_counts(reference, n)
-        faults = gram_counts(source, n)
+        errors = gram_counts(source, n)
         for gram in r:
-            faults.pop(gram, None)
-        counts += [max(clipped(h, r) - clipped(h, faults), 0), max(len(hypothesis) + 1 - n, 0)]
+            errors.pop(gram, None)
+        counts += [max(clipped(h, r) - clipped(h, errors), 0), max(len(hypothesis) + 1 - n, 0)]
     return counts
 
 

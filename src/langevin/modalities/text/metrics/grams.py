@@ -1,11 +1,11 @@
-"""Counts of n-grams of token lists, which ROUGE, GLEU and the measures of variety share."""
+"""Counts of n-grams of token lists, for ROUGE, GLEU and variety."""
 
 from collections import Counter
 from collections.abc import Hashable, Sequence
 
 
 def gram_counts(tokens: Sequence[Hashable], n: int) -> Counter[tuple]:
-    """How often each n-gram occurs; empty for fewer than n tokens. ValueError for n < 1."""
+    """Count of each n-gram; empty for fewer than n tokens. ValueError for n < 1."""
     if n < 1:
         raise ValueError(f"an n-gram has n >= 1 tokens, got n = {n}")
     return Counter(zip(*(tokens[i:] for i in range(n))))

@@ -1,11 +1,11 @@
-"""ROUGE: how much of a reference summary is in a summary, and how much of the summary is in the text it was made from.
+"""ROUGE: n-gram and subsequence overlap of a summary with references; and how much of a summary is copied from its text.
 
     ROUGE-N F1 = 2 sum_g min(h_g, r_g) / (sum_g h_g + sum_g r_g)        clipped counts of n-grams g
     ROUGE-L F1 = 2 LCS(h, r) / (|h| + |r|)                              longest common subsequence
 
 Tokens are the runs of [a-z0-9] of the lower-cased text, unstemmed, so values are a little below those of scripts that
-stem. A mean over documents; with several references either the best of each document (`references="max"`) or the first
-(`references="first"`), and the two are not comparable: say which.
+stem. A mean over documents; with several references either the best of each document (`among="max"`) or the first
+(`among="first"`), and the two are not comparable.
 
 Paper: "ROUGE: A Package for Automatic Evaluation of Summaries" (2004).
 """
@@ -37,14 +37,14 @@ def rouge_tokens(text: str) -> list[str]:
 
 
 def rouge_n(summary: Sequence[str], reference: Sequence[str], n: int) -> float:
-    """F1 of the n-grams of two token lists, in [0, 1]; 0 where neither has any. ValueError for n < 1."""
+    """F1 of the n-grams of two token lists, in [0, 1]; 0 if neither has any. ValueError for n < 1."""
     h, r = gram_counts(summary, n), gram_counts(reference, n)
     total = h.total() + r.total()
     return 2 * clipped(h, r) / total if total else 0.0
 
 
 def rouge_l(summary: Sequence[str], reference: Sequence[str]) -> float:
-    """F1 of the longest common subsequence of two token lists, in [0, 1]; 0 where both are empty."""
+    """F1 of the longest common subsequence of two token lists, in [0, 1]; 0 if both are empty."""
     total = len(summary) + len(reference)
     return 2 * common_subsequence(summary, reference) / total if total else 0.0
 
@@ -66,40 +66,40 @@ def rouge(
 ) -> Rouge:
     """Mean ROUGE-1, 2 and L of summaries against one or more references each.
 
-    With `among="max"` each of the three takes its own best reference of a document, and the length ratio the mean length
+    With `among="max"` each of the three uses its own best reference of a document, and the length ratio the mean length
     of the references. ValueError for no documents, a document without references, or unequal numbers.
     """
     if not summaries or len(summaries) != len(references) or not all(references):
         raise ValueError(
-            f"rouge needs a summary and at least one reference a document, got {len(summaries)} summaries for "
+            f"rouge needs a summary and at least one reference per document, got {len(summaries)} summaries for "
             f"{len(references)} documents, {sum(not r for r in references)} of them without references"
         )
-    rows, ours, theirs = [], 0, 0.0
+    scores, generated, reference = [], 0, 0.0
     for summary, choices in zip(summaries, references):
         h = rouge_tokens(summary)
         tokens = [rouge_tokens(choice) for choice in (choices if among == "max" else choices[:1])]
-        rows.append([max(score(h, r) for r in tokens) for score in (_one, _two, rouge_l)])
-        ours, theirs = ours + len(h), theirs + fmean(len(r) for r in tokens)
-    one, two, long = (fmean(column) for column in zip(*rows))
-    return Rouge(rouge1=one, rouge2=two, rougeL=long, length_ratio=ours / theirs if theirs else float("inf"))
+        scores.append([max(score(h, r) for r in tokens) for score in (_one, _two, rouge_l)])
+        generated, reference = generated + len(h), reference + fmean(len(r) for r in tokens)
+    one, two, long = (fmean(column) for column in zip(*scores))
+    return Rouge(rouge1=one, rouge2=two, rougeL=long, length_ratio=generated / reference if reference else float("inf"))
 
 
 def copy_rate(summaries: Sequence[str], texts: Sequence[str], n: int = 1) -> float:
-    """Share of the n-grams of the summaries (by token, all documents together) that occur in their own text, in [0, 1].
+    """Fraction of the n-grams of the summaries (over all documents) that occur in their own text, in [0, 1].
 
-    ValueError for unequal numbers or where no summary has an n-gram.
+    ValueError for unequal numbers, or if no summary has an n-gram.
     """
     if len(summaries) != len(texts):
-        raise ValueError(f"copy_rate needs a text a summary, got {len(summaries)} and {len(texts)}")
-    found = total = 0
+        raise ValueError(f"copy_rate needs one text per summary, got {len(summaries)} and {len(texts)}")
+    copied = total = 0
     for summary, text in zip(summaries, texts):
         grams = gram_counts(rouge_tokens(summary), n)
         source = gram_counts(rouge_tokens(text), n)
-        found += sum(count for gram, count in grams.items() if gram in source)
+        copied += sum(count for gram, count in grams.items() if gram in source)
         total += grams.total()
     if not total:
         raise ValueError(f"copy_rate: no summary is {n} tokens long")
-    return found / total
+    return copied / total
 
 
 def _one(summary: Sequence[str], reference: Sequence[str]) -> float:

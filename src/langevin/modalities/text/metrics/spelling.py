@@ -1,14 +1,13 @@
-"""Spelling in sentences: what of the corrupted words was found and restored, and what of the clean words was harmed.
+"""Spelling in sentences: corrupted words that are detected and restored, and clean words that are changed.
 
 A corrector may split a word, join two, drop or add one, so the words of a source are first matched with those of the
-reference and of the hypothesis. A word may stand against none, one or two words, and two words against one, at the least
-sum of
+reference and of the hypothesis. A word may match none, one or two words, and two words one, at the least total cost of
 
     one to one: d(a, b) / max(|a|, |b|)     two to one or one to two: the same of the joined word + 0.1     else: 1
 
-with d the Damerau-Levenshtein distance of characters. Words that share a match are one unit. A unit is *corrupted* where
-the reference differs from the source, *changed* where the hypothesis does, *restored* where it was corrupted and
-hypothesis and reference agree. A word that was added belongs to the unit before it.
+with d the Damerau-Levenshtein distance of characters. Words that share a match are one unit. A unit is *corrupted* if
+the reference differs from the source, *changed* if the hypothesis does, *restored* if it was corrupted and hypothesis and
+reference agree. A word that was added belongs to the unit before it.
 """
 
 from collections.abc import Sequence
@@ -22,11 +21,11 @@ JOINED = 0.1
 
 @dataclass(frozen=True, kw_only=True)
 class SpellingScore:
-    """Counts of units (see the module); shares of them in [0, 1].
+    """Counts of units (see the module), and ratios of them in [0, 1].
 
     Attributes:
-        corrupted: units the reference changes.
-        clean: units it does not.
+        corrupted: units that the reference changes.
+        clean: units that it does not change.
         found: corrupted units that were changed in any way.
         restored: corrupted units that became the reference.
         alarms: clean units that were changed.
@@ -40,13 +39,13 @@ class SpellingScore:
 
     @property
     def precision(self) -> float:
-        """Of detection: share of the changed units that were corrupted; 1 where none was changed."""
+        """Of detection: fraction of the changed units that were corrupted; 1 if none was changed."""
         changed = self.found + self.alarms
         return self.found / changed if changed else 1.0
 
     @property
     def recall(self) -> float:
-        """Of detection: share of the corrupted units that were changed; 1 where none was corrupted."""
+        """Of detection: fraction of the corrupted units that were changed; 1 if none was corrupted."""
         return self.found / self.corrupted if self.corrupted else 1.0
 
     @property
@@ -57,12 +56,12 @@ class SpellingScore:
 
     @property
     def accuracy(self) -> float | None:
-        """Of correction: share of the corrupted units restored, None where none was corrupted."""
+        """Of correction: fraction of the corrupted units that were restored; None if none was corrupted."""
         return self.restored / self.corrupted if self.corrupted else None
 
     @property
     def alarm_rate(self) -> float | None:
-        """Share of the clean units that were changed, None where there is none."""
+        """Fraction of the clean units that were changed; None if there are none."""
         return self.alarms / self.clean if self.clean else None
 
 
@@ -75,14 +74,14 @@ def spelling_score(
     """
     if not len(sources) == len(hypotheses) == len(references):
         raise ValueError(
-            f"spelling_score needs three word lists a sentence, got {len(sources)}, {len(hypotheses)}, {len(references)}"
+            f"spelling_score needs three word lists per sentence, got {len(sources)}, {len(hypotheses)}, {len(references)}"
         )
     corrupted = clean = found = restored = alarms = 0
     for source, hypothesis, reference in zip(sources, hypotheses, references):
-        for words, made, wanted in units(source, hypothesis, reference):
-            changed = words != made
-            if words != wanted:
-                corrupted, found, restored = corrupted + 1, found + changed, restored + (made == wanted)
+        for words, output, expected in units(source, hypothesis, reference):
+            changed = words != output
+            if words != expected:
+                corrupted, found, restored = corrupted + 1, found + changed, restored + (output == expected)
             else:
                 clean, alarms = clean + 1, alarms + changed
     return SpellingScore(corrupted=corrupted, clean=clean, found=found, restored=restored, alarms=alarms)
@@ -109,7 +108,7 @@ def _spans(source: Sequence[str], other: Sequence[str]) -> dict[int, int]:
     ends = [(i, i) for i in range(1, start + 1)]
     ends += _matches(source[start : len(source) - stop], other[start : len(other) - stop], start)
     ends += [(len(source) - i, len(other) - i) for i in range(stop - 1, -1, -1)]
-    spans = dict(ends)  # an added word ends where the match before it does: the later end stays
+    spans = dict(ends)  # an added word ends with the match before it: the later end is kept
     if source:
         spans.pop(0, None)
         return spans

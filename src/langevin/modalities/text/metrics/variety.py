@@ -1,15 +1,15 @@
-"""How varied a generated text is, and how far its law lies from that of real text.
+"""Variety of generated text, and divergence of its n-grams from those of real text.
 
-A judge's likelihood alone is driven to any value by repetition, so these stand beside it, for samples and for real text
-at equal counts:
+Repetition can drive the likelihood under a judging model to any value, so these are reported with it, for samples and for
+real text at equal counts:
 
     unigram entropy  mean over samples of -sum_v (c_v / L) ln(c_v / L)          nats; OpenWebText at L = 1,024: 5.44
     distinct-n       distinct n-grams / n-grams, over a fixed number of tokens
     divergence       1/2 KL(p || m) + 1/2 KL(q || m), m = (p + q) / 2, of n-gram histograms; nats, at most ln 2
 
 Tokens are whatever the lists hold: words, characters or indices. Papers: "A Diversity-Promoting Objective Function for
-Neural Conversation Models" (2016), "Divergence measures based on the Shannon entropy" (1991), "Remasking Discrete
-Diffusion Models with Inference-Time Scaling" (2025).
+Neural Conversation Models" (2016, arXiv:1510.03055), "Divergence measures based on the Shannon entropy" (1991),
+"Remasking Discrete Diffusion Models with Inference-Time Scaling" (2025, arXiv:2503.00307).
 """
 
 import math
@@ -26,13 +26,13 @@ Sample = Sequence[Hashable]
 
 @dataclass(frozen=True, kw_only=True)
 class GramDivergence:
-    """Jensen-Shannon divergence in nats for each order, beside that of two parts of the real text of the same size.
+    """Jensen-Shannon divergence in nats for each order, with that of two parts of the real text of the same size.
 
     Attributes:
         orders: the n.
         values: samples against the first part of the real text.
-        floor: the second part against the first: what two equal laws measure at this count.
-        counts: n-grams a side.
+        floor: the second part against the first: the value of two equal distributions at this count.
+        counts: n-grams per side.
     """
 
     orders: tuple[int, ...]
@@ -52,7 +52,7 @@ def distinct(samples: Sequence[Sample], n: int, *, tokens: int | None = None) ->
     """Distinct n-grams over n-grams of the first `tokens` tokens of the samples (None: all), in (0, 1].
 
     It falls with the number of tokens, so compare at one number. No n-gram crosses from one sample into the next.
-    ValueError for fewer tokens than asked for, or none long enough.
+    ValueError for fewer tokens than `tokens`, or no sample of n tokens.
     """
     grams = Counter[tuple]()
     for sample in _first(samples, tokens, "distinct"):
@@ -63,7 +63,7 @@ def distinct(samples: Sequence[Sample], n: int, *, tokens: int | None = None) ->
 
 
 def jensen_shannon(p: Counter, q: Counter) -> float:
-    """Divergence of two histograms, nats in [0, ln 2]; 0 for equal laws. ValueError for an empty one."""
+    """Divergence of two histograms, nats in [0, ln 2]; 0 for equal distributions. ValueError for an empty one."""
     a, b = p.total(), q.total()
     if not a or not b:
         raise ValueError(f"jensen_shannon needs two histograms that are not empty, got {a} and {b} counts")
@@ -82,7 +82,7 @@ def gram_divergence(
     """Divergence of the n-gram histograms of samples and of real text at equal counts, with its floor.
 
     The real samples, which should be of like length and in random order, are dealt in turn into two parts; all three
-    sides are cut to the n-grams of the smallest. ValueError where a side has none.
+    sides are cut to the n-grams of the smallest. ValueError if a side has none.
     """
     values, floor, counts = [], [], []
     for n in orders:
@@ -109,12 +109,12 @@ def _entropy(counts: Counter) -> float:
 def _first(samples: Sequence[Sample], tokens: int | None, where: str) -> list[Sample]:
     if tokens is None:
         return list(samples)
-    kept, left = [], tokens
+    kept, remaining = [], tokens
     for sample in samples:
-        if left <= 0:
+        if remaining <= 0:
             break
-        kept.append(list(islice(sample, left)))
-        left -= len(kept[-1])
-    if left > 0:
-        raise ValueError(f"{where} was asked for {tokens} tokens, the samples have {tokens - left}")
+        kept.append(list(islice(sample, remaining)))
+        remaining -= len(kept[-1])
+    if remaining > 0:
+        raise ValueError(f"{where} needs {tokens} tokens, the samples have {tokens - remaining}")
     return kept

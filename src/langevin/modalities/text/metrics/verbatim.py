@@ -1,9 +1,9 @@
-"""What of a generated text stands word for word in the training text: novelty, and the longest verbatim run.
+"""Memorisation: how much of a generated text is verbatim in the training text: novelty, and the longest verbatim run.
 
-The places of the training text are sorted by what follows them, up to `depth` tokens (a suffix array), so that any run
-is found by bisection. Sorting starts with as many tokens as fit into 63 bits and doubles the depth, each time only
-among places that are still equal ("Faster suffix sorting", 2007). 34.5M characters take under a minute and 2.4 GB, 6.6M
-words some twenty seconds.
+The positions of the training text are sorted by the `depth` tokens that follow (a suffix array), so that any run is found
+by bisection. Sorting starts with as many tokens as fit into 63 bits and doubles the depth, each time only among positions
+that are still tied ("Faster suffix sorting", 2007). 34.5M characters take under a minute and 2.4 GB,
+6.6M words some twenty seconds.
 """
 
 from bisect import bisect_left
@@ -16,16 +16,16 @@ import numpy as np
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Verbatim:
-    """An index of a text; tokens are characters where it was made of a string, else the elements of the list.
+    """An index of a text; tokens are the characters of a string, or the elements of a list.
 
     Attributes:
-        symbols: (n,) the text as positive integers, in the smallest big-endian type that holds them.
-        order: (n,) places of the text, sorted by what follows.
-        depth: tokens that were sorted by; longer runs are not looked for.
+        tokens: (n,) the text as positive integers, in the smallest big-endian type that holds them.
+        order: (n,) positions of the text, sorted by the tokens that follow.
+        depth: number of those tokens; longer runs cannot be found.
         vocabulary: the integer of each token, None for characters, which are their own code points.
     """
 
-    symbols: np.ndarray
+    tokens: np.ndarray
     order: np.ndarray
     depth: int
     vocabulary: dict[Hashable, int] | None
@@ -40,17 +40,17 @@ class Verbatim:
         else:
             vocabulary = {}
             numbers = np.fromiter((vocabulary.setdefault(x, len(vocabulary) + 1) for x in text), np.uint32, len(text))
-        order = _sorted_places(numbers, depth)
-        return cls(symbols=_big_endian(numbers), order=order, depth=depth, vocabulary=vocabulary)
+        order = _sorted_positions(numbers, depth)
+        return cls(tokens=_big_endian(numbers), order=order, depth=depth, vocabulary=vocabulary)
 
     def contains(self, run: str | Sequence[Hashable]) -> bool:
-        """Whether the run, of 1 to `depth` tokens, stands in the text. ValueError for another length."""
+        """Whether the run, of 1 to `depth` tokens, occurs in the text. ValueError for another length."""
         if not 1 <= len(run) <= self.depth:
             raise ValueError(f"Verbatim.contains needs a run of 1 to {self.depth} tokens, got {len(run)}")
         return self._common(self._coded(run)) == len(run) * self._width
 
     def longest_run(self, sample: str | Sequence[Hashable]) -> int:
-        """Tokens of the longest run of the sample that stands in the text, at most `depth`."""
+        """Number of tokens of the longest run of the sample that occurs in the text, at most `depth`."""
         coded, width, best = self._coded(sample), self._width, 0
         for start in range(0, len(coded), width):
             if len(coded) - start <= best:
@@ -59,9 +59,9 @@ class Verbatim:
         return best // width
 
     def novelty(self, samples: Sequence[str | Sequence[Hashable]], n: int = 4) -> float:
-        """Share of the n-grams of the samples, repeated ones counted again, that do not stand in the text, in [0, 1].
+        """Fraction of the n-grams of the samples, with repeats, that do not occur in the text, in [0, 1].
 
-        ValueError where no sample is n tokens long, or n is not in 1..depth.
+        ValueError if no sample is n tokens long, or n is not in 1..depth.
         """
         grams = [sample[i : i + n] for sample in samples for i in range(len(sample) - n + 1)]
         if not grams:
@@ -70,26 +70,26 @@ class Verbatim:
 
     @property
     def _width(self) -> int:
-        return self.symbols.dtype.itemsize
+        return self.tokens.dtype.itemsize
 
     def _coded(self, run: str | Sequence[Hashable]) -> bytes:
-        """The run as the bytes that are compared; a token the text has not is 0, which is nowhere in it."""
-        largest = np.iinfo(self.symbols.dtype).max
+        """The run as the bytes that are compared; a token that the text lacks is 0, which is nowhere in it."""
+        largest = np.iinfo(self.tokens.dtype).max
         if isinstance(run, str) != (self.vocabulary is None):
             raise ValueError("Verbatim looks for strings in a string and for lists in a list")
         known = self.vocabulary or {}
         numbers = [ord(x) + 1 for x in run] if isinstance(run, str) else [known.get(x, 0) for x in run]
-        return np.array([x if x <= largest else 0 for x in numbers], self.symbols.dtype).tobytes()
+        return np.array([x if x <= largest else 0 for x in numbers], self.tokens.dtype).tobytes()
 
     def _common(self, run: bytes) -> int:
-        """Bytes, in whole tokens, of the longest beginning of the run that stands in the text."""
-        text, width, size = self.symbols.view(np.uint8), self._width, len(run)
+        """Bytes, in whole tokens, of the longest prefix of the run that occurs in the text."""
+        text, width, size = self.tokens.view(np.uint8), self._width, len(run)
 
-        def following(place: int) -> bytes:
-            return text[place * width : place * width + size].tobytes()
+        def following(position: int) -> bytes:
+            return text[position * width : position * width + size].tobytes()
 
         at = bisect_left(self.order, run, key=following)
-        near = [following(int(place)) for place in self.order[max(at - 1, 0) : at + 1]]
+        near = [following(int(position)) for position in self.order[max(at - 1, 0) : at + 1]]
         return max(_shared(run, other, width) for other in near)
 
 
@@ -107,10 +107,10 @@ def _big_endian(numbers: np.ndarray) -> np.ndarray:
     return numbers.astype(">u1" if largest < 256 else ">u2" if largest < 65536 else ">u4")
 
 
-def _sorted_places(numbers: np.ndarray, depth: int) -> np.ndarray:
-    """(n,) int32 or int64: places sorted by the next `depth` numbers, an earlier end first; equal ones by place."""
+def _sorted_positions(numbers: np.ndarray, depth: int) -> np.ndarray:
+    """(n,) int32 or int64: positions sorted by the next `depth` numbers, an earlier end first; ties by position."""
     n = len(numbers)
-    place = np.int32 if n < 2**31 - 1 else np.int64
+    dtype = np.int32 if n < 2**31 - 1 else np.int64
     ranked = np.unique(numbers, return_inverse=True)[1].astype(np.int64) + 1  # 0 stands for the end
     base, reach = int(ranked.max()) + 1, 1
     key = ranked
@@ -118,12 +118,12 @@ def _sorted_places(numbers: np.ndarray, depth: int) -> np.ndarray:
         key = key * base
         key[: max(n - reach, 0)] += ranked[reach:]
         reach += 1
-    order = np.argsort(key, kind="stable").astype(place)
+    order = np.argsort(key, kind="stable").astype(dtype)
     fresh = np.ones(n, bool)
     fresh[1:] = key[order[1:]] != key[order[:-1]]
     del key, ranked
-    start = np.flatnonzero(fresh)[np.cumsum(fresh) - 1].astype(place)  # a group's rank is where it starts
-    rank = np.empty(n + 1, place)
+    start = np.flatnonzero(fresh)[np.cumsum(fresh) - 1].astype(dtype)  # a group's rank is where it starts
+    rank = np.empty(n + 1, dtype)
     rank[order], rank[n] = start, -1
     del start
     tied = np.flatnonzero(~fresh | ~np.append(fresh[1:], True))
@@ -133,16 +133,16 @@ def _sorted_places(numbers: np.ndarray, depth: int) -> np.ndarray:
 
 
 def _refine(order: np.ndarray, rank: np.ndarray, tied: np.ndarray, reach: int) -> np.ndarray:
-    """Sort the slots `tied` of `order`, whose groups agree on `reach` tokens, by the `reach` after; those still tied."""
+    """Sort the entries `tied` of `order`, whose groups agree on `reach` tokens, by the next `reach`; those still tied."""
     n = len(order)
-    places = order[tied]
-    group = rank[places].astype(np.int64)
-    behind = rank[np.minimum(places.astype(np.int64) + reach, n)].astype(np.int64) + 1
+    positions = order[tied]
+    group = rank[positions].astype(np.int64)
+    behind = rank[np.minimum(positions.astype(np.int64) + reach, n)].astype(np.int64) + 1
     key = group * (n + 1) + behind
     by = np.argsort(key, kind="stable")
-    places, key = places[by], key[by]
-    order[tied] = places
+    positions, key = positions[by], key[by]
+    order[tied] = positions
     fresh = np.ones(len(key), bool)
     fresh[1:] = key[1:] != key[:-1]
-    rank[places] = tied[np.flatnonzero(fresh)[np.cumsum(fresh) - 1]]
+    rank[positions] = tied[np.flatnonzero(fresh)[np.cumsum(fresh) - 1]]
     return tied[~fresh | ~np.append(fresh[1:], True)]

@@ -1,11 +1,11 @@
-"""Many encoded images that came out of one big file, kept to be read by number."""
+"""Encoded images from one big file, to be read by index."""
 
 import tempfile
 import threading
 
 
-class Spool:
-    """Byte strings one after another, in memory while they are few and in an unnamed temporary file beyond."""
+class ByteStore:
+    """Byte strings by index, in memory up to `limit` bytes and beyond that in an unnamed temporary file."""
 
     def __init__(self, limit: int = 2**29) -> None:
         self._file = tempfile.SpooledTemporaryFile(max_size=limit)  # noqa: SIM115 - closed with its last reader

@@ -1,12 +1,12 @@
-"""Why a file cannot be shown, in plain words: what it is instead, or what is wrong with it."""
+"""Errors of image files: what a file is instead of an image, or what is wrong with it."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from PIL import Image
 
-LARGEST = 89_478_485  # pixels; a quarter of a gigabyte as RGB, the bound Pillow itself warns at
-_BEGINNINGS = {  # of image files
+LARGEST = 89_478_485  # pixels, a quarter of a gigabyte as RGB; the limit at which Pillow warns
+_BEGINNINGS = {  # first bytes of image files
     b"\x89PNG": "PNG",
     b"\xff\xd8\xff": "JPEG",
     b"GIF8": "GIF",
@@ -15,7 +15,7 @@ _BEGINNINGS = {  # of image files
     b"BM": "BMP",
     b"\0\0\1\0": "ICO",
 }
-_OTHERS = {  # of what is often found under an image's name
+_OTHERS = {  # first bytes of what is often found under the name of an image
     b"%PDF": "a PDF document",
     b"PK\x03\x04": "a ZIP archive or office document",
     b"<svg": "an SVG drawing (convert it to PNG)",
@@ -26,7 +26,7 @@ _OTHERS = {  # of what is often found under an image's name
 
 
 class Broken(ValueError):
-    """A file that cannot be shown; `reason` says why in plain words, `name` which one, where that is known."""
+    """An image file that cannot be read: `reason` continues "The file ...", `name` is the file, if known."""
 
     def __init__(self, reason: str, name: str | None = None) -> None:
         super().__init__(reason if name is None else f"{name} {reason}")
@@ -36,7 +36,7 @@ class Broken(ValueError):
 
 @contextmanager
 def in_plain_words(content: bytes, name: str | None) -> Iterator[None]:
-    """Whatever Pillow raises on a hostile or damaged file, as `Broken`; nothing of ours runs inside but Pillow."""
+    """Turn anything that Pillow raises on a damaged or hostile file into `Broken`; only Pillow runs inside."""
     try:
         yield
     except Broken as error:
@@ -53,7 +53,7 @@ def in_plain_words(content: bytes, name: str | None) -> Iterator[None]:
 
 
 def _what_it_is(content: bytes) -> str:
-    """Why Pillow did not know a file, from how it begins."""
+    """What a file is that Pillow does not recognise, from its first bytes."""
     if not content:
         return "is empty (0 bytes)"
     head = content[:64].lstrip()

@@ -1,4 +1,4 @@
-"""Coordinates: the affine map between points and the numbers that are diffused."""
+"""The affine map between points and x."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -9,7 +9,7 @@ from torch import Tensor
 
 @dataclass(frozen=True, kw_only=True)
 class Coordinates:
-    """x = raw * scale + offset; the points themselves by default, as an equation of one's own speaks of them."""
+    """x = raw * scale + offset. By default x is the point itself, so a user's SDE is in the units of the data."""
 
     kind: Literal["coordinates"] = "coordinates"
     scale: float = 1.0
@@ -20,14 +20,14 @@ class Coordinates:
             raise ValueError(f"the scale of coordinates must be positive, got {self.scale}")
 
     def encode(self, raw: Tensor) -> Tensor:
-        """(b, d) to float32."""
+        """Points (b, d) to x, float32."""
         return raw.to(torch.float32) * self.scale + self.offset
 
     def decode(self, x: Tensor) -> Tensor:
-        """float to float32.
+        """x (b, d) to points, float32.
 
         Raises:
-            ValueError: x holds something that is not a number."""
+            ValueError: x is not finite."""
         if not bool(torch.isfinite(x).all()):
-            raise ValueError("the generated points are not all finite; the model diverged, or took too few steps")
+            raise ValueError("the generated points are not all finite: the model diverged, or took too few steps")
         return (x.float() - self.offset) / self.scale

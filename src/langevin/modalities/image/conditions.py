@@ -1,0 +1,141 @@
+"""Conditions of images: classes, captions or both, as requested by the user or taken from the data."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from langevin.diffusion.condition import Condition, Port
+from langevin.diffusion.noise import SampleNoise
+from langevin.modalities.captions import CaptionVocabulary, split_words
+from langevin.modalities.image.data import Images
+
+Open = Callable[[], tuple[Images, Images]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conditions:
+    """Labels (n,) int64 and captions of n images, either or both; `names` to show, and `remarks` for the user."""
+
+    labels: Tensor | None = None
+    captions: list[str] | None = None
+    names: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
+
+    def encoded(self, vocabulary: CaptionVocabulary | None) -> Condition | None:
+        """The network's condition; None if there are no labels and captions."""
+        return encode(self.labels, self.captions, vocabulary)
+
+
+def encode(
+    labels: Tensor | None,
+    captions: list[str] | None,
+    vocabulary: CaptionVocabulary | None,
+    device: torch.device = torch.device("cpu"),  # noqa: B008
+) -> Condition | None:
+    """The network's condition for labels (b,) int64 and b captions, either or both; None without any."""
+    if labels is None and (captions is None or vocabulary is None):
+        return None
+    text = vocabulary.encode(captions).to(device) if captions is not None and vocabulary is not None else None
+    return Condition(
+        global_=None if labels is None else Port(tensor=labels.to(device)),
+        cross=None if text is None else Port(tensor=text, mask=text > 0),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Known:
+    """The classes and the vocabulary of captions that a run's network was trained with."""
+
+    classes: tuple[str, ...]
+    vocabulary: CaptionVocabulary | None
+
+    def requested(self, given: Sequence[str], count: int, *, seed: int, data: Open) -> Conditions:
+        """Conditions of `count` images: the `given` class names or captions, repeated.
+
+        If none are given: all classes in turn, or random captions of the training data.
+
+        Raises:
+            ValueError: an unknown class, or conditions given to an unconditional run."""
+        if self.classes and self.vocabulary is not None:
+            return self._both(given, count, data()[0])
+        if self.classes:
+            unknown = [name for name in given if name not in self.classes]
+            if unknown:
+                known = ", ".join(self.classes)
+                raise ValueError(f"no class is called '{unknown[0]}'; the run's classes are {known}")
+            indices = [self.classes.index(name) for name in given] or list(range(len(self.classes)))
+            return self._of_classes(torch.tensor([indices[i % len(indices)] for i in range(count)]))
+        if self.vocabulary is not None:
+            if not given:
+                known = data()[0].captions or ("",)
+                name = SampleNoise(seeds=torch.tensor([seed]), steps=torch.tensor([0]))
+                given = [known[int(u * len(known))] for u in name.uniform(torch.empty(1, count))[0]]
+            remarks = [
+                f"caption '{caption}': {complaint}"
+                for caption in dict.fromkeys(given)
+                for complaint in self.vocabulary.complaints(caption)
+            ]
+            captions = [given[i % len(given)] for i in range(count)]
+            return Conditions(captions=captions, names=tuple(captions), remarks=tuple(remarks))
+        if given:
+            raise ValueError(
+                f"this run was trained without classes or captions, so it cannot be conditioned on {given[0]!r}"
+            )
+        return Conditions()
+
+    def like(self, part: Images, count: int) -> Conditions:
+        """Conditions of `count` images, with the frequencies of a part of the data."""
+        items = torch.arange(count) * len(part) // count % len(part)
+        labels = part.labels[items] if self.classes and part.labels is not None else None
+        captions = None
+        if self.vocabulary is not None and part.captions is not None:
+            captions = [part.captions[i] for i in items.tolist()]
+        names = captions or ([self.classes[i] for i in labels.tolist()] if labels is not None else [])
+        return Conditions(labels=labels, captions=captions, names=tuple(names))
+
+    def shown(self, part: Images, count: int) -> Conditions:
+        """Conditions of `count` previews during training: all classes in turn, captions evenly spaced over the data."""
+        labels = torch.arange(count) % len(self.classes) if self.classes else None
+        if self.vocabulary is None or part.captions is None:
+            return Conditions() if labels is None else self._of_classes(labels)
+        captions = [part.captions[i * len(part) // count] for i in range(count)]
+        return Conditions(labels=labels, captions=captions, names=tuple(captions))
+
+    def _of_classes(self, labels: Tensor) -> Conditions:
+        return Conditions(labels=labels, names=tuple(self.classes[i] for i in labels.tolist()))
+
+    def _both(self, given: Sequence[str], count: int, train: Images) -> Conditions:
+        """Conditions of a run with classes and captions: the one that is not given is taken from the data.
+
+        A class gets captions of its own images, a caption the class of the image whose caption shares most words."""
+        assert self.vocabulary is not None
+        assert train.labels is not None
+        assert train.captions is not None
+        labels, known = train.labels.tolist(), train.captions
+        words = [set(split_words(caption)) for caption in known]
+        pairs: list[tuple[int, str]] = []
+        for i in range(count):
+            if not given:
+                item = i * len(known) // count
+                pairs.append((labels[item], known[item]))
+            elif (name := given[i % len(given)]) in self.classes:
+                label = self.classes.index(name)
+                own = [j for j, other in enumerate(labels) if other == label] or [0]
+                pairs.append((label, known[own[i // len(given) % len(own)]]))
+            else:
+                wanted = set(split_words(name))
+                pairs.append((labels[max(range(len(known)), key=lambda j: len(words[j] & wanted))], name))
+        remarks = [
+            f"caption '{caption}': {complaint}"
+            for caption in dict.fromkeys(caption for _, caption in pairs)
+            if caption in given
+            for complaint in self.vocabulary.complaints(caption)
+        ]
+        return Conditions(
+            labels=torch.tensor([label for label, _ in pairs]),
+            captions=[caption for _, caption in pairs],
+            names=tuple(f"{self.classes[label]}: {caption}" for label, caption in pairs),
+            remarks=tuple(remarks),
+        )

@@ -1,0 +1,161 @@
+"""Evaluation of images: the sections of the report."""
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from langevin.evaluation.report import Curves, Line, MetricRow, Metrics, Picture, Pictures, Section, Source
+from langevin.evaluation.statistics import mean_interval
+from langevin.methods.models import LOG_SNR, GaussianModel
+from langevin.modalities.image.data import Images
+from langevin.modalities.image.likelihood.measure import LikelihoodFound, measure_likelihood
+from langevin.modalities.image.likelihood.show import lines_of, sections_of
+from langevin.modalities.image.measure import Measured, feature_spaces, measure_run, require_enough, scorer, searched
+from langevin.modalities.image.options import Evaluate
+from langevin.modalities.image.preview import grid, png, side_by_side
+from langevin.modalities.modality import Evaluation, Measuring, Samples
+from langevin.safety.memorisation import nearest
+
+if TYPE_CHECKING:
+    from langevin.modalities.image.modality import Image
+
+__all__ = ["evaluate", "scorer"]
+
+
+def evaluate(image: "Image", options: Evaluate, m: Measuring) -> Evaluation:
+    """Metrics in several feature spaces, class consistency, memorisation, denoising loss; optionally the likelihood.
+
+    Raises:
+        ValueError: too few images."""
+    if options.likelihood and options.likelihood_count < 2:
+        raise ValueError(f"--likelihood-count must be at least 2 for a standard error, got {options.likelihood_count}")
+    model = m.model.parts
+    assert isinstance(model, GaussianModel), "images need a Gaussian process"
+    require_enough(m.train, m.val)
+    # as many as there are real images for the floor
+    count = m.count or min(max(len(m.val), len(m.train) // 2, 8), 2000)
+    measured = measure_run(image, m, feature_spaces(image, m), count)
+    likelihood: LikelihoodFound | None = None
+    if options.likelihood:
+        n = options.likelihood_count
+        likelihood = measure_likelihood(image, model, m, examples=n, bound_examples=8 * n, batch=min(m.batch, 64))
+    rows = [*measured.measures.rows, *own_rows(measured)]
+    source = Source(samples=measured.measures.samples, seeds=list(range(m.seeds)), command=m.command)
+    sections: list[Section] = [
+        Pictures(
+            heading="Samples",
+            pictures=[sample_grid(image, measured.drawn[0])],
+            note="Not cherry-picked: first of seed 0.",
+        ),
+        Metrics(heading="Measured", rows=rows, source=source, note=" ".join(measured.measures.notes)),
+        *(sections_of(likelihood, train=len(m.train), val=len(m.val), command=m.command) if likelihood else []),
+        Pictures(
+            heading="Nearest training images",
+            pictures=[_neighbours(measured, m.train)],
+            note="Sample left, nearest training image right.",
+        ),
+        Curves(
+            heading="Denoising loss by noise level",
+            lines=[Line(label=n.replace("_", "-"), x=LOG_SNR.tolist(), y=v) for n, v in measured.losses.items()],
+            x_label="log-SNR",
+            y_label="squared error (1 = best linear denoiser)",
+            caption="Both parts with the same noise; a gap means memorisation.",
+            y_log=True,
+        ),
+    ]
+    figures = {
+        "count": count, "seeds": m.seeds, **measured.as_dict(),
+        "likelihood": None if likelihood is None else likelihood.as_dict(),
+    }  # fmt: skip
+    return Evaluation(
+        rows=rows, samples=measured.drawn[0], sections=sections, figures=figures,
+        title=f"{count} samples x {m.seeds} seeds, {measured.nfe} function evaluations each",
+        lines=lines_of(likelihood) if likelihood else [],
+    )  # fmt: skip
+
+
+def own_rows(found: Measured) -> list[MetricRow]:
+    """Rows of the metrics table: class consistency, retrieval and memorisation."""
+    rows: list[MetricRow] = []
+    if found.consistency is not None:
+        rows.append(
+            MetricRow(
+                metric="class consistency",
+                generated=found.consistency,
+                floor=found.real_accuracy,
+                better="higher",
+                meaning="share of samples classified as their class; real is the accuracy on validation images",
+            )
+        )
+    rows += [
+        MetricRow(
+            metric="retrieval",
+            group=part,
+            generated=mean_interval([result.share]),
+            standard_error=(result.share * (1 - result.share) / result.count) ** 0.5,
+            floor=1.0,
+            better="higher",
+            meaning=f"share of {result.count} samples whose nearest of {result.gallery} real images has the caption",
+        )
+        for part, result in found.retrieval.items()
+    ]
+    memory = found.memory
+    rows.append(
+        MetricRow(
+            metric="C_T",
+            group="pixels",
+            generated=mean_interval([memory.c_t]),
+            floor=0.0,
+            copycat=memory.c_t_copycat,
+            better="near real",
+            meaning="are samples nearer to training images than validation images are? Far below 0 means copying",
+        )
+    )
+    rows.append(
+        MetricRow(
+            metric="authentic share",
+            group="pixels",
+            generated=mean_interval([memory.authentic]),
+            floor=memory.authentic_held_out,
+            copycat=0.0,
+            better="near real",
+            meaning="share of samples farther from their nearest training image than that image is from its own nearest",
+        )
+    )
+    worst = found.gap.worst
+    rows.append(
+        MetricRow(
+            metric=f"loss gap at log-SNR {LOG_SNR[worst].item():g}",
+            generated=mean_interval([found.gap.gap[worst].item()]),
+            standard_error=found.gap.standard_error[worst].item(),
+            floor=0.0,
+            better="near real",
+            meaning="validation minus training denoising loss where most significant; above 3 s.e. means memorisation",
+        )
+    )
+    return rows
+
+
+def sample_grid(image: "Image", samples: Samples) -> Picture:
+    """A labelled grid of samples: eight of each of the first twelve classes, or 32 of all."""
+    images, labels = samples.values, samples.arrays.get("labels")
+    if labels is not None and image.classes:
+        per = 8
+        order = torch.cat([(labels == c).nonzero()[:per, 0] for c in range(min(len(image.classes), 12))])
+        shown = grid(images[order], columns=per, captions=[image.classes[i] for i in labels[order].tolist()])
+    else:
+        pick = torch.arange(min(32, len(images))) * len(images) // min(32, len(images))
+        captions = [samples.names[i] for i in pick.tolist()] if samples.names else None
+        shown = grid(images[pick], columns=8, captions=captions)
+    return Picture(image=png(shown), caption="Samples")
+
+
+def _neighbours(measured: Measured, train: Images) -> Picture:
+    images = measured.drawn[0].values
+    pick = torch.arange(min(16, len(images))) * len(images) // min(16, len(images))
+    real = searched(train)
+    _, index = nearest(real, images[pick])
+    pairs = side_by_side(images[pick], real[index[:, 0]])
+    return Picture(
+        image=png(grid(pairs, columns=4)), caption="Each sample with its nearest training image (L2 in pixels)"
+    )

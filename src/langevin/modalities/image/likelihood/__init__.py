@@ -1,0 +1,1 @@
+"""The likelihood of images: ELBO, importance-weighted paths, probability flow, and baselines fitted to the data."""

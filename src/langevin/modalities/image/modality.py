@@ -1,0 +1,242 @@
+"""The modality of images."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import torch
+
+from langevin.modalities.captions import CaptionVocabulary
+from langevin.modalities.image import inspect, preview, suggest
+from langevin.modalities.image.batches import ImageBatches
+from langevin.modalities.image.codec import Pixels
+from langevin.modalities.image.conditions import Conditions, Known
+from langevin.modalities.image.data import Images, load_parts, quiet
+from langevin.modalities.image.detect import detect
+from langevin.modalities.image.options import Evaluate, Sample
+from langevin.modalities.image.sources import Folder, Parquet, Source, builtin_source
+from langevin.modalities.modality import (
+    Budget,
+    Detected,
+    Evaluation,
+    File,
+    Measuring,
+    Needs,
+    Plan,
+    Progress,
+    RequestContext,
+    Samples,
+    Scorer,
+    Suggestion,
+    Table,
+    seeds_of,
+)
+from langevin.modalities.plans import one_draw
+
+FEW_CLASSES = 12  # up to which each class has its own column in previews
+MEASURED = 2048  # images from which sigma_data is computed, about
+
+
+@dataclass(frozen=True, kw_only=True)
+class Image:
+    """Images of one size, uint8 (n, channels, side, side) when decoded.
+
+    Args:
+        path: a folder of image files, a .parquet file or a folder of such, or CIFAR-10's binary version.
+        builtin: without a path, data that ships with a dependency (digits, glyphs) or can be downloaded (cifar10).
+        download: whether `builtin` may download; nothing else does.
+        size: side in pixels; None chooses it from the data.
+        channels: 1 or 3; None is 1 if all images are grey, else 3.
+        background: RGB colour behind transparent pixels.
+        image_column, label_column, caption_column: column names of Parquet files.
+        held_out_captions: exact captions whose images are all held out, to evaluate combinations never trained on.
+        val_fraction: fraction of the images that is held out, if the data has no test part of its own.
+        flip: augment by mirroring images with probability 1/2.
+        codec: the map between pixels and x.
+        classes, captions: class names, and the tokenizer of captions; fitted to the data.
+    """
+
+    kind: Literal["image"] = "image"
+    path: str | None = None
+    builtin: Literal["digits", "glyphs", "cifar10"] | None = None
+    download: bool = False
+    size: int | None = None
+    channels: Literal[1, 3] | None = None
+    background: tuple[int, int, int] = (255, 255, 255)
+    image_column: str = "image"
+    label_column: str = "label"
+    caption_column: str = "text"
+    held_out_captions: tuple[str, ...] = ()
+    val_fraction: float = 0.1
+    flip: bool = False
+    codec: Pixels = Pixels()
+    classes: tuple[str, ...] = ()
+    captions: CaptionVocabulary | None = None
+
+    def __post_init__(self) -> None:
+        if self.path is None and self.builtin is None:
+            raise ValueError("images need a path (data.path) or a builtin source (data.builtin)")
+        if not 0 < self.val_fraction < 1:
+            raise ValueError(f"data.val_fraction must be between 0 and 1, got {self.val_fraction}")
+        _ = self.source
+
+    @property
+    def source(self) -> Source:
+        """The source of the images."""
+        if self.path is None:
+            return builtin_source(self.builtin, download=self.download)
+        shared = {
+            "path": self.path, "size": self.size, "channels": self.channels, "background": self.background,
+            "hold_out_captions": self.held_out_captions,
+        }  # fmt: skip
+        columns = {"image": self.image_column, "label": self.label_column, "caption": self.caption_column}
+        if Path(self.path).suffix == ".parquet" or columns != {"image": "image", "label": "label", "caption": "text"}:
+            return Parquet(**shared, **columns)  # type: ignore[arg-type]
+        return Folder(**shared)  # type: ignore[arg-type]
+
+    @property
+    def known(self) -> Known:
+        """The conditions that the network was trained with."""
+        return Known(classes=self.classes, vocabulary=self.captions)
+
+    @property
+    def forms(self) -> tuple[str, ...]:
+        """File suffixes that samples can be written with, the default first; "" is a folder, a file per sample."""
+        return (".png", ".npz", ".gif", "")
+
+    @classmethod
+    def detect(cls, path: Path) -> Detected | None:
+        found = detect(path)
+        return None if found is None else Detected(modality=cls(path=str(path)), score=found[0], reason=found[1])
+
+    def inspect(self, *, progress: Progress | None = None) -> inspect.Inspection:
+        with quiet():
+            return inspect.inspect(Path(self.path or ""), size=self.size, progress=progress)
+
+    def open(self, *, progress: Progress | None = None) -> tuple[Images, Images]:
+        with quiet():
+            return load_parts(self.source, held_out=self.val_fraction, seed=0, progress=progress)
+
+    def fitted(self, train: Images, *, base: Self | None = None) -> Self:
+        if base is not None and base.classes != train.classes:
+            raise ValueError(
+                f"the run to initialise from knows the classes {', '.join(base.classes) or 'none'}, and this data has "
+                f"{', '.join(train.classes) or 'none'}: their embeddings would be mixed up"
+            )
+        captions = self.captions or (None if base is None else base.captions)
+        if captions is None and train.captions is not None:
+            captions = CaptionVocabulary.fit(train.captions)
+        channels: Any = train.shape[0]
+        return replace(self, captions=captions, classes=train.classes, size=train.shape[1], channels=channels)
+
+    def needs(self, train: Images) -> Needs:
+        channels, height, width = train.shape
+        std = float(self.codec.encode(train.read(torch.arange(len(train))[:: max(1, len(train) // MEASURED)])).std())
+        if not std > 1e-3:
+            raise ValueError(f"all {len(train)} images look the same (standard deviation {std:.1e}): nothing to learn")
+        if height != width:
+            raise ValueError(f"images must be square, and these are {height} x {width}: set data.size")
+        return Needs(
+            processes=("gaussian",), channels=channels, space=(height, width), std=std,
+            classes=len(self.classes),
+            vocabulary=self.captions.size if self.captions else 0,
+            caption_length=self.captions.length if self.captions else 0,
+        )  # fmt: skip
+
+    def suggest(self, train: Images, budget: Budget) -> Suggestion:
+        return suggest.suggest(train, budget, name=Path(self.path or str(self.builtin)).resolve().stem)
+
+    def batches(self, dataset: Images, *, device: torch.device) -> ImageBatches:
+        return ImageBatches(
+            dataset=dataset, codec=self.codec, captions=self.captions, labelled=bool(self.classes), flip=self.flip,
+            device=device,
+        )  # fmt: skip
+
+    # ---------------------------------------------------------------------------------------------------- requests
+
+    def plan(self, options: Sample, context: RequestContext) -> Plan:
+        if options.rows or options.columns:
+            return self.draw_table(options, context)
+        count = 16 if context.count is None else context.count
+        conditions = self.known.requested(options.condition, count, seed=context.seed, data=context.data)
+        for line in conditions.remarks:
+            context.say(line)
+        columns = 10 if len(set(conditions.names)) == 10 else None
+        return self.draw(conditions, context, count, columns=columns)
+
+    def draw_table(self, options: Sample, context: RequestContext) -> Plan:
+        """A table with one image per pair of row and column words; captions absent from training are marked.
+
+        Raises:
+            ValueError: rows without columns, or a run that is not conditioned on captions alone."""
+        if not options.rows or not options.columns or options.condition or context.count is not None:
+            raise ValueError("a table takes --rows and --columns, and neither --condition nor --count")
+        if self.captions is None or self.classes:
+            raise ValueError("a table needs captions, and this run is not conditioned on captions alone")
+        captions = [f"{row} {column}" for row in options.rows for column in options.columns]
+        conditions = self.known.requested(captions, len(captions), seed=context.seed, data=context.data)
+        for line in conditions.remarks:
+            context.say(line)
+        trained = set(context.data()[0].captions or ())
+        table = Table(
+            rows=options.rows, columns=options.columns, marked=tuple(caption not in trained for caption in captions),
+            note="captions absent from training",
+        )  # fmt: skip
+        return self.draw(conditions, context, len(captions), columns=len(options.columns), table=table)
+
+    def preview_plan(self, context: RequestContext) -> Plan:
+        few = 0 < len(self.classes) <= FEW_CLASSES
+        count = 2 * len(self.classes) if few else 16
+        conditions = self.known.shown(context.data()[1], count)
+        return self.draw(conditions, context, count, columns=len(self.classes) if few else None)
+
+    def plan_like(self, dataset: Images, context: RequestContext) -> Plan:
+        count = context.count or len(dataset)
+        return self.draw(self.known.like(dataset, count), context, count)
+
+    def draw(
+        self,
+        conditions: Conditions,
+        context: RequestContext,
+        count: int,
+        *,
+        columns: int | None = None,
+        table: Table | None = None,
+    ) -> Plan:
+        """The plan of `count` images with these conditions."""
+        assert self.size, "the modality of a run is fitted"
+        assert self.channels, "the modality of a run is fitted"
+        labels = {} if conditions.labels is None else {"labels": conditions.labels}
+        return one_draw(
+            self, shape=(self.channels, self.size, self.size), seeds=seeds_of(context.seed, count),
+            sampling=context.model.sampling, condition=conditions.encoded(self.captions), names=conditions.names,
+            columns=columns, table=table, arrays=labels,
+        )  # fmt: skip
+
+    def decode(self, x: torch.Tensor) -> torch.Tensor:
+        return self.codec.decode(x)
+
+    def preview(self, samples: Samples) -> File:
+        if samples.table is not None:
+            return File(suffix=".png", content=preview.png(preview.table(samples.values, samples.table)))
+        names = samples.names if any(samples.names) else None
+        shown = preview.grid(samples.values, captions=names, columns=samples.columns)
+        return File(suffix=".png", content=preview.png(shown))
+
+    def text(self, samples: Samples) -> str:
+        raise ValueError("images have no text form: give a file to write them to")
+
+    def save(self, samples: Samples, out: Path) -> None:
+        preview.save(samples, out)
+
+    # ---------------------------------------------------------------------------------------------------- measuring
+
+    def evaluate(self, options: Evaluate, measuring: Measuring) -> Evaluation:
+        from langevin.modalities.image.evaluate import evaluate  # with all metrics, which only this needs
+
+        return evaluate(self, options, measuring)
+
+    def scorer(self, measuring: Measuring) -> Scorer:
+        from langevin.modalities.image.evaluate import scorer
+
+        return scorer(self, measuring)

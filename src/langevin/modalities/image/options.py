@@ -1,0 +1,32 @@
+"""Options of runs on images. Imports no torch."""
+
+from dataclasses import dataclass
+
+RECOGNISED = (
+    "images: a folder of image files (classes from directories, captions from metadata.jsonl or .txt files), a .parquet "
+    "file with an image column, or CIFAR-10's binary version"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """What the samples are conditioned on."""
+
+    condition: tuple[str, ...] = ()
+    """Class names or captions, one or more, repeated up to --count. Default: all classes in turn, or captions of the
+    data."""
+    rows: tuple[str, ...] = ()
+    """With --columns: a table in which each caption is the words of its row, then of its column. Captions absent from
+    training are framed."""
+    columns: tuple[str, ...] = ()
+    """See --rows."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluate:
+    """What to evaluate in addition to sample quality."""
+
+    likelihood: bool = False
+    """Also compute bits per dimension: the terms of the ELBO, the probability-flow likelihood, Gaussian baselines."""
+    likelihood_count: int = 64
+    """Images of each part for the probability-flow likelihood, which is slow; the ELBO uses eight times as many."""

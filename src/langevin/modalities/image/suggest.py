@@ -1,0 +1,71 @@
+"""A recipe for images, sized to the data, the machine and the time, with reasons."""
+
+from langevin.modalities.image.data import Images
+from langevin.modalities.modality import Budget, Suggestion
+
+SIZES = ((64, 4), (96, 4), (128, 4), (128, 6), (192, 6), (256, 6), (256, 8), (384, 8), (384, 12), (512, 12), (768, 12))
+MEMORISED = 20_000  # number of captioned images up to which a caption identifies its image
+
+
+def patch_for(side: int) -> int:
+    """The patch size that divides the side into about 8 patches, and into 4 or more unless it is 1."""
+    fitting = [p for p in range(1, 33) if side % p == 0 and (side >= 4 * p or p == 1)]
+    return min(fitting, key=lambda p: (abs(side / p - 8), p))
+
+
+def multiply_adds(width: int, depth: int, tokens: int) -> int:
+    """Multiply-adds of a forward pass of the transformer on one image."""
+    return depth * (12 * width * width * tokens + 2 * tokens * tokens * width + 6 * width * width)
+
+
+def suggest(train: Images, budget: Budget, *, name: str) -> Suggestion:
+    """A recipe for these images within the budget."""
+    channels, side, _ = train.shape
+    patch = patch_for(side)
+    tokens = (side // patch) ** 2
+    captioned = train.captions is not None
+    memorised = captioned and len(train) <= MEMORISED
+    text = 24 if captioned and not memorised else 0
+    wanted = min(max(40 * len(train), 60_000), 2_000_000)
+    fitting = [size for size in SIZES if multiply_adds(*size, tokens + text) * wanted <= budget.multiply_adds] or [
+        SIZES[0]
+    ]
+    width, depth = fitting[-1]
+    trained = budget.multiply_adds / multiply_adds(width, depth, tokens + text)
+    few = len(train) < 5000 and trained > 60 * len(train) and not memorised
+    conditioned = "captions" if captioned else f"{len(train.classes)} classes" if train.classes else ""
+    recipe = {
+        "name": f"image/{name}",
+        "description": f"chosen for {len(train)} images of {side}x{side}",
+        "network": {
+            "kind": "dit", "width": width, "depth": depth, "patch": patch, "head_dim": 32,
+            "dropout": 0.1 if few else 0.0,
+            **({"caption_prior": 1024, "conditioning": {"text": "pooled"}} if memorised else {}),
+        },
+        "method": {"times": {"kind": "log_normal", "mean": 1.0, "std": 1.5}} if memorised else {},
+        "training": {
+            "batch": 32 if memorised else 128 if side <= 16 else 64,
+            "optimizer": {
+                "kind": "muon", "lr": 0.02, "adamw_lr": 0.002, **({"embedding_lr": 0.04} if memorised else {}),
+            },
+        },
+        "sampling": {"guidance": [{"kind": "classifier_free", "weight": 2.0}]} if conditioned else {},
+    }  # fmt: skip
+    reasons = [
+        f"images: {len(train)} of {side}x{side}x{channels}, conditioned on {conditioned or 'nothing'}",
+        f"network: transformer of width {width}, depth {depth}, patches of {patch}x{patch} ({tokens} tokens): the largest "
+        f"that trains on about {trained / 1000:.0f}k images in {budget.minutes:g} minutes on this machine "
+        f"({trained / max(1, len(train)):.0f} epochs)",
+    ]
+    if tokens > 1024:
+        reasons.append(
+            f"side {side} divides badly into patches, so this will be slow: data.size={side // 8 * 8} would be faster"
+        )
+    if memorised:
+        reasons.append(
+            "few captions, each of an image or two: a bias of every patch from the caption (network.caption_prior), "
+            "and training at high noise, where the prediction depends on the caption alone"
+        )
+    if few:
+        reasons.append("dropout 0.1: few images, many epochs")
+    return Suggestion(recipe=recipe, reasons=tuple(reasons))

@@ -1,0 +1,634 @@
+"""The protocol of a modality, and the types through which the rest of the package uses it.
+
+A modality is a kind of data: how it is detected, read, encoded, sampled, shown and evaluated. It is a folder with a
+frozen dataclass that implements `Modality`. The dataclass is the `data:` section of a recipe: it says where the data is
+and how it is encoded, and holds what was fitted to the data, such as a vocabulary. Outside the folder only the union in
+`modalities.union` names it. Trainer, sampling loop, run directory and CLI use the types below.
+
+What a user requests becomes a `Plan`: a generator that yields `Draw` and `Predict` requests, receives the result of
+each, and returns `Samples`. A plan never calls a network, so one driver runs them all: a single draw, infilling of free
+length, best of n, block diffusion with a KV cache, a cascade of models. A server can batch the requests of many plans.
+"""
+
+import base64
+import html
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, ClassVar, Protocol, Self
+
+import torch
+from torch import Tensor
+
+from langevin.diffusion.batch import Batch
+from langevin.diffusion.condition import Condition
+from langevin.diffusion.denoiser import Denoiser
+from langevin.diffusion.noise import SampleNoise
+from langevin.diffusion.sampling import Sampling
+from langevin.evaluation.report import MetricRow, Section
+from langevin.methods.models import AnyModel
+from langevin.networks.sizes import Reads
+
+Progress = Callable[[int, int], None]  # (done, total)
+Say = Callable[[str], None]  # a line for the user
+
+MEDIA_TYPES = {
+    ".png": "image/png", ".gif": "image/gif", ".txt": "text/plain; charset=utf-8", ".wav": "audio/wav",
+    ".svg": "image/svg+xml", ".json": "application/json", ".mp4": "video/mp4",
+}  # fmt: skip
+
+
+# ------------------------------------------------------------------------------------------------------------- data
+
+
+class DataReport(Protocol):
+    """Findings from reading the data: what is broken, missing or unusual."""
+
+    @property
+    def broken(self) -> tuple[tuple[str, str], ...]:
+        """(name, reason) of each item that could not be read and was left out."""
+        ...
+
+    def lines(self) -> list[str]:
+        """One sentence per finding; empty if there are none."""
+        ...
+
+
+class Dataset(Protocol):
+    """The training or the validation part of some data: items in a fixed order."""
+
+    @property
+    def notes(self) -> DataReport:
+        """The report on all of the data, equal for both parts."""
+        ...
+
+    def __len__(self) -> int:
+        """Number of items."""
+        ...
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the content, in hexadecimal: equal for equal data, whatever its path."""
+        ...
+
+
+class Batches(Protocol):
+    """Encoded training examples by index: a pure function of (items, noise)."""
+
+    @property
+    def dataset(self) -> Any:
+        """The `Dataset` that is encoded."""
+        ...
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one example x, without the batch dimension; if lengths differ, that of the longest."""
+        ...
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """Sentences that are printed when training starts."""
+        ...
+
+    def __len__(self) -> int:
+        """Number of examples, which may differ from the number of items."""
+        ...
+
+    def __call__(self, items: Tensor, noise: SampleNoise | None = None) -> Batch:
+        """The batch of b examples, on the device given to `Modality.batches`.
+
+        Args:
+            items: (b,) int64 indices in [0, len(self)).
+            noise: one random stream per example, for augmentation; None disables augmentation.
+        """
+        ...
+
+
+class Inspection(Protocol):
+    """What `inspect` reports of the data at a path, before training."""
+
+    def lines(self) -> list[str]:
+        """The report as text, one finding per line."""
+        ...
+
+    def as_dict(self) -> dict[str, Any]:
+        """The same findings, of JSON types."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Detected:
+    """A modality that can read a path, and how well it fits.
+
+    Args:
+        modality: the `Modality`, configured for the path.
+        score: fraction of the files at the path that it reads, in (0, 1]; the highest score wins.
+        reason: the evidence in words, such as "1,200 image files".
+    """
+
+    modality: Any
+    score: float
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Needs:
+    """What the data requires of process and network; `recipe.complete` fills the recipe's sections from it.
+
+    Args:
+        processes: kinds of process that can corrupt the data.
+        channels: number of channels of continuous data (channels, *space); None for tokens.
+        space: sizes of the spatial dimensions: () for vectors, (length,) for sequences, (height, width) for images.
+        std: standard deviation of encoded continuous data, `sigma_data`; None for tokens.
+        tokens: size of the vocabulary, special tokens included; None for continuous data.
+        side_streams: number of token sequences, aligned with the positions of x, that the network is conditioned on.
+        blocks: whether the data can be generated block by block, from left to right.
+        classes: number of classes that the network is conditioned on; 0 for none.
+        vocabulary: size of the captions' vocabulary; 0 without captions.
+        caption_length: tokens per caption; 0 without captions.
+    """
+
+    processes: tuple[str, ...]
+    channels: int | None = None
+    space: tuple[int, ...] = ()
+    std: float | None = None
+    tokens: int | None = None
+    side_streams: int = 0
+    blocks: bool = False
+    classes: int = 0
+    vocabulary: int = 0
+    caption_length: int = 0
+
+    @property
+    def reads(self) -> Reads:
+        """The kind of input that a network for this data takes."""
+        if self.tokens is not None:
+            return "tokens"
+        return "grids" if self.space else "vectors"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Budget:
+    """Compute for training: minutes, and the measured FLOP/s of matrix products on this machine."""
+
+    minutes: float
+    flops: float
+
+    EFFICIENCY: ClassVar[float] = 0.5  # fraction of the measured FLOP/s that training reaches
+
+    @property
+    def multiply_adds(self) -> float:
+        """Multiply-adds to spend on forward passes: a training step costs three, and a multiply-add is 2 FLOP."""
+        return 60 * self.minutes * self.flops * self.EFFICIENCY / 6
+
+
+@dataclass(frozen=True, kw_only=True)
+class Suggestion:
+    """Sections of a recipe (network, training, sampling, ...) chosen for the data, and a line of reasons per choice."""
+
+    recipe: Mapping[str, Any]
+    reasons: tuple[str, ...]
+
+
+# ------------------------------------------------------------------------------------------------------------- requests
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Draw:
+    """A request for b samples; its result is x (b, *shape) on the CPU, not decoded.
+
+    Args:
+        shape: shape of one sample.
+        seeds: (b,) int64; equal seeds give equal samples, in any batch.
+        sampling: sampler, number of steps, grid and guidance.
+        condition: what the b samples are conditioned on, without guidance weights; None for nothing.
+        x: (b, *shape) initial state; None draws it from the prior.
+        clean: (b, *shape) clean data, which the process corrupts to the first time of the grid; takes the place of x.
+        known: (b, positions) bool, positions given by x or `clean`: their time is 0 from the first step on.
+        wrap: a function applied to the guided denoiser, for guidance that only this request has.
+        prefix: (b, n) clean tokens before x, which a network with block attention reads from its KV cache.
+        model: which model draws: "run", or the name of another that the run was loaded with.
+    """
+
+    shape: tuple[int, ...]
+    seeds: Tensor
+    sampling: Sampling
+    condition: Condition | None = None
+    x: Tensor | None = None
+    clean: Tensor | None = None
+    known: Tensor | None = None
+    wrap: Callable[[Denoiser], Denoiser] | None = None
+    prefix: Tensor | None = None
+    model: str = "run"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Predict:
+    """A request for one function evaluation at given x_t, without guidance.
+
+    The result is on the CPU: the float64 logits (m, tokens) at the m True positions of `where` in row-major order, or
+    the posterior mean (b, ...) if `where` is None.
+
+    Args:
+        x_t: (b, ...) noisy data.
+        t: times, float64, (b,) or (b, positions).
+        where: (b, positions) bool, for tokens; None for continuous data.
+        condition: what the b samples are conditioned on; None for nothing.
+        model: as in `Draw`.
+    """
+
+    x_t: Tensor
+    t: Tensor
+    where: Tensor | None = None
+    condition: Condition | None = None
+    model: str = "run"
+
+
+Request = Draw | Predict
+Plan = Generator[Request, Tensor, "Samples"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class File:
+    """The content of a file; the suffix, with its dot, determines the media type."""
+
+    suffix: str
+    content: bytes
+
+    @property
+    def media_type(self) -> str:
+        return MEDIA_TYPES.get(self.suffix, "application/octet-stream")
+
+    def html(self) -> str:
+        """The file as one self-contained, escaped HTML element."""
+        if self.media_type.startswith("text/plain"):
+            return f"<pre style='white-space: pre-wrap'>{html.escape(self.content.decode())}</pre>"
+        source = f"data:{self.media_type};base64,{base64.b64encode(self.content).decode()}"
+        kind = self.media_type.partition("/")[0]
+        return f"<audio controls src='{source}'></audio>" if kind == "audio" else f"<img src='{source}'>"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """How to lay out samples as a table, in row-major order.
+
+    Args:
+        rows, columns: the headings.
+        marked: which samples are marked, (len(rows) * len(columns),).
+        note: what the mark means.
+    """
+
+    rows: tuple[str, ...]
+    columns: tuple[str, ...]
+    marked: tuple[bool, ...]
+    note: str
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Samples:
+    """n decoded samples.
+
+    Args:
+        modality: the modality that decoded them; it also shows and saves them.
+        values: a tensor (n, ...), or a list of n values.
+        names: the condition or prompt of each sample in words; empty for unconditional samples.
+        columns: columns of the preview grid; None lets the modality choose.
+        table: the layout, if the samples are the cells of a table.
+        arrays: further tensors (n, ...) by name: labels, probabilities, seeds.
+        nfe: function evaluations per sample, averaged over the samples; the driver sets it.
+        document: whether the values are consecutive pieces of one document.
+        frames: decoded states along the trajectory of the plan's last draw, noise first; empty unless they were recorded.
+    """
+
+    modality: "Modality"
+    values: Any
+    names: tuple[str, ...] = ()
+    columns: int | None = None
+    table: Table | None = None
+    arrays: Mapping[str, Tensor] = field(default_factory=dict)
+    nfe: int = 0
+    document: bool = False
+    frames: Sequence[Any] = ()
+
+    def __repr__(self) -> str:
+        return f"Samples({len(self)} of {self.modality.kind}, {self.nfe} function evaluations each)"
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __getitem__(self, index: int) -> Any:
+        return self.values[index]
+
+    def first(self, count: int) -> "Samples":
+        """The first `count` samples, without table and frames."""
+        arrays = {name: values[:count] for name, values in self.arrays.items()}
+        return replace(self, values=self.values[:count], names=self.names[:count], arrays=arrays, table=None, frames=())
+
+    def preview(self) -> File:
+        """All samples in one file to look at."""
+        return self.modality.preview(self)
+
+    def text(self) -> str:
+        """The samples as text for standard output.
+
+        Raises:
+            ValueError: the modality has no text form."""
+        return self.modality.text(self)
+
+    def save(self, out: str | Path) -> Path:
+        """Write the samples in the form given by the suffix of `out`, and return its path.
+
+        Raises:
+            ValueError: the modality cannot be written in that form."""
+        path = Path(out)
+        require_form(self.modality, path.suffix, path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.modality.save(self, path)
+        return path
+
+    def _repr_html_(self) -> str:
+        return self.preview().html()
+
+    def _repr_png_(self) -> bytes | None:
+        shown = self.preview()
+        return shown.content if shown.suffix == ".png" else None
+
+
+# ------------------------------------------------------------------------------------------------------------- models
+
+
+class Model(Protocol):
+    """A trained model as a modality uses it; `langevin.run` implements it."""
+
+    @property
+    def modality(self) -> Any:
+        """The `Modality` that was fitted in training."""
+        ...
+
+    @property
+    def parts(self) -> AnyModel:
+        """Process, network, denoiser and training method."""
+        ...
+
+    @property
+    def sampling(self) -> Sampling:
+        """The run's sampling settings, with the changes that the user requested."""
+        ...
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        ...
+
+    @property
+    def data_fingerprint(self) -> str:
+        """`Dataset.fingerprint` of the training part."""
+        ...
+
+    def batches(self, dataset: Any) -> Batches:
+        """A part of the data, encoded as in training."""
+        ...
+
+    def run(self, plan: Plan, *, batch: int = 256, frames: bool = False, progress: Progress | None = None) -> "Samples":
+        """Run a plan to its end.
+
+        Args:
+            batch: samples drawn together, at most.
+            frames: whether to record every state into `Samples.frames`.
+            progress: called with (samples drawn, samples in total) of the current `Draw`.
+        """
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class RequestContext:
+    """What a plan is built from, in addition to the modality's own options.
+
+    Args:
+        model: the model that will draw.
+        data: opens the (training, validation) parts, for conditions that the request leaves to the data.
+        count: number of samples; None lets the modality choose.
+        seed: sample i has the seed `seed + i`.
+        say: prints a line for the user.
+        stream: prints text as soon as it is final; None if nobody reads it.
+        batch: samples drawn together, at most.
+        progress: called with (done, total) by plans that process many inputs.
+    """
+
+    model: Model
+    data: Callable[[], tuple[Any, Any]]
+    count: int | None = None
+    seed: int = 0
+    say: Say = lambda line: None
+    stream: Callable[[str], None] | None = None
+    batch: int = 256
+    progress: Progress = lambda done, total: None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measuring:
+    """What an evaluation is built from, in addition to the modality's own options.
+
+    Args:
+        model: the model to evaluate.
+        train, val: the training and the validation `Dataset`.
+        folder: where to keep what later evaluations can reuse, such as a trained classifier.
+        facts: the run's `environment.json`: fingerprint and size of the training data, versions, machine.
+        load: opens another run, to compare with.
+        count: samples per seed; None lets the modality choose.
+        seeds: number of independent sets of samples, from which intervals are computed.
+        batch: samples drawn together, at most.
+        command: the command line, to state as the source of the figures.
+        say: prints a line for the user.
+        progress: names a task, and returns the function to call with (done, total).
+    """
+
+    model: Model
+    train: Any
+    val: Any
+    folder: Path
+    facts: Mapping[str, Any]
+    load: Callable[[Path], Model]
+    count: int | None = None
+    seeds: int = 3
+    batch: int = 256
+    command: str = ""
+    say: Say = lambda line: None
+    progress: Callable[[str], Progress] = lambda what: lambda done, total: None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """The result of an evaluation.
+
+    Args:
+        rows: the metrics, one table row each.
+        samples: samples to show, None if none were drawn.
+        sections: the sections of the report, including the table of `rows`.
+        figures: all results, of JSON types, for `evaluation.json`.
+        title: title of the table in the terminal.
+        lines: further lines for the terminal.
+    """
+
+    rows: Sequence[MetricRow]
+    samples: Samples | None
+    sections: Sequence[Section]
+    figures: Mapping[str, Any]
+    title: str
+    lines: Sequence[str] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scorer:
+    """A metric that ranks samplers, runs and snapshots.
+
+    Args:
+        name: name of the metric, such as "FD (classifier)".
+        floor: the score of real data, at the same number of samples.
+        score: maps samples to the metric; lower is better.
+    """
+
+    name: str
+    floor: float
+    score: Callable[[Samples], float]
+
+
+class Modality(Protocol):
+    """A kind of data: its configuration, what was fitted to it, and everything that is done with it."""
+
+    @property
+    def kind(self) -> str:
+        """Name of the modality, which is also `data.kind` in recipes and the name of its folder."""
+        ...
+
+    @property
+    def path(self) -> str | None:
+        """Where the data is; None if it needs no path."""
+        ...
+
+    @property
+    def forms(self) -> tuple[str, ...]:
+        """File suffixes that samples can be written with, the default first; "-" is standard output, "" a folder."""
+        ...
+
+    @classmethod
+    def detect(cls, path: Path) -> Detected | None:
+        """A configuration that reads the path, or None if it holds no data of this kind.
+
+        Must be fast: it looks at file names and first bytes only."""
+        ...
+
+    def inspect(self, *, progress: Progress | None = None) -> Inspection:
+        """Read all data at the path and report what it holds, including what cannot be used.
+
+        Raises:
+            ValueError: there is no data of this kind."""
+        ...
+
+    def open(self, *, progress: Progress | None = None) -> tuple[Any, Any]:
+        """The training and the validation `Dataset`, neither empty. Every item is checked here, before training.
+
+        Raises:
+            ValueError: there is nothing to read, or too many items are broken."""
+        ...
+
+    def fitted(self, train: Any, *, base: Self | None = None) -> Self:
+        """A copy with everything that is fitted to the training data: vocabulary, class names, sizes. Idempotent.
+
+        Args:
+            base: the modality of the run whose weights training starts from. Its vocabulary is kept, so that token ids
+                keep their meaning.
+
+        Raises:
+            ValueError: the data does not fit this configuration."""
+        ...
+
+    def needs(self, train: Any) -> Needs:
+        """What the data requires of process and network. Called after `fitted`.
+
+        Raises:
+            ValueError: there is nothing to learn from the data, such as equal items only."""
+        ...
+
+    def suggest(self, train: Any, budget: Budget) -> Suggestion:
+        """A recipe for the data within the budget."""
+        ...
+
+    def batches(self, dataset: Any, *, device: torch.device) -> Batches:
+        """The examples of a part of the data, encoded for the network, on `device`."""
+        ...
+
+    def plan(self, options: Any, context: RequestContext) -> Plan:
+        """The plan of a request.
+
+        Args:
+            options: an instance of `Sample`, or of a verb, from the modality's `options` module.
+
+        Raises:
+            ValueError: the run cannot do what the options request; raised before any sampling."""
+        ...
+
+    def preview_plan(self, context: RequestContext) -> Plan:
+        """The plan of the previews drawn during training: the same few conditions and seeds each time."""
+        ...
+
+    def plan_like(self, dataset: Any, context: RequestContext) -> Plan:
+        """The plan of `context.count` samples with conditions taken from the dataset, in its proportions."""
+        ...
+
+    def decode(self, x: Tensor) -> Any:
+        """Decode samples x (b, ...) into a tensor, or a list of b values.
+
+        Raises:
+            ValueError: x is not finite, or the codec cannot decode it."""
+        ...
+
+    def preview(self, samples: Samples) -> File:
+        """All samples in one file to look at."""
+        ...
+
+    def text(self, samples: Samples) -> str:
+        """The samples as text for standard output, if `forms` begins with "-".
+
+        Raises:
+            ValueError: the modality has no text form."""
+        ...
+
+    def save(self, samples: Samples, out: Path) -> None:
+        """Write the samples in the form given by the suffix of `out`, which is one of `forms`."""
+        ...
+
+    def evaluate(self, options: Any, measuring: Measuring) -> Evaluation:
+        """Draw samples, and compute every metric of the report.
+
+        Args:
+            options: an instance of `Evaluate` from the modality's `options` module.
+
+        Raises:
+            ValueError: there is too little data to compare with."""
+        ...
+
+    def scorer(self, measuring: Measuring) -> Scorer:
+        """The metric by which `compare` ranks, for sets of `measuring.count` samples."""
+        ...
+
+
+def require_form(modality: Modality, form: str, got: object) -> None:
+    """Check that samples can be written with the suffix `form`; `got` is what the user gave.
+
+    Raises:
+        ValueError: they cannot; the message lists the forms that can be written."""
+    if form not in modality.forms:
+        known = ", ".join({"-": "standard output", "": "a folder"}.get(f, f) for f in modality.forms)
+        raise ValueError(f"samples of {modality.kind} are written as {known}; got {got}")
+
+
+def seeds_of(seed: int, count: int) -> Tensor:
+    """(count,) int64: seed, seed + 1, ..."""
+    return seed + torch.arange(count)
+
+
+def spread(count: int, most: int) -> Tensor:
+    """Indices of at most `most` of `count` items, evenly spaced, int64."""
+    n = min(count, most)
+    return torch.arange(n) * count // n

@@ -1,0 +1,207 @@
+"""The text modality: data, codec, task, and what a run does with them."""
+
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal, Self
+
+import torch
+
+from langevin.methods.models import TokenModel
+from langevin.modalities.modality import (
+    Budget,
+    Detected,
+    Evaluation,
+    File,
+    Measuring,
+    Model,
+    Needs,
+    Plan,
+    Progress,
+    RequestContext,
+    Samples,
+    Scorer,
+    Suggestion,
+    spread,
+)
+from langevin.modalities.text import inspect, measure, plans, preview, sources, suggest
+from langevin.modalities.text.batches import AnyExamples, CorrectionExamples, PairExamples, TextBatches, arrange
+from langevin.modalities.text.codec import AnyTokens, Bytes, Characters
+from langevin.modalities.text.data import Texts, load_parts, quiet
+from langevin.modalities.text.files import JSONL, PLAIN
+from langevin.modalities.text.options import Classify, Correct, Evaluate, Sample, Summarise
+from langevin.modalities.text.pairs import inferences
+from langevin.modalities.text.sources import TextSource
+from langevin.modalities.text.task import AnyTask, Classification, Correction, LanguageModel
+
+PREVIEWED = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Text:
+    """Texts: records of strings, their codec, and the task that turns them into sequences of token ids.
+
+    Args:
+        path: a text file, a file of records, or a folder, which is searched with all its sub-directories.
+        fields: names of the record fields to read; empty: guessed.
+        glob: files of a folder to read, such as '*.log'; empty: those with the suffix of a text.
+        val_fraction: fraction kept for validation if the data has no such part of its own.
+        classes: labels of a classification, fitted to the data.
+    """
+
+    kind: Literal["text"] = "text"
+    path: str
+    fields: tuple[str, ...] = ()
+    glob: str = ""
+    val_fraction: float = 0.1
+    codec: AnyTokens = Bytes()
+    task: AnyTask = LanguageModel()
+    classes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not 0 < self.val_fraction < 1:
+            raise ValueError(f"data.val_fraction must be a fraction between 0 and 1, got {self.val_fraction}")
+        if isinstance(self.task, Correction) and not isinstance(self.codec, Characters):
+            raise ValueError("data.task.kind correction corrects characters: set data.codec.kind=characters")
+        _ = self.source
+
+    @property
+    def source(self) -> TextSource:
+        """The files and fields that are read."""
+        return TextSource(path=self.path, fields=self.fields, within=self.glob)
+
+    @property
+    def forms(self) -> tuple[str, ...]:
+        """Formats of samples: standard output (the default), plain text, JSON lines, tab-separated columns."""
+        return ("-", *PLAIN, *JSONL, ".tsv")
+
+    @classmethod
+    def detect(cls, path: Path) -> Detected | None:
+        text = sources.detect(path)
+        return None if text is None else Detected(modality=cls(path=str(path)), score=text[0], reason=text[1])
+
+    def inspect(self, *, progress: Progress | None = None) -> inspect.Inspection:
+        with quiet():
+            return inspect.inspect(self.path, fields=self.fields, within=self.glob, progress=progress)
+
+    def open(self, *, progress: Progress | None = None) -> tuple[Texts, Texts]:
+        with quiet():
+            return load_parts(self.source, held_out=self.val_fraction, progress=progress)
+
+    def fitted(self, train: Texts, *, base: Self | None = None) -> Self:
+        codec, task, classes = self.codec, self.task, self.classes
+        if base is not None:
+            codec = base.codec
+            task = replace(task, num_special_tokens=base.task.needed(len(base.classes)))
+        else:
+            codec = codec.fitted(train.strings())
+        if isinstance(task, Correction):
+            task = task.fitted(train.strings())
+        if isinstance(task, LanguageModel):
+            _require_enough(train, codec, task)
+        if isinstance(task, Classification) and not classes:
+            classes = tuple(sorted({pair.label for pair in inferences(train.records)} - {""}))
+        if base is not None and task.needed(len(classes)) != task.num_special_tokens:
+            raise ValueError(
+                f"the run to initialise from has {task.num_special_tokens} special tokens reserved, and task {task.kind} "
+                f"needs {task.needed(len(classes))}: train it with a larger data.task.num_special_tokens"
+            )
+        return replace(self, codec=codec, task=task, classes=classes)
+
+    def needs(self, train: Texts) -> Needs:
+        return Needs(
+            processes=("masked",)
+            if isinstance(self.task, Correction)
+            else ("masked", "hybrid", "uniform", "autoregressive"),
+            space=(self.task.context_length,),
+            tokens=self.codec.vocab_size + self.task.needed(len(self.classes)),
+            side_streams=1 + self.task.spellcheck_candidates if isinstance(self.task, Correction) else 0,
+            blocks=isinstance(self.task, LanguageModel),
+        )
+
+    def suggest(self, train: Texts, budget: Budget) -> Suggestion:
+        return suggest.suggest(train, budget, name=Path(self.path).resolve().stem)
+
+    def batches(self, dataset: Texts, *, device: torch.device) -> TextBatches:
+        padding = self.codec.vocab_size + self.task.needed(len(self.classes)) + 1
+        return TextBatches(dataset=dataset, examples=self.examples(dataset), padding=padding, device=device)
+
+    def examples(self, dataset: Texts) -> AnyExamples:
+        """A part of the data as examples of the task."""
+        return _arranged(dataset, self.task, self.codec, self.classes)
+
+    def tokens_of(self, model: Model) -> TokenModel:
+        """The parts of a token model. Raises `ValueError` for any other model."""
+        if not isinstance(model.parts, TokenModel):
+            raise ValueError("text needs a model of tokens (a discrete process), and this is none")
+        return model.parts
+
+    # ---------------------------------------------------------------------------------------------------- requests
+
+    def plan(self, options: Sample | Summarise | Correct | Classify, context: RequestContext) -> Plan:
+        match options:
+            case Summarise():
+                return plans.summarise(self, options, context)
+            case Correct():
+                return plans.correct(self, options, context)
+            case Classify():
+                return plans.classify(self, options, context)
+            case Sample():
+                return plans.sample(self, options, context)
+
+    def preview_plan(self, context: RequestContext) -> Plan:
+        return self.plan_like(context.data()[1], replace(context, count=PREVIEWED))
+
+    def plan_like(self, dataset: Texts, context: RequestContext) -> Plan:
+        """Unconditional texts of a whole context; of other tasks, outputs for inputs spread over the dataset."""
+        examples, count = self.examples(dataset), context.count or PREVIEWED
+        if isinstance(self.task, LanguageModel):
+            return plans.free_texts(self, self.task, context, count)
+        items = spread(len(examples), count)
+        if isinstance(examples, CorrectionExamples):
+            return measure.corrected(self, [examples.pair(i, i)[0] for i in items.tolist()], context)
+        assert isinstance(examples, PairExamples)
+        if isinstance(self.task, Classification):
+            return measure.classified(self, examples, items, context)
+        return measure.answered(self, examples, items, context)
+
+    def decode(self, x: torch.Tensor) -> list[str]:
+        return [self.codec.decode(ids[ids < self.codec.vocab_size]) for ids in x]
+
+    def preview(self, samples: Samples) -> File:
+        return preview.preview(samples)
+
+    def text(self, samples: Samples) -> str:
+        return preview.content(samples)
+
+    def save(self, samples: Samples, out: Path) -> None:
+        preview.save(samples, out)
+
+    # ---------------------------------------------------------------------------------------------------- measuring
+
+    def evaluate(self, options: Evaluate, measuring: Measuring) -> Evaluation:
+        from langevin.modalities.text.evaluate import evaluate  # with all metrics, which only this needs
+
+        return evaluate(self, options, measuring)
+
+    def scorer(self, measuring: Measuring) -> Scorer:
+        from langevin.modalities.text.evaluate import scorer
+
+        return scorer(self, measuring)
+
+
+def _require_enough(train: Texts, codec: AnyTokens, task: LanguageModel) -> None:
+    """Check that the text fills a context. Raises `ValueError` with its number of tokens."""
+    if train.characters > 64 * task.context_length:  # no codec has tokens of 64 characters on average
+        return
+    tokens = sum(len(codec.encode(text)) for text in train.strings())
+    if tokens < task.context_length:
+        raise ValueError(
+            f"the text to train on has {tokens} tokens, below data.task.context_length {task.context_length}: give more "
+            "text, or a smaller data.task.context_length"
+        )
+
+
+@lru_cache(maxsize=4)
+def _arranged(dataset: Texts, task: AnyTask, codec: AnyTokens, classes: tuple[str, ...]) -> AnyExamples:
+    return arrange(dataset, task, codec, classes)

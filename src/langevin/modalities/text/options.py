@@ -1,0 +1,71 @@
+"""Options of text runs. No torch here."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+RECOGNISED = "text: a text file, .jsonl records, a .parquet file with columns of text, or a folder of these"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """What is given, and how tokens are sampled."""
+
+    prompt: str | None = None
+    """The beginning of the text, or the message to reply to; - reads standard input."""
+    suffix: str | None = None
+    """The end of the text."""
+    infill: str | None = None
+    """A text with gaps: [[12]] is a gap of twelve tokens, [[]] one of any length."""
+    length: int | None = None
+    """Number of tokens to generate; default: as many as the context has room for."""
+    temperature: float | None = None
+    """Softmax temperature: below 1 sharpens the predictions, 0 takes the likeliest token."""
+    top_p: float | None = None
+    """Nucleus sampling: draw from the likeliest tokens that together have this probability."""
+    best_of: int | None = None
+    """Number of samples drawn for each text, of which the likeliest under the run is kept. For replies: in free text the
+    likeliest sample repeats itself."""
+    block: int | None = None
+    """Number of positions generated at a time, from left to right."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluate:
+    """What the run is compared with."""
+
+    baseline: Path | None = None
+    """An autoregressive run to compare with; default: the run's own directory name followed by -causal."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summarise:
+    """Summarise texts with a run that was trained on texts and summaries."""
+
+    file: str
+    """A text per line, or JSON lines with a field text; - reads standard input."""
+    temperature: float | None = None
+    """Softmax temperature: below 1 sharpens the predictions."""
+    best_of: int | None = None
+    """Number of samples drawn for each text, of which the likeliest under the run is kept."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Correct:
+    """Correct spelling and grammar with a run that was trained to; only confident changes are made."""
+
+    file: str
+    """A text; - reads standard input."""
+    edit_threshold: float | None = None
+    """Nats by which another token must be likelier than the text's own to replace it; default the recipe's."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Classify:
+    """Classify pairs of texts with a run that was trained on labelled pairs."""
+
+    file: str
+    """Premise and hypothesis separated by a tab, one pair per line, or JSON lines with these fields; - reads
+    standard input."""
+
+
+VERBS = (Correct, Summarise, Classify)

@@ -1,0 +1,282 @@
+"""Plans of text requests: generate, continue, infill, reply; summarise, classify and correct files."""
+
+import difflib
+from codecs import getincrementaldecoder
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, assert_never
+
+import torch
+from torch import Tensor
+
+from langevin.diffusion.guidance import weight_of
+from langevin.diffusion.sampler.choice import with_tokens
+from langevin.diffusion.sampling import Sampling
+from langevin.modalities.modality import Plan, RequestContext, Samples, seeds_of
+from langevin.modalities.text.batches import two_texts
+from langevin.modalities.text.correct import corrections
+from langevin.modalities.text.gaps import Gapped, parse
+from langevin.modalities.text.infill import OnBlock, Writer
+from langevin.modalities.text.input import as_dialogue, read_prompt, read_records, read_text
+from langevin.modalities.text.options import Classify, Correct, Sample, Summarise
+from langevin.modalities.text.target import generate_targets, label_shares
+from langevin.modalities.text.task import Classification, Correction, LanguageModel, Seq2Seq
+
+if TYPE_CHECKING:
+    from langevin.modalities.text.modality import Text
+
+
+def sample(text: "Text", options: Sample, context: RequestContext) -> Plan:
+    """Generate, continue or infill a text; of a seq2seq run, reply to the prompt.
+
+    Raises:
+        ValueError: options that do not fit the run's task, or a prompt that cannot be encoded."""
+    if (options.length is not None and options.length < 1) or (options.block is not None and options.block < 1):
+        raise ValueError(f"--length and --block count tokens, at least 1, got {options.length} and {options.block}")
+    writer = writer_of(text, context, options.best_of, options.temperature, options.top_p, block=options.block)
+    match text.task:
+        case Correction():
+            raise ValueError("this run corrects texts: langevin correct RUN FILE")
+        case Classification():
+            raise ValueError("this run labels pairs of texts: langevin classify RUN FILE")
+        case Seq2Seq():
+            if options.suffix is not None or options.infill is not None or options.prompt is None:
+                raise ValueError("this run replies to a text: give it as --prompt (- reads standard input)")
+            return _reply(text, text.task, writer, options.prompt, context)
+        case LanguageModel():
+            return _open_text(text, text.task, writer, options, context)
+        case _:
+            assert_never(text.task)
+
+
+def writer_of(
+    text: "Text", context: RequestContext, best_of: int | None, temperature: float | None, top_p: float | None,
+    block: int | None = None,
+) -> Writer:  # fmt: skip
+    """The run's `Writer`, with the request's options.
+
+    Raises:
+        ValueError: numbers out of range, or guidance that the run was not trained for."""
+    model, sampling = text.tokens_of(context.model), context.model.sampling
+    sampling = replace(sampling, sampler=with_tokens(sampling.sampler, temperature=temperature, top_p=top_p))
+    usual = text.task.best_of if isinstance(text.task, Seq2Seq) else 1
+    best = usual if best_of is None else best_of
+    if not 1 <= best <= 1000:
+        raise ValueError(f"--best-of is the number of samples drawn for each text, 1 to 1000, got {best}")
+    require_guidable(text, context, sampling)
+    return Writer(codec=text.codec, model=model, sampling=sampling, best_of=best, block=block)
+
+
+def require_guidable(text: "Text", context: RequestContext, sampling: Sampling) -> None:
+    """Check that the run was trained on inputs with the prompt masked. Raises `ValueError` if it was not."""
+    if any(method.kind == "classifier_free" for method in sampling.guidance):
+        raise ValueError("text is guided by its prompt: name kind prompt in sampling.guidance, not classifier_free")
+    model, weight = text.tokens_of(context.model), weight_of(sampling.guidance)
+    if weight == 1:
+        return
+    if model.attention != "full" or model.autoregressive or model.process.kind not in ("masked", "hybrid"):
+        kind = "autoregressive" if model.autoregressive else model.process.kind
+        raise ValueError(
+            f"guidance {weight:g} compares with the prompt masked: it needs network.attention=full and "
+            f"process.kind masked or hybrid; this run has {model.attention} and {kind}"
+        )
+    if isinstance(text.task, Seq2Seq) and not text.task.joint_fraction:
+        raise ValueError(
+            f"guidance {weight:g} compares with the source masked, which this run never saw: train it with "
+            "data.task.joint_fraction above 0, or leave guidance at 1"
+        )
+
+
+# ------------------------------------------------------------------------------------------------------ open texts
+
+
+def _open_text(text: "Text", task: LanguageModel, writer: Writer, options: Sample, context: RequestContext) -> Plan:
+    """Plan: texts of a language model, unconditional, after a prompt, before a suffix, or in gaps."""
+    codec, model = text.codec, writer.model
+    count = 4 if context.count is None else context.count
+    gapped = _gapped(options)
+    for part in gapped.texts:
+        for complaint in codec.complaints(part):
+            context.say(f"prompt: {complaint}")
+    given = sum(map(len, gapped.coded(codec)))
+    if options.infill is None:
+        gapped = replace(gapped, gaps=(options.length or max(task.context_length - given, 1),))
+    fixed = sum(n or 1 for n in gapped.gaps)
+    if given + fixed > task.context_length:
+        raise ValueError(
+            f"the text has {given} tokens and {fixed} are to be generated, more than the run's context of "
+            f"{task.context_length}: shorten one"
+        )
+    if None in gapped.gaps and model.attention == "block":
+        raise ValueError(
+            "a run with network.attention=block does not see what follows a gap: give its length, as [[12]]"
+        )
+    if model.autoregressive and (len(gapped.gaps) > 1 or gapped.texts[-1]):
+        raise ValueError("an autoregressive run continues a --prompt only: it does not see what follows a gap")
+    return _filled(text, writer, gapped, task.context_length - given, count, context)
+
+
+def _gapped(options: Sample) -> Gapped:
+    if options.infill is None:
+        prompt, suffix = (read_prompt(part) if part is not None else "" for part in (options.prompt, options.suffix))
+        return Gapped(texts=(prompt, suffix), gaps=(options.length,))
+    if options.prompt is not None or options.suffix is not None:
+        raise ValueError("--infill holds the whole text with its gaps: leave --prompt and --suffix out")
+    gapped = parse(read_prompt(options.infill))
+    if not gapped.gaps:
+        raise ValueError("--infill needs a gap in its text, as 'To be, [[12]] the question' or [[]] for any length")
+    return gapped
+
+
+def _filled(text: "Text", writer: Writer, gapped: Gapped, room: int, count: int, context: RequestContext) -> Plan:
+    words = writer.words
+    lengths = yield from writer.lengths(gapped, room)
+    x = gapped.tokens(text.codec, words.mask, lengths).expand(count, -1)
+    seeds, texts = seeds_of(context.seed, count), list[str]()
+    streams = context.stream is not None and count == 1 and writer.model.attention == "block"
+    on_block, close = (
+        _streaming(text, words.codec, context.stream) if streams and context.stream else (None, lambda: None)
+    )
+    for indices in torch.arange(count).split(context.batch):
+        part = yield from writer.write(x[indices], seeds[indices], on_block=on_block)
+        texts += text.decode(part)
+    close()
+    return Samples(modality=text, values=texts, arrays={"seed": seeds})
+
+
+def _streaming(text: "Text", first: int, stream: Callable[[str], None]) -> tuple[OnBlock, Callable[[], None]]:
+    """(a callback that prints the characters of finished blocks, a function that ends the line)."""
+    shown, characters = 0, getincrementaldecoder("utf-8")("replace")
+
+    def on_block(x: Tensor, positions: int) -> None:
+        nonlocal shown
+        tokens = x[0, shown:positions]
+        stream(characters.decode(text.codec.written(tokens[tokens < first])))
+        shown = positions
+
+    return on_block, lambda: stream(characters.decode(b"", final=True) + "\n")
+
+
+def free_texts(text: "Text", task: LanguageModel, context: RequestContext, count: int) -> Plan:
+    """Unconditional texts of a whole context."""
+    writer = writer_of(text, context, None, None, None)
+    x = torch.full((count, task.context_length), writer.words.mask)
+    seeds, texts, progress = seeds_of(context.seed, count), list[str](), context.progress
+    for indices in torch.arange(count).split(context.batch):
+        part = yield from writer.write(x[indices], seeds[indices])
+        texts += text.decode(part)
+        progress(len(texts), count)
+    return Samples(modality=text, values=texts, arrays={"seed": seeds})
+
+
+# ---------------------------------------------------------------------------------------------- sources and targets
+
+
+def _reply(text: "Text", task: Seq2Seq, writer: Writer, prompt: str, context: RequestContext) -> Plan:
+    count = 4 if context.count is None else context.count
+    prompt = as_dialogue(read_prompt(prompt))
+    source = cut_to(text, prompt, task.context_length - task.max_target_length - 2, context, keep_end=True)
+    outputs = yield from generate_targets(
+        writer,
+        task,
+        [source] * count,
+        seeds=seeds_of(context.seed, count),
+        batch=context.batch,
+        progress=context.progress,
+    )
+    return Samples(modality=text, values=outputs, names=(prompt,) * count)
+
+
+def summarise(text: "Text", options: Summarise, context: RequestContext) -> Plan:
+    """A summary of each text of a file, one per line; of JSON lines, of their text field."""
+    if not isinstance(text.task, Seq2Seq):
+        raise ValueError("this run does not summarise: that needs data.task.kind seq2seq")
+    writer = writer_of(text, context, options.best_of, options.temperature, None)
+    records = read_records(options.file, ("text",))
+    return _summaries(text, text.task, writer, records, context)
+
+
+def _summaries(
+    text: "Text", task: Seq2Seq, writer: Writer, records: Sequence[dict[str, str] | None], context: RequestContext
+) -> Plan:
+    texts = [record["text"] for record in records if record is not None]
+    room = task.context_length - task.max_target_length - 2
+    sources = [cut_to(text, one, room, context, keep_end=False) for one in texts]
+    outputs = yield from generate_targets(
+        writer, task, sources, seeds=seeds_of(context.seed, len(sources)), batch=min(context.batch, 64),
+        progress=context.progress,
+    )  # fmt: skip
+    return Samples(modality=text, values=_lines(records, outputs), document=True)
+
+
+def classify(text: "Text", options: Classify, context: RequestContext) -> Plan:
+    """The label of each pair of texts, with its probability: tab-separated, label first."""
+    if not isinstance(text.task, Classification):
+        raise ValueError("this run does not classify: that needs data.task.kind classification")
+    writer = Writer(codec=text.codec, model=text.tokens_of(context.model), sampling=context.model.sampling)
+    records = read_records(options.file, ("premise", "hypothesis"))
+    pairs = [(record["premise"], record["hypothesis"]) for record in records if record is not None]
+    sources, remarks = two_texts(pairs, text.task, text.codec)
+    for line in remarks:
+        context.say(line)
+    return _labels(text, writer, records, sources, context)
+
+
+def _labels(
+    text: "Text",
+    writer: Writer,
+    records: Sequence[dict[str, str] | None],
+    sources: Sequence[Tensor],
+    context: RequestContext,
+) -> Plan:
+    probabilities = yield from label_shares(writer, sources, len(text.classes), context.progress)
+    best = probabilities.argmax(-1).tolist()
+    lines = [f"{text.classes[label]}\t{float(p[label]):.3f}" for label, p in zip(best, probabilities, strict=True)]
+    return Samples(modality=text, values=_lines(records, lines), arrays={"shares": probabilities}, document=True)
+
+
+def correct(text: "Text", options: Correct, context: RequestContext) -> Plan:
+    """A text corrected line by line; changes are reported."""
+    if not isinstance(text.task, Correction):
+        raise ValueError("this run was not trained to correct texts (data.task.kind correction)")
+    threshold = text.task.edit_threshold if options.edit_threshold is None else options.edit_threshold
+    if not threshold >= 0:
+        raise ValueError(f"--edit-threshold is at least 0 (nats), got {threshold}")
+    lines = read_text(options.file).splitlines(keepends=True)
+    if not "".join(lines).strip():
+        raise ValueError(f"{options.file} holds no text")
+    writer = Writer(codec=text.codec, model=text.tokens_of(context.model), sampling=context.model.sampling)
+    return _corrected(text, text.task, writer, lines, threshold, context)
+
+
+def _corrected(
+    text: "Text", task: Correction, writer: Writer, lines: list[str], threshold: float, context: RequestContext
+) -> Plan:
+    outputs = yield from corrections(writer, task, lines, threshold=threshold, progress=context.progress)
+    for number, (before, after) in enumerate(zip(lines, outputs, strict=True), start=1):
+        for old, new in changes(before.split(), after.split()):
+            context.say(f"line {number}: {old or '(nothing)'} -> {new or '(nothing)'}")
+    return Samples(modality=text, values=outputs, names=tuple(lines), document=True)
+
+
+def changes(before: list[str], after: list[str]) -> list[tuple[str, str]]:
+    """(old words, new words) of each change."""
+    steps = difflib.SequenceMatcher(a=before, b=after, autojunk=False).get_opcodes()
+    return [(" ".join(before[a:b]), " ".join(after[c:d])) for kind, a, b, c, d in steps if kind != "equal"]
+
+
+def cut_to(text: "Text", given: str, room: int, context: RequestContext, *, keep_end: bool) -> Tensor:
+    """At most `room` token ids of a text. Reports characters that the codec does not know, and what is cut."""
+    for complaint in text.codec.complaints(given):
+        context.say(complaint)
+    ids = text.codec.encode(given)
+    if len(ids) <= room:
+        return ids
+    context.say(f"cut: the text has {len(ids)} tokens and the run reads {room}, so {len(ids) - room} are left out")
+    return ids[-room:] if keep_end else ids[:room]
+
+
+def _lines(records: Sequence[dict[str, str] | None], outputs: Sequence[str]) -> list[str]:
+    """One line for each record, in order; blank for a blank record."""
+    remaining = iter(outputs)
+    return ["\n" if record is None else " ".join(next(remaining).splitlines()) + "\n" for record in records]

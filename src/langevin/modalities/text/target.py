@@ -1,0 +1,64 @@
+"""Targets (replies, summaries) and labels of sources. The functions are parts of plans: they yield requests."""
+
+from collections.abc import Callable, Generator, Sequence
+
+import torch
+from torch import Tensor
+
+from langevin.modalities.modality import Request
+from langevin.modalities.text.infill import Writer, padded
+from langevin.modalities.text.task import Seq2Seq
+
+Progress = Callable[[int, int], None]
+NO_PROGRESS: Progress = lambda done, total: None  # noqa: E731
+PAIRS = 64  # per function evaluation
+
+
+def generate_targets(
+    writer: Writer,
+    task: Seq2Seq,
+    sources: Sequence[Tensor],
+    *,
+    seeds: Tensor,
+    batch: int,
+    progress: Progress = NO_PROGRESS,
+) -> Generator[Request, Tensor, list[str]]:
+    """The decoded target of each source (token ids): the length is predicted first, then the text."""
+    words, targets = writer.words, list[str]()
+    for indices in torch.arange(len(sources)).split(batch):
+        heads = [head_of(sources[i], words.separator) for i in indices.tolist()]
+        lengths = yield from lengths_of(writer, task, heads)
+        parts = [
+            torch.cat([head, torch.tensor([words.number(n)]), torch.full((n,), words.mask)])
+            for head, n in zip(heads, lengths, strict=True)
+        ]
+        x = yield from writer.write(padded(parts, words.padding), seeds[indices])
+        targets += [
+            writer.codec.decode(ids[len(head) + 1 : len(head) + 1 + n])
+            for ids, head, n in zip(x, heads, lengths, strict=True)
+        ]
+        progress(len(targets), len(sources))
+    return targets
+
+
+def head_of(source: Tensor, separator: int) -> Tensor:
+    """A source followed by the separator."""
+    return torch.cat([source.long(), torch.tensor([separator])])
+
+
+def lengths_of(writer: Writer, task: Seq2Seq, heads: Sequence[Tensor]) -> Generator[Request, Tensor, list[int]]:
+    """The median of the predicted distribution of each target's length, from one function evaluation."""
+    logits = yield from writer.number(heads, task.max_target_length + 1)
+    return [max(1, int((p.cumsum(0) < 0.5).sum())) for p in logits.softmax(-1)]
+
+
+def label_shares(
+    writer: Writer, sources: Sequence[Tensor], classes: int, progress: Progress = NO_PROGRESS
+) -> Generator[Request, Tensor, Tensor]:
+    """(n, classes) float64 label probabilities of the sources (token ids)."""
+    probabilities: list[Tensor] = []
+    for indices in torch.arange(len(sources)).split(PAIRS):
+        heads = [head_of(sources[i], writer.words.separator) for i in indices.tolist()]
+        probabilities.append((yield from writer.number(heads, classes)).softmax(-1))
+        progress(int(indices[-1]) + 1, len(sources))
+    return torch.cat(probabilities)

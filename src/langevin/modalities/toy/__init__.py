@@ -1,1 +1,0 @@
-"""Toys: points on a line or in the plane, whose laws are known."""

@@ -1,0 +1,7 @@
+"""All modalities. A new one is a folder and an entry here; nothing else outside its folder names it."""
+
+from langevin.modalities.image.modality import Image
+from langevin.modalities.points.modality import Points
+from langevin.modalities.text.modality import Text
+
+AnyModality = Image | Text | Points
