@@ -1,1 +1,1 @@
-"""Fitting: the loop, optimizers, averages, checkpoints, and how they come through failures. It knows no kind of data."""
+"""Training: the loop, optimizers, EMAs, checkpoints, step planning and recovery from failures; for any kind of data."""

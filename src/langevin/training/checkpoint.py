@@ -1,8 +1,8 @@
-"""Checkpoints that are whole or not there.
+"""Atomic, verified checkpoints.
 
-A checkpoint is a directory of safetensors and JSON, written under a temporary name, flushed to the disk, closed by a
-manifest with the size and SHA-256 of every file, renamed into place, and only then pointed to by `latest`. Reading
-verifies the manifest; a damaged checkpoint is passed over, by name, for the one before.
+A checkpoint is a directory of safetensors and JSON. It is written under a temporary name and flushed to the disk. A
+manifest with the size and SHA-256 of every file comes last. Then the directory is renamed into place, and `latest` names
+it. Reading verifies the manifest. A damaged checkpoint is reported and skipped for the one before it.
 """
 
 import errno
@@ -21,6 +21,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 FORMAT = 1
+WINDOWS = os.name == "nt"
 
 Groups = Mapping[str, Mapping[str, Tensor]]
 
@@ -39,8 +40,11 @@ class Checkpoint:
 
 
 def write_atomic(path: Path, data: bytes) -> None:
-    """Write a file that is either the old one or the new one, whatever happens."""
-    temporary = path.with_name(f".{path.name}.tmp")  # one name, so that what a killed process left is written over
+    """Replace a file atomically: after a crash it holds the old content or the new.
+
+    Raises:
+        OSError: the disk is full or not writable, with what to do."""
+    temporary = path.with_name(f".{path.name}.tmp")  # one name, so that a killed process's leftover is overwritten
     try:
         with temporary.open("wb") as file:
             file.write(data)
@@ -57,7 +61,7 @@ def save(root: Path, step: int, groups: Groups, state: Mapping[str, Any]) -> Pat
 
     Raises:
         ValueError: a tensor holds a number that is not finite (nothing is written).
-        OSError: the disk is full or refuses, with what to do; earlier checkpoints are untouched.
+        OSError: the disk is full or not writable, with what to do; earlier checkpoints are untouched.
     """
     for group, tensors in groups.items():
         for name, tensor in tensors.items():
@@ -90,22 +94,25 @@ def save(root: Path, step: int, groups: Groups, state: Mapping[str, Any]) -> Pat
 
 
 def load(path: Path, *, only: tuple[str, ...] | None = None) -> Checkpoint:
-    """Read and verify one checkpoint; `only` names the groups to read (all are verified).
+    """Read and verify one checkpoint.
+
+    Args:
+        only: names of the groups to read; all are verified.
 
     Raises:
-        Damaged: naming the file that is missing, cut or altered, or a format that this version does not read.
+        Damaged: a file is missing, truncated or altered, or its format is not that of this version.
     """
     files = _verified(path)
     names = [n.removesuffix(".safetensors") for n in files if n.endswith(".safetensors")]
     try:
         groups = {n: load_file(path / f"{n}.safetensors") for n in names if only is None or n in only}
         return Checkpoint(path=path, groups=groups, state=json.loads((path / "state.json").read_text()))
-    except FileNotFoundError as error:  # the run that writes here has just removed it
-        raise Damaged(f"{path}: gone while it was read") from error
+    except FileNotFoundError as error:  # a running training has just pruned it
+        raise Damaged(f"{path}: removed while it was read") from error
 
 
 def _verified(path: Path) -> dict[str, Any]:
-    """The manifest's files, all of them there and as it says."""
+    """The manifest's files, after checking that all exist and match it."""
     try:
         manifest = json.loads((path / "manifest.json").read_text())
         written = manifest["format"]
@@ -128,7 +135,7 @@ def _verified(path: Path) -> dict[str, Any]:
 
 
 def _put(temporary: Path, final: Path, files: dict[str, Any]) -> None:
-    """Rename into place. A whole checkpoint of the same contents that is there already stays as it is."""
+    """Rename into place. If an equal complete checkpoint is there already, it stays."""
     if final.exists():
         try:
             if _verified(final) == files:
@@ -146,27 +153,27 @@ def _put(temporary: Path, final: Path, files: dict[str, Any]) -> None:
 
 
 def steps(root: Path) -> list[Path]:
-    """The checkpoints under `root`, newest first, whole or not."""
+    """The checkpoints under `root`, newest first, complete or damaged."""
     return sorted((p for p in root.glob("step-*") if p.is_dir() and p.name[5:].isdigit()), reverse=True)
 
 
 def load_latest(root: Path, *, only: tuple[str, ...] | None = None) -> tuple[Checkpoint | None, list[str]]:
-    """The newest whole checkpoint (None if there is none), and a line for each that was passed over."""
+    """The newest complete checkpoint (None if there is none), and a message for each damaged one that was skipped."""
     complaints: list[str] = []
     for path in steps(root):
         try:
             return load(path, only=only), complaints
         except Damaged as error:
-            complaints.append(f"passed over a damaged checkpoint: {error}")
+            complaints.append(f"skipped a damaged checkpoint: {error}")
     return None, complaints
 
 
 def step_of(path: Path) -> int:
-    """The step that a checkpoint directory is of."""
+    """The training step of a checkpoint directory, from its name."""
     return int(path.name.removeprefix("step-"))
 
 
-def is_whole(path: Path) -> bool:
+def is_complete(path: Path) -> bool:
     """Whether a checkpoint agrees with its manifest."""
     try:
         _verified(path)
@@ -175,11 +182,13 @@ def is_whole(path: Path) -> bool:
     return True
 
 
-def prune(root: Path, *, keep: int, step: int, marks: Collection[int] = ()) -> None:
-    """Remove checkpoints before `step`, but for the `keep` newest and the two newest at `marks`, and what a killed
-    process left half-written. Later ones, which the run will come to again, are left."""
+def prune(root: Path, *, keep: int, step: int, eval_steps: Collection[int] = ()) -> None:
+    """Remove old checkpoints, and incomplete files of killed processes.
+
+    Of the checkpoints up to `step`, the `keep` newest and the two newest at `eval_steps` stay. Later ones stay too: the
+    run will reach their steps again."""
     past = [p for p in steps(root) if step_of(p) <= step]
-    kept = {*past[:keep], *[p for p in past if step_of(p) in marks][:2]}
+    kept = {*past[:keep], *[p for p in past if step_of(p) in eval_steps][:2]}
     for old in past:
         if old not in kept:
             _remove(old)
@@ -195,7 +204,7 @@ def remove_after(root: Path, step: int) -> None:
 
 
 def _remove(path: Path) -> None:
-    """Whole or gone, also for a process that is killed here."""
+    """Remove atomically: rename first, so that a kill leaves no partial checkpoint."""
     trash = path.with_name(f".old-{path.name}")
     os.replace(path, trash)
     shutil.rmtree(trash, ignore_errors=True)
@@ -207,7 +216,11 @@ def _digest(path: Path) -> str:
 
 
 def _flush(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
+    """Flush a file, or a folder's directory entries, to the disk. Windows cannot flush folders and does not need to."""
+    folder = path.is_dir()
+    if folder and WINDOWS:
+        return
+    handle = os.open(path, os.O_RDONLY if folder else os.O_RDWR)
     try:
         os.fsync(handle)
     finally:
@@ -221,10 +234,13 @@ def _require_space(root: Path, size: int) -> None:
 
 
 def explain(error: Exception, path: Path, size: int = 0) -> OSError:
-    """The error of a disk that is full or refuses, in words that say what to do."""
+    """An OSError whose message says what failed and, if the disk is full, what to do."""
     full = getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error)
     if not full:
         return OSError(getattr(error, "errno", None) or errno.EIO, f"could not write {path}: {error}")
-    much = f" ({size / 1e6:.0f} MB)" if size else ""
-    advice = "free some disk space and repeat it; a run goes on by `langevin resume`, its checkpoints are intact"
-    return OSError(errno.ENOSPC, f"disk full while writing {path}{much}: {error}. To go on, {advice}")
+    needed = f" ({size / 1e6:.0f} MB)" if size else ""
+    return OSError(
+        errno.ENOSPC,
+        f"disk full while writing {path}{needed}: {error}. To go on, free some disk space and repeat the command; "
+        "`langevin resume` continues a training run from its checkpoints, which are intact",
+    )

@@ -1,7 +1,7 @@
-"""One process or many: `torchrun` sets RANK and WORLD_SIZE, and each process takes its share of every global batch.
+"""One process or several: `torchrun` sets RANK and WORLD_SIZE, and each process takes its share of every global batch.
 
-Randomness and data order belong to rows of the global batch, not to processes, so a step is the same sum of gradients
-at any world size (to rounding).
+Randomness and data order belong to the samples of the global batch and not to processes, so a step sums the same
+gradients at any world size (up to rounding).
 """
 
 import os
@@ -15,22 +15,22 @@ from torch import Tensor
 
 @dataclass(frozen=True, kw_only=True)
 class World:
-    """This process among `size`."""
+    """The rank of this process, and the number of processes."""
 
     rank: int = 0
     size: int = 1
 
     @property
     def first(self) -> bool:
-        """Whether this process writes files and talks."""
+        """Whether this is the process that writes files and reports progress."""
         return self.rank == 0
 
-    def rows(self, batch: int) -> Tensor:
-        """This rank's rows of a global batch."""
+    def own_samples(self, batch: int) -> Tensor:
+        """Indices of this rank's samples in a global batch of size `batch`, int64."""
         return torch.arange(self.rank, batch, self.size)
 
-    def sum(self, tensors: list[Tensor]) -> None:
-        """Add up each tensor over all ranks, in place, as one transfer."""
+    def all_reduce(self, tensors: list[Tensor]) -> None:
+        """Sum each tensor over all ranks, in place, in one transfer."""
         if self.size == 1 or not tensors:
             return
         flat = torch.cat([t.reshape(-1).float() for t in tensors])
@@ -38,30 +38,30 @@ class World:
         for tensor, part in zip(tensors, flat.split([t.numel() for t in tensors]), strict=True):
             tensor.copy_(part.view_as(tensor))
 
-    def share(self, thing: Any) -> Any:
-        """The first rank's `thing` (a small Python object), on all ranks."""
+    def broadcast(self, thing: Any) -> Any:
+        """The first rank's `thing` (a small Python object), on every rank."""
         if self.size == 1:
             return thing
         box = [thing]
         dist.broadcast_object_list(box)
         return box[0]
 
-    def agree(self, thing: Any) -> bool:
-        """Whether all ranks have an equal `thing` (a small Python object); the answer is the same on all."""
+    def all_equal(self, thing: Any) -> bool:
+        """Whether all ranks have an equal `thing` (a small Python object); every rank gets the same result."""
         if self.size == 1:
             return True
         things: list[Any] = [None] * self.size
         dist.all_gather_object(things, thing)
         return all(other == things[0] for other in things)
 
-    def wait(self) -> None:
-        """Until all ranks are here."""
+    def barrier(self) -> None:
+        """Wait for all ranks."""
         if self.size > 1:
             dist.barrier()
 
 
 def join_world() -> World:
-    """The world that `torchrun` describes in the environment; alone if it does not."""
+    """Join the processes that `torchrun` started; a world of one outside of torchrun."""
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
         return World()

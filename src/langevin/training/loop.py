@@ -1,48 +1,73 @@
-"""The training loop: a generator of reports. Who calls it logs, evaluates, saves and shows progress.
+"""The training loop: a generator of step reports. Its caller logs, evaluates, saves and shows progress.
 
-A step is a pure function of (weights, optimizer state, step number): data order and randomness are counter-based. So a
-run that stops and resumes at any step ends in the same bits as one that did not. Dropout alone belongs to the rows that
-go through the network together, so with it the split into micro-batches and processes changes the bits, not the law.
+A step is a pure function of (weights, optimizer state, step number, step plan): data order and randomness are
+counter-based. So a run that is stopped and resumed at any step ends in the same bits as one that was not, if its number of
+threads is fixed (`training.threads`): more threads add in another order. Dropout masks are drawn per micro-batch, so the
+split into micro-batches and processes changes the bits, but not the distribution.
+
+A method trains one or more modules, its players (a generator and a discriminator, say). They step together. The batch of a
+step is read once. Each player whose turn it is gets its gradient at the weights before the step. Then all of them step, or
+none does if one loss or gradient is not finite. So no player sees another player's update within the same step. A method in
+which one player has to be ahead gives it more turns (`Player.every`).
 """
 
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from langevin.diffusion.batch import Batch, draw
+from langevin.diffusion.batch import Batch, step_randomness
 from langevin.diffusion.noise import mix
-from langevin.methods.diffusion import Method
-from langevin.training.averages import Averages, gamma_of_width
+from langevin.methods.method import Method, Player
+from langevin.methods.optimizer import AdamW, OptimizerConfig
 from langevin.training.distributed import World
-from langevin.training.optimizer import AdamW, OptimizerConfig, Optimizers, RateSchedule
+from langevin.training.ema import PowerEMA, gamma_of_length
+from langevin.training.optimizer import LRSchedule, Optimizers
+from langevin.training.plan import RECENT, StepPlan
 
-Read = Callable[[int, Tensor], Batch]  # (step, rows of the global batch) -> their data
+BatchFn = Callable[[int, Tensor], Batch]  # (step, indices into its global batch (b,) int64) -> these samples
+
+COUNTERS = ("step", "skipped", "consecutive_skips", "restarts", "samples_seen")
+CLOCKED = ("seconds", "elapsed", "evaluating", "recent", "threads")  # measured times: they differ between processes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Clock:
+    """Wall time, and CPU time of this process; seconds since an arbitrary moment."""
+
+    wall: Callable[[], float] = time.perf_counter
+    cpu: Callable[[], float] = time.process_time
+
+
+REAL_TIME = Clock()
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingConfig:
-    """How to fit.
+    """The `training:` section of a recipe.
 
     Args:
-        steps: of the whole run; None until a time budget has been turned into a number.
-        minutes: time budget for the whole run, read when `steps` is None.
-        batch: rows of a step, over all processes and accumulation.
-        micro_batch: rows that go through the network at once; None is the whole share of a process.
-        clip: largest norm of the gradient.
-        seed: names the run's data order and randomness.
-        averages: widths of the running averages, as fractions of the run.
-        snapshots: copies of the averages kept along the run, for widths chosen afterwards.
-        precision: the type of matrix products; auto takes bf16 where it is measured to be faster.
-        patience: non-finite steps in a row before the run goes back to its last checkpoint.
+        steps: length of the whole run; None plans it so that the run takes `minutes`.
+        minutes: time budget of the whole run; used if `steps` is None.
+        batch: samples per step, over all processes and accumulated micro-batches.
+        micro_batch: samples per forward pass; None is a process's whole share of the batch.
+        optimizer: of every player that has none of its own.
+        lr_schedule: warm-up and cool-down of the learning rate, as fractions of the run.
+        grad_clip: maximum norm of a player's gradient.
+        seed: of the initial weights, the data order and the randomness of training.
+        ema_lengths: lengths of the EMAs of the weights, as fractions of the run.
+        snapshots: copies of the EMAs kept along the run, from which an EMA of any length is reconstructed afterwards.
+        precision: dtype of matrix products; auto takes bf16 where it is measured to be faster.
+        max_bad_steps: consecutive non-finite steps after which the run is rolled back to the checkpoint of an evaluation.
         checkpoint_minutes: time between checkpoints.
-        keep: newest checkpoints that are kept, beside the two at the run's last tenths that it may go back to.
-        compile: compile the network; taken only by runs long enough to gain from it.
+        keep_checkpoints: how many of the newest checkpoints are kept, besides those of the last two evaluations.
+        compile: compile the network; done only in runs that are long enough to gain from it.
+        threads: CPU threads; None chooses them, and takes fewer while other jobs compete for the cores.
     """
 
     steps: int | None = None
@@ -50,203 +75,264 @@ class TrainingConfig:
     batch: int = 128
     micro_batch: int | None = None
     optimizer: OptimizerConfig = AdamW()
-    rate: RateSchedule = RateSchedule()
-    clip: float = 1.0
+    lr_schedule: LRSchedule = LRSchedule()
+    grad_clip: float = 1.0
     seed: int = 0
-    averages: tuple[float, ...] = (0.05, 0.10)
+    ema_lengths: tuple[float, ...] = (0.05, 0.10)
     snapshots: int = 8
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    patience: int = 10
+    max_bad_steps: int = 10
     checkpoint_minutes: float = 2.0
-    keep: int = 2
+    keep_checkpoints: int = 2
     compile: bool = False
+    threads: int | None = None
 
     def __post_init__(self) -> None:
-        counts = {"batch": self.batch, "patience": self.patience, "keep": self.keep}
-        wrong = [f"{name} = {value}" for name, value in counts.items() if value < 1]
-        if wrong or (self.steps is not None and self.steps < 1):
-            raise ValueError(f"training counts things, each at least 1: {', '.join(wrong) or f'steps = {self.steps}'}")
+        names = ("batch", "max_bad_steps", "keep_checkpoints", "steps", "micro_batch", "threads")
+        wrong = [f"{name} = {value}" for name in names if (value := getattr(self, name)) is not None and value < 1]
+        if wrong:
+            raise ValueError(f"counts in training must be at least 1, got {', '.join(wrong)}")
         if self.steps is None and not (self.minutes and 0 < self.minutes < 1e6):
-            raise ValueError("a run needs an end: set training.steps or training.minutes")
-        if not 0 < self.clip < math.inf or (self.micro_batch is not None and self.micro_batch < 1):
-            raise ValueError(f"clip must be positive and micro_batch at least 1: {self.clip}, {self.micro_batch}")
+            raise ValueError("a run needs an end: set training.steps, or training.minutes to a positive number")
+        if not 0 < self.grad_clip < math.inf:
+            raise ValueError(f"training.grad_clip must be positive, got {self.grad_clip}")
         if self.snapshots < 0 or not self.checkpoint_minutes > 0:
             raise ValueError(
-                f"snapshots are counted and checkpoint_minutes positive: {self.snapshots}, {self.checkpoint_minutes}"
+                "training.snapshots must be at least 0 and training.checkpoint_minutes positive, got "
+                f"{self.snapshots} and {self.checkpoint_minutes}"
             )
-        if len({f"{width:g}" for width in self.averages if gamma_of_width(width)}) < len(self.averages):
-            raise ValueError(f"averages should differ in width, got {self.averages}")
+        if len({f"{length:g}" for length in self.ema_lengths if gamma_of_length(length)}) < len(self.ema_lengths):
+            raise ValueError(f"training.ema_lengths must differ from each other, got {self.ema_lengths}")
 
     @property
     def dtype(self) -> torch.dtype:
-        """The type of matrix products; `auto` that nothing has decided yet is float32."""
+        """The dtype of matrix products; float32 while `precision` is still auto."""
         return torch.bfloat16 if self.precision == "bfloat16" else torch.float32
 
 
 class Diverged(RuntimeError):
-    """Too many steps in a row gave numbers that are not finite."""
+    """Losses, gradients or weights are not finite, and skipping such steps did not help."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class StepReport:
-    """What one step did; `loss` is nan and `applied` False if it was skipped."""
+    """The result of one step.
+
+    Args:
+        step: number of steps so far, this one included.
+        loss: plain loss of the method's first player, a mean over the global batch; nan if it was not its turn.
+        norm: gradient norm before clipping, the largest of the players'.
+        lr_factor: factor on the configured learning rates.
+        applied: whether the players stepped; False if a loss or gradient was not finite.
+        seconds: wall time of the step.
+        cpu_seconds: CPU time of this process during the step.
+        terms: named terms of the losses, `player.term`; with several players also their plain losses, `player.loss`.
+    """
 
     step: int
     loss: float
     norm: float
-    factor: float
+    lr_factor: float
     applied: bool
+    seconds: float
+    cpu_seconds: float
+    terms: Mapping[str, float]
 
 
 @dataclass
 class TrainingState:
     """Everything that a checkpoint holds."""
 
-    players: Mapping[str, nn.Module]
+    players: Mapping[str, Player]
     optimizers: dict[str, Optimizers]
-    averages: dict[str, Averages]
+    ema: dict[str, PowerEMA]
+    plan: StepPlan | None  # None until a time budget is converted to steps
     step: int = 0
     skipped: int = 0
-    in_a_row: int = 0
+    consecutive_skips: int = 0
     restarts: int = 0
-    images: int = 0
-    seconds: float = 0.0
+    samples_seen: int = 0
+    seconds: float = 0.0  # spent in steps
+    elapsed: float = 0.0  # since the run began
+    evaluating: float = 0.0  # spent in evaluations and previews
+    recent: list[float] = field(default_factory=list)  # wall times of the last steps
+    threads: int | None = None
 
     @classmethod
-    def new(cls, method: Method, config: TrainingConfig, *, edges: tuple[str, ...] = ()) -> "TrainingState":
-        """Fresh optimizers and averages for the method's players."""
+    def new(cls, method: Method, config: TrainingConfig) -> "TrainingState":
+        """Fresh optimizers and EMAs for the method's players."""
+        players = method.players
         return cls(
-            players=method.players,
-            optimizers={
-                n: Optimizers(p, config.optimizer, edges=edges, precision=config.dtype)
-                for n, p in method.players.items()
+            players=players,
+            optimizers={n: Optimizers(p, config.optimizer, precision=config.dtype) for n, p in players.items()},
+            ema={
+                n: PowerEMA(dict(p.module.named_parameters()), lengths=config.ema_lengths)
+                for n, p in players.items()
+                if p.ema
             },
-            averages={
-                n: Averages(dict(p.named_parameters()), widths=config.averages) for n, p in method.players.items()
-            },
+            plan=None if config.steps is None else StepPlan.of(config.steps),
         )
 
     def groups(self) -> dict[str, dict[str, Tensor]]:
-        """All tensors, by file and name."""
+        """All tensors, by checkpoint file and name."""
         groups: dict[str, dict[str, Tensor]] = {"model": {}, "optimizer": {}}
-        for player, module in self.players.items():
-            groups["model"] |= {f"{player}.{n}": p for n, p in module.named_parameters()}
-            groups["optimizer"] |= {f"{player}.{n}": t for n, t in self.optimizers[player].tensors().items()}
-            for width in self.averages[player].values:
-                average = groups.setdefault(f"average-{width:g}", {})
-                average |= {f"{player}.{n}": t for n, t in self.averages[player].tensors(width).items()}
+        for name, player in self.players.items():
+            groups["model"] |= {f"{name}.{n}": p for n, p in player.module.named_parameters()}
+            groups["optimizer"] |= {f"{name}.{n}": t for n, t in self.optimizers[name].tensors().items()}
+        for name, ema in self.ema.items():
+            for length in ema.values:
+                average = groups.setdefault(f"ema-{length:g}", {})
+                average |= {f"{name}.{n}": t for n, t in ema.tensors(length).items()}
         return groups
 
     def finite(self) -> bool:
-        """Whether every number of the state is finite: only then can it be saved."""
+        """Whether all tensors are finite; a checkpoint of others is refused."""
         tensors = (t for group in self.groups().values() for t in group.values() if t.is_floating_point())
         return all(bool(torch.isfinite(t).all()) for t in tensors)
 
-    def counters(self) -> dict[str, float]:
-        return {name: getattr(self, name) for name in ("step", "skipped", "in_a_row", "restarts", "images", "seconds")}
+    def counters(self) -> dict[str, Any]:
+        """The rest of the state, as JSON values."""
+        decisions = None if self.plan is None else [list(decision) for decision in self.plan.decisions]
+        clocked = {name: getattr(self, name) for name in CLOCKED} | {"recent": list(self.recent)}
+        return {name: getattr(self, name) for name in COUNTERS} | {"plan": decisions} | clocked
 
     @torch.no_grad()
-    def load(self, groups: Mapping[str, Mapping[str, Tensor]], counters: Mapping[str, float]) -> None:
-        """Put back what `groups` and `counters` gave.
+    def load(self, groups: Mapping[str, Mapping[str, Tensor]], counters: Mapping[str, Any]) -> None:
+        """Restore a state from its `groups` and `counters`.
 
         Raises:
-            ValueError: the checkpoint's weights are not those of this network, or it lacks an average."""
+            ValueError: they are of another network or optimizer, or an EMA is missing."""
         missing = self.groups().keys() - groups.keys()
         if missing:
-            raise ValueError(f"the checkpoint holds no {', '.join(sorted(missing))}: it is of another recipe")
-        for player, module in self.players.items():
-            mine = dict(module.named_parameters())
-            saved = _part(groups["model"], player)
-            if {n: p.shape for n, p in mine.items()} != {n: t.shape for n, t in saved.items()}:
-                different = sorted(set(mine) ^ set(saved)) or ["shapes differ"]
+            raise ValueError(f"the checkpoint has no {', '.join(sorted(missing))}: it is of a run with another recipe")
+        for player_name, player in self.players.items():
+            parameters = dict(player.module.named_parameters())
+            saved = _tensors_of(player_name, groups["model"])
+            if {n: p.shape for n, p in parameters.items()} != {n: t.shape for n, t in saved.items()}:
+                different = sorted(set(parameters) ^ set(saved)) or ["shapes differ"]
                 raise ValueError(f"the checkpoint is of another network ({different[0]}, ...)")
-            for name, parameter in mine.items():
+            for name, parameter in parameters.items():
                 parameter.copy_(saved[name])
-            self.optimizers[player].load(_part(groups["optimizer"], player))
-            for width in self.averages[player].values:
-                self.averages[player].load(width, _part(groups[f"average-{width:g}"], player))
-        for name, value in counters.items():
-            if name in self.counters():
-                setattr(self, name, value)
+            self.optimizers[player_name].load(_tensors_of(player_name, groups["optimizer"]))
+        for player_name, ema in self.ema.items():
+            for length in ema.values:
+                ema.load(length, _tensors_of(player_name, groups[f"ema-{length:g}"]))
+        for name in (*COUNTERS, *CLOCKED):
+            if name in counters:
+                setattr(self, name, counters[name])
+        self.recent = list(self.recent)
+        if "plan" in counters:
+            decisions = counters["plan"]
+            self.plan = decisions and StepPlan(decisions=tuple((int(step), int(total)) for step, total in decisions))
 
 
-def _part(tensors: Mapping[str, Tensor], player: str) -> dict[str, Tensor]:
-    start = player + "."
-    return {name.removeprefix(start): tensor for name, tensor in tensors.items() if name.startswith(start)}
+def _tensors_of(player: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    prefix = player + "."
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
 def fit(
-    state: TrainingState, read: Read, method: Method, config: TrainingConfig, *, until: int, total: int, world: World
+    state: TrainingState,
+    batches: BatchFn,
+    method: Method,
+    config: TrainingConfig,
+    *,
+    until: int | None = None,
+    world: World,
+    clock: Clock = REAL_TIME,
 ) -> Iterator[StepReport]:
-    """Train from `state.step` to `until`, yielding after every step; the learning rate is laid out for `total`.
+    """Train from `state.step` to `until`, and yield a report after every step. `state` is updated in place.
 
-    A step whose loss or gradient is not finite is skipped and counted.
+    A step in which a loss or gradient of any player is not finite changes no weight, and counts as skipped.
+
+    Args:
+        until: step to stop after; None is the end of `state.plan`, which the caller may change between steps.
 
     Raises:
-        Diverged: `config.patience` such steps in a row.
-        ValueError: fewer rows in a batch than processes.
+        Diverged: `config.max_bad_steps` consecutive steps were skipped.
+        ValueError: the batch has fewer samples than there are processes.
     """
-    share = world.rows(config.batch)
+    assert state.plan is not None, "a time budget is converted to steps before training starts"
+    own = world.own_samples(config.batch)
     if config.batch < world.size:
-        raise ValueError(f"training.batch {config.batch} leaves some of the {world.size} processes without a row")
-    micro = share.split(config.micro_batch or max(1, len(share)))
-    seed = config.seed + 1_000_003 * state.restarts  # a run that went back draws anew
-    while state.step < until:
-        begin = time.perf_counter()
-        factor = config.rate(state.step, total) * 0.5**state.restarts
-        losses, norms, applied = 0.0, 0.0, True
-        for name, player in method.players.items():
-            loss = _gradients(method, name, player, micro, read, state.step, seed, config.batch, world)
-            parameters = state.optimizers[name].parameters
-            norm = float(nn.utils.clip_grad_norm_(parameters.values(), config.clip))
-            applied = applied and math.isfinite(loss) and math.isfinite(norm)
-            losses, norms = losses + loss, max(norms, norm)
-            if applied:
+        raise ValueError(
+            f"training.batch {config.batch} is less than the {world.size} processes: each needs a sample of every batch"
+        )
+    micro_batches = own.split(config.micro_batch or max(1, len(own)))
+    seed = config.seed + 1_000_003 * state.restarts  # new randomness after a rollback
+    first = next(iter(method.players))
+    while state.step < (state.plan.total if until is None else until):
+        wall_start, cpu_start = clock.wall(), clock.cpu()
+        factor = config.lr_schedule(state.plan.position(state.step), state.plan.total) * 0.5**state.restarts
+        due = {n: p for n, p in method.players.items() if state.step % p.every == 0}
+        losses, terms = _gradients(method, due, micro_batches, batches, state.step, seed, config.batch, world)
+        norms = [_clip_gradient(state.optimizers[name], config.grad_clip) for name in due]
+        applied = all(map(math.isfinite, (*losses.values(), *norms)))
+        if applied:
+            for name in due:
                 state.optimizers[name].step(factor)
-                state.averages[name].update(parameters, step=state.step + 1)
+            for name, ema in state.ema.items():  # also of players that are not due: EMAs weigh by the step of the run
+                ema.update(dict(state.players[name].module.named_parameters()), step=state.step + 1)
+        seconds = clock.wall() - wall_start
         state.step += 1
-        state.images += config.batch
-        state.seconds += time.perf_counter() - begin
+        state.samples_seen += config.batch
+        state.seconds += seconds
+        state.recent = [*state.recent, seconds][-RECENT:]
         state.skipped += not applied
-        state.in_a_row = 0 if applied else state.in_a_row + 1
-        if state.in_a_row >= config.patience:
+        state.consecutive_skips = 0 if applied else state.consecutive_skips + 1
+        if state.consecutive_skips >= config.max_bad_steps:
             raise Diverged(
-                f"{state.in_a_row} steps in a row, up to step {state.step}, gave numbers that are not finite"
+                f"{state.consecutive_skips} consecutive steps, up to step {state.step}, gave numbers that are not finite"
             )
-        yield StepReport(step=state.step, loss=losses, norm=norms, factor=factor, applied=applied)
+        yield StepReport(
+            step=state.step, loss=losses.get(first, math.nan), norm=max(norms, default=0.0), lr_factor=factor,
+            applied=applied, seconds=seconds, cpu_seconds=clock.cpu() - cpu_start, terms=terms,
+        )  # fmt: skip
+
+
+def _clip_gradient(optimizers: Optimizers, max_norm: float) -> float:
+    """Clip a player's gradient in place; returns its norm before."""
+    return float(nn.utils.clip_grad_norm_(optimizers.parameters.values(), max_norm))
 
 
 def _gradients(
     method: Method,
-    name: str,
-    player: nn.Module,
-    micro: tuple[Tensor, ...],
-    read: Read,
+    due: Mapping[str, Player],
+    micro_batches: tuple[Tensor, ...],
+    batches: BatchFn,
     step: int,
     seed: int,
-    count: int,
+    batch_size: int,
     world: World,
-) -> float:
-    """Leave the global batch's mean gradient in `player`; returns its plain loss."""
-    player.train()
-    player.zero_grad(set_to_none=True)
-    plain = torch.zeros((), device=next(player.parameters()).device)
-    for rows in micro:
-        batch = read(step, rows)
-        drawn = draw(seed=seed, step=step, rows=rows.to(plain.device), count=count)
-        with _seeded(seed, step, rows):
-            report = method.loss(name, batch, drawn)
-            (report.loss.sum() / count).backward()
-        plain += report.plain.sum() / count
-    grads = [p.grad for p in player.parameters() if p.grad is not None]
-    world.sum([*grads, plain])
-    return float(plain)
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Set `grad` of the players that are due to the mean over the global batch; returns their plain losses and terms."""
+    weights = {name: [p for p in player.module.parameters() if p.requires_grad] for name, player in due.items()}
+    for player in method.players.values():
+        player.module.train()
+        player.module.zero_grad(set_to_none=True)
+    device = next(parameter.device for player in method.players.values() for parameter in player.module.parameters())
+    sums: dict[tuple[str, str], Tensor] = {(name, "loss"): torch.zeros((), device=device) for name in due}
+    for samples in micro_batches:
+        batch = batches(step, samples)
+        randomness = step_randomness(seed=seed, step=step, samples=samples.to(device), count=batch_size)
+        for name in due:
+            with _seeded(seed, step, samples):
+                report = method.loss(name, batch, randomness)
+                (report.loss.sum() / batch_size).backward(inputs=weights[name])
+            for term, values in {**report.terms, "loss": report.plain}.items():
+                zero = torch.zeros((), device=device)
+                sums[name, term] = sums.get((name, term), zero) + values.detach().sum() / batch_size
+    grads = [p.grad for parameters in weights.values() for p in parameters if p.grad is not None]
+    world.all_reduce([*grads, *sums.values()])
+    means = {key: float(value) for key, value in sums.items()}
+    terms = {f"{n}.{term}": v for (n, term), v in means.items() if term != "loss" or len(method.players) > 1}
+    return {n: means[n, "loss"] for n in due}, terms
 
 
 @contextmanager
-def _seeded(seed: int, step: int, rows: Tensor) -> Iterator[None]:
-    """Torch's own generators (dropout draws from them) as a function of (seed, step, first row), and put back after."""
+def _seeded(seed: int, step: int, samples: Tensor) -> Iterator[None]:
+    """Seed torch's global generators, which dropout uses, by (seed, step, first sample); restore them at the end."""
     devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
     with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(int(mix(mix(torch.tensor([seed]), step), rows[:1])))
+        torch.manual_seed(int(mix(mix(torch.tensor([seed]), step), samples[:1])))
         yield

@@ -1,29 +1,29 @@
-"""The order of data, a pure function of (seed, epoch, position): resuming needs a step number and nothing else."""
+"""The order of the data, a pure function of (seed, epoch, position): a resumed run needs only its step number."""
 
 import torch
 from torch import Tensor
 
-from langevin.diffusion.noise import RowNoise, mix
+from langevin.diffusion.noise import SampleNoise, mix
 
 
 def permutation(count: int, *, seed: int, epoch: int) -> Tensor:
-    """A random order of `count` items, int64: sorted by 64 counter-based bits each (ties have no say: they are ~never)."""
-    name = mix(torch.tensor([seed]), 0x0DE8)
-    return RowNoise(seeds=name, steps=torch.tensor([epoch])).bits(count)[0].argsort(stable=True)
+    """A random permutation of `count` items, (count,) int64: items sorted by 64 counter-based random bits each."""
+    order_seed = mix(torch.tensor([seed]), 0x0DE8)
+    return SampleNoise(seeds=order_seed, steps=torch.tensor([epoch])).bits(count)[0].argsort(stable=True)
 
 
-class Order:
-    """Which items the rows of each step's global batch are.
+class DataOrder:
+    """Maps the samples of each step's global batch to items of the data; an epoch is a permutation.
 
     Args:
-        count: items in the data; at least 1.
-        batch: rows of a global batch; it may hold more rows than the data has items.
-        seed: names the order.
+        count: number of items in the data; at least 1.
+        batch: samples per global batch; it may exceed `count`.
+        seed: of the permutations.
     """
 
     def __init__(self, *, count: int, batch: int, seed: int) -> None:
         if count < 1 or batch < 1:
-            raise ValueError(f"there must be data and a batch size, got {count} items and batches of {batch}")
+            raise ValueError(f"data and batch must have at least 1 item, got {count} items and batches of {batch}")
         self.count, self.batch, self.seed = count, batch, seed
         self._epochs: dict[int, Tensor] = {}
 
@@ -33,11 +33,11 @@ class Order:
             self._epochs[epoch] = permutation(self.count, seed=self.seed, epoch=epoch)
         return self._epochs[epoch]
 
-    def items(self, step: int, rows: Tensor) -> Tensor:
-        """The items at `rows` (b,) int64 of step `step`'s global batch: every item once an epoch."""
-        position = step * self.batch + rows
+    def items(self, step: int, samples: Tensor) -> Tensor:
+        """The items, (b,) int64, of the samples with indices `samples` (b,) int64 in the global batch of a step."""
+        position = step * self.batch + samples
         epoch = position.div(self.count, rounding_mode="floor")
-        index = torch.empty_like(rows)
+        index = torch.empty_like(samples)
         for e in epoch.unique().tolist():
             at = epoch == e
             index[at] = self._epoch(e)[position[at] - e * self.count]

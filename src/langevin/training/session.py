@@ -1,288 +1,320 @@
-"""A training run in a directory: calibration, checkpoints, snapshots, metrics, going back, coming back.
+"""A training run in a directory: step plan, checkpoints, EMA snapshots, metrics, rollback and resume.
 
-It knows tensors, steps and files; what the data is and how it is shown comes in as functions.
+It handles tensors, steps and files. Data, evaluation and display are passed in as functions.
 """
 
-import json
-import math
-import statistics
-import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from langevin.methods.diffusion import Method
+import torch
+
+from langevin.methods.method import Method
 from langevin.training import checkpoint
+from langevin.training.calibration import Calibration, calibrate, follow, set_threads, thread_policy
 from langevin.training.distributed import World
-from langevin.training.loop import Diverged, Read, StepReport, TrainingConfig, TrainingState, fit
+from langevin.training.loop import (
+    CLOCKED,
+    REAL_TIME,
+    BatchFn,
+    Clock,
+    Diverged,
+    StepReport,
+    TrainingConfig,
+    TrainingState,
+    fit,
+)
+from langevin.training.metrics import Metrics, SmoothLoss, evaluated, rounded
+from langevin.training.plan import StepPlan, pace, replanned
 from langevin.training.snapshots import snapshot
 
-RESERVE = 0.93  # share of a time budget that steps may fill; the rest is for sheets, held-out loss and checkpoints
+EVALUATING = 0.10  # maximum fraction of a time budget for evaluations, the last one excepted
 
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """Where a run stands: for the live line."""
+    """The state of a run, for a progress display."""
 
     step: int
     total: int
     loss: float
-    images_per_second: float
+    samples_per_second: float
     seconds_left: float
     skipped: int
 
 
 @dataclass(frozen=True, kw_only=True)
 class Hooks:
-    """What the caller does along the way.
+    """What the caller does during training.
 
     Args:
-        progress: after every step.
-        measure: at a few points of the run, figures to write down (held-out loss); called with the step.
-        sheet: at the same points, draw samples; called with the step.
-        say: one line worth reading.
+        progress: called after every step.
+        measure: called with the step at each evaluation; returns values for metrics.jsonl (held-out loss).
+        preview: called with the step before training and at each evaluation; draws samples. Evaluations that would take
+            more than a tenth of a time budget are left out, except the last one.
+        log: called with a line of text for the user.
     """
 
     progress: Callable[[Progress], None] = lambda progress: None
     measure: Callable[[int], Mapping[str, Any]] = lambda step: {}
-    sheet: Callable[[int], None] = lambda step: None
-    say: Callable[[str], None] = lambda line: None
-
-
-class Metrics:
-    """`metrics.jsonl`: one JSON object a line, appended; lines after the step of a resume are dropped first."""
-
-    def __init__(self, path: Path, *, after: int = 0) -> None:
-        self.path = path
-        self._kept: list[dict[str, Any]] = []
-        if path.exists():
-            self._kept = [line for line in read_metrics(path) if line.get("step", 0) <= after]
-            checkpoint.write_atomic(path, "".join(json.dumps(line) + "\n" for line in self._kept).encode())
-
-    def last(self, name: str) -> float | None:
-        """The newest figure of that name among the lines that were there at the start."""
-        return next((line[name] for line in reversed(self._kept) if line.get(name) is not None), None)
-
-    def write(self, **values: Any) -> None:
-        try:
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(values) + "\n")
-        except OSError as error:
-            raise checkpoint.explain(error, self.path) from error
-
-
-def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """All whole lines of a metrics file; a line that a killed process left half-written is skipped."""
-    lines: list[dict[str, Any]] = []
-    for text in path.read_text(encoding="utf-8").splitlines():
-        try:
-            lines.append(json.loads(text))
-        except ValueError:
-            continue
-    return lines
-
-
-def calibrate(
-    state: TrainingState, read: Read, method: Method, config: TrainingConfig, *, world: World
-) -> tuple[int, float]:
-    """Turn `config.minutes` into a number of steps by timing real ones; the state is left as it was.
-
-    Returns:
-        steps, and seconds a step.
-    """
-    begin = time.perf_counter()
-    assert config.minutes is not None
-    budget = 60 * config.minutes
-    groups = {g: {n: t.detach().clone() for n, t in tensors.items()} for g, tensors in state.groups().items()}
-    counters = state.counters()
-    times: list[float] = []
-    mark = time.perf_counter()
-    for _ in fit(state, read, method, replace(config, patience=10**9), until=64, total=10**6, world=world):
-        times.append(time.perf_counter() - mark)
-        mark = time.perf_counter()
-        if world.share(len(times) >= 4 and mark - begin > 0.03 * budget):  # all processes stop at the same step
-            break
-    state.load(groups, counters)
-    seconds = statistics.median(times[1:] or times)
-    left = RESERVE * budget - (time.perf_counter() - begin)
-    return world.share((max(1, int(left / seconds)), seconds))
+    preview: Callable[[int], None] = lambda step: None
+    log: Callable[[str], None] = lambda line: None
 
 
 def train(
     directory: Path,
     state: TrainingState,
-    read: Read,
+    batches: BatchFn,
     method: Method,
     config: TrainingConfig,
     *,
     hooks: Hooks,
     world: World,
-    points: int = 10,
+    num_evals: int = 10,
+    calibration: Calibration | None = None,
+    clock: Clock = REAL_TIME,
 ) -> None:
-    """Run to `config.steps`, from the newest whole checkpoint in `directory` if there is one.
+    """Train to the end of the run, from the newest complete checkpoint in `directory` if there is one.
+
+    Args:
+        num_evals: evaluations at equal parts of the run.
+        calibration: from which a run of `config.minutes` is planned; None measures it, unless a checkpoint has a plan. The
+            plan is revised when the speed of steps changes.
 
     Raises:
-        Diverged: non-finite steps persisted through three returns to a checkpoint.
+        Diverged: non-finite steps persisted through three rollbacks.
         OSError: a checkpoint could not be written; earlier ones are intact.
     """
-    total = config.steps
-    assert total is not None, "a time budget is turned into steps before training starts"
-    root = directory / "checkpoints"
-    if resume(root, state, hooks) and world.first and state.step in _marks(total, points):
-        _look_again(directory / "metrics.jsonl", state.step, hooks)
-    if not world.agree(state.counters() | {"seconds": 0}):
-        raise ValueError(
-            f"process {world.rank} would go on from step {state.step} and another from elsewhere: "
-            f"all of them need the same checkpoints, in {root}"
-        )
-    while state.step < total:
-        metrics = Metrics(directory / "metrics.jsonl", after=state.step) if world.first else None
-        try:
-            _stretch(directory, state, read, method, config, hooks, world, metrics, total, points)
-        except Diverged as trouble:
-            _go_back(root, state, hooks, trouble, _marks(total, points), world)
+    threads = torch.get_num_threads()
+    session = _Session(
+        directory, state, batches, method, config, hooks=hooks, world=world, num_evals=num_evals, clock=clock
+    )
+    try:
+        session.run(calibration)
+    finally:
+        set_threads(threads)
 
 
 def resume(root: Path, state: TrainingState, hooks: Hooks) -> bool:
-    """Load the newest whole checkpoint into the state, if there is one.
+    """Load the newest complete checkpoint into the state; returns whether there is one.
 
     Raises:
-        ValueError: there are checkpoints, and none of them can be read: starting anew would lose the run."""
-    found, complaints = checkpoint.load_latest(root)
-    if found is None and complaints:
-        told = "\n".join(complaints)
+        ValueError: there are checkpoints, but none can be read; a fresh start would overwrite them."""
+    newest, complaints = checkpoint.load_latest(root)
+    if newest is None and complaints:
+        lines = "\n".join(complaints)
         raise ValueError(
-            f"no checkpoint in {root} can be read, and starting again from step 0 would lose them.\n{told}"
+            f"no checkpoint in {root} can be read, and starting again from step 0 would lose them.\n{lines}"
         )
     for line in complaints:
-        hooks.say(line)
-    if found is not None:
-        state.load(found.groups, found.state)
-        hooks.say(f"resuming from step {state.step}")
-    return found is not None
+        hooks.log(line)
+    if newest is not None:
+        state.load(newest.groups, newest.state)
+        hooks.log(f"resuming from step {state.step}")
+    return newest is not None
 
 
-def _go_back(root: Path, state: TrainingState, hooks: Hooks, trouble: Diverged, marks: set[int], world: World) -> None:
-    """To the newest checkpoint at a mark, and to the one before it if the run went back already.
+class _Session:
+    """One call of `train`."""
 
-    Checkpoints saved by the clock are no marks: a run that was killed and resumed must go back to the same step. What
-    lies after it is taken away, and the return itself is saved, so that it too survives a kill."""
-    restarts, skipped = state.restarts + 1, state.skipped
-    wanted = 0 if state.restarts == 0 else 1
-    safe = [p for p in checkpoint.steps(root) if checkpoint.step_of(p) in {0, *marks} and checkpoint.is_whole(p)]
-    if restarts > 3 or not safe:
-        raise Diverged(f"{trouble}; lower the learning rate (training.optimizer.lr) or check the data") from trouble
-    found = checkpoint.load(safe[min(wanted, len(safe) - 1)])
-    state.load(found.groups, found.state)
-    state.restarts, state.in_a_row, state.skipped = restarts, 0, skipped
-    hooks.say(f"{trouble}: back to step {state.step}, with new randomness and half the learning rate")
-    world.wait()  # all have read what the first now changes
-    if world.first:
-        checkpoint.remove_after(root, state.step)
-        checkpoint.save(root, state.step, state.groups(), state.counters())
-    world.wait()
+    def __init__(
+        self, directory: Path, state: TrainingState, batches: BatchFn, method: Method, config: TrainingConfig,
+        *, hooks: Hooks, world: World, num_evals: int, clock: Clock,
+    ) -> None:  # fmt: skip
+        self.directory, self.root, self.file = directory, directory / "checkpoints", directory / "metrics.jsonl"
+        self.state, self.batches, self.method, self.config = state, batches, method, config
+        self.hooks, self.world, self.num_evals, self.clock = hooks, world, num_evals, clock
+        self.metrics: Metrics | None = None
+        self.smooth_loss = SmoothLoss(None)
+        self.last_tick = self.last_save = clock.wall()
+        self.last_evaluation = 0.0  # seconds that it took
+        self.scheduled: StepPlan | None = None  # the plan that eval_steps and snapshot_steps follow
+        self.eval_steps, self.snapshot_steps = set[int](), set[int]()
 
+    def run(self, calibration: Calibration | None) -> None:
+        state, config = self.state, self.config
+        resumed = resume(self.root, state, self.hooks)
+        self._require_equal_states()
+        device = next(p.device for player in state.players.values() for p in player.module.parameters())
+        start = state.threads or (calibration.threads if calibration else None)
+        self.threads = thread_policy(config, device, start=start)
+        state.threads = self.threads.count
+        if config.steps is not None:
+            state.plan = StepPlan.of(config.steps)
+        elif state.plan is None:
+            state.elapsed += calibration.spent if calibration else 0.0
+            calibration = calibration or calibrate(
+                state, self.batches, self.method, config, threads=self.threads, world=self.world, clock=self.clock
+            )
+            state.plan = StepPlan.of(calibration.steps)
+        self._schedule()
+        missed = state.step in self.eval_steps and not evaluated(self.file, state.step)
+        if resumed and self.world.first and missed and self._evaluation_fits():
+            self.metrics = Metrics(self.file, after=state.step)
+            self._evaluate()
+        while state.step < self._plan.total:
+            self.metrics = Metrics(self.file, after=state.step) if self.world.first else None
+            try:
+                self._train()
+            except Diverged as failure:
+                self._roll_back(failure)
 
-def _stretch(
-    directory: Path,
-    state: TrainingState,
-    read: Read,
-    method: Method,
-    config: TrainingConfig,
-    hooks: Hooks,
-    world: World,
-    metrics: Metrics | None,
-    total: int,
-    points: int,
-) -> None:
-    """Steps until the end, or until it diverges."""
-    marks, snaps = _marks(total, points), _marks(total, config.snapshots)
-    saved, first, begin = time.monotonic(), state.step, time.monotonic()
-    recent = _Recent(metrics.last("smooth_loss") if metrics else None)
-    root = directory / "checkpoints"
+    @property
+    def _plan(self) -> StepPlan:
+        assert self.state.plan is not None
+        return self.state.plan
 
-    def save() -> None:
-        checkpoint.save(root, state.step, state.groups(), state.counters())
-        checkpoint.prune(root, keep=config.keep, step=state.step, marks={0, *marks})
+    def _require_equal_states(self) -> None:
+        counters = {name: value for name, value in self.state.counters().items() if name not in CLOCKED}
+        if not self.world.all_equal(counters):
+            raise ValueError(
+                f"process {self.world.rank} is at step {self.state.step} and another process is not in the same state: "
+                f"all of them must read the same checkpoints, in {self.root}"
+            )
 
-    if world.first and state.step == 0 and state.restarts == 0:
-        save()
-    for report in fit(state, read, method, config, until=total, total=total, world=world):
-        recent.add(report)
-        if state.step in marks | snaps and not state.finite():
-            raise Diverged(f"the weights after step {state.step} hold numbers that are not finite")
-        if not world.first:
-            continue
-        done, seconds = state.step - first, time.monotonic() - begin
-        rate = done / max(seconds, 1e-9)
-        hooks.progress(
+    def _schedule(self) -> None:
+        """Place evaluations and snapshots at equal parts of the run's progress, by the current plan."""
+        if self.scheduled is not self._plan:
+            self.scheduled = self._plan
+            self.eval_steps = self._plan.steps_at(self.num_evals)
+            self.snapshot_steps = self._plan.steps_at(self.config.snapshots)
+
+    def _train(self) -> None:
+        """Train to the end of the plan; raises `Diverged` when the run has to be rolled back."""
+        state, world = self.state, self.world
+        self.smooth_loss = SmoothLoss(self.metrics.last("smooth_loss") if self.metrics else None)
+        if world.first and state.step == 0 and state.restarts == 0:
+            self._save()
+            self.hooks.log(f"previews of samples: {self.directory / 'samples'}")
+            self._call(self.hooks.preview)
+        for report in fit(state, self.batches, self.method, self.config, world=world, clock=self.clock):
+            self._adapt_to_speed(report)
+            self._schedule()
+            if state.step in self.eval_steps | self.snapshot_steps and not state.finite():
+                raise Diverged(f"after step {state.step} weights or optimizer state are not finite")
+            if world.first:
+                self._after_step(report)
+
+    def _after_step(self, report: StepReport) -> None:
+        """Show and log the step; save, evaluate and snapshot the EMAs when due."""
+        state, step = self.state, self.state.step
+        self.smooth_loss.add(report)
+        each = pace(state.recent)
+        speed = self.config.batch / each
+        self.hooks.progress(
             Progress(
-                step=state.step,
-                total=total,
-                loss=recent.loss,
-                images_per_second=rate * config.batch,
-                seconds_left=(total - state.step) / max(rate, 1e-9),
-                skipped=state.skipped,
+                step=step, total=self._plan.total, loss=self.smooth_loss.loss, samples_per_second=speed,
+                seconds_left=(self._plan.total - step) * each, skipped=state.skipped,
             )
-        )
-        if metrics and (state.step % 20 == 0 or state.step in marks or not report.applied):
-            metrics.write(
-                step=state.step,
-                loss=_number(report.loss),
-                smooth_loss=_number(recent.loss),
-                norm=_number(report.norm),
-                rate=report.factor,
-                skipped=state.skipped,
-                images=state.images,
-                seconds=round(state.seconds, 1),
-                images_per_second=round(rate * config.batch, 2),
-            )
-        if state.step in snaps:
-            snapshot(directory, state)
-        if state.step in marks:
-            if report.applied or state.step == total:
-                save()
-                saved = time.monotonic()
-            _look(state.step, hooks, metrics)
-        elif time.monotonic() - saved > 60 * config.checkpoint_minutes and report.applied and state.finite():
-            save()
-            saved = time.monotonic()
+        )  # fmt: skip
+        if self.metrics and (step % 20 == 0 or step in self.eval_steps or not report.applied):
+            terms = {name: rounded(value) for name, value in self.smooth_loss.terms.items()}
+            self.metrics.write(
+                step=step, loss=rounded(report.loss), smooth_loss=rounded(self.smooth_loss.loss),
+                norm=rounded(report.norm), lr_factor=report.lr_factor, skipped=state.skipped, samples=state.samples_seen,
+                seconds=round(state.seconds, 1), samples_per_second=round(speed, 2), **({"terms": terms} if terms else {}),
+            )  # fmt: skip
+        if step in self.snapshot_steps:
+            snapshot(self.directory, state)
+        if step in self.eval_steps:
+            if report.applied or step == self._plan.total:
+                self._save()
+            if self._evaluation_fits():
+                self._evaluate()
+        elif (
+            self.clock.wall() - self.last_save > 60 * self.config.checkpoint_minutes
+            and report.applied
+            and state.finite()
+        ):
+            self._save()
 
+    def _adapt_to_speed(self, report: StepReport) -> None:
+        """Update the elapsed time; change thread count and step plan if the time per step has changed."""
+        state, now = self.state, self.clock.wall()
+        state.elapsed += now - self.last_tick
+        self.last_tick = now
+        if follow(self.threads, report):
+            self._record("threads", threads=self.threads.count)
+        if not self.threads.trying and self.threads.count != state.threads:
+            threads = "one thread" if self.threads.count == 1 else f"{self.threads.count} threads"
+            self.hooks.log(f"step {state.step}: {threads} from here on, as steps are fastest with this count now")
+            state.threads = self.threads.count
+        if self.config.steps is not None or not self._plan.to_check(state.step):
+            return
+        assert self.config.minutes is not None
+        budget = 60 * self.config.minutes - self.last_evaluation  # one more evaluation follows the last step
+        planned = replanned(self._plan, step=state.step, budget=budget, elapsed=state.elapsed, recent=state.recent)
+        planned = self.world.broadcast(planned)  # the first process decides
+        if planned is not None:
+            if abs(planned.total - self._plan.total) > 0.1 * self._plan.total:
+                self.hooks.log(
+                    f"step {state.step}: a step takes {pace(state.recent):.3g} s now, so the run has {planned.total} steps "
+                    f"and not {self._plan.total}"
+                )
+            state.plan = planned
+            self._record("plan", steps=planned.total)
 
-def _marks(total: int, points: int) -> set[int]:
-    """Steps that cut a run into `points` equal parts, the last one among them."""
-    return {max(1, round(total * (i + 1) / points)) for i in range(points)}
+    def _record(self, event: str, **values: Any) -> None:
+        if self.metrics:
+            self.metrics.write(step=self.state.step, event=event, **values)
 
+    def _save(self) -> None:
+        step = self.state.step
+        checkpoint.save(self.root, step, self.state.groups(), self.state.counters())
+        checkpoint.prune(self.root, keep=self.config.keep_checkpoints, step=step, eval_steps={0, *self.eval_steps})
+        self.last_save = self.clock.wall()
 
-def _look_again(path: Path, step: int, hooks: Hooks) -> None:
-    """The look at a checkpoint's step, if the run was killed between saving and looking."""
-    lines = read_metrics(path) if path.exists() else []
-    if not any(line.get("step") == step and "loss" not in line for line in lines):
-        _look(step, hooks, Metrics(path, after=step))
+    def _evaluate(self) -> None:
+        """Measure the held-out loss and draw a preview."""
 
+        def measure(step: int) -> None:
+            values = self.hooks.measure(step)
+            if self.metrics and values:
+                self.metrics.write(step=step, **values)
 
-def _look(step: int, hooks: Hooks, metrics: Metrics | None) -> None:
-    """Measure and draw; what goes wrong there is said, and does not end the training."""
-    try:
-        measured = hooks.measure(step)
-        if metrics and measured:
-            metrics.write(step=step, **measured)
-        hooks.sheet(step)
-    except (ValueError, OSError) as error:
-        hooks.say(f"step {step} could not be looked at: {error}")
+        self._call(measure, self.hooks.preview)
 
+    def _evaluation_fits(self) -> bool:
+        """Whether an evaluation fits into the time budget; the last one always does. Evaluations change no weights."""
+        if self.config.steps is not None or self.state.step == self._plan.total:
+            return True
+        assert self.config.minutes is not None
+        return self.state.evaluating + self.last_evaluation <= EVALUATING * 60 * self.config.minutes
 
-class _Recent:
-    """A running mean of the loss that forgets over about 50 steps."""
+    def _call(self, *hooks: Callable[[int], None]) -> None:
+        """Call hooks with the step, and time them. Their errors are logged and do not stop training."""
+        step, start = self.state.step, self.clock.wall()
+        try:
+            for hook in hooks:
+                hook(step)
+        except (ValueError, OSError) as error:
+            self.hooks.log(f"step {step} could not be evaluated: {error}")
+        self.last_evaluation = self.clock.wall() - start
+        self.state.evaluating += self.last_evaluation
 
-    def __init__(self, loss: float | None) -> None:
-        self.loss = math.nan if loss is None else loss
+    def _roll_back(self, failure: Diverged) -> None:
+        """Return to the newest checkpoint of an evaluation, or to the one before it if the run was rolled back already.
 
-    def add(self, report: StepReport) -> None:
-        if math.isfinite(report.loss):
-            self.loss = report.loss if math.isnan(self.loss) else self.loss + 0.02 * (report.loss - self.loss)
-
-
-def _number(value: float) -> float | None:
-    return round(value, 6) if math.isfinite(value) else None
+        Checkpoints of `checkpoint_minutes` are not used: their steps depend on the clock, and a run that was killed and
+        resumed must roll back to the same step. Later checkpoints are removed and the rolled-back state is saved, so that
+        a kill cannot undo the rollback."""
+        state = self.state
+        restarts, skipped, elapsed, evaluating = state.restarts + 1, state.skipped, state.elapsed, state.evaluating
+        index = 0 if state.restarts == 0 else 1
+        candidates = [p for p in checkpoint.steps(self.root) if checkpoint.step_of(p) in {0, *self.eval_steps}]
+        complete = [path for path in candidates if checkpoint.is_complete(path)]
+        if restarts > 3 or not complete:
+            raise Diverged(f"{failure}; lower the learning rate (training.optimizer.lr) or check the data") from failure
+        saved, plan = checkpoint.load(complete[min(index, len(complete) - 1)]), state.plan
+        state.load(saved.groups, saved.state)
+        state.plan = plan if self.config.steps is not None else state.plan
+        state.restarts, state.consecutive_skips, state.skipped = restarts, 0, skipped
+        state.elapsed, state.evaluating = elapsed, evaluating
+        self._schedule()
+        self.hooks.log(f"{failure}: back to step {state.step}, with new randomness and half the learning rate")
+        self.world.barrier()  # all processes have read the checkpoints that the first one now changes
+        if self.world.first:
+            checkpoint.remove_after(self.root, state.step)
+            checkpoint.save(self.root, state.step, state.groups(), state.counters())
+        self.world.barrier()
