@@ -1,4 +1,4 @@
-"""Recipes: the typed tree of everything a run is made of, read from YAML, completed from data, built into parts.
+"""Recipes: the complete typed configuration of a run, read from YAML, completed from the data, and built into its parts.
 
-The one place that knows every room.
+This package assembles all others: processes, networks, methods, training and modalities.
 """

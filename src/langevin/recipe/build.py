@@ -1,207 +1,257 @@
-"""From a recipe to parts: data, network, process, denoiser, method, sampler."""
+"""Building a recipe: its network, process, denoiser and method, and the batches that train them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, assert_never
 
 import torch
 from torch import Tensor, nn
 
-from langevin.diffusion.batch import Batch, draw
+from langevin.diffusion.batch import Batch, step_randomness
+from langevin.diffusion.condition import Condition
 from langevin.diffusion.denoiser import CausalDenoiser, Denoiser, GaussianDenoiser, ScoreDenoiser, TokenDenoiser
-from langevin.diffusion.guidance import ClassifierFree
-from langevin.diffusion.likelihood.tokens import share_losses, whole
-from langevin.diffusion.objective import Bound, CrossEntropy, Likelihood, Objective, UniformTime, Weighted
-from langevin.diffusion.process import Gaussian, Hybrid, Masked, Uniform
-from langevin.diffusion.question import AtTimes, Blocks, Counts, Question, Whole
-from langevin.diffusion.sampler import Sampler
-from langevin.methods.diffusion import Diffusion, Method, level_losses
-from langevin.methods.score import ScoreMatching, score_losses
-from langevin.recipe.entry import NO_CODE, Code
-from langevin.recipe.equation import drift_of
-from langevin.recipe.modality import Progress, Read, modality_of
-from langevin.recipe.samplers import unfitted
-from langevin.recipe.tree import Equation, Learning, LeftToRight, Masking, Mixing, Recipe, Replacing, Sampling, Symbols
+from langevin.diffusion.guidance import Models, OtherModel, active, guide
+from langevin.diffusion.likelihood.tokens import share_losses, time_losses, whole
+from langevin.diffusion.noise import SampleNoise
+from langevin.diffusion.objective import ELBO, CrossEntropy, UniformTime
+from langevin.diffusion.process import GIDD, Gaussian, Masked, UniformDiffusion
+from langevin.diffusion.sampler import AnySampler
+from langevin.diffusion.sampling import Sampling
+from langevin.diffusion.training_input import MaskByCount, MaskByCountPerBlock, NoiseAtTime, TrainingInput, Uncorrupted
+from langevin.methods import Diffusion, ScoreMatching
+from langevin.methods.levels import level_losses, score_losses
+from langevin.methods.models import LOG_SNR, MASKED, TIMES, AnyModel, GaussianModel, SDEModel, TokenModel
+from langevin.modalities.modality import Batches
+from langevin.networks import MLP, Transformer
+from langevin.recipe.sampling import unfitted
+from langevin.recipe.sde import build_sde
+from langevin.recipe.tree import (
+    AutoregressiveConfig,
+    HybridConfig,
+    MaskedConfig,
+    Recipe,
+    SDEConfig,
+    TokenProcessConfig,
+    UniformConfig,
+)
+from langevin.recipe.user_function import NO_CODE, CodePermission
 from langevin.training import loop
-from langevin.training.order import Order
-
-LEVELS = torch.linspace(-6, 6, 7, dtype=torch.float64)  # log-SNR: sigma / alpha from 20 down to 0.05
-TIMES = torch.linspace(0.05, 1, 7, dtype=torch.float64)  # of a drift
-SHARES = torch.tensor([0.05, 0.2, 0.35, 0.5, 0.65, 0.8, 1.0], dtype=torch.float64)  # of masked symbols
+from langevin.training.order import DataOrder
 
 
-@dataclass(frozen=True, kw_only=True)
-class Parts:
-    """What the kind of process decides.
+def alone(other: OtherModel) -> Denoiser:
+    """Stands for the other models of autoguidance in parts that were not loaded from a run.
 
-    Args:
-        levels: name and values of the noise levels at which losses are looked at.
-        losses: (batch, names of its rows) -> (levels, b) on fixed noise.
-    """
-
-    process: Any
-    denoiser: Any
-    method: Method
-    levels: tuple[str, Tensor]
-    losses: Callable[[Batch, Tensor], Tensor]
+    Raises:
+        ValueError: always."""
+    raise ValueError("autoguidance needs another model, which only a loaded run can find: load the run first")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Built(Parts):
+class Built:
     """The parts of a run."""
 
     recipe: Recipe
-    network: nn.Module
-    edges: tuple[str, ...]
-    learned: Callable[[Sampling], Sampler] = unfitted  # a run's own fitted solvers
+    model: AnyModel
+    learned: Callable[[Sampling], AnySampler] = unfitted  # finds the fitted solver of a sampling
+    models: Models = alone  # finds the other models of autoguidance
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.model.network.parameters()).device
+
+    def batches(self, dataset: Any) -> Batches:
+        """The batches of a dataset, as the network reads them."""
+        batches = self.recipe.data.batches(dataset, device=self.device)
+        if isinstance(self.model, TokenModel) and self.model.attention == "block":
+            return WithCleanCopy(batches=batches)
+        return batches
 
 
-def complete(recipe: Recipe, data: Any, code: Code = NO_CODE) -> Recipe:
-    """The recipe with what only the data can tell.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class WithCleanCopy:
+    """Batches for block attention, whose condition has the clean tokens: a block attends to the clean blocks before it."""
+
+    batches: Batches
+
+    @property
+    def dataset(self) -> Any:
+        return self.batches.dataset
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.batches.shape
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        return self.batches.remarks
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __call__(self, items: Tensor, noise: SampleNoise | None = None) -> Batch:
+        batch = self.batches(items, noise)
+        return replace(batch, condition=replace(batch.condition or Condition(), clean=batch.x))
+
+
+def build(recipe: Recipe, *, device: torch.device | None = None, code: CodePermission = NO_CODE) -> Built:
+    """The parts of a completed recipe, with initial weights that are a function of its seed.
 
     Raises:
-        ValueError: the network does not fit the data."""
-    return modality_of(recipe).complete(recipe, data, code)
-
-
-def open_data(recipe: Recipe, *, progress: Progress | None = None) -> tuple[Any, Any]:
-    """The training and the held-out part of the recipe's data; runs of different seeds have the same parts."""
-    return modality_of(recipe).open(recipe, progress)
-
-
-def build(recipe: Recipe, *, device: torch.device | None = None, code: Code = NO_CODE) -> Built:
-    """Fresh parts of a completed recipe; weights are a function of its seed.
-
-    Raises:
-        ValueError: the recipe names code that the command does not allow."""
-    where = device or torch.device("cpu")
+        ValueError: the recipe names a function that may not be imported."""
+    device = device or torch.device("cpu")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.training.seed)
         network: nn.Module = recipe.network.build()
-    network = network.to(where)
+    network = network.to(device)
     if recipe.network.kind == "unet" and recipe.network.dimensions == 2:
         network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model: AnyModel
     match recipe.process:
         case Gaussian():
-            parts = _gaussian(recipe, recipe.process, network)
-        case Equation():
-            parts = _drifting(recipe, recipe.process, network, code)
+            model = _gaussian(recipe, recipe.process, network)
+        case SDEConfig():
+            model = _sde(recipe, recipe.process, network, code)
+        case MaskedConfig() | UniformConfig() | HybridConfig() | AutoregressiveConfig():
+            model = _tokens(recipe, recipe.process, network)
         case _:
-            parts = _symbols(recipe, recipe.process, network)
-    for player in parts.method.players.values():
-        player.to(where)
-    edges: tuple[str, ...] = getattr(network, "edges", ())
-    return Built(**vars(parts), recipe=recipe, network=network, edges=edges)
+            assert_never(recipe.process)
+    for player in model.method.players.values():
+        player.module.to(device)
+    return Built(recipe=recipe, model=model)
 
 
-def _trained(recipe: Recipe, network: nn.Module) -> Any:
-    """The network as training calls it: only its steps, which are all of one shape, are worth compiling for."""
+def non_hidden(network: nn.Module) -> tuple[str, ...]:
+    """Names of the network's modules that hold no hidden matrices, which Muon leaves to AdamW."""
+    return getattr(network, "non_hidden", ())
+
+
+def _compiled(recipe: Recipe, network: nn.Module) -> Any:
+    """The network for training, compiled if the recipe says so; sampling has many shapes and is not compiled."""
     return torch.compile(network) if recipe.training.compile else network
 
 
-def _gaussian(recipe: Recipe, process: Gaussian, network: nn.Module) -> Parts:
-    learning = recipe.learning
+def _gaussian(recipe: Recipe, process: Gaussian, network: nn.Module) -> GaussianModel:
+    config = recipe.method
+    assert isinstance(config, Diffusion.Config), "a Gaussian process is trained by diffusion"
     denoiser = GaussianDenoiser(
-        network=network, process=process, prediction=learning.prediction, precision=recipe.training.dtype
+        network=network, process=process, prediction=config.prediction, precision=recipe.training.dtype
     )
     method = Diffusion(
         process=process,
-        denoiser=replace(denoiser, network=_trained(recipe, network)),
+        denoiser=replace(denoiser, network=_compiled(recipe, network)),
         network=network,
-        objective=objective(process, learning),
-        times=learning.times,
+        objective=config.objective(process),
+        times=config.times,
         schedule=process.schedule,
-        drop=learning.drop,
-        uncertainty=learning.uncertainty,
+        condition_dropout=config.condition_dropout,
+        uncertainty=config.uncertainty,
+        non_hidden=non_hidden(network),
+        generator=denoiser,
     )
 
     def losses(batch: Batch, names: Tensor) -> Tensor:
-        return level_losses(denoiser, process, batch, log_snr=LEVELS, names=names)
+        return level_losses(denoiser, process, batch, log_snr=LOG_SNR, names=names)
 
-    return Parts(process=process, denoiser=denoiser, method=method, levels=("log_snr", LEVELS), losses=losses)
+    return GaussianModel(
+        network=network, process=process, denoiser=denoiser, method=method, levels=("log_snr", LOG_SNR), losses=losses
+    )
 
 
-def _drifting(recipe: Recipe, equation: Equation, network: nn.Module, code: Code) -> Parts:
-    assert recipe.network.kind == "mlp"
+def _sde(recipe: Recipe, equation: SDEConfig, network: nn.Module, code: CodePermission) -> SDEModel:
+    assert isinstance(recipe.network, MLP.Config), "an SDE is learned by an MLP"
     like = torch.zeros(1, recipe.network.channels or 1, dtype=torch.float64)
-    process = drift_of(equation, like=like, code=code)
+    process = build_sde(equation, like=like, code=code)
     denoiser = ScoreDenoiser(network=network, process=process, precision=recipe.training.dtype)
-    method = ScoreMatching(process=process, denoiser=denoiser, network=network, times=recipe.learning.times)
+    method = ScoreMatching(
+        process=process, denoiser=replace(denoiser, network=_compiled(recipe, network)), network=network,
+        times=recipe.method.times, non_hidden=non_hidden(network), generator=denoiser,
+    )  # fmt: skip
 
     def losses(batch: Batch, names: Tensor) -> Tensor:
         return score_losses(denoiser, process, batch, times=TIMES, names=names)
 
-    return Parts(process=process, denoiser=denoiser, method=method, levels=("time", TIMES), losses=losses)
+    return SDEModel(
+        network=network, process=process, denoiser=denoiser, method=method, levels=("time", TIMES), losses=losses
+    )
 
 
-def _symbols(recipe: Recipe, kind: Symbols, network: nn.Module) -> Parts:
-    assert recipe.network.kind == "transformer"
-    precision, masked = recipe.training.dtype, Masked(symbols=kind.symbols)
-    process: Any = masked
-    match kind:
-        case Masking():
-            process = masked = Masked(symbols=kind.symbols, rate=kind.rate)
-        case Replacing():
-            process = Uniform(symbols=kind.symbols)
-        case Mixing():
-            process = Hybrid(symbols=kind.symbols, wrong=kind.wrong, power=kind.power)
-        case LeftToRight():
-            pass
+def _tokens(recipe: Recipe, config: TokenProcessConfig, network: nn.Module) -> TokenModel:
+    assert isinstance(network, Transformer), "tokens are read by a transformer"
+    if isinstance(config, AutoregressiveConfig):
+        return _autoregressive(recipe, config, network)
+    masked = Masked(vocab_size=config.vocab_size)
+    process: Masked | UniformDiffusion | GIDD
+    match config:
+        case MaskedConfig():
+            process = masked = Masked(vocab_size=config.vocab_size, schedule=config.schedule)
+        case UniformConfig():
+            process = UniformDiffusion(vocab_size=config.vocab_size)
+        case HybridConfig():
+            process = GIDD(
+                vocab_size=config.vocab_size, uniform_fraction=config.uniform_fraction, exponent=config.exponent
+            )
+        case _:
+            assert_never(config)
     times = UniformTime(low=1e-4, high=1 if process is masked else 1 - 1e-4)
-    question: Question = AtTimes(process=process, times=times)
-    target: Objective = Bound(process=process)
-    partly = isinstance(kind, Masking)
-    denoiser: Any = TokenDenoiser(network=network, process=process, precision=precision, partly=partly)
-    if isinstance(kind, LeftToRight):
-        question, target = Whole(), CrossEntropy()
-        denoiser = CausalDenoiser(network=network, precision=precision)
-    elif recipe.network.attention == "block":
-        question = Blocks(process=masked, block=recipe.network.block)
-    elif isinstance(kind, Masking) and kind.question == "count":
-        question = Counts(process=masked)
-    trained = replace(denoiser, network=_trained(recipe, network))
-    if partly and recipe.training.compile:  # a compiled network wants one shape
-        trained = replace(trained, partly=False)
+    training_input: TrainingInput = NoiseAtTime(process=process, times=times)
+    if network.config.attention == "block":
+        training_input = MaskByCountPerBlock(process=masked, block=network.config.block_size)
+    elif isinstance(config, MaskedConfig) and config.training_input == "count":
+        training_input = MaskByCount(process=masked)
+    at_masks = isinstance(config, MaskedConfig)
+    denoiser = TokenDenoiser(network=network, process=process, precision=recipe.training.dtype, at_masks_only=at_masks)
+    trained = replace(denoiser, network=_compiled(recipe, network))
+    if at_masks and recipe.training.compile:  # the number of masks varies, and a compiled network needs one shape
+        trained = replace(trained, at_masks_only=False)
     method = Diffusion(
-        process=process, denoiser=trained, network=network, objective=target,
-        times=times, question=question,
+        process=process, denoiser=trained, network=network, objective=ELBO(process=process), times=times,
+        training_input=training_input, non_hidden=non_hidden(network), generator=denoiser,
     )  # fmt: skip
 
     def losses(batch: Batch, names: Tensor) -> Tensor:
-        if isinstance(kind, LeftToRight):  # one level: the whole, nats a place
-            free = batch.x < kind.symbols if batch.mask is None else batch.mask
-            return (whole(denoiser, batch) / free.sum(1).clamp_min(1))[None]
-        return share_losses(denoiser, masked, batch, shares=SHARES, names=names)
+        if at_masks:
+            return share_losses(denoiser, masked, batch, shares=MASKED, names=names)
+        return time_losses(denoiser, process, batch, times=MASKED, names=names)
 
-    levels = torch.ones(1, dtype=torch.float64) if isinstance(kind, LeftToRight) else SHARES
-    return Parts(process=process, denoiser=denoiser, method=method, levels=("masked", levels), losses=losses)
-
-
-def objective(process: Gaussian, learning: Learning) -> Objective:
-    """What the recipe's denoiser minimises."""
-    if learning.weighting == "bound":
-        return Likelihood(process=process, times=learning.times)
-    return Weighted(process=process, weighting=learning.weighting, gamma=learning.gamma)
+    levels = ("masked" if at_masks else "time", MASKED)
+    return TokenModel(network=network, process=process, denoiser=denoiser, method=method, levels=levels, losses=losses)
 
 
-def reader(recipe: Recipe, data: Any, *, device: torch.device | None = None) -> Any:
-    """Batches of the data as the recipe's network is told them."""
-    return modality_of(recipe).reader(recipe, data, device or torch.device("cpu"))
+def _autoregressive(recipe: Recipe, config: AutoregressiveConfig, network: Transformer) -> TokenModel:
+    process, times = Masked(vocab_size=config.vocab_size), UniformTime(low=1e-4, high=1)
+    denoiser = CausalDenoiser(network=network, precision=recipe.training.dtype)
+    method = Diffusion(
+        process=process, denoiser=replace(denoiser, network=_compiled(recipe, network)), network=network,
+        objective=CrossEntropy(), times=times, training_input=Uncorrupted(), non_hidden=non_hidden(network),
+        generator=denoiser,
+    )  # fmt: skip
+
+    def losses(batch: Batch, names: Tensor) -> Tensor:  # a single level: nats per position
+        free = batch.x < config.vocab_size if batch.mask is None else batch.mask
+        return (whole(denoiser, batch) / free.sum(1).clamp_min(1))[None]
+
+    return TokenModel(
+        network=network, process=process, denoiser=denoiser, method=method, autoregressive=True, losses=losses,
+        levels=("masked", torch.ones(1, dtype=torch.float64)),
+    )  # fmt: skip
 
 
-def training_batches(recipe: Recipe, read: Read) -> loop.Read:
-    """(step, rows of the global batch) -> their data; a pure function."""
+def training_batches(recipe: Recipe, batches: Batches) -> loop.BatchFn:
+    """(step, indices into its global batch) -> batch; a pure function of the recipe's seed."""
     training = recipe.training
-    order = Order(count=len(read.part), batch=training.batch, seed=training.seed)
+    order = DataOrder(count=len(batches), batch=training.batch, seed=training.seed)
 
-    def batch(step: int, rows: Tensor) -> Batch:
-        noise = draw(seed=training.seed, step=step, rows=rows, count=training.batch).noise
-        return read(order.items(step, rows), noise)
+    def batch(step: int, samples: Tensor) -> Batch:
+        noise = step_randomness(seed=training.seed, step=step, samples=samples, count=training.batch).noise
+        return batches(order.items(step, samples), noise)
 
     return batch
 
 
-def guided(built: Built, sampling: Sampling) -> Denoiser:
-    """The denoiser of noise levels under the sampling's guidance interval; weights are in the condition."""
-    interval = sampling.interval or (0.0, float("inf"))
-    return ClassifierFree(denoiser=built.denoiser, schedule=built.process.schedule, interval=interval)
+def guided(built: Built, sampling: Sampling) -> Denoiser[Any]:
+    """The denoiser with the sampling's guidance, whose weights it reads from the condition (`diffusion.guidance.weighted`).
+
+    Raises:
+        ValueError: guidance that is not for the process, or whose other model is not found."""
+    return guide(built.model.denoiser, active(sampling.guidance), process=built.model.process, models=built.models)

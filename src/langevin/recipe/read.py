@@ -1,4 +1,4 @@
-"""Recipes from YAML, strictly: an unknown key is an error that names the nearest known one."""
+"""Reading recipes from YAML, strictly: an unknown key is an error that names the nearest known one."""
 
 import dataclasses
 import json
@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 
 import yaml
 from pydantic import TypeAdapter, ValidationError
@@ -23,17 +23,17 @@ def _adapter(kind: type[Any]) -> TypeAdapter[Any]:
 
 
 def shipped() -> dict[str, Path]:
-    """The recipes inside the package, by name."""
+    """The recipes that come with the package: name -> path."""
     root = Path(str(resources.files("langevin"))) / "recipes"
     return {str(p.relative_to(root).with_suffix("")): p for p in sorted(root.rglob("*.yaml"))}
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.2's numbers: 1e-3 is one, which PyYAML takes for a text."""
+    """A safe loader with the numbers of YAML 1.2: PyYAML reads 1e-3 as a string."""
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes what `_Loader` would take for a number."""
+    """A safe dumper that quotes strings which `_Loader` would read as numbers."""
 
 
 for _kind in (_Loader, _Dumper):
@@ -43,12 +43,12 @@ for _kind in (_Loader, _Dumper):
 
 
 def _yaml(text: str) -> Any:
-    """Raises yaml.YAMLError, or ValueError for what looks like a date and is none."""
+    """Parse YAML. Raises yaml.YAMLError, or ValueError for an invalid date."""
     return yaml.load(text, Loader=_Loader)  # it is a SafeLoader
 
 
 def read_tree(name: str | Path) -> dict[str, Any]:
-    """A recipe's mapping with what it `extends` merged in, by shipped name or by path; not yet checked.
+    """The mapping of a recipe, by shipped name or path, merged with the one that it `extends`; not yet checked.
 
     Raises:
         ValueError: no such recipe (naming the nearest), not YAML, or a circle of `extends`.
@@ -56,29 +56,30 @@ def read_tree(name: str | Path) -> dict[str, Any]:
     return _read(str(name), (), Path())
 
 
-def _read(name: str, seen: tuple[str, ...], beside: Path) -> dict[str, Any]:
+def _read(name: str, extending: tuple[str, ...], folder: Path) -> dict[str, Any]:
+    """`read_tree` of a path relative to `folder`, for the recipes `extending` it."""
     known = shipped()
-    path = known.get(name, beside / name)
-    here = str(path.resolve())
-    if here in seen:
-        raise ValueError(f"recipes extend each other in a circle: {' -> '.join([*seen, here])}")
+    path = known.get(name, folder / name)
+    resolved = str(path.resolve())
+    if resolved in extending:
+        raise ValueError(f"recipes extend each other in a circle: {' -> '.join([*extending, resolved])}")
     if not path.is_file():
         near = get_close_matches(name, known, n=3, cutoff=0.3)
         raise ValueError(
-            f"there is no recipe '{name}'; shipped are {', '.join(near or known)}, or give a path to a YAML file"
+            f"there is no recipe '{name}'; shipped are {', '.join(near or known)}, or give the path of a YAML file"
         )
     try:
         tree = _yaml(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, ValueError) as error:
         raise ValueError(f"{path} is not readable as YAML: {error}") from error
     if not isinstance(tree, dict):
-        raise ValueError(f"{path} should hold a mapping (name, data, network, ...), it holds {type(tree).__name__}")
+        raise ValueError(f"{path} must hold a mapping (name, data, network, ...), it holds {type(tree).__name__}")
     base = tree.pop("extends", None)
-    return tree if base is None else merge(_read(str(base), (*seen, here), path.parent), tree)
+    return tree if base is None else merge(_read(str(base), (*extending, resolved), path.parent), tree)
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """`over` on top of `base`, mapping by mapping; another `kind` replaces a whole mapping that has one."""
+    """`base` updated by `over`, recursively; a section with another `kind` is replaced as a whole."""
     merged = dict(base)
     for key, value in over.items():
         old = merged.get(key)
@@ -94,7 +95,7 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def override(tree: Mapping[str, Any], assignments: Iterable[str]) -> dict[str, Any]:
-    """The tree with dotted `a.b=value` assignments (values are YAML); their order matters only for the same key.
+    """The tree updated by assignments `a.b=value`, with values in YAML; later ones win.
 
     Raises:
         ValueError: an assignment without '=' or a value that is not YAML."""
@@ -117,10 +118,10 @@ def check(tree: Mapping[str, Any], *, where: str = "the recipe") -> Recipe:
     """The recipe that a mapping describes.
 
     Raises:
-        ValueError: every mistake on a line of its own: where it is, what is wrong, what would be right."""
+        ValueError: with a line for every mistake: its key, what is wrong, and what is allowed."""
     if "density" in tree:
         raise ValueError(
-            f"{where} is a density, with nothing to learn: draw from it by `langevin sample {tree.get('name', where)}`"
+            f"{where} is a density, which is not trained: draw from it by `langevin sample {tree.get('name', where)}`"
         )
     return _checked(_implied(_plain(tree)), Recipe, where)
 
@@ -130,36 +131,43 @@ def check_density(tree: Mapping[str, Any], *, where: str) -> DensityRecipe:
     return _checked(_plain(tree), DensityRecipe, where)
 
 
+def check_part(tree: Mapping[str, Any], schema: type[Any], *, where: str) -> Any:
+    """The dataclass `schema` that a mapping describes; raises as `check`."""
+    return _checked(_plain(tree), schema, where)
+
+
 def is_density(name: str | Path) -> bool:
-    """Whether a shipped name, or a YAML file, describes a density; False where there is none."""
+    """Whether a shipped recipe or a YAML file describes a density; False if there is no such file."""
     known = str(name) in shipped() or (Path(name).suffix in (".yaml", ".yml") and Path(name).is_file())
     return known and "density" in read_tree(name)
 
 
 def _checked(plain: dict[str, Any], schema: type[Any], where: str) -> Any:
-    lines = list(_strangers(plain, schema, ""))
+    lines = list(_unknown(plain, schema, ""))
     if not lines:
         try:
             return _adapter(schema).validate_json(json.dumps(plain), strict=True)
         except ValidationError:
             lines = list(dict.fromkeys(_mistakes(plain, schema, "")))
-        except (TypeError, RecursionError) as error:  # YAML's dates and sets have no place in JSON
-            lines = [f"something in it is neither text, number, list nor mapping: {error}"]
+        except (TypeError, RecursionError) as error:  # JSON has no dates and sets, as YAML has
+            lines = [f"a value is neither text, number, list nor mapping: {error}"]
     raise ValueError(f"{where} is not usable:\n" + "\n".join(f"  {line}" for line in lines))
 
 
 def dump(recipe: Recipe) -> str:
-    """The complete recipe as YAML, every default written out."""
+    """The complete recipe as YAML, with all defaults."""
     tree = _plain(dataclasses.asdict(recipe))
     return yaml.dump(tree, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
 
 
 def _implied(tree: dict[str, Any]) -> dict[str, Any]:
-    """The tree with the kinds that may be left out: a recipe is of pixels under Gaussian noise unless it says otherwise."""
-    kinds = {"codec": "pixels", "process": "gaussian"}
-    return {
-        name: {"kind": kinds[name], **value} if name in kinds and isinstance(value, Mapping) else value
-        for name, value in tree.items()
+    """The tree with default kinds: process gaussian; method score_matching under an SDE, else diffusion."""
+    process = tree.get("process")
+    sde = isinstance(process, Mapping) and process.get("kind") == "sde"
+    kinds = {"process": "gaussian", "method": "score_matching" if sde else "diffusion"}
+    tree = {"method": {}, **tree}
+    return tree | {
+        name: {"kind": kind, **value} for name, kind in kinds.items() if isinstance(value := tree.get(name), Mapping)
     }
 
 
@@ -170,20 +178,30 @@ def _plain(value: Any) -> Any:
 
 
 def _kinds(annotation: Any) -> dict[Any, type[Any]]:
-    """The dataclasses among an annotation's choices, by their `kind`."""
+    """The dataclasses of a union, by their `kind`."""
     choices = [a for a in (get_args(annotation) or (annotation,)) if dataclasses.is_dataclass(a)]
     return {next((f.default for f in dataclasses.fields(c) if f.name == "kind"), c): c for c in choices}  # type: ignore[misc]
 
 
+def _item(annotation: Any) -> Any:
+    """The item type of a tuple of dataclasses; None for any other annotation."""
+    item = next(iter(get_args(annotation)), None) if get_origin(annotation) is tuple else None
+    return item if item is not None and _kinds(item) else None
+
+
 def _chosen(tree: Mapping[str, Any], annotation: Any) -> type[Any] | None:
-    """The dataclass that a mapping describes; None if its `kind` is wrong or missing."""
+    """The dataclass of a union that a mapping describes; None if its `kind` is unknown or missing."""
     kinds = _kinds(annotation)
     given = tree.get("kind")
     return next(iter(kinds.values())) if len(kinds) == 1 else kinds.get(given) if isinstance(given, str) else None
 
 
-def _strangers(tree: Any, annotation: Any, path: str) -> Iterator[str]:
-    """A line for every key, and every `kind`, that the schema does not have."""
+def _unknown(tree: Any, annotation: Any, path: str) -> Iterator[str]:
+    """A line for every key and every `kind` that the schema does not have."""
+    item = _item(annotation)
+    if item is not None and isinstance(tree, list):
+        for i, part in enumerate(tree):
+            yield from _unknown(part, item, f"{path.removesuffix('.')}[{i}].")
     kinds = _kinds(annotation)
     if not isinstance(tree, Mapping) or not kinds:
         return
@@ -196,39 +214,46 @@ def _strangers(tree: Any, annotation: Any, path: str) -> Iterator[str]:
     known = [f.name for f in dataclasses.fields(kind)]
     for key, value in tree.items():
         if key in known:
-            yield from _strangers(value, hints[key], f"{path}{key}.")
+            yield from _unknown(value, hints[key], f"{path}{key}.")
         else:
             yield f"{path}{key}: no such key" + (_nearest(key, known) or f"; known: {', '.join(known)}")
 
 
 def _mistakes(tree: Mapping[str, Any], annotation: Any, path: str) -> Iterator[str]:
-    """A line for every value that is wrong, each section read as the kind that it says it is."""
+    """A line for every invalid value, each section checked as the `kind` that it names."""
     kind = _chosen(tree, annotation)
     assert kind is not None
     try:
         _adapter(kind).validate_json(json.dumps(tree), strict=True)
     except ValidationError as error:
         hints = get_type_hints(kind)
-        for one in error.errors(include_url=False):
-            key = one["loc"][0] if one["loc"] else ""
-            value = tree.get(str(key))
-            if not _kinds(hints.get(str(key))):
-                where = ".".join(map(str, one["loc"])) or path.removesuffix(".") or "recipe"
-                yield f"{path if one['loc'] else ''}{where}: {_words(one)}"
+        for detail in error.errors(include_url=False):
+            key = detail["loc"][0] if detail["loc"] else ""
+            value, item = tree.get(str(key)), _item(hints.get(str(key)))
+            if item is not None and isinstance(value, list) and all(isinstance(part, Mapping) for part in value):
+                for i, part in enumerate(value):
+                    yield from _mistakes(part, item, f"{path}{key}[{i}].")
+            elif item is not None:
+                first = next(iter(_kinds(item)))
+                yield f"{path}{key}: should be a list of mappings, [{{kind: {first}, ...}}], got {value!r}"
+            elif not _kinds(hints.get(str(key))):
+                where = path.removesuffix(".") if not detail["loc"] else path + ".".join(map(str, detail["loc"]))
+                yield f"{where}: {_message(detail)}" if where else _message(detail)
             elif isinstance(value, Mapping):
                 yield from _mistakes(value, hints[str(key)], f"{path}{key}.")
             else:
-                yield f"{path}{key}: " + (
-                    f"should be a mapping (key: value), got {value!r}" if key in tree else "missing"
-                )
+                form = f"{{kind: {value}}}" if value in _kinds(hints[str(key)]) else "a mapping (key: value)"
+                yield f"{path}{key}: " + (f"should be {form}, got {value!r}" if key in tree else "missing")
 
 
 def _nearest(word: str, known: Iterable[Any]) -> str:
+    """The suffix "; did you mean ...?" of a message, or "" if no known word is near."""
     near = get_close_matches(word, [str(k) for k in known], n=1, cutoff=0.4)
     return f"; did you mean '{near[0]}'?" if near else ""
 
 
-def _words(error: Any) -> str:
+def _message(error: Any) -> str:
+    """The message of one of pydantic's errors, with the value."""
     if error["type"] == "missing":
         return "missing"
     given = "" if isinstance(error["input"], Mapping) else f", got {error['input']!r}"

@@ -1,0 +1,90 @@
+"""Completing a recipe from the data: network sizes, statistics of the process, fitted vocabulary and codec."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, get_args
+
+import torch
+
+from langevin.diffusion.process import Gaussian
+from langevin.diffusion.sampler import Ancestral, AncestralUnmask
+from langevin.diffusion.sampler.choice import tokens_of
+from langevin.diffusion.sampler.grid import KarrasGrid, UnmaskGrid
+from langevin.modalities.modality import Needs
+from langevin.networks import Transformer
+from langevin.recipe.read import check, read_tree
+from langevin.recipe.sde import measured
+from langevin.recipe.tree import NetworkConfig, ProcessConfig, Recipe, SDEConfig
+from langevin.recipe.user_function import NO_CODE, CodePermission
+
+
+def complete(recipe: Recipe, train: Any, code: CodePermission = NO_CODE) -> Recipe:
+    """Fit the modality to the training data, and complete network, process and sampling for it.
+
+    Raises:
+        ValueError: parts that do not fit each other, or data that cannot be trained on."""
+    base = None if recipe.init_from is None else recipe_of(recipe.init_from)
+    if base is not None and type(base.data) is not type(recipe.data):
+        raise ValueError(
+            f"init_from: {recipe.init_from} is a run of {base.data.kind}, and this data is {recipe.data.kind}"
+        )
+    data = recipe.data.fitted(train, base=None if base is None else base.data)  # type: ignore[arg-type]
+    needs = data.needs(train)
+    require_fit(recipe.data.kind, recipe.network, recipe.process, needs)
+    recipe = replace(recipe, data=data, network=recipe.network.fitted(needs))
+    process, sampling = recipe.process, recipe.sampling
+    if isinstance(process, Gaussian):
+        assert needs.std is not None, "data with a Gaussian process is continuous"
+        process = replace(process, sigma_data=float(f"{needs.std:.4g}"))
+    elif isinstance(process, SDEConfig):
+        if not process.rms:
+            batches = data.batches(train, device=torch.device("cpu"))
+            process = measured(process, batches(torch.arange(len(batches))).x, code=code)[0]
+    else:
+        assert needs.tokens is not None, "data with a discrete process is tokens"
+        process = replace(process, vocab_size=needs.tokens)
+        if isinstance(sampling.grid, KarrasGrid):
+            sampling = replace(sampling, grid=UnmaskGrid())
+        if process.kind == "autoregressive":
+            tokens = tokens_of(sampling.sampler)
+            sampling = replace(sampling, sampler=AncestralUnmask(order="left_to_right", tokens=tokens))
+        elif process.kind != "masked" and isinstance(sampling.sampler, AncestralUnmask):
+            sampling = replace(sampling, sampler=Ancestral(tokens=sampling.sampler.tokens))  # the same distribution
+    return replace(recipe, process=process, sampling=sampling)
+
+
+def require_fit(kind: str, network: NetworkConfig, process: ProcessConfig, needs: Needs) -> None:
+    """Check that data, network and process fit each other. Raises `ValueError` with what does not."""
+    if process.kind not in needs.processes:
+        raise ValueError(f"{kind} data needs process.kind {' or '.join(needs.processes)}, and this is {process.kind}")
+    if network.reads != needs.reads:
+        reading = [config.kind for config in get_args(NetworkConfig) if config.reads == needs.reads]
+        raise ValueError(f"{kind} data is read by network.kind {' or '.join(reading)}, and this is {network.kind}")
+    if not isinstance(network, Transformer.Config):
+        return
+    if (network.attention == "causal") != (process.kind == "autoregressive"):
+        raise ValueError(
+            "network.attention=causal and process.kind=autoregressive belong together: an autoregressive model"
+        )
+    if network.attention == "block" and (not needs.blocks or needs.space[0] % network.block_size):
+        raise ValueError(
+            f"network.attention=block generates a corpus whose contexts are whole blocks: network.block_size "
+            f"{network.block_size} must divide the {needs.space[0]} tokens of a context"
+        )
+    if network.attention == "block" and (process.kind != "masked" or network.time_conditioning):
+        raise ValueError("network.attention=block needs process.kind=masked and network.time_conditioning=false")
+    if process.kind in ("uniform", "hybrid") and not network.time_conditioning:
+        raise ValueError(
+            f"a {process.kind} process needs network.time_conditioning=true: its posterior depends on time"
+        )
+
+
+def recipe_of(path: str) -> Recipe:
+    """The recipe of the run that training starts from.
+
+    Raises:
+        ValueError: there is no run."""
+    file = Path(path) / "recipe.yaml"
+    if not file.is_file():
+        raise ValueError(f"init_from: {path} is not a run, as it has no recipe.yaml")
+    return check(read_tree(file), where=str(file))
