@@ -1,6 +1,6 @@
-"""The command line: `langevin VERB`. `verbs` holds what can be asked, one file a verb does it.
+"""The command line: `langevin VERB`. `verbs` declares the verbs and options, `parse` reads them, a file per verb runs it.
 
-Nothing here imports torch before a verb needs it, so that help is instant.
+Nothing imports torch before a verb needs it, so that help is instant.
 """
 
 import os
@@ -9,19 +9,18 @@ from importlib import import_module
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run a command; returns the exit status (0 fine, 1 could not be done, 2 asked wrongly, 130 interrupted)."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    debug = "--debug" in given or bool(os.environ.get("LANGEVIN_DEBUG"))
-    given = [g for g in given if g != "--debug"]
-    from langevin.cli import verbs
+    """Run a command; returns the exit status: 0 success, 1 failure, 2 usage error, 130 interrupted."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in words or bool(os.environ.get("LANGEVIN_DEBUG"))
+    words = [word for word in words if word != "--debug"]
+    from langevin.cli.parse import module_of, parse
 
     try:
-        asked = verbs.parse(given)
-        module = import_module(f"langevin.cli.{type(asked).__name__.lower()}")
-        module.run(asked)
-    except SystemExit as stop:  # help, or a usage error that has been printed
+        command = parse(words)
+        import_module(f"langevin.cli.{module_of(command)}").run(command.args)
+    except SystemExit as stop:  # tyro has printed help or a usage error
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
-    except BrokenPipeError:  # who reads our output has seen enough; what is flushed at exit goes nowhere
+    except BrokenPipeError:  # the reader of our output has closed it; discard what is flushed at exit
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115
         return 0
     except KeyboardInterrupt:
@@ -36,7 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def explain(error: Exception) -> str:
-    """What went wrong in words; an error that nobody foresaw says how to see its traceback."""
+    """The message of an error; an unexpected one (a bug) also says how to see its traceback."""
     from langevin.cli import expected
 
     if isinstance(error, expected.errors()):
@@ -45,5 +44,5 @@ def explain(error: Exception) -> str:
 
 
 def entry() -> None:
-    """The console script."""
+    """Entry point of the `langevin` script."""
     sys.exit(main())

@@ -1,139 +1,113 @@
-"""`langevin compare`: runs x samplers x steps; one table, one plot, one picture."""
+"""`langevin compare`: runs x samplers x steps at equal function evaluations, in a table, a plot and previews."""
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from rich.console import Console
 from rich.table import Table
-from torch import Tensor
 
-from langevin.cli.show import LiveLine, counting, duration
+from langevin.cli.show import LiveLine
 from langevin.cli.verbs import Compare
-from langevin.evaluation.frechet import Moments, frechet_distance
-from langevin.modalities.image.data import Images
-from langevin.modalities.image.preview import grid, png
-from langevin.recipe.build import open_data
-from langevin.recipe.modality import modality_of
-from langevin.run.directory import open_run
-from langevin.run.generate import with_options
-from langevin.run.measure import REAL, draw_like_data, judges, require_enough, spread
-from langevin.run.solvers import find
+from langevin.diffusion.sampler import DPM2, DPM2S, Heun, ProbabilityFlow
+from langevin.modalities.modality import Measuring, RequestContext, Samples
+from langevin.recipe.user_function import CodePermission
+from langevin.run.directory import load_model, open_run
+from langevin.run.display import duration
+from langevin.run.generate import RunModel, changed
 from langevin.training import machine
 from langevin.training.checkpoint import write_atomic
 
-SHOWN = 10  # samples of a cell in the picture
+SHOWN = 10  # samples in the preview of a cell
 
 
-def run(asked: Compare) -> list[dict[str, Any]]:
-    """Measure every cell at equal network calls, and write comparison.{json,png} and samples.png.
+def run(args: Compare) -> list[dict[str, Any]]:
+    """Measure every cell (a run, a sampler, a number of steps); write comparison.{json,png} and a preview of each cell.
 
     Raises:
         ValueError: no runs, nothing to compare, or runs of different data."""
-    if not asked.runs or not asked.samplers or not asked.steps or min(asked.steps) < 1 or asked.count < SHOWN:
-        raise ValueError(f"compare needs runs, samplers, steps of at least 1 and at least {SHOWN} samples a cell")
-    line, begin = LiveLine(), time.perf_counter()
-    runs = [open_run(path) for path in asked.runs]
+    if not args.runs or not args.samplers or not args.steps or min(args.steps) < 1 or args.count < SHOWN:
+        raise ValueError(f"compare needs runs, samplers, --steps of at least 1 and a --count of at least {SHOWN}")
+    line, begin, code = LiveLine(), time.perf_counter(), CodePermission.of((), allow=args.allow_code)
+    runs = [open_run(path) for path in args.runs]
     if len({r.facts.get("data") for r in runs}) > 1:
         raise ValueError(
-            "these runs are of different data, so their distances do not compare: " + ", ".join(map(str, asked.runs))
+            "these runs are of different data, so their distances cannot be compared: " + ", ".join(map(str, args.runs))
         )
-    for made in runs:
-        if modality_of(made.recipe).name != "image":
-            raise ValueError(f"compare is for runs on images; measure {made.path} by `langevin evaluate {made.path}`")
-    samplings = {
-        (made.path, sampler, calls): with_options(
-            made.recipe.sampling, sampler=sampler, guidance=asked.guidance,
-            steps=max(1, (calls + 1) // 2) if sampler == "heun" else calls,
-        )
-        for made in runs for sampler in asked.samplers for calls in asked.steps
-    }  # fmt: skip
-    for made in runs:
-        for (path, sampler, _), sampling in samplings.items():
-            if path == made.path and sampler == "learned":
-                find(path, sampling, made.width(None))  # refuses before any work what was not fitted
-    train, held_out = open_data(runs[0].recipe)
-    runs[0].require_same(train.fingerprint, len(train))
-    require_enough(train, held_out)
-    with counting("training the classifier, steps") as progress:
-        place = runs[0].path / "evaluation"
-        judged = judges(runs[0].recipe, train, held_out, place, say=line.say, progress=progress)
-    name, space = next(iter(judged.spaces.items()))
-    real, floor = _reference(space, train, held_out, asked.count)
+    models = [load_model(one, device=machine.device(), code=code, say=line.say)[0] for one in runs]
+    # raises before any work if a sampler does not fit the process, or was not fitted to the run
+    cases = [
+        (one, text, at_nfe(model, text, nfe, args.guidance))
+        for one, model in zip(runs, models, strict=True) for text in args.samplers for nfe in args.steps
+    ]  # fmt: skip
+    train, val = runs[0].open_data()
+    measuring = Measuring(
+        model=models[0], train=train, val=val, folder=runs[0].path / "evaluation", facts=runs[0].facts,
+        load=lambda path: load_model(open_run(path), code=code)[0], count=args.count, say=line.say, progress=line.progress,
+    )  # fmt: skip
+    scorer = runs[0].recipe.data.scorer(measuring)
     cells: list[dict[str, Any]] = []
-    strips: list[torch.Tensor] = []
-    for made in runs:
-        built, _, complaints = made.load(device=machine.device())
-        for text in complaints:
-            line.say(text)
-        for sampler in asked.samplers:
-            for calls in asked.steps:
-                sampling = samplings[made.path, sampler, calls]
-                mark = time.perf_counter()
-                images, used = draw_like_data(built, sampling, train, count=asked.count, seed=0, batch=256)
-                cells.append({
-                    "run": str(made.path), "sampler": sampler, "steps": sampling.steps, "calls": used,
-                    "fd": frechet_distance(real, Moments.of(space(images))),
-                    "seconds": time.perf_counter() - mark,
-                })  # fmt: skip
-                strips.append(images[spread(len(images), SHOWN)])
-                line.update(
-                    f"{made.path.name} {sampler} {used} calls: FD {cells[-1]['fd']:.3f}", last=not line.terminal
-                )
+    paths, last = [r.path for r in runs], [r.path.name for r in runs]
+    names = {p: p.name if last.count(p.name) == 1 else f"{p.name}-{paths.index(p) + 1}" for p in paths}
+    for one, text, model in cases:
+        mark = time.perf_counter()
+        like = RequestContext(model=model, data=lambda: (train, val), count=args.count, seed=1_000_000)
+        samples = model.run(one.recipe.data.plan_like(train, like))
+        cells.append({
+            "run": str(one.path), "sampler": text, "steps": model.sampling.steps, "nfe": samples.nfe,
+            "score": scorer.score(samples), "seconds": time.perf_counter() - mark,
+        })  # fmt: skip
+        save_preview(samples, args.out / f"{names[one.path]}-{text.replace(' ', '-')}-{samples.nfe}")
+        line.update(f"{one.path.name} {text} {samples.nfe} NFE: {cells[-1]['score']:.3f}", last=not line.terminal)
     line.close()
-    _write(asked.out, cells, strips, space=name, floor=floor, count=asked.count)
-    line.say(f"compared {len(cells)} cells in {duration(time.perf_counter() - begin)}: {asked.out}")
+    write(args.out, cells, name=scorer.name, floor=scorer.floor, count=args.count)
+    line.say(f"compared {len(cells)} cells in {duration(time.perf_counter() - begin)}: {args.out}")
     return cells
 
 
-def _reference(space: Callable[[Tensor], Tensor], train: Images, held_out: Images, count: int) -> tuple[Moments, float]:
-    """What all cells are compared with, and what `count` real images score (or as many as there are): held-out ones, or
-    training images that the reference then leaves out."""
-    items = spread(len(train), REAL)
-    if len(held_out) >= count:
-        real = Moments.of(space(train.read(items)))
-        return real, frechet_distance(real, Moments.of(space(held_out.read(spread(len(held_out), count)))))
-    order = items[torch.randperm(len(items), generator=torch.Generator().manual_seed(0))]
-    part = min(count, len(order) // 2)
-    real = Moments.of(space(train.read(order[part:])))
-    return real, frechet_distance(real, Moments.of(space(train.read(order[:part]))))
+def at_nfe(model: RunModel, text: str, nfe: int, guidance: float | None) -> RunModel:
+    """The model with the sampler that `text` describes and the steps that take `nfe` evaluations, or one fewer."""
+    model = changed(model, sampler=text, guidance=guidance)
+    two_per_step = isinstance(model.sampling.sampler, Heun | DPM2 | DPM2S | ProbabilityFlow)
+    return changed(model, steps=max(1, (nfe + 1) // 2) if two_per_step else nfe)
 
 
-def _write(
-    out: Path, cells: list[dict[str, Any]], strips: list[torch.Tensor], *, space: str, floor: float, count: int
-) -> None:
+def save_preview(samples: Samples, out: Path) -> None:
+    """Write a preview of the first samples of a cell."""
+    shown = samples.first(SHOWN).preview()
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(out.with_name(out.name + shown.suffix), shown.content)
+
+
+def write(out: Path, cells: Sequence[dict[str, Any]], *, name: str, floor: float, count: int) -> None:
+    """Write the table as JSON and on the terminal, and the plot."""
     out.mkdir(parents=True, exist_ok=True)
-    about = {"space": space, "count": count, "real_against_real": floor, "cells": cells}
-    write_atomic(out / "comparison.json", json.dumps(about, indent=1).encode())
-    names = [f"{Path(str(c['run'])).name} {c['sampler']} {c['calls']}" for c in cells for _ in range(SHOWN)]
-    captions = [n if i % SHOWN == 0 else "" for i, n in enumerate(names)]
-    write_atomic(out / "samples.png", png(grid(torch.cat(strips), columns=SHOWN, captions=captions)))
-    _plot(out / "comparison.png", cells, space=space, floor=floor)
-    table = Table(
-        title=f"FD in {space} features, {count} samples a cell; real against real {floor:.3f}", title_justify="left"
-    )
-    for column in ("run", "sampler", "steps", "calls", "FD", "seconds"):
+    content = {"measure": name, "count": count, "real_against_real": floor, "cells": cells}
+    write_atomic(out / "comparison.json", json.dumps(content, indent=1).encode())
+    plot(out / "comparison.png", cells, name=name, floor=floor)
+    table = Table(title=f"{name}, {count} samples per cell; real vs real {floor:.3f}", title_justify="left")
+    columns = ("run", "sampler", "steps", "nfe", "score", "seconds")
+    for column in columns:
         table.add_column(column, justify="left" if column in ("run", "sampler") else "right")
-    for c in cells:
-        table.add_row(*(f"{c[k]:.3f}" if k == "fd" else f"{c[k]:.1f}" if k == "seconds" else str(c[k])
-                        for k in ("run", "sampler", "steps", "calls", "fd", "seconds")))  # fmt: skip
+    for cell in cells:
+        shown = {**cell, "score": f"{cell['score']:.3f}", "seconds": f"{cell['seconds']:.1f}"}
+        table.add_row(*(str(shown[key]) for key in columns))
     Console().print(table)
 
 
-def _plot(path: Path, cells: list[dict[str, Any]], *, space: str, floor: float) -> None:
+def plot(path: Path, cells: Sequence[dict[str, Any]], *, name: str, floor: float) -> None:
+    """Plot the score against function evaluations, a line per run and sampler."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.subplots()
-    for key in dict.fromkeys((c["run"], c["sampler"]) for c in cells):
-        mine = [c for c in cells if (c["run"], c["sampler"]) == key]
-        axes.plot(
-            [c["calls"] for c in mine], [c["fd"] for c in mine], marker="o", label=f"{Path(str(key[0])).name} {key[1]}"
-        )
-    axes.axhline(floor, color="gray", linestyle=":", label="real against real")
-    axes.set(xlabel="network calls", ylabel=f"FD ({space})", xscale="log", yscale="log")
+    for key in dict.fromkeys((cell["run"], cell["sampler"]) for cell in cells):
+        line = [cell for cell in cells if (cell["run"], cell["sampler"]) == key]
+        label = f"{Path(str(key[0])).name} {key[1]}"
+        axes.plot([cell["nfe"] for cell in line], [cell["score"] for cell in line], marker="o", label=label)
+    axes.axhline(floor, color="gray", linestyle=":", label="real vs real")
+    axes.set(xlabel="function evaluations", ylabel=name, xscale="log", yscale="log")
     axes.legend()
     figure.savefig(path, dpi=120)

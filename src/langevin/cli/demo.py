@@ -1,45 +1,61 @@
-"""`langevin demo`: the main job on data that ships with a dependency, timed."""
+"""`langevin demo`: train, sample and evaluate on data that comes with a dependency, timed."""
 
+import shlex
 import shutil
 import time
-from itertools import pairwise
-from pathlib import Path
+from importlib import resources
 
-from langevin.cli import evaluate, sample, train
-from langevin.cli.verbs import Demo, Evaluate, Sample, Train
+from langevin.cli import main
+from langevin.cli.verbs import Demo
 from langevin.run.directory import writing
 
-MARK = ".demo"
+MARK = ".demo"  # the file by which the demo knows its own directory
 
 
-def run(asked: Demo) -> None:
-    """Train, sample, evaluate, and say where everything is and how long each part took.
+def run(args: Demo) -> None:
+    """Run the commands of `recipes/demo.txt`; print where the results are and how long each command took.
 
     Raises:
-        ValueError: the directory holds a run that is not the demo's own."""
-    if asked.minutes is not None and not 0 < asked.minutes < 1e6:
-        raise ValueError(f"--minutes must be positive, got {asked.minutes}")
-    mark = asked.out / MARK
-    if asked.out.exists() and any(asked.out.iterdir()):
+        ValueError: `--out` holds files that are not of an earlier demo."""
+    if args.minutes is not None and not 0 < args.minutes < 1e6:
+        raise ValueError(f"--minutes must be positive, got {args.minutes}")
+    mark = args.out / MARK
+    if args.out.exists() and any(args.out.iterdir()):
         if not mark.exists():
-            raise ValueError(f"{asked.out} holds what no demo made: choose another --out, or remove it yourself")
-        with writing(asked.out):
-            shutil.rmtree(asked.out)
-    asked.out.mkdir(parents=True, exist_ok=True)
+            raise ValueError(
+                f"{args.out} holds files that are not of an earlier demo: choose another --out, or remove it yourself"
+            )
+        with writing(args.out):
+            for path in args.out.iterdir():
+                if path.is_dir() and not path.is_symlink():
+                    shutil.rmtree(path)
+                elif path.name != ".lock":  # open until the lock is released
+                    path.unlink()
+    args.out.mkdir(parents=True, exist_ok=True)
     mark.write_text("made by `langevin demo`, which may replace this directory\n")
-    marks = [("", time.perf_counter())]
-    train.run(Train(target="image/digits", out=asked.out, minutes=asked.minutes))
-    marks.append(("train", time.perf_counter()))
-    grid = asked.out / "samples" / "digits.png"
-    sample.run(Sample(run=asked.out, count=50, out=grid, gif=True))
-    marks.append(("sample", time.perf_counter()))
-    evaluate.run(Evaluate(run=asked.out, count=500))
-    marks.append(("evaluate", time.perf_counter()))
+    seconds: dict[str, float] = {}
+    for verb, *rest in commands(str(args.out)):
+        begin = time.perf_counter()
+        step(verb, *rest, *(("--minutes", f"{args.minutes:g}") if verb == "train" and args.minutes else ()))
+        seconds[verb] = time.perf_counter() - begin
     print("\nDone. Look at:")
-    for what, path in (("labelled grid", grid), ("the denoising", grid.with_suffix(".gif")),
-                       ("report", asked.out / "report.html"), ("everything", asked.out)):  # fmt: skip
-        print(f"  {what:14} {Path(path)}")
+    for path in (*sorted((args.out / "samples").glob("demo.*")), args.out / "report.html"):
+        print(f"  {path}")
     print("Seconds:")
-    for (_, before), (name, after) in pairwise(marks):
-        print(f"  {name:14} {after - before:6.1f}")
-    print(f"  {'all':14} {marks[-1][1] - marks[0][1]:6.1f}")
+    for verb, taken in (*seconds.items(), ("all", sum(seconds.values()))):
+        print(f"  {verb:10} {taken:6.1f}")
+
+
+def commands(out: str) -> list[list[str]]:
+    """The demo's commands, as lists of words, for the directory `out`."""
+    text = resources.files("langevin").joinpath("recipes", "demo.txt").read_text(encoding="utf-8")
+    words = [shlex.split(paragraph, comments=True) for paragraph in text.split("\n\n")]
+    return [[word.replace("RUN", out) for word in command] for command in words if command]
+
+
+def step(*arguments: str) -> None:
+    """Print and run one command; a failure ends the demo."""
+    print("\n$ langevin " + " ".join(shlex.quote(a) for a in arguments), flush=True)
+    status = main(list(arguments))
+    if status:
+        raise SystemExit(status)

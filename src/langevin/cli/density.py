@@ -1,4 +1,4 @@
-"""`langevin sample` of a density: chains, or the path from a Gaussian, and whether they settled."""
+"""`langevin sample` of a density: Markov chains with convergence diagnostics, or annealing from a Gaussian."""
 
 import time
 from dataclasses import replace
@@ -9,128 +9,118 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from langevin.cli.show import LiveLine, counting, duration
-from langevin.cli.verbs import Sample
-from langevin.diffusion.chain import Adjusted, Chains, Density, Unadjusted, anneal, judge, run_chains
-from langevin.diffusion.noise import RowNoise
-from langevin.modalities.toy.preview import clouds
+from langevin.cli.show import LiveLine
+from langevin.cli.verbs import SampleDensity
+from langevin.diffusion.chain import MALA, ULA, Chains, Density, anneal, diagnose, run_chains
+from langevin.diffusion.noise import SampleNoise
+from langevin.evaluation.clouds import clouds
+from langevin.modalities.modality import Progress
 from langevin.recipe.density import ChainConfig, DensityRecipe
-from langevin.recipe.entry import Code
-from langevin.recipe.read import check_density, is_density, read_tree
+from langevin.recipe.read import check_density, read_tree
+from langevin.recipe.user_function import CodePermission
+from langevin.run.display import duration
 from langevin.training.checkpoint import write_atomic
 
 
-def asked_for_density(asked: Sample) -> bool:
-    """Whether the target is a density's recipe or a function, and no run."""
-    name = str(asked.run)
-    return not asked.run.is_dir() and (":" in name or is_density(name))
-
-
-def run(asked: Sample) -> Path:
-    """Draw, judge, write, and say.
+def run(args: SampleDensity) -> Path:
+    """Draw, print the diagnostics, and write the draws.
 
     Raises:
-        ValueError: options of a run, or what the density does wrong."""
+        ValueError: unusable options, or a density that returns wrong shapes or values."""
     line, begin = LiveLine(), time.perf_counter()
-    recipe = plan(asked)
-    out = asked.out or Path(f"{recipe.name.rpartition('/')[2]}.png")
+    recipe = plan(args)
+    out = args.out or Path(f"{recipe.name.rpartition('/')[2]}.png")
     if out.suffix not in (".png", ".npz"):
-        raise ValueError(f"draws of a density are written as .npz, or shown as .png; got --out {out}")
-    density = recipe.build(Code.of([str(asked.run)], allow=asked.allow_code))
-    line.say(f"density: {recipe.name}{', ' + recipe.about if recipe.about else ''}")
-    points, lines, extra = draws(recipe, density, asked.seed)
+        raise ValueError(f"draws of a density are written as .npz or plotted as .png, got --out {out}")
+    density = recipe.build(CodePermission.of([args.target], allow=args.allow_code))
+    line.say(f"density: {recipe.name}{', ' + recipe.description if recipe.description else ''}")
+    points, lines, arrays = draws(recipe, density, args.seed, line.progress("iterations"))
     for text in lines:
         line.say(text)
-    keep = torch.arange(min(len(points), asked.count)) * len(points) // min(len(points), asked.count)
-    write(points, points[keep], out, extra | {"seed": np.int64(asked.seed)})
-    line.say(f"{min(len(points), asked.count)} draws in {duration(time.perf_counter() - begin)}: {out}")
+    keep = torch.arange(min(len(points), args.count)) * len(points) // min(len(points), args.count)
+    write(points, points[keep], out, arrays | {"seed": np.int64(args.seed)})
+    line.say(f"{min(len(points), args.count)} draws in {duration(time.perf_counter() - begin)}: {out}")
     return out
 
 
-def plan(asked: Sample) -> DensityRecipe:
-    """The recipe with the command's changes."""
-    of_runs = {
-        "steps": asked.steps,
-        "sampler": asked.sampler,
-        "guidance": asked.guidance,
-        "eta": asked.eta,
-        "gif": asked.gif,
-    }
-    meant = [f"--{name}" for name, value in of_runs.items() if value]
-    if meant or asked.condition:
-        raise ValueError(
-            f"{', '.join(meant) or '--condition'} is for runs; a density takes --moves, --chains and --method"
-        )
-    name = str(asked.run)
+def plan(args: SampleDensity) -> DensityRecipe:
+    """The density's recipe with the options of the command."""
+    name = args.target
     if ":" in name:
-        if asked.dimensions is None:
-            raise ValueError(f"say how many numbers a state of {name} has: --dimensions 2")
+        if args.dimensions is None:
+            raise ValueError(f"how many dimensions does a state of {name} have? Say so, e.g. --dimensions 2")
         tree = {
             "name": name.rpartition(":")[2],
-            "density": {"kind": "entry", "function": name},
-            "dimensions": asked.dimensions,
+            "density": {"kind": "function", "function": name},
+            "dimensions": args.dimensions,
         }
     else:
-        tree = read_tree(name) | ({} if asked.dimensions is None else {"dimensions": asked.dimensions})
+        tree = read_tree(name) | ({} if args.dimensions is None else {"dimensions": args.dimensions})
     recipe = check_density(tree, where=name)
-    changes = {"chains": asked.chains, "moves": asked.moves, "method": asked.method, "start": asked.start}
+    changes = {"chains": args.chains, "iterations": args.iterations, "method": args.method, "start": args.start}
     chains = replace(recipe.chains, **{k: v for k, v in changes.items() if v is not None})
     return replace(
-        recipe, chains=chains, box=asked.box or recipe.box, confine=asked.confine or recipe.confine,
-        energy=asked.energy or recipe.energy,
+        recipe, chains=chains, box=args.box or recipe.box, energy=args.energy or recipe.energy,
+        gaussian_envelope=args.gaussian_envelope or recipe.gaussian_envelope,
     )  # fmt: skip
 
 
-def draws(recipe: DensityRecipe, density: Density, seed: int) -> tuple[Tensor, list[str], dict[str, Any]]:
-    """Points (n, d), what to say of them, and arrays to keep beside them."""
+def draws(
+    recipe: DensityRecipe, density: Density, seed: int, progress: Progress
+) -> tuple[Tensor, list[str], dict[str, Any]]:
+    """Draws (n, d), lines of diagnostics to print, and further arrays for the .npz file."""
     config = recipe.chains
     seeds = seed + torch.arange(config.chains)
     like = torch.zeros(config.chains, recipe.dimensions, dtype=torch.float64)
     if config.method == "annealed":
-        found = anneal(density, like, start=config.start, seeds=seeds, rungs=config.rungs, size=config.size)
-        say = (
-            f"path of {config.rungs} rungs from N(0, {config.start:g}^2): ln of the integral {found.log_constant:.3f}, "
-            f"{found.effective_size:.0f} effective of {config.chains} draws"
+        annealed = anneal(
+            density, like, start=config.start, seeds=seeds, temperatures=config.temperatures, size=config.size
         )
-        if found.effective_size < 0.1 * config.chains:
-            say += "; that is few: take more rungs or a wider start, or the density has no integral (--box, --confine)"
-        return found.draws, [say], {"log_weights": found.log_weights.numpy()}
-    with counting("moves") as progress:
-        chains = walk(config, density, like, seeds, progress)
-    verdict = judge(chains.draws)
-    share = float(chains.accepted.mean())
+        text = (
+            f"annealed in {config.temperatures} temperatures from N(0, {config.start:g}^2): ln of the integral "
+            f"{annealed.log_constant:.3f}, effective sample size {annealed.effective_size:.0f} of {config.chains}"
+        )
+        if annealed.effective_size < 0.1 * config.chains:
+            text += (
+                ", which is low: take more temperatures or a wider start, or bound it by --box or --gaussian-envelope "
+                "if it has no finite integral"
+            )
+        return annealed.draws, [text], {"log_weights": annealed.log_weights.numpy()}
+    chains = walk(config, density, like, seeds, progress)
+    diagnostics = diagnose(chains.draws)
+    accepted = float(chains.accepted.mean())
     lines = [
-        f"{config.chains} chains of {config.moves} moves after {config.warmup}, {share:.0%} taken",
-        *verdict.lines(),
+        f"{config.chains} chains of {config.iterations} iterations after {config.warmup}, {accepted:.0%} accepted",
+        *diagnostics.lines(),
     ]
-    facts = {"r_hat": np.float64(verdict.r_hat), "effective_size": np.float64(verdict.effective_size)}
+    arrays = {"r_hat": np.float64(diagnostics.r_hat), "effective_size": np.float64(diagnostics.effective_size)}
     return (
         chains.draws.flatten(0, 1),
         lines,
-        facts | {"chains": chains.draws.numpy(), "settled": np.bool_(verdict.settled)},
+        arrays | {"chains": chains.draws.numpy(), "converged": np.bool_(diagnostics.converged)},
     )
 
 
-def walk(config: ChainConfig, density: Density, like: Tensor, seeds: Tensor, progress) -> Chains:  # noqa: ANN001
-    """The chains from their starts, which a box holds."""
-    start = config.start * RowNoise(seeds=seeds, steps=torch.full_like(seeds, -1)).normal(like)
+def walk(config: ChainConfig, density: Density, like: Tensor, seeds: Tensor, progress: Progress) -> Chains:
+    """Run the chains from Gaussian starts, squeezed into the box if there is one."""
+    start = config.start * SampleNoise(seeds=seeds, steps=torch.full_like(seeds, -1)).normal(like)
     if density.box is not None:
         low, high = density.box
         middle, half = (low + high) / 2, 0.98 * (high - low) / 2
         start = middle + half * torch.tanh((start - middle) / half)
-    move = Unadjusted(size=config.size) if config.method == "unadjusted" else Adjusted(size=config.size)
-    every = max(1, config.moves // 1000)
+    move = ULA(size=config.size) if config.method == "unadjusted" else MALA(size=config.size)
+    every = max(1, config.iterations // 1000)
     return run_chains(
-        density, start, move=move, seeds=seeds, warmup=config.warmup, moves=config.moves, keep_every=every,
+        density, start, move=move, seeds=seeds, warmup=config.warmup, moves=config.iterations, keep_every=every,
         progress=progress,
     )  # fmt: skip
 
 
-def write(points: Tensor, kept: Tensor, out: Path, extra: dict[str, Any]) -> None:
-    """`points` and what belongs to them into an array, or all of them into a picture."""
+def write(points: Tensor, kept: Tensor, out: Path, arrays: dict[str, Any]) -> None:
+    """Write `kept` and further arrays as .npz, or a scatter plot of all `points` as .png."""
     out.parent.mkdir(parents=True, exist_ok=True)
     if out.suffix == ".npz":
         with out.open("wb") as file:
-            np.savez_compressed(file, points=kept.numpy(), **extra)
+            np.savez_compressed(file, points=kept.numpy(), **arrays)
     else:
         write_atomic(out, clouds({"draws": points.float()}))

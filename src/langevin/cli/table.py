@@ -1,28 +1,53 @@
-"""What `evaluate` prints, and the command line that repeats it."""
+"""The table that `evaluate` prints, and the command line that repeats it."""
 
 import shlex
 from collections.abc import Sequence
+from dataclasses import fields
+from typing import Any
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from langevin.cli.verbs import Evaluate
-from langevin.evaluation.report import MetricRow
+from langevin.evaluation.report import MetricRow, grouped
+
+COLUMNS = ("metric", "generated", "real vs\nreal", "copycat", "better")
 
 
-def command_of(asked: Evaluate) -> str:
-    """The command line that repeats this."""
-    changed = {k: v for k, v in vars(asked).items() if k != "run" and v != getattr(Evaluate, k)}
-    named = {k.replace("_", "-"): v for k, v in changed.items()}
-    options = [f"--{k}" if v is True else f"--{k} {v}" for k, v in named.items()]
-    return " ".join(["langevin evaluate", shlex.quote(str(asked.run)), *options])
+def command_of(args: Any) -> str:
+    """The command line of an evaluation with the options that differ from their defaults."""
+    given = {f.name: getattr(args, f.name) for f in fields(Evaluate) if f.name != "run"}
+    defaults = {f.name: f.default for f in fields(Evaluate)} | {f.name: f.default for f in fields(args.options)}
+    changed = {k: v for k, v in (given | vars(args.options)).items() if v != defaults[k]}
+    named = {k.replace("_", "-"): shlex.quote(str(v)) if v is not True else "" for k, v in changed.items()}
+    return " ".join(
+        ["langevin evaluate", shlex.quote(str(args.run)), *(f"--{k} {v}".strip() for k, v in named.items())]
+    )
 
 
 def show(rows: Sequence[MetricRow], *, title: str) -> None:
-    """The table on the terminal."""
-    table = Table(title=title, title_justify="left")
-    for name in ("metric", "generated", "real vs real", "copycat", "better"):
-        table.add_column(name, justify="left" if name in ("metric", "better") else "right")
+    """Print the table: a heading per group, its metrics below; names of metrics are not wrapped."""
+    cells = [(f"  {row.metric}" if row.group else row.metric, *row.cells()[1:4], row.better) for row in rows]
+    widths = [max(map(cell_len, (*name.split("\n"), *column))) for name, column in zip(COLUMNS, zip(*cells))]
+    spare = Console().width - sum(widths[:-1]) - 2 * len(widths[:-1])
+    widths[-1] = min(widths[-1], max(spare, len("higher")))  # only the last column may wrap
+    console = Console(width=max(Console().width, sum(widths) + 2 * len(widths[:-1])))
+    console.print(title, style="italic", markup=False, highlight=False)
+    console.print(_table(widths, [], header=True), end="")
+    for group, members in grouped(rows).items():
+        if group:
+            console.print(group, style="bold", markup=False, highlight=False)
+        console.print(_table(widths, [cells[rows.index(row)] for row in members]), end="")
+    console.print()
+
+
+def _table(widths: Sequence[int], rows: Sequence[Sequence[str]], *, header: bool = False) -> Table:
+    table = Table(box=None, show_header=header, padding=(0, 2, 0, 0), pad_edge=False)
+    for name, width in zip(COLUMNS, widths):
+        words = name in ("metric", "better")
+        table.add_column(name, width=width, justify="left" if words else "right", no_wrap=name != "better")
     for row in rows:
-        table.add_row(*row.cells()[:5])
-    Console().print(table)
+        table.add_row(*map(Text, row))
+    return table

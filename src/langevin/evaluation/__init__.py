@@ -1,1 +1,1 @@
-"""How good samples are: one file a metric, and the report."""
+"""Metrics of sample quality, one file per metric, and the report."""

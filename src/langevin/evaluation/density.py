@@ -1,9 +1,8 @@
 """Baselines of a likelihood: a Gaussian and a mixture of Gaussians with full covariances, fitted to dequantised data, and
-independent places, each with the frequencies of its recorded levels.
+independent dimensions, each with the frequencies of its recorded levels.
 
-A model of millions of weights that is no better than a covariance matrix has learned nothing else, so its figure stands
-beside theirs. How many components, and how far each covariance is drawn towards a round one, is chosen on rows kept
-from the fit.
+They show what a model has learned beyond second moments. The number of components and the shrinkage of the covariances
+towards a multiple of the identity are chosen on samples held out from the fit.
 """
 
 import math
@@ -14,18 +13,18 @@ from typing import Generic, TypeVar
 import torch
 from torch import Tensor
 
-Law = TypeVar("Law")
+Distribution = TypeVar("Distribution")
 LARGEST = 512  # dimensions up to which mixtures are fitted
 
 
 @dataclass(frozen=True, kw_only=True)
 class GaussianMixture:
-    """sum_k w_k N(m_k, L_k L_k^T) over rows (d,), float64.
+    """p(x) = sum_k w_k N(x; m_k, L_k L_k^T) over x (d,), float64.
 
     Args:
         weights: (k,).
         means: (k, d).
-        factors: (k, d, d), lower triangles.
+        factors: (k, d, d), lower triangular Cholesky factors L_k.
     """
 
     weights: Tensor
@@ -33,7 +32,7 @@ class GaussianMixture:
     factors: Tensor
 
     def components(self, x: Tensor) -> Tensor:
-        """ln w_k + ln N(x; m_k, S_k) of rows x (n, d), (n, k)."""
+        """ln w_k + ln N(x; m_k, L_k L_k^T) of samples x (n, d): (n, k)."""
         parts = []
         for w, m, factor in zip(self.weights, self.means, self.factors, strict=True):
             z = torch.linalg.solve_triangular(factor, (x.double() - m).T, upper=False)
@@ -42,50 +41,52 @@ class GaussianMixture:
         return torch.stack(parts, 1)
 
     def log_density(self, x: Tensor) -> Tensor:
-        """(n,) nats."""
+        """ln p(x) of samples x (n, d): (n,) nats."""
         return self.components(x).logsumexp(1)
 
 
 @dataclass(frozen=True, kw_only=True)
 class IndependentLevels:
-    """Each place its own law of the recorded levels: knows which levels there are, and nothing of how places depend.
+    """Independent dimensions, each with its own distribution over the recorded levels.
 
     Args:
-        log_p: (d, levels).
+        log_p: (d, levels) log-probabilities.
     """
 
     log_p: Tensor
 
     def log_probability(self, k: Tensor) -> Tensor:
-        """Of rows k (n, d) int64, (n,) nats."""
+        """ln P(k) of samples k (n, d) int64: (n,) nats."""
         return self.log_p.gather(1, k.T).sum(0)
 
 
 def fit_levels(k: Tensor, count: int) -> IndependentLevels:
-    """Frequencies of rows k (n, d) int64 in 0..count - 1, with four rows' worth of all places' frequencies added, and to
-    those half an observation of each level.
+    """Smoothed level frequencies of samples k (n, d) int64 in 0..count - 1.
+
+    The counts of each dimension get four pseudo-samples from the frequencies pooled over all dimensions, and those get
+    half a pseudo-count per level.
 
     Raises:
-        ValueError: no rows, or levels outside."""
+        ValueError: no samples, or levels out of range."""
     if k.ndim != 2 or len(k) == 0 or int(k.min()) < 0 or int(k.max()) >= count:
-        raise ValueError(f"frequencies need rows of levels in 0..{count - 1}, got shape {tuple(k.shape)}")
-    places = torch.arange(k.shape[1])
-    own = torch.bincount((k + places * count).flatten(), minlength=k.shape[1] * count).view(-1, count).double()
+        raise ValueError(f"fit_levels needs samples (n, d) of levels in 0..{count - 1}, got shape {tuple(k.shape)}")
+    dimensions = torch.arange(k.shape[1])
+    own = torch.bincount((k + dimensions * count).flatten(), minlength=k.shape[1] * count).view(-1, count).double()
     common = (own.sum(0) + 0.5) / (own.sum() + 0.5 * count)
     return IndependentLevels(log_p=((own + 4 * common) / (len(k) + 4)).log())
 
 
 def _factor(covariance: Tensor, shrink: float) -> Tensor:
     d = len(covariance)
-    round_ = covariance.trace() / d * torch.eye(d, dtype=torch.float64)
-    return torch.linalg.cholesky((1 - shrink) * covariance + (shrink + 1e-9) * round_)
+    isotropic = covariance.trace() / d * torch.eye(d, dtype=torch.float64)
+    return torch.linalg.cholesky((1 - shrink) * covariance + (shrink + 1e-9) * isotropic)
 
 
 def fit_gaussian(x: Tensor, *, shrink: float = 0.0) -> GaussianMixture:
-    """Mean and covariance of rows (n, d), drawn by `shrink` towards the round covariance of the same size.
+    """The Gaussian with mean and covariance C of samples (n, d), C shrunk to (1 - shrink) C + shrink tr(C) / d I.
 
     Raises:
-        ValueError: fewer than two rows."""
+        ValueError: fewer than two samples, or numbers that are not finite."""
     return _gaussian(*_moments(_rows(x)), shrink)
 
 
@@ -102,27 +103,26 @@ def _gaussian(mean: Tensor, covariance: Tensor, shrink: float) -> GaussianMixtur
 def choose_gaussian(
     x: Tensor, *, shrinks: Sequence[float] = (0.0, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 0.1)
 ) -> tuple[GaussianMixture, str]:
-    """The Gaussian, and what was chosen in words: the best shrinkage on every fifth row, fitted again to all.
+    """The Gaussian with the shrinkage that is best on every fifth sample, refitted to all; and the choice in words.
 
-    Where most directions vary little, as in pictures, a thousandth of the mean variance is more than they have, and a
-    baseline that was drawn towards the round that far would be no baseline."""
+    In images most directions have less than a thousandth of the mean variance, so small shrinkages are tried too."""
     x = _rows(x)
     kept = torch.arange(len(x)) % 5 == 0
     fit = x[~kept] if int((~kept).sum()) >= 2 else x
     mean, covariance = _moments(fit)
     scores = {s: float(_gaussian(mean, covariance, s).log_density(x[kept]).mean()) for s in shrinks}
     best = max(scores, key=lambda s: scores[s])
-    return fit_gaussian(x, shrink=best), f"shrunken by {best:g}"
+    return fit_gaussian(x, shrink=best), f"shrinkage {best:g}"
 
 
 def fit_mixture(x: Tensor, components: int, *, shrink: float, seed: int = 0, rounds: int = 40) -> GaussianMixture:
-    """Expectation maximisation from `components` rows drawn apart (k-means++), shrunken in every round.
+    """A mixture by `rounds` of expectation maximisation from a k-means++ start, with shrinkage in every round.
 
     Raises:
-        ValueError: fewer rows than twice the components."""
+        ValueError: fewer samples than twice the components."""
     x = _rows(x)
     if not 1 <= components <= len(x) // 2:
-        raise ValueError(f"{len(x)} rows are too few for a mixture of {components}; fit at most {len(x) // 2}")
+        raise ValueError(f"{len(x)} samples are too few for a mixture of {components}; fit at most {len(x) // 2}")
     generator = torch.Generator().manual_seed(seed)
     centres = x[torch.randint(len(x), (1,), generator=generator)]
     while len(centres) < components:
@@ -136,14 +136,14 @@ def fit_mixture(x: Tensor, components: int, *, shrink: float, seed: int = 0, rou
 
 
 def _maximise(x: Tensor, r: Tensor, shrink: float) -> GaussianMixture:
-    whole = (x - x.mean(0)).T @ (x - x.mean(0)) / len(x)
+    pooled = (x - x.mean(0)).T @ (x - x.mean(0)) / len(x)
     weight = r.sum(0) + 1e-6
     means, factors = [], []
     for k in range(r.shape[1]):
         mean = (r[:, k] @ x) / weight[k]
         z = x - mean
-        # one row's worth of the whole data's covariance keeps an empty component alive
-        covariance = ((z * r[:, k : k + 1]).T @ z + whole) / (weight[k] + 1)
+        # one pseudo-sample with the covariance of all data keeps an empty component valid
+        covariance = ((z * r[:, k : k + 1]).T @ z + pooled) / (weight[k] + 1)
         means.append(mean)
         factors.append(_factor(covariance, shrink))
     return GaussianMixture(weights=weight / weight.sum(), means=torch.stack(means), factors=torch.stack(factors))
@@ -152,7 +152,7 @@ def _maximise(x: Tensor, r: Tensor, shrink: float) -> GaussianMixture:
 def choose_mixture(
     x: Tensor, *, components: Sequence[int] = (5, 20, 50), shrinks: Sequence[float] = (0.003, 0.02, 0.1), seed: int = 0
 ) -> tuple[GaussianMixture, str]:
-    """The mixture, and what was chosen in words: the best of all pairs on every fifth row, fitted again to all."""
+    """The mixture with the settings that are best on every fifth sample, refitted to all; and the choice in words."""
     x = _rows(x)
     kept = torch.arange(len(x)) % 5 == 0
     tried = [k for k in components if 2 * k <= int((~kept).sum())] or [1]
@@ -162,42 +162,42 @@ def choose_mixture(
         for s in shrinks
     }
     k, s = max(scores, key=lambda pair: scores[pair])
-    return fit_mixture(x, k, shrink=s, seed=seed), f"{k} components, shrunken by {s:g}"
+    return fit_mixture(x, k, shrink=s, seed=seed), f"{k} components, shrinkage {s:g}"
 
 
 @dataclass(frozen=True, kw_only=True)
-class ByClass(Generic[Law]):
-    """A law of rows for each class: ln p(x | class), what a model that is told classes is to be held against.
+class ByClass(Generic[Distribution]):
+    """A distribution per class, p(x | class): the baseline of a class-conditional model.
 
     Args:
-        laws: by class number.
+        distributions: by class index.
     """
 
-    laws: Mapping[int, Law]
+    distributions: Mapping[int, Distribution]
 
     @classmethod
-    def fit(cls, x: Tensor, labels: Tensor, fit: Callable[[Tensor], Law]) -> "ByClass[Law]":
-        """`fit` on the rows (n, d) of each class, labels (n,) int64."""
-        return cls(laws={c: fit(x[labels == c]) for c in labels.unique().tolist()})
+    def fit(cls, x: Tensor, labels: Tensor, fit: Callable[[Tensor], Distribution]) -> "ByClass[Distribution]":
+        """Apply `fit` to the samples (n, d) of each class; labels (n,) int64."""
+        return cls(distributions={c: fit(x[labels == c]) for c in labels.unique().tolist()})
 
-    def each(self, x: Tensor, labels: Tensor, log: Callable[[Law, Tensor], Tensor]) -> Tensor:
-        """`log` of each row (n, d) under the law of its own class, (n,).
+    def each(self, x: Tensor, labels: Tensor, log: Callable[[Distribution, Tensor], Tensor]) -> Tensor:
+        """`log` of each sample (n, d) under the distribution of its class: (n,).
 
         Raises:
-            ValueError: a class that nothing was fitted to."""
-        unknown = sorted(set(labels.tolist()) - set(self.laws))
+            ValueError: a class without a distribution."""
+        unknown = sorted(set(labels.tolist()) - set(self.distributions))
         if unknown:
-            raise ValueError(f"rows of class {unknown[0]} have no law: none were among those that laws were fitted to")
-        found = torch.empty(len(x), dtype=torch.float64)
-        for c, law in self.laws.items():
-            mine = labels == c
-            if bool(mine.any()):
-                found[mine] = log(law, x[mine])
-        return found
+            raise ValueError(f"no distribution was fitted to class {unknown[0]}: fit on data with all classes")
+        result = torch.empty(len(x), dtype=torch.float64)
+        for c, distribution in self.distributions.items():
+            members = labels == c
+            if bool(members.any()):
+                result[members] = log(distribution, x[members])
+        return result
 
 
 def _rows(x: Tensor) -> Tensor:
     x = x.double().flatten(1)
     if len(x) < 2 or not bool(torch.isfinite(x).all()):
-        raise ValueError(f"a Gaussian is fitted to two or more rows of finite numbers, got {tuple(x.shape)}")
+        raise ValueError(f"a Gaussian needs two or more samples of finite numbers, got {tuple(x.shape)}")
     return x

@@ -1,16 +1,15 @@
-"""Fréchet distance between two sets of features, and its value at infinitely many samples.
+"""Fréchet distance between two sets of features, and its extrapolation to infinitely many samples.
 
-Each set is summarised by the Gaussian with its mean and covariance; the distance is the squared 2-Wasserstein distance
-of the two Gaussians,
+The distance is the squared 2-Wasserstein distance of the Gaussians with the means and covariances of the two sets,
 
     FD = |mu_a - mu_b|^2 + tr(C_a + C_b - 2 (C_a^1/2 C_b C_a^1/2)^1/2).
 
-The estimate is biased upwards by about b/N, and b depends on the law of the samples, so two models compared at one N
-may be ranked wrongly. FD_infinity fits FD_N = FD_inf + b/N over subsets of several sizes and reports the intercept. The
-value depends on the features: it is comparable only with values of the same feature space, named FD_{space}.
+The estimate from N samples is biased upwards by about b/N, and b depends on the model, so two models compared at one N
+may be ranked wrongly. FD_infinity fits FD_N = FD_inf + b/N over subsets of several sizes and reports the intercept.
+Values are comparable only within one feature space.
 
-Papers: "GANs Trained by a Two Time-Scale Update Rule Converge to a Local Nash Equilibrium" (2017),
-"Effectively Unbiased FID and Inception Score and where to find them" (2020).
+Papers: "GANs Trained by a Two Time-Scale Update Rule Converge to a Local Nash Equilibrium" (2017, arXiv 1706.08500),
+"Effectively Unbiased FID and Inception Score and where to find them" (2020, arXiv 1911.07023).
 """
 
 from __future__ import annotations
@@ -24,14 +23,14 @@ import torch
 from torch import Tensor
 
 SHARES = (0.5, 0.625, 0.75, 0.875, 1.0)
-"""Subset sizes of `frechet_infinity`, as shares of the pools."""
+"""Subset sizes of `frechet_infinity`, as fractions of the pools."""
 WINDOWS = 4  # subsets of each size
 FOLDS = 8  # groups of the jackknife
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Moments:
-    """Mean `(d,)`, covariance `(d, d)` (divided by n - 1; zero for n = 1) and count of features, in float64."""
+    """Mean `(d,)`, covariance `(d, d)` (divided by n - 1; zero for n = 1) and number of samples, in float64."""
 
     mean: Tensor
     covariance: Tensor
@@ -39,13 +38,13 @@ class Moments:
 
     @classmethod
     def of(cls, features: Tensor) -> Moments:
-        """Moments of features `(n, d)`; ValueError where they are not a finite, non-empty matrix."""
+        """Moments of features `(n, d)`; ValueError unless they are a finite, non-empty matrix."""
         if features.ndim != 2 or len(features) == 0:
             raise ValueError(f"Moments needs features of shape (n, d) with n >= 1, got {tuple(features.shape)}")
         x = features.detach().to(torch.float64)
         mean = x.mean(0)
         if not mean.isfinite().all():
-            raise ValueError("Moments got features that are not finite: check the images and the feature network")
+            raise ValueError("Moments got features that are not finite: check the samples and the feature network")
         centred = x - mean
         return cls(mean=mean, covariance=centred.T @ centred / max(len(x) - 1, 1), n=len(x))
 
@@ -53,7 +52,7 @@ class Moments:
 def frechet_distance(a: Moments, b: Moments) -> float:
     """Squared 2-Wasserstein distance of the Gaussians with these moments; symmetric, >= 0, in squared feature units.
 
-    ValueError where a set has fewer than two samples or the widths differ.
+    ValueError for fewer than two samples in a set, or feature spaces of different dimension.
     """
     _same_width(a, b)
     if min(a.n, b.n) < 2:
@@ -68,15 +67,14 @@ def frechet_distance(a: Moments, b: Moments) -> float:
 def frechet_infinity(real: Tensor, fake: Tensor, *, seed: int, sizes: Sequence[float] = SHARES) -> tuple[float, float]:
     """Intercept of FD_N = FD_inf + b/N and its standard error, from features `(n, d)` and `(m, d)`.
 
-    `sizes` are at least five shares of the pools in (0, 1]; both pools shrink together, so the bias of each leaves.
-    Subsets are drawn without replacement, as evenly overlapping windows of a shuffled pool. The standard error is a
-    jackknife over 8 groups of rows, so it covers the sampling of the pools. The intercept may be slightly negative.
-    The line is a good model of FD_N once N is well above d. ValueError for fewer than five shares or pools too small
-    to halve.
+    `sizes` are at least five fractions of the pools in (0, 1]. Both pools shrink together, which removes the bias of
+    both. Subsets are overlapping windows of a shuffled pool. The standard error is a jackknife over 8 groups of
+    samples, so it covers the sampling of the pools. The intercept may be slightly negative. The line fits FD_N well
+    once N is well above d. ValueError for fewer than five fractions, or pools too small to halve.
     """
     if len(set(sizes)) < 5 or not all(0 < share <= 1 for share in sizes):
         raise ValueError(
-            f"frechet_infinity needs at least 5 different shares in (0, 1] to fit a line, got {tuple(sizes)}"
+            f"frechet_infinity needs at least 5 different fractions in (0, 1] to fit a line, got {tuple(sizes)}"
         )
     smallest = math.floor(min(sizes) * min(len(real), len(fake)) * (1 - 1 / FOLDS))
     if smallest < 2:
@@ -97,7 +95,7 @@ def frechet_infinity(real: Tensor, fake: Tensor, *, seed: int, sizes: Sequence[f
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """For hundreds of small matrices: threads gain nothing there, and on a busy machine they wait for each other."""
+    """One thread, for hundreds of small matrices: more threads only wait for each other on a busy machine."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -137,5 +135,5 @@ def _root(covariance: Tensor) -> Tensor:
 def _same_width(a: Moments, b: Moments) -> None:
     if a.mean.shape != b.mean.shape:
         raise ValueError(
-            f"Moments of two feature spaces, {len(a.mean)} and {len(b.mean)} wide: use one feature network for both sets"
+            f"Moments of features of dimension {len(a.mean)} and {len(b.mean)}: use one feature network for both sets"
         )

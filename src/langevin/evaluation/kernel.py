@@ -3,11 +3,11 @@
     k(x, y) = (x.y / d + 1)^3
     KID = sum_{i != j} k(x_i, x_j) / (m (m - 1)) + sum_{i != j} k(y_i, y_j) / (n (n - 1)) - 2 mean_ij k(x_i, y_j)
 
-Its mean is exactly zero when both sets have one law, at any sample size, so it is the figure to trust for a few
-thousand samples, where the Fréchet distance is mostly bias. The features are taken as they are: the value depends on
-their scale.
+Its expectation is exactly zero when both sets have the same distribution, at any sample size. So it is the metric to
+trust for a few thousand samples, where the Fréchet distance is mostly bias. The features are not normalised: the value
+depends on their scale.
 
-Paper: "Demystifying MMD GANs" (2018).
+Paper: "Demystifying MMD GANs" (2018, arXiv 1801.01401).
 """
 
 from __future__ import annotations
@@ -21,10 +21,9 @@ from torch import Tensor
 def kernel_distance(real: Tensor, fake: Tensor, *, block: int = 1000, seed: int = 0) -> tuple[float, float]:
     """Mean over blocks of the unbiased KID between features `(m, d)` and `(n, d)`, and its standard error.
 
-    Rows are shuffled by `seed` and dealt into as many blocks as hold at least `block` rows of the smaller set (one if
-    it is smaller); each block is a smaller problem of the same kind, so memory is O(block^2). The standard error is a
-    jackknife over rows, NaN with fewer than three rows in a block. ValueError for fewer than two rows or differing
-    widths.
+    Samples are shuffled by `seed` and split into blocks of at least `block` samples of the smaller set (one block if it
+    has fewer), so memory is O(block^2). The standard error is a jackknife over samples, NaN for fewer than three in a
+    block. ValueError for fewer than two samples, or features of different dimension.
     """
     if real.ndim != 2 or fake.ndim != 2 or real.shape[1] != fake.shape[1]:
         raise ValueError(f"kernel_distance needs (m, d) and (n, d), got {tuple(real.shape)} and {tuple(fake.shape)}")
@@ -42,7 +41,7 @@ def kernel_distance(real: Tensor, fake: Tensor, *, block: int = 1000, seed: int 
 
 
 def _block(x: Tensor, y: Tensor) -> tuple[float, float]:
-    """Unbiased estimate and its jackknife variance; every leave-one-out value follows from the kernels' row sums."""
+    """Unbiased estimate and its jackknife variance; the leave-one-out values follow from row sums of the kernels."""
     m, n = len(x), len(y)
     within_x, within_y, between = _kernel(x, x), _kernel(y, y), _kernel(x, y)
     rows_x = within_x.sum(1) - within_x.diagonal()

@@ -1,4 +1,4 @@
-"""The report's table of bits a dimension."""
+"""The report's table of bits per dimension."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -11,7 +11,7 @@ from langevin.evaluation.report import Source
 
 @dataclass(frozen=True, kw_only=True)
 class LikelihoodRow:
-    """One way to state a likelihood, bits a dimension on training and held-out data, and what it says."""
+    """One likelihood, in bits per dimension on training and held-out data, and what it means."""
 
     method: str
     train: Estimate
@@ -19,21 +19,23 @@ class LikelihoodRow:
     meaning: str
 
     def cells(self) -> tuple[str, ...]:
-        """Texts of the table's columns."""
+        """The texts of the row."""
         return self.method, bits(self.train), bits(self.held_out), self.meaning
 
 
-def bits(found: Estimate) -> str:
-    """2.913 (rows 0.012, draws 0.004): standard errors, where there are any."""
+def bits(estimate: Estimate) -> str:
+    """Such as "2.913 (samples 0.012, draws 0.004)": the mean, and its standard errors if there are any."""
     errors = [
-        f"{name} {value:.2g}" for name, value in (("rows", found.rows), ("draws", found.draws)) if value is not None
+        f"{name} {value:.2g}"
+        for name, value in (("samples", estimate.samples), ("draws", estimate.draws))
+        if value is not None
     ]
-    return f"{found.mean:.3f}" + (f" ({', '.join(errors)})" if errors else "")
+    return f"{estimate.mean:.3f}" + (f" ({', '.join(errors)})" if errors else "")
 
 
 @dataclass(frozen=True, kw_only=True)
 class LikelihoodTable:
-    """Likelihoods of one data set, lower is better; every row says what kind it is of."""
+    """Likelihoods of one data set in bits per dimension, lower is better; each row says which kind it is."""
 
     heading: str
     rows: Sequence[LikelihoodRow]
@@ -41,13 +43,13 @@ class LikelihoodTable:
     note: str = ""
 
     def html(self) -> str:
-        """Section with one row a method."""
-        columns = ("Bits a dimension", "Training", "Held-out", "What it says")
+        """A section with one table row per method."""
+        columns = ("Bits per dimension", "Training", "Held-out", "Meaning")
         table = page.table(columns, [row.cells() for row in self.rows], numbers=(1, 2))
-        about = "In brackets: standard errors over rows and over draws. " + self.note
+        about = "In parentheses: standard errors over samples and over draws. " + self.note
         return page.section(self.heading, page.paragraph(about.strip()) + table + self.source.html())
 
     def data(self) -> dict[str, Any]:
-        """Figures of JSON types."""
+        """The table, of JSON types."""
         rows = [asdict(row) for row in self.rows]
         return {"kind": "likelihood", "heading": self.heading, "rows": rows, "note": self.note} | self.source.data()

@@ -1,17 +1,17 @@
-"""Density and coverage (and precision and recall): how samples lie in the balls around real points.
+"""Density and coverage, precision and recall, from k-nearest-neighbour balls.
 
-R_k(x) is the distance from x to its k-th neighbour in its own set, B(x, R_k) the closed ball. With N real x, M fake y,
+R_k(x) is the distance from x to its k-th neighbour in its own set, B(x, R_k) the closed ball. For N real x, M fake y,
 
-    density   = 1/(k M) sum_j sum_i 1[y_j in B(x_i, R_k)]      fidelity: 1 for the true law, more for the over-typical
+    density   = 1/(k M) sum_j sum_i 1[y_j in B(x_i, R_k)]      fidelity: 1 for equal distributions, more near modes
     coverage  = 1/N sum_i 1[some y_j in B(x_i, R_k)]           diversity: falls when modes are dropped
     precision = 1/M sum_j 1[y_j in some B(x_i, R_k)]           inflated by real outliers, whose balls are large
     recall    = 1/N sum_i 1[x_i in some B(y_j, R_k)]           inflated by fake outliers
 
-For one law, coverage is not 1 but the chance that the k nearest of the N - 1 + M others are not all real:
-1 - prod_{j=1..k} (N - j)/(N + M - j), about 1 - 2^-k at equal sizes. Judge by density and coverage.
+For equal distributions the expected coverage is not 1 but the probability that the k nearest of the N - 1 + M others
+are not all real: 1 - prod_{j=1..k} (N - j)/(N + M - j), about 1 - 2^-k at N = M. Prefer density and coverage.
 
-Papers: "Reliable Fidelity and Diversity Metrics for Generative Models" (2020),
-"Improved Precision and Recall Metric for Assessing Generative Models" (2019).
+Papers: "Reliable Fidelity and Diversity Metrics for Generative Models" (2020, arXiv 2002.09797),
+"Improved Precision and Recall Metric for Assessing Generative Models" (2019, arXiv 1904.06991).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ CLOSED = 1 + 1e-9  # balls are closed: slack for the rounding of a squared dista
 
 @dataclass(frozen=True, kw_only=True)
 class DensityCoverage:
-    """Four neighbour figures: shares in [0, 1], `density` in [0, inf); `n` real, `m` fake, `k` neighbours."""
+    """The four metrics: `density` in [0, inf), the others in [0, 1]; `n` real and `m` fake samples, `k` neighbours."""
 
     density: float
     coverage: float
@@ -40,8 +40,8 @@ class DensityCoverage:
 def density_coverage(real: Tensor, fake: Tensor, *, k: int = 5, chunk: int = 1024) -> DensityCoverage:
     """Density, coverage, precision and recall of fake features `(m, d)` against real ones `(n, d)`.
 
-    Distances are exact, in float64, `chunk` rows at a time: memory is O(chunk * max(n, m)).
-    ValueError for widths that differ or sets without k + 1 rows.
+    Distances are exact, in float64, `chunk` samples at a time: memory is O(chunk * max(n, m)).
+    ValueError for features of different dimension, or fewer than k + 1 samples in a set.
     """
     if real.ndim != 2 or fake.ndim != 2 or real.shape[1] != fake.shape[1]:
         raise ValueError(f"density_coverage needs (n, d) and (m, d), got {tuple(real.shape)} and {tuple(fake.shape)}")
@@ -75,7 +75,7 @@ def density_coverage(real: Tensor, fake: Tensor, *, k: int = 5, chunk: int = 102
 
 
 def expected_coverage(n: int, m: int, k: int) -> float:
-    """Mean coverage of n real points by m fakes of the same law: 1 - prod_{j=1..k} (n - j)/(n + m - j)."""
+    """Expected coverage of n real by m fake samples of equal distribution: 1 - prod_{j=1..k} (n - j)/(n + m - j)."""
     if n <= k or m < 1 or k < 1:
         raise ValueError(f"expected_coverage needs n > k >= 1 and m >= 1, got n = {n}, m = {m}, k = {k}")
     missed = 1.0
@@ -85,12 +85,12 @@ def expected_coverage(n: int, m: int, k: int) -> float:
 
 
 def radii(x: Tensor, *, k: int, chunk: int = 1024) -> Tensor:
-    """Squared distance `(n,)` from each row to its k-th neighbour among the other rows (R_k^2, float64)."""
+    """Squared distance `(n,)` of each sample to its k-th neighbour among the others (R_k^2, float64)."""
     nearest = []
     for start, rows in zip(range(0, len(x), chunk), x.split(chunk)):
         distance = _squared(rows, x)
         own = torch.arange(len(rows), device=x.device)
-        distance[own, own + start] = torch.inf  # by place, not by value: duplicates are neighbours
+        distance[own, own + start] = torch.inf  # by index, not by value: duplicates are neighbours
         nearest.append(distance.topk(k, dim=1, largest=False).values[:, -1])
     return torch.cat(nearest) * CLOSED
 

@@ -1,13 +1,13 @@
-"""HTML for reports: one self-contained page, without scripts and without requests to anywhere.
+"""HTML for reports: one self-contained page without scripts or network requests.
 
-Every text passes through `escape`; pictures are embedded as base64 PNG; a content security policy forbids the rest. The
-page follows the reader's light or dark mode, and a table becomes a list of cards on a phone.
+Every text passes through `escape`. Pictures are embedded as base64 PNG; a content security policy forbids everything
+else. The page follows the reader's light or dark mode, and a table becomes a list of cards on a phone.
 """
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 
 STYLE = """
@@ -26,6 +26,7 @@ table { width: 100%; border-collapse: collapse; font-size: .9375rem; font-varian
 th, td { padding: .5rem .75rem .5rem 0; text-align: left; vertical-align: top; border-bottom: 1px solid var(--line); }
 th { font-weight: 600; }
 thead th { font-size: .8125rem; color: var(--soft); border-bottom-width: 2px; }
+tr.group th { padding-top: 1.25rem; color: var(--soft); }
 td.number { white-space: nowrap; }
 code { font: .85em ui-monospace, "SF Mono", Menlo, Consolas, monospace; background: var(--tint); padding: .1em .35em;
   border-radius: .25em; }
@@ -50,7 +51,7 @@ POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 
 def page(title: str, summary: str, body: str) -> str:
-    """A complete HTML document; `title` and `summary` are plain text, `body` is HTML already."""
+    """A complete HTML document; `title` and `summary` are plain text, `body` is HTML."""
     return f"""<!doctype html>
 <html lang="en">
 <head>
@@ -79,30 +80,41 @@ def section(heading: str, body: str) -> str:
 
 
 def paragraph(text: str, *, kind: str = "soft") -> str:
-    """A paragraph of plain text, nothing where there is no text."""
+    """A paragraph of plain text; "" for an empty text."""
     return f'<p class="{kind}">{escape(text)}</p>' if text else ""
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: Sequence[int] = ()) -> str:
-    """A table of plain texts; the first cell of a row is its head, columns named in `numbers` do not wrap."""
+    """A table of plain texts; the first cell of each row is its heading, columns in `numbers` do not wrap."""
+    return grouped_table(columns, {"": rows}, numbers=numbers)
+
+
+def grouped_table(
+    columns: Sequence[str], groups: Mapping[str, Sequence[Sequence[str]]], *, numbers: Sequence[int] = ()
+) -> str:
+    """A table with its rows in groups, each under a line with its name; the group "" has no such line."""
     head = "".join(f'<th scope="col" role="columnheader">{escape(column)}</th>' for column in columns)
-    lines = []
-    for first, *rest in rows:
-        cells = (
-            f'<td role="cell" class="{"number" if i in numbers else "text"}" data-label="{escape(columns[i])}">'
-            f"{escape(text)}</td>"
-            for i, text in enumerate(rest, 1)
-        )
-        lines.append(f'<tr role="row"><th scope="row" role="rowheader">{escape(first)}</th>{"".join(cells)}</tr>')
-    return (
-        f'<table role="table">\n<thead><tr role="row">{head}</tr></thead>\n<tbody>\n'
-        + "\n".join(lines)
-        + "\n</tbody>\n</table>"
+    bodies = []
+    for group, rows in groups.items():
+        spans = f'<th scope="rowgroup" role="rowheader" colspan="{len(columns)}">{escape(group)}</th>'
+        lines = [f'<tr role="row" class="group">{spans}</tr>'] if group else []
+        lines += [_row(columns, row, numbers) for row in rows]
+        bodies.append("<tbody>\n" + "\n".join(lines) + "\n</tbody>")
+    return f'<table role="table">\n<thead><tr role="row">{head}</tr></thead>\n' + "\n".join(bodies) + "\n</table>"
+
+
+def _row(columns: Sequence[str], row: Sequence[str], numbers: Sequence[int]) -> str:
+    first, *rest = row
+    cells = (
+        f'<td role="cell" class="{"number" if i in numbers else "words"}" data-label="{escape(columns[i])}">'
+        f"{escape(text)}</td>"
+        for i, text in enumerate(rest, 1)
     )
+    return f'<tr role="row"><th scope="row" role="rowheader">{escape(first)}</th>{"".join(cells)}</tr>'
 
 
 def source(samples: str, seeds: str, command: str) -> str:
-    """The line under a table that says where its figures come from."""
+    """The line under a table that states the source of its figures."""
     return (
         f'<p class="source">Samples: {escape(samples)}. Seeds: {escape(seeds)}. '
         f"Command: <code>{escape(command)}</code></p>"
@@ -110,7 +122,7 @@ def source(samples: str, seeds: str, command: str) -> str:
 
 
 def figure(png: bytes, caption: str, *, dark: bytes | None = None, small: bool = False) -> str:
-    """A picture with its caption; `dark` is shown in dark mode, `small` pictures are enlarged without blur."""
+    """A picture with its caption; `dark` replaces it in dark mode, `small` pictures are enlarged without blur."""
     image = f'<img src="{_embedded(png)}" alt="{escape(caption)}"{" class=small" if small else ""}>'
     if dark is not None:
         image = f'<picture><source media="(prefers-color-scheme: dark)" srcset="{_embedded(dark)}">{image}</picture>'
@@ -118,7 +130,7 @@ def figure(png: bytes, caption: str, *, dark: bytes | None = None, small: bool =
 
 
 def figures(parts: Sequence[str]) -> str:
-    """Several figures in a grid that follows the width of the screen."""
+    """Figures in a grid that adapts to the width of the screen."""
     return '<div class="pictures">\n' + "\n".join(parts) + "\n</div>"
 
 
@@ -127,6 +139,6 @@ def _embedded(png: bytes) -> str:
 
 
 def quote(given: str, written: str) -> str:
-    """A text as it stands, after what was given."""
+    """A generated text, with line breaks kept, after the text it was conditioned on."""
     before = f'<p class="soft">{escape(given)}</p>' if given else ""
     return f"<blockquote>{before}{escape(written)}</blockquote>"

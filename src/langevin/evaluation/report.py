@@ -1,7 +1,7 @@
-"""A report of a run: `report.html`, which a person reads anywhere, and `report.json` with the same figures.
+"""A report of a run: a self-contained `report.html`, and `report.json` with the same figures.
 
-A report is a title and sections: facts, metrics, pictures, curves. Each section gives its HTML and its data, so a new
-kind of section needs nothing here. No table without its source: the number of samples, the seeds and the command.
+A report is a title and sections: facts, metrics, pictures, curves. Each section makes its own HTML and JSON, so a new
+kind of section needs no change here. Every table states its source: number of samples, seeds and command.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from torch import Tensor, uint8
 from langevin.evaluation import page
 from langevin.evaluation.statistics import Interval
 
-Better = Literal["lower", "higher", "near the floor", "near 1", ""]  # "" for what is only to be known
+Better = Literal["lower", "higher", "near real", "near 1", ""]  # "" if neither direction is better
 INKS = {"light": ("#1c1e21", "#dfe2e6"), "dark": ("#e7e9ec", "#2f343a")}  # text and grid
 COLOURS = ("#3b7dd8", "#e07b39", "#3a9d6e", "#b85fb3", "#c9a227", "#7a8794")
 
@@ -33,7 +33,7 @@ class Section(Protocol):
     """A part of a report."""
 
     def html(self) -> str:
-        """A self-contained fragment, every text escaped."""
+        """A self-contained HTML fragment, every text escaped."""
         ...
 
     def data(self) -> dict[str, Any]:
@@ -43,7 +43,7 @@ class Section(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """Where the figures of a table come from: counts of samples by name, seeds, and the exact command."""
+    """The source of a table: numbers of samples by name, seeds, and the exact command."""
 
     samples: Mapping[str, int]
     seeds: Sequence[int]
@@ -69,13 +69,13 @@ class Facts:
     note: str = ""
 
     def html(self) -> str:
-        """Section with one row a fact."""
+        """A section with one table row per fact."""
         rows = [(name, number(value)) for name, value in self.rows.items()]
         table = page.table(("Fact", "Value"), rows)
         return page.section(self.heading, page.paragraph(self.note) + table + self.source.html())
 
     def data(self) -> dict[str, Any]:
-        """Figures of JSON types."""
+        """The section, of JSON types."""
         return {
             "kind": "facts",
             "heading": self.heading,
@@ -86,10 +86,18 @@ class Facts:
 
 @dataclass(frozen=True, kw_only=True)
 class MetricRow:
-    """One metric: values by seed with mean and interval, what real data and exact copies score, and how to read it.
+    """One metric, with its reference values.
 
-    `standard_error` is that of one seed's estimate, None where the estimator has none. `floor` is real against real,
-    `copycat` training images against training; None where they do not apply.
+    Args:
+        metric: its name.
+        generated: mean over seeds, with interval.
+        better: in which direction it improves.
+        meaning: what it measures, in words.
+        values: one per seed.
+        standard_error: of the estimate from one seed; None if the estimator has none.
+        floor: the score of real data against real data, None if it does not apply.
+        copycat: the score of training data in place of samples, None if it does not apply.
+        group: the feature space, or what else several metrics share; "" for none.
     """
 
     metric: str
@@ -100,9 +108,15 @@ class MetricRow:
     standard_error: float | None = None
     floor: float | None = None
     copycat: float | None = None
+    group: str = ""
+
+    @property
+    def name(self) -> str:
+        """The metric with its group, for use outside the table."""
+        return f"{self.metric}, {self.group}" if self.group else self.metric
 
     def cells(self) -> tuple[str, ...]:
-        """Texts of the table's columns."""
+        """The texts of the table row."""
         value = number(self.generated.estimate)
         if self.generated.half_width is not None:
             value += f" ± {number(self.generated.half_width, 2)}"
@@ -111,9 +125,17 @@ class MetricRow:
         return self.metric, value, number(self.floor), number(self.copycat), self.better, self.meaning
 
 
+def grouped(rows: Sequence[MetricRow]) -> dict[str, list[MetricRow]]:
+    """The rows by group: first those without one, then the groups in order of their first rows."""
+    groups: dict[str, list[MetricRow]] = {"": []}
+    for row in rows:
+        groups.setdefault(row.group, []).append(row)
+    return {group: members for group, members in groups.items() if members}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Metrics:
-    """The table of metrics."""
+    """The table of metrics, with a heading per group."""
 
     heading: str
     rows: Sequence[MetricRow]
@@ -121,29 +143,30 @@ class Metrics:
     note: str = ""
 
     def html(self) -> str:
-        """Section with one row a metric."""
-        columns = ("Metric", "Generated", "Real against real", "Copycat", "Better", "What it says")
+        """A section with one table row per metric."""
+        columns = ("Metric", "Generated", "Real vs. real", "Copycat", "Better", "Meaning")
         intervals = [row.generated for row in self.rows if row.generated.half_width is not None]
         about = f"± is the {intervals[0].level:.0%} interval of the mean over seeds. " if intervals else ""
-        table = page.table(columns, [row.cells() for row in self.rows], numbers=(1, 2, 3))
+        groups = {group: [row.cells() for row in rows] for group, rows in grouped(self.rows).items()}
+        table = page.grouped_table(columns, groups, numbers=(1, 2, 3))
         return page.section(self.heading, page.paragraph((about + self.note).strip()) + table + self.source.html())
 
     def data(self) -> dict[str, Any]:
-        """Figures of JSON types."""
+        """The section, of JSON types."""
         rows = [asdict(row) for row in self.rows]
         return {"kind": "metrics", "heading": self.heading, "rows": rows, "note": self.note} | self.source.data()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Quotes:
-    """Texts that were written, each after what was given (which may be empty)."""
+    """Generated texts, as pairs of (what it was conditioned on, generated text); the first may be empty."""
 
     heading: str
     quotes: Sequence[tuple[str, str]]
     note: str = ""
 
     def html(self) -> str:
-        """Section with one block a text, line breaks kept."""
+        """A section with one block per text, line breaks kept."""
         return page.section(self.heading, page.paragraph(self.note) + "".join(page.quote(*one) for one in self.quotes))
 
     def data(self) -> dict[str, Any]:
@@ -158,7 +181,7 @@ class Quotes:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Picture:
-    """A uint8 image `(h, w)` or `(c, h, w)` with c = 1, 3 or 4, or the bytes of a PNG file; with its caption."""
+    """A uint8 image `(h, w)` or `(c, h, w)` with c = 1, 3 or 4, or the bytes of a PNG file, and its caption."""
 
     image: Tensor | bytes
     caption: str
@@ -185,7 +208,7 @@ class Pictures:
     note: str = ""
 
     def html(self) -> str:
-        """Section with a grid of figures; small pictures are enlarged pixel by pixel."""
+        """A section with a grid of figures; small pictures are enlarged pixel by pixel."""
         parts = []
         for picture in self.pictures:
             png = picture.png()
@@ -218,7 +241,7 @@ class Line:
 
 @dataclass(frozen=True, kw_only=True)
 class Curves:
-    """Curves in one pair of axes, drawn by matplotlib once for light and once for dark mode."""
+    """Curves in one plot, drawn by matplotlib once for light and once for dark mode."""
 
     heading: str
     lines: Sequence[Line]
@@ -229,7 +252,7 @@ class Curves:
     y_log: bool = False
 
     def html(self) -> str:
-        """Section with the picture of the curves."""
+        """A section with the plot."""
         light, dark = self._draw("light"), self._draw("dark")
         return page.section(self.heading, page.figure(light, self.caption, dark=dark))
 
@@ -280,7 +303,7 @@ class Report:
         return finite({"title": self.title, "summary": self.summary, "sections": sections})
 
     def write(self, directory: str | Path) -> Path:
-        """Write `report.html` and `report.json` into a directory, each whole or not at all; returns the page's path."""
+        """Write `report.html` and `report.json` into a directory, each atomically; returns the page's path."""
         directory = Path(directory)
         directory.mkdir(parents=True, exist_ok=True)
         _replace(directory / "report.json", json.dumps(self.data(), indent=2, allow_nan=False) + "\n")
@@ -288,7 +311,7 @@ class Report:
 
 
 def number(value: str | int | float | bool | None, digits: int = 4) -> str:
-    """Text of a value: `digits` significant digits, thousands separated, a dash for None or not finite."""
+    """A value as text: `digits` significant digits, thousands separated, a dash for None, NaN and infinity."""
     if value is None or (isinstance(value, float) and not math.isfinite(value)):
         return "–"
     if isinstance(value, bool):

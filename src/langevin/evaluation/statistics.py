@@ -2,9 +2,9 @@
 
     mean +- t_{(1 + level)/2, n - 1} s / sqrt(n)
 
-The seeds of a run are few (three to ten), so the normal quantile 1.96 would be far too small: t is 4.30 for three
-seeds. The quantile is found by bisection of the distribution function, which for whole degrees of freedom is a finite
-sum ("Handbook of Mathematical Functions", Abramowitz and Stegun, 1964, 26.7.3 and 26.7.4).
+Evaluations use few seeds (three to ten), so the normal quantile 1.96 would be far too small: t is 4.30 for three seeds.
+The quantile is found by bisection of the distribution function, which for integer degrees of freedom is a finite sum
+("Handbook of Mathematical Functions", Abramowitz and Stegun, 1964, 26.7.3 and 26.7.4).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from statistics import fmean, stdev
 
 @dataclass(frozen=True, kw_only=True)
 class Interval:
-    """An estimate with a confidence interval; `low` and `high` are None where one value gives no interval."""
+    """An estimate from `n` values with its confidence interval; `low` and `high` are None for n = 1."""
 
     estimate: float
     low: float | None
@@ -27,12 +27,12 @@ class Interval:
 
     @property
     def half_width(self) -> float | None:
-        """Half the interval's width, None without one."""
+        """Half the width of the interval; None for n = 1."""
         return None if self.low is None or self.high is None else (self.high - self.low) / 2
 
 
 def mean_interval(values: Sequence[float], *, level: float = 0.95) -> Interval:
-    """Mean of independent values (one a seed) with its t-interval; one value has no interval."""
+    """Mean of independent values, one per seed, with its t-interval; a single value has no interval."""
     _check(len(values), level, "mean_interval")
     mean = fmean(values)
     if len(values) == 1:
@@ -42,7 +42,7 @@ def mean_interval(values: Sequence[float], *, level: float = 0.95) -> Interval:
 
 
 def student_quantile(probability: float, freedom: int) -> float:
-    """The t with P(T <= t) = `probability` for whole degrees of freedom >= 1; exact to about 1e-12 relative."""
+    """The t with P(T <= t) = `probability` for integer degrees of freedom >= 1; exact to about 1e-12 relative."""
     if not 0 < probability < 1 or freedom < 1:
         raise ValueError(
             f"student_quantile needs a probability in (0, 1) and freedom >= 1, got {probability}, {freedom}"

@@ -1,35 +1,43 @@
-"""runs/<name>/: recipe.yaml (complete), environment.json, metrics.jsonl, samples/, checkpoints/, averages/, solvers/,
-report.html.
+"""The directory of a run, runs/<name>/: recipe.yaml (complete), environment.json, metrics.jsonl, samples/, checkpoints/,
+ema/, solvers/, report.html.
 
-One process writes at a time, which a lock makes sure of; any number may read.
+A lock ensures that one process writes at a time. Any number may read.
 """
 
-import fcntl
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock, Timeout
 from torch import Tensor
 
+from langevin.diffusion.denoiser import Denoiser
+from langevin.diffusion.guidance import OtherModel
+from langevin.modalities.modality import Progress
 from langevin.recipe.build import Built, build
-from langevin.recipe.entry import NO_CODE, Code
 from langevin.recipe.read import check, dump, read_tree
 from langevin.recipe.tree import Recipe
+from langevin.recipe.user_function import NO_CODE, CodePermission
+from langevin.run.generate import RunModel, changed
 from langevin.run.solvers import Kept
+from langevin.run.version import VERSION, read_environment
 from langevin.training import checkpoint
 from langevin.training.machine import describe, precision
-from langevin.training.snapshots import average_of_width
-
-VERSION = 1
+from langevin.training.snapshots import ema_of_length
 
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """A run directory that has a recipe."""
+    """A run directory.
+
+    Args:
+        facts: the content of environment.json: version, data fingerprint, number of items, shape of a sample, machine.
+    """
 
     path: Path
     recipe: Recipe
@@ -45,78 +53,149 @@ class Run:
         folder.mkdir(exist_ok=True)
         return folder
 
-    def require_same(self, fingerprint: str, images: int) -> None:
-        """Check that data is what the run was trained on.
+    def require_same(self, train: Any) -> None:
+        """Check that `train` is the data that the run was trained on.
 
         Raises:
-            ValueError: it is not: class numbers, parts and figures would not be the run's."""
-        if fingerprint != self.facts.get("data"):
+            ValueError: it is not, so classes, split and metrics would not be those of the run."""
+        if train.fingerprint != self.facts.get("data"):
             raise ValueError(
-                f"the data of {self.path} has changed since it was started ({images} training rows now, "
-                f"{self.facts.get('images')} then): what is done with it would not be of the same run. "
-                "Put it back, or train anew"
+                f"the data of {self.path} has changed since it was started ({len(train)} training items now, "
+                f"{self.facts.get('items')} then), so it cannot be used with this run. Restore the data, or train a new run"
             )
 
-    def load(
-        self, *, average: float | None = None, device: torch.device | None = None, code: Code = NO_CODE
-    ) -> tuple[Built, int, list[str]]:
-        """The run's parts with its trained weights, the step they are of, and lines the user should read.
-
-        Args:
-            average: width of the average of the weights; 0 for the weights themselves, which a run without averages
-                gives for any width; None as the recipe says.
-            code: which functions of the user's own the command at hand may import.
+    def open_data(self, *, progress: Progress | None = None) -> tuple[Any, Any]:
+        """The training and the held-out data of the run.
 
         Raises:
-            ValueError: there is no whole checkpoint yet, or the recipe names code that is not allowed.
+            ValueError: the data is not what the run was trained on."""
+        train, val = self.recipe.data.open(progress=progress)
+        self.require_same(train)
+        return train, val
+
+    def load(
+        self, *, ema: float | None = None, device: torch.device | None = None, code: CodePermission = NO_CODE,
+        at: Path | None = None,
+    ) -> tuple[Built, int, list[str]]:  # fmt: skip
+        """The run's parts with trained weights, the step of these, and messages for the user.
+
+        Args:
+            ema: length of the EMA of the weights; 0 is the last weights, which a run without EMAs always gives; None is
+                the recipe's.
+            code: the user functions that may be imported.
+            at: one of the run's checkpoints; None is the newest.
+
+        Raises:
+            ValueError: there is no complete checkpoint yet, or the recipe names a function that may not be imported.
         """
-        width = self.width(average)
-        found, lines = checkpoint.load_latest(self.checkpoints, only=("model", f"average-{width:g}"))
-        if found is None:
-            told = "\n".join(lines)
-            raise ValueError(f"{self.path} has no whole checkpoint to load. {told}".strip())
+        length = self.ema_length(ema)
+        groups, lines = ("model", f"ema-{length:g}"), list[str]()
+        if at is None:
+            saved, lines = checkpoint.load_latest(self.checkpoints, only=groups)
+        else:
+            saved = checkpoint.load(at, only=groups)
+        if saved is None:
+            complaints = "\n".join(lines)
+            raise ValueError(f"{self.path} has no complete checkpoint to load. {complaints}".strip())
         recipe = self.recipe
         if recipe.training.precision == "bfloat16" and precision("auto") == "float32":
             recipe = replace(recipe, training=replace(recipe.training, precision="float32"))
-            lines.append("the run was trained in bf16, which is slow on this machine: drawing in float32")
+            lines.append("the run was trained in bf16, which is slow on this machine: sampling in float32")
         built = replace(build(recipe, device=device, code=code), recipe=self.recipe)
-        step = int(found.state["step"])
-        if width == 0:
-            tensors = found.groups["model"]
-        elif f"average-{width:g}" in found.groups:
-            tensors = found.groups[f"average-{width:g}"]
+        step = int(saved.state["step"])
+        tensors = saved.groups["model"]  # also of players without EMAs
+        if length == 0:
+            pass
+        elif f"ema-{length:g}" in saved.groups:
+            tensors |= saved.groups[f"ema-{length:g}"]
+        elif at is not None:
+            raise ValueError(
+                f"{at} has no EMA of length {length:g}, and one reconstructed from snapshots is of the end of the run"
+            )
         else:
-            tensors = average_of_width(self.path, width)
-            lines.append(f"average of width {width:g} reconstructed from the run's snapshots")
+            tensors |= ema_of_length(self.path, length)
+            lines.append(f"EMA of length {length:g} reconstructed from the run's snapshots")
         put(built, tensors)
-        kept = Kept(run=self.path, process=built.process, network=built.network, average=width)
-        return replace(built, learned=kept), step, lines
+        models = lru_cache(maxsize=2)(partial(other_model, self, device, code))
+        kept = Kept(run=self.path, process=built.model.process, network=built.model.network, ema=length)
+        return replace(built, learned=kept, models=models), step, lines
 
-    def width(self, average: float | None) -> float:
-        """The width of average that `load` gives: the recipe's for None, 0 for a run without averages."""
-        width = self.recipe.sampling.average if average is None else average
-        return width if self.recipe.training.averages else 0.0
+    def ema_length(self, ema: float | None) -> float:
+        """The EMA length of the weights that `load` returns: the recipe's for None, 0 for a run without EMAs."""
+        length = self.recipe.sampling.ema if ema is None else ema
+        return length if self.recipe.training.ema_lengths else 0.0
+
+
+def other_model(run: Run, device: torch.device | None, code: CodePermission, other: OtherModel) -> Denoiser[Any]:
+    """The second model of autoguidance: another run, one of its checkpoints, or `run` at another EMA length.
+
+    Raises:
+        ValueError: it does not exist, or it does not read the same x_t, t and condition."""
+    path = run.path if other.run is None else Path(other.run)
+    at = path if path.parent.name == "checkpoints" and path.name.startswith("step-") else None
+    weaker = open_run(path if at is None else at.parent.parent)
+    ours, theirs = _input_of(run), _input_of(weaker)
+    if wrong := [name for name in ours if ours[name] != theirs[name]]:
+        raise ValueError(
+            f"guidance of {run.path} cannot compare with {path}: they differ in {', '.join(wrong)}, and both must read the "
+            "same data, noise and condition"
+        )
+    built, _, _ = weaker.load(ema=other.ema, device=device, code=code, at=at)
+    return built.model.denoiser
+
+
+def _input_of(run: Run) -> dict[str, Any]:
+    """What determines the input of a run's network: runs that agree read the same x_t, t and condition."""
+    process = asdict(run.recipe.process) | {"sigma_data": None}
+    data = {k: v for k, v in asdict(run.recipe.data).items() if k not in ("path", "val_fraction")}
+    return {"shape": run.facts["shape"], "process": process, "data": data}
 
 
 @torch.no_grad()
 def put(built: Built, tensors: dict[str, Tensor]) -> None:
-    """Copy weights, named player.parameter, into the parts, and make them ready to answer.
+    """Copy weights, named player.parameter, into the players, and set these to evaluation mode.
 
     Raises:
         ValueError: the weights are not those of this network."""
-    for player, module in built.method.players.items():
-        for name, parameter in module.named_parameters():
-            saved = tensors.get(f"{player}.{name}")
+    for name_of, player in built.model.method.players.items():
+        for name, parameter in player.module.named_parameters():
+            saved = tensors.get(f"{name_of}.{name}")
             if saved is None or saved.shape != parameter.shape:
                 raise ValueError(f"the checkpoint is of another network: '{name}' is missing or of another shape")
             parameter.copy_(saved)
-        module.eval()
+        player.module.eval()
+
+
+def load_model(
+    run: Run,
+    *,
+    ema: float | None = None,
+    device: torch.device | None = None,
+    code: CodePermission = NO_CODE,
+    say: Callable[[str], None] = lambda line: None,
+    steps: int | None = None,
+    sampler: str | None = None,
+    guidance: float | None = None,
+) -> tuple[RunModel, int]:
+    """The run's model as modalities see it, and the training step of its weights.
+
+    Args:
+        say: called with each message for the user.
+        ema, steps, sampler, guidance: changes of the run's sampling; None keeps a setting.
+
+    Raises:
+        ValueError: see `Run.load` and `changed`."""
+    built, step, lines = run.load(ema=ema, device=device, code=code)
+    for line in lines:
+        say(line)
+    model = RunModel(built=built, sampling=run.recipe.sampling, data_fingerprint=str(run.facts.get("data")))
+    return changed(model, steps=steps, sampler=sampler, guidance=guidance, ema=ema), step
 
 
 def create(path: Path, recipe: Recipe, facts: dict[str, Any]) -> Run:
-    """Make a run directory, or bring an existing one of the same run up to date.
+    """Create a run directory.
 
-    The recipe comes last: where it is, the run is whole."""
+    The recipe is written last, so a directory with a recipe is complete."""
     path.mkdir(parents=True, exist_ok=True)
     environment = {"version": VERSION, **facts, "machine": describe()}
     checkpoint.write_atomic(path / "environment.json", json.dumps(environment, indent=1).encode())
@@ -125,47 +204,42 @@ def create(path: Path, recipe: Recipe, facts: dict[str, Any]) -> Run:
 
 
 def open_run(path: Path) -> Run:
-    """Read a run directory.
+    """Open a run directory.
 
     Raises:
-        ValueError: it is not one, is damaged, or is of another version: what is missing and what to do.
+        ValueError: it is not a run, or it is damaged or of another version.
     """
     if not path.is_dir():
         near = sorted(p.parent for p in path.parent.glob("*/recipe.yaml")) if path.parent.is_dir() else []
-        known = f"; there are {', '.join(map(str, near[:5]))}" if near else "; `langevin train` makes one"
+        known = f"; there are {', '.join(map(str, near[:5]))}" if near else "; `langevin train` creates one"
         raise ValueError(f"there is no run at {path}{known}")
     if not (path / "recipe.yaml").is_file():
-        raise ValueError(f"{path} is no run: it has no recipe.yaml. A run directory is what `langevin train` writes")
-    try:
-        facts = json.loads((path / "environment.json").read_text())
-        version = facts["version"]
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise ValueError(f"{path}/environment.json is missing or damaged ({error!r})") from error
-    if version != VERSION:
-        raise ValueError(f"{path} was written as version {version} of a run; this langevin reads {VERSION}")
-    if not {"data", "images", "shape"} <= facts.keys():
-        raise ValueError(f"{path}/environment.json is damaged: it does not say what data the run is of")
+        raise ValueError(f"{path} is not a run, as it has no recipe.yaml; `langevin train` creates runs")
+    facts = read_environment(path)
+    if not {"data", "items", "shape"} <= facts.keys():
+        raise ValueError(f"{path}/environment.json is damaged: it does not describe the data of the run")
     tree = read_tree(path / "recipe.yaml")
     last = fields(Recipe)[-1].name
     if last not in tree:
-        raise ValueError(f"{path}/recipe.yaml is cut: a run's recipe is complete and ends with '{last}'")
+        raise ValueError(f"{path}/recipe.yaml is truncated: a run's recipe is complete and ends with '{last}'")
     recipe = check(tree, where=f"{path}/recipe.yaml")
     return Run(path=path, recipe=recipe, facts=facts)
 
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Hold the right to write in a run directory.
+    """Hold the lock of a run directory, which a process needs to write in it.
 
     Raises:
         ValueError: another process holds it.
     """
     path.mkdir(parents=True, exist_ok=True)
-    with (path / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise ValueError(
-                f"{path} is being written by another process; wait for it, or use another --out"
-            ) from error
+    lock = FileLock(path / ".lock")  # the system releases it when the process ends, even if it is killed
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise ValueError(f"{path} is being written by another process; wait for it, or use another --out") from error
+    try:
         yield
+    finally:
+        lock.release()

@@ -1,8 +1,7 @@
-"""Fitted solvers kept with their run: RUN/solvers/steps-6-guidance-1.5-average-0.1.json.
+"""Fitted solvers, stored in their run: RUN/solvers/steps-6-guidance-1.5-ema-0.1.json.
 
-A fitted solver is good for what it was fitted to and for nothing that it could be told apart from: another guidance, other
-weights or another grid give samples that look like samples, with an error that nobody has measured. Fitting takes minutes,
-so whatever differs is refused.
+A fitted solver is accurate only for the model, guidance and grid that it was fitted to. With others it gives plausible
+samples of unknown error. Fitting takes minutes, so a solver that was fitted to anything else is refused.
 """
 
 import hashlib
@@ -15,10 +14,11 @@ from typing import Any, ClassVar, Literal
 from pydantic import TypeAdapter
 from torch import nn
 
+from langevin.diffusion.guidance import AnyGuidance, active, weight_of
 from langevin.diffusion.process import Gaussian
-from langevin.diffusion.sampler import Learned
+from langevin.diffusion.sampler import FittedSolver
 from langevin.diffusion.sampler.grid import AnyGrid
-from langevin.recipe.tree import Sampling
+from langevin.diffusion.sampling import Sampling
 from langevin.training.checkpoint import write_atomic
 
 
@@ -27,20 +27,21 @@ class Fitted:
     """A fitted solver, and what it was fitted to.
 
     Args:
-        guidance, interval, grid: of the sampling.
-        average, step, weights: width of the average of the weights, steps that they were trained for, their sha256.
-        trajectories, fine, seed: how many it was fitted to, steps of the fine solver to one of its own, their name.
-        errors: root mean square distance from the fine trajectories' ends, in units of coded data, on as many others; by
-            sampler, at equal network calls.
+        process: the model's.
+        guidance, grid: the sampling's; only guidance that is not neutral.
+        ema, step, weights: EMA length, training steps and sha256 of the weights.
+        trajectories, fine, seed: number of trajectories, reference steps per step of the solver, seed.
+        errors: sampler -> root mean square distance from the ends of as many other reference trajectories, in units of
+            encoded data, at equal NFE.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "strict": True}
 
-    solver: Learned
-    guidance: float
-    interval: tuple[float, float] | None
+    solver: FittedSolver
+    process: Gaussian
+    guidance: tuple[AnyGuidance, ...]
     grid: AnyGrid
-    average: float
+    ema: float
     step: int
     weights: str
     trajectories: int
@@ -50,8 +51,8 @@ class Fitted:
     version: Literal[1] = 1
 
     def __post_init__(self) -> None:
-        if not math.isfinite(self.guidance) or not all(0 <= e < math.inf for e in self.errors.values()):
-            raise ValueError(f"guidance and errors are finite numbers, got {self.guidance} and {self.errors}")
+        if not all(0 <= e < math.inf for e in self.errors.values()):
+            raise ValueError(f"errors must be finite and not negative, got {self.errors}")
 
     @property
     def steps(self) -> int:
@@ -72,86 +73,89 @@ def fingerprint(network: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def place(run: Path, steps: int, guidance: float, average: float) -> Path:
-    """Where the run keeps the solver of so many steps."""
-    return run / "solvers" / f"steps-{steps}-guidance-{guidance:g}-average-{average:g}.json"
+def solver_path(run: Path, steps: int, guidance: float, ema: float) -> Path:
+    """Path of a solver in the run."""
+    return run / "solvers" / f"steps-{steps}-guidance-{guidance:g}-ema-{ema:g}.json"
 
 
 def save(run: Path, fitted: Fitted) -> Path:
-    """Keep a solver with its run, in place of one of the same steps, guidance and average."""
-    path = place(run, fitted.steps, fitted.guidance, fitted.average)
+    """Store a solver in its run; it replaces one of the same steps, guidance and EMA length."""
+    path = solver_path(run, fitted.steps, weight_of(fitted.guidance), fitted.ema)
     path.parent.mkdir(exist_ok=True)
     write_atomic(path, _adapter().dump_json(fitted, indent=1))
     return path
 
 
 def read(path: Path) -> Fitted:
-    """A kept solver, to the bit.
+    """Read a stored solver, bit for bit.
 
     Raises:
-        ValueError: it is damaged."""
+        ValueError: it is damaged, or of another version."""
     try:
         return _adapter().validate_json(path.read_bytes())
-    except ValueError as error:  # pydantic's are such
+    except ValueError as error:  # pydantic's ValidationError is one
         first = str(error).splitlines()[0]
         raise ValueError(
-            f"{path} is damaged or of another version ({first}): remove it, and fit it again by `langevin solver`"
+            f"{path} is damaged or of another version ({first}): remove it, and fit it again by `langevin fit-solver`"
         ) from error
 
 
 @dataclass(frozen=True, kw_only=True)
 class Kept:
-    """The solvers of a run that has been loaded: a sampling's is looked for when it is asked for.
+    """The stored solvers of a loaded run: sampling -> solver, read when it is needed.
 
     Args:
-        average: width of the average of the weights that were loaded.
+        process, network: of the loaded model, to compare with those that a solver was fitted to.
+        ema: EMA length of the loaded weights.
     """
 
     run: Path
     process: Any
     network: nn.Module
-    average: float
+    ema: float
 
-    def __call__(self, sampling: Sampling) -> Learned:
-        """The solver of the sampling's steps and guidance.
+    def __call__(self, sampling: Sampling) -> FittedSolver:
+        """The solver for the sampling's steps, guidance and grid.
 
         Raises:
             ValueError: none was fitted, it is damaged, or it was fitted to something else."""
-        fitted = find(self.run, sampling, self.average)
-        again = f"fit it again by `{command(self.run, sampling, self.average)}`"
-        if not isinstance(self.process, Gaussian) or fitted.solver.process != self.process:
+        fitted = find(self.run, sampling, self.ema)
+        again = f"fit it again by `{command(self.run, sampling, self.ema)}`"
+        if fitted.process != self.process:
             raise ValueError(f"the solver was fitted to another process than that of {self.run}: {again}")
         if fitted.weights != fingerprint(self.network):
             raise ValueError(
-                f"the solver was fitted to other weights (after {fitted.step} training steps) than are to be drawn from, "
-                f"and its error on these is not known: {again}"
+                f"the solver was fitted to other weights (after {fitted.step} training steps), so its error on the loaded "
+                f"ones is unknown: {again}"
             )
         return fitted.solver
 
 
-def command(run: Path, sampling: Sampling, average: float) -> str:
-    """What makes the sampling's solver."""
-    return f"langevin solver {run} --steps {sampling.steps} --guidance {sampling.guidance:g} --average {average:g}"
+def command(run: Path, sampling: Sampling, ema: float) -> str:
+    """The command that fits the sampling's solver."""
+    weight = weight_of(sampling.guidance)
+    return f"langevin fit-solver {run} --steps {sampling.steps} --guidance {weight:g} --ema {ema:g}"
 
 
-def find(run: Path, sampling: Sampling, average: float) -> Fitted:
-    """The solver that a run keeps for a sampling; its weights are not compared.
+def find(run: Path, sampling: Sampling, ema: float) -> Fitted:
+    """The stored solver for a sampling; does not check process and weights.
 
     Raises:
-        ValueError: there is none, naming those that there are; it is damaged; or of another grid or interval."""
-    path = place(run, sampling.steps, sampling.guidance, average)
-    make = command(run, sampling, average)
+        ValueError: there is none, and which there are; or it is damaged, or was fitted to another grid or guidance."""
+    weight = weight_of(sampling.guidance)
+    path = solver_path(run, sampling.steps, weight, ema)
+    fit = command(run, sampling, ema)
     if not path.is_file():
-        there = sorted(path.parent.glob("steps-*.json"), key=lambda p: (len(p.name), p.name))
-        names = "; there are " + ", ".join(p.stem for p in there) if there else ""
+        others = sorted(path.parent.glob("steps-*.json"), key=lambda p: (len(p.name), p.name))
+        names = "; there are " + ", ".join(p.stem for p in others) if others else ""
         raise ValueError(
-            f"no solver of {sampling.steps} steps, guidance {sampling.guidance:g} and average {average:g} has been fitted "
-            f"to {run}{names}. Make it by `{make}`"
+            f"no solver of {sampling.steps} steps, guidance {weight:g} and EMA length {ema:g} has been fitted "
+            f"to {run}{names}. Fit it by `{fit}`"
         )
     fitted = read(path)
-    same = (fitted.steps, fitted.guidance, fitted.average) == (sampling.steps, sampling.guidance, average)
-    if not same or fitted.grid != sampling.grid or fitted.interval != sampling.interval:
+    same = (fitted.steps, fitted.guidance, fitted.ema) == (sampling.steps, active(sampling.guidance), ema)
+    if not same or fitted.grid != sampling.grid:
         raise ValueError(
-            f"{path} was fitted to another grid, guidance or interval of guidance than the run has now: make it by `{make}`"
+            f"{path} was fitted to another grid, guidance or guidance interval than the run has: fit it again by `{fit}`"
         )
     return fitted

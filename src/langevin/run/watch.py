@@ -1,116 +1,85 @@
-"""What is looked at while a run trains: held-out loss by noise level, and sample sheets."""
+"""Monitoring of a training run: losses by noise level on training and held-out data, and previews of samples."""
 
+import io
 import math
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
-from langevin.modalities.image.reader import tell
-from langevin.recipe.build import LEVELS, Built
-from langevin.recipe.modality import Read, modality_of, pictured
-from langevin.run.answer import show_texts
+from langevin.diffusion.guidance import self_contained
+from langevin.extras import require
+from langevin.modalities.modality import Batches, RequestContext
+from langevin.recipe.build import Built
 from langevin.run.directory import Run
-from langevin.run.generate import generate
+from langevin.run.generate import RunModel
 from langevin.training.checkpoint import write_atomic
 from langevin.training.loop import TrainingState
 
-__all__ = ["LEVELS", "Watch", "examples"]
-
-ROWS, SYMBOLS = 256, 2**13
-POINTS = 500  # samples of a sheet whose rows are numbers
+EXAMPLES, NUMBERS = 256, 2**13  # examples whose losses are evaluated; for sequences, positions of all together
+STEPS = 100  # maximum number of sampling steps of a preview
 
 
 class Watch:
-    """Measures and draws with the run's average weights, between steps, leaving training as it was."""
+    """Evaluates losses and draws previews with the EMA of the weights, without effect on training."""
 
     def __init__(
-        self, made: Run, built: Built, state: TrainingState, train: Read, held_out: Read, *, tensorboard: bool
+        self, run: Run, built: Built, state: TrainingState, train: Batches, val: Batches, *, tensorboard: bool
     ) -> None:
-        self.made, self.built, self.state = made, built, state
-        self.parts = {"train": train, "held_out": held_out}
-        self.writer: Any = _tensorboard(made) if tensorboard else None
+        self.run, self.built, self.state = run, built, state
+        self.parts = {"train": train, "val": val}
+        self.writer: Any = _tensorboard(run) if tensorboard else None
 
     def measure(self, step: int) -> dict[str, Any]:
-        """Denoising loss by noise level on fixed rows and fixed noise, for both parts of the data."""
-        with _Averaged(self.built, self.state):
-            found = {name: _losses(self.built, part) for name, part in self.parts.items()}
-        scale, values = self.built.levels
+        """Loss by noise level on fixed examples and fixed noise, of training and held-out data, for metrics.jsonl."""
+        with _EMAWeights(self.built, self.state):
+            means = {name: _losses(self.built, part) for name, part in self.parts.items()}
+        scale, values = self.built.model.levels
         levels = [round(float(v), 2) for v in values]
         if self.writer is not None:
-            for name, losses in found.items():
+            for name, losses in means.items():
                 self.writer.add_scalar(f"loss/{name}", float(losses.mean()), step)
-        rounded = {name: [round(float(v), 5) for v in losses] for name, losses in found.items()}
+        rounded = {name: [round(float(v), 5) for v in losses] for name, losses in means.items()}
         return {scale: levels, **{f"{name}_loss": losses for name, losses in rounded.items()}}
 
-    def sheet(self, step: int) -> None:
-        """Samples from fixed seeds: how the same pictures, points or texts grow."""
-        draw = SHEETS[modality_of(self.built.recipe).name]
-        with _Averaged(self.built, self.state):
-            content, suffix, images = draw(self.built, self.parts["held_out"])
-        write_atomic(self.made.samples / f"step-{step:08d}{suffix}", content)
-        if self.writer is not None and images is not None:
-            self.writer.add_images("samples", images, step)
+    def preview(self, step: int) -> None:
+        """Write a preview of samples with fixed seeds, so that previews show the same samples at different steps."""
+        sampling = self.built.recipe.sampling
+        model = RunModel(
+            built=self.built,
+            sampling=replace(sampling, steps=min(sampling.steps, STEPS), guidance=self_contained(sampling.guidance)),
+        )
+        train, val = (batches.dataset for batches in self.parts.values())
+        with _EMAWeights(self.built, self.state):
+            samples = model.run(
+                self.built.recipe.data.preview_plan(RequestContext(model=model, data=lambda: (train, val)))
+            )
+        preview = samples.preview()
+        write_atomic(self.run.samples / f"step-{step:08d}{preview.suffix}", preview.content)
+        if self.writer is not None and preview.suffix == ".png":
+            pixels = torch.from_numpy(np.array(Image.open(io.BytesIO(preview.content)).convert("RGB")))
+            self.writer.add_image("samples", pixels, step, dataformats="HWC")
 
     def close(self) -> None:
         if self.writer is not None:
             self.writer.close()
 
 
-def picture_sheet(built: Built, part: Read) -> tuple[bytes, str, Tensor | None]:
-    """A labelled grid of pictures, or the cloud of points; and the pictures themselves."""
-    recipe, shape = built.recipe, part.part.shape
-    few = 2 * len(recipe.classes) if 0 < len(recipe.classes) <= 12 else 16
-    count = few if len(shape) > 1 else POINTS
-    labels, captions = examples(built, part, count)
-    condition = tell(labels, captions, recipe.words, next(built.network.parameters()).device)
-    sampling = replace(recipe.sampling, steps=min(recipe.sampling.steps, 16 if len(shape) > 1 else 100))
-    images = generate(built, sampling, shape=shape, seeds=torch.arange(count), condition=condition).images
-    shown = captions or ([recipe.classes[i] for i in labels.tolist()] if labels is not None else None)
-    columns = len(recipe.classes) if 0 < len(recipe.classes) <= 12 else None
-    picture = pictured(recipe).picture(images, recipe, names=shown, columns=columns)
-    return picture, ".png", images if images.ndim == 4 else None
+def _losses(built: Built, part: Batches) -> Tensor:
+    """Mean losses (levels,) on up to `EXAMPLES` examples; on fewer of long sequences, which would take too long."""
+    size = math.prod(part.shape)
+    most = max(32, NUMBERS // size) if len(part.shape) == 1 else EXAMPLES
+    count = min(EXAMPLES, most, len(part))
+    items = torch.arange(count) * len(part) // count
+    batch = EXAMPLES if size <= 64 else 64
+    return torch.cat([built.model.losses(part(index), index) for index in items.split(batch)], 1).mean(1)
 
 
-def text_sheet(built: Built, part: Read) -> tuple[bytes, str, Tensor | None]:
-    """Texts, or what is made of some held-out sources."""
-    recipe = built.recipe
-    sampling = replace(recipe.sampling, steps=min(recipe.sampling.steps, 64))
-    lines = show_texts(built, sampling, part)
-    return "\n\n".join(lines).encode(), ".txt", None
-
-
-SHEETS = {"image": picture_sheet, "toy": picture_sheet, "text": text_sheet}
-
-
-def examples(built: Built, part: Read, count: int) -> tuple[Tensor | None, list[str] | None]:
-    """Labels and captions to show: all classes in turn, captions of the data spread over it."""
-    recipe = built.recipe
-    labels = torch.arange(count) % len(recipe.classes) if recipe.classes else None
-    if recipe.words is None or part.part.captions is None:
-        return labels, None
-    known = part.part.captions
-    return labels, [known[i * len(known) // count] for i in range(count)]
-
-
-def _losses(built: Built, part: Read) -> Tensor:
-    """(levels,) mean losses on a few rows: fewer of long texts, whose looks would else cost as much as training."""
-    shape, count = part.part.shape, len(part.part)
-    most = max(32, SYMBOLS // shape[0]) if len(shape) == 1 else ROWS
-    few = min(ROWS, most, count)
-    items = torch.arange(few) * count // few
-    parts = [built.losses(part(rows), rows) for rows in items.split(_together(part))]
-    return torch.cat(parts, 1).mean(1)
-
-
-def _together(part: Read) -> int:
-    """Rows at once: many where a row is a few numbers."""
-    return ROWS if math.prod(part.part.shape) <= 64 else 64
-
-
-class _Averaged:
-    """Within it the network holds the recipe's average of the weights (the weights themselves if it keeps none)."""
+class _EMAWeights:
+    """A context in which the network has the weights of the recipe's EMA, if EMAs are kept; it restores them at the end."""
 
     def __init__(self, built: Built, state: TrainingState) -> None:
         self.built, self.state = built, state
@@ -118,28 +87,27 @@ class _Averaged:
     @torch.no_grad()
     def __enter__(self) -> None:
         self.before: list[tuple[Tensor, Tensor]] = []
-        width = self.built.recipe.sampling.average
-        for player, averages in self.state.averages.items():
-            widths = list(averages.values)
-            nearest = min(widths, key=lambda w: abs(w - width)) if widths and width > 0 else None
+        length = self.built.recipe.sampling.ema
+        for player, ema in self.state.ema.items():
+            lengths = list(ema.values)
+            nearest = min(lengths, key=lambda kept: abs(kept - length)) if lengths and length > 0 else None
             if nearest is None:
                 continue
-            parameters = dict(self.state.players[player].named_parameters())
-            for name, value in averages.tensors(nearest).items():
+            parameters = dict(self.state.players[player].module.named_parameters())
+            for name, value in ema.tensors(nearest).items():
                 self.before.append((parameters[name], parameters[name].detach().clone()))
                 parameters[name].copy_(value)
-        self.built.network.eval()
+        self.built.model.network.eval()
 
     @torch.no_grad()
     def __exit__(self, *_: object) -> None:
         for parameter, value in self.before:
             parameter.copy_(value)
-        self.built.network.train()
+        self.built.model.network.train()
 
 
-def _tensorboard(made: Run) -> Any:
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise ValueError("TensorBoard is not installed: pip install 'langevin[track]'") from error
-    return SummaryWriter(str(made.path / "tensorboard"))
+def _tensorboard(run: Run) -> Any:
+    require("tensorboard", "--tensorboard")
+    from torch.utils.tensorboard import SummaryWriter
+
+    return SummaryWriter(str(run.path / "tensorboard"))

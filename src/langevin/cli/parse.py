@@ -1,0 +1,185 @@
+"""From words to a verb and its arguments, with the options of the run's modality. Nothing here imports torch."""
+
+import math
+import re
+from dataclasses import field, fields, is_dataclass, make_dataclass
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Annotated, Any, NamedTuple, Union, get_args, get_origin
+
+import tyro
+from tyro.conf import subcommand
+
+from langevin.cli import verbs
+from langevin.modalities.options import kinds, options_of, requests
+from langevin.run.version import read_environment
+
+VERBS: dict[str, type[Any]] = {
+    "train": verbs.Train, "resume": verbs.Resume, "sample": verbs.Sample, "evaluate": verbs.Evaluate,
+    "compare": verbs.Compare, "fit-solver": verbs.FitSolver, "inspect": verbs.Inspect, "doctor": verbs.Doctor,
+    "demo": verbs.Demo,
+}  # fmt: skip
+OF_KIND = {"sample": "Sample", "evaluate": "Evaluate"}  # verb -> class of its options in a modality's `options.py`
+
+_ASSIGNMENT = re.compile(r"([A-Za-z_]\w*(\.\w+)+|init_from|name|description)=")
+_KIND = re.compile(r"^data:\n(?: .*\n)*?  kind: (\w+)$", re.MULTILINE)
+
+
+class Parsed(NamedTuple):
+    """A verb, its arguments, and the modality whose options these include, if any."""
+
+    verb: str
+    args: Any
+    kind: str | None = None
+
+
+def parse(arguments: list[str]) -> Parsed:
+    """Parse the words of a command line.
+
+    Overrides (`key.key=value`) may stand anywhere among the arguments of `train`.
+
+    Raises:
+        SystemExit: help or a usage error was printed.
+        ValueError: an option of another modality, or a run of an unknown modality."""
+    verb = arguments[0] if arguments else ""
+    if verb == "train":
+        overrides = [a for a in arguments if _ASSIGNMENT.match(a)]
+        arguments = [a for a in arguments if not _ASSIGNMENT.match(a)] + overrides
+    known, kind = dict(VERBS), None
+    for name, (owner, options) in requests().items():
+        known[name] = with_options(verbs.Apply, options, owner)
+        kind = owner if name == verb else kind
+    if verb == "sample" and is_density(arguments[1:]):
+        known[verb] = verbs.SampleDensity
+        require_own(arguments[1:], verb, known[verb], target_of(arguments[1:]), "a density")
+    elif verb in OF_KIND:
+        run = run_among(arguments[1:])
+        if run is not None:
+            kind = kind_of(run)
+            known[verb] = with_options(known[verb], getattr(options_of(kind), OF_KIND[verb]), kind)
+            require_own(arguments[1:], verb, known[verb], str(run), f"a run of {kind}")
+    choices = tuple(Annotated[member, subcommand(name)] for name, member in known.items())
+    args = tyro.cli(
+        Union[choices],  # type: ignore[arg-type]  # noqa: UP007
+        prog="langevin",
+        description="Diffusion models of your own data: trained, sampled and measured. Add --debug to see tracebacks.",
+        args=arguments or ["--help"],
+        config=(tyro.conf.OmitArgPrefixes,),
+    )
+    return Parsed(verb=verb, args=args, kind=kind)
+
+
+def module_of(command: Parsed) -> str:
+    """Name of the module of `langevin.cli` that runs a command."""
+    if isinstance(command.args, verbs.Apply):
+        return "apply"
+    return "density" if isinstance(command.args, verbs.SampleDensity) else command.verb.replace("-", "_")
+
+
+def with_options(verb: type[Any], options: type[Any], kind: str) -> type[Any]:
+    """A dataclass with the verb's own arguments, and a modality's as its field `options`."""
+    required = any(f.default is f.default_factory for f in fields(options))  # both are MISSING
+    # the name is the heading of the group in the help; an option without a default is a positional argument
+    named: Any = Annotated[options, tyro.conf.arg(name=kind), tyro.conf.PositionalRequiredArgs]
+    nested = ("options", named) if required else ("options", named, field(default_factory=options))
+    combined = make_dataclass(verb.__name__, [nested], bases=(verb,), frozen=True, kw_only=True)
+    combined.__doc__ = options.__doc__ if verb is verbs.Apply else verb.__doc__
+    return combined
+
+
+def run_among(arguments: list[str]) -> Path | None:
+    """The first positional argument that is the directory of a run, if any."""
+    return next((Path(a) for a in positionals(arguments) if (Path(a) / "recipe.yaml").is_file()), None)
+
+
+def kind_of(run: Path) -> str:
+    """The modality of a run: `data.kind` of its recipe, found without parsing YAML.
+
+    Raises:
+        ValueError: the recipe cannot be read, or has no data.kind, or the run is of another version."""
+    if (run / "environment.json").is_file():
+        read_environment(run)
+    try:
+        match = _KIND.search((run / "recipe.yaml").read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{run}/recipe.yaml cannot be read: {error}") from error
+    if match is None:
+        raise ValueError(f"{run}/recipe.yaml is damaged: it does not say of what data the run is (data.kind)")
+    return match[1]
+
+
+def require_own(arguments: list[str], verb: str, accepted: type[Any], target: str, what: str) -> None:
+    """Check that no option belongs to another modality or to densities.
+
+    Args:
+        accepted: the dataclass of the arguments that `verb` takes for this target.
+        target: the run or density.
+        what: the kind of target, for the message: "a density", "a run of KIND".
+
+    Raises:
+        ValueError: an option does; the message names its owner."""
+    own, others = names_of(accepted), {"runs": names_of(VERBS[verb])}
+    others |= {"densities": names_of(verbs.SampleDensity)} if verb == "sample" else {}
+    of_kinds = {kind: names_of(getattr(options_of(kind), OF_KIND[verb])) for kind in kinds()}
+    given = [a.split("=", 1)[0].removeprefix("--").replace("-", "_") for a in arguments if a.startswith("--")]
+    for name in (name for name in given if name not in own):
+        owners = [kind for kind, names in of_kinds.items() if name in names]
+        owner = f"runs of {' and '.join(owners)}" if owners else next((o for o, n in others.items() if name in n), None)
+        if owner is not None:
+            raise ValueError(
+                f"--{name.replace('_', '-')} is an option of {owner}, and {target} is {what}: "
+                f"see `langevin {verb} {target} --help`"
+            )
+
+
+def names_of(options: type[Any]) -> set[str]:
+    """Names of the fields of a dataclass; of a nested one its fields."""
+    names: set[str] = set()
+    for f in fields(options):
+        inner = get_args(f.type)[0] if get_origin(f.type) is Annotated else f.type
+        names |= names_of(inner) if isinstance(inner, type) and is_dataclass(inner) else {f.name}
+    return names
+
+
+def target_of(arguments: list[str]) -> str:
+    """The first positional argument; "" if there is none."""
+    return next(iter(positionals(arguments)), "")
+
+
+def positionals(arguments: list[str]) -> list[str]:
+    """The arguments of `sample` and `evaluate` that are neither options nor values of options."""
+    options = [VERBS[verb] for verb in OF_KIND] + [verbs.SampleDensity]
+    options += [getattr(options_of(kind), name) for kind in kinds() for name in OF_KIND.values()]
+    takes = {f.name: values_of(f.type) for option in options for f in fields(option)}
+    found, left = list[str](), 0.0  # values that the last option still takes
+    for word in arguments:
+        if word.startswith("--"):
+            name, assigned, _ = word[2:].partition("=")
+            left = 0 if assigned else takes.get(name.replace("-", "_"), 0)
+        elif left:
+            left -= 1
+        else:
+            found.append(word)
+    return found
+
+
+def values_of(annotation: Any) -> float:
+    """The number of values that an option of this type takes: infinite for a tuple of any length."""
+    kept = [member for member in get_args(annotation) or (annotation,) if member is not NoneType]
+    if get_origin(annotation) is tuple:
+        return math.inf if ... in kept else len(kept)
+    return values_of(kept[0]) if isinstance(annotation, UnionType) else 0 if annotation is bool else 1
+
+
+def is_density(arguments: list[str]) -> bool:
+    """Whether the target of `sample` is module:function or the recipe of a density, and not a run."""
+    target = target_of(arguments)
+    if Path(target).is_dir():
+        return False
+    if re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", target):
+        return True
+    shipped = Path(__file__).parent.parent / "recipes" / f"{target}.yaml"
+    path = shipped if shipped.is_file() else Path(target)
+    if path.suffix not in (".yaml", ".yml") or not path.is_file():
+        return False
+    return re.search(r"^density:", path.read_text(encoding="utf-8", errors="replace"), re.MULTILINE) is not None

@@ -1,0 +1,157 @@
+"""The evaluation of a run by its modality, and its report."""
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from langevin.diffusion.sampler import FittedSolver
+from langevin.evaluation.report import Curves, Facts, Line, Report, Section, Source
+from langevin.modalities.modality import Evaluation, Measuring, RequestContext
+from langevin.recipe.sampling import describe
+from langevin.run.directory import Run, load_model, open_run, put
+from langevin.run.display import QUIET, Display
+from langevin.run.generate import RunModel
+from langevin.training import machine
+from langevin.training.checkpoint import write_atomic
+from langevin.training.metrics import read_metrics
+from langevin.training.snapshots import snapshots
+
+SCORED = 500  # samples per snapshot by default
+
+
+def evaluate_run(
+    run: Run, model: RunModel, options: Any, *, step: int, count: int | None = None, seeds: int = 3, batch: int = 256,
+    curve: bool = False, command: str = "", display: Display = QUIET,
+) -> tuple[Evaluation, Path]:  # fmt: skip
+    """Measure the run, and write `report.html`, `report.json` and `evaluation.json` into it.
+
+    Args:
+        options: the options of the run's modality (its `Evaluate`).
+        step: training step of the model's weights.
+        count: samples per seed; None is the modality's default.
+        seeds: independent sets of samples, for error bars.
+        curve: also measure the run's EMA snapshots.
+        command: the command line to name in the report.
+
+    Returns:
+        The evaluation, and the path of report.html.
+
+    Raises:
+        ValueError: too few samples, seeds or data."""
+    if seeds < 1 or (count is not None and count < 8):
+        raise ValueError(f"an evaluation needs at least 8 samples and 1 seed, got {count} and {seeds}")
+    if curve and isinstance(model.sampling.sampler, FittedSolver):
+        raise ValueError(
+            "--curve samples with snapshots of the weights, to which the learned sampler was not fitted: "
+            "leave one of them out"
+        )
+    train, val = run.open_data(progress=display.progress("reading data"))
+    measuring = Measuring(
+        model=model, train=train, val=val, folder=run.path / "evaluation", facts=run.facts,
+        load=lambda path: load_model(open_run(path), device=machine.device(), say=display.say)[0], count=count,
+        seeds=seeds, batch=batch, command=command, say=display.say, progress=display.progress,
+    )  # fmt: skip
+    evaluation = run.recipe.data.evaluate(options, measuring)
+    sections, points = quality_curve(run, model, measuring) if curve else ([], [])
+    display.close()
+    figures = {
+        "command": command, "step": step, "sampling": asdict(model.sampling), "curve": points, **evaluation.figures,
+    }  # fmt: skip
+    write_atomic(run.path / "evaluation.json", json.dumps(figures, indent=1).encode())
+    if evaluation.samples is not None:
+        preview = evaluation.samples.preview()
+        write_atomic(run.samples / f"evaluation{preview.suffix}", preview.content)
+    return evaluation, write_report(run, model, evaluation, sections, step=step, command=command)
+
+
+def write_report(
+    run: Run, model: RunModel, evaluation: Evaluation, curve: Sequence[Section], *, step: int, command: str
+) -> Path:
+    """Write report.html and report.json: the modality's sections, training curves, and the run's configuration."""
+    recipe = run.recipe
+    network = {k: v for k, v in vars(recipe.network).items() if isinstance(v, int | float | str)}
+    facts = {
+        "data": f"{recipe.data.kind}, {run.facts['items']:,} training items",
+        "network": ", ".join(f"{k} {v}" for k, v in network.items()),
+        "process": recipe.process.kind,
+        "trained": f"{step} steps of {recipe.training.batch}: {step * recipe.training.batch:,} samples",
+        "sampling": f"{describe(model.sampling.sampler)}, {model.sampling.steps} steps",
+        **run.facts.get("machine", {}),
+    }
+    source = Source(samples={"training": run.facts["items"]}, seeds=[recipe.training.seed], command=command)
+    sections = [
+        *evaluation.sections,
+        *curve,
+        *history(run),
+        Facts(heading="How it was made", rows=facts, source=source),
+    ]
+    title = f"{recipe.name}: {recipe.description}" if recipe.description else recipe.name
+    return Report(title=title, sections=sections, summary=recipe.measured).write(run.path)
+
+
+def quality_curve(run: Run, model: RunModel, m: Measuring) -> tuple[list[Section], list[dict[str, Any]]]:
+    """The modality's score for each of the run's EMA snapshots, on the same seeds: a section, and the points as JSON."""
+    data, scorer = run.recipe.data, run.recipe.data.scorer(m)
+    seconds = {line["step"]: line["seconds"] for line in metrics_of(run) if "seconds" in line}
+    points: list[dict[str, Any]] = []
+    progress, saved = m.progress("sampling snapshots"), snapshots(run.path, model.sampling.ema)
+    weights = {name: tensor.clone() for name, tensor in model.parts.network.state_dict().items()}
+    try:
+        for i, (step, tensors) in enumerate(saved):
+            put(model.built, tensors)
+            context = RequestContext(
+                model=model, data=lambda: (m.train, m.val), count=m.count or SCORED, seed=1_000_000
+            )
+            score = scorer.score(model.run(data.plan_like(m.train, context), batch=m.batch))
+            logged = [s for s in seconds if s <= step]
+            points.append({"step": step, "seconds": seconds[max(logged)] if logged else None, "distance": score})
+            progress(i + 1, len(saved))
+    finally:
+        model.parts.network.load_state_dict(weights)
+    if len(points) < 2:
+        return [], points
+    timed = all(point["seconds"] is not None for point in points)
+    x = [point["seconds"] / 60 if timed else float(point["step"]) for point in points]
+    return [
+        Curves(
+            heading="Quality over training", lines=[Line(label=scorer.name, x=x, y=[p["distance"] for p in points])],
+            x_label="minutes of training" if timed else "step", y_label=scorer.name, y_log=True,
+            caption="Snapshots of the EMA of the weights, each sampled with the same seeds.",
+        )
+    ], points  # fmt: skip
+
+
+def metrics_of(run: Run) -> list[dict[str, Any]]:
+    """The lines of the run's metrics.jsonl."""
+    path = run.path / "metrics.jsonl"
+    return read_metrics(path) if path.exists() else []
+
+
+def history(run: Run) -> list[Section]:
+    """Curves of the objective and of the denoising loss over training."""
+    lines = metrics_of(run)
+    smooth = [(m["step"], m["smooth_loss"]) for m in lines if m.get("smooth_loss") is not None]
+    if len(smooth) < 2:
+        return []
+    curves: list[Section] = [
+        Curves(
+            heading="Training", x_label="step", y_label="loss", caption="The objective, smoothed over about 50 steps.",
+            lines=[Line(label="training objective", x=[a for a, _ in smooth], y=[b for _, b in smooth])],
+        )
+    ]  # fmt: skip
+    keys = {"validation": "val_loss", "train": "train_loss"}
+    means = {
+        label: [(m["step"], math.fsum(m[key]) / len(m[key])) for m in lines if key in m] for label, key in keys.items()
+    }
+    if all(len(points) > 1 for points in means.values()):
+        curves.append(
+            Curves(
+                heading="Denoising loss over training", x_label="step", y_label="mean over noise levels",
+                caption="Fixed examples, fixed noise, EMA of the weights.",
+                lines=[Line(label=n, x=[a for a, _ in v], y=[b for _, b in v]) for n, v in means.items()],
+            )
+        )  # fmt: skip
+    return curves

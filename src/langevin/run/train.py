@@ -1,0 +1,337 @@
+"""Training a run on data or by a recipe, and resuming a stopped one."""
+
+import re
+import time
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, replace
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from langevin.diffusion.noise import SampleNoise
+from langevin.diffusion.sampler import require_fit
+from langevin.extras import require
+from langevin.methods.models import SDEModel
+from langevin.modalities.modality import Budget
+from langevin.recipe.build import Built, build, training_batches
+from langevin.recipe.complete import complete
+from langevin.recipe.detect import chosen
+from langevin.recipe.read import check, merge, override, read_tree, shipped
+from langevin.recipe.tree import Recipe
+from langevin.recipe.user_function import NO_CODE, CodePermission
+from langevin.run.directory import Run, create, open_run, writing
+from langevin.run.display import QUIET, Display, duration
+from langevin.run.watch import Watch
+from langevin.training import machine
+from langevin.training.calibration import Calibration, calibrate, set_threads, thread_policy
+from langevin.training.distributed import World, join_world
+from langevin.training.loop import TrainingState
+from langevin.training.session import Hooks, train
+
+# overrides that apply before data is opened and a recipe is suggested; the rest follow the suggestions
+OPENING = re.compile(r"data\.\w+=(?!\{)|training\.(minutes|precision)=")
+LONG_ENOUGH = 20.0  # minutes: in shorter runs compiling is not tried
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """The arguments of a training run.
+
+    Args:
+        target: a folder or file of data, the name of a shipped recipe, or the path of a recipe.
+        overrides: changes of the recipe, key.key=value.
+        minutes: time budget of the whole run; None is 10 for data, else the recipe's.
+        out: directory of the run; None is runs/NAME.
+        seed: None is the recipe's.
+        data: path to the data of a recipe, in place of the recipe's data.path.
+        allow_code: allow functions (module:function) that the recipe names to be imported.
+        tensorboard: also write TensorBoard events.
+    """
+
+    target: str
+    overrides: tuple[str, ...] = ()
+    minutes: float | None = None
+    out: Path | None = None
+    seed: int | None = None
+    data: Path | None = None
+    allow_code: bool = False
+    tensorboard: bool = False
+
+    @property
+    def changes(self) -> list[str]:
+        """All overrides of the recipe, in order of precedence: explicit overrides come last and win."""
+        changes = [] if self.minutes is None else [f"training.minutes={self.minutes!r}", "training.steps=null"]
+        return [*changes, *([] if self.seed is None else [f"training.seed={self.seed}"]), *self.overrides]
+
+
+def train_run(wanted: Wanted, display: Display = QUIET) -> Run:
+    """Train, and return the finished run.
+
+    Raises:
+        ValueError: the target is neither data nor a recipe, or options do not fit it."""
+    world = join_world()
+    if wanted.tensorboard:
+        require("tensorboard", "--tensorboard")
+    if wanted.out is not None:
+        _require_no_run(wanted.out)
+    recipe, (data, val), reasons = plan(wanted, display)
+    code = CodePermission.of(wanted.overrides, allow=wanted.allow_code)
+    recipe = world.broadcast(settle(recipe, data, code))  # measurements may differ between processes
+    path = world.broadcast(wanted.out or _unused(Path("runs") / recipe.name.split("/")[-1]))
+    with writing(path) if world.first else nullcontext():
+        _require_no_run(path)
+        if world.first:
+            for text in (*data.notes.lines(), *reasons):
+                display.say(text)
+        recipe, calibration = _calibrate(recipe, data, world, display, code)
+        built = build(recipe, device=machine.device(), code=code)
+        require_usable(built, data)
+        if recipe.init_from:
+            begin_from(built, recipe.init_from, display, code)
+        if world.first:
+            for text in remarks(built, data):
+                display.say(text)
+        shape = list(built.batches(data).shape)
+        facts: dict[str, Any] = {"data": data.fingerprint, "items": len(data), "shape": shape}
+        facts |= {"broken": dict(data.notes.broken)} if data.notes.broken else {}
+        world.barrier()  # all processes have checked that there is no run yet
+        run = create(path, recipe, facts) if world.first else None
+        world.barrier()
+        run = run or open_run(path)
+        carry_on(run, built, data, val, world, tensorboard=wanted.tensorboard, display=display, calibration=calibration)
+    return run
+
+
+def resume_run(path: Path, *, allow_code: bool = False, tensorboard: bool = False, display: Display = QUIET) -> Run:
+    """Train a stopped run to its end.
+
+    Raises:
+        ValueError: there is no run, or its data has changed."""
+    if tensorboard:
+        require("tensorboard", "--tensorboard")
+    world, run = join_world(), open_run(path)
+    data, val = run.open_data(progress=display.progress("reading data"))
+    with writing(path) if world.first else nullcontext():
+        built = build(run.recipe, device=machine.device(), code=CodePermission.of((), allow=allow_code))
+        carry_on(run, built, data, val, world, tensorboard=tensorboard, display=display)
+    return run
+
+
+def plan(wanted: Wanted, display: Display = QUIET) -> tuple[Recipe, tuple[Any, Any], list[str]]:
+    """The recipe before it is completed, its training and held-out data, and the reasons for its choices.
+
+    Raises:
+        ValueError: the target is neither data nor a recipe, or the recipe with the overrides is not valid.
+    """
+    given = Path(wanted.target)
+    if (given / "recipe.yaml").is_file() and (given / "environment.json").is_file():
+        raise ValueError(f"{given} is a run, not data: `langevin resume {given}` trains it to its end")
+    if wanted.target in shipped() or given.suffix in (".yaml", ".yml"):
+        tree = read_tree(wanted.target)
+        if wanted.data is not None:
+            tree["data"] = {**tree.get("data", {}), "path": str(wanted.data)}
+        recipe = check(override(tree, wanted.changes), where=f"recipe '{wanted.target}' with your changes")
+        return recipe, _open(recipe, display), [f"recipe: {recipe.name}, {recipe.description}"]
+    if not given.exists():
+        near = get_close_matches(wanted.target, shipped(), n=1)
+        known = f"did you mean {near[0]}?" if near else f"which are {', '.join(shipped())}"
+        raise ValueError(f"'{wanted.target}' is neither an existing folder or file nor a shipped recipe; {known}")
+    if wanted.data is not None:
+        raise ValueError(
+            f"--data is the path to the data of a recipe, and '{wanted.target}' is data itself: leave --data out"
+        )
+    return choose(given, wanted.changes, minutes=10.0 if wanted.minutes is None else wanted.minutes, display=display)
+
+
+def choose(
+    path: Path, changes: list[str], *, minutes: float, display: Display
+) -> tuple[Recipe, tuple[Any, Any], list[str]]:
+    """A recipe for the data at a path, of the modality that reads it best, sized for the data, the machine and the time.
+
+    Raises:
+        ValueError: no modality reads it, or several read it equally well."""
+    if not 0 < minutes < 1e6:
+        raise ValueError(f"--minutes must be positive, got {minutes}")
+    kind = next((change.split("=", 1)[1] for change in changes if change.startswith("data.kind=")), None)
+    data = asdict(chosen(path, kind))
+    opening = [change for change in changes if OPENING.match(change)]
+    first = check(override({"data": data, "training": {"minutes": minutes}}, opening), where="the data section")
+    opened = _open(first, display)
+    training = replace(first.training, precision=machine.precision(first.training.precision))
+    budget = Budget(minutes=training.minutes or minutes, flops=machine.matrix_rate(training.dtype))
+    suggested = first.data.suggest(opened[0], budget)
+    tree = merge({"data": asdict(first.data), "training": {"minutes": minutes}}, suggested.recipe)
+    return check(override(tree, changes), where="the chosen recipe with your changes"), opened, list(suggested.reasons)
+
+
+def settle(recipe: Recipe, data: Any, code: CodePermission = NO_CODE) -> Recipe:
+    """Complete the recipe from data and machine; paths become absolute, so that the run can be used from any directory."""
+    recipe = complete(recipe, data, code)
+    path = recipe.data.path
+    if recipe.init_from:
+        recipe = replace(recipe, init_from=str(Path(recipe.init_from).expanduser().absolute()))
+    if path:
+        recipe = replace(recipe, data=replace(recipe.data, path=str(Path(path).expanduser().absolute())))
+    return replace(recipe, training=replace(recipe.training, precision=machine.precision(recipe.training.precision)))
+
+
+def carry_on(
+    run: Run, built: Built, data: Any, val: Any, world: World, *, tensorboard: bool, display: Display,
+    calibration: Calibration | None = None,
+) -> None:  # fmt: skip
+    """Train a run to its end, from its newest checkpoint if there is one."""
+    recipe, method = built.recipe, built.model.method
+    state = TrainingState.new(method, recipe.training)
+    batches = built.batches(data)
+    for text in batches.remarks if world.first else ():
+        display.say(text)
+    watch = Watch(run, built, state, batches, built.batches(val), tensorboard=tensorboard)
+    hooks = Hooks(progress=display.training, measure=watch.measure, preview=watch.preview, log=display.say)
+    begin = time.perf_counter()
+    train(
+        run.path, state, training_batches(recipe, batches), method, recipe.training, hooks=hooks, world=world,
+        calibration=calibration,
+    )  # fmt: skip
+    display.close()
+    watch.close()
+    if world.first:
+        took = duration(time.perf_counter() - begin)
+        display.say(f"trained {state.step} steps, {state.samples_seen} samples, in {took}: {run.path}")
+        display.say(f"next: langevin sample {run.path}    langevin evaluate {run.path}")
+
+
+def require_usable(built: Built, data: Any) -> None:
+    """Check, before there is a run, that it can be sampled and that its network gets all that it reads.
+
+    Raises:
+        ValueError: a sampler of another process, or a port that the data does not feed."""
+    require_fit(built.recipe.sampling.sampler, built.model.process)
+    item = torch.arange(1)
+    built.model.network.eval()
+    built.model.losses(built.batches(data)(item), item)
+    built.model.network.train()
+
+
+def begin_from(built: Built, path: str, display: Display, code: CodePermission) -> None:
+    """Initialise the network with the trained weights of another run.
+
+    Raises:
+        ValueError: the run has another network, or no checkpoint."""
+    other, step, lines = open_run(Path(path)).load(code=code)
+    for text in lines:
+        display.say(text)
+    network, weights = built.model.network, other.model.network.state_dict()
+    # layers of side inputs, which the other network may lack, keep their fresh weights
+    fresh = {
+        name: value
+        for name, value in network.state_dict().items()
+        if name.startswith(getattr(network, "side_inputs", ()))
+    }
+    try:
+        network.load_state_dict(fresh | weights)
+    except RuntimeError as error:
+        raise ValueError(
+            f"init_from: the network of {path} has other sizes than this one; use its network section in this recipe"
+        ) from error
+    display.say(f"init_from: the weights of {path} after {step} steps")
+
+
+def _calibrate(
+    recipe: Recipe, data: Any, world: World, display: Display, code: CodePermission
+) -> tuple[Recipe, Calibration | None]:
+    """Time some steps if the recipe has a time budget, decide whether to compile, and show the expected length."""
+    training = recipe.training
+    with torch.device("meta"):
+        parameters = sum(p.numel() for p in recipe.network.build().parameters())
+    text = (
+        f"network: {recipe.network.kind}, {parameters / 1e6:.2f} M weights, {training.precision} on {machine.device()}"
+    )
+    calibration: Calibration | None = None
+    if training.steps is None or training.compile:
+        recipe, calibration = _compiled_or_not(recipe, data, world, display, code)
+        steps = training.steps or calibration.steps
+        budget = "" if training.steps else f" in {training.minutes:g} minutes"
+        text += f"; {training.batch / calibration.seconds:.0f} samples/s, so {steps} steps of {training.batch}{budget}"
+    if world.first:
+        display.say(text)
+    return recipe, calibration
+
+
+def _compiled_or_not(
+    recipe: Recipe, data: Any, world: World, display: Display, code: CodePermission
+) -> tuple[Recipe, Calibration]:
+    """The recipe with `training.compile` decided, and the cost of its steps.
+
+    Compiling is tried only if the recipe has it and the run is long, and kept only if it saves more time than it takes."""
+
+    def measure(compiled: bool) -> Calibration:
+        training = replace(recipe.training, compile=compiled, minutes=recipe.training.minutes or 1.0)
+        variant = replace(recipe, training=training)
+        built = build(variant, device=machine.device(), code=code)
+        state = TrainingState.new(built.model.method, training)
+        batches = training_batches(variant, built.batches(data))
+        before = torch.get_num_threads()
+        threads = thread_policy(training, machine.device())
+        calibration = calibrate(state, batches, built.model.method, training, threads=threads, world=world)
+        set_threads(before)
+        return calibration
+
+    def with_compile(compiled: bool) -> Recipe:
+        return replace(recipe, training=replace(recipe.training, compile=compiled))
+
+    begin, plain = time.perf_counter(), measure(False)
+    if not recipe.training.compile:
+        return with_compile(False), plain
+    work = (recipe.training.steps or plain.steps) * plain.seconds
+    if work < 60 * LONG_ENOUGH:
+        display.say(
+            f"training.compile: not used, as {duration(work)} of steps are too few to save the time that compiling takes"
+        )
+        return with_compile(False), plain
+    mark = time.perf_counter()
+    try:
+        fast = measure(True)
+    except Exception as error:  # a missing or failing compiler must not end the run
+        display.say(f"training.compile: not used, as it failed ({type(error).__name__}: {str(error).splitlines()[0]})")
+        return with_compile(False), plain
+    now = time.perf_counter()
+    spent, total = world.broadcast((now - mark, now - begin))
+    wins = spent + work * fast.seconds / plain.seconds < work
+    text = f"{duration(spent)} to compile, {fast.seconds / plain.seconds:.2f} times the time per step"
+    display.say(f"training.compile: {'used' if wins else 'not used'} ({text})")
+    steps = int((work - spent) / fast.seconds) if wins else plain.steps
+    return with_compile(wins), replace(fast if wins else plain, steps=max(1, steps), spent=total)
+
+
+def remarks(built: Built, data: Any) -> list[str]:
+    """Remarks on the process and the data: for an SDE, the distance of its simulated end from its terminal distribution."""
+    if not isinstance(built.model, SDEModel):
+        return []
+    batches, process = built.batches(data), built.model.process
+    x = batches(torch.arange(min(len(batches), 4000))).x
+    seeds = torch.arange(len(x))
+    form = "affine, in closed form" if process.kernel is not None else f"simulated in {process.steps} steps"
+    mismatch = process.with_statistics(x, SampleNoise(seeds=seeds, steps=torch.full_like(seeds, 1)))[1]
+    return [f"drift: {form}, ending in {process.terminal.name}", str(mismatch)]
+
+
+def _open(recipe: Recipe, display: Display) -> tuple[Any, Any]:
+    return recipe.data.open(progress=display.progress("reading data"))
+
+
+def _require_no_run(path: Path) -> None:
+    if (path / "recipe.yaml").exists():
+        raise ValueError(
+            f"{path} already holds a run: continue it by `langevin resume {path}`, or choose another --out"
+        )
+
+
+def _unused(path: Path) -> Path:
+    """The path, or the first of path-2, path-3, ... that does not exist."""
+    number = 2
+    unused = path
+    while unused.exists():
+        unused, number = path.with_name(f"{path.name}-{number}"), number + 1
+    return unused
