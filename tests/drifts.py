@@ -5,15 +5,15 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from langevin.diffusion.batch import Batch, draw
+from langevin.diffusion.batch import Batch, step_randomness
 from langevin.diffusion.denoiser import ScoreDenoiser
 from langevin.diffusion.fokker_planck import GridBox, fokker_planck, score_on_grid
-from langevin.diffusion.noise import RowNoise
+from langevin.diffusion.noise import SampleNoise
 from langevin.diffusion.objective import UniformTime
 from langevin.diffusion.posterior import Score
-from langevin.diffusion.process.drift import DoubleWell, Drift, Stationary
-from langevin.diffusion.sampler import UniformGrid, sample, start
-from langevin.methods.score import ScoreMatching
+from langevin.diffusion.process.sde import SDE, DoubleWell, StationaryTerminal
+from langevin.diffusion.sampler import UniformTimeGrid, sample, start
+from langevin.methods import ScoreMatching
 from langevin.networks import MLP
 
 HORIZON = 1.5
@@ -21,8 +21,8 @@ WELL = DoubleWell()
 BOX = GridBox(low=-3.2, high=3.2, cells=256)
 
 
-def noise(rows: int, *, step: int = 0, first: int = 0) -> RowNoise:
-    return RowNoise(seeds=torch.arange(rows) + first, steps=torch.full((rows,), step))
+def noise(rows: int, *, step: int = 0, first: int = 0) -> SampleNoise:
+    return SampleNoise(seeds=torch.arange(rows) + first, steps=torch.full((rows,), step))
 
 
 def bumps(rows: int, *, first: int = 0) -> Tensor:
@@ -38,10 +38,10 @@ def bumps_density(x: Tensor) -> Tensor:
     return (-0.5 * z * z + torch.tensor([[1.0], [3.75]], dtype=torch.float64).log()).logsumexp(0)
 
 
-def well(**changes) -> Drift:
+def well(**changes) -> SDE:
     """The double well in its own units, ending in its stationary law."""
-    end = Stationary(energy=lambda x: WELL.energy(x, 1.0), start=1.2)
-    return replace(Drift(f=WELL, horizon=HORIZON, end=end), **changes)
+    end = StationaryTerminal(energy=lambda x: WELL.energy(x, 1.0), start=1.2)
+    return replace(SDE(drift=WELL, duration=HORIZON, terminal=end), **changes)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,15 +80,15 @@ def drawn(
     tool, process, denoiser, *, rows: int, width: int, steps: int, first: int = 10**6, low: float = 0.0
 ) -> Tensor:
     """(rows, width) samples on an even grid of times, or one that ends at `low`."""
-    times = UniformGrid()(torch.tensor([steps]), process.schedule).expand(rows, -1)
+    times = UniformTimeGrid()(torch.tensor([steps]), process.schedule).expand(rows, -1)
     times = low + (1 - low) * times
     state = start(tool, process, torch.zeros(rows, width, dtype=torch.float64), times, torch.arange(rows) + first)
-    for told in sample(tool, denoiser, state):
+    for told in sample(tool, process, denoiser, state):
         state = told
     return state.x
 
 
-def learned(process: Drift, data, *, steps: int, batch: int = 256, width: int = 64, lr: float = 3e-3, times=None):
+def learned(process: SDE, data, *, steps: int, batch: int = 256, width: int = 64, lr: float = 3e-3, times=None):
     """A score learned from data(step, rows) -> (rows, d), by Adam with a falling rate."""
     some = data(0, 2)
     torch.manual_seed(0)
@@ -101,7 +101,7 @@ def learned(process: Drift, data, *, steps: int, batch: int = 256, width: int = 
         for group in optimizer.param_groups:
             group["lr"] = lr * (1 - step / steps) + 1e-5
         x = data(step, batch).float()
-        told = draw(seed=1, step=step, rows=torch.arange(batch), count=batch)
+        told = step_randomness(seed=1, step=step, samples=torch.arange(batch), count=batch)
         loss = method.loss("denoiser", Batch(x=x), told).loss.mean()
         optimizer.zero_grad()
         loss.backward()

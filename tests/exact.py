@@ -19,7 +19,7 @@ from torch import Tensor
 
 from langevin.diffusion.posterior import Categorical, Point
 from langevin.diffusion.schedule import Rectified, Schedule
-from langevin.diffusion.shape import right_pad
+from langevin.diffusion.shape import append_dims
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +31,7 @@ class Scalar:
     variance: float = 0.7
 
     def __call__(self, x_t, t, condition=None):
-        a, s = (right_pad(f(t.double()), x_t).to(x_t.dtype) for f in (self.schedule.alpha, self.schedule.sigma))
+        a, s = (append_dims(f(t.double()), x_t).to(x_t.dtype) for f in (self.schedule.alpha, self.schedule.sigma))
         gain = a * self.variance / (a * a * self.variance + s * s)
         return Point(self.mean + gain * (x_t - a * self.mean))
 
@@ -161,22 +161,22 @@ class Enumerated:
     """Rows of `places` symbols with a joint law `p` (symbols^places,) over all `words` in order; the mask is `symbols`."""
 
     p: Tensor
-    symbols: int = 3
+    vocab_size: int = 3
     places: int = 3
 
     @property
     def words(self) -> Tensor:
-        return torch.tensor(list(itertools.product(range(self.symbols), repeat=self.places)))
+        return torch.tensor(list(itertools.product(range(self.vocab_size), repeat=self.places)))
 
     def index(self, x: Tensor) -> Tensor:
         """A row's number among the words."""
-        return (x * self.symbols ** torch.arange(self.places - 1, -1, -1)).sum(-1)
+        return (x * self.vocab_size ** torch.arange(self.places - 1, -1, -1)).sum(-1)
 
     def marginals(self, x_t: Tensor) -> Tensor:
         """(b, places, symbols): the law of each place given the shown ones."""
         words = self.words
-        fits = ((x_t[:, None] == words) | (x_t[:, None] == self.symbols)).all(-1) * self.p
-        hot = torch.nn.functional.one_hot(words, self.symbols).double()
+        fits = ((x_t[:, None] == words) | (x_t[:, None] == self.vocab_size)).all(-1) * self.p
+        hot = torch.nn.functional.one_hot(words, self.vocab_size).double()
         return torch.einsum("bw,wls->bls", fits / fits.sum(-1, keepdim=True), hot)
 
     def __call__(self, x_t, t, condition=None):

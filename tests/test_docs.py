@@ -4,21 +4,24 @@ import re
 import runpy
 import shlex
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import yaml
 from PIL import Image
 
-from langevin.cli import main, verbs
+from langevin import notebook
+from langevin.cli import main
+from langevin.cli.parse import parse
+from langevin.modalities.image import measure
 from langevin.modalities.image.classifier import train_classifier
 from langevin.recipe.read import check, merge, read_tree
-from langevin.run import measure
 from tests import texts
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-TINY = ["training.steps=2", "training.batch=4", "network.width=32", "network.depth=1", "network.head_width=16"]
+TINY = ["training.steps=2", "training.batch=4", "network.width=32", "network.depth=1", "network.head_dim=16"]
 
 
 def blocks(page: Path, language: str) -> list[str]:
@@ -32,10 +35,10 @@ def commands(page: Path) -> list[list[str]]:
 
 def shortened(words: list[str]) -> list[str]:
     """The same command on as little as possible: its own options, with sizes that take seconds."""
-    small = {"--count": "10", "--seeds": "1", "--steps": None, "--moves": "400"}
+    small = {"--count": "10", "--seeds": "1", "--steps": None, "--iterations": "400"}
     words = [small.get(words[i - 1]) or w if i else w for i, w in enumerate(words)]
     if words[0] == "train":
-        tiny = [w for w in TINY if "head_width" not in w] if words[1].startswith("toy/") else TINY
+        tiny = [w for w in TINY if "head_dim" not in w] if words[1].startswith("toy/") else TINY
         tiny = [w.replace("depth", "blocks") if words[1].endswith("-likelihood") else w for w in tiny]
         words += [w for w in tiny if w.split("=")[0] not in {v.split("=")[0] for v in words if "=" in v}]
     if words[0] == "evaluate":
@@ -74,7 +77,7 @@ def test_every_command_of_a_page_runs_in_order(page: Path, somewhere: Path) -> N
             shown = " ".join(words)
             if "LANGEVIN_DATA" in shown or "--likelihood" in words:
                 # real data, or minutes of integration (run small in cli/test_measure): the words must parse
-                verbs.parse(words[1:])
+                parse(words[1:])
             else:
                 assert main(shortened(words[1:])) == 0, f"{page.name}: `{shown}` failed"
 
@@ -85,6 +88,22 @@ def test_every_complete_recipe_of_a_page_loads(page: Path) -> None:
         tree = yaml.safe_load(block)
         base = read_tree(tree.pop("extends")) if "extends" in tree else {}
         assert check(merge(base, tree)).name
+
+
+def test_the_readmes_program_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As it stands, but for a network and a time that take seconds."""
+    (program,) = blocks(ROOT / "README.md", "python")
+    assert len(program.splitlines()) <= 25
+    train, evaluate = notebook.train, notebook.LoadedRun.evaluate
+    monkeypatch.setattr(notebook, "train", lambda target, minutes: train(target, *TINY))
+    monkeypatch.setattr(notebook.LoadedRun, "evaluate", lambda run: evaluate(run, count=8, seeds=1))
+    monkeypatch.chdir(tmp_path)
+    found: dict[str, Any] = {}
+    exec(compile(program, "README.md", "exec"), found)
+    assert found["images"].shape == (2, 1, 32, 32)
+    assert Path("letters.png").read_bytes().startswith(b"\x89PNG")
+    assert found["report"].path.name == "report.html"
+    assert "<table" in found["report"]._repr_html_()
 
 
 def test_the_program_in_the_extension_page_runs(capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from langevin.cli import main
-from langevin.diffusion.noise import RowNoise
+from langevin.diffusion.noise import SampleNoise
 from langevin.run.directory import open_run
 from langevin.training import checkpoint, machine
 from tests import texts
@@ -17,8 +17,8 @@ pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(),
 
 
 def test_noise_is_the_same_integers_and_normals_to_rounding() -> None:
-    here = RowNoise(seeds=torch.arange(5), steps=torch.arange(5) - 1)
-    there = RowNoise(seeds=here.seeds.cuda(), steps=here.steps.cuda())
+    here = SampleNoise(seeds=torch.arange(5), steps=torch.arange(5) - 1)
+    there = SampleNoise(seeds=here.seeds.cuda(), steps=here.steps.cuda())
     assert torch.equal(here.bits(1001), there.bits(1001).cpu())
     like = torch.zeros(5, 3, 7, 7)
     assert torch.equal(here.uniform(like), there.uniform(like.cuda()).cpu())
@@ -31,33 +31,40 @@ def test_bf16_is_chosen_where_it_is_many_times_faster() -> None:
 
 
 TASKS = {
-    "corpus": ("corpus", ["layout.length=32"]),
-    "blocks": ("corpus", ["layout.length=32", "network.attention=block", "network.block=8"]),
-    "hybrid": ("corpus", ["layout.length=32", "process.kind=hybrid", "network.timed=true"]),
-    "causal": ("corpus", ["layout.length=32", "process.kind=causal", "network.attention=causal"]),
-    "pairs": ("summaries", ["layout.length=160", "layout.target=30", "codec.size=300", "sampling.best=2"]),
-    "labels": ("inferences", ["codec.size=300"]),
-    "mends": ("corpus", ["layout.kind=mend", "layout.length=65", "codec.kind=characters"]),
-}
+    "corpus": ("corpus", ["data.task.context_length=32"]),
+    "blocks": ("corpus", ["data.task.context_length=32", "network.attention=block", "network.block_size=8"]),
+    "hybrid": ("corpus", ["data.task.context_length=32", "process.kind=hybrid", "network.time_conditioning=true"]),
+    "causal": ("corpus", ["data.task.context_length=32", "process.kind=autoregressive", "network.attention=causal"]),
+    "pairs": ("summaries", ["data.task.context_length=160", "data.task.max_target_length=30", "data.codec.size=300",
+                            "data.task.best_of=2"]),
+    "labels": ("inferences", ["data.codec.size=300"]),
+    "mends": ("corpus", ["data.task.kind=correction", "data.task.context_length=65", "data.codec.kind=characters"]),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("task", TASKS)
 def test_each_task_of_text_trains_and_is_measured(tmp_path: Path, task: str) -> None:
     kind, changes = TASKS[task]
     data = getattr(texts, kind)(tmp_path / kind)
-    small = ["training.steps=4", "training.batch=8", "network.width=32", "network.depth=1", "network.head_width=16"]
-    assert main(["train", str(data), "--out", str(tmp_path / "run"), *small, "network.neighbours=2", *changes]) == 0
+    small = ["training.steps=4", "training.batch=8", "network.width=32", "network.depth=1", "network.head_dim=16"]
+    assert main(["train", str(data), "--out", str(tmp_path / "run"), *small, "network.ngram_window=2", *changes]) == 0
     assert main(["evaluate", str(tmp_path / "run"), "--count", "8", "--steps", "4"]) == 0
 
 
 def weights(run: Path) -> tuple[int, dict[str, torch.Tensor]]:
-    built, step, _ = open_run(run).load(average=0)
-    return step, {name: p.detach().clone() for name, p in built.network.named_parameters()}
+    built, step, _ = open_run(run).load(ema=0)
+    return step, {name: p.detach().clone() for name, p in built.model.network.named_parameters()}
 
 
 def test_a_run_trains_resumes_samples_and_is_measured(tmp_path: Path) -> None:
     run = tmp_path / "run"
-    small = ["training.steps=6", "training.batch=16", "training.keep=6", "network.width=64", "network.depth=2"]
+    small = [
+        "training.steps=6",
+        "training.batch=16",
+        "training.keep_checkpoints=6",
+        "network.width=64",
+        "network.depth=2",
+    ]
     assert main(["train", "image/digits", "--out", str(run), *small]) == 0
     assert open_run(run).recipe.training.precision == "bfloat16"
     whole = weights(run)
@@ -77,7 +84,7 @@ def test_a_run_trains_resumes_samples_and_is_measured(tmp_path: Path) -> None:
 def test_samples_of_a_cpu_and_a_gpu_agree() -> None:
     from langevin.diffusion.posterior import Point
     from langevin.diffusion.process import Gaussian
-    from langevin.diffusion.sampler import DDIM, Rho, sample, start
+    from langevin.diffusion.sampler import DDIM, KarrasGrid, sample, start
 
     process = Gaussian(sigma_data=0.5)
 
@@ -87,11 +94,11 @@ def test_samples_of_a_cpu_and_a_gpu_agree() -> None:
 
     ends = []
     for device in ("cpu", "cuda"):
-        sampler = DDIM(process=process, eta=1.0)
-        times = Rho()(torch.tensor([12, 20]), process.schedule).to(device)
+        sampler = DDIM(eta=1.0)
+        times = KarrasGrid()(torch.tensor([12, 20]), process.schedule).to(device)
         seeds = torch.tensor([3, 4], device=device)
         state = start(sampler, process, torch.zeros(2, 3, 8, 8, device=device), times, seeds)
-        for state in sample(sampler, exact, state):  # noqa: B007, B020
+        for state in sample(sampler, process, exact, state):  # noqa: B007, B020
             pass
         ends.append(replace(state, x=state.x.cpu()).x)
     torch.testing.assert_close(ends[0], ends[1], atol=1e-4, rtol=1e-4)

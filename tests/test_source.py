@@ -14,6 +14,7 @@ SOURCE = Path(langevin.__file__).parent
 FILES = sorted(SOURCE.rglob("*.py"))
 PICKLES = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
 FORBIDDEN = PICKLES | {"torchvision", "torchaudio", "torchcodec"}
+ONE_SYSTEM = {"fcntl", "resource", "termios", "pwd", "grp", "msvcrt", "winreg"}
 EVERY = pytest.mark.parametrize("path", FILES, ids=[str(path.relative_to(SOURCE)) for path in FILES])
 
 
@@ -55,6 +56,12 @@ def unsafe_calls(tree: ast.AST):
 @EVERY
 def test_nothing_forbidden_is_imported(path):
     found = [f"line {line}: {name}" for line, name in imports(ast.parse(path.read_text())) if name in FORBIDDEN]
+    assert not found
+
+
+@EVERY
+def test_nothing_that_one_system_alone_has_is_imported(path):
+    found = [f"line {line}: {name}" for line, name in imports(ast.parse(path.read_text())) if name in ONE_SYSTEM]
     assert not found
 
 

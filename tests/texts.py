@@ -2,6 +2,12 @@
 
 import json
 import random
+from pathlib import Path
+
+from langevin.modalities.modality import Samples
+from langevin.modalities.text.infill import Writer
+from langevin.run.directory import load_model, open_run
+from langevin.run.generate import RunModel
 
 SUBJECTS = ("the cat", "a dog", "the old king", "my sister", "one bird")
 VERBS = ("sees", "likes", "finds", "hears")
@@ -50,3 +56,28 @@ def inferences(folder, count: int = 90):
         rows.append({"premise": f"{text} {i}", "hypothesis": other, "label": kind})
     (folder / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return folder
+
+
+# ----------------------------------------------------------------------------------------------------------------- runs
+
+
+def loaded(run: Path) -> RunModel:
+    """A run's model, as modalities see it."""
+    return load_model(open_run(run))[0]
+
+
+def writer_of(model: RunModel, **options) -> Writer:
+    """What writes by a run's model as it draws."""
+    return Writer(codec=model.modality.codec, model=model.parts, sampling=model.sampling, **options)
+
+
+def driven(model: RunModel, part):
+    """(what a part of a plan returns, function evaluations of one sample) with a run's model answering."""
+    found = []
+
+    def plan():
+        found.append((yield from part))
+        return Samples(modality=model.modality, values=list(found[0]))
+
+    nfe = model.run(plan()).nfe
+    return found[0], nfe

@@ -5,32 +5,40 @@ from dataclasses import replace
 import torch
 
 from langevin.cli import main
-from langevin.diffusion.batch import draw
+from langevin.diffusion.batch import step_randomness
 from langevin.diffusion.denoiser import GaussianDenoiser
-from langevin.diffusion.objective import LogNormal, Weighted
+from langevin.diffusion.objective import LogNormal, WeightedMSE
 from langevin.diffusion.process import Gaussian
-from langevin.methods.diffusion import Diffusion
+from langevin.methods import AdamW, Diffusion, Muon
+from langevin.modalities.image.batches import ImageBatches
 from langevin.modalities.image.codec import Pixels
-from langevin.modalities.image.data import Images, InMemory, Notes
-from langevin.modalities.image.reader import Reader
+from langevin.modalities.image.conditions import encode
+from langevin.modalities.image.data import DataReport, Images, InMemory
+from langevin.modalities.plans import one_draw
 from langevin.networks import DiT, UNet
-from langevin.networks.embedding import Ports
+from langevin.networks.embedding import ConditioningConfig
+from langevin.run.generate import changed
 from langevin.training.distributed import World
-from langevin.training.loop import TrainingConfig, TrainingState, fit
-from langevin.training.optimizer import AdamW, Muon
-from langevin.training.order import Order
+from langevin.training.loop import CLOCKED, TrainingConfig, TrainingState, fit
+from langevin.training.order import DataOrder
 
 ALONE = World()
 CLASSES = ("cross", "dot", "ring")
 NETWORKS = {
-    "dit": DiT.Config(width=32, depth=1, head_width=16, patch=4, channels=1, ports=Ports(classes=3)),
+    "dit": DiT.Config(width=32, depth=1, head_dim=16, patch=4, channels=1, conditioning=ConditioningConfig(classes=3)),
     "unet": UNet.Config(
-        width=8, multipliers=(1, 2), blocks=1, attention=(1,), head_width=8, channels=1, ports=Ports(classes=3)
+        width=8,
+        channel_mult=(1, 2),
+        blocks=1,
+        attention=(1,),
+        head_dim=8,
+        channels=1,
+        conditioning=ConditioningConfig(classes=3),
     ),
 }
 SMALL = (
-    "network.width=32", "network.depth=1", "network.head_width=16", "training.batch=8", "training.averages=[0.1]",
-    "sampling.average=0.1", "sampling.steps=3",
+    "network.width=32", "network.depth=1", "network.head_dim=16", "training.batch=8", "training.ema_lengths=[0.1]",
+    "sampling.ema=0.1", "sampling.steps=3",
 )  # fmt: skip
 OPTIMIZERS = {"adamw": AdamW(lr=3e-3), "muon": Muon(lr=0.02, adamw_lr=3e-3)}
 
@@ -45,13 +53,13 @@ def images(count=23, *, side=8, channels=1, labelled=True, captions=None):
         labels=torch.arange(count) % 3 if labelled else None,
         captions=captions,
         names=tuple(f"{i}.png" for i in range(count)),
-        notes=Notes(),
+        notes=DataReport(),
         store=InMemory(pixels=pixels),
         rows=tuple(range(count)),
     )
 
 
-def method(network="dit", *, dropout=0.0, uncertainty=False, drop=0.1, seed=0, precision=torch.float32):
+def method(network="dit", *, dropout=0.0, uncertainty=False, condition_dropout=0.1, seed=0, precision=torch.float32):
     """Diffusion with a network whose last layer is not zero, so that every weight has a gradient at once."""
     config = NETWORKS[network] if isinstance(network, str) else network
     torch.manual_seed(seed)
@@ -66,41 +74,48 @@ def method(network="dit", *, dropout=0.0, uncertainty=False, drop=0.1, seed=0, p
         process=process,
         denoiser=GaussianDenoiser(network=built, process=process, precision=precision),
         network=built,
-        objective=Weighted(process=process),
+        objective=WeightedMSE(process=process),
         times=LogNormal(),
         schedule=process.schedule,
-        drop=drop,
+        condition_dropout=condition_dropout,
         uncertainty=uncertainty,
+        non_hidden=built.non_hidden,
     )
 
 
 def config(**changes):
     """12 steps of 8 rows, of two averages."""
-    defaults = {"steps": 12, "batch": 8, "optimizer": OPTIMIZERS["muon"], "patience": 3, "snapshots": 3, "seed": 11}
+    defaults = {
+        "steps": 12,
+        "batch": 8,
+        "optimizer": OPTIMIZERS["muon"],
+        "max_bad_steps": 3,
+        "snapshots": 3,
+        "seed": 11,
+    }
     return TrainingConfig(**{**defaults, **changes})
 
 
 def batches(training, data=None, *, flip=False):
     """(step, rows) -> batch."""
     data = data or images()
-    read = Reader(images=data, codec=Pixels(), labelled=data.labels is not None, flip=flip)
-    order = Order(count=len(data), batch=training.batch, seed=training.seed)
+    read = ImageBatches(dataset=data, codec=Pixels(), labelled=data.labels is not None, flip=flip)
+    order = DataOrder(count=len(data), batch=training.batch, seed=training.seed)
 
     def batch(step, rows):
-        noise = draw(seed=training.seed, step=step, rows=rows, count=training.batch).noise
+        noise = step_randomness(seed=training.seed, step=step, samples=rows, count=training.batch).noise
         return read(order.items(step, rows), noise)
 
     return batch
 
 
 def state_of(made, training):
-    return TrainingState.new(made, training, edges=made.denoiser.network.edges)
+    return TrainingState.new(made, training)
 
 
 def advance(state, made, training, *, until, read=None, world=ALONE):
     """Train up to a step; returns the reports."""
-    total = training.steps
-    return list(fit(state, read or batches(training), made, training, until=until, total=total, world=world))
+    return list(fit(state, read or batches(training), made, training, until=until, world=world))
 
 
 def everything(state):
@@ -110,13 +125,24 @@ def everything(state):
 
 
 def without_clock(counters):
-    return {name: value for name, value in counters.items() if name != "seconds"}
+    return {name: value for name, value in counters.items() if name not in CLOCKED}
 
 
 def run_of(data, out, *changes, steps=4):
     """The directory of a run on a folder, trained by the command line."""
     assert main(["train", str(data), "--out", str(out), f"training.steps={steps}", *SMALL, *changes]) == 0
     return out
+
+
+def drawn(model, seeds, labels=None, *, batch=256, frames=False, progress=None, **changes):
+    """Images of given seeds and classes (all of class 0 where none is given), from the model of a run of 8x8 pictures."""
+    seeds = torch.as_tensor(seeds)
+    labels = torch.zeros(len(seeds), dtype=torch.int64) if labels is None else labels
+    drawing = changed(model, **changes)
+    plan = one_draw(
+        model.modality, shape=(3, 8, 8), seeds=seeds, sampling=drawing.sampling, condition=encode(labels, None, None)
+    )
+    return drawing.run(plan, batch=batch, frames=frames, progress=progress)
 
 
 def assert_same(first, second):

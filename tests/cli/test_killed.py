@@ -12,11 +12,11 @@ import torch
 
 from langevin.cli import main
 from langevin.training import checkpoint
-from langevin.training.session import read_metrics
+from langevin.training.metrics import read_metrics
 from tests import pictures, tiny
 
 CHANGES = ["training.checkpoint_minutes=0.00001", "training.micro_batch=5", "network.dropout=0.2",
-           "learning.flip=true"]  # fmt: skip
+           "data.flip=true"]  # fmt: skip
 
 
 def groups(run):
@@ -71,10 +71,10 @@ def kill_and_resume(folder, begin, *, steps, kills, longest):
     assert first.keys() == second.keys()
     for group, tensors in first.items():
         assert all(torch.equal(tensor, second[group][name]) for name, tensor in tensors.items())
-    for kind in ("loss", "held_out_loss"):
+    for kind in ("loss", "val_loss"):
         steps = [[m["step"] for m in read_metrics(run / "metrics.jsonl") if kind in m] for run in (whole, broken)]
         assert steps[0] == steps[1]
-    names = [sorted(p.name for p in (run / "averages").iterdir()) for run in (whole, broken)]
+    names = [sorted(p.name for p in (run / "ema").iterdir()) for run in (whole, broken)]
     assert names[0] == names[1]
     return seen
 

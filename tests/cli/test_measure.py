@@ -6,10 +6,11 @@ import shutil
 import pytest
 from PIL import Image
 
+from langevin.modalities.image import measure
 from langevin.modalities.image.classifier import train_classifier
-from langevin.run import measure
 from langevin.training import checkpoint
 from tests import pictures, tiny
+from tests.cli.tables import shown_metrics
 
 
 @pytest.fixture(autouse=True)
@@ -22,10 +23,11 @@ def quick(monkeypatch):
 def larger(tmp_path_factory):
     """A run on enough pictures to hold some out."""
     folder = tmp_path_factory.mktemp("larger")
-    return tiny.run_of(pictures.classes(folder / "data", count=120), folder / "run", "held_out=0.3")
+    return tiny.run_of(pictures.classes(folder / "data", count=120), folder / "run", "data.val_fraction=0.3")
 
 
-def test_evaluating_writes_a_report_and_its_figures(larger, tmp_path, told):
+def test_evaluating_writes_a_report_and_its_figures(larger, tmp_path, told, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
     run = shutil.copytree(larger, tmp_path / "run")
     status, out, err = told("evaluate", run, "--count", 16, "--seeds", 2, "--steps", 2)
     assert status == 0, err
@@ -36,9 +38,12 @@ def test_evaluating_writes_a_report_and_its_figures(larger, tmp_path, told):
     json.loads((run / "report.json").read_text())
     figures = json.loads((run / "evaluation.json").read_text())
     assert (figures["step"], figures["count"], figures["seeds"]) == (4, 16, 2)
-    assert figures["command"] == f"langevin evaluate {run} --count 16 --seeds 2 --steps 2"
+    assert figures["command"] == f"langevin evaluate {run} --steps 2 --count 16 --seeds 2"
     assert figures["class_consistency"] is not None
-    assert "real vs real" in out
+    shown = shown_metrics(run, out)
+    assert {("", "class consistency"), ("random convolutions", "FD train"), ("pixels", "FD train")} < shown
+    assert ("pixels", "C_T") in shown
+    assert page.count('class="group"') == len({group for group, _ in shown} - {""})
     assert told("evaluate", run, "--count", 16, "--seeds", 2, "--steps", 2, "--curve")[0] == 0
     again = json.loads((run / "evaluation.json").read_text())
     assert [point["step"] for point in again.pop("curve")] == [1, 2, 3, 4]
@@ -49,11 +54,11 @@ def test_evaluating_writes_a_report_and_its_figures(larger, tmp_path, told):
 
 def test_evaluating_the_likelihood_adds_bits_beside_baselines(larger, tmp_path, told):
     run = shutil.copytree(larger, tmp_path / "run")
-    asked = ["--count", 8, "--seeds", 1, "--steps", 2, "--likelihood", "--likelihood-rows", 4]
+    asked = ["--count", 8, "--seeds", 1, "--steps", 2, "--likelihood", "--likelihood-count", 4]
     status, out, err = told("evaluate", run, *asked)
     assert status == 0, err
     figures = json.loads((run / "evaluation.json").read_text())
-    assert figures["command"].endswith("--likelihood --likelihood-rows 4")
+    assert figures["command"].endswith("--likelihood --likelihood-count 4")
     found = {row["method"]: row for row in figures["likelihood"]["rows"]}
     terms = [found[f"bound: {name}"]["held_out"]["mean"] for name in ("prior", "diffusion", "reconstruction")]
     assert found["bound"]["held_out"]["mean"] == pytest.approx(sum(terms), rel=1e-6)
@@ -63,36 +68,37 @@ def test_evaluating_the_likelihood_adds_bits_beside_baselines(larger, tmp_path, 
         "flow, decoded dequantisation",
         "chain: bound",
         "chain: exact",
-        "Gaussian, told nothing",
-        "Gaussian mixture, told nothing",
-        "independent places, told nothing",
+        "Gaussian, unconditional",
+        "Gaussian mixture, unconditional",
+        "independent dimensions, unconditional",
     ):
         assert 0 < found[method]["held_out"]["mean"] < 30, method
-        assert found[method]["held_out"]["rows"] > 0
+        assert found[method]["held_out"]["samples"] > 0
         assert method.split(",")[0] in out  # a narrow terminal wraps the rest
     for part in ("train", "held_out"):
         gap = found["chain: bound"][part]["mean"] - found["chain: exact"][part]["mean"]
         assert gap == pytest.approx(found["chain: gap"][part]["mean"], rel=1e-6)
         assert gap >= 0
     page = (run / "report.html").read_text()
-    assert "Free energy over the noise" in page
-    assert "its bits say little" in page  # not a recipe for likelihood
+    assert "Free energy by noise level" in page
+    assert "bits say little" in page  # not a recipe for likelihood
     knots = figures["likelihood"]["knots"]
-    assert len(knots) == 4
+    assert len(knots) == 2 + 1  # of --steps
     assert told("sample", run, "--count", 2, "--out", tmp_path / "a.npz")[0] == 0
 
 
 def test_a_captioned_run_is_measured_by_retrieval_too(tmp_path, told):
-    run = tiny.run_of(pictures.captions(tmp_path / "data"), tmp_path / "run", "held_out=0.3", steps=1)
+    run = tiny.run_of(pictures.captions(tmp_path / "data"), tmp_path / "run", "data.val_fraction=0.3", steps=1)
     status, _, err = told("evaluate", run, "--count", 8, "--seeds", 1)
     assert status == 0, err
     assert "trained captions" in json.loads((run / "evaluation.json").read_text())["retrieval"]
 
 
 @pytest.mark.parametrize(("options", "words"), [
-    (["--count", "2"], "at least 8 samples"), (["--seeds", "0"], "1 seed"), (["--steps", "0"], "1 to 10000 steps"),
-    (["--count", "8", "--guidance", "nan"], "finite"), (["--likelihood", "--likelihood-rows", "1"], "at least 2"),
-    (["--average", "0.5"], "between 0 and 0.28"),
+    (["--count", "2"], "at least 8 samples"), (["--seeds", "0"], "1 seed"),
+    (["--steps", "0"], "--steps must be between 1 and 10000"),
+    (["--count", "8", "--guidance", "nan"], "finite"), (["--likelihood", "--likelihood-count", "1"], "at least 2"),
+    (["--ema", "0.5"], "between 0 and 0.28"),
 ])  # fmt: skip
 def test_what_cannot_be_measured_is_refused(larger, options, words, refused):
     assert words in refused("evaluate", larger, *options)
@@ -101,7 +107,7 @@ def test_what_cannot_be_measured_is_refused(larger, options, words, refused):
 @pytest.mark.parametrize("verb", ["evaluate", "compare"])
 def test_too_little_data_to_measure_against_is_said_before_any_work(verb, captioned, tmp_path, refused):
     options = ["--out", tmp_path / "c"] if verb == "compare" else []
-    assert "held_out=0.2" in refused(verb, captioned, *options)
+    assert "data.val_fraction=0.2" in refused(verb, captioned, *options)
 
 
 def test_comparing_writes_a_table_a_plot_and_a_picture(larger, tmp_path, told):
@@ -111,16 +117,17 @@ def test_comparing_writes_a_table_a_plot_and_a_picture(larger, tmp_path, told):
     assert status == 0, err
     cells = json.loads((out / "comparison.json").read_text())["cells"]
     assert [(c["sampler"], c["steps"]) for c in cells] == [("dpm2m", 2), ("dpm2m", 5), ("heun", 1), ("heun", 3)]
-    assert all(c["fd"] >= 0 for c in cells)
-    assert all(c["calls"] == (2 * c["steps"] - 1 if c["sampler"] == "heun" else c["steps"]) for c in cells)
-    for name in ("comparison.png", "samples.png"):
-        Image.open(out / name).verify()
-    assert "FD in" in printed
+    assert all(c["score"] >= 0 for c in cells)
+    assert all(c["nfe"] == (2 * c["steps"] - 1 if c["sampler"] == "heun" else c["steps"]) for c in cells)
+    Image.open(out / "comparison.png").verify()
+    for cell in cells:
+        Image.open(out / f"{larger.name}-{cell['sampler']}-{cell['nfe']}.png").verify()
+    assert "FD " in printed
 
 
 def test_what_cannot_be_compared_is_refused(larger, captioned, tmp_path, refused):
     assert "different data" in refused("compare", larger, captioned, "--out", tmp_path / "c", "--count", 10)
-    assert "at least 10 samples" in refused("compare", larger, "--count", 2, "--out", tmp_path / "c")
+    assert "a --count of at least 10" in refused("compare", larger, "--count", 2, "--out", tmp_path / "c")
     assert "steps of at least 1" in refused("compare", larger, "--steps", 0, "--out", tmp_path / "c")
     assert "there is no run at" in refused("compare", tmp_path / "nowhere", "--out", tmp_path / "c")
 
@@ -131,7 +138,7 @@ def test_inspecting_a_run_names_its_parts_and_its_damaged_checkpoints(trained, t
     (newest / "model.safetensors").write_bytes(b"")
     status, out, _ = told("inspect", run)
     assert status == 0
-    assert "step-00000003 (whole)" in out
+    assert "step-00000003 (complete)" in out
     assert "step-00000004 (damaged:" in out
     status, out, _ = told("inspect", run, "--json")
     facts = json.loads(out)
@@ -154,7 +161,7 @@ def test_inspecting_a_folder_says_what_is_there_and_what_train_would_choose(make
 def test_inspecting_what_is_not_there_is_refused(tmp_path, refused):
     assert str(tmp_path / "nowhere") in refused("inspect", tmp_path / "nowhere")
     (tmp_path / "empty").mkdir()
-    assert "holds no images" in refused("inspect", tmp_path / "empty")
+    assert "holds nothing that can be trained on. What can be read:" in refused("inspect", tmp_path / "empty")
 
 
 def test_the_doctor_says_what_the_machine_can_do(told):

@@ -1,5 +1,6 @@
-"""`sample`: every form of output, what it may be told, and what it says of the rest."""
+"""`sample`: every form of output, what it may be conditioned on, and what it says of the rest."""
 
+import re
 import shutil
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 from PIL import Image
 
 from langevin.cli import main
+from langevin.run.version import VERSION
 from langevin.training import checkpoint
 from tests import pictures, tiny
 
@@ -22,7 +24,7 @@ def test_a_grid_is_the_default_and_lies_in_the_run(trained, tmp_path, told):
     assert status == 0
     (path,) = (run / "samples").glob("sample-step4-seed0.png")
     assert str(path) in err
-    assert "16 samples (dpm2m, 3 steps, guidance 2)" in err
+    assert "16 samples (dpm2m, 3 function evaluations, guidance 2)" in err
     assert Image.open(path).mode == "RGB"
 
 
@@ -33,7 +35,7 @@ def test_an_array_holds_images_labels_and_the_seed(trained, tmp_path):
     assert found["images"].shape == (5, 8, 8, 3)
     assert found["images"].dtype == np.uint8
     assert found["labels"].tolist() == [0, 1, 0, 1, 0]
-    assert found["seed"] == 3
+    assert found["seed"].tolist() == [3, 4, 5, 6, 7]
 
 
 def test_a_folder_holds_one_file_a_sample_named_by_its_class(trained, tmp_path):
@@ -72,8 +74,9 @@ def test_classes_are_repeated_to_fill_the_count(trained, tmp_path):
 
 
 @pytest.mark.parametrize("options", [
-    ["--sampler", "heun"], ["--sampler", "ddim", "--eta", "1"], ["--sampler", "ancestral"], ["--average", "0"],
-    ["--average", "0.2"], ["--guidance", "1"], ["--guidance", "0"], ["--steps", "1"], ["--seed", "-5"],
+    ["--sampler", "heun"], ["--sampler", "ddim eta=1"], ["--sampler", "{kind: unipc, p: 3}"],
+    ["--sampler", "ancestral"], ["--ema", "0"],
+    ["--ema", "0.2"], ["--guidance", "1"], ["--guidance", "0"], ["--steps", "1"], ["--seed", "-5"],
 ])  # fmt: skip
 def test_options_are_taken(trained, tmp_path, options):
     assert array(trained, tmp_path / "a.npz", "--count", 2, *options)["images"].shape == (2, 8, 8, 3)
@@ -105,7 +108,7 @@ def test_captions_change_the_picture(captioned, tmp_path):
     assert not np.array_equal(first, second)
 
 
-def test_a_run_told_classes_and_captions_is_told_both(tmp_path, told):
+def test_a_run_of_classes_and_captions_is_conditioned_on_both(tmp_path, told):
     data = pictures.classes(tmp_path / "data", count=12)
     for i, path in enumerate(sorted(data.rglob("*.png"))):
         path.with_suffix(".txt").write_text(f"{list(pictures.COLOURS)[i % 3]} {path.parent.name}")
@@ -117,10 +120,10 @@ def test_a_run_told_classes_and_captions_is_told_both(tmp_path, told):
     assert all("disc__blue_disc" in name for name in names[-4:])
 
 
-def test_a_run_told_nothing_samples(tmp_path, told, refused):
+def test_a_run_without_conditions_samples(tmp_path, told, refused):
     run = tiny.run_of(pictures.plain(tmp_path / "data"), tmp_path / "run", steps=1)
     assert told("sample", run, "--count", 2)[0] == 0
-    assert "cannot be told 'cat'" in refused("sample", run, "--condition", "cat")
+    assert "it cannot be conditioned on 'cat'" in refused("sample", run, "--condition", "cat")
 
 
 @pytest.mark.parametrize(("options", "words"), [
@@ -131,11 +134,17 @@ def test_a_run_told_nothing_samples(tmp_path, told, refused):
     (["--batch", "0"], "must be at least 1"),
     (["--guidance", "nan"], "--guidance must be a finite number"),
     (["--guidance", "inf"], "--guidance must be a finite number"),
-    (["--eta", "2"], "between 0 and 1"),
-    (["--average", "0.9"], "between 0 and 0.28"),
-    (["--average", "nan"], "between 0 and 0.28"),
+    (["--sampler", "ddim eta=2"], "between 0 (deterministic) and 1"),
+    (["--sampler", "dmp2m"], "(did you mean 'dpm2m'?)"),
+    (["--sampler", "unmask"], "is not for a gaussian process"),
+    (["--sampler", "exponential max_oder=3"], "max_oder: no such key; did you mean 'max_order'?"),
+    (["--ema", "0.9"], "between 0 and 0.28"),
+    (["--ema", "nan"], "between 0 and 0.28"),
     (["--seed", str(2**70)], "--seed must fit"),
-    (["--out", "a.jpg"], ".png, .npz or .gif"),
+    (["--prompt", "a"], "--prompt is an option of runs of text, and "),
+    (["--top-p=0.5"], "--top-p is an option of runs of text, and "),
+    (["--iterations", "3"], "--iterations is an option of densities, and "),
+    (["--out", "a.jpg"], "samples of image are written as .png, .npz, .gif, a folder; got --out a.jpg"),
 ])  # fmt: skip
 def test_what_makes_no_sense_is_refused(trained, options, words, refused):
     assert words in refused("sample", trained, *options)
@@ -160,11 +169,32 @@ def test_a_run_that_is_none_or_damaged_is_refused(trained, tmp_path, refused):
     run = shutil.copytree(trained, tmp_path / "run")
     for path in checkpoint.steps(run / "checkpoints"):
         (path / "model.safetensors").write_bytes(b"")
-    assert "no whole checkpoint to load" in refused("sample", run)
+    assert "no complete checkpoint to load" in refused("sample", run)
+    environment = (run / "environment.json").read_text()
+    (run / "environment.json").write_text(environment.replace(f'"version": {VERSION}', '"version": 0'))
+    assert f"was written as version 0 of a run; this langevin reads version {VERSION}" in refused("sample", run)
     (run / "environment.json").write_text("{")
     assert "environment.json is missing or damaged" in refused("sample", run)
     (run / "recipe.yaml").unlink()
     assert "it has no recipe.yaml" in refused("sample", run)
+
+
+@pytest.mark.parametrize("verb", ["sample", "evaluate", "resume", "inspect"])
+def test_a_run_of_a_modality_that_this_langevin_does_not_know_is_refused(trained, tmp_path, refused, verb):
+    run = shutil.copytree(trained, tmp_path / "run")
+    text = (run / "recipe.yaml").read_text()
+    (run / "recipe.yaml").write_text(text.replace("kind: image", "kind: smells"))
+    message = refused(verb, run)
+    assert "smells" in message
+    assert re.search("image, .*points, .*text|image, text, points", message)
+    (run / "recipe.yaml").write_text(text.replace("  kind: image\n", ""))
+    assert "data.kind" in refused(verb, run)
+
+
+def test_a_folder_of_ones_own_is_not_mistaken_for_a_run(tmp_path, refused):
+    pictures.plain(tmp_path / "data")
+    for verb in ("sample", "evaluate", "resume"):
+        assert f"{tmp_path / 'data'} is not a run, as it has no recipe.yaml" in refused(verb, tmp_path / "data")
 
 
 @pytest.mark.parametrize(

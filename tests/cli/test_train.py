@@ -1,6 +1,7 @@
 """`train` and `resume`: from a folder to a run, and what cannot become one."""
 
 import json
+import re
 import shutil
 import sys
 
@@ -11,7 +12,7 @@ import yaml
 from langevin.cli import main
 from langevin.run.directory import open_run, writing
 from langevin.training import checkpoint
-from langevin.training.session import read_metrics
+from langevin.training.metrics import read_metrics
 from tests import pictures, tiny
 
 
@@ -28,14 +29,14 @@ def assert_equal(first, second):
 def test_training_on_a_folder_makes_a_run(trained):
     made = open_run(trained)
     recipe = made.recipe
-    assert recipe.classes == ("bar", "disc")
+    assert recipe.data.classes == ("bar", "disc")
     assert (recipe.network.width, recipe.network.depth, recipe.training.steps) == (32, 1, 4)
     assert recipe.training.precision in ("float32", "bfloat16")
     assert made.facts["shape"] == [3, 8, 8]
     lines = read_metrics(trained / "metrics.jsonl")
     assert [m["step"] for m in lines if "loss" in m] == [1, 2, 3, 4]
-    assert [m["step"] for m in lines if "held_out_loss" in m] == [1, 2, 3, 4]
-    assert sorted(p.name for p in (trained / "samples").iterdir()) == [f"step-0000000{i}.png" for i in range(1, 5)]
+    assert [m["step"] for m in lines if "val_loss" in m] == [1, 2, 3, 4]
+    assert sorted(p.name for p in (trained / "samples").iterdir()) == [f"step-0000000{i}.png" for i in range(5)]
     assert (trained / "checkpoints" / "latest").read_text() == "step-00000004"
 
 
@@ -82,34 +83,41 @@ def test_the_same_command_makes_the_same_weights_and_another_seed_others(trained
 
 def test_captions_make_a_vocabulary(captioned):
     recipe = open_run(captioned).recipe
-    assert recipe.classes == ()
-    assert set(recipe.words.words) == {"red", "green", "blue", "disc", "bar"}
-    assert recipe.words.length == 2
+    assert recipe.data.classes == ()
+    assert set(recipe.data.captions.words) == {"red", "green", "blue", "disc", "bar"}
+    assert recipe.data.captions.length == 2
 
 
 def test_a_shipped_recipe_with_data_of_ones_own_trains(tmp_path, told):
     data = pictures.classes(tmp_path / "data", side=8)
-    network = "network={kind: dit, width: 32, depth: 1, head_width: 16, patch: 4}"
-    changes = ["data.hold_out_captions=[]", "data.size=8", "training.steps=1", "training.batch=4", network]
+    network = "network={kind: dit, width: 32, depth: 1, head_dim: 16, patch: 4}"
+    changes = ["data.held_out_captions=[]", "data.size=8", "training.steps=1", "training.batch=4", network]
     status, _, err = told("train", "image/emoji", "--data", data, "--out", tmp_path / "run", *changes)
     assert status == 0, err
-    assert open_run(tmp_path / "run").recipe.classes == ("bar", "disc")
+    assert open_run(tmp_path / "run").recipe.data.classes == ("bar", "disc")
 
 
 def test_a_time_budget_becomes_steps(tmp_path, told):
     data = pictures.plain(tmp_path / "data")
     status, _, err = told("train", data, "--minutes", 0.01, "--out", tmp_path / "run", *tiny.SMALL)
     assert status == 0
-    recipe = open_run(tmp_path / "run").recipe
-    assert recipe.training.steps >= 1
-    assert f"so {recipe.training.steps} steps of 8 in 0.01 minutes" in err
-    assert checkpoint.steps(tmp_path / "run" / "checkpoints")[0].name == f"step-{recipe.training.steps:08d}"
+    assert open_run(tmp_path / "run").recipe.training.steps is None
+    assert re.search(r"so [1-9]\d* steps of 8 in 0.01 minutes", err)
+    newest = checkpoint.steps(tmp_path / "run" / "checkpoints")[0]
+    steps = checkpoint.load(newest, only=()).state["plan"][-1][1]  # which may have been planned anew
+    assert newest.name == f"step-{steps:08d}"
+    assert f"trained {steps} steps" in err
+    assert json.loads(told("inspect", tmp_path / "run", "--json")[1])["steps"] == steps
 
 
 def test_a_u_net_can_be_asked_for(tmp_path):
     data = pictures.plain(tmp_path / "data")
-    changes = ["training.steps=1", "training.batch=4", "network={kind: unet, width: 8, multipliers: [1, 2], blocks: 1}"]
-    assert main(["train", str(data), "--out", str(tmp_path / "run"), *changes, "network.head_width=8"]) == 0
+    changes = [
+        "training.steps=1",
+        "training.batch=4",
+        "network={kind: unet, width: 8, channel_mult: [1, 2], blocks: 1}",
+    ]
+    assert main(["train", str(data), "--out", str(tmp_path / "run"), *changes, "network.head_dim=8"]) == 0
     assert open_run(tmp_path / "run").recipe.network.kind == "unet"
 
 
@@ -143,8 +151,9 @@ def same(folder):
 
 
 @pytest.mark.parametrize(("make", "words"), [
-    (empty, "holds no images"), (texts, "symbols, and a row has"), (zero_bytes, "zero"),
-    (lambda folder: folder / "nowhere", "neither a folder or file that exists nor a shipped recipe"),
+    (empty, "holds nothing that can be trained on"), (texts, "has 9 tokens, below data.task.context_length 128"),
+    (zero_bytes, "zero"),
+    (lambda folder: folder / "nowhere", "neither an existing folder or file nor a shipped recipe"),
 ])  # fmt: skip
 def test_data_that_is_none_is_refused(make, words, tmp_path, refused):
     message = refused("train", make(tmp_path / "data"), "--out", tmp_path / "run", "training.steps=1", *tiny.SMALL)
@@ -174,15 +183,19 @@ def test_pictures_of_many_sizes_and_a_broken_one_become_one_size(tmp_path, told)
     (["training.steps=0"], "steps = 0"),
     (["training.steps=many"], "training.steps"),
     (["network.widht=3"], "did you mean 'width'"),
-    (["training.steps=1", "network.patch=3"], "do not fit patches of 3"),
+    (["training.steps=1", "network.patch=3"], "does not fit patches of 3"),
     (["training.steps=1", "data.size=2"], "size is 2"),
-    (["sampling.guidance=.nan"], "guidance must be a finite number"),
+    (["sampling.guidance=[{kind: classifier_free, weight: .nan}]"], "guidance must be a finite number"),
     (["--minutes", "nan"], "--minutes must be positive"),
     (["--minutes", "-1"], "--minutes must be positive"),
     (["--minutes", "0"], "--minutes must be positive"),
     (["training.batch=0"], "batch = 0"),
-    (["training.averages=[0.7]"], "between 0 and 0.28"),
+    (["training.ema_lengths=[0.7]"], "between 0 and 0.28"),
     (["network.width"], "is no override"),
+    (["sampling.sampler.kind=unmask"], "is not for a gaussian process"),
+    (["sampling.sampler=heun"], "should be {kind: heun}, got 'heun'"),
+    (["network.conditioning.aligned_width=8"], "(the port aligned): expected"),
+    (["data.kind=imgae"], "there is no data.kind 'imgae'; did you mean 'image'?"),
 ])  # fmt: skip
 def test_wishes_that_cannot_be_granted_are_refused_before_anything_is_written(
     changes, words, trained, tmp_path, refused
@@ -200,13 +213,18 @@ def test_a_recipe_file_that_is_damaged_or_missing_is_named(tmp_path, refused):
     assert "in a circle" in refused("train", tmp_path / "b.yaml")
 
 
+def test_a_run_is_no_data_and_a_recipe_misspelt_is_named(trained, refused):
+    assert f"{trained} is a run, not data: `langevin resume {trained}`" in refused("train", trained)
+    assert "did you mean image/digits?" in refused("train", "image/digit")
+
+
 def test_a_directory_that_holds_a_run_is_not_overwritten(trained, tmp_path, refused):
     run = shutil.copytree(trained, tmp_path / "run")
     message = refused("train", trained.parent / "data", "--out", run, "training.steps=1")
     assert "already holds a run" in message
     assert f"langevin resume {run}" in message
     before = sorted(run.rglob("*"))
-    assert "holds what no demo made" in refused("demo", "--out", run)
+    assert "holds files that are not of an earlier demo" in refused("demo", "--out", run)
     assert "positive" in refused("demo", "--out", run, "--minutes", "nan")
     assert sorted(run.rglob("*")) == before
     assert_equal(weights(trained), weights(run))
@@ -249,7 +267,9 @@ def test_a_run_of_which_no_checkpoint_can_be_read_is_refused_and_left_alone(trai
     assert (run / "metrics.jsonl").read_bytes() == before
 
 
-@pytest.mark.parametrize("changes", [("--seed", "5"), ("held_out=0.3",), ("--seed", "5", "held_out=0.2")])
+@pytest.mark.parametrize(
+    "changes", [("--seed", "5"), ("data.val_fraction=0.3",), ("--seed", "5", "data.val_fraction=0.2")]
+)
 def test_a_run_of_any_seed_and_share_is_resumed_and_measured_on_its_own_parts(tmp_path, told, changes):
     data = pictures.classes(tmp_path / "data", count=60)
     run = tiny.run_of(data, tmp_path / "run", *changes, steps=1)
@@ -278,7 +298,7 @@ def test_classes_of_any_name_come_back(tmp_path, told, name):
     data = pictures.classes(tmp_path / "data")
     (data / "disc").rename(data / name)
     run = tiny.run_of(data, tmp_path / "run", steps=1)
-    assert name in open_run(run).recipe.classes
+    assert name in open_run(run).recipe.data.classes
     assert told("sample", run, "--count", 2, "--condition", name)[0] == 0
 
 
@@ -295,7 +315,7 @@ def test_a_full_disk_is_one_message(trained, tmp_path, refused, monkeypatch):
 
 
 def test_debug_shows_where_an_error_comes_from(tmp_path):
-    with pytest.raises(ValueError, match="neither a folder"):
+    with pytest.raises(ValueError, match="neither an existing folder"):
         main(["train", str(tmp_path / "nowhere"), "--debug"])
 
 

@@ -1,4 +1,4 @@
-"""Baselines find the law that the data was drawn from, and their densities are densities."""
+"""Baselines find the distribution that the data was drawn from, and their densities are densities."""
 
 import math
 
@@ -50,17 +50,17 @@ def test_independent_levels_are_the_frequencies_and_sum_to_one():
     generator = torch.Generator().manual_seed(0)
     p = torch.tensor([[0.7, 0.0, 0.3, 0.0], [0.1, 0.2, 0.3, 0.4]], dtype=torch.float64)
     k, other = (torch.stack([torch.multinomial(q, 5000, True, generator=generator) for q in p], 1) for _ in range(2))
-    law = fit_levels(k, 4)
-    assert torch.allclose(law.log_p.exp().sum(1), torch.ones(2).double())
+    distribution = fit_levels(k, 4)
+    assert torch.allclose(distribution.log_p.exp().sum(1), torch.ones(2).double())
     entropy = -float(torch.special.xlogy(p, p).sum())
-    assert float(-law.log_probability(other).mean()) == pytest.approx(entropy, abs=0.03)
+    assert float(-distribution.log_probability(other).mean()) == pytest.approx(entropy, abs=0.03)
     assert bool(fit_levels(k[:1], 4).log_p.isfinite().all())  # a level never seen is improbable, not impossible
     with pytest.raises(ValueError, match=r"0\.\.2"):
         fit_levels(k, 3)
 
 
 def test_too_few_rows_are_refused():
-    with pytest.raises(ValueError, match="two or more rows"):
+    with pytest.raises(ValueError, match="two or more samples"):
         fit_gaussian(torch.zeros(1, 3))
     with pytest.raises(ValueError, match="finite"):
         fit_gaussian(torch.full((3, 3), math.nan))
@@ -70,19 +70,19 @@ def test_too_few_rows_are_refused():
 
 def test_a_law_for_each_class_is_the_law_of_its_rows_and_knows_more_than_one_for_all():
     x, labels = clouds(4000), (clouds(4000)[:, 0] > -0.5).long()
-    laws = ByClass.fit(x, labels, fit_gaussian)
+    distributions = ByClass.fit(x, labels, fit_gaussian)
 
-    def density(law, rows):
-        return law.log_density(rows)
+    def density(distribution, rows):
+        return distribution.log_density(rows)
 
-    got = laws.each(x, labels, density)
+    got = distributions.each(x, labels, density)
     assert torch.allclose(got[labels == 1], fit_gaussian(x[labels == 1]).log_density(x[labels == 1]))
     assert torch.allclose(got[labels == 0], fit_gaussian(x[labels == 0]).log_density(x[labels == 0]))
     share = labels.double().mean()
     entropy = -float(share * share.log() + (1 - share) * (1 - share).log())  # told is at most what the class says more
     assert float(got.mean()) - entropy == pytest.approx(float(true_density(x).mean()), abs=0.03)
     with pytest.raises(ValueError, match="class 2"):
-        laws.each(x[:1], torch.tensor([2]), density)
+        distributions.each(x[:1], torch.tensor([2]), density)
 
 
 def test_directions_of_little_variance_are_not_drowned_by_the_shrinkage_that_is_chosen():
@@ -94,4 +94,4 @@ def test_directions_of_little_variance_are_not_drowned_by_the_shrinkage_that_is_
     chosen, said = choose_gaussian(x)
     assert float(true - chosen.log_density(other).mean()) < 0.05
     assert float(true - fit_gaussian(x, shrink=1e-3).log_density(other).mean()) > 3
-    assert "shrunken" in said
+    assert "shrinkage" in said

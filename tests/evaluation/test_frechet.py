@@ -5,7 +5,7 @@ import torch
 from langevin.evaluation.frechet import Moments, frechet_distance, frechet_infinity
 
 
-def law(d: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+def distribution(d: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(seed)
     root = torch.randn(d, d, generator=generator, dtype=torch.float64) / d**0.5
     return torch.randn(d, generator=generator, dtype=torch.float64), root @ root.T
@@ -22,7 +22,7 @@ def exact(mean_a, a, mean_b, b) -> float:
 
 @pytest.mark.parametrize("d", [1, 2, 5])
 def test_distance_of_gaussians_that_do_not_commute(d):
-    (mean_a, a), (mean_b, b) = law(d, 1), law(d, 2)
+    (mean_a, a), (mean_b, b) = distribution(d, 1), distribution(d, 2)
     if d > 1:
         assert not torch.allclose(a @ b, b @ a)
     ours = frechet_distance(Moments(mean=mean_a, covariance=a, n=9), Moments(mean=mean_b, covariance=b, n=9))
@@ -45,7 +45,7 @@ def test_moments_are_those_of_torch():
 
 
 def test_infinity_removes_the_bias_of_equal_laws():
-    (_, covariance), generator = law(40, 3), torch.Generator().manual_seed(0)
+    (_, covariance), generator = distribution(40, 3), torch.Generator().manual_seed(0)
     root = torch.linalg.cholesky(covariance)
     inside = biased = 0
     for seed in range(4):
@@ -69,11 +69,11 @@ def test_errors_say_what_to_do():
     x = torch.randn(8, 3)
     with pytest.raises(ValueError, match="at least 2 samples"):
         frechet_distance(Moments.of(x), Moments.of(x[:1]))
-    with pytest.raises(ValueError, match="3 and 2 wide"):
+    with pytest.raises(ValueError, match="dimension 3 and 2"):
         frechet_distance(Moments.of(x), Moments.of(x[:, :2]))
     with pytest.raises(ValueError, match="not finite"):
         Moments.of(x / 0)
-    with pytest.raises(ValueError, match="5 different shares"):
+    with pytest.raises(ValueError, match="5 different fractions"):
         frechet_infinity(x, x, seed=0, sizes=(0.5, 1.0))
     with pytest.raises(ValueError, match="more samples"):
         frechet_infinity(x[:3], x[:3], seed=0)

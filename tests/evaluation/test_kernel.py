@@ -36,7 +36,7 @@ def test_mean_is_zero_for_one_law_and_the_error_covers_it(block):
     draws = torch.tensor([kernel_distance(*pair(200, 150, 4, seed), block=block) for seed in range(100)])
     values, errors = draws.unbind(1)
     assert abs(values.mean()) < 3 * values.std() / 10
-    assert 0.9 < errors.mean() / values.std() < 2  # conservative where the laws are equal
+    assert 0.9 < errors.mean() / values.std() < 2  # conservative where the distributions are equal
     assert (values.abs() < 3 * errors).all()
 
 

@@ -17,6 +17,7 @@ from langevin.evaluation.report import (
     Pictures,
     Report,
     Source,
+    grouped,
     number,
 )
 from langevin.evaluation.statistics import mean_interval
@@ -40,6 +41,7 @@ class Tags(HTMLParser):
 def report() -> Report:
     row = MetricRow(
         metric=HOSTILE,
+        group=HOSTILE,
         generated=mean_interval([1.0, 2.0, 3.0]),
         values=(1.0, 2.0, 3.0),
         floor=float("nan"),
@@ -133,3 +135,24 @@ def test_errors_and_numbers():
     assert [number(v) for v in (None, float("inf"), True, 1600, 0.000123456, 123456.7, "a")] == [
         "–", "–", "yes", "1,600", "0.0001235", "123,457", "a",
     ]  # fmt: skip
+
+
+def test_the_table_of_metrics_stands_in_groups():
+    rows = [
+        MetricRow(metric=name, group=group, generated=mean_interval([value]), better="", meaning="")
+        for name, group, value in (
+            ("FD", "pixels", 1.0),
+            ("loss", "", 2.0),
+            ("FD", "words", 3.0),
+            ("C_T", "pixels", 4.0),
+        )
+    ]
+    assert {group: [row.metric for row in found] for group, found in grouped(rows).items()} == {
+        "": ["loss"], "pixels": ["FD", "C_T"], "words": ["FD"],
+    }  # fmt: skip
+    assert list(grouped(rows)) == ["", "pixels", "words"]
+    assert [row.name for row in rows] == ["FD, pixels", "loss", "FD, words", "C_T, pixels"]
+    html = Metrics(heading="", rows=rows, source=SOURCE).html()
+    heads = re.findall(r'<th scope="row(?:group)?"[^>]*>([^<]*)</th>', html)
+    assert heads == ["loss", "pixels", "FD", "C_T", "words", "FD"]
+    assert html.count("<tbody>") == 3

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from langevin.diffusion.posterior import Categorical
-from langevin.diffusion.process.arrival import Discrete
+from langevin.diffusion.process.interpolating import Discrete
 from langevin.diffusion.sampler import sample, start
-from langevin.diffusion.shape import right_pad
+from langevin.diffusion.shape import append_dims
 from tests import exact
 from tests.laws.bounds import chi_square, chi_square_bound
 
@@ -24,9 +24,9 @@ def instant(t: float) -> Tensor:
 def channel(process: Discrete, t: Tensor, x: Tensor) -> Tensor:
     """q_t(z | x) of every place's x (b, places), (b, places, V + 1); t is (b,) or (b, places)."""
     a = process.arrivals(t.double())
-    alpha, symbol, mask = (right_pad(part, x)[..., None] for part in (a.alpha, a.symbol, a.mask))
-    kept = torch.nn.functional.one_hot(x, process.symbols + 1) * alpha
-    is_mask = torch.arange(process.symbols + 1) == process.mask
+    alpha, symbol, mask = (append_dims(part, x)[..., None] for part in (a.alpha, a.uniform, a.mask))
+    kept = torch.nn.functional.one_hot(x, process.vocab_size + 1) * alpha
+    is_mask = torch.arange(process.vocab_size + 1) == process.mask
     return kept + torch.where(is_mask, mask, symbol)
 
 
@@ -48,11 +48,11 @@ class Answer:
     def _joint(self, z: Tensor, t: Tensor, seen: Tensor) -> Tensor:
         """Believing the places in `seen` (places,) only."""
         words = self.law.words  # q(z | word) = prod_i q_t(z_i | word_i)
-        every = torch.arange(self.law.symbols).view(-1, 1, 1).expand(-1, *z.shape)
+        every = torch.arange(self.law.vocab_size).view(-1, 1, 1).expand(-1, *z.shape)
         each = torch.stack([channel(self.process, t, x).gather(-1, z[..., None])[..., 0] for x in every], -1)
         each = torch.where(seen[:, None], each, 1.0)
         likely = torch.stack([each[:, i, words[:, i]] for i in range(self.law.places)]).prod(0) * self.law.p
-        hot = torch.nn.functional.one_hot(words, self.law.symbols).double()
+        hot = torch.nn.functional.one_hot(words, self.law.vocab_size).double()
         return torch.einsum("bw,wls->bls", likely / likely.sum(-1, keepdim=True).clamp_min(1e-300), hot)
 
     def __call__(self, z: Tensor, t: Tensor, condition: object = None) -> Categorical:
@@ -65,7 +65,7 @@ class Answer:
 
 def all_states(law: exact.Enumerated) -> exact.Enumerated:
     """The language of all states: symbols and the mask."""
-    return exact.Enumerated(p=torch.zeros(0), symbols=law.symbols + 1, places=law.places)
+    return exact.Enumerated(p=torch.zeros(0), vocab_size=law.vocab_size + 1, places=law.places)
 
 
 def noised(process: Discrete, law: exact.Enumerated, t: float) -> Tensor:
@@ -79,9 +79,9 @@ def back(process: Discrete, post: Tensor, z: Tensor, t: float, s: float) -> Tens
     """(states, places, V + 1): sum_x post(x) p(z_s | z_t, x), by Bayes' rule for each x."""
     a_t, a_s = process.arrivals(instant(t)), process.arrivals(instant(s))
     ratio = float(a_t.alpha / a_s.alpha)
-    arrive = torch.cat([(a_t.symbol - ratio * a_s.symbol).expand(process.symbols), a_t.mask - ratio * a_s.mask])
-    kernel = ratio * torch.eye(process.symbols + 1, dtype=torch.float64) + arrive  # K(z_t | z_s), from z_s in rows
-    x = torch.arange(process.symbols)[:, None]
+    arrive = torch.cat([(a_t.uniform - ratio * a_s.uniform).expand(process.vocab_size), a_t.mask - ratio * a_s.mask])
+    kernel = ratio * torch.eye(process.vocab_size + 1, dtype=torch.float64) + arrive  # K(z_t | z_s), from z_s in rows
+    x = torch.arange(process.vocab_size)[:, None]
     joint = channel(process, instant(s).expand(len(x)), x)[:, 0, :, None] * kernel  # (x, z_s, z_t)
     total = joint.sum(1, keepdim=True)
     by_x = torch.where(total > 0, joint / total, 0.0)
@@ -90,7 +90,7 @@ def back(process: Discrete, post: Tensor, z: Tensor, t: float, s: float) -> Tens
 
 def again(process: Discrete, post: Tensor, s: float) -> Tensor:
     """(states, places, V + 1): a draw of the answer, corrupted to s."""
-    x = torch.arange(process.symbols)[:, None]
+    x = torch.arange(process.vocab_size)[:, None]
     return post @ channel(process, instant(s).expand(len(x)), x)[:, 0]
 
 
@@ -104,7 +104,7 @@ def move(chance: Tensor, place: Tensor) -> Tensor:
 
 def marginals(chance: Tensor, law: exact.Enumerated) -> Tensor:
     """(places, V + 1) of a law over all states."""
-    hot = torch.nn.functional.one_hot(all_states(law).words, law.symbols + 1).double()
+    hot = torch.nn.functional.one_hot(all_states(law).words, law.vocab_size + 1).double()
     return torch.einsum("z,zls->ls", chance, hot)
 
 
@@ -129,7 +129,7 @@ def finish(sampler, process, denoiser, times: Tensor, *, rows: int, places: int,
     """The last state of `rows` rows on one grid (n + 1,) or (n + 1, places), seeds 0 .. rows - 1."""
     grid = times.expand(rows, *times.shape)
     state = start(sampler, process, torch.zeros(rows, places, dtype=torch.int64), grid, torch.arange(rows), x=x)
-    for told in sample(sampler, denoiser, state):
+    for told in sample(sampler, process, denoiser, state):
         state = told
     return state
 

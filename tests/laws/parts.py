@@ -1,30 +1,34 @@
 """All parts of every kind: what the laws run over. A new part is tested by being listed here (`test_parts` sees to it)."""
 
 import math
-from collections.abc import Callable
+from typing import get_args
 
 from langevin.diffusion.importance import Importance
-from langevin.diffusion.objective import LogitNormal, LogNormal, TimeDensity, UniformTime, Weighted
-from langevin.diffusion.process import Gaussian
+from langevin.diffusion.objective import LogitNormal, LogNormal, TimeDensity, UniformTime, WeightedMSE
+from langevin.diffusion.process import SDE, Gaussian, Masked
 from langevin.diffusion.sampler import (
     DDIM,
-    DPM2,
+    DDPM,
+    DEIS,
     DPM2M,
-    DPM3M,
     IPNDM,
     Adams,
-    Ancestral,
+    AncestralUnmask,
     AnySampler,
-    Churn,
-    Euler,
-    EulerMaruyama,
+    ConfidenceUnmask,
+    EDMStochastic,
     Exponential,
-    Heun,
+    GibbsSampler,
     Langevin,
+    PsiSampler,
+    ReMDM,
     Restart,
+    ReverseSDE,
+    ThresholdUnmask,
+    TokenSampling,
     UniPC,
 )
-from langevin.diffusion.sampler.grid import AnyGrid, Knots, LogSNR, Rho, Shifted, UniformGrid
+from langevin.diffusion.sampler.grid import AnyGrid, FixedGrid, KarrasGrid, LogSNR, ShiftedGrid, UniformTimeGrid
 from langevin.diffusion.schedule import (
     AnySchedule,
     Beta,
@@ -62,61 +66,104 @@ DENSITIES: dict[str, TimeDensity] = {
 }
 
 GRIDS: dict[str, AnyGrid] = {
-    "rho": Rho(),
+    "karras": KarrasGrid(),
     "log_snr": LogSNR(),
-    "uniform": UniformGrid(),
-    "uniform_from_80": UniformGrid(high=80.0),
-    "knots": Knots(),
-    "knots_beyond_reach": Knots(log_snr=(-12.0, -9.0, -3.0, 0.0, 4.0, 11.0)),
-    "shifted": Shifted(grid=LogSNR(), factor=0.5),
+    "uniform": UniformTimeGrid(),
+    "uniform_from_80": UniformTimeGrid(high=80.0),
+    "fixed": FixedGrid(),
+    "fixed_beyond_reach": FixedGrid(log_snr=(-12.0, -9.0, -3.0, 0.0, 4.0, 11.0)),
+    "shifted": ShiftedGrid(grid=LogSNR(), factor=0.5),
 }
 
-# name -> (sampler of a process, order of its first two moments on Gaussian data)
-SAMPLERS: dict[str, tuple[Callable[[Gaussian], AnySampler], int]] = {
-    "ancestral": (lambda process: Ancestral(process=process), 1),
-    "ddim": (lambda process: DDIM(process=process), 1),
-    "ddim_half": (lambda process: DDIM(process=process, eta=0.5), 1),
-    "ddim_ancestral": (lambda process: DDIM(process=process, eta=1.0), 1),
-    "ddpm_forward_variance": (lambda process: DDIM(process=process, eta=1.0, variance="forward"), 1),
-    "euler": (lambda process: Euler(process=process), 1),
-    "euler_maruyama": (lambda process: EulerMaruyama(process=process), 1),
-    "langevin": (lambda process: Langevin(process=process, ratio=0.3), 1),
-    "heun": (lambda process: Heun(process=process), 2),
-    "dpm2_noise": (lambda process: DPM2(process=process, form="noise"), 2),
-    "dpm2_data": (lambda process: DPM2(process=process), 2),
-    "churn": (lambda process: Churn(process=process, churn=10.0, low=0.05, high=5.0), 2),
-    "restart": (lambda process: Restart(process=process, low=0.3, high=1.0, again=2), 2),
-    "dpm2m": (lambda process: DPM2M(process=process), 2),
-    "dpm2m_lower_order_final": (lambda process: DPM2M(process=process, lower_order_final=True), 2),
-    "sde_dpm2m": (lambda process: DPM2M(process=process, eta=1.0), 2),
-    "dpm3m": (lambda process: DPM3M(process=process), 2),
-    "exponential_1_half": (lambda process: Exponential(process=process, max_order=1, eta=0.5), 1),
-    "exponential_2": (lambda process: Exponential(process=process, max_order=2), 2),
-    "exponential_2_half": (lambda process: Exponential(process=process, max_order=2, eta=0.5), 2),
-    "exponential_3": (lambda process: Exponential(process=process, max_order=3), 3),
-    "exponential_3_rising": (lambda process: Exponential(process=process, max_order=3, full_start=False), 2),
-    "exponential_3_noise": (lambda process: Exponential(process=process, max_order=3, eta=1.0), 2),
-    "exponential_4": (lambda process: Exponential(process=process, max_order=4), 4),
-    "adams_2": (lambda process: Adams(process=process, max_order=2), 2),
-    "adams_3": (lambda process: Adams(process=process, max_order=3), 3),
-    "adams_4": (lambda process: Adams(process=process, max_order=4), 4),
-    "deis_2": (lambda process: Adams(process=process, max_order=2, clock="vp"), 2),
-    "deis_3": (lambda process: Adams(process=process, max_order=3, clock="vp"), 3),
-    "ipndm": (lambda process: IPNDM(process=process), 2),
-    "unipc_1": (lambda process: UniPC(process=process, p=1), 2),
-    "unipc_2": (lambda process: UniPC(process=process, p=2), 3),
-    "unipc_3": (lambda process: UniPC(process=process, p=3), 4),
-    "unipc_3_lower_order_final": (lambda process: UniPC(process=process, p=3, lower_order_final=True), 2),
+
+def with_defaults(process: type, listed: dict[str, AnySampler]) -> dict[str, AnySampler]:
+    """What is listed, and every other member of the union that is for a process, as it is made without parameters."""
+    others = [member for member in get_args(AnySampler) if process in member.processes]
+    known = {type(sampler) for sampler in listed.values()}
+    return {member.kind: member() for member in others if member not in known} | listed
+
+
+# of no fixed number of calls, or of one only: they have laws of their own, in test_sampler_ways and test_sampler_fitted
+OWN_LAWS = ("bogacki_shampine", "learned")
+
+GAUSSIAN = {
+    "ddim": DDIM(),
+    "ddim_half": DDIM(eta=0.5),
+    "ddim_ancestral": DDIM(eta=1.0),
+    "ddpm": DDPM(),
+    "ddpm_posterior": DDPM(variance="posterior"),
+    "langevin": Langevin(ratio=0.3),
+    "edm_stochastic": EDMStochastic(s_churn=10.0, s_min=0.05, s_max=5.0),
+    "restart": Restart(low=0.3, high=1.0, num_restarts=2),
+    "dpm2m": DPM2M(),
+    "dpm2m_lower_order_final": DPM2M(lower_order_final=True),
+    "sde_dpm2m": DPM2M(eta=1.0),
+    "exponential_1_half": Exponential(max_order=1, eta=0.5),
+    "exponential_2": Exponential(max_order=2),
+    "exponential_2_half": Exponential(max_order=2, eta=0.5),
+    "exponential_3": Exponential(max_order=3),
+    "exponential_3_rising": Exponential(max_order=3, full_start=False),
+    "exponential_3_noise": Exponential(max_order=3, eta=1.0),
+    "exponential_4": Exponential(max_order=4),
+    "adams_2": Adams(max_order=2),
+    "adams_3": Adams(max_order=3),
+    "adams_4": Adams(max_order=4),
+    "deis_2": DEIS(max_order=2),
+    "deis_3": DEIS(max_order=3),
+    "ipndm": IPNDM(),
+    "unipc_1": UniPC(p=1),
+    "unipc_2": UniPC(p=2),
+    "unipc_3": UniPC(p=3),
+    "unipc_3_lower_order_final": UniPC(p=3, lower_order_final=True),
 }
+SAMPLERS = {name: sampler for name, sampler in with_defaults(Gaussian, GAUSSIAN).items() if name not in OWN_LAWS}
 
-FLOWS = [name for name, (make, _) in SAMPLERS.items() if make(Gaussian()).order is not None]
+# the order of the first two moments on Gaussian data, of those that add noise
+WEAK_ORDERS = {
+    "ancestral": 1, "ddim_half": 1, "ddim_ancestral": 1, "ddpm": 1, "ddpm_posterior": 1, "euler_maruyama": 1, "langevin": 1,
+    "exponential_1_half": 1, "edm_stochastic": 2, "restart": 2, "sde_dpm2m": 2, "exponential_2_half": 2,
+    "exponential_3_noise": 2,
+}  # fmt: skip
+
+FLOWS = [name for name, sampler in SAMPLERS.items() if sampler.convergence_order is not None]
+
+MASKED_SAMPLERS = with_defaults(
+    Masked,
+    {
+        "unmask_step": AncestralUnmask(),
+        "unmask_random": AncestralUnmask(order="random", tokens=TokenSampling(temperature=0.7)),
+        "unmask_left": AncestralUnmask(order="left_to_right", tokens=TokenSampling(top_p=0.8)),
+        "confidence": ConfidenceUnmask(),
+        "confidence_margin": ConfidenceUnmask(score="margin", schedule="linear"),
+        "confidence_entropy": ConfidenceUnmask(
+            score="entropy", jitter=1.0, tokens=TokenSampling(temperature=0.5, top_p=0.9)
+        ),
+        "confidence_greedy": ConfidenceUnmask(schedule="linear", tokens=TokenSampling(temperature=0.0)),
+        "threshold": ThresholdUnmask(threshold=0.4),
+        "threshold_never": ThresholdUnmask(threshold=1.0),
+        "threshold_factor": ThresholdUnmask(rule="factor", threshold=1.5, tokens=TokenSampling(top_p=0.5)),
+        "threshold_entropy": ThresholdUnmask(rule="entropy_bound", threshold=2.0),
+        "threshold_all": ThresholdUnmask(rule="entropy_bound", threshold=math.inf),
+        "psi": PsiSampler(kappa=0.6),
+        "psi_anew": PsiSampler(kappa=0.0, tokens=TokenSampling(temperature=0.5)),
+        "remdm": ReMDM(eta=0.3),
+        "remdm_cap": ReMDM(eta=1.0, rule="cap", tokens=TokenSampling(top_p=0.7)),
+        "gibbs": GibbsSampler(block_fraction=0.3),
+    },
+)
+SDE_SAMPLERS = with_defaults(
+    SDE,
+    {"reverse": ReverseSDE(), "reverse_quiet": ReverseSDE(eta=0.3), "reverse_corrected": ReverseSDE(corrections=1)},
+)
 
 
-def sampler(name: str, process: Gaussian) -> AnySampler:
-    """The named sampler of a process."""
-    return SAMPLERS[name][0](process)
+def order_of(name: str) -> int:
+    """The order of the named sampler: of its convergence to the flow, or else of its moments."""
+    order = SAMPLERS[name].convergence_order or WEAK_ORDERS.get(name)
+    assert order is not None, f"the sampler {name} adds noise: say the order of its moments in parts.WEAK_ORDERS"
+    return order
 
 
-def weighted(name: str, schedule: AnySchedule) -> Weighted:
+def weighted(name: str, schedule: AnySchedule) -> WeightedMSE:
     """The named weighting on a schedule."""
-    return Weighted(process=Gaussian(schedule=schedule), weighting=name)
+    return WeightedMSE(process=Gaussian(schedule=schedule), weighting=name)

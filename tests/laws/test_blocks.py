@@ -2,10 +2,10 @@
 
 import torch
 
-from langevin.diffusion.batch import Batch, Draw
-from langevin.diffusion.noise import RowNoise
+from langevin.diffusion.batch import Batch, StepRandomness
+from langevin.diffusion.noise import SampleNoise
 from langevin.diffusion.process import Masked
-from langevin.diffusion.question import Blocks
+from langevin.diffusion.training_input import MaskByCountPerBlock
 
 SYMBOLS, BLOCK, ROWS = 5, 4, 32
 
@@ -15,9 +15,11 @@ def test_every_block_has_every_count_equally_often_over_the_lattice():
     known = torch.zeros_like(x, dtype=torch.bool)
     known[:, 0] = True
     x[:, -2:] = SYMBOLS + 1  # padding
-    noise = RowNoise(seeds=torch.arange(ROWS), steps=torch.zeros(ROWS, dtype=torch.int64))
+    noise = SampleNoise(seeds=torch.arange(ROWS), steps=torch.zeros(ROWS, dtype=torch.int64))
     u = (torch.arange(ROWS).double() + 0.37) / ROWS
-    t, x_t = Blocks(process=Masked(symbols=SYMBOLS), block=BLOCK)(Batch(x=x, known=known), Draw(noise=noise, u=u))
+    t, x_t = MaskByCountPerBlock(process=Masked(vocab_size=SYMBOLS), block=BLOCK)(
+        Batch(x=x, known=known), StepRandomness(noise=noise, u=u)
+    )
     hidden = x_t == SYMBOLS
     free = ~known & (x < SYMBOLS)
     assert not bool((hidden & ~free).any())

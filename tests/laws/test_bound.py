@@ -42,7 +42,7 @@ def gauss_legendre(n: int, low: float, high: float) -> tuple[torch.Tensor, torch
 
 def bound_of_words(law: exact.Enumerated, denoiser) -> torch.Tensor:
     """(words,): the bound of each word."""
-    process, words, total = Masked(symbols=law.symbols), law.words, torch.zeros(len(law.p), dtype=torch.float64)
+    process, words, total = Masked(vocab_size=law.vocab_size), law.words, torch.zeros(len(law.p), dtype=torch.float64)
     for t, weight in zip(*gauss_legendre(law.places + 1, 0, 1), strict=True):
         for pattern in itertools.product((False, True), repeat=law.places):
             m = sum(pattern)

@@ -7,9 +7,9 @@ import torch
 
 from langevin.diffusion.condition import Condition
 from langevin.diffusion.denoiser import FARTHEST, GaussianDenoiser, JointDenoiser, TokenDenoiser, affine
-from langevin.diffusion.noise import RowNoise
-from langevin.diffusion.posterior import Partly, Point
-from langevin.diffusion.process import Gaussian, Masked, Uniform
+from langevin.diffusion.noise import SampleNoise
+from langevin.diffusion.posterior import MaskedCategorical, Point
+from langevin.diffusion.process import Gaussian, Masked, UniformDiffusion
 from langevin.diffusion.schedule import Rectified
 from tests import exact
 from tests.laws.parts import PREDICTIONS, SCHEDULES
@@ -121,14 +121,14 @@ def test_reduced_precision_stays_inside_the_network(prediction):
 def test_a_precision_that_would_be_ignored_is_refused():
     for build in (
         lambda: GaussianDenoiser(network=torch.nn.Identity(), process=Gaussian(), precision=torch.float16),
-        lambda: TokenDenoiser(network=torch.nn.Identity(), process=Masked(symbols=2), precision=torch.float16),
+        lambda: TokenDenoiser(network=torch.nn.Identity(), process=Masked(vocab_size=2), precision=torch.float16),
     ):
         with pytest.raises(ValueError, match="precision"):
             build()
 
 
 def test_the_condition_reaches_the_network():
-    told = Condition(guidance=torch.ones(2))
+    told = Condition(prompt=torch.ones(2, 3, dtype=torch.bool))
     heard = []
     denoiser = GaussianDenoiser(network=lambda x, c_time, condition: heard.append(condition) or x, process=Gaussian())
     denoiser(torch.ones(2, 3), torch.tensor([0.3, 0.6]), told)
@@ -139,7 +139,7 @@ def test_the_condition_reaches_the_network():
 
 
 def test_a_shown_place_is_certain_and_a_hidden_one_is_the_networks():
-    process = Masked(symbols=4)
+    process = Masked(vocab_size=4)
     logits = torch.arange(24.0).reshape(2, 3, 4).sin() * 50
     x_t = torch.tensor([[4, 0, 4], [3, 4, 2]])
     q = TokenDenoiser(network=lambda x, t, condition: logits, process=process)(x_t, torch.tensor([0.5, 0.9]))
@@ -150,43 +150,50 @@ def test_a_shown_place_is_certain_and_a_hidden_one_is_the_networks():
 
 
 def test_a_posterior_asked_at_masked_places_only_is_the_same():
-    process = Masked(symbols=4)
+    process = Masked(vocab_size=4)
     logits = torch.arange(24.0).reshape(2, 3, 4).sin() * 5
     x_t, x, t = torch.tensor([[4, 0, 4], [3, 4, 5]]), torch.tensor([[1, 0, 2], [3, 3, 5]]), torch.tensor([0.5, 0.9])
     whole = TokenDenoiser(network=lambda x, t, condition: logits, process=process)(x_t, t)
-    partly = TokenDenoiser(network=lambda x, t, condition, at: logits[at], process=process, partly=True)(x_t, t)
-    assert isinstance(partly, Partly)
+    partly = TokenDenoiser(network=lambda x, t, condition, at: logits[at], process=process, at_masks_only=True)(x_t, t)
+    assert isinstance(partly, MaskedCategorical)
     real = x_t < 5
-    assert torch.equal(partly.whole.logits.log_softmax(-1)[real], whole.logits.log_softmax(-1)[real])
+    assert torch.equal(partly.dense().logits.log_softmax(-1)[real], whole.logits.log_softmax(-1)[real])
     assert torch.equal(partly.error(x)[real], whole.error(torch.where(real, x, 0))[real])
     wrong = torch.where(x_t == 0, 1, x)
     assert partly.error(wrong)[0, 1] == torch.inf  # what is shown is certain
-    noise = RowNoise(seeds=torch.arange(2), steps=torch.zeros(2, dtype=torch.int64))
+    noise = SampleNoise(seeds=torch.arange(2), steps=torch.zeros(2, dtype=torch.int64))
     for at in (None, x_t < 4, x_t == 4, torch.tensor([[True, False, False], [True, True, False]])):
         assert torch.equal(partly.draw(noise, at)[real], whole.draw(noise, at)[real])
         if at is not None:
-            assert torch.equal(partly.at(at).softmax(-1), whole.at(at).softmax(-1))
+            assert torch.equal(partly.logits_at(at).softmax(-1), whole.logits_at(at).softmax(-1))
     for rows in (slice(1, 2), torch.tensor([1, 1, 0])):
-        assert torch.equal(partly.rows(rows).whole.logits, partly.whole.rows(rows).logits)
-        assert torch.equal(partly.rows(rows).logits, partly.whole.rows(rows).at(x_t[rows] == 4))
-    hotter, weight = partly.bent(lambda q, z: q * (z - 2)[..., None], x_t), torch.tensor([0.5, 2.0])
-    assert torch.equal(hotter.at(x_t == 4), 2 * logits[x_t == 4])
+        assert torch.equal(partly.select(rows).dense().logits, partly.dense().select(rows).logits)
+        assert torch.equal(partly.select(rows).logits, partly.dense().select(rows).logits_at(x_t[rows] == 4))
+    hotter, weight = partly.map_logits(lambda q, z: q * (z - 2)[..., None], x_t), torch.tensor([0.5, 2.0])
+    assert torch.equal(hotter.logits_at(x_t == 4), 2 * logits[x_t == 4])
     torch.testing.assert_close(
-        hotter.toward(partly, weight).whole.logits[real], hotter.whole.toward(partly.whole, weight).logits[real]
+        hotter.extrapolate_from(partly, weight).dense().logits[real],
+        hotter.dense().extrapolate_from(partly.dense(), weight).logits[real],
     )
-    blind = Partly(logits.flatten(0, 1), torch.ones_like(real), torch.full_like(x_t, 4))  # the prompt hidden as well
+    blind = MaskedCategorical(
+        logits.flatten(0, 1), torch.ones_like(real), torch.full_like(x_t, 4)
+    )  # the prompt hidden as well
     for w in (0.0, 0.5, 1.0, 2.0):
-        found = partly.toward(blind, torch.full((2,), w)).whole.logits.softmax(-1)
-        torch.testing.assert_close(found, partly.whole.toward(blind.whole, torch.full((2,), w)).logits.softmax(-1))
+        found = partly.extrapolate_from(blind, torch.full((2,), w)).dense().logits.softmax(-1)
+        torch.testing.assert_close(
+            found, partly.dense().extrapolate_from(blind.dense(), torch.full((2,), w)).logits.softmax(-1)
+        )
     for a, b in zip(vars(process.bound(partly, x, x_t, t)).values(), vars(process.bound(whole, x, x_t, t)).values()):
         assert torch.equal(a, b)
     with pytest.raises(ValueError, match="masked process"):
-        TokenDenoiser(network=lambda x, t, condition: logits, process=Uniform(symbols=4), partly=True)
+        TokenDenoiser(
+            network=lambda x, t, condition: logits, process=UniformDiffusion(vocab_size=4), at_masks_only=True
+        )
 
 
 def test_the_gradient_of_a_token_denoiser_is_finite():
     logits = torch.zeros(1, 2, 3, requires_grad=True)
-    denoiser = TokenDenoiser(network=lambda x, t, condition: logits, process=Masked(symbols=3))
+    denoiser = TokenDenoiser(network=lambda x, t, condition: logits, process=Masked(vocab_size=3))
     denoiser(torch.tensor([[3, 1]]), torch.tensor([0.5])).error(torch.tensor([[0, 1]])).sum().backward()
     assert logits.grad is not None
     assert bool(logits.grad.isfinite().all())

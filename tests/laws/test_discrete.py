@@ -8,22 +8,22 @@ import math
 import pytest
 import torch
 
-from langevin.diffusion.noise import RowNoise
+from langevin.diffusion.noise import SampleNoise
 from langevin.diffusion.posterior import Categorical
-from langevin.diffusion.process import Hybrid, Masked, Uniform
-from langevin.diffusion.process.arrival import leave_one_out, posterior
+from langevin.diffusion.process import GIDD, Masked, UniformDiffusion
+from langevin.diffusion.process.interpolating import leave_one_out, posterior
 from tests.laws.bounds import chi_square, chi_square_bound
 from tests.laws.test_bound import gauss_legendre
 
 V = 3
 PROCESSES = {
-    "masked": Masked(symbols=V),
-    "masked_cosine": Masked(symbols=V, rate="cosine"),
-    "masked_quadratic": Masked(symbols=V, rate="quadratic"),
-    "uniform": Uniform(symbols=V),
-    "hybrid": Hybrid(symbols=V, wrong=0.3),
-    "hybrid_flat": Hybrid(symbols=V, wrong=0.1, power=0.5),
-    "hybrid_none": Hybrid(symbols=V, wrong=0.0),
+    "masked": Masked(vocab_size=V),
+    "masked_cosine": Masked(vocab_size=V, schedule="cosine"),
+    "masked_quadratic": Masked(vocab_size=V, schedule="quadratic"),
+    "uniform": UniformDiffusion(vocab_size=V),
+    "hybrid": GIDD(vocab_size=V, uniform_fraction=0.3),
+    "hybrid_flat": GIDD(vocab_size=V, uniform_fraction=0.1, exponent=0.5),
+    "hybrid_none": GIDD(vocab_size=V, uniform_fraction=0.0),
 }
 EVERY = pytest.mark.parametrize("process", PROCESSES.values(), ids=PROCESSES)
 P = torch.tensor([0.5, 0.35, 0.15], dtype=torch.float64)
@@ -36,7 +36,7 @@ def at(value: float) -> torch.Tensor:
 def forward(process, t: float) -> torch.Tensor:
     """q_t(z | x), (V, V + 1)."""
     a = process.arrivals(at(t))
-    arrive = torch.cat([a.symbol.expand(V), a.mask])
+    arrive = torch.cat([a.uniform.expand(V), a.mask])
     return arrive + a.alpha * torch.eye(V, V + 1, dtype=torch.float64)
 
 
@@ -44,7 +44,7 @@ def kernel(process, t: float, s: float) -> torch.Tensor:
     """K(z_t | z_s), (V + 1, V + 1), from z_s in rows."""
     a_t, a_s = process.arrivals(at(t)), process.arrivals(at(s))
     ratio = a_t.alpha / a_s.alpha
-    arrive = torch.cat([(a_t.symbol - ratio * a_s.symbol).expand(V), a_t.mask - ratio * a_s.mask])
+    arrive = torch.cat([(a_t.uniform - ratio * a_s.uniform).expand(V), a_t.mask - ratio * a_s.mask])
     return arrive + ratio * torch.eye(V + 1, dtype=torch.float64)
 
 
@@ -78,7 +78,7 @@ def test_rates_are_those_of_the_forward_law(process):
     """d/dt q_t(z | x) = rho(z) (1 - q(z | x)) ... written per state: the generator reproduces a finite difference."""
     t, h = 0.4, 1e-6
     a = process.arrivals(at(t))
-    rho = torch.cat([a.rate_symbol.expand(V), a.rate_mask])
+    rho = torch.cat([a.rate_uniform.expand(V), a.rate_mask])
     generator = rho.expand(V + 1, V + 1) - torch.eye(V + 1, dtype=torch.float64) * rho.sum()
     change = (forward(process, t + h) - forward(process, t - h)) / (2 * h)
     assert torch.allclose(forward(process, t) @ generator, change, atol=1e-8)
@@ -89,7 +89,7 @@ def test_corruption_draws_the_forward_law(process):
     rows, t = 4000, 0.6
     for x in range(V):
         data = torch.full((rows, 5), x)
-        noise = RowNoise(seeds=torch.arange(rows), steps=torch.full((rows,), 7))
+        noise = SampleNoise(seeds=torch.arange(rows), steps=torch.full((rows,), 7))
         z = process.corrupt(data, torch.full((rows,), t), noise)
         counts = torch.bincount(z.flatten(), minlength=V + 1).double()
         law = forward(process, t)[x]
@@ -105,7 +105,7 @@ def test_a_step_back_is_the_sum_over_posteriors(process):
         for z in states(process, t):
             q = exact_posterior(process, t, z, P.flip(0) if other else P)
             law = step(process, q, t, s, z)
-            noise = RowNoise(seeds=torch.arange(rows), steps=torch.full((rows,), 3 + z))
+            noise = SampleNoise(seeds=torch.arange(rows), steps=torch.full((rows,), 3 + z))
             x_t = torch.full((rows, 1), z)
             times = (torch.full((rows,), v, dtype=torch.float64) for v in (t, s))
             drawn = process.transition(Categorical(q.log().expand(rows, 1, V)), x_t, *times, noise)
@@ -150,7 +150,7 @@ def every_state(process) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 def chances(process, t: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
     """q_t(z | x) for all x, (rows, V)."""
     a = process.arrivals(t)
-    arrive = torch.where(z == V, a.mask, a.symbol)[:, None]
+    arrive = torch.where(z == V, a.mask, a.uniform)[:, None]
     return arrive + a.alpha[:, None] * (z[:, None] == torch.arange(V))
 
 
@@ -245,7 +245,7 @@ def test_padding_and_known_places_never_change(process):
     x = torch.randint(0, V, (300, 6), generator=generator)
     x[:, 4:] = process.mask + 1
     known = torch.arange(6).expand(300, -1) < 2
-    noise = RowNoise(seeds=torch.arange(300), steps=torch.zeros(300, dtype=torch.int64))
+    noise = SampleNoise(seeds=torch.arange(300), steps=torch.zeros(300, dtype=torch.int64))
     t = torch.full((300,), 0.9, dtype=torch.float64)
     z = process.corrupt(x, t, noise, known)
     assert torch.equal(z[:, [0, 1, 4, 5]], x[:, [0, 1, 4, 5]])
@@ -260,8 +260,8 @@ def test_padding_and_known_places_never_change(process):
     assert bool(terms.diffusion.isfinite().all())
 
 
-@pytest.mark.parametrize("make", [lambda: Uniform(symbols=1), lambda: Hybrid(symbols=3, wrong=1.0),
-                                  lambda: Hybrid(symbols=3, power=2.5), lambda: Masked(symbols=0)])  # fmt: skip
+@pytest.mark.parametrize("make", [lambda: UniformDiffusion(vocab_size=1), lambda: GIDD(vocab_size=3, uniform_fraction=1.0),
+                                  lambda: GIDD(vocab_size=3, exponent=2.5), lambda: Masked(vocab_size=0)])  # fmt: skip
 def test_absurd_processes_are_refused(make):
-    with pytest.raises(ValueError, match=r"symbols|share"):
+    with pytest.raises(ValueError, match=r"vocab_size|uniform_fraction"):
         make()

@@ -8,30 +8,37 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from langevin.diffusion.noise import RowNoise
+from langevin.diffusion.noise import SampleNoise
 from langevin.diffusion.posterior import Categorical
-from langevin.diffusion.process import Hybrid, Masked, Uniform
-from langevin.diffusion.sampler import Reveal, start
+from langevin.diffusion.process import GIDD, Masked, UniformDiffusion
+from langevin.diffusion.sampler import AncestralUnmask, start
 from tests.laws.bounds import normal_bound
 from tests.laws.chains import even, follows
 
 LARGE, STEPS = 50_000, 1000
 
 
-def streams(rows: int, step: int = 0) -> RowNoise:
-    return RowNoise(seeds=torch.arange(rows), steps=torch.full((rows,), step))
+def streams(rows: int, step: int = 0) -> SampleNoise:
+    return SampleNoise(seeds=torch.arange(rows), steps=torch.full((rows,), step))
 
 
 def flat(rows: int, places: int) -> Categorical:
     return Categorical(torch.zeros(()).expand(rows, places, LARGE))
 
 
-@pytest.mark.parametrize("process", [Masked(symbols=LARGE), Masked(symbols=LARGE, rate="cosine"),
-                                     Hybrid(symbols=LARGE, wrong=0.0)], ids=["linear", "cosine", "hybrid"])  # fmt: skip
+@pytest.mark.parametrize(
+    "process",
+    [
+        Masked(vocab_size=LARGE),
+        Masked(vocab_size=LARGE, schedule="cosine"),
+        GIDD(vocab_size=LARGE, uniform_fraction=0.0),
+    ],
+    ids=["linear", "cosine", "hybrid"],
+)
 @pytest.mark.parametrize("i", [0, 500])
 def test_as_many_places_are_revealed_in_a_step_as_the_process_says(process, i):
     """One of a thousand steps, 50,000 symbols, all equally likely."""
-    few = isinstance(process, Hybrid)  # to leave a place out takes all its logits: fewer places, a wider step
+    few = isinstance(process, GIDD)  # to leave a place out takes all its logits: fewer places, a wider step
     rows, places = (1, 200) if few else (200, 500)
     t, s = (torch.full((rows,), 1 - (i + k) / STEPS, dtype=torch.float64) for k in (0, 20 if few else 1))
     hidden = [1 - process.arrivals(time[:1]).alpha for time in (t, s)]
@@ -46,13 +53,13 @@ def test_as_many_places_are_revealed_in_a_step_as_the_process_says(process, i):
 
 @pytest.mark.parametrize("rate", ["linear", "cosine", "quadratic"])
 def test_times_drawn_beforehand_reveal_as_many_in_each_step(rate):
-    process = Masked(symbols=LARGE, rate=rate)
+    process = Masked(vocab_size=LARGE, schedule=rate)
     x, grid = torch.full((20, 20_000), process.mask), even(STEPS).expand(20, -1)
-    state = start(Reveal(process=process), process, x, grid, torch.arange(20))
+    state = start(AncestralUnmask(), process, x, grid, torch.arange(20))
     step = STEPS - torch.round(state.times[:, :-1] * STEPS).long()  # of the grid, of each question
-    at = step.gather(1, state.memory["at"])
+    at = step.gather(1, state.memory["reveal_at"])
     for i in (0, 1, 10, 500, 900, 980):
-        before, after = (float(process.hidden(torch.tensor(1 - (i + k) / STEPS))) for k in (0, 1))
+        before, after = (float(process.mask_probability(torch.tensor(1 - (i + k) / STEPS))) for k in (0, 1))
         n = int((at >= i).sum())
         left, share = float((at >= i).double().mean()), (before - after) / before
         assert abs(left - before) <= normal_bound(x.numel(), (before * (1 - before)) ** 0.5) + 1e-12
@@ -122,7 +129,7 @@ class Largest(TorchDispatchMode):
 
 
 def test_drawing_a_few_places_costs_memory_of_a_few_places():
-    process, rows, places, few = Masked(symbols=LARGE), 50, 400, 6
+    process, rows, places, few = Masked(vocab_size=LARGE), 50, 400, 6
     x = torch.full((rows, places), process.mask)
     at = torch.zeros(rows, places, dtype=torch.bool)
     at[:few, 7] = True
@@ -137,7 +144,7 @@ def test_drawing_a_few_places_costs_memory_of_a_few_places():
 
 
 def test_an_arrival_is_any_symbol_of_a_large_vocabulary():
-    process = Uniform(symbols=LARGE)
+    process = UniformDiffusion(vocab_size=LARGE)
     x = torch.full((100, 1000), 7)
     z = process.corrupt(x, torch.full((100,), 0.9, dtype=torch.float64), streams(100))
     p = torch.full((50,), 0.9 / 50, dtype=torch.float64)

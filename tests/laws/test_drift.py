@@ -1,4 +1,4 @@
-"""Laws of `Drift`, any equation dx = f dt + g dw: what is simulated, learned, reversed and followed is what the truth says.
+"""Laws of `SDE`, any equation dx = f dt + g dw: what is simulated, learned, reversed and followed is what the truth says.
 
 The truth is a grid that solves Fokker and Planck's equation (double well, limit cycle), or Gaussians in closed form.
 """
@@ -11,20 +11,21 @@ import torch
 
 from langevin.diffusion.fokker_planck import GridBox, fokker_planck, score_on_grid
 from langevin.diffusion.posterior import Score
-from langevin.diffusion.process.drift import (
-    Drift,
+from langevin.diffusion.process.sde import (
+    SDE,
+    EmpiricalTerminal,
+    GaussianTerminal,
     LimitCycle,
-    Normal,
-    Pull,
-    Reservoir,
-    Stationary,
+    OrnsteinUhlenbeck,
+    StationaryTerminal,
     divergence,
     log_density,
     sliced,
 )
-from langevin.diffusion.sampler import Flow, Reverse
+from langevin.diffusion.sampler import ProbabilityFlow, ReverseSDE
 from tests import drifts
 from tests.laws.bounds import kolmogorov, kolmogorov_bound, normal_bound, variation
+from tests.laws.parts import SDE_SAMPLERS
 
 ROWS = 8000
 DISCRETE = 0.006  # what finite steps and cells may add to a distribution function
@@ -37,7 +38,7 @@ def truth():
 
 @pytest.fixture(scope="module")
 def measured():
-    return drifts.well(steps=24).measured(drifts.bumps(2000), drifts.noise(2000))
+    return drifts.well(steps=24).with_statistics(drifts.bumps(2000), drifts.noise(2000))
 
 
 @pytest.fixture(scope="module")
@@ -59,14 +60,14 @@ def stationary_cdf(x):
 
 def test_a_gradient_drift_keeps_its_stationary_law():
     process = drifts.well()
-    x = process.end.draw(torch.zeros(ROWS, 1, dtype=torch.float64), drifts.noise(ROWS))
+    x = process.terminal.draw(torch.zeros(ROWS, 1, dtype=torch.float64), drifts.noise(ROWS))
     for t in (0.0, 0.3, 1.0):
         x_t = process.corrupt(x, at(t), drifts.noise(ROWS, step=3))
         assert kolmogorov(x_t[:, 0], stationary_cdf) < kolmogorov_bound(ROWS) + DISCRETE
 
 
 def test_the_score_learned_at_rest_is_that_of_the_energy_at_every_time():
-    process, _ = drifts.well(steps=24).measured(stationary(2000, 0), drifts.noise(2000))
+    process, _ = drifts.well(steps=24).with_statistics(stationary(2000, 0), drifts.noise(2000))
     found = drifts.learned(process, lambda step, rows: stationary(rows, step), steps=400)
 
     def exact(x, t, condition):
@@ -99,7 +100,9 @@ def test_the_grid_spreads_a_gaussian_as_diffusion_and_pull_do():
     box = GridBox(low=-6, high=6, cells=240)
     p = box.density(-0.5 * ((box.points[:, 0] - 1) / 0.5) ** 2)
     for pull, mean, variance in ((0.0, 1.0, 0.25 + 0.8), (1.0, math.exp(-0.8), 0.5 + (0.25 - 0.5) * math.exp(-1.6))):
-        found = fokker_planck(Pull(rate=pull) if pull else (lambda x, t: 0 * x), 1.0, p, [0.0, 0.8], box=box)[1]
+        found = fokker_planck(
+            OrnsteinUhlenbeck(rate=pull) if pull else (lambda x, t: 0 * x), 1.0, p, [0.0, 0.8], box=box
+        )[1]
         x = box.centres
         assert float((found * x).sum() * box.width) == pytest.approx(mean, abs=5e-4)
         assert float((found * (x - mean) ** 2).sum() * box.width) == pytest.approx(variance, rel=2e-3)
@@ -125,13 +128,13 @@ def test_the_learned_score_is_that_of_the_grid(truth, learned, measured):
 
 
 def test_the_learned_score_samples_the_data(learned, measured):
-    x = drifts.drawn(Reverse(process=measured[0]), measured[0], learned, rows=2000, width=1, steps=60)
+    x = drifts.drawn(ReverseSDE(), measured[0], learned, rows=2000, width=1, steps=60)
     assert sliced(x, drifts.bumps(2000)) < 0.25  # the spread is 1.1; where it started is 0.5 away
 
 
 @pytest.mark.slow
 def test_a_longer_training_comes_nearer_to_the_grids_score(truth):
-    process, _ = drifts.well().measured(drifts.bumps(4000), drifts.noise(4000))
+    process, _ = drifts.well().with_statistics(drifts.bumps(4000), drifts.noise(4000))
     found = drifts.learned(process, lambda step, rows: drifts.bumps(rows, first=step * rows), steps=2500)
     x = drifts.bumps(4000, first=10**8)
     for t, allowed in ((0.2, 0.15), (0.5, 0.08), (1.0, 0.08)):
@@ -142,13 +145,13 @@ def test_a_longer_training_comes_nearer_to_the_grids_score(truth):
 # ----------------------------------------------------------- c: an affine drift, in closed form and by general code
 
 
-def turning(**changes) -> Drift:
+def turning(**changes) -> SDE:
     """A spiral with noise that grows: not isotropic once data is not."""
-    return Drift(f=Pull(rate=0.8, turn=2.0), g=lambda t: 0.5 + t, horizon=1.2, **changes)
+    return SDE(drift=OrnsteinUhlenbeck(rate=0.8, turn=2.0), diffusion=lambda t: 0.5 + t, duration=1.2, **changes)
 
 
 def test_a_closed_form_is_that_of_ornstein_uhlenbeck():
-    process = Drift(f=Pull(rate=1.3), g=0.7, horizon=2.0).settled(torch.zeros(1, 3))
+    process = SDE(drift=OrnsteinUhlenbeck(rate=1.3), diffusion=0.7, duration=2.0).with_closed_form(torch.zeros(1, 3))
     t = torch.tensor([0.0, 1e-4, 0.013, 0.4, 0.77, 1.0], dtype=torch.float64)
     phi, m, cov = process.kernel.at(t)
     eye, time = torch.eye(3, dtype=torch.float64), 2 * t[:, None, None]
@@ -161,9 +164,10 @@ def test_the_variance_preserving_schedule_is_one_of_them():
     from langevin.diffusion.schedule import VariancePreserving
 
     schedule = VariancePreserving()
-    process = Drift(
-        f=lambda x, t: -0.5 * schedule.beta.rate(t.double())[:, None] * x, g=lambda t: schedule.beta.rate(t).sqrt()
-    ).settled(torch.zeros(1, 1))
+    process = SDE(
+        drift=lambda x, t: -0.5 * schedule.beta.rate(t.double())[:, None] * x,
+        diffusion=lambda t: schedule.beta.rate(t).sqrt(),
+    ).with_closed_form(torch.zeros(1, 1))
     t = torch.linspace(0.01, 1, 9, dtype=torch.float64)
     phi, _, cov = process.kernel.at(t)
     assert torch.allclose(phi[:, 0, 0], schedule.alpha(t), rtol=1e-6)
@@ -171,7 +175,7 @@ def test_the_variance_preserving_schedule_is_one_of_them():
 
 
 def test_simulation_has_the_moments_of_the_closed_form():
-    general, exact = turning(), turning().settled(torch.zeros(1, 2))
+    general, exact = turning(), turning().with_closed_form(torch.zeros(1, 2))
     assert general.kernel is None
     x = torch.tensor([[1.5, -0.5]], dtype=torch.float64).expand(ROWS, -1)
     for t in (0.2, 1.0):
@@ -187,10 +191,10 @@ def test_the_regression_of_either_gives_the_score_of_gaussian_data():
     root = torch.tensor([[0.9, 0.0], [0.5, 0.3]], dtype=torch.float64)
     x = drifts.noise(40_000, step=2).normal(torch.empty(40_000, 2, dtype=torch.float64)) @ root.T
     for t in (0.15, 0.7):
-        phi, _, cov = (part[0] for part in turning().settled(torch.zeros(1, 2)).kernel.at(at(t, 1)))
+        phi, _, cov = (part[0] for part in turning().with_closed_form(torch.zeros(1, 2)).kernel.at(at(t, 1)))
         want = -torch.linalg.inv(phi @ root @ root.T @ phi.T + cov)
-        for process in (turning(), turning().settled(torch.zeros(1, 2))):
-            asked = process.questions(x, at(t, len(x)), drifts.noise(len(x), step=4))
+        for process in (turning(), turning().with_closed_form(torch.zeros(1, 2))):
+            asked = process.score_targets(x, at(t, len(x)), drifts.noise(len(x), step=4))
             x_t, target = torch.cat([a.x_t for a in asked]), torch.cat([a.target.score for a in asked])
             found = torch.linalg.lstsq(x_t, target).solution.T
             assert float((found - want).norm() / want.norm()) < 0.04
@@ -199,9 +203,9 @@ def test_the_regression_of_either_gives_the_score_of_gaussian_data():
 # ------------------------------------------------------------------------ d: a rotation, which the reverse must undo
 
 
-def spinning() -> Drift:
+def spinning() -> SDE:
     """f = A x - x / 2 with A antisymmetric and g = 1: N(0, I) stays, though everything turns."""
-    return Drift(f=Pull(rate=0.5, turn=3.0), horizon=0.8)
+    return SDE(drift=OrnsteinUhlenbeck(rate=0.5, turn=3.0), duration=0.8)
 
 
 def at_rest(x, t, condition=None):
@@ -217,19 +221,21 @@ def test_a_rotation_keeps_its_law_and_the_reverse_turns_back():
     near = 6 / math.sqrt(ROWS) + 0.02
     assert float((forward.T.cov() - torch.eye(2)).abs().max()) < near
     assert float((forward.T @ x_1 / ROWS - turn).abs().max()) < near  # E[x_t x_0^T]
-    start = drifts.drawn(Reverse(process=process), process, at_rest, rows=ROWS, width=2, steps=1, low=0.999999)
-    back = drifts.drawn(Reverse(process=process), process, at_rest, rows=ROWS, width=2, steps=100)
+    start = drifts.drawn(ReverseSDE(), process, at_rest, rows=ROWS, width=2, steps=1, low=0.999999)
+    back = drifts.drawn(ReverseSDE(), process, at_rest, rows=ROWS, width=2, steps=100)
     assert float((back.T.cov() - torch.eye(2)).abs().max()) < near + 0.03
     assert float((back.T @ start / ROWS - turn.T).abs().max()) < near + 0.03  # E[x_0 x_t^T]: turned back
-    lazy = Drift(f=Pull(rate=0.5), horizon=0.8)  # a reverse without the rotation has the law, and the wrong paths
-    straight = drifts.drawn(Reverse(process=lazy), lazy, at_rest, rows=ROWS, width=2, steps=100)
+    lazy = SDE(
+        drift=OrnsteinUhlenbeck(rate=0.5), duration=0.8
+    )  # a reverse without the rotation has the law, and the wrong paths
+    straight = drifts.drawn(ReverseSDE(), lazy, at_rest, rows=ROWS, width=2, steps=100)
     assert float((straight.T @ start / ROWS - turn.T).abs().max()) > 0.5
 
 
 def test_the_flow_at_rest_is_the_rotation_alone():
     process = spinning()
-    start = drifts.drawn(Flow(process=process), process, at_rest, rows=4, width=2, steps=1, low=1 - 1e-9)
-    back = drifts.drawn(Flow(process=process), process, at_rest, rows=4, width=2, steps=400, low=1e-9)
+    start = drifts.drawn(ProbabilityFlow(), process, at_rest, rows=4, width=2, steps=1, low=1 - 1e-9)
+    back = drifts.drawn(ProbabilityFlow(), process, at_rest, rows=4, width=2, steps=400, low=1e-9)
     angle = -3.0 * 0.8
     turn = torch.tensor([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]]).double()
     assert torch.allclose(back, start @ turn.T, atol=1e-3)
@@ -272,21 +278,12 @@ def test_free_energy_falls_and_entropy_is_made_only_where_something_turns(truth)
 # ------------------------------------------------------------------------------------- f: one law by two equations
 
 
-@pytest.mark.parametrize(
-    "make",
-    [
-        lambda p: Reverse(process=p),
-        lambda p: Reverse(process=p, eta=0.3),
-        lambda p: Reverse(process=p, corrections=1),
-        lambda p: Flow(process=p),
-    ],
-    ids=["reverse", "less noise", "corrected", "flow"],
-)
-def test_reverse_and_flow_give_the_data_back(truth, make):
+@pytest.mark.parametrize("name", SDE_SAMPLERS)
+def test_reverse_and_flow_give_the_data_back(truth, name):
     rows = 3000
     ends = drifts.well().corrupt(drifts.bumps(rows, first=10**7), at(1.0, rows), drifts.noise(rows, step=2))
-    process = drifts.well(end=Reservoir.of(ends))
-    x = drifts.drawn(make(process), process, truth, rows=rows, width=1, steps=150)
+    process = drifts.well(terminal=EmpiricalTerminal.of(ends))
+    x = drifts.drawn(SDE_SAMPLERS[name], process, truth, rows=rows, width=1, steps=150)
     floor = sliced(drifts.bumps(rows), drifts.bumps(rows, first=10**8))
     assert sliced(x, drifts.bumps(rows, first=10**9)) < 0.03 + 2 * floor
     assert sliced(x, drifts.bumps(rows, first=10**9)) < 0.1
@@ -302,32 +299,30 @@ def exact_gaussian(process, variance):
     return denoiser
 
 
-@pytest.mark.parametrize(
-    ("make", "order"), [(lambda p: Flow(process=p), 2), (lambda p: Reverse(process=p, eta=0.0), 1)]
-)
-def test_the_flow_has_its_order(make, order):
-    process = Drift(f=Pull(rate=0.5), horizon=2.0).settled(torch.zeros(1, 1))
+@pytest.mark.parametrize(("tool", "order"), [(ProbabilityFlow(), 2), (ReverseSDE(eta=0.0), 1)])
+def test_the_flow_has_its_order(tool, order):
+    process = SDE(drift=OrnsteinUhlenbeck(rate=0.5), duration=2.0).with_closed_form(torch.zeros(1, 1))
     denoiser, errors = exact_gaussian(process, 0.2), []
-    assert make(process).order == order
+    assert tool.convergence_order == order
     phi, _, cov = process.kernel.at(torch.tensor([0.1, 1.0], dtype=torch.float64))
     stretch = ((phi[0] ** 2 * 0.2 + cov[0]) / (phi[1] ** 2 * 0.2 + cov[1])).sqrt()  # a flow on the line keeps quantiles
     start = process.prior(torch.zeros(50, 1, dtype=torch.float64), drifts.noise(50, step=-1, first=10**6))
     for steps in (10, 20, 40):
-        x = drifts.drawn(make(process), process, denoiser, rows=50, width=1, steps=steps, low=0.1)
+        x = drifts.drawn(tool, process, denoiser, rows=50, width=1, steps=steps, low=0.1)
         errors.append(float((x - start * stretch).abs().max()))
     rates = [math.log2(a / b) for a, b in pairwise(errors)]
     assert rates[-1] == pytest.approx(order, abs=0.2)
 
 
 def test_rows_are_the_same_alone_and_in_a_batch(truth):
-    for make in (lambda p: Reverse(process=p, corrections=2), lambda p: Flow(process=p)):
+    for tool in (ReverseSDE(corrections=2), ProbabilityFlow()):
         process = drifts.well()
-        many = drifts.drawn(make(process), process, truth, rows=5, width=1, steps=7)
-        alone = drifts.drawn(make(process), process, truth, rows=1, width=1, steps=7, first=10**6 + 3)
+        many = drifts.drawn(tool, process, truth, rows=5, width=1, steps=7)
+        alone = drifts.drawn(tool, process, truth, rows=1, width=1, steps=7, first=10**6 + 3)
         assert torch.equal(many[3:4], alone)
     x, t = drifts.bumps(6), at(0.7, 6)
-    whole = drifts.well().questions(x, t, drifts.noise(6))[1]
-    part = drifts.well().questions(x[2:3], t[:1], drifts.noise(1, first=2))[1]
+    whole = drifts.well().score_targets(x, t, drifts.noise(6))[1]
+    part = drifts.well().score_targets(x[2:3], t[:1], drifts.noise(1, first=2))[1]
     assert torch.equal(whole.x_t[2:3], part.x_t)
     assert torch.equal(whole.target.score[2:3], part.target.score)
 
@@ -336,7 +331,7 @@ def test_rows_are_the_same_alone_and_in_a_batch(truth):
 
 
 def test_the_density_along_the_flow_is_that_of_gaussian_data():
-    process = turning(end=Normal(std=1.0)).settled(torch.zeros(1, 2))
+    process = turning(terminal=GaussianTerminal(std=1.0)).with_closed_form(torch.zeros(1, 2))
     data = torch.tensor([[0.9, 0.3], [0.3, 0.5]], dtype=torch.float64)
     phi, _, cov = (part[0] for part in process.kernel.at(at(1.0, 1)))
     end = phi @ data @ phi.T + cov
@@ -349,7 +344,7 @@ def test_the_density_along_the_flow_is_that_of_gaussian_data():
         phi, _, cov = process.kernel.at(t)
         return Score(-torch.linalg.solve(phi @ data @ phi.mT + cov, x[..., None])[..., 0])
 
-    object.__setattr__(process, "end", Exact())
+    object.__setattr__(process, "terminal", Exact())
     x = torch.tensor([[0.5, -0.2], [1.5, 1.0], [-2.0, 0.1]], dtype=torch.float64)
     want = torch.distributions.MultivariateNormal(torch.zeros(2).double(), data).log_prob(x)
     found = [log_density(process, denoiser, x, steps=n, low=0.0) for n in (40, 80)]
@@ -399,8 +394,8 @@ CYCLE = LimitCycle(pull=1.0, turn=2.0)
 PLANE = GridBox(low=-3.0, high=3.0, cells=60, dimensions=2)
 
 
-def cycling(**changes) -> Drift:
-    return Drift(f=CYCLE, g=0.8, horizon=1.0, **changes)
+def cycling(**changes) -> SDE:
+    return SDE(drift=CYCLE, diffusion=0.8, duration=1.0, **changes)
 
 
 def blob(rows, *, first=0):
@@ -434,7 +429,7 @@ def test_the_limit_cycle_follows_the_grid_and_carries_a_current():
 
 @pytest.mark.slow
 def test_the_learned_score_of_the_limit_cycle_is_that_of_the_grid_and_turns_time_back():
-    process, _ = cycling(steps=30, end=Normal()).measured(blob(3000), drifts.noise(3000))
+    process, _ = cycling(steps=30, terminal=GaussianTerminal()).with_statistics(blob(3000), drifts.noise(3000))
     found = drifts.learned(process, lambda step, rows: blob(rows, first=step * rows), steps=1500, width=96)
     p = on_plane([0.0, 0.3, 0.6, 1.0])
     for t, density in ((0.3, p[1]), (0.6, p[2]), (1.0, p[3])):
@@ -445,16 +440,16 @@ def test_the_learned_score_of_the_limit_cycle_is_that_of_the_grid_and_turns_time
         error = ((got - want).square() * weight).sum() / (want.square() * weight).sum()
         assert math.sqrt(float(error)) < 0.15
     ends = process.corrupt(blob(4000, first=10**7), at(1.0, 4000), drifts.noise(4000, step=2))
-    process, _ = cycling(steps=30, end=Reservoir.of(ends)).measured(blob(3000), drifts.noise(3000))
-    x = drifts.drawn(Reverse(process=process), process, found, rows=3000, width=2, steps=100)
+    process, _ = cycling(steps=30, terminal=EmpiricalTerminal.of(ends)).with_statistics(blob(3000), drifts.noise(3000))
+    x = drifts.drawn(ReverseSDE(), process, found, rows=3000, width=2, steps=100)
     assert sliced(x, blob(3000, first=10**8)) < 0.06
 
 
 def test_a_prior_that_does_not_fit_is_said():
-    good = drifts.well().measured(drifts.bumps(2000), drifts.noise(2000))[1]
+    good = drifts.well().with_statistics(drifts.bumps(2000), drifts.noise(2000))[1]
     assert good.distance < 0.05
     assert "the prior fits" in str(good)
-    bad = drifts.well(end=Normal(std=3.0)).measured(drifts.bumps(2000), drifts.noise(2000))[1]
+    bad = drifts.well(terminal=GaussianTerminal(std=3.0)).with_statistics(drifts.bumps(2000), drifts.noise(2000))[1]
     assert bad.distance > 1
     assert "does not fit" in str(bad)
-    assert isinstance(drifts.well().end, Stationary)
+    assert isinstance(drifts.well().terminal, StationaryTerminal)

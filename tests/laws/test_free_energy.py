@@ -14,10 +14,10 @@ from langevin.diffusion.batch import Batch
 from langevin.diffusion.free_energy import Curve, learn_ends, learn_paths, measure_curve
 from langevin.diffusion.importance import Importance
 from langevin.diffusion.likelihood import Levels, finite_bound, prior_nats, reconstruction_nats
-from langevin.diffusion.noise import RowNoise
+from langevin.diffusion.noise import SampleNoise
 from langevin.diffusion.objective import LogitNormal, UniformTime
 from langevin.diffusion.process import Gaussian
-from langevin.diffusion.sampler.grid import Knots
+from langevin.diffusion.sampler.grid import FixedGrid
 from langevin.diffusion.schedule import Beta, Cosine, Rectified, VarianceExploding, VariancePreserving
 from tests import exact
 from tests.laws.parts import SCHEDULES
@@ -98,7 +98,7 @@ def test_a_measured_curve_gives_a_grid_for_samplers_that_costs_less():
     assert torch.allclose(moments.sqrt(), 0.5 * levels.exp() * mmse(levels), rtol=0.8)
     smooth = curve.monotone()
     assert bool((smooth.mmse.diff() <= 0).all())
-    knots = Knots(log_snr=tuple(smooth.constant_speed(32).tolist()), to_zero=False)
+    knots = FixedGrid(log_snr=tuple(smooth.constant_speed(32).tolist()), to_zero=False)
     times = knots(torch.tensor([32, 16]), schedule)
     assert gap(schedule.log_snr(times[0])) == pytest.approx(3.038, rel=0.02)
     assert gap(schedule.log_snr(times[1, :17])) == pytest.approx(gap(CURVE.constant_speed(16)), rel=0.02)
@@ -176,7 +176,7 @@ def test_learned_ends_are_where_no_other_ends_cost_less():
     values = levels.values(p)
     process = Gaussian(schedule=Rectified(), sigma_data=float((p * values.square()).sum().sqrt()))
     eps = torch.special.ndtri((torch.arange(200, dtype=torch.float64) + 0.5) / 200)
-    noise = RowNoise(seeds=torch.arange(8 * 400), steps=torch.zeros(8 * 400, dtype=torch.int64))
+    noise = SampleNoise(seeds=torch.arange(8 * 400), steps=torch.zeros(8 * 400, dtype=torch.int64))
     many, weight = values[:, None].repeat(400, 1), p.repeat(400) / 400
 
     def mmse_of_levels(level):
@@ -216,7 +216,7 @@ def separate(paths):
 
 def test_a_schedule_a_place_lowers_the_cost_of_finite_steps_to_its_closed_form():
     steps = 16
-    paths, course = learn_paths(separate, places=5, knots=steps + 1, first=HIGH, last=LOW, steps=800, rate=0.1)
+    paths, course = learn_paths(separate, dimensions=5, knots=steps + 1, first=HIGH, last=LOW, steps=800, rate=0.1)
     assert bool((paths.diff(dim=1) > 0).all())
     ratio = (1 + S * math.exp(HIGH)) / (1 + S * math.exp(LOW))
     best = float((steps / 2 * torch.expm1(ratio.log() / steps)).sum())
@@ -277,7 +277,7 @@ def test_it_does_to_one_that_no_law_has_and_a_learned_path_finds_the_order_that_
         return line_integral(paths, of_credulous)
 
     shared = float(nats(torch.linspace(-6, 6, 17, dtype=torch.float64).expand(2, 17)))
-    paths, course = learn_paths(nats, places=2, knots=17, first=6.0, last=-6.0, steps=600, rate=0.1)
+    paths, course = learn_paths(nats, dimensions=2, knots=17, first=6.0, last=-6.0, steps=600, rate=0.1)
     assert shared > best + 0.5
     assert best - 1e-2 < course[-1] < best + 0.1 * (shared - best)
     half = (paths > 0).long().argmax(1)
@@ -301,13 +301,13 @@ def test_what_cannot_be_minimised_is_refused():
     with pytest.raises(ValueError, match="does not fall"):
         flat.constant_speed(4)
     for steps in (0, -1):
-        with pytest.raises(ValueError, match="counted from 1"):
+        with pytest.raises(ValueError, match="at least 1"):
             CURVE.optimal(steps)
-        with pytest.raises(ValueError, match="counted from 1"):
+        with pytest.raises(ValueError, match="at least 1"):
             CURVE.constant_speed(steps)
     with pytest.raises(ValueError, match="more candidates"):
         CURVE.optimal(10, candidates=10)
     with pytest.raises(ValueError, match="last < first"):
-        learn_paths(separate, places=5, knots=3, first=0.0, last=1.0)
+        learn_paths(separate, dimensions=5, knots=3, first=0.0, last=1.0)
     with pytest.raises(ValueError, match="at step 0"):
         learn_ends(lambda a, b: (a - b) / 0 * math.inf)

@@ -1,22 +1,40 @@
-"""Laws of guidance: neutral weights change nothing, rows are apart, and Gaussians have their closed forms.
+"""Laws of guidance: neutral weights change nothing, samples are apart, and Gaussians have their closed forms.
+
+The first part holds for every method of `AnyGuidance`; those that follow are of one method each.
 
 The toy denoiser answers for N(m_c, S_c) where a row is told its class and for N(m_u, S_u) where it is not.
 """
 
 import math
 from dataclasses import dataclass, field, replace
+from typing import get_args
 
 import pytest
 import torch
 
-from langevin.diffusion.condition import Condition, Port
-from langevin.diffusion.guidance import ClassifierFree
+from langevin.diffusion.condition import Condition, GuidanceWeight, Port, join
+from langevin.diffusion.guidance import (
+    AnyGuidance,
+    Autoguidance,
+    ClassifierFree,
+    ClassifierFreeGuidance,
+    KeepSourceBias,
+    OtherModel,
+    PromptGuidance,
+    VocabularyMask,
+    active,
+    guide,
+    self_contained,
+    weight_of,
+    weighted,
+    with_weight,
+)
 from langevin.diffusion.posterior import Categorical, Joint, Point
-from langevin.diffusion.process import Gaussian
-from langevin.diffusion.sampler import Rho, sample, start
-from langevin.diffusion.schedule import Rectified, VarianceExploding, rho
+from langevin.diffusion.process import GIDD, Gaussian, Masked, UniformDiffusion
+from langevin.diffusion.sampler import KarrasGrid, sample, start
+from langevin.diffusion.schedule import Cosine, Rectified, VarianceExploding, rho
 from tests import exact
-from tests.laws.parts import SCHEDULES, sampler
+from tests.laws.parts import SAMPLERS, SCHEDULES
 
 SCHEDULE = pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES)
 M_C, S_C, M_U, S_U = 0.5, 0.2, 0.0, 1.0
@@ -50,11 +68,183 @@ class Words:
 
 def condition(weights) -> Condition:
     weights = torch.as_tensor(weights, dtype=torch.float32)
-    return Condition(global_=Port(tensor=torch.arange(len(weights)) % 3), guidance=weights)
+    guidance = {"classifier_free": GuidanceWeight(weight=weights)}
+    return Condition(global_=Port(tensor=torch.arange(len(weights)) % 3), guidance=guidance)
+
+
+def within(told: Condition, interval) -> Condition:
+    """The same in an interval, for all samples."""
+    ((kind, weights),) = told.guidance.items()
+    interval = torch.tensor(interval, dtype=torch.float64).expand(len(weights.weight), 2)
+    return replace(told, guidance={kind: replace(weights, interval=interval)})
 
 
 X = torch.linspace(-2, 2, 18, dtype=torch.float64).reshape(6, 3)
 T = torch.tensor([0.9, 0.5, 0.3, 0.7, 0.2, 0.6], dtype=torch.float64)
+
+
+# ------------------------------------------------------------------------------------------------------ every method
+
+
+@dataclass(frozen=True)
+class Case:
+    """A method on a denoiser that is exact: the plain prediction, and what it is compared with, by formula."""
+
+    method: AnyGuidance
+    process: object
+    plain: object
+    reference: object
+    weaker: object = None
+    x: torch.Tensor = X
+    facts: dict = field(default_factory=dict)
+
+    def guided(self):
+        return self.method.wrap(self.plain, process=self.process, models=lambda other: self.weaker)
+
+    def told(self, weights, interval=None) -> Condition:
+        weight = GuidanceWeight(weight=torch.tensor(weights, dtype=torch.float64), interval=interval)
+        port = Port(tensor=torch.arange(6) % 3)
+        return Condition(global_=port, guidance={self.method.kind: weight}, **self.facts)
+
+    def line(self, told: Condition, weights):
+        """What guidance is: a line between two predictions."""
+        q, reference = (f(self.x, T, told.unguided()) for f in (self.plain, self.reference))
+        return q.extrapolate_from(reference, torch.tensor(weights, dtype=torch.float64))
+
+
+def exactly(mean: float, variance: float):
+    """The exact denoiser of N(mean, variance), whatever the condition."""
+    return lambda x_t, t, told=None: exact.Scalar(schedule=SCHEDULE_OF_ALL, mean=mean, variance=variance)(x_t, t)
+
+
+def tokens(x_t, t, told=None) -> Categorical:
+    """Leans to the tokens that are shown, one position on."""
+    return Categorical(2.0 * torch.nn.functional.one_hot(x_t.roll(1, 1), 5)[..., :4].double())
+
+
+def blind(x_t, t, told) -> Categorical:
+    return tokens(torch.where(told.prompt, 4, x_t), t)
+
+
+SCHEDULE_OF_ALL = Cosine()
+GAUSSIAN = Gaussian(schedule=SCHEDULE_OF_ALL)
+PROMPTED = torch.tensor([[0, 1, 4], [2, 4, 4], [3, 3, 3], [4, 4, 4], [1, 4, 2], [2, 2, 4]])
+CASES = {
+    ClassifierFreeGuidance: Case(
+        ClassifierFreeGuidance(weight=2.0), GAUSSIAN, Toy(SCHEDULE_OF_ALL), exactly(M_U, S_U)
+    ),
+    Autoguidance: Case(
+        Autoguidance(weight=2.0, run="weaker"), GAUSSIAN, exactly(M_C, S_C), exactly(M_C, 2.0), weaker=exactly(M_C, 2.0)
+    ),
+    PromptGuidance: Case(
+        PromptGuidance(weight=2.0), Masked(vocab_size=4), tokens, blind, x=PROMPTED,
+        facts={"prompt": torch.tensor([[True, True, False]]).expand(6, -1) & (PROMPTED < 4)},
+    ),
+}  # fmt: skip
+EVERY = pytest.mark.parametrize("case", CASES.values(), ids=[kind.__name__ for kind in CASES])
+
+
+def values(q) -> torch.Tensor:
+    return q.mean if isinstance(q, Point) else q.logits.softmax(-1)
+
+
+def test_every_method_is_tested():
+    assert set(CASES) == set(get_args(AnyGuidance))
+    assert {case.method.kind for case in CASES.values()} == {kind.kind for kind in get_args(AnyGuidance)}
+
+
+@EVERY
+def test_a_neutral_weight_is_the_plain_prediction_to_the_bit(case):
+    plain = values(case.plain(case.x, T, case.told([1.0] * 6)))
+    for told in (case.told([1.0] * 6), case.told([3.0] * 6).unguided()):
+        assert torch.equal(values(case.guided()(case.x, T, told)), plain)
+    mixed = values(case.guided()(case.x, T, case.told([1.0, 3.0, 1.0, 0.0, -1.0, 1.0])))
+    assert torch.equal(mixed[[0, 2, 5]], plain[[0, 2, 5]])
+
+
+@EVERY
+def test_a_weight_is_a_place_on_the_line_through_the_reference_sample_by_sample(case):
+    weights = [1.0, 0.0, 3.0, -0.5, 2.0, 0.5]
+    told = case.told(weights)
+    got, want = values(case.guided()(case.x, T, told)), values(case.line(told, weights))
+    torch.testing.assert_close(got, want, rtol=1e-12, atol=1e-14)
+    assert (got - values(case.plain(case.x, T, told))).abs().flatten(1).amax(1)[[1, 2, 4]].min() > 1e-3
+
+
+@EVERY
+def test_samples_are_independent(case):
+    told = case.told([1.0, 0.0, 3.0, -0.5, 2.0, 0.5])
+    whole, guided = values(case.guided()(case.x, T, told)), case.guided()
+    for i in range(6):
+        row = slice(i, i + 1)
+        assert torch.equal(values(guided(case.x[row], T[row], told.select(row)))[0], whole[i])
+
+
+@EVERY
+def test_an_interval_is_each_samples_own(case):
+    interval = torch.tensor([[0.0, torch.inf], [0.0, 1e-9], [1e9, torch.inf]] * 2, dtype=torch.float64)
+    told = case.told([3.0] * 6, interval)
+    if case.method.kind == "prompt":
+        with pytest.raises(ValueError, match="which this process does not have"):
+            case.guided()(case.x, T, told)
+        return
+    got = values(case.guided()(case.x, T, told))
+    plain, guided = values(case.plain(case.x, T, told)), values(case.line(told, [3.0] * 6))
+    torch.testing.assert_close(got[::3], guided[::3], rtol=1e-12, atol=0)
+    for i in (1, 2, 4, 5):
+        assert torch.equal(got[i], plain[i])
+
+
+@EVERY
+@pytest.mark.parametrize("weight", [math.nan, math.inf, -math.inf])
+def test_a_weight_that_is_no_number_is_refused(case, weight):
+    with pytest.raises(ValueError, match="guidance must be a finite number"):
+        replace(case.method, weight=weight)
+    with pytest.raises(ValueError, match="must be finite"):
+        case.guided()(case.x, T, case.told([1.0, 1.0, weight, 1.0, 2.0, 1.0]))
+
+
+@EVERY
+def test_the_weights_of_a_request_are_those_of_the_configuration(case):
+    told = weighted(Condition(global_=Port(tensor=torch.arange(6))), [case.method], 6)
+    assert told.guidance[case.method.kind].weight.tolist() == [2.0] * 6
+    assert told.global_.tensor.tolist() == list(range(6))
+    assert weighted(None, [], 6) is None
+
+
+def test_several_methods_are_one_around_the_other_and_have_weights_of_their_own():
+    methods = (ClassifierFreeGuidance(weight=2.0), Autoguidance(weight=3.0, run="weaker"))
+    guided = guide(Toy(SCHEDULE_OF_ALL), methods, process=GAUSSIAN, models=lambda other: exactly(M_C, 2.0))
+    told = weighted(condition([1.0] * 6), methods, 6)
+    got = guided(X, T, told).mean
+    inner = exactly(M_U, S_U)(X, T).mean + 2.0 * (exactly(M_C, S_C)(X, T).mean - exactly(M_U, S_U)(X, T).mean)
+    weaker = exactly(M_C, 2.0)(X, T).mean
+    torch.testing.assert_close(got, weaker + 3.0 * (inner - weaker), rtol=1e-12, atol=1e-14)
+
+
+def test_requests_of_other_weights_and_of_none_join():
+    case = CASES[ClassifierFreeGuidance]
+    guided = case.guided()
+    one, two = (case.told([w] * 6).select(slice(0, 3)) for w in (3.0, 1.0))
+    both = join(one, replace(two, guidance={}))
+    got = guided(torch.cat([X[:3], X[:3]]), torch.cat([T[:3], T[:3]]), both).mean
+    assert torch.equal(got[:3], guided(X[:3], T[:3], one).mean)
+    assert torch.equal(got[3:], guided(X[:3], T[:3], two.unguided()).mean)
+
+
+def test_the_command_lines_weight_replaces_or_adds():
+    weaker = Autoguidance(weight=3.0, run="weaker")
+    free, prompt = ClassifierFreeGuidance(weight=2.0, interval=(0.1, 2.0)), PromptGuidance(weight=1.5)
+    assert with_weight((), 4.0) == (ClassifierFreeGuidance(weight=4.0),)
+    assert with_weight((weaker,), 4.0, kind="prompt") == (PromptGuidance(weight=4.0), weaker)
+    assert with_weight((free, weaker), 4.0) == (replace(free, weight=4.0), weaker)
+    assert with_weight((prompt,), 4.0) == (PromptGuidance(weight=4.0),)
+    assert [weight_of(g) for g in ((), (free,), (weaker, prompt), (weaker,))] == [1.0, 2.0, 1.5, 1.0]
+    assert active((replace(free, weight=1.0), weaker)) == (weaker,)
+    assert self_contained((free, weaker)) == (free,)
+
+
+# -------------------------------------------------------------------------------------------------- classifier-free
 
 
 @SCHEDULE
@@ -94,11 +284,11 @@ def test_one_call_doubles_the_guided_rows_only_and_withholds_every_port_from_the
     toy = Toy(Rectified())
     every = Condition(
         global_=Port(tensor=torch.arange(6), keep=torch.tensor([1, 1, 1, 0, 1, 1]).bool()),
-        cross=Port(tensor=torch.zeros(6, 4, 2), mask=torch.arange(4) < torch.arange(1, 7)[:, None]),
+        cross=Port(tensor=torch.ones(6, 4).long(), mask=torch.arange(4) < torch.arange(1, 7)[:, None]),
         prepend=Port(tensor=torch.zeros(6, 1, 2)),
         concat=Port(tensor=torch.ones(6, 3)),
         aligned=Port(tensor=torch.zeros(6, 5, 2)),
-        guidance=torch.tensor([1.0, 2.0, 1.0, 3.0, 1.0, 0.0]),
+        guidance={"classifier_free": GuidanceWeight(weight=torch.tensor([1.0, 2.0, 1.0, 3.0, 1.0, 0.0]))},
     )
     ClassifierFree(denoiser=toy, schedule=Rectified())(X, T, every)
     ((x, t, told),) = toy.asked
@@ -115,20 +305,20 @@ def test_one_call_doubles_the_guided_rows_only_and_withholds_every_port_from_the
 
 @SCHEDULE
 def test_rows_do_not_mix(schedule):
-    guided = ClassifierFree(denoiser=Toy(schedule), schedule=schedule, interval=(0.5, 4.0))
-    told = condition([1, 0, 3, 1, 7.5, -0.5])
+    guided = ClassifierFree(denoiser=Toy(schedule), schedule=schedule)
+    told = within(condition([1, 0, 3, 1, 7.5, -0.5]), (0.5, 4.0))
     together = guided(X, T, told).mean
     for i in range(6):
         row = slice(i, i + 1)
-        assert torch.equal(guided(X[row], T[row], told.rows(row)).mean[0], together[i])
+        assert torch.equal(guided(X[row], T[row], told.select(row)).mean[0], together[i])
 
 
 @SCHEDULE
 def test_outside_the_interval_nothing_is_touched(schedule):
     toy, interval = Toy(schedule), (0.6, 1.7)
-    guided = ClassifierFree(denoiser=toy, schedule=schedule, interval=interval)
+    guided = ClassifierFree(denoiser=toy, schedule=schedule)
     t = torch.linspace(0, 1, 60, dtype=torch.float64)
-    x, told = torch.ones(60, 2, dtype=torch.float64), condition([4.0] * 60)
+    x, told = torch.ones(60, 2, dtype=torch.float64), within(condition([4.0] * 60), interval)
     got, plain, blind = guided(x, t, told).mean, toy(x, t, told).mean, toy(x, t, told.dropped()).mean
     ratio = rho(schedule, t)
     inside = (ratio > interval[0]) & (ratio <= interval[1])
@@ -140,8 +330,8 @@ def test_outside_the_interval_nothing_is_touched(schedule):
 def test_the_interval_is_open_below_and_closed_above():
     toy, t = Toy(Rectified()), torch.tensor([0.5, 0.8], dtype=torch.float64)
     low, high = (float(r) for r in rho(Rectified(), t))
-    told, x = condition([3.0, 3.0]), torch.ones(2, 1, dtype=torch.float64)
-    got = ClassifierFree(denoiser=toy, schedule=Rectified(), interval=(low, high))(x, t, told).mean
+    told, x = within(condition([3.0, 3.0]), (low, high)), torch.ones(2, 1, dtype=torch.float64)
+    got = ClassifierFree(denoiser=toy, schedule=Rectified())(x, t, told).mean
     plain = toy(x, t, told).mean
     assert torch.equal(got[0], plain[0])
     assert not torch.equal(got[1], plain[1])
@@ -149,9 +339,9 @@ def test_the_interval_is_open_below_and_closed_above():
 
 def test_places_with_times_of_their_own_are_inside_or_outside_by_themselves():
     toy, schedule = Toy(Rectified()), Rectified()
-    guided = ClassifierFree(denoiser=toy, schedule=schedule, interval=(0.6, 1.7))
+    guided = ClassifierFree(denoiser=toy, schedule=schedule)
     t = torch.tensor([[0.1, 0.5, 0.9], [0.0, 0.05, 0.1], [0.5, 0.5, 0.5]], dtype=torch.float64)
-    x, told = torch.ones(3, 3, 2, dtype=torch.float64), condition([4.0, 4.0, 1.0])
+    x, told = torch.ones(3, 3, 2, dtype=torch.float64), within(condition([4.0, 4.0, 1.0]), (0.6, 1.7))
     got = guided(x, t, told).mean
     assert len(toy.asked[-1][0]) == 4  # only the first row has a place inside
     for i in range(3):
@@ -168,7 +358,10 @@ def test_a_weight_that_is_not_finite_is_refused(weight):
 @pytest.mark.parametrize("interval", [(1.0, 1.0), (2.0, 1.0), (-1.0, 1.0), (math.nan, 1.0), (0.0, math.nan)])
 def test_a_bad_interval_is_refused(interval):
     with pytest.raises(ValueError, match="interval"):
-        ClassifierFree(denoiser=Toy(Rectified()), schedule=Rectified(), interval=interval)
+        ClassifierFreeGuidance(weight=2.0, interval=interval)
+    guided = ClassifierFree(denoiser=Toy(Rectified()), schedule=Rectified())
+    with pytest.raises(ValueError, match="interval"):
+        guided(X, T, within(condition([2.0] * 6), interval))
 
 
 # ------------------------------------------------------------------------------------------------ symbols and parts
@@ -225,13 +418,149 @@ def test_guided_samples_of_gaussians_have_their_closed_form_and_not_the_tilted_l
     schedule = VarianceExploding(sigma_max=3000.0)
     process = Gaussian(schedule=schedule)
     guided = ClassifierFree(denoiser=Toy(schedule), schedule=schedule)
-    times = Rho(low=0.002, high=3000.0)(torch.tensor([300, 300]), schedule)
-    tool = sampler("heun", process)
+    times = KarrasGrid(low=0.002, high=3000.0)(torch.tensor([300, 300]), schedule)
+    tool = SAMPLERS["heun"]
     state = start(tool, process, torch.zeros(2, 1, dtype=torch.float64), times, torch.arange(2))
     state = replace(state, x=torch.tensor([[0.0], [3000.0]], dtype=torch.float64))
-    for told in sample(tool, guided, state, condition([weight] * 2)):
+    for told in sample(tool, process, guided, state, condition([weight] * 2)):
         state = told
     got_mean, deviation = float(state.x[0]), float(state.x[1] - state.x[0])
     assert deviation**2 == pytest.approx(S_C**weight * S_U ** (1 - weight), rel=1e-2)
     assert deviation**2 == pytest.approx(variance, rel=2e-2)
     assert got_mean == pytest.approx(mean, abs=2e-3)
+
+
+NEGATIVE = Condition(global_=Port(tensor=torch.tensor([2, 2])))
+
+
+@dataclass(frozen=True)
+class Classes:
+    """The exact denoiser of N(mean of the class, S_C), of N(M_U, S_U) where the class is withheld."""
+
+    means: torch.Tensor
+
+    def __call__(self, x_t, t, condition=None):
+        port = condition.global_
+        told = [exact.Scalar(schedule=SCHEDULE_OF_ALL, mean=float(m), variance=S_C)(x_t, t).mean for m in self.means]
+        q = torch.stack(told)[port.tensor, torch.arange(len(x_t))]
+        return Point(torch.where(port.kept()[:, None], q, exactly(M_U, S_U)(x_t, t).mean))
+
+
+@pytest.mark.parametrize("weight", [2.0, 3.0, 0.5])
+def test_a_negative_condition_tilts_a_gaussian_away_from_another(weight):
+    """In y = x_t / alpha: of equal variances S + rho^2 the guided mean is m_c + (w - 1) (m_c - m_n), at any noise level."""
+    means = torch.tensor([0.5, -0.3, 1.1], dtype=torch.float64)
+    guided = ClassifierFree(denoiser=Classes(means), schedule=SCHEDULE_OF_ALL)
+    told = replace(condition([weight] * 2), reference=NEGATIVE)
+    x, t = torch.tensor([[0.2], [-0.7]], dtype=torch.float64), torch.tensor([0.3, 0.6], dtype=torch.float64)
+    moved = exact_means(means[:2] + (weight - 1) * (means[:2] - means[2]), x, t)
+    torch.testing.assert_close(guided(x, t, told).mean, moved, rtol=1e-12, atol=1e-14)
+
+
+def exact_means(means, x, t) -> torch.Tensor:
+    return torch.cat([
+        exact.Scalar(schedule=SCHEDULE_OF_ALL, mean=float(m), variance=S_C)(x[i : i + 1], t[i : i + 1]).mean
+        for i, m in enumerate(means)
+    ])  # fmt: skip
+
+
+def test_a_sample_without_a_negative_condition_among_others_is_compared_with_nothing():
+    means = torch.tensor([0.5, -0.3, 1.1], dtype=torch.float64)
+    guided = ClassifierFree(denoiser=Classes(means), schedule=SCHEDULE_OF_ALL)
+    plain, negative = condition([2.0] * 2), replace(condition([2.0] * 2), reference=NEGATIVE)
+    x, t = torch.tensor([[0.2], [-0.7]] * 2, dtype=torch.float64), torch.tensor([0.3, 0.6] * 2, dtype=torch.float64)
+    both = guided(x, t, join(plain, negative)).mean
+    assert torch.equal(both[:2], guided(x[:2], t[:2], plain).mean)
+    assert torch.equal(both[2:], guided(x[2:], t[2:], negative).mean)
+    assert not torch.allclose(both[:2], both[2:])
+
+
+# ----------------------------------------------------------------------------------------------------- autoguidance
+
+
+@pytest.mark.parametrize("weight", [2.0, 0.5])
+def test_autoguidance_undoes_a_bias_that_both_models_share(weight):
+    """Means that are off by b and 2 b: at w = 2 the error is gone, which is what the method is for."""
+    truth, bias = 0.4, 0.15
+    good, weaker = exactly(truth + bias, S_C), exactly(truth + 2 * bias, S_C)
+    method = Autoguidance(weight=weight, run="weaker")
+    guided = method.wrap(good, process=GAUSSIAN, models=lambda other: weaker)
+    got = guided(X, T, weighted(None, [method], 6)).mean
+    want = exactly(truth + (2 - weight) * bias, S_C)(X, T).mean
+    torch.testing.assert_close(got, want, rtol=1e-12, atol=1e-14)
+
+
+def test_the_weaker_model_is_named_and_asked_only_where_it_guides():
+    named, asked = [], []
+
+    def weaker(x_t, t, told=None):
+        asked.append(told)
+        return exactly(M_C, 2.0)(x_t, t)
+
+    method = Autoguidance(weight=2.0, run="runs/small", ema=0.2)
+    guided = method.wrap(exactly(M_C, S_C), process=GAUSSIAN, models=lambda other: named.append(other) or weaker)
+    assert named == [OtherModel(run="runs/small", ema=0.2)]
+    guided(X, T, None)
+    guided(X, T, condition([3.0] * 6))  # of another method
+    assert asked == []
+    guided(X, T, weighted(condition([3.0] * 6), [method], 6))
+    assert len(asked) == 1
+    assert asked[0].guidance == {}
+    with pytest.raises(ValueError, match="give its run, or another EMA length"):
+        Autoguidance(weight=2.0)
+
+
+# ----------------------------------------------------------------------------------------------------------- tokens
+
+
+def test_a_prompt_is_hidden_in_the_reference_alone_and_in_one_call():
+    calls = []
+
+    def denoiser(x_t, t, told=None):
+        calls.append(x_t)
+        return tokens(x_t, t)
+
+    case = CASES[PromptGuidance]
+    case.method.wrap(denoiser, process=Masked(vocab_size=4), models=None)(
+        PROMPTED, T, case.told([2.0, 1.0, 1.0, 1.0, 0.5, 1.0])
+    )
+    (x,) = calls
+    assert torch.equal(x[:6], PROMPTED)
+    assert x[6:].tolist() == [[4, 4, 4], [4, 4, 2]]
+
+
+@pytest.mark.parametrize("process", [UniformDiffusion(vocab_size=4), GAUSSIAN])
+def test_a_prompt_is_hidden_by_processes_that_mask_alone(process):
+    assert PromptGuidance(weight=2.0).wrap(tokens, process=GIDD(vocab_size=4), models=None).mask == 4
+    with pytest.raises(ValueError, match="masked or hybrid"):
+        PromptGuidance(weight=2.0).wrap(tokens, process=process, models=None)
+
+
+def test_a_prompt_has_no_negative_condition():
+    case = CASES[PromptGuidance]
+    told = replace(case.told([2.0] * 6), reference=Condition(global_=Port(tensor=torch.arange(6))))
+    with pytest.raises(ValueError, match="use classifier_free"):
+        case.guided()(case.x, T, told)
+
+
+def test_a_bias_keeps_the_source_until_another_token_is_likelier_by_it():
+    x, source = (
+        torch.tensor([[4, 4, 4]]),
+        torch.tensor([[[0, 5, -1], [1, 1, 1]]]),
+    )  # the second is nothing that could stand
+
+    def flat(x_t, t, told=None):
+        return Categorical(torch.tensor([1.0, 2.5, 0.0, 0.0]).expand(1, 3, 4))
+
+    for bias, kept in ((1.0, False), (2.0, True)):
+        q = KeepSourceBias(denoiser=flat, logit_bias=bias)(x, T[:1], Condition(source=source))
+        assert q.logits.argmax(-1).tolist() == [[0 if kept else 1, 1, 1]]
+        assert q.logits[0, 0, 0] == 1.0 + bias
+        assert torch.equal(q.logits[0, 1:], flat(x, T).logits[0, 1:])
+    assert torch.equal(KeepSourceBias(denoiser=flat, logit_bias=2.0)(x, T[:1], None).logits, flat(x, T).logits)
+
+
+def test_a_vocabulary_mask_forbids_controls_where_none_stands_already():
+    x = torch.tensor([[4, 3, 0]])
+    p = VocabularyMask(denoiser=lambda *asked: Categorical(torch.zeros(1, 3, 4)), limit=2)(x, T[:1]).logits.softmax(-1)
+    torch.testing.assert_close(p, torch.tensor([[[0.5, 0.5, 0, 0], [0.25, 0.25, 0.25, 0.25], [0.5, 0.5, 0, 0]]]))

@@ -16,13 +16,13 @@ from langevin.diffusion.denoiser import GaussianDenoiser
 from langevin.diffusion.likelihood import (
     Levels,
     TruncatedNormal,
-    Uniform,
+    UniformDequantisation,
     flow_likelihood,
     information,
     levels_of,
     mean_of,
 )
-from langevin.diffusion.noise import RowNoise
+from langevin.diffusion.noise import SampleNoise
 from langevin.diffusion.posterior import Categorical, Point
 from langevin.diffusion.process import Gaussian
 from langevin.modalities.image.codec import Pixels
@@ -58,7 +58,7 @@ def density_of_gaussian(x, first, last, spread):
 def test_the_flow_gives_the_closed_form_density_of_gaussian_data_with_any_prior(schedule):
     data = exact.Gaussian(schedule=schedule, mean=MEAN, cov=COV)
     process = Gaussian(schedule=schedule, sigma_data=0.6)
-    got = flow_likelihood(data, process, X, first=14.0, steps=128)
+    got = flow_likelihood(data, process, X, first=14.0, last=-12.0, steps=128)
     true = density_of_gaussian(X, 14.0, reach(schedule), 0.6)
     assert got.log_density.shape == (4, 1)
     assert (got.log_density[:, 0] - true).abs().max() < 3e-6
@@ -118,7 +118,7 @@ def test_above_256_dimensions_one_probe_is_the_default_and_below_the_trace_is_ex
     variance = 0.49 + math.exp(-13.0)
     true = -0.5 * (x.square() / variance + math.log(2 * math.pi * variance)).sum((1, 2))
     assert (got.log_density[:, 0] - true).abs().max() < 1e-8  # a diagonal Jacobian: any probe is exact
-    assert got.places == 260
+    assert got.dimensions == 260
 
 
 def test_a_row_does_not_depend_on_its_neighbours():
@@ -163,13 +163,13 @@ def test_information_is_the_density_of_a_mixture_point_by_point():
 def test_the_unit_of_bits_follows_from_the_recorded_map(scale, offset, bits):
     levels = levels_of(Pixels(scale=scale, offset=offset))
     assert levels == Levels(scale=scale, offset=offset, count=256)
-    assert -Uniform().entropy(levels, 1e-3) / math.log(2) == pytest.approx(bits, abs=1e-12)
+    assert -UniformDequantisation().entropy(levels, 1e-3) / math.log(2) == pytest.approx(bits, abs=1e-12)
     if scale == 1 / 127.5:
         assert bits == pytest.approx(6.994, abs=5e-4)
 
 
 @pytest.mark.parametrize("codec", [Pixels(), Pixels(scale=1 / 256, offset=0.1), Pixels(scale=0.5, offset=-3.0)])
-@pytest.mark.parametrize("dequantise", [Uniform(), TruncatedNormal()])
+@pytest.mark.parametrize("dequantise", [UniformDequantisation(), TruncatedNormal()])
 def test_the_probability_of_recorded_data_does_not_depend_on_the_map(codec, dequantise):
     """One law of whole numbers, N(100, 30^2) in their own unit, seen through codecs."""
     raw = torch.tensor([[60, 130, 99], [20, 255, 0]], dtype=torch.uint8)
@@ -193,11 +193,11 @@ def noise_of(rows):
     from langevin.diffusion.noise import mix
 
     names = torch.arange(rows)
-    return RowNoise(seeds=mix(torch.zeros_like(names), names), steps=torch.zeros_like(names)).fork(1)
+    return SampleNoise(seeds=mix(torch.zeros_like(names), names), steps=torch.zeros_like(names)).fork(1)
 
 
 @pytest.mark.parametrize("first", [3.0, 6.0, 9.0])
-@pytest.mark.parametrize("dequantise", [Uniform(), TruncatedNormal()], ids=["uniform", "truncated"])
+@pytest.mark.parametrize("dequantise", [UniformDequantisation(), TruncatedNormal()], ids=["uniform", "truncated"])
 def test_dequantised_likelihood_is_a_bound_of_each_levels_probability(dequantise, first):
     """P(k) of a mixture is a difference of its distribution function at the level `first`; eight levels 0.4 apart."""
     data = exact.Mixture(weights=(0.4, 0.6), means=(-0.9, 0.6))
@@ -214,7 +214,7 @@ def test_dequantised_likelihood_is_a_bound_of_each_levels_probability(dequantise
     slack = (high - low).log() - values.mean(1)
     error = values.std(1) / math.sqrt(count)
     assert bool((slack > -4 * error - 2e-3).all())
-    if isinstance(dequantise, Uniform):
+    if isinstance(dequantise, UniformDequantisation):
         assert slack.min() < 0.3  # and no idle one
     assert dequantise.entropy(levels, math.exp(-0.5 * first)) <= math.log(0.4) + 1e-12  # nothing is wider than the bin
 
@@ -232,13 +232,13 @@ def test_noise_of_the_smallest_level_finds_the_probability_of_levels_themselves(
     ends = {"levels": levels, "first": -2 * math.log(0.05), "steps": 200}
     nats = {
         kind: flow_likelihood(data, process, x, dequantise=kind, **ends).nats.view(8, 300)
-        for kind in (TruncatedNormal(), Uniform())
+        for kind in (TruncatedNormal(), UniformDequantisation())
     }
     lost = {kind: float((p * (values.mean(1) + p.log())).sum()) for kind, values in nats.items()}
     error = float((nats[TruncatedNormal()].var(1) * p.square() / 300).sum().sqrt())
     cut = -math.log(math.erf(4 / math.sqrt(2)))  # -ln Z: the noise beyond half a bin, which is 4 rho here
     assert abs(lost[TruncatedNormal()] - cut) < 5 * error + 1e-5
-    assert lost[Uniform()] > 1
+    assert lost[UniformDequantisation()] > 1
 
 
 def test_the_noise_of_dequantisation_stays_in_its_bin_and_has_its_entropy():
@@ -250,7 +250,7 @@ def test_the_noise_of_dequantisation_stays_in_its_bin_and_has_its_entropy():
         surprise = 0.5 * (y / rho).square() + 0.5 * math.log(2 * math.pi) + math.log(rho * z)
         assert torch.allclose(TruncatedNormal().surprise(y, x[0], levels, rho), surprise)
         assert float(surprise.mean()) == pytest.approx(TruncatedNormal().entropy(levels, rho), abs=5e-3)
-    y = Uniform().draw(x, levels, 1.0, noise_of(1))[0]
+    y = UniformDequantisation().draw(x, levels, 1.0, noise_of(1))[0]
     assert float(y.abs().max()) <= 0.05
     assert float(y.std()) == pytest.approx(0.1 / math.sqrt(12), rel=0.01)
 
@@ -262,11 +262,11 @@ def test_standard_errors_are_those_of_rows_and_of_draws():
     generator = torch.Generator().manual_seed(0)
     rows, draws = torch.randn(500, 1, generator=generator), torch.randn(1, 40, generator=generator)
     got = mean_of(rows + 3 * draws)
-    assert got.rows == pytest.approx(float(rows.std()) / math.sqrt(500), rel=1e-5)
+    assert got.samples == pytest.approx(float(rows.std()) / math.sqrt(500), rel=1e-5)
     assert got.draws == pytest.approx(3 * float(draws.std()) / math.sqrt(40), rel=1e-5)
-    assert mean_of(torch.ones(1, 1)).rows is None
+    assert mean_of(torch.ones(1, 1)).samples is None
     assert mean_of(torch.ones(5, 1)).draws is None
-    assert mean_of(rows).times(-2.0).rows == pytest.approx(2 * float(rows.std()) / math.sqrt(500), rel=1e-5)
+    assert mean_of(rows).times(-2.0).samples == pytest.approx(2 * float(rows.std()) / math.sqrt(500), rel=1e-5)
 
 
 def asking(**changes):
@@ -276,11 +276,11 @@ def asking(**changes):
 
 
 @pytest.mark.parametrize(("changes", "words"), [
-    ({"steps": 3}, "even number of steps"), ({"steps": 0}, "even number of steps"), ({"first": -20.0}, "runs from log-SNR"),
-    ({"first": math.nan}, "runs from log-SNR"), ({"levels": Levels(scale=1.0, offset=0.0, count=4)}, "dequantisation"),
-    ({"dequantise": Uniform()}, "levels"), ({"most_steps": 2}, "at most"),
-    ({"levels": Levels(scale=1.0, offset=0.0, count=4), "dequantise": Uniform()}, "not on the 4 levels"),
-    ({"denoiser": lambda x_t, t, c: Point(torch.zeros_like(x_t))}, "automatic differentiation"),
+    ({"steps": 3}, "even number of steps"), ({"steps": 0}, "even number of steps"), ({"first": -20.0}, "first > last"),
+    ({"first": math.nan}, "first > last"), ({"levels": Levels(scale=1.0, offset=0.0, count=4)}, "dequantisation"),
+    ({"dequantise": UniformDequantisation()}, "levels"), ({"most_steps": 2}, "at most"),
+    ({"levels": Levels(scale=1.0, offset=0.0, count=4), "dequantise": UniformDequantisation()}, "not on the 4 levels"),
+    ({"denoiser": lambda x_t, t, c: Point(torch.zeros_like(x_t))}, "no gradient by x_t"),
     ({"denoiser": lambda x_t, t, c: Categorical(x_t[..., None])}, "Categorical"),
 ])  # fmt: skip
 def test_what_has_no_likelihood_is_refused(changes, words):
@@ -310,6 +310,65 @@ def test_a_network_is_asked_in_its_own_type():
     denoiser = GaussianDenoiser(network=network, process=process)
     got = flow_likelihood(denoiser, process, X, steps=64, dtype=torch.float32)
     with pytest.raises(ValueError, match="not on the"):
-        flow_likelihood(denoiser, process, X, levels=Pixels().levels, dequantise=Uniform(), dtype=torch.float32)
+        flow_likelihood(
+            denoiser, process, X, levels=Pixels().levels, dequantise=UniformDequantisation(), dtype=torch.float32
+        )
     assert got.log_density.dtype == torch.float64
     assert float(got.error.max()) < 0.01
+
+
+# ------------------------------------------------------------------------------------------------- where the prior is met
+
+
+def mixture_away_from_zero(schedule, size):
+    """Two clouds in 3-D around a mean of that size in each coordinate; their spread about it is 0.6."""
+    clouds = exact.white_clouds(schedule)
+    way = torch.tensor([1.0, -1.0, 1.0], dtype=torch.float64)
+    return exact.Clouds(schedule=schedule, weights=clouds.weights, means=clouds.means + size * way, covs=clouds.covs)
+
+
+def density_at(data, x, first):
+    """ln p of y = x_t / alpha at log-SNR `first`."""
+    t = data.schedule.time(torch.full((len(x),), first, dtype=torch.float64))
+    alpha = data.schedule.alpha(t)
+    return data.log_density(alpha[:, None] * x, t) + x.shape[1] * alpha.log()
+
+
+@EVERY
+@pytest.mark.parametrize("size", [0.0, 1.5, 10.0])
+def test_the_closed_form_lies_within_the_reported_error_wherever_the_mean_is(schedule, size):
+    data = mixture_away_from_zero(schedule, size)
+    x = data.draw(12, torch.Generator().manual_seed(1))
+    got = flow_likelihood(data, Gaussian(schedule=schedule, sigma_data=0.6), x)
+    off = (got.log_density[:, 0] - density_at(data, x, 13.0)).abs()
+    assert bool((off < got.error).all())
+    assert bool((got.mismatch <= got.error).all())
+
+
+@EVERY
+@pytest.mark.parametrize("size", [0.0, 1.5, 10.0])
+def test_the_prior_is_met_where_its_mismatch_is_below_the_tolerance(schedule, size):
+    """As far as the schedule reaches; what remains beyond that is said."""
+    data = mixture_away_from_zero(schedule, size)
+    x = data.draw(12, torch.Generator().manual_seed(2))
+    process = Gaussian(schedule=schedule, sigma_data=0.6)
+    got = flow_likelihood(data, process, x, tolerance=1e-4)
+    off = (got.log_density[:, 0] - density_at(data, x, 13.0)).abs()
+    assert bool((off < got.error).all())
+    if reach(schedule, -100.0) == -100.0:
+        assert float(off.mean()) / 3 < 1e-4
+        assert float(got.error.mean()) / 3 < 2e-4
+    elif size == 10.0:
+        assert float(got.mismatch.min()) > 0.05  # nothing noisier to go to, so it is in the error
+
+
+def test_a_prior_met_too_early_is_said():
+    data = mixture_away_from_zero(SCHEDULES["rectified"], 1.5)
+    x = data.draw(12, torch.Generator().manual_seed(3))
+    process = Gaussian(schedule=data.schedule, sigma_data=0.6)
+    for last in (-4.0, -8.0, -12.0):
+        got = flow_likelihood(data, process, x, last=last, tolerance=1e-5)
+        off = (got.log_density[:, 0] - density_at(data, x, 13.0)).abs()
+        assert float(off.mean()) > 0.1 * math.exp(0.5 * last)  # the shift of the mean, in units of the noise
+        assert bool((off < got.error).all())
+        assert float(got.mismatch.mean()) < 10 * float(off.mean())  # and no idle bound

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from langevin.diffusion.noise import RowNoise
+from langevin.diffusion.noise import SampleNoise
 from tests.laws.bounds import CHANCE, chi_square, chi_square_bound, kolmogorov, kolmogorov_bound, normal_bound
 
 WORD = (1 << 64) - 1
@@ -30,9 +30,9 @@ def bits(seed: int, step: int, n: int) -> int:
     return splitmix(name + n * GOLDEN & WORD, key=name * FORK + 1 & WORD)
 
 
-def noise(seeds, steps=0) -> RowNoise:
+def noise(seeds, steps=0) -> SampleNoise:
     seeds = torch.as_tensor(seeds)
-    return RowNoise(seeds=seeds, steps=torch.as_tensor(steps).expand_as(seeds))
+    return SampleNoise(seeds=seeds, steps=torch.as_tensor(steps).expand_as(seeds))
 
 
 def normal_cdf(x):
@@ -45,7 +45,7 @@ def normal_cdf(x):
 def test_bits_equal_a_big_integer_implementation():
     seeds = [0, 1, -1, 42, 2**40 + 3, 2**63 - 1, -(2**63)]
     steps = [0, 7, -1, 3, 999, 2**50, -(2**63)]
-    got = RowNoise(seeds=torch.tensor(seeds), steps=torch.tensor(steps)).bits(5)
+    got = SampleNoise(seeds=torch.tensor(seeds), steps=torch.tensor(steps)).bits(5)
     for row, (seed, step) in enumerate(zip(seeds, steps, strict=True)):
         assert [z & WORD for z in got[row].tolist()] == [bits(seed & WORD, step & WORD, n) for n in range(1, 6)]
 
@@ -71,17 +71,17 @@ def test_uniforms_and_normals_equal_their_formulas():
 @pytest.mark.parametrize("kind", ["normal", "uniform"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_a_draw_does_not_depend_on_batch_position_or_row_length(kind, dtype):
-    def draw(rows: RowNoise, *shape: int):
+    def draw(rows: SampleNoise, *shape: int):
         return getattr(rows, kind)(torch.zeros(len(rows.seeds), *shape, dtype=dtype))
 
     seeds, steps = torch.arange(100, 137), torch.arange(37) % 5
-    whole = RowNoise(seeds=seeds, steps=steps)
+    whole = SampleNoise(seeds=seeds, steps=steps)
     every = draw(whole, 101)
     assert torch.equal(draw(whole, 101), every)
     order = torch.randperm(37, generator=torch.Generator().manual_seed(0))
-    assert torch.equal(draw(RowNoise(seeds=seeds[order], steps=steps[order]), 101), every[order])
+    assert torch.equal(draw(SampleNoise(seeds=seeds[order], steps=steps[order]), 101), every[order])
     for i in (0, 17, 36):
-        alone = RowNoise(seeds=seeds[i : i + 1], steps=steps[i : i + 1])
+        alone = SampleNoise(seeds=seeds[i : i + 1], steps=steps[i : i + 1])
         for length in (1, 2, 7, 100):
             assert torch.equal(draw(alone, length)[0], every[i, :length])
     assert torch.equal(draw(whole, 20, 5).flatten(1), every[:, :100])
@@ -104,7 +104,7 @@ def test_float32_and_float64_normals_agree_to_rounding():
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("word", [0, -1, 1 << 31, -(1 << 63), (1 << 63) - 1, 0xFFFFFFFF])
 def test_extreme_bits_give_finite_numbers_inside_the_open_interval(word, dtype):
-    class Extreme(RowNoise):
+    class Extreme(SampleNoise):
         def bits(self, count, device=None):
             return torch.full((len(self.seeds), count), word, dtype=torch.int64)
 
@@ -186,9 +186,9 @@ def test_bits_are_balanced_and_independent():
 @pytest.mark.parametrize("bit", [0, 1, 7, 31, 32, 62])
 def test_one_changed_bit_changes_half_of_all_bits(what, bit):
     seeds, steps, label = torch.arange(2000) * 977 + 5, torch.arange(2000) * 31, 4
-    before = RowNoise(seeds=seeds, steps=steps).fork(label).bits(1)[:, 0]
+    before = SampleNoise(seeds=seeds, steps=steps).fork(label).bits(1)[:, 0]
     flip = {name: (1 << bit) * (name == what) for name in ("seed", "step", "label")}
-    changed = RowNoise(seeds=seeds ^ flip["seed"], steps=steps ^ flip["step"]).fork(label ^ flip["label"])
+    changed = SampleNoise(seeds=seeds ^ flip["seed"], steps=steps ^ flip["step"]).fork(label ^ flip["label"])
     after = changed.bits(1)[:, 0]
     flipped = torch.stack([((before ^ after) >> i) & 1 for i in range(64)]).double().mean(1)
     assert (flipped - 0.5).abs().max() < 0.5 * math.sqrt(2 * math.log(2 * 64 / CHANCE) / len(seeds))

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from langevin.diffusion.denoiser import affine
-from langevin.diffusion.objective import Bound, Uncertainty, Weighted, row_mean
+from langevin.diffusion.objective import ELBO, Uncertainty, WeightedMSE, mean_per_sample
 from langevin.diffusion.posterior import Categorical, Joint, Point
 from langevin.diffusion.process import Gaussian, Masked, Product
 from tests import exact
@@ -85,14 +85,14 @@ def data_belief(data, x_t):
 
 
 def test_the_bound_of_symbols_is_least_at_the_exact_posterior():
-    law, process = exact.entangled(), Masked(symbols=3)
+    law, process = exact.entangled(), Masked(vocab_size=3)
     x_t = torch.tensor([[3, 1, 3], [3, 3, 3], [2, 3, 0]])
     fits = ((x_t[:, None] == law.words) | (x_t[:, None] == 3)).all(-1) * law.p
     belief = fits / fits.sum(-1, keepdim=True)
     t = torch.tensor([0.3, 0.9, 0.5])
 
     def expected(q):
-        losses = [Bound(process=process)(q, word.expand(3, 3), x_t, t).double() for word in law.words]
+        losses = [ELBO(process=process)(q, word.expand(3, 3), x_t, t).double() for word in law.words]
         return (torch.stack(losses, 1).nan_to_num(posinf=0.0) * belief).sum(1)
 
     exact_q = law(x_t, t)
@@ -112,17 +112,17 @@ def test_places_that_do_not_count_change_nothing(shape):
     spoilt = values.clone()
     spoilt[~mask] = math.nan
     want = torch.stack([values[i][mask[i]].mean() for i in range(3)])
-    assert torch.allclose(row_mean(spoilt, mask), want, rtol=1e-14)
-    assert torch.allclose(row_mean(values), values.flatten(1).mean(1))
+    assert torch.allclose(mean_per_sample(spoilt, mask), want, rtol=1e-14)
+    assert torch.allclose(mean_per_sample(values), values.flatten(1).mean(1))
 
 
 def test_a_mask_may_have_the_shape_of_pictures_with_one_channel():
     values, mask = torch.rand(2, 3, 4, 4), torch.rand(2, 1, 4, 4) > 0.5
-    assert torch.allclose(row_mean(values, mask), (values * mask).sum((1, 2, 3)) / (3 * mask.sum((1, 2, 3))))
+    assert torch.allclose(mean_per_sample(values, mask), (values * mask).sum((1, 2, 3)) / (3 * mask.sum((1, 2, 3))))
 
 
 def test_a_row_without_places_that_count_costs_nothing():
-    assert row_mean(torch.ones(2, 3), torch.zeros(2, 3, dtype=torch.bool)).tolist() == [0, 0]
+    assert mean_per_sample(torch.ones(2, 3), torch.zeros(2, 3, dtype=torch.bool)).tolist() == [0, 0]
 
 
 @WEIGHTING
@@ -133,25 +133,25 @@ def test_each_place_is_weighted_at_its_own_time(weighting):
 
 
 def test_the_bound_of_a_product_is_the_sum_of_its_parts():
-    number, word = Gaussian(), Masked(symbols=3)
+    number, word = Gaussian(), Masked(vocab_size=3)
     product = Product(parts={"number": number, "word": word})
     x = {"number": torch.ones(2, 3), "word": torch.tensor([[0, 1, 2], [2, 2, 2]])}
     x_t = {"number": torch.ones(2, 3), "word": torch.tensor([[3, 1, 3], [3, 3, 3]])}
     q = Joint({"number": Point(torch.zeros(2, 3)), "word": Categorical(torch.zeros(2, 3, 3))})
     t = torch.tensor([0.4, 0.8])
-    each = Bound(process=number)(q.parts["number"], x["number"], x_t["number"], t)
-    each = each + Bound(process=word)(q.parts["word"], x["word"], x_t["word"], t)
-    assert torch.allclose(Bound(process=product)(q, x, x_t, t), each)
-    nested = Bound(process=Product(parts={"row": product, "number": number}))
+    each = ELBO(process=number)(q.parts["number"], x["number"], x_t["number"], t)
+    each = each + ELBO(process=word)(q.parts["word"], x["word"], x_t["word"], t)
+    assert torch.allclose(ELBO(process=product)(q, x, x_t, t), each)
+    nested = ELBO(process=Product(parts={"row": product, "number": number}))
     rows = {"row": x, "number": x["number"]}, {"row": x_t, "number": x_t["number"]}
     both = nested(Joint({"row": q, "number": q.parts["number"]}), *rows, t)
-    assert torch.allclose(both, each + Bound(process=number)(q.parts["number"], x["number"], x_t["number"], t))
+    assert torch.allclose(both, each + ELBO(process=number)(q.parts["number"], x["number"], x_t["number"], t))
 
 
 def test_the_bound_of_symbols_is_finite_at_time_zero_and_so_is_its_gradient():
     logits = torch.zeros(1, 2, 3, requires_grad=True)
     x = torch.tensor([[0, 1]])
-    loss = Bound(process=Masked(symbols=3))(Categorical(logits), x, x, torch.zeros(1))
+    loss = ELBO(process=Masked(vocab_size=3))(Categorical(logits), x, x, torch.zeros(1))
     loss.sum().backward()
     assert loss.item() == 0
     assert logits.grad is not None
@@ -161,7 +161,7 @@ def test_the_bound_of_symbols_is_finite_at_time_zero_and_so_is_its_gradient():
 @EVERY
 def test_the_bound_of_numbers_is_finite_at_time_one(schedule):
     one = torch.ones(1, dtype=torch.float64)
-    loss = Bound(process=Gaussian(schedule=schedule))(Point(torch.zeros(1, 2)), torch.ones(1, 2), torch.ones(1, 2), one)
+    loss = ELBO(process=Gaussian(schedule=schedule))(Point(torch.zeros(1, 2)), torch.ones(1, 2), torch.ones(1, 2), one)
     assert bool(loss.isfinite().all() and (loss >= 0).all())
 
 
@@ -193,11 +193,11 @@ def test_learned_uncertainty_is_a_function_of_its_seed():
 
 
 def test_min_snr_is_capped():
-    objective = Weighted(process=Gaussian(), weighting="min_snr", gamma=2.0)
+    objective = WeightedMSE(process=Gaussian(), weighting="min_snr", gamma=2.0)
     assert objective.weight(torch.tensor([1e-4, 0.1]).double()).tolist() == [2, 2]
 
 
 @pytest.mark.parametrize("gamma", [0.0, -1.0, math.nan, math.inf])
 def test_a_bad_cap_is_refused(gamma):
     with pytest.raises(ValueError, match="gamma"):
-        Weighted(process=Gaussian(), gamma=gamma)
+        WeightedMSE(process=Gaussian(), gamma=gamma)

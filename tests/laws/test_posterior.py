@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from langevin.diffusion.noise import RowNoise
+from langevin.diffusion.noise import SampleNoise
 from langevin.diffusion.posterior import Categorical, Joint, Point
 from tests.laws.bounds import chi_square, chi_square_bound, normal_bound
 
@@ -13,8 +13,8 @@ ROWS, PLACES = 6, 4
 WEIGHTS = torch.tensor([1.0, 0.0, 2.5, 0.4, -1.0, 1.0], dtype=torch.float64)
 
 
-def noise(rows: int, step: int = 0) -> RowNoise:
-    return RowNoise(seeds=torch.arange(rows), steps=torch.full((rows,), step))
+def noise(rows: int, step: int = 0) -> SampleNoise:
+    return SampleNoise(seeds=torch.arange(rows), steps=torch.full((rows,), step))
 
 
 def point(step: int, dtype) -> Point:
@@ -45,7 +45,7 @@ def tensors(q) -> list:
 @DTYPES
 def test_weight_one_is_self_and_weight_zero_the_reference_bit_for_bit(kind, dtype):
     own, other = kind(1, dtype), kind(2, dtype)
-    both = own.toward(other, WEIGHTS)
+    both = own.extrapolate_from(other, WEIGHTS)
     for got, a, b in zip(tensors(both), tensors(own), tensors(other), strict=True):
         assert torch.equal(got[[0, 5]], a[[0, 5]])
         assert torch.equal(got[1], b[1])
@@ -55,39 +55,41 @@ def test_weight_one_is_self_and_weight_zero_the_reference_bit_for_bit(kind, dtyp
 @KINDS
 def test_the_weight_of_a_row_touches_that_row_only(kind):
     own, other = kind(1, torch.float64), kind(2, torch.float64)
-    both = own.toward(other, WEIGHTS)
+    both = own.extrapolate_from(other, WEIGHTS)
     for i in range(ROWS):
         row = slice(i, i + 1)
-        alone = own.rows(row).toward(other.rows(row), WEIGHTS[row])
+        alone = own.select(row).extrapolate_from(other.select(row), WEIGHTS[row])
         assert all(torch.equal(a[row], b) for a, b in zip(tensors(both), tensors(alone), strict=True))
 
 
 @KINDS
 def test_rows_are_the_rows(kind):
     q, index = kind(1, torch.float64), torch.tensor([4, 0, 4])
-    assert all(torch.equal(a[index], b) for a, b in zip(tensors(q), tensors(q.rows(index)), strict=True))
+    assert all(torch.equal(a[index], b) for a, b in zip(tensors(q), tensors(q.select(index)), strict=True))
 
 
 def test_points_lie_on_the_line_of_means():
     own, other = point(1, torch.float64), point(2, torch.float64)
     w = WEIGHTS[:, None, None]
-    assert torch.allclose(own.toward(other, WEIGHTS).mean, other.mean + w * (own.mean - other.mean), rtol=1e-13)
+    assert torch.allclose(
+        own.extrapolate_from(other, WEIGHTS).mean, other.mean + w * (own.mean - other.mean), rtol=1e-13
+    )
 
 
 def test_categoricals_lie_on_the_line_of_log_probabilities():
     own, other = categorical(1, torch.float64), categorical(2, torch.float64)
     w = WEIGHTS[:, None, None]
     product = own.logits.softmax(-1) ** w * other.logits.softmax(-1) ** (1 - w)
-    got = own.toward(other, WEIGHTS).logits.softmax(-1)
+    got = own.extrapolate_from(other, WEIGHTS).logits.softmax(-1)
     assert torch.allclose(got, product / product.sum(-1, keepdim=True), rtol=1e-12)
 
 
 def test_a_weight_may_be_one_a_place():
     w = torch.linspace(-1, 3, ROWS * PLACES, dtype=torch.float64).reshape(ROWS, PLACES)
     own, other = categorical(1, torch.float64), categorical(2, torch.float64)
-    got = own.toward(other, w).logits.softmax(-1)
+    got = own.extrapolate_from(other, w).logits.softmax(-1)
     for i in range(PLACES):
-        assert torch.allclose(got[:, i], own.toward(other, w[:, i]).logits.softmax(-1)[:, i], rtol=1e-12)
+        assert torch.allclose(got[:, i], own.extrapolate_from(other, w[:, i]).logits.softmax(-1)[:, i], rtol=1e-12)
 
 
 def test_errors_are_squared_error_and_cross_entropy():
@@ -135,7 +137,7 @@ def test_a_draw_does_not_depend_on_the_batch():
     q = categorical(1, torch.float32)
     every = q.draw(noise(ROWS))
     for i in range(ROWS):
-        one = q.rows(slice(i, i + 1)).draw(RowNoise(seeds=torch.tensor([i]), steps=torch.tensor([0])))
+        one = q.select(slice(i, i + 1)).draw(SampleNoise(seeds=torch.tensor([i]), steps=torch.tensor([0])))
         assert torch.equal(one[0], every[i])
 
 
@@ -166,7 +168,7 @@ def forbidding(dtype) -> tuple[Categorical, Categorical]:
 @pytest.mark.parametrize("weight", GUIDES)
 def test_guidance_creates_no_forbidden_symbol(weight, dtype):
     own, other = forbidding(dtype)
-    p = own.toward(other, torch.tensor([weight])).logits.softmax(-1)[0, 0]
+    p = own.extrapolate_from(other, torch.tensor([weight])).logits.softmax(-1)[0, 0]
     assert bool(p.isfinite().all())
     assert p[ONLY_OWN] == p[NEITHER] == 0
     assert p[OPEN] > 0
@@ -176,19 +178,19 @@ def test_guidance_creates_no_forbidden_symbol(weight, dtype):
 @DTYPES
 def test_neutral_weights_hold_with_forbidden_symbols(dtype):
     own, other = forbidding(dtype)
-    assert torch.equal(own.toward(other, torch.tensor([1.0])).logits, own.logits)
-    assert torch.equal(own.toward(other, torch.tensor([0.0])).logits, other.logits)
+    assert torch.equal(own.extrapolate_from(other, torch.tensor([1.0])).logits, own.logits)
+    assert torch.equal(own.extrapolate_from(other, torch.tensor([0.0])).logits, other.logits)
 
 
 @pytest.mark.parametrize("weight", [*GUIDES, 0.0, 1.0])
 def test_two_certain_answers_that_disagree_leave_one_of_them(weight):
     own = Categorical(torch.tensor([[[0.0, -math.inf]]]))
     other = Categorical(torch.tensor([[[-math.inf, 0.0]]]))
-    got = own.toward(other, torch.tensor([weight])).logits.softmax(-1)[0, 0].tolist()
+    got = own.extrapolate_from(other, torch.tensor([weight])).logits.softmax(-1)[0, 0].tolist()
     assert got == ([0.0, 1.0] if weight == 0 else [1.0, 0.0])
 
 
 @pytest.mark.parametrize("weight", [*GUIDES, 0.0, 1.0])
 def test_two_certain_answers_that_agree_stay(weight):
     same = Categorical(torch.tensor([[[0.0, -math.inf, -math.inf]]]))
-    assert same.toward(same, torch.tensor([weight])).logits.softmax(-1)[0, 0].tolist() == [1.0, 0.0, 0.0]
+    assert same.extrapolate_from(same, torch.tensor([weight])).logits.softmax(-1)[0, 0].tolist() == [1.0, 0.0, 0.0]

@@ -3,15 +3,15 @@
 import pytest
 import torch
 
-from langevin.diffusion.noise import RowNoise
+from langevin.diffusion.noise import SampleNoise
 from langevin.diffusion.posterior import Categorical, Joint, Point
 from langevin.diffusion.process import Gaussian, Masked, Product
-from langevin.diffusion.process.gaussian import step_back
+from langevin.diffusion.process.gaussian import reverse_step
 from tests.laws.bounds import chi_square, chi_square_bound, normal_bound
 from tests.laws.parts import SCHEDULES
 
 GAUSSIANS = {f"gaussian_{name}": Gaussian(schedule=schedule) for name, schedule in SCHEDULES.items()}
-MASKED = Masked(symbols=3)
+MASKED = Masked(vocab_size=3)
 MIXED = Product(parts={"number": Gaussian(), "other": GAUSSIANS["gaussian_cosine"], "word": MASKED, "more": MASKED})
 PROCESSES = {**GAUSSIANS, "masked": MASKED, "product": MIXED}
 
@@ -38,7 +38,7 @@ def data(process, rows: int):
         return tuple(
             kind({name: part[i] for name, part in parts.items()}) for i, kind in enumerate((dict, Joint, Joint))
         )
-    noise = RowNoise(seeds=torch.arange(rows), steps=torch.full((rows,), 99))
+    noise = SampleNoise(seeds=torch.arange(rows), steps=torch.full((rows,), 99))
     if isinstance(process, Masked):
         x = (noise.uniform(torch.zeros(rows, PLACES)) * 3).long()
         certain = torch.full((rows, PLACES, 3), -torch.inf).scatter(-1, x[..., None], 0.0)
@@ -47,8 +47,8 @@ def data(process, rows: int):
     return x, Point(x), Point(torch.tanh(x + 1))
 
 
-def rows_noise(rows: int, step: int = 0) -> RowNoise:
-    return RowNoise(seeds=torch.arange(rows), steps=torch.full((rows,), step))
+def rows_noise(rows: int, step: int = 0) -> SampleNoise:
+    return SampleNoise(seeds=torch.arange(rows), steps=torch.full((rows,), step))
 
 
 def times(*values: float) -> torch.Tensor:
@@ -127,11 +127,11 @@ def test_rows_do_not_mix(process):
     x_s = process.transition(q, x_t, t, t / 3, rows_noise(9, 1))
     for i in range(9):
         row = slice(i, i + 1)
-        noise = RowNoise(seeds=torch.tensor([i]), steps=torch.tensor([0]))
+        noise = SampleNoise(seeds=torch.tensor([i]), steps=torch.tensor([0]))
         one = process.corrupt(over(lambda part, row=row: part[row], x), t[row], noise)
         assert torch.equal(flat(one), flat(x_t)[row])
-        noise = RowNoise(seeds=torch.tensor([i]), steps=torch.tensor([1]))
-        two = process.transition(q.rows(row), one, t[row], t[row] / 3, noise)
+        noise = SampleNoise(seeds=torch.tensor([i]), steps=torch.tensor([1]))
+        two = process.transition(q.select(row), one, t[row], t[row] / 3, noise)
         assert torch.equal(flat(two), flat(x_s)[row])
 
 
@@ -182,7 +182,7 @@ def test_the_ancestral_step_is_bayes_rule(process):
     alpha, sigma = process.schedule.alpha, process.schedule.sigma
     covariance = alpha(t) / alpha(s) * sigma(s) ** 2
     gain = covariance / sigma(t) ** 2  # E[x_s | x_t, x] = alpha_s x + gain (x_t - alpha_t x)
-    a, b, c = step_back(process.schedule, t, s, 1.0)
+    a, b, c = reverse_step(process.schedule, t, s, 1.0)
     assert torch.allclose(a, gain, rtol=1e-12, atol=1e-15)
     assert torch.allclose(b, alpha(s) - gain * alpha(t), rtol=1e-11, atol=1e-15)
     assert torch.allclose(c.square(), sigma(s) ** 2 - gain * covariance, rtol=1e-9, atol=1e-14 * float(sigma(t).max()))
@@ -193,7 +193,7 @@ def test_the_ancestral_step_is_bayes_rule(process):
 def test_a_step_with_the_true_data_reproduces_corruption(process, eta):
     t, s = pairs_of_times()
     alpha, sigma = process.schedule.alpha, process.schedule.sigma
-    a, b, c = step_back(process.schedule, t, s, eta)
+    a, b, c = reverse_step(process.schedule, t, s, eta)
     assert torch.allclose(a * alpha(t) + b, alpha(s), rtol=1e-13)
     assert torch.allclose(a**2 * sigma(t) ** 2 + c**2, sigma(s) ** 2, rtol=1e-10, atol=0)
 
@@ -203,9 +203,9 @@ def test_a_step_with_the_true_data_reproduces_corruption(process, eta):
 def test_two_steps_are_one_in_law(process, eta):
     t, s = pairs_of_times()
     r = 0.6 * s
-    a, b, c = step_back(process.schedule, t, r, eta)
-    a_1, b_1, c_1 = step_back(process.schedule, t, s, eta)
-    a_2, b_2, c_2 = step_back(process.schedule, s, r, eta)
+    a, b, c = reverse_step(process.schedule, t, r, eta)
+    a_1, b_1, c_1 = reverse_step(process.schedule, t, s, eta)
+    a_2, b_2, c_2 = reverse_step(process.schedule, s, r, eta)
     assert torch.allclose(a_2 * a_1, a, rtol=1e-10, atol=0)
     assert torch.allclose(a_2 * b_1 + b_2, b, rtol=1e-10, atol=1e-13)
     assert torch.allclose(
@@ -219,7 +219,7 @@ def test_the_transition_takes_the_ancestral_step(process):
     rows = len(t)
     x, _, q = data(process, rows)
     noise = rows_noise(rows, 1)
-    a, b, c = (k[:, None] for k in step_back(process.schedule, t, s, 1.0))
+    a, b, c = (k[:, None] for k in reverse_step(process.schedule, t, s, 1.0))
     assert torch.allclose(process.transition(q, x, t, s, noise), a * x + b * q.mean + c * noise.normal(x), rtol=1e-12)
 
 
@@ -285,5 +285,5 @@ def test_a_bad_standard_deviation_is_refused(bad):
 
 
 def test_an_empty_vocabulary_is_refused():
-    with pytest.raises(ValueError, match="symbols"):
-        Masked(symbols=0)
+    with pytest.raises(ValueError, match="vocab_size"):
+        Masked(vocab_size=0)

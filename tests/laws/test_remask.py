@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from langevin.diffusion.denoiser import TokenDenoiser
-from langevin.diffusion.noise import RowNoise
+from langevin.diffusion.noise import SampleNoise
 from langevin.diffusion.posterior import Categorical
-from langevin.diffusion.process import Hybrid, Masked, Uniform
-from langevin.diffusion.process.arrival import leave_one_out, posterior
-from langevin.diffusion.sampler import Ancestral, Gibbs, Psi, Remask, sample, start
+from langevin.diffusion.process import GIDD, Masked, UniformDiffusion
+from langevin.diffusion.process.interpolating import leave_one_out, posterior
+from langevin.diffusion.sampler import Ancestral, GibbsSampler, PsiSampler, ReMDM, sample, start
 from langevin.diffusion.sampler.state import State
 from tests import exact
 from tests.laws.chains import (
@@ -36,10 +36,10 @@ from tests.laws.chains import (
 ROWS = 20_000
 LAW = exact.entangled()
 PROCESSES = {
-    "masked": Masked(symbols=3),
-    "masked_cosine": Masked(symbols=3, rate="cosine"),
-    "uniform": Uniform(symbols=3),
-    "hybrid": Hybrid(symbols=3, wrong=0.3),
+    "masked": Masked(vocab_size=3),
+    "masked_cosine": Masked(vocab_size=3, schedule="cosine"),
+    "uniform": UniformDiffusion(vocab_size=3),
+    "hybrid": GIDD(vocab_size=3, uniform_fraction=0.3),
 }
 EVERY = pytest.mark.parametrize("process", PROCESSES.values(), ids=PROCESSES)
 
@@ -62,7 +62,7 @@ def stepped(tool, process, picked: torch.Tensor, times: torch.Tensor, post: torc
     """The numbers of the states after one step from the states `picked`."""
     x = all_states(LAW).words[picked]
     state = with_wheels(start(tool, process, x, times, torch.arange(ROWS), x=x))
-    return all_states(LAW).index(tool.update(state, Categorical(post[picked].log())).x)
+    return all_states(LAW).index(tool.update(state, Categorical(post[picked].log()), process).x)
 
 
 @EVERY
@@ -94,7 +94,7 @@ def test_answers_are_finite_laws_at_the_ends_of_time(process, t):
     ):
         p = posterior(process, loo, z, time).logits.softmax(-1)
         torch.testing.assert_close(p.sum(-1), torch.ones_like(p[..., 0]))
-        if t == 1 and not isinstance(process, Uniform):
+        if t == 1 and not isinstance(process, UniformDiffusion):
             shown = z < process.mask
             assert bool((p[shown].amax(-1) == 1).all())
             assert torch.equal(p[shown].argmax(-1), z[shown])
@@ -117,10 +117,10 @@ def test_draws_of_a_step_that_takes_back_follow_its_law(process, kappa):
     z, chance, post, picked, times = from_all_states(process, t, s)
     assert follows(picked, chance)
     law = move(chance, kappa * back(process, post, z, t, s) + (1 - kappa) * again(process, post, s))
-    drawn = stepped(Psi(process=process, kappa=kappa), process, picked, times, post)
+    drawn = stepped(PsiSampler(kappa=kappa), process, picked, times, post)
     assert follows(drawn, law)
     if kappa == 1:
-        assert follows(stepped(Ancestral(process=process), process, picked, times, post), law)
+        assert follows(stepped(Ancestral(), process, picked, times, post), law)
     if kappa == 0:  # the draws are many enough to tell what is taken back from what is not
         assert not follows(drawn, move(chance, back(process, post, z, t, s)))
 
@@ -130,7 +130,7 @@ def test_without_taking_back_it_is_ancestral_from_begin_to_end(process):
     """Whole runs, of the exactly enumerated law of eight steps."""
     law, grid = small(), even(8)
     want = follow(process, law, grid.tolist())
-    for tool in (Psi(process=process, kappa=1.0), Ancestral(process=process)):
+    for tool in (PsiSampler(kappa=1.0), Ancestral()):
         state = finish(tool, process, Answer(process, law), grid, rows=ROWS, places=law.places)
         assert follows(law.index(state.x), want)
 
@@ -144,13 +144,13 @@ def test_whole_runs_that_take_back_follow_their_enumerated_law(process, kappa):
         return kappa * back(process, post, z, t, s) + (1 - kappa) * again(process, post, s)
 
     want = follow(process, law, grid.tolist(), step)
-    state = finish(Psi(process=process, kappa=kappa), process, Answer(process, law), grid, rows=ROWS, places=law.places)
+    state = finish(PsiSampler(kappa=kappa), process, Answer(process, law), grid, rows=ROWS, places=law.places)
     assert follows(law.index(state.x), want)
 
 
 def remasked(process: Masked, post: torch.Tensor, z: torch.Tensor, t: float, s: float, sigma: float) -> torch.Tensor:
     """The published step: masks return with sigma, places show with (alpha_s - (1 - sigma) alpha_t) / (1 - alpha_t)."""
-    before, after = float(process.hidden(instant(t))), float(process.hidden(instant(s)))
+    before, after = float(process.mask_probability(instant(t))), float(process.mask_probability(instant(s)))
     reveal = ((1 - after) - (1 - sigma) * (1 - before)) / before
     hot = torch.nn.functional.one_hot(z, 4).double()
     is_mask = torch.nn.functional.one_hot(torch.tensor(3), 4).double()
@@ -162,10 +162,10 @@ def remasked(process: Masked, post: torch.Tensor, z: torch.Tensor, t: float, s: 
 @pytest.mark.parametrize(("rule", "eta"), [("cap", 0.1), ("cap", 1.0), ("rescale", 0.3), ("rescale", 1.0)])
 @pytest.mark.parametrize(("t", "s"), [(0.7, 0.45), (0.9, 0.2), (0.4, 0.0), (1.0, 0.6)])
 def test_masks_that_return_are_draws_that_are_corrupted_anew(name, rule, eta, t, s):
-    """Remask(sigma) is Psi(kappa = 1 - sigma / (1 - alpha_s)) where that is a share, and keeps each place's law always."""
+    """ReMDM(sigma) is Psi(kappa = 1 - sigma / (1 - alpha_s)) where that is a share, and keeps each place's law always."""
     process = PROCESSES[name]
     z, chance, post, picked, times = from_all_states(process, t, s)
-    before, after = float(process.hidden(instant(t))), float(process.hidden(instant(s)))
+    before, after = float(process.mask_probability(instant(t))), float(process.mask_probability(instant(s)))
     most = 1.0 if t == 1 else min(1.0, after / (1 - before))
     sigma = min(eta, most) if rule == "cap" else eta * most
     law = move(chance, remasked(process, post, z, t, s, sigma))
@@ -174,7 +174,7 @@ def test_masks_that_return_are_draws_that_are_corrupted_anew(name, rule, eta, t,
         kappa = 1 - sigma / after if after > 0 else 1.0
         same = kappa * back(process, post, z, t, s) + (1 - kappa) * again(process, post, s)
         torch.testing.assert_close(move(chance, same), law, rtol=0, atol=1e-13)
-    assert follows(stepped(Remask(process=process, rule=rule, eta=eta), process, picked, times, post), law)
+    assert follows(stepped(ReMDM(rule=rule, eta=eta), process, picked, times, post), law)
 
 
 def test_whole_runs_that_mask_again_follow_their_enumerated_law():
@@ -186,7 +186,7 @@ def test_whole_runs_that_mask_again_follow_their_enumerated_law():
         return remasked(process, post, z, t, s, eta * most)
 
     want = follow(process, law, grid.tolist(), step)
-    state = finish(Remask(process=process, eta=eta), process, law, grid, rows=ROWS, places=law.places)
+    state = finish(ReMDM(eta=eta), process, law, grid, rows=ROWS, places=law.places)
     assert follows(law.index(state.x), want)
     plain = follow(process, law, grid.tolist())
     assert not follows(law.index(state.x), plain)
@@ -203,10 +203,10 @@ def words(law: torch.Tensor, rows: int) -> torch.Tensor:
 @pytest.mark.parametrize("steps", [1, 6])
 def test_sweeps_of_one_place_a_question_leave_the_joint_law(steps):
     process = PROCESSES["masked"]
-    tool, x = Gibbs(process=process, share=0.05), words(LAW.p, ROWS)
+    tool, x = GibbsSampler(block_fraction=0.05), words(LAW.p, ROWS)
     state = start(tool, process, x, even(steps).expand(ROWS, -1), torch.arange(ROWS), x=x)
     assert bool(((state.x == 3).sum(1) == 1).all())
-    for told in sample(tool, LAW, state):
+    for told in sample(tool, process, LAW, state):
         state = told
         assert bool(((state.x == 3).sum(1) == (~state.done).long()).all())
     assert follows(LAW.index(state.x), LAW.p)
@@ -230,9 +230,9 @@ def test_sweeps_bring_another_law_to_the_joint_one_and_many_places_at_once_do_no
     want = flat @ torch.linalg.matrix_power(kernel, steps)
 
     def swept(share: float, steps: int) -> torch.Tensor:
-        tool = Gibbs(process=process, share=share)
+        tool = GibbsSampler(block_fraction=share)
         state = start(tool, process, x, even(steps).expand(ROWS, -1), torch.arange(ROWS), x=x)
-        for told in sample(tool, LAW, state):
+        for told in sample(tool, process, LAW, state):
             state = told
         return LAW.index(state.x)
 
@@ -242,18 +242,18 @@ def test_sweeps_bring_another_law_to_the_joint_one_and_many_places_at_once_do_no
 
 
 def test_sweeps_begin_from_a_whole_text_and_hide_as_many_places_as_they_say():
-    process = Masked(symbols=5)
+    process = Masked(vocab_size=5)
     x = torch.randint(0, 5, (50, 12), generator=torch.Generator().manual_seed(0))
     x[:, 10:] = process.mask + 1
     times = even(3).expand(50, -1)
     for share, want in ((0.01, 1), (0.3, 3), (0.5, 5), (1.0, 10)):
-        state = start(Gibbs(process=process, share=share), process, x, times, torch.arange(50), x=x)
+        state = start(GibbsSampler(block_fraction=share), process, x, times, torch.arange(50), x=x)
         hidden = state.x == process.mask
         assert bool((hidden.sum(1) == want).all())
         assert bool((hidden.any(0) == (torch.arange(12) < 10)).all())
         assert torch.equal(state.x[~hidden], x[~hidden])
-    with pytest.raises(ValueError, match="whole text"):
-        start(Gibbs(process=process), process, x, times, torch.arange(50))
+    with pytest.raises(ValueError, match="text without masks"):
+        start(GibbsSampler(), process, x, times, torch.arange(50))
 
 
 # ---------------------------------------------------------------------------------- what is seen may be wrong, or known
@@ -273,7 +273,7 @@ def test_ancestral_steps_follow_their_enumerated_law_and_it_nears_the_data(name)
     assert all(far[fine] < far[coarse] / 2 for coarse, fine in itertools.pairwise(far))
     assert far[64] < 0.03  # the hybrid is the slowest: its wrong symbols come and go like the root of t
     want = follow(process, law, even(64).tolist())
-    state = finish(Ancestral(process=process), process, Answer(process, law), even(64), rows=ROWS, places=2)
+    state = finish(Ancestral(), process, Answer(process, law), even(64), rows=ROWS, places=2)
     assert follows(law.index(state.x), want)
     assert not follows(law.index(state.x), follow(process, law, even(1).tolist()))
 
@@ -285,13 +285,13 @@ def test_places_of_time_zero_are_known_and_the_others_follow_the_law_given_them(
     given = torch.tensor([process.mask, 1, process.mask])
     noise = torch.tensor([1.0, 0.0, 1.0], dtype=torch.float64)
     grid, x = even(48)[:, None] * noise, given.expand(ROWS // 2, -1).clone()
-    if isinstance(process, Uniform):
-        draws = RowNoise(seeds=torch.arange(len(x)), steps=torch.full((len(x),), 99)).uniform(x)
+    if isinstance(process, UniformDiffusion):
+        draws = SampleNoise(seeds=torch.arange(len(x)), steps=torch.full((len(x),), 99)).uniform(x)
         x = torch.where(x == process.mask, (3 * draws).long(), x)
-    tool = Psi(process=process, kappa=kappa)
+    tool = PsiSampler(kappa=kappa)
     times = grid.expand(len(x), -1, -1)
     state = start(tool, process, x, times, torch.arange(len(x)), x=x)
-    for told in sample(tool, Answer(process, LAW), state):
+    for told in sample(tool, process, Answer(process, LAW), state):
         state = told
         assert bool((state.x[:, 1] == 1).all())
     assert bool((state.x < 3).all())
@@ -323,4 +323,4 @@ def test_each_place_goes_by_its_own_time(process):
         law = move(chance, torch.stack(tables, 1))
         picked = torch.multinomial(chance, ROWS, replacement=True, generator=torch.Generator().manual_seed(1))
         times = torch.stack([t, s]).expand(ROWS, -1, -1)
-        assert follows(stepped(Psi(process=process, kappa=kappa), process, picked, times, post), law)
+        assert follows(stepped(PsiSampler(kappa=kappa), process, picked, times, post), law)

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from langevin.diffusion.denoiser import affine
-from langevin.diffusion.process.gaussian import step_back
-from langevin.diffusion.remember import FEW, Remembered
+from langevin.diffusion.memoise import FEW, MemoisedByTime
+from langevin.diffusion.process.gaussian import reverse_step
 from tests.laws.parts import PREDICTIONS, SCHEDULES
 
 TIMES = torch.linspace(0, 1, 41, dtype=torch.float64)
@@ -14,7 +14,7 @@ TIMES = torch.linspace(0, 1, 41, dtype=torch.float64)
 @pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES)
 def test_looking_up_is_computing(schedule):
     for prediction in PREDICTIONS:
-        kept = Remembered(lambda t, p=prediction: affine(p, schedule, t, 0.5))
+        kept = MemoisedByTime(lambda t, p=prediction: affine(p, schedule, t, 0.5))
         with torch.no_grad():
             first = kept(TIMES[::2])
             again, places = kept(TIMES), kept(TIMES[:40].view(4, 10))
@@ -26,11 +26,11 @@ def test_looking_up_is_computing(schedule):
 
 def test_two_times_are_one_key():
     schedule = SCHEDULES["cosine"]
-    kept = Remembered(lambda t, s: step_back(schedule, t, s, 1.0))
+    kept = MemoisedByTime(lambda t, s: reverse_step(schedule, t, s, 1.0))
     t, s = TIMES[1:], TIMES[:-1]
     with torch.no_grad():
         kept(t, s)
-        assert torch.equal(kept(t, s * 0.5), torch.stack(step_back(schedule, t, s * 0.5, 1.0)))
+        assert torch.equal(kept(t, s * 0.5), torch.stack(reverse_step(schedule, t, s * 0.5, 1.0)))
 
 
 def test_a_function_is_asked_once_for_a_time_and_always_in_training():
@@ -40,7 +40,7 @@ def test_a_function_is_asked_once_for_a_time_and_always_in_training():
         asked.append(len(t))
         return (2 * t,)
 
-    kept = Remembered(double)
+    kept = MemoisedByTime(double)
     with torch.no_grad():
         kept(TIMES)
         kept(TIMES.flip(0))

@@ -12,11 +12,11 @@ import torch
 from langevin.diffusion.condition import Condition, Port
 from langevin.diffusion.posterior import Joint
 from langevin.diffusion.process import Gaussian, Masked, Product
-from langevin.diffusion.sampler import Ancestral, LogSNR, Rho, UniformGrid, sample, start
-from langevin.diffusion.sampler.state import State, pick, stack
-from langevin.diffusion.shape import each
+from langevin.diffusion.sampler import DDIM, Ancestral, KarrasGrid, LogSNR, UniformTimeGrid, sample, start
+from langevin.diffusion.sampler.state import State, gather_per_sample, stack
+from langevin.diffusion.shape import tree_map
 from tests import exact
-from tests.laws.parts import SAMPLERS, SCHEDULES, sampler
+from tests.laws.parts import SAMPLERS, SCHEDULES
 
 STEPS = [1, 2, 5, 9, 14]
 EVERY = pytest.mark.parametrize("name", SAMPLERS)
@@ -39,14 +39,14 @@ def begin(tool, process, grid, steps, seeds, dtype=torch.float64, shape=SHAPE) -
 @SCHEDULE
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_a_row_alone_is_the_row_in_a_batch_of_other_step_counts(name, schedule, dtype):
-    process, grid = Gaussian(schedule=schedule), Rho()
-    tool, denoiser = sampler(name, process), exact.Scalar(schedule=schedule)
+    process, grid = Gaussian(schedule=schedule), KarrasGrid()
+    tool, denoiser = SAMPLERS[name], exact.Scalar(schedule=schedule)
     seeds = [7, 1, 100, 3, 7]
-    together = last(sample(tool, denoiser, begin(tool, process, grid, STEPS, seeds, dtype)))
+    together = last(sample(tool, process, denoiser, begin(tool, process, grid, STEPS, seeds, dtype)))
     assert together.x.dtype == dtype
     assert bool(together.done.all())
     for i, (n, seed) in enumerate(zip(STEPS, seeds, strict=True)):
-        alone = last(sample(tool, denoiser, begin(tool, process, grid, [n], [seed], dtype)))
+        alone = last(sample(tool, process, denoiser, begin(tool, process, grid, [n], [seed], dtype)))
         assert torch.equal(alone.x[0], together.x[i])
 
 
@@ -55,17 +55,23 @@ def test_a_row_alone_is_the_row_in_a_batch_of_other_step_counts(name, schedule, 
 def test_rows_may_join_late_and_leave_early(name, schedule):
     """A tiny server: every second tick a request joins, each with a grid of its own; one update a tick for all."""
     process = Gaussian(schedule=schedule)
-    tool, denoiser = sampler(name, process), exact.Scalar(schedule=schedule)
-    grids = [Rho(), LogSNR(low=0.01), UniformGrid(), Rho(to_zero=False, low=0.1), UniformGrid(high=5.0)]
+    tool, denoiser = SAMPLERS[name], exact.Scalar(schedule=schedule)
+    grids = [
+        KarrasGrid(),
+        LogSNR(low=0.01),
+        UniformTimeGrid(),
+        KarrasGrid(to_zero=False, low=0.1),
+        UniformTimeGrid(high=5.0),
+    ]
     requests = [begin(tool, process, grid, [n], [n]) for grid, n in zip(grids, STEPS, strict=True)]
-    alone = [last(sample(tool, denoiser, request)).x for request in requests]
+    alone = [last(sample(tool, process, denoiser, request)).x for request in requests]
     waiting, active, finished, tick = list(enumerate(requests)), [], {}, 0
     while waiting or active:
         if waiting and tick % 2 == 0:
             active.append(waiting.pop())
         batch = stack([state for _, state in active])
-        told = tool.update(batch, denoiser(batch.x, batch.t))
-        active = [(i, told.rows(slice(j, j + 1))) for j, (i, _) in enumerate(active)]
+        told = tool.update(batch, denoiser(batch.x, batch.t), process)
+        active = [(i, told.select(slice(j, j + 1))) for j, (i, _) in enumerate(active)]
         finished |= {i: state.x for i, state in active if bool(state.done.all())}
         active = [(i, state) for i, state in active if not bool(state.done.all())]
         tick += 1
@@ -75,19 +81,19 @@ def test_rows_may_join_late_and_leave_early(name, schedule):
 @EVERY
 def test_a_state_stops_and_goes_on(name):
     process = Gaussian()
-    tool, denoiser = sampler(name, process), exact.Scalar()
-    state = begin(tool, process, Rho(), STEPS, [0, 1, 2, 3, 4])
-    whole = last(sample(tool, denoiser, state))
-    then = last(itertools.islice(sample(tool, denoiser, state), 4))  # in the middle of a step of Heun's
+    tool, denoiser = SAMPLERS[name], exact.Scalar()
+    state = begin(tool, process, KarrasGrid(), STEPS, [0, 1, 2, 3, 4])
+    whole = last(sample(tool, process, denoiser, state))
+    then = last(itertools.islice(sample(tool, process, denoiser, state), 4))  # in the middle of a step of Heun's
     order = torch.tensor([4, 2, 0, 1, 3])
-    assert torch.equal(last(sample(tool, denoiser, then.rows(order))).x, whole.x[order])
+    assert torch.equal(last(sample(tool, process, denoiser, then.select(order))).x, whole.x[order])
 
 
 @EVERY
 def test_equal_seeds_give_equal_samples_and_others_others(name):
     process = Gaussian()
-    tool = sampler(name, process)
-    x = last(sample(tool, exact.Scalar(), begin(tool, process, Rho(), [6, 6, 6], [5, 5, 6]))).x
+    tool = SAMPLERS[name]
+    x = last(sample(tool, process, exact.Scalar(), begin(tool, process, KarrasGrid(), [6, 6, 6], [5, 5, 6]))).x
     assert torch.equal(x[0], x[1])
     assert not torch.equal(x[0], x[2])
 
@@ -101,24 +107,28 @@ def test_places_with_times_of_their_own_behave_as_if_alone(name, schedule):
     draws between steps have other numbers, and the knots of a start at full order lie elsewhere, so those begin at a signal
     here. Restart refuses such rows."""
     process = Gaussian(schedule=schedule)
-    tool, denoiser = sampler(name, process), exact.Scalar(schedule=schedule)
-    uniform = UniformGrid(high=80.0) if name == "churn" or (tool.order or 0) >= 3 or "lower" in name else UniformGrid()
-    grids = [grid(torch.tensor([8]), schedule)[0] for grid in (Rho(), LogSNR(low=0.05), uniform)]
+    tool, denoiser = SAMPLERS[name], exact.Scalar(schedule=schedule)
+    uniform = (
+        UniformTimeGrid(high=80.0)
+        if name == "edm_stochastic" or (tool.convergence_order or 0) >= 3 or "lower" in name
+        else UniformTimeGrid()
+    )
+    grids = [grid(torch.tensor([8]), schedule)[0] for grid in (KarrasGrid(), LogSNR(low=0.05), uniform)]
     times = torch.stack([*grids, torch.zeros(9, dtype=torch.float64)], -1)[None]
     like, seeds = torch.zeros(1, 4, dtype=torch.float64), torch.tensor([3])
     if name == "restart":
-        with pytest.raises(ValueError, match="one time a row"):
+        with pytest.raises(ValueError, match="one time per sample"):
             start(tool, process, like, times, seeds)
         return
     state = start(tool, process, like, times, seeds)
     given = torch.tensor([[0.0, 0.0, 0.0, 1.25]], dtype=torch.float64)
     state = State(**{**vars(state), "x": torch.where(times[:, 0] == 0, given, state.x)})
-    final = last(sample(tool, denoiser, state))
+    final = last(sample(tool, process, denoiser, state))
     assert bool(final.done.all())
     assert final.x[0, 3] == 1.25
     for i in range(3):
         alone = start(tool, process, like, times[..., i], seeds)
-        assert last(sample(tool, denoiser, alone)).x[0, i] == pytest.approx(float(final.x[0, i]), abs=1e-12)
+        assert last(sample(tool, process, denoiser, alone)).x[0, i] == pytest.approx(float(final.x[0, i]), abs=1e-12)
 
 
 def joint_denoiser(number: exact.Scalar, word: exact.Enumerated):
@@ -126,24 +136,24 @@ def joint_denoiser(number: exact.Scalar, word: exact.Enumerated):
 
 
 def test_ancestral_sampling_of_symbols_and_of_mixed_data_does_not_depend_on_the_batch():
-    law, masked = exact.entangled(), Masked(symbols=3)
+    law, masked = exact.entangled(), Masked(vocab_size=3)
     mixed = Product(parts={"number": Gaussian(), "word": masked})
     like = {"number": torch.zeros(5, 2, dtype=torch.float64), "word": torch.zeros(5, 3, dtype=torch.int64)}
-    times = UniformGrid()(torch.tensor(STEPS), exact.Rectified())
+    times = UniformTimeGrid()(torch.tensor(STEPS), exact.Rectified())
     for process, denoiser, data in ((masked, law, like["word"]), (mixed, joint_denoiser(exact.Scalar(), law), like)):
-        tool = Ancestral(process=process)
-        together = last(sample(tool, denoiser, start(tool, process, data, times, torch.arange(5)))).x
+        tool = Ancestral()
+        together = last(sample(tool, process, denoiser, start(tool, process, data, times, torch.arange(5)))).x
         for i, n in enumerate(STEPS):
-            one = each(lambda part, i=i: part[i : i + 1], data)
+            one = tree_map(lambda part, i=i: part[i : i + 1], data)
             state = start(tool, process, one, times[i : i + 1, : n + 1], torch.tensor([i]))
-            alone = last(sample(tool, denoiser, state)).x
-            same = each(lambda a, b, i=i: (a[0] == b[i]).all(), alone, together)
+            alone = last(sample(tool, process, denoiser, state)).x
+            same = tree_map(lambda a, b, i=i: (a[0] == b[i]).all(), alone, together)
             assert all(same.values()) if isinstance(same, dict) else bool(same)
 
 
 def test_the_condition_follows_its_row():
     process = Gaussian()
-    tool = sampler("ddim", process)
+    tool = SAMPLERS["ddim"]
     seen = []
 
     def denoiser(x_t, t, condition):
@@ -151,7 +161,7 @@ def test_the_condition_follows_its_row():
         return exact.Scalar()(x_t, t)
 
     told = Condition(global_=Port(tensor=torch.tensor([10, 20, 30])))
-    last(sample(tool, denoiser, begin(tool, process, Rho(), [3, 1, 2], [0, 1, 2]), told))
+    last(sample(tool, process, denoiser, begin(tool, process, KarrasGrid(), [3, 1, 2], [0, 1, 2]), told))
     assert seen == [[10, 20, 30], [10, 30], [10]]
 
 
@@ -164,21 +174,23 @@ def test_one_network_call_an_update_and_none_for_rows_that_are_done():
 
     for name, want in (("ddim", [3, 2, 1]), ("heun", [3, 2, 2, 1, 1])):
         calls.clear()
-        tool = sampler(name, process)
-        assert len(list(sample(tool, denoiser, begin(tool, process, Rho(), [3, 1, 2], [0, 1, 2])))) == len(want)
+        tool = SAMPLERS[name]
+        assert len(
+            list(sample(tool, process, denoiser, begin(tool, process, KarrasGrid(), [3, 1, 2], [0, 1, 2])))
+        ) == len(want)
         assert calls == want
     done = start(tool, process, torch.zeros(1, 2), torch.zeros(1, 3), torch.tensor([0]))
-    assert list(sample(tool, denoiser, done)) == []
+    assert list(sample(tool, process, denoiser, done)) == []
 
 
 def test_the_loop_records_no_gradient():
     process, scale = Gaussian(), torch.ones((), requires_grad=True)
-    tool = sampler("heun", process)
+    tool = SAMPLERS["heun"]
 
     def denoiser(x_t, t, condition):
         return exact.Scalar()(scale * x_t, t)
 
-    assert not last(sample(tool, denoiser, begin(tool, process, Rho(), [2], [0]))).x.requires_grad
+    assert not last(sample(tool, process, denoiser, begin(tool, process, KarrasGrid(), [2], [0]))).x.requires_grad
 
 
 @pytest.mark.parametrize(
@@ -198,30 +210,30 @@ def test_the_loop_records_no_gradient():
 def test_bad_times_are_refused(times, seeds):
     process = Gaussian()
     with pytest.raises(ValueError, match=r"time|rows"):
-        start(sampler("ddim", process), process, torch.zeros(1, 4), times, torch.tensor(seeds))
+        start(SAMPLERS["ddim"], process, torch.zeros(1, 4), times, torch.tensor(seeds))
 
 
 @pytest.mark.parametrize("eta", [-0.1, 1.1, float("nan")])
 def test_a_bad_share_of_noise_is_refused(eta):
     with pytest.raises(ValueError, match="eta"):
-        type(sampler("ddim", Gaussian()))(process=Gaussian(), eta=eta)
+        DDIM(eta=eta)
 
 
 @pytest.mark.parametrize("shape", [(), (2, 3)])
 def test_what_is_due_is_the_same_for_rows_at_one_place_and_at_several(shape):
     values = torch.randn(3, 5, *shape, dtype=torch.float64)
     for places in ([2, 2, 2], [0, 4, 1], [-1, -1, -1], [9, 9, 9], [-2, 3, 7]):
-        found = pick(values, torch.tensor(places))
+        found = gather_per_sample(values, torch.tensor(places))
         assert torch.equal(found, torch.stack([values[i, min(max(k, 0), 4)] for i, k in enumerate(places)]))
 
 
 def test_rows_that_have_something_left_are_told():
-    tool, process = sampler("ddim", Gaussian()), Gaussian()
-    state = begin(tool, process, Rho(), [1, 3, 2], [0, 1, 2])
+    tool, process = SAMPLERS["ddim"], Gaussian()
+    state = begin(tool, process, KarrasGrid(), [1, 3, 2], [0, 1, 2])
     seen = []
-    for told in sample(tool, exact.Scalar(), state):
-        left = told.live()
+    for told in sample(tool, process, exact.Scalar(), state):
+        left = told.active_samples()
         seen.append(None if left is None else left.tolist())
         assert torch.equal(told.done, torch.tensor([i not in (left.tolist()) for i in range(3)]))
-    assert state.live() is None
+    assert state.active_samples() is None
     assert seen == [[1, 2], [1], []]

@@ -14,7 +14,7 @@ from langevin.diffusion.posterior import Point
 from langevin.diffusion.process import Gaussian
 from langevin.diffusion.sampler import sample, start
 from tests import exact
-from tests.laws.parts import GRIDS, SAMPLERS, SCHEDULES, sampler
+from tests.laws.parts import GRIDS, SAMPLERS, SCHEDULES
 
 EXACT, CONSTANT = 0, 1
 MOST, FEW = 200, 12
@@ -45,13 +45,13 @@ def hostile(schedule):
 @pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES)
 def test_samples_end_at_time_zero_and_are_finite(name, schedule):
     process = Gaussian(schedule=schedule, sigma_data=0.7)
-    tool, rows = sampler(name, process), [rows_of(i) for i in range(len(GRIDS))]
+    tool, rows = SAMPLERS[name], [rows_of(i) for i in range(len(GRIDS))]
     times = torch.cat([grid(steps, schedule) for grid, (steps, _) in zip(GRIDS.values(), rows, strict=True)])
     kind = torch.cat([kind for _, kind in rows])
     state = start(tool, process, torch.zeros(len(times), 1), times, torch.arange(len(times)))
     kinds = Condition(global_=Port(tensor=kind))
     calls = 0
-    for told in sample(tool, hostile(schedule), state, kinds):
+    for told in sample(tool, process, hostile(schedule), state, kinds):
         state, calls = told, calls + 1
     assert bool(state.done.all())
     assert bool((state.t == 0).all())

@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from langevin.diffusion.process import Gaussian
-from langevin.diffusion.sampler import LogSNR, Rho, start
+from langevin.diffusion.sampler import KarrasGrid, LogSNR, start
 from tests import exact
 from tests.laws.bounds import slope
-from tests.laws.parts import FEW_SCHEDULES, SAMPLERS, sampler
+from tests.laws.parts import FEW_SCHEDULES, SAMPLERS, order_of
 
 EVERY = pytest.mark.parametrize("name", SAMPLERS)
 SCHEDULE = pytest.mark.parametrize("schedule", FEW_SCHEDULES.values(), ids=FEW_SCHEDULES)
@@ -47,12 +47,12 @@ def propagate(tool, data: exact.Scalar, process, grid, counts) -> list[tuple[flo
     mean, covariance = torch.zeros(len(counts), size).double(), torch.zeros(len(counts), size, size).double()
     mean[:, 0], covariance[:, 0, 0] = data.moments(probe.t)
     loudest, alive = torch.zeros(len(counts)).double(), torch.arange(len(counts))
-    state = probe.rows(alive.repeat_interleave(rows))
+    state = probe.select(alive.repeat_interleave(rows))
     state = replace(state, seeds=torch.tensor([1] + [0] * (rows - 1)).repeat(len(counts)))
     while len(alive):
         state = with_vector(state, basis.repeat(len(alive), 1))
         noise = state.noise.normal(state.x).reshape(len(alive), rows, 1)
-        state = tool.update(state, data(state.x, state.t))
+        state = tool.update(state, data(state.x, state.t), process)
         out = vector(state).reshape(len(alive), rows, size)
         c = (out[:, 0] - out[:, 1]) / (noise[:, 0] - noise[:, 1])
         d, a = out[:, 1] - c * noise[:, 1], (out[:, 2:] - out[:, 1:2]).mT
@@ -60,7 +60,7 @@ def propagate(tool, data: exact.Scalar, process, grid, counts) -> list[tuple[flo
         covariance[alive] = a @ covariance[alive] @ a.mT + c[:, :, None] * c[:, None]
         loudest[alive] = torch.maximum(loudest[alive], c.abs().amax(1))
         going = ~state.done
-        state, alive = state.rows(going), alive[going[::rows]]
+        state, alive = state.select(going), alive[going[::rows]]
     return list(zip(mean[:, 0].tolist(), covariance[:, 0, 0].tolist(), loudest.tolist(), strict=True))
 
 
@@ -69,13 +69,13 @@ def propagate(tool, data: exact.Scalar, process, grid, counts) -> list[tuple[flo
 def test_the_mean_is_exact_and_the_variance_converges_at_the_samplers_order(name, schedule):
     """A start at the true mean stays at the true mean, as D(alpha m) = m, whatever the step."""
     process, data = Gaussian(schedule=schedule), exact.Scalar(schedule=schedule, mean=0.6, variance=0.25)
-    grid, tool = LogSNR(low=0.02, high=10.0, to_zero=False), sampler(name, process)
+    grid, tool = LogSNR(low=0.02, high=10.0, to_zero=False), SAMPLERS[name]
     mean, variance = (float(moment) for moment in data.moments(grid(torch.tensor([4]), schedule)[:, -1]))
     got = propagate(tool, data, process, grid, COUNTS)
-    order = SAMPLERS[name][1]
+    order = order_of(name)
     assert [m for m, _, _ in got] == pytest.approx([mean] * len(COUNTS), rel=1e-12)
     errors = torch.tensor([abs(v - variance) / variance for _, v, _ in got], dtype=torch.float64)
-    measured, follows = slope(torch.tensor(COUNTS), errors), tool.order is not None
+    measured, follows = slope(torch.tensor(COUNTS), errors), tool.convergence_order is not None
     assert errors[-1] < (0.03 if order == 1 else 1e-3)
     assert measured > (min(order, 2) - 0.4 if follows else order - 0.15)  # a flow's own order is another law's
     assert follows or measured < order + 0.15
@@ -85,16 +85,16 @@ def test_the_mean_is_exact_and_the_variance_converges_at_the_samplers_order(name
 @EVERY
 def test_samples_of_many_steps_have_the_moments_of_the_data(name):
     process, data = Gaussian(sigma_data=0.5), exact.Scalar(mean=0.6, variance=0.25)
-    ((mean, variance, _),) = propagate(sampler(name, process), data, process, Rho(), [80])
+    ((mean, variance, _),) = propagate(SAMPLERS[name], data, process, KarrasGrid(), [80])
     assert mean == pytest.approx(0.6, rel=1e-12)
-    assert variance == pytest.approx(0.25, rel=0.16 if SAMPLERS[name][1] == 1 else 2e-2)
+    assert variance == pytest.approx(0.25, rel=0.16 if order_of(name) == 1 else 2e-2)
 
 
 @EVERY
 def test_the_propagated_moments_are_those_of_samples(name):
     """The propagation itself, checked once against draws: many rows of few steps."""
     process, data, rows = Gaussian(sigma_data=0.5), exact.Scalar(mean=0.0, variance=0.25), 20_000
-    tool, grid = sampler(name, process), LogSNR(low=0.1, high=10.0, to_zero=False)
+    tool, grid = SAMPLERS[name], LogSNR(low=0.1, high=10.0, to_zero=False)
     state = start(
         tool,
         process,
@@ -103,7 +103,7 @@ def test_the_propagated_moments_are_those_of_samples(name):
         torch.arange(rows),
     )
     while not bool(state.done.all()):
-        state = tool.update(state, data(state.x, state.t))
+        state = tool.update(state, data(state.x, state.t), process)
     ((mean, variance, _),) = propagate(tool, data, process, grid, [6])
     assert abs(float(state.x.mean()) - mean) < 6 * (variance / rows) ** 0.5
     assert float(state.x.var()) == pytest.approx(variance, rel=6 * (2 / rows) ** 0.5)

@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from langevin.diffusion.noise import RowNoise
+from langevin.diffusion.noise import SampleNoise
 from langevin.diffusion.process import Gaussian
 from langevin.diffusion.schedule import Beta, VarianceExploding, VariancePreserving, rho, time_of_rho
 from tests.laws.parts import SCHEDULES
@@ -60,7 +60,7 @@ def test_no_time_leaves_data_as_it_is(schedule):
     assert schedule.sigma(ENDS)[0] == 0
     assert schedule.log_snr(ENDS)[0] == math.inf
     x = torch.linspace(-3, 3, 10).reshape(2, 5)
-    noise = RowNoise(seeds=torch.arange(2), steps=torch.arange(2))
+    noise = SampleNoise(seeds=torch.arange(2), steps=torch.arange(2))
     assert torch.equal(Gaussian(schedule=schedule).corrupt(x, torch.zeros(2), noise), x)
 
 

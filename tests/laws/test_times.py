@@ -5,9 +5,9 @@ import math
 import pytest
 import torch
 
-from langevin.diffusion.batch import draw
-from langevin.diffusion.importance import Adaptive, Importance
-from langevin.diffusion.objective import Likelihood, LogitNormal, LogNormal, UniformTime, lattice
+from langevin.diffusion.batch import step_randomness
+from langevin.diffusion.importance import AdaptiveImportance, Importance
+from langevin.diffusion.objective import LikelihoodWeightedMSE, LogitNormal, LogNormal, UniformTime, low_discrepancy
 from langevin.diffusion.process import Gaussian
 from langevin.diffusion.schedule import Cosine, VariancePreserving, rho
 from tests import exact
@@ -66,25 +66,25 @@ def test_a_density_knows_the_density_of_log_snr_that_its_times_have(schedule, de
 @EVERY
 @DENSITY
 def test_times_lie_within_zero_and_one_at_the_ends_of_the_lattice(schedule, density):
-    ends = lattice(4, torch.tensor(0.0).double(), torch.tensor([0, 1, 2, 3]))
-    ends = torch.cat([ends, lattice(1, torch.tensor(1 - 2.0**-53).double(), torch.tensor([0]))])
+    ends = low_discrepancy(4, torch.tensor(0.0).double(), torch.tensor([0, 1, 2, 3]))
+    ends = torch.cat([ends, low_discrepancy(1, torch.tensor(1 - 2.0**-53).double(), torch.tensor([0]))])
     t = density(ends, schedule)
     assert bool((t > 0).all() and (t <= 1).all())
     assert t.dtype == torch.float64
 
 
 def test_the_lattice_covers_evenly_and_stays_inside():
-    u = lattice(8, torch.tensor(0.97).double(), torch.arange(8)).sort().values
+    u = low_discrepancy(8, torch.tensor(0.97).double(), torch.arange(8)).sort().values
     assert torch.allclose(u.diff(), torch.full((7,), 0.125).double(), atol=1e-15)
     for offset in (0.0, 2.0**-60, 1 - 2.0**-53):
-        ends = lattice(8, torch.tensor(offset).double(), torch.arange(8))
+        ends = low_discrepancy(8, torch.tensor(offset).double(), torch.arange(8))
         assert bool((ends > 0).all() and (ends < 1).all())
 
 
 @pytest.mark.parametrize("parts", [1, 2, 3, 8])
 def test_a_global_batch_split_over_ranks_or_accumulation_is_the_whole(parts):
-    whole = draw(seed=3, step=17, rows=torch.arange(24), count=24)
-    pieces = [draw(seed=3, step=17, rows=rows, count=24) for rows in torch.arange(24).chunk(parts)]
+    whole = step_randomness(seed=3, step=17, samples=torch.arange(24), count=24)
+    pieces = [step_randomness(seed=3, step=17, samples=rows, count=24) for rows in torch.arange(24).chunk(parts)]
     assert torch.equal(torch.cat([p.u for p in pieces]), whole.u)
     like = torch.zeros(24, 5)
     normals = [p.noise.normal(like[: len(p.u)]) for p in pieces]
@@ -93,7 +93,9 @@ def test_a_global_batch_split_over_ranks_or_accumulation_is_the_whole(parts):
 
 
 def test_the_time_of_each_row_is_uniform_over_steps_and_seeds():
-    u = torch.stack([draw(seed=s, step=k, rows=torch.tensor([0, 5]), count=7).u for s in range(2) for k in range(400)])
+    u = torch.stack(
+        [step_randomness(seed=s, step=k, samples=torch.tensor([0, 5]), count=7).u for s in range(2) for k in range(400)]
+    )
     for row in u.T:
         assert kolmogorov(row, lambda x: x) < kolmogorov_bound(len(row))
     assert abs(float(((u[1:, 0] - 0.5) * (u[:-1, 0] - 0.5)).mean())) < normal_bound(len(u), 1 / 12)
@@ -103,7 +105,7 @@ def test_rows_steps_and_seeds_have_noise_of_their_own():
     like = torch.zeros(4000, 8, dtype=torch.float64)
 
     def normal(seed: int, step: int):
-        return draw(seed=seed, step=step, rows=torch.arange(4000), count=4000).noise.normal(like)
+        return step_randomness(seed=seed, step=step, samples=torch.arange(4000), count=4000).noise.normal(like)
 
     z = normal(0, 0)
     for other in (z.roll(1, 0), normal(0, 1), normal(1, 0)):
@@ -136,9 +138,9 @@ def test_a_bad_density_is_refused(kind, bad):
         ({"log_snr": (1.0, 0.0)}, "edges that rise"),
         ({"log_snr": (0.0, math.nan)}, "edges that rise"),
         ({"log_snr": (-99.0, 3.0)}, "within 80"),
-        ({"weight": (1.0, 1.0)}, "one positive weight a piece"),
-        ({"weight": (0.0,)}, "one positive weight a piece"),
-        ({"weight": (math.inf,)}, "one positive weight a piece"),
+        ({"weight": (1.0, 1.0)}, "one positive weight per piece"),
+        ({"weight": (0.0,)}, "one positive weight per piece"),
+        ({"weight": (math.inf,)}, "one positive weight per piece"),
     ],
 )
 def test_a_bad_density_over_log_snr_is_refused(bad, words):
@@ -147,7 +149,7 @@ def test_a_bad_density_over_log_snr_is_refused(bad, words):
 
 
 def test_times_that_the_schedule_never_reaches_are_refused():
-    with pytest.raises(ValueError, match="only falls to"):
+    with pytest.raises(ValueError, match="below the schedule's lowest"):
         Importance(log_snr=(-20.0, -15.0))(U, VariancePreserving())
 
 
@@ -162,13 +164,13 @@ def test_the_bound_as_an_objective_has_the_same_mean_for_all_times(schedule):
     for density in (Importance(log_snr=(-6.0, 9.0)), Importance(log_snr=(-6.0, 0.0, 9.0), weight=(3.0, 1.0))):
         t = density(u, schedule)
         error = v / (1 + v * schedule.log_snr(t).exp())  # its exact mean
-        got = (Likelihood(process=process, times=density).weight(t) * error).mean()
+        got = (LikelihoodWeightedMSE(process=process, times=density).weight(t) * error).mean()
         true = 0.5 * (math.log1p(v * math.exp(9.0)) - math.log1p(v * math.exp(-6.0)))
         assert float(got) == pytest.approx(true, rel=2e-3)
     t = torch.tensor([0.4], dtype=torch.float64)
     x_t = schedule.alpha(t) * x + schedule.sigma(t) * eps / math.sqrt(v)
-    loss = Likelihood(process=process, times=density)(data(x_t, t), x, x_t, t)
-    expected = Likelihood(process=process, times=density).weight(t) * v / (1 + v * schedule.log_snr(t).exp())
+    loss = LikelihoodWeightedMSE(process=process, times=density)(data(x_t, t), x, x_t, t)
+    expected = LikelihoodWeightedMSE(process=process, times=density).weight(t) * v / (1 + v * schedule.log_snr(t).exp())
     assert float(loss) == pytest.approx(float(expected), rel=0.02)
 
 
@@ -181,7 +183,7 @@ def test_fitted_importance_lowers_the_variance_and_leaves_the_mean():
         chi = torch.randn(len(log_snr), generator=generator, dtype=torch.float64).square()
         return 0.5 * v * log_snr.exp() / (1 + v * log_snr.exp()) * chi
 
-    uniform, adaptive = Importance(log_snr=(-12.0, 13.0)), Adaptive(low=-12.0, high=13.0)
+    uniform, adaptive = Importance(log_snr=(-12.0, 13.0)), AdaptiveImportance(low=-12.0, high=13.0)
     assert adaptive.density().weight == (1.0,) * 25  # nothing seen: uniform
     for _ in range(40):
         level = schedule.log_snr(uniform(torch.rand(500, generator=generator, dtype=torch.float64), schedule))
@@ -205,7 +207,7 @@ def test_fitted_importance_lowers_the_variance_and_leaves_the_mean():
     ([0.0], [1.0]), ([0.0, 1.0], [1.0]), ([0.0, 1.0], [0.0, 0.0]), ([0.0, 1.0], [-1.0, 1.0]),
 ])  # fmt: skip
 def test_moments_that_fit_no_density_are_refused(levels, moments):
-    with pytest.raises(ValueError, match="second moments"):
+    with pytest.raises(ValueError, match="second moment"):
         Importance.fit(torch.tensor(levels), torch.tensor(moments))
     with pytest.raises(ValueError, match="low < high"):
-        Adaptive(low=1.0, high=0.0)
+        AdaptiveImportance(low=1.0, high=0.0)

@@ -10,15 +10,23 @@ import torch
 
 from langevin.diffusion.batch import Batch
 from langevin.diffusion.denoiser import TokenDenoiser
-from langevin.diffusion.likelihood.tokens import at_shares, count_bound, in_order, share_losses, time_bound, whole
+from langevin.diffusion.likelihood.tokens import (
+    at_shares,
+    count_bound,
+    in_order,
+    share_losses,
+    time_bound,
+    time_losses,
+    whole,
+)
 from langevin.diffusion.posterior import Categorical
-from langevin.diffusion.process import Masked
+from langevin.diffusion.process import GIDD, Masked, UniformDiffusion
 from tests import exact
 from tests.laws.bounds import normal_bound
 
 LAW = exact.entangled()
 N = LAW.places
-MASKED = Masked(symbols=LAW.symbols)
+MASKED = Masked(vocab_size=LAW.vocab_size)
 WORDS = LAW.words
 NAMES = torch.arange(len(WORDS))
 KNOWN = torch.tensor([[False, True, False]]).expand(len(WORDS), N)
@@ -26,7 +34,7 @@ KNOWN = torch.tensor([[False, True, False]]).expand(len(WORDS), N)
 
 def bent(x_t, t, condition=None):
     """Not the law: another error for each question."""
-    noise = torch.randn(64, N, LAW.symbols, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    noise = torch.randn(64, N, LAW.vocab_size, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     return Categorical(LAW(x_t, t).logits + noise[(x_t * torch.tensor([16, 4, 1])).sum(1)])
 
 
@@ -78,7 +86,7 @@ def test_the_bound_of_exact_conditionals_is_the_likelihood(find):
 
 @pytest.mark.parametrize("find", [count_bound, time_bound])
 def test_what_is_known_is_conditioned_on(find):
-    given = torch.stack([LAW.p[WORDS[:, 1] == s].sum() for s in range(LAW.symbols)])[WORDS[:, 1]]
+    given = torch.stack([LAW.p[WORDS[:, 1] == s].sum() for s in range(LAW.vocab_size)])[WORDS[:, 1]]
     truth = -(LAW.p / given).log()
     batch = Batch(x=WORDS, known=KNOWN)
     torch.testing.assert_close(in_order(LAW, MASKED, batch), truth, rtol=1e-10, atol=0)
@@ -86,12 +94,12 @@ def test_what_is_known_is_conditioned_on(find):
 
 
 def test_padding_adds_nothing():
-    pad = torch.full((len(WORDS), 2), MASKED.symbols + 1)
+    pad = torch.full((len(WORDS), 2), MASKED.vocab_size + 1)
     wide = Batch(x=torch.cat([WORDS, pad], 1))
 
     def narrow(x_t, t, condition=None):
         logits = bent(x_t[:, :N], t).logits
-        return Categorical(torch.cat([logits, torch.full((len(x_t), 2, LAW.symbols), torch.nan).double()], 1))
+        return Categorical(torch.cat([logits, torch.full((len(x_t), 2, LAW.vocab_size), torch.nan).double()], 1))
 
     torch.testing.assert_close(in_order(narrow, MASKED, wide), in_order(bent, MASKED, Batch(x=WORDS)))
     mean, error = repeated(count_bound, narrow, wide)
@@ -99,7 +107,9 @@ def test_padding_adds_nothing():
 
 
 def test_an_autoregressive_model_is_asked_once_for_the_places_asked_for():
-    logp = torch.randn(len(WORDS), N, LAW.symbols, generator=torch.Generator().manual_seed(2)).double().log_softmax(-1)
+    logp = (
+        torch.randn(len(WORDS), N, LAW.vocab_size, generator=torch.Generator().manual_seed(2)).double().log_softmax(-1)
+    )
     each = -logp.gather(-1, WORDS[..., None])[..., 0]
     calls = []
 
@@ -126,6 +136,28 @@ def test_losses_by_share_are_the_mean_cross_entropy_of_so_many_places(share):
     torch.testing.assert_close(logits.log_softmax(-1), logp[hidden])
 
 
+@pytest.mark.parametrize("process", [UniformDiffusion(vocab_size=LAW.vocab_size), GIDD(vocab_size=LAW.vocab_size)])
+def test_losses_by_time_are_of_what_the_process_itself_corrupts(process):
+    """For a posterior that is the same everywhere the loss is its cross-entropy with x where x is not known."""
+    logp, seen = torch.randn(LAW.vocab_size, dtype=torch.float64).log_softmax(-1), []
+
+    def model(x_t, t, condition=None):
+        seen.append((x_t, t))
+        return Categorical(logp.expand(*x_t.shape, -1))
+
+    x = WORDS.repeat(200, 1)
+    known, times = KNOWN[:1].expand(len(x), N), torch.tensor([0.25, 0.75], dtype=torch.float64)
+    found = time_losses(model, process, Batch(x=x, known=known), times=times, names=torch.arange(len(x)))
+    truth = -logp[x].where(~known, 0.0).sum(1) / (N - 1)
+    for (x_t, t), time, losses in zip(seen, times, found, strict=True):
+        torch.testing.assert_close(losses.double(), truth)
+        assert torch.equal(t, time.expand(len(x)))
+        assert torch.equal(x_t[known], x[known])
+        kept = float((x_t == x)[~known].double().mean())
+        marginals = process.arrivals(time[None])
+        assert kept == pytest.approx(float(marginals.alpha + marginals.uniform), abs=0.02)
+
+
 @pytest.mark.parametrize("known", [None, KNOWN])
 def test_a_network_asked_at_masked_places_alone_costs_the_same_nats(known):
     seen = []
@@ -145,6 +177,6 @@ def test_a_network_asked_at_masked_places_alone_costs_the_same_nats(known):
     }
     for find in routes.values():
         seen.clear()
-        alone = find(replace(dense, partly=True))
+        alone = find(replace(dense, at_masks_only=True))
         assert all(at is not None for at in seen)
         torch.testing.assert_close(alone, find(dense), rtol=1e-6, atol=1e-6)

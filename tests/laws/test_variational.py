@@ -137,13 +137,13 @@ def test_the_finite_lossless_bound_falls_to_the_entropy_from_above_as_one_over_t
 def test_the_bound_of_symbols_is_their_log_likelihood_in_the_mean():
     law = exact.entangled()
     words = law.words[[0, 5, 13, 26]]
-    got = bound(law, Masked(symbols=3), words, times=64, draws=64)
+    got = bound(law, Masked(vocab_size=3), words, times=64, draws=64)
     assert bool(((got.nats.mean(1) + law.p[[0, 5, 13, 26]].log()).abs() < chance_of(got.nats)).all())
     assert float(got.prior.abs().max()) == float(got.reconstruction.abs().max()) == 0
 
 
 def test_the_finite_bound_of_symbols_falls_to_the_entropy_and_is_the_entropy_of_independent_places_at_once():
-    law, process = exact.entangled(), Masked(symbols=3)
+    law, process = exact.entangled(), Masked(vocab_size=3)
     entropy = float(-(law.p * law.p.log()).sum())
     found = []
     for steps in (1, 4, 64):
@@ -160,7 +160,7 @@ def test_parts_of_a_product_add_up():
     """A number and a symbol that know nothing of each other: the sum of their own bounds."""
     law = exact.factorised()
     number = Gaussian(sigma_data=0.7)
-    process = Product(parts={"number": number, "word": Masked(symbols=3)})
+    process = Product(parts={"number": number, "word": Masked(vocab_size=3)})
     scalar = exact.Scalar(mean=0.0, variance=0.49)
 
     def denoiser(x_t, t, condition):
@@ -172,7 +172,7 @@ def test_parts_of_a_product_add_up():
         torch.distributions.Normal(torch.tensor(0.0).double(), 0.7).log_prob(x["number"])[:, 0] + law.p[[4, 19]].log()
     )
     assert bool(((got.nats.mean(1) + true).abs() < chance_of(got.nats) + 0.02).all())
-    assert got.places == 4
+    assert got.dimensions == 4
 
 
 # ------------------------------------------------------------------------------------------------- rows and refusals
@@ -210,6 +210,8 @@ def test_grids_without_a_bound_are_refused(times):
 
 def test_symbols_have_no_log_snr_to_draw_times_by():
     with pytest.raises(ValueError, match="UniformTime"):
-        bound(exact.factorised(), Masked(symbols=3), exact.factorised().words, density=WIDE)
+        bound(exact.factorised(), Masked(vocab_size=3), exact.factorised().words, density=WIDE)
     with pytest.raises(ValueError, match="starts at t = 1"):
-        bound(exact.factorised(), Masked(symbols=3), exact.factorised().words, density=UniformTime(low=0.1, high=0.9))
+        bound(
+            exact.factorised(), Masked(vocab_size=3), exact.factorised().words, density=UniformTime(low=0.1, high=0.9)
+        )

@@ -7,15 +7,15 @@ import pytest
 import torch
 from torch import nn
 
-from langevin.diffusion.batch import Batch, draw
+from langevin.diffusion.batch import Batch, step_randomness
 from langevin.diffusion.condition import Condition, Port
 from langevin.diffusion.importance import Importance
-from langevin.diffusion.objective import Bound, Likelihood, LogNormal, UniformTime, Weighted
+from langevin.diffusion.objective import ELBO, LikelihoodWeightedMSE, LogNormal, UniformTime, WeightedMSE
 from langevin.diffusion.posterior import Point
 from langevin.diffusion.process import Gaussian, Masked
 from langevin.diffusion.schedule import Cosine, Rectified, VarianceExploding
 from langevin.methods import Diffusion
-from langevin.methods.diffusion import level_losses, told
+from langevin.methods.levels import level_losses
 from tests import exact, tiny
 
 MEAN, VARIANCE = 0.3, 0.7
@@ -39,7 +39,7 @@ class Beside:
 
 def diffusion(denoiser, schedule, **options):
     process = Gaussian(schedule=schedule, sigma_data=VARIANCE**0.5)
-    defaults = {"objective": Weighted(process=process), "times": LogNormal(), "schedule": schedule}
+    defaults = {"objective": WeightedMSE(process=process), "times": LogNormal(), "schedule": schedule}
     return Diffusion(process=process, denoiser=denoiser, network=nn.Linear(1, 1), **{**defaults, **options})
 
 
@@ -49,7 +49,7 @@ def data(rows, *, seed=0):
 
 
 def drawn(rows, *, step=0, seed=5, only=None):
-    return draw(seed=seed, step=step, rows=torch.arange(rows) if only is None else only, count=rows)
+    return step_randomness(seed=seed, step=step, samples=torch.arange(rows) if only is None else only, count=rows)
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES, ids=lambda s: s.kind)
@@ -102,7 +102,7 @@ def test_conditions_are_withheld_at_the_rate_asked_for(drop):
     n = 4000
     seen = Beside(Rectified())
     condition = Condition(global_=Port(tensor=torch.arange(n) % 3))
-    made = diffusion(seen, Rectified(), drop=drop)
+    made = diffusion(seen, Rectified(), condition_dropout=drop)
     made.loss("denoiser", replace(data(n), condition=condition), drawn(n))
     withheld = 1 - seen.asked.global_.kept().double()
     assert abs(float(withheld.mean()) - drop) <= 4.5 * (drop * (1 - drop) / n) ** 0.5
@@ -114,7 +114,7 @@ def test_conditions_are_withheld_at_the_rate_asked_for(drop):
 def test_what_is_withheld_has_nothing_to_do_with_time_or_noise():
     n = 4000
     seen = Beside(Rectified())
-    made = diffusion(seen, Rectified(), drop=0.5, times=UniformTime())
+    made = diffusion(seen, Rectified(), condition_dropout=0.5, times=UniformTime())
     random = drawn(n)
     made.loss("denoiser", replace(data(n), condition=Condition(global_=Port(tensor=torch.zeros(n).long()))), random)
     withheld = (~seen.asked.global_.kept()).double()
@@ -126,15 +126,15 @@ def test_what_is_withheld_has_nothing_to_do_with_time_or_noise():
 @pytest.mark.parametrize("drop", [-0.1, 1.0, float("nan")])
 def test_a_rate_that_is_no_probability_below_one_is_refused(drop):
     with pytest.raises(ValueError, match="probability below 1"):
-        diffusion(Beside(Rectified()), Rectified(), drop=drop)
+        diffusion(Beside(Rectified()), Rectified(), condition_dropout=drop)
 
 
 @pytest.mark.parametrize(("times", "uncertainty"), [(LogNormal(), False), (UniformTime(), True)])
 def test_noise_levels_are_asked_only_of_processes_that_have_them(times, uncertainty):
-    masked = Masked(symbols=3)
+    masked = Masked(vocab_size=3)
     with pytest.raises(ValueError, match=r"noise levels, which Masked has not: give a schedule"):
         Diffusion(
-            process=masked, denoiser=lambda x, t, c: None, network=torch.nn.Linear(1, 1), objective=Bound(process=masked),
+            process=masked, denoiser=lambda x, t, c: None, network=torch.nn.Linear(1, 1), objective=ELBO(process=masked),
             times=times, uncertainty=uncertainty,
         )  # fmt: skip
 
@@ -160,7 +160,7 @@ def test_learned_uncertainty_starts_as_the_plain_loss_and_ends_as_its_logarithm(
 
 def test_the_players_of_the_method_hold_all_that_is_learned():
     made = tiny.method(uncertainty=True)
-    names = {n for n, _ in made.players["denoiser"].named_parameters()}
+    names = {n for n, _ in made.players["denoiser"].module.named_parameters()}
     assert {n.split(".")[0] for n in names} == {"network", "uncertainty"}
     assert made.generator() is made.denoiser
 
@@ -194,22 +194,15 @@ def test_level_losses_are_on_the_same_noise_for_a_row_of_the_same_name():
     assert not torch.isclose(other, whole).any()
 
 
-def test_told_is_the_same_condition_with_a_weight_a_row():
-    condition = Condition(global_=Port(tensor=torch.tensor([1, 2])), cross=Port(tensor=torch.ones(2, 3)))
-    asked = told(condition, 1.5, 2, torch.device("cpu"))
-    assert asked.global_ is condition.global_
-    assert asked.cross is condition.cross
-    assert asked.guidance.tolist() == [1.5, 1.5]
-    assert told(None, 1.5, 2, torch.device("cpu")) is None
-
-
 @pytest.mark.parametrize("schedule", SCHEDULES, ids=lambda s: s.kind)
 def test_with_the_bound_as_objective_the_loss_is_the_bound_in_nats_whatever_the_times(schedule):
     """Half ln((1 + v SNR_0) / (1 + v SNR_1)) a place for N(m, v) and its exact denoiser."""
     process = Gaussian(schedule=schedule, sigma_data=VARIANCE**0.5)
     true = 0.5 * math.log((1 + VARIANCE * math.exp(7)) / (1 + VARIANCE * math.exp(-5)))
     for times in (Importance(log_snr=(-5.0, 7.0)), Importance(log_snr=(-5.0, 1.0, 7.0), weight=(1.0, 4.0))):
-        method = diffusion(Beside(schedule), schedule, times=times, objective=Likelihood(process=process, times=times))
+        method = diffusion(
+            Beside(schedule), schedule, times=times, objective=LikelihoodWeightedMSE(process=process, times=times)
+        )
         report = method.loss("denoiser", data(20_000), drawn(20_000))
         assert float(report.loss.mean()) == pytest.approx(true, rel=0.02)
 

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from langevin.networks import attention
 
 
-@pytest.mark.parametrize("keys", [40, attention.SHORT + 8])
+@pytest.mark.parametrize("keys", [40, attention.UNFUSED_MAX_KEYS + 8])
 @pytest.mark.parametrize("masked", [False, True])
 def test_attention_in_bf16_is_the_float32_one_to_rounding_forward_and_backward(keys, masked):
     generator = torch.Generator().manual_seed(0)

@@ -7,40 +7,41 @@ import torch
 
 from langevin.diffusion.condition import Condition, Port
 from langevin.networks import MLP, DiT, Transformer, UNet
-from langevin.networks.embedding import Ports
+from langevin.networks.embedding import ConditioningConfig
 from langevin.recipe.tree import NetworkConfig
 
-TEXT = Ports(classes=3, vocabulary=9, length=5, text_layers=1)
+TEXT = ConditioningConfig(classes=3, vocabulary=9, length=5, text_layers=1)
 
 
 def dit(dimensions=2, patch=2, **options):
-    defaults = {"width": 32, "depth": 2, "head_width": 16, "channels": 2, "ports": TEXT}
+    defaults = {"width": 32, "depth": 2, "head_dim": 16, "channels": 2, "conditioning": TEXT}
     return DiT.Config(**{**defaults, "dimensions": dimensions, "patch": patch, **options})
 
 
 def unet(dimensions=2, **options):
-    defaults = {"width": 8, "multipliers": (1, 2), "blocks": 1, "attention": (1,), "head_width": 8, "channels": 2}
-    return UNet.Config(**{**defaults, "dimensions": dimensions, "ports": TEXT, **options})
+    defaults = {"width": 8, "channel_mult": (1, 2), "blocks": 1, "attention": (1,), "head_dim": 8, "channels": 2}
+    return UNet.Config(**{**defaults, "dimensions": dimensions, "conditioning": TEXT, **options})
 
 
 def mlp(**options):
-    return MLP.Config(**{"width": 16, "depth": 2, "channels": 6, "ports": TEXT, **options})
+    pooled = replace(TEXT, text="pooled")
+    return MLP.Config(**{"width": 16, "depth": 2, "channels": 6, "conditioning": pooled, **options})
 
 
 EVERY = {
     "dit 1d": (dit(1), (2, 8)),
     "dit 2d": (dit(2), (2, 8, 6)),
     "dit 3d": (dit(3), (2, 4, 2, 6)),
-    "dit of sketches": (dit(2, sketch=8, places=12), (2, 8, 6)),
+    "dit of sketches": (dit(2, caption_prior=8, num_patches=12), (2, 8, 6)),
     "unet 1d": (unet(1), (2, 8)),
     "unet 2d": (unet(2), (2, 8, 6)),
     "unet 3d": (unet(3), (2, 4, 2, 6)),
     "unet of patches": (unet(2, patch=2), (2, 8, 8)),
-    "unet of waves": (unet(2, multipliers=(1,), attention=(), fourier=(1, 3), patch=2), (2, 8, 8)),
+    "unet of waves": (unet(2, channel_mult=(1,), attention=(), fourier=(1, 3), patch=2), (2, 8, 8)),
     "mlp": (mlp(), (6,)),
 }
 ALL = pytest.mark.parametrize(("config", "shape"), EVERY.values(), ids=EVERY)
-NO_PORTS = Ports()
+NO_PORTS = ConditioningConfig()
 
 
 def stirred(config):
@@ -98,7 +99,7 @@ def test_a_row_alone_is_the_row_in_a_batch(config, shape):
     with torch.no_grad():
         whole = network(x, c_time, condition)
         for rows in (torch.tensor([2]), torch.tensor([6, 0, 3])):
-            near(network(x[rows], c_time[rows], condition.rows(rows)), whole[rows])
+            near(network(x[rows], c_time[rows], condition.select(rows)), whole[rows])
 
 
 @ALL
@@ -128,7 +129,7 @@ def test_what_stands_in_the_padding_never_changes_a_result(config, shape):
         whole = network(x, c_time, condition)
         near(network(x, c_time, replace(condition, cross=Port(tensor=scribbled, mask=text.mask))), whole)
         short = Port(tensor=text.tensor[:4, :3], mask=text.mask[:4, :3])  # rows 0 to 3 have at most 3 tokens
-        near(network(x[:4], c_time[:4], replace(condition.rows(slice(0, 4)), cross=short)), whole[:4])
+        near(network(x[:4], c_time[:4], replace(condition.select(slice(0, 4)), cross=short)), whole[:4])
         near(network(x, c_time, replace(condition, cross=Port(tensor=text.tensor))), whole)  # 0 is padding by itself
 
 
@@ -149,7 +150,7 @@ def test_a_withheld_port_says_nothing_whatever_it_holds(config, shape):
 
 @ALL
 def test_an_empty_text_is_a_withheld_one(config, shape):
-    network = stirred(replace(config, ports=replace(TEXT, classes=0)))
+    network = stirred(replace(config, conditioning=replace(config.conditioning, classes=0)))
     x, c_time, condition = asked(3, shape)
     empty = Condition(cross=Port(tensor=torch.zeros(3, 5, dtype=torch.int64)))
     with torch.no_grad():
@@ -158,10 +159,10 @@ def test_an_empty_text_is_a_withheld_one(config, shape):
 
 @ALL
 def test_a_network_that_is_told_nothing_needs_no_condition(config, shape):
-    network = stirred(replace(config, ports=NO_PORTS))
-    x, c_time, condition = asked(3, shape)
+    network = stirred(replace(config, conditioning=NO_PORTS))
+    x, c_time, _ = asked(3, shape)
     with torch.no_grad():
-        assert torch.equal(network(x, c_time, None), network(x, c_time, condition))
+        assert torch.equal(network(x, c_time, None), network(x, c_time, Condition()))
 
 
 @ALL
@@ -199,29 +200,29 @@ def test_a_network_builds_without_memory(config, shape):
 
 
 @ALL
-def test_edges_name_modules_that_are_there(config, shape):
+def test_non_hidden_names_modules_that_are_there(config, shape):
     parts = {part for name, _ in config.build().named_parameters() for part in name.split(".")}
-    edges = set(config.build().edges)
-    assert edges <= parts
+    names = set(config.build().non_hidden)
+    assert names <= parts
 
 
 @pytest.mark.parametrize("config", [
-    DiT.Config(width=224, head_width=32, depth=1, channels=1, patch=4),
-    UNet.Config(width=112, multipliers=(1,), head_width=56, attention=(), channels=1),
+    DiT.Config(width=224, head_dim=32, depth=1, channels=1, patch=4),
+    UNet.Config(width=112, channel_mult=(1,), head_dim=56, attention=(), channels=1),
 ])  # fmt: skip
 def test_text_is_read_at_widths_that_are_no_multiple_of_64(config):
-    network = replace(config, ports=Ports(vocabulary=9, length=3)).build()
+    network = replace(config, conditioning=ConditioningConfig(vocabulary=9, length=3)).build()
     told = Condition(cross=Port(tensor=torch.tensor([[2, 3, 0], [4, 0, 0]])))
     assert network(torch.zeros(2, 1, 8, 8), torch.zeros(2), told).shape == (2, 1, 8, 8)
 
 
 def test_a_mean_of_the_text_is_told_without_its_tokens():
     """The same weights but those of tokens: as many places in the blocks as patches, and still an answer to the text."""
-    network = stirred(dit(2, ports=replace(TEXT, text="vector")))
+    network = stirred(dit(2, conditioning=replace(TEXT, text="pooled")))
     seen = []
     network.blocks[0].register_forward_pre_hook(lambda _, args: seen.append(args[0].shape[1]))
     x, c_time, condition = asked(6, (2, 8, 6))
-    assert network.text is None
+    assert network.token_proj is None
     other = replace(condition, cross=Port(tensor=condition.cross.tensor.flip(0), mask=condition.cross.mask.flip(0)))
     with torch.no_grad():
         assert not torch.allclose(network(x, c_time, condition), network(x, c_time, other))
@@ -229,8 +230,8 @@ def test_a_mean_of_the_text_is_told_without_its_tokens():
 
 
 def test_a_sketch_is_of_one_size():
-    network = dit(2, sketch=8, places=12).build()
+    network = dit(2, caption_prior=8, num_patches=12).build()
     with pytest.raises(ValueError, match="12 patches, and the data has 16"):
         network(*asked(2, (2, 8, 8)))
     with pytest.raises(ValueError, match="number of patches"):
-        dit(2, sketch=8).build()
+        dit(2, caption_prior=8).build()

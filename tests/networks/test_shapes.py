@@ -8,8 +8,8 @@ import torch
 from langevin.networks import DiT, UNet
 from langevin.networks.attention import Attention, rotary_angles, rotate
 from langevin.networks.dit import sine_positions
-from langevin.networks.embedding import Ports, TimeEmbedding
-from langevin.networks.patches import fold, unfold
+from langevin.networks.embedding import ConditioningConfig, TimeEmbedding
+from langevin.networks.patches import patchify, unpatchify
 
 
 def parameters(network):
@@ -17,7 +17,7 @@ def parameters(network):
 
 
 def test_the_u_net_of_ddpm_on_cifar_has_its_published_size():
-    config = UNet.Config(width=128, multipliers=(1, 2, 2, 2), blocks=2, attention=(1,), head_width=None, channels=3)
+    config = UNet.Config(width=128, channel_mult=(1, 2, 2, 2), blocks=2, attention=(1,), head_dim=None, channels=3)
     with torch.device("meta"):
         network = config.build()
     assert parameters(network) == pytest.approx(35.7e6, rel=0.015)
@@ -26,7 +26,12 @@ def test_the_u_net_of_ddpm_on_cifar_has_its_published_size():
 @pytest.mark.parametrize(("width", "depth", "heads", "millions"), [(384, 12, 6, 33.0), (768, 12, 12, 130.0)])
 def test_transformers_have_the_published_sizes(width, depth, heads, millions):
     config = DiT.Config(
-        width=width, depth=depth, head_width=width // heads, patch=2, channels=4, ports=Ports(classes=1000)
+        width=width,
+        depth=depth,
+        head_dim=width // heads,
+        patch=2,
+        channels=4,
+        conditioning=ConditioningConfig(classes=1000),
     )
     with torch.device("meta"):
         network = config.build()
@@ -37,19 +42,19 @@ def test_transformers_have_the_published_sizes(width, depth, heads, millions):
 @pytest.mark.parametrize("patch", [1, 2])
 def test_unfolding_undoes_folding(dimensions, shape, patch):
     x = torch.arange(2 * 3 * math.prod(shape)).reshape(2, 3, *shape).float()
-    folded = fold(x, patch)
+    folded = patchify(x, patch)
     assert folded.shape == (2, 3 * patch**dimensions, *(n // patch for n in shape))
-    assert torch.equal(unfold(folded, patch), x)
+    assert torch.equal(unpatchify(folded, patch), x)
 
 
 def test_channels_of_a_place_are_a_patch_of_the_picture():
     x = torch.arange(48.0).reshape(1, 2, 4, 6)
-    assert fold(x, 2)[0, :, 1, 1].tolist() == x[0, :, 2:4, 2:4].flatten().tolist()
+    assert patchify(x, 2)[0, :, 1, 1].tolist() == x[0, :, 2:4, 2:4].flatten().tolist()
 
 
 def test_a_side_that_is_no_multiple_of_the_patch_is_refused():
     with pytest.raises(ValueError, match=r"\(4, 6\) cannot be cut into patches of side 4"):
-        fold(torch.zeros(1, 1, 4, 6), 4)
+        patchify(torch.zeros(1, 1, 4, 6), 4)
 
 
 def test_rotations_depend_on_distance_alone_along_every_axis():
@@ -92,18 +97,18 @@ def test_time_embeddings_tell_near_noise_levels_apart_and_far_ones_too():
 
 def test_masked_keys_are_not_seen():
     torch.manual_seed(0)
-    attention = Attention(16, heads=2, extra_width=4)
+    attention = Attention(16, heads=2, context_width=4)
     x, extra = torch.randn(3, 5, 16), torch.randn(3, 2, 4)
     mask = torch.ones(3, 7, dtype=torch.bool)
     mask[:, 4], mask[:, 6] = False, False
     changed, more = x.clone(), extra.clone()
     more[:, 1] = 100.0
-    torch.testing.assert_close(attention(x, mask=mask, extra=extra), attention(x, mask=mask, extra=more))
+    torch.testing.assert_close(attention(x, mask=mask, context=extra), attention(x, mask=mask, context=more))
     changed[:, 4] = 100.0
     torch.testing.assert_close(
-        attention(x, mask=mask, extra=extra)[:, :4], attention(changed, mask=mask, extra=extra)[:, :4]
+        attention(x, mask=mask, context=extra)[:, :4], attention(changed, mask=mask, context=extra)[:, :4]
     )
-    assert not torch.allclose(attention(x, extra=extra), attention(x, mask=mask, extra=extra))
+    assert not torch.allclose(attention(x, context=extra), attention(x, mask=mask, context=extra))
 
 
 def test_attention_equals_its_plain_restatement():

@@ -12,11 +12,11 @@ import torch
 from langevin.diffusion.condition import Condition, Port
 from langevin.diffusion.denoiser import CausalDenoiser, TokenDenoiser
 from langevin.diffusion.process import Masked
-from langevin.diffusion.sampler import Reveal, UniformGrid, sample, start
+from langevin.diffusion.sampler import AncestralUnmask, UniformTimeGrid, sample, start
 from langevin.diffusion.schedule import Rectified
 from langevin.networks import Transformer
-from langevin.networks.embedding import Ports
-from langevin.networks.neighbours import Neighbours
+from langevin.networks.embedding import ConditioningConfig
+from langevin.networks.ngram import NgramEmbedding
 from tests.laws.chains import follows
 
 V, MASK, PAD = 7, 7, 8
@@ -28,7 +28,7 @@ NEAR = {"rtol": 0, "atol": 1e-12}
 
 
 def config(attention: str = "full", **options: Any) -> Transformer.Config:
-    sizes = {"width": 32, "depth": 2, "head_width": 8, "block": BLOCK, "symbols": V, "neighbours": 2}
+    sizes = {"width": 32, "depth": 2, "head_dim": 8, "block_size": BLOCK, "vocab_size": V, "ngram_window": 2}
     return Transformer.Config(**{**sizes, "attention": attention, **options})
 
 
@@ -55,12 +55,13 @@ def ask(network: Transformer, x: torch.Tensor, condition: Condition | None = Non
         return network(x, torch.zeros(len(x), dtype=torch.float64), condition)
 
 
-def beside(clean: torch.Tensor, **options: Any) -> Condition:
-    return Condition(aligned=Port(tensor=clean, **options))
+def beside(clean: torch.Tensor) -> Condition:
+    return Condition(clean=clean)
 
 
-def after(before: torch.Tensor, **options: Any) -> Condition:
-    return Condition(prepend=Port(tensor=before, **options))
+def after(network: Transformer, before: torch.Tensor) -> Condition:
+    with torch.no_grad():
+        return Condition(cache=network.cache(before))
 
 
 def padded(x: torch.Tensor, by: int) -> torch.Tensor:
@@ -83,39 +84,39 @@ def felt(network: Transformer, x: torch.Tensor, condition: Condition | None = No
 
 @pytest.mark.parametrize("neighbours", [0, 2])
 def test_attention_in_full_sees_everything_and_causal_attention_what_is_before(neighbours: int):
-    x, options = text(3, N), {"neighbours": neighbours}
+    x, options = text(3, N), {"ngram_window": neighbours}
     assert bool(felt(stirred(config("full", **options)), x).all())
     assert torch.equal(felt(stirred(config("causal", **options)), x), torch.ones(N, N, dtype=torch.bool).tril(-1))
 
 
 @pytest.mark.parametrize(("offsets", "block"), [((-2, -1, 1, 2), None), ((-2, -1), None), ((-3, 3), 4)])
 def test_neighbours_are_those_at_their_offsets_and_in_the_same_block(offsets, block):
-    n, table = 24, Neighbours(symbols=PAD + 1, width=8, offsets=offsets, padding=PAD)
+    n, table = 24, NgramEmbedding(vocab_size=PAD + 1, width=8, offsets=offsets, padding=PAD)
     torch.nn.init.normal_(table.table.weight)
     x = text(1, n)
     for place in range(n):
         other = x.clone()
         other[:, place] = (other[:, place] + 1) % V
-        changed = (table(other, block=block) != table(x, block=block)).any(-1)[0]
+        changed = (table(other, block_size=block) != table(x, block_size=block)).any(-1)[0]
         near = {place - offset for offset in offsets} & set(range(n))
         assert {i for i in range(n) if changed[i]} == {i for i in near if not block or i // block == place // block}
 
 
 def test_neighbours_of_two_stretches_in_a_row_are_those_of_each():
-    table = Neighbours(symbols=PAD + 1, width=8, offsets=(-2, -1, 1, 2), padding=PAD)
+    table = NgramEmbedding(vocab_size=PAD + 1, width=8, offsets=(-2, -1, 1, 2), padding=PAD)
     torch.nn.init.normal_(table.table.weight)
     x, places = text(1, 10), torch.arange(5).repeat(2)
     assert torch.equal(table(x, places), torch.cat([table(x[:, :5]), table(x[:, 5:])], 1))
 
 
 def test_neighbours_say_nothing_at_the_start_and_are_the_same_in_a_longer_row():
-    x, plain, more = noisy(text(3, N)), config(neighbours=0).build().double(), config().build().double()
+    x, plain, more = noisy(text(3, N)), config(ngram_window=0).build().double(), config().build().double()
     more.load_state_dict(plain.state_dict(), strict=False)
     assert torch.equal(ask(more, x), ask(plain, x))
-    for options in ({}, {"beside": 2}):
+    for options in ({}, {"side_streams": 2}):
         network, rows = stirred(config(**options)), torch.stack([text(3, N, seed=2), noisy(text(3, N, seed=3))], 1)
         longer = torch.nn.functional.pad(rows, (0, 5), value=PAD)
-        short, long = (Condition(concat=Port(tensor=told)) for told in (rows, longer))
+        short, long = (Condition(source=told) if options else None for told in (rows, longer))
         torch.testing.assert_close(ask(network, padded(x, 5), long)[:, :N], ask(network, x, short), **NEAR)
 
 
@@ -144,7 +145,7 @@ def test_the_clean_half_does_not_see_the_noisy_half():
     assert not torch.equal(first[:, :N], second[:, :N])
     halves.clear()
     embedded: list[torch.Tensor] = []
-    network.tokens.register_forward_hook(
+    network.token_embedding.register_forward_hook(
         lambda _, args, out: embedded.append(out.requires_grad_().retain_grad() or out)
     )
     network(noisy(clean), torch.zeros(2), beside(clean))
@@ -157,7 +158,7 @@ def test_the_clean_half_does_not_see_the_noisy_half():
 
 def test_blocks_of_one_place_are_the_causal_order():
     """A masked place sees the clean ones before it, and of itself only that it is masked."""
-    network, clean = stirred(config("block", block=1)), text(3, 8)
+    network, clean = stirred(config("block", block_size=1)), text(3, 8)
     x = torch.full_like(clean, MASK)
     base = ask(network, x, beside(clean))
     assert torch.equal(felt(network, x, beside(clean)), torch.eye(8, dtype=torch.bool))
@@ -188,7 +189,7 @@ def naive(network: Transformer, x: torch.Tensor, clean: torch.Tensor) -> torch.T
     """Each block asked alone, after the tokens before it."""
     parts = []
     for i in range(0, x.shape[1], BLOCK):
-        told = after(clean[:, :i]) if i else None
+        told = after(network, clean[:, :i]) if i else None
         parts.append(ask(network, x[:, i : i + BLOCK], told))
     return torch.cat(parts, 1)
 
@@ -201,12 +202,12 @@ def test_all_blocks_at_once_are_blocks_after_their_text_and_blocks_after_its_cac
     cached, past = [], None
     with torch.no_grad():
         for i in range(0, N, BLOCK):
-            told = None if past is None else Condition(prepend=past)
+            told = None if past is None else Condition(cache=past)
             cached.append(ask(network, x[:, i : i + BLOCK], told))
             past = network.cache(clean[:, i : i + BLOCK], past)
             whole = network.cache(clean[:, : i + BLOCK])
-            assert torch.equal(past.shown(), whole.shown())
-            torch.testing.assert_close(past.tensor, whole.tensor, **NEAR)
+            assert torch.equal(past.mask, whole.mask)
+            torch.testing.assert_close(past.keys_values, whole.keys_values, **NEAR)
     torch.testing.assert_close(torch.cat(cached, 1), fused, **NEAR)
     assert (ask(network, x[:, BLOCK : 2 * BLOCK]) - fused[:, BLOCK : 2 * BLOCK]).abs().max() > 1e-3  # the past matters
 
@@ -216,35 +217,34 @@ def test_the_keys_of_a_noisy_pass_would_be_wrong():
     network, clean = stirred(config("block")), text(3, 2 * BLOCK)
     x = noisy(clean)
     with torch.no_grad():
-        told = Condition(prepend=network.cache(x[:, :BLOCK]))
+        told = Condition(cache=network.cache(x[:, :BLOCK]))
     right = ask(network, x, beside(clean))[:, BLOCK:]
     assert (ask(network, x[:, BLOCK:], told) - right).abs().max() > 1e-3
 
 
 def test_prompts_of_different_lengths_in_one_batch_are_prompts_alone():
-    """By tokens with padding, by tokens with a mask, and by caches; the empty prompt included."""
+    """By one cache, by a cache that grew, and with keys that a mask hides; the empty prompt included."""
     network, lengths = stirred(config("block")), [8, 4, 3, 0]
     prompt, x = text(4, 8), noisy(text(4, BLOCK, seed=5))
     real = torch.arange(8) < torch.tensor(lengths)[:, None]
     alone = []
     for i, n in enumerate(lengths):
         whole = -(-n // BLOCK) * BLOCK
-        told = after(padded(prompt[i : i + 1, :n], whole - n)) if n else None
+        told = after(network, padded(prompt[i : i + 1, :n], whole - n)) if n else None
         alone.append(ask(network, x[i : i + 1], told))
     alone = torch.cat(alone)
     said = torch.where(real, prompt, PAD)
-    torch.testing.assert_close(ask(network, x, after(said)), alone, **NEAR)
-    torch.testing.assert_close(ask(network, x, after(prompt, mask=real)), alone, **NEAR)  # scribbles behind the mask
-    torch.testing.assert_close(ask(network, x, after(padded(said, BLOCK))), alone, **NEAR)
+    torch.testing.assert_close(ask(network, x, after(network, padded(said, BLOCK))), alone, **NEAR)
+    scribbled = after(network, prompt)
+    scribbled = replace(scribbled, cache=replace(scribbled.cache, mask=real))  # keys of whole blocks
+    torch.testing.assert_close(ask(network, x, scribbled)[[0, 1, 3]], alone[[0, 1, 3]], **NEAR)
     with torch.no_grad():
         past = network.cache(said)
-        torch.testing.assert_close(ask(network, x, Condition(prepend=past)), alone, **NEAR)
+        torch.testing.assert_close(ask(network, x, Condition(cache=past)), alone, **NEAR)
         one = network.cache(said[:, :BLOCK])
-        torch.testing.assert_close(
-            ask(network, x, Condition(prepend=network.cache(said[:, BLOCK:], one))), alone, **NEAR
-        )
+        torch.testing.assert_close(ask(network, x, Condition(cache=network.cache(said[:, BLOCK:], one))), alone, **NEAR)
         rows = torch.tensor([2, 0])
-        torch.testing.assert_close(ask(network, x[rows], Condition(prepend=past).rows(rows)), alone[rows], **NEAR)
+        torch.testing.assert_close(ask(network, x[rows], Condition(cache=past).select(rows)), alone[rows], **NEAR)
 
 
 def test_a_row_continues_after_a_prompt_as_it_would_in_one_text():
@@ -254,25 +254,26 @@ def test_a_row_continues_after_a_prompt_as_it_would_in_one_text():
         past = network.cache(clean[:, :BLOCK])
         past = network.cache(clean[:, BLOCK : 2 * BLOCK], past)
     x = noisy(clean)
-    told = ask(network, x[:, 2 * BLOCK :], Condition(prepend=past))
+    told = ask(network, x[:, 2 * BLOCK :], Condition(cache=past))
     torch.testing.assert_close(told, ask(network, x, beside(clean))[:, 2 * BLOCK :], **NEAR)
 
 
-@pytest.mark.parametrize("port", ["aligned", "prepend", "cache"])
+@pytest.mark.parametrize("port", ["clean", "cache"])
 def test_the_text_before_a_block_is_no_condition_that_could_be_withheld(port):
     """The unconditional question of guidance, and rows whose class is dropped in training, have a past all the same."""
-    network, clean = stirred(config("block", ports=Ports(classes=3 if port == "aligned" else 0))), text(4, 2 * BLOCK)
+    network, clean = (
+        stirred(config("block", conditioning=ConditioningConfig(classes=3 if port == "clean" else 0))),
+        text(4, 2 * BLOCK),
+    )
     x, told = noisy(clean), Condition(global_=Port(tensor=torch.tensor([0, 1, 2, 1])))
-    if port == "aligned":
-        told = replace(told, aligned=Port(tensor=clean))
+    if port == "clean":
+        told = replace(told, clean=clean)
     else:
-        x, before = x[:, BLOCK:], clean[:, :BLOCK]
-        with torch.no_grad():
-            told = replace(told, prepend=network.cache(before) if port == "cache" else Port(tensor=before))
+        x, told = x[:, BLOCK:], after(network, clean[:, :BLOCK])
     whole, dropped = ask(network, x, told), ask(network, x, told.dropped())
-    if port == "aligned":
+    if port == "clean":
         assert not torch.allclose(whole, dropped)  # the class is withheld
-        past = replace(told.dropped(), aligned=Port(tensor=clean))
+        past = replace(told.dropped(), clean=clean)
         torch.testing.assert_close(dropped, ask(network, x, past), **NEAR)
     else:
         torch.testing.assert_close(dropped, whole, **NEAR)
@@ -308,7 +309,7 @@ def test_rows_of_other_lengths_change_nothing(attention):
 @pytest.mark.parametrize("timed", [False, True])
 @EVERY
 def test_gradients_of_rows_with_padding_are_those_of_the_rows_alone(attention, timed):
-    network, clean = stirred(config(attention, timed=timed)), text(4, N)
+    network, clean = stirred(config(attention, time_conditioning=timed)), text(4, N)
     length = torch.tensor([N, 5, 1, 8])
     clean = torch.where(torch.arange(N) < length[:, None], clean, PAD)
     x, time = noisy(clean), torch.linspace(-1, 1, 4, dtype=torch.float64)
@@ -339,7 +340,7 @@ def test_layers_work_on_no_padding():
 
 @EVERY
 def test_a_network_that_is_told_time_and_class_hears_them_row_by_row(attention):
-    network = stirred(config(attention, timed=True, ports=Ports(classes=3)))
+    network = stirred(config(attention, time_conditioning=True, conditioning=ConditioningConfig(classes=3)))
     x = noisy(text(4, BLOCK))
     time, told = (
         torch.linspace(-1, 1, 4, dtype=torch.float64),
@@ -349,11 +350,11 @@ def test_a_network_that_is_told_time_and_class_hears_them_row_by_row(attention):
         whole = network(x, time, told)
         for i in range(4):
             row = slice(i, i + 1)
-            torch.testing.assert_close(network(x[row], time[row], told.rows(row)), whole[row], **NEAR)
+            torch.testing.assert_close(network(x[row], time[row], told.select(row)), whole[row], **NEAR)
         assert not torch.allclose(network(x, time + 0.5, told), whole)
         assert not torch.allclose(network(x, time, Condition(global_=Port(tensor=torch.tensor([1, 2, 0, 0])))), whole)
         silent = stirred(config(attention))
-        assert torch.equal(silent(x, time, told), silent(x, time + 1, None))
+        assert torch.equal(silent(x, time), silent(x, time + 1))
 
 
 # ----------------------------------------------------------------------------------------------------------- refusals
@@ -365,13 +366,13 @@ def test_tokens_outside_the_vocabulary_are_refused_by_name(attention, bad):
     network, x = stirred(config(attention)), text(2, BLOCK)
     wrong = x.clone()
     wrong[1, 2] = bad
-    with pytest.raises(ValueError, match=r"tokens \(b, places\) in \[0, 8\]"):
+    with pytest.raises(ValueError, match=r"tokens \(b, n\) in \[0, 8\]"):
         ask(network, wrong)
     if attention == "block":
-        for told in (beside(wrong), after(wrong)):
-            with pytest.raises(ValueError, match=r"tokens \(b, places\) in \[0, 8\]"):
-                ask(network, x, told)
-        with pytest.raises(ValueError, match=r"tokens \(b, places\) in \[0, 8\]"):
+        if bad != -1:  # which stands for padding in a condition
+            with pytest.raises(ValueError, match=r"tokens \(b, n\) in \[0, 8\]"):
+                ask(network, x, beside(wrong))
+        with pytest.raises(ValueError, match=r"tokens \(b, n\) in \[0, 8\]"):
             network.cache(wrong)
 
 
@@ -383,26 +384,49 @@ def test_what_is_not_a_batch_of_tokens_is_refused(bad):
 
 def test_what_a_block_network_cannot_do_is_said():
     network, x = stirred(config("block")), text(2, N)
-    with pytest.raises(ValueError, match=r"12 places are more than one block of 4.*aligned.*prepend"):
+    with pytest.raises(
+        ValueError, match=r"12 positions are more than one block of 4.*condition.clean.*condition.cache"
+    ):
         ask(network, x)
     with pytest.raises(ValueError, match="more than one block"):
-        ask(network, x, after(x))
-    with pytest.raises(ValueError, match=r"\(2, 12\) noisy places .* got \(2, 8\)"):
+        ask(network, x, after(network, x))
+    with pytest.raises(ValueError, match=r"\(2, 12\) noisy positions .* got \(2, 8\)"):
         ask(network, x, beside(x[:, :8]))
     with pytest.raises(ValueError, match="blocks of 4 do not cut 6 tokens"):
         network.cache(x[:, :6])
 
 
-@pytest.mark.parametrize("made", [config("full"), config("causal"), config("block", timed=True),
-                                  config("block", ports=Ports(classes=2))])  # fmt: skip
+def test_a_cache_of_another_network_or_batch_and_a_second_past_are_refused():
+    network, clean = stirred(config("block")), text(2, BLOCK)
+    cache, x = network.cache(clean), noisy(clean)
+    others = [
+        cache.map(lambda tensor: tensor[:1]),
+        replace(cache, keys_values=cache.keys_values[:, :, :1]),
+        replace(cache, keys_values=cache.keys_values[..., :8]),
+        replace(cache, mask=cache.mask[:, :2]),
+        replace(cache, mask=cache.mask.float()),
+    ]
+    for other in others:
+        with pytest.raises(
+            ValueError, match=r"condition.cache holds keys and values \(2, n, 2, 2, 32\) and a bool mask"
+        ):
+            ask(network, x, Condition(cache=other))
+        with pytest.raises(ValueError, match=r"condition.cache holds"):
+            network.cache(clean, other)
+    with pytest.raises(ValueError, match=r"condition.clean or condition.cache, and both"):
+        ask(network, x, Condition(cache=cache, clean=clean))
+
+
+@pytest.mark.parametrize("made", [config("full"), config("causal"), config("block", time_conditioning=True),
+                                  config("block", conditioning=ConditioningConfig(classes=2))])  # fmt: skip
 def test_networks_that_have_no_cache_say_so(made):
     with pytest.raises(ValueError, match="a cache is of a network with"):
         made.build().cache(text(1, BLOCK))
 
 
-@pytest.mark.parametrize("options", [{"width": 0}, {"depth": 0}, {"block": 0}, {"width": 20}, {"head_width": 1},
+@pytest.mark.parametrize("options", [{"width": 0}, {"depth": 0}, {"block_size": 0}, {"width": 20}, {"head_dim": 1},
                                      {"dropout": 1.0}, {"mlp_ratio": 0.0},
-                                     {"neighbours": -1}, {"neighbours": 65}])  # fmt: skip
+                                     {"ngram_window": -1}, {"ngram_window": 65}])  # fmt: skip
 def test_sizes_that_no_network_can_have_are_refused(options):
     with pytest.raises(ValueError, match=r"transformer|network"):
         config(**options)
@@ -410,7 +434,7 @@ def test_sizes_that_no_network_can_have_are_refused(options):
 
 def test_a_vocabulary_that_nobody_named_is_asked_for():
     with pytest.raises(ValueError, match="vocabulary"):
-        replace(config(), symbols=None).build()
+        replace(config(), vocab_size=None).build()
 
 
 # ----------------------------------------------------------------------------------------------------------- learning
@@ -449,7 +473,7 @@ def loss_of(network: Transformer, attention: str) -> torch.Tensor:
 @pytest.mark.parametrize("timed", [False, True])
 def test_gradients_reach_every_parameter(attention, timed):
     torch.manual_seed(0)
-    network = config(attention, timed=timed).build()
+    network = config(attention, time_conditioning=timed).build()
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
     for _ in range(3):  # the last layers of the blocks first, then what is behind them
         optimizer.zero_grad()
@@ -490,7 +514,7 @@ def test_bf16_is_near_float32(attention):
     ("attention", "timed"), [("full", False), ("full", True), ("block", False), ("causal", False), ("causal", True)]
 )
 def test_places_asked_alone_are_answered_alike_with_the_same_gradients(attention, timed):
-    network, clean = stirred(config(attention, timed=timed)), text(3, N)
+    network, clean = stirred(config(attention, time_conditioning=timed)), text(3, N)
     clean[0, -2:] = PAD
     x, told = noisy(clean), beside(clean) if attention == "block" else None
     at, times = x == MASK, torch.tensor([0.1, 0.5, 0.9], dtype=torch.float64)
@@ -510,23 +534,23 @@ def test_places_asked_alone_are_answered_alike_with_the_same_gradients(attention
 @EVERY
 def test_samples_alone_are_samples_in_a_batch_with_padding(attention):
     """Through the whole stack: network, denoiser and sampler, rows of other lengths; block by block where it is so."""
-    network, process = stirred(config(attention)), Masked(symbols=V)
+    network, process = stirred(config(attention)), Masked(vocab_size=V)
     denoiser = (
         CausalDenoiser(network=network) if attention == "causal" else TokenDenoiser(network=network, process=process)
     )
-    tool = Reveal(process=process, by="left" if attention == "causal" else "step")
+    tool = AncestralUnmask(order="left_to_right" if attention == "causal" else "step")
     n = BLOCK
     x = torch.full((n, n), MASK)
     x = torch.where(torch.arange(n) <= torch.arange(n)[:, None], x, PAD)
     x[2, 0] = 5
     with torch.no_grad():
-        past = Condition(prepend=network.cache(text(n, 2 * BLOCK))) if attention == "block" else None
-    times = UniformGrid()(torch.tensor([6]), Rectified())
+        past = Condition(cache=network.cache(text(n, 2 * BLOCK))) if attention == "block" else None
+    times = UniformTimeGrid()(torch.tensor([6]), Rectified())
 
     def written(rows: torch.Tensor, width: int) -> torch.Tensor:
         begin = x[rows, :width]
         state = start(tool, process, begin, times.expand(len(rows), -1), rows, x=begin)
-        for told in sample(tool, denoiser, state, None if past is None else past.rows(rows)):
+        for told in sample(tool, process, denoiser, state, None if past is None else past.select(rows)):
             state = told
         return state.x
 
@@ -540,20 +564,20 @@ def test_samples_alone_are_samples_in_a_batch_with_padding(attention):
 def test_what_a_causal_network_says_left_to_right_has_the_likelihood_it_gives():
     """Drawn rows, against the enumerated product of its conditionals."""
     torch.manual_seed(3)
-    network = replace(config("causal"), symbols=3).build().double()
+    network = replace(config("causal"), vocab_size=3).build().double()
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.add_(0.3 * torch.randn_like(parameter))
     words = torch.cartesian_prod(*[torch.arange(3)] * 3)
     p = ask(network, words).log_softmax(-1).gather(-1, words[..., None])[..., 0].sum(1).exp()
     assert float(p.sum()) == pytest.approx(1, abs=1e-12)
-    process, rows = Masked(symbols=3), 6000
-    tool = Reveal(process=process, by="left")
+    process, rows = Masked(vocab_size=3), 6000
+    tool = AncestralUnmask(order="left_to_right")
     like = torch.zeros(rows, 3, dtype=torch.int64)
     state = start(
         tool, process, like, torch.tensor([[1.0, 0.0]], dtype=torch.float64).expand(rows, -1), torch.arange(rows)
     )
-    for told in sample(tool, CausalDenoiser(network=network), state):
+    for told in sample(tool, process, CausalDenoiser(network=network), state):
         state = told
     assert follows(state.x @ torch.tensor([9, 3, 1]), p)
     uniform = torch.full((27,), 1 / 27, dtype=torch.float64)

@@ -1,35 +1,45 @@
 """The recipe chosen for a folder fits the data, grows with the time, and says why."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
+from langevin.diffusion.guidance import weight_of
 from langevin.modalities.image.data import InMemory
-from langevin.recipe.build import build, complete
-from langevin.recipe.choose import LADDER, choose, multiply_adds, patch_for
-from langevin.recipe.read import check, dump, override, read_tree
-from tests import tiny
+from langevin.modalities.image.modality import Image
+from langevin.modalities.image.suggest import SIZES, multiply_adds, patch_for
+from langevin.modalities.modality import Budget
+from langevin.recipe.build import build
+from langevin.recipe.complete import complete
+from langevin.recipe.read import check, dump, merge, override, read_tree
+from langevin.run.train import Wanted, plan
+from langevin.training import machine
+from tests import pictures, tiny
 
-RATE = 5e10
-WORDS = ("a red disc", "a green bar", "a blue ring")
+FLOPS = 3e11
+CAPTIONS = ("a red disc", "a green bar", "a blue ring")
 
 
-def images(count, side=8, *, channels=3, told="classes"):
+def images(count, side=8, *, channels=3, known="classes"):
     """Images of any number whose pixels are all the same few."""
-    captions = tuple(WORDS[i % 3] for i in range(count)) if told == "captions" else None
+    captions = tuple(CAPTIONS[i % 3] for i in range(count)) if known == "captions" else None
     some = tiny.images(1, side=side, channels=channels, labelled=False)
     pixels = some.store.pixels.expand(count, -1, -1, -1)
-    labels = torch.arange(count) % 3 if told == "classes" else None
+    labels = torch.arange(count) % 3 if known == "classes" else None
     return replace(
-        some, classes=tiny.CLASSES if told == "classes" else (), labels=labels, captions=captions,
+        some, classes=tiny.CLASSES if known == "classes" else (), labels=labels, captions=captions,
         names=tuple(map(str, range(count))), rows=tuple(range(count)), store=InMemory(pixels=pixels),
     )  # fmt: skip
 
 
-def chosen(data, *, minutes=10.0, rate=RATE):
-    return choose(Path("somewhere/pictures"), data, minutes=minutes, rate=rate)
+def chosen(data, *, minutes=10.0, flops=FLOPS):
+    image = Image(path="somewhere/pictures")
+    found = image.suggest(data, Budget(minutes=minutes, flops=flops))
+    tree = merge({"data": asdict(image), "training": {"minutes": minutes}}, found.recipe)
+    return SimpleNamespace(recipe=check(tree), reasons=found.reasons)
 
 
 def cost(recipe, side):
@@ -37,15 +47,15 @@ def cost(recipe, side):
 
 
 def test_the_ladder_climbs():
-    costs = [multiply_adds(width, depth, 64) for width, depth in LADDER]
+    costs = [multiply_adds(width, depth, 64) for width, depth in SIZES]
     assert costs == sorted(costs)
 
 
 def test_multiply_adds_are_those_that_a_transformer_makes():
     with torch.device("meta"):
         block = build_block()
-    matrices = sum(p.numel() for n, p in block.named_parameters() if p.ndim == 2 and "modulate" not in n)
-    modulation = sum(p.numel() for n, p in block.named_parameters() if p.ndim == 2 and "modulate" in n)
+    matrices = sum(p.numel() for n, p in block.named_parameters() if p.ndim == 2 and "modulation" not in n)
+    modulation = sum(p.numel() for n, p in block.named_parameters() if p.ndim == 2 and "modulation" in n)
     tokens, width = 50, 64
     assert multiply_adds(width, 1, tokens) == matrices * tokens + modulation + 2 * tokens * tokens * width
 
@@ -64,7 +74,7 @@ def test_more_minutes_never_give_a_smaller_network_and_in_the_end_a_larger_one()
 
 def test_a_faster_machine_never_gets_a_smaller_network():
     data = images(2000, 32)
-    costs = [cost(chosen(data, rate=rate).recipe, 32) for rate in (1e8, 1e10, 1e12, 1e15)]
+    costs = [cost(chosen(data, flops=flops).recipe, 32) for flops in (1e8, 1e10, 1e12, 1e15)]
     assert costs == sorted(costs)
     assert costs[0] < costs[-1]
 
@@ -90,14 +100,15 @@ def test_patches_leave_eight_to_sixteen_a_side_where_the_side_allows_it():
 
 
 @pytest.mark.parametrize("count", [1, 2, 10, 1000, 100_000])
-@pytest.mark.parametrize("told", ["classes", "captions", "nothing"])
+@pytest.mark.parametrize("known", ["classes", "captions", "nothing"])
 @pytest.mark.parametrize("channels", [1, 3])
-def test_a_choice_is_valid_for_any_data_and_says_why(count, told, channels, tmp_path):
-    data = images(count, 16, channels=channels, told=told)
+def test_a_choice_is_valid_for_any_data_and_says_why(count, known, channels, tmp_path):
+    data = images(count, 16, channels=channels, known=known)
     found = chosen(data)
     recipe = found.recipe
-    assert recipe.sampling.guidance == (1.0 if told == "nothing" else 2.0)
-    assert {"nothing": "told nothing", "classes": "3 classes", "captions": "captions"}[told] in found.reasons[0]
+    assert weight_of(recipe.sampling.guidance) == (1.0 if known == "nothing" else 2.0)
+    condition = {"nothing": "nothing", "classes": "3 classes", "captions": "captions"}[known]
+    assert f"conditioned on {condition}" in found.reasons[0]
     assert f"{count} of 16x16x{channels}" in found.reasons[0]
     assert f"width {recipe.network.width}" in found.reasons[1]
     path = tmp_path / "a.yaml"
@@ -111,12 +122,12 @@ def test_few_images_seen_often_get_dropout():
 
 
 def test_few_captions_are_remembered_and_many_are_read():
-    few, many = (chosen(images(n, told="captions")).recipe for n in (3000, 50_000))
-    assert few.network.sketch > 0
-    assert few.network.ports.text == "vector"
-    assert few.learning.times.mean > many.learning.times.mean
-    assert (many.network.sketch, many.network.ports.text) == (0, "tokens")
-    assert chosen(images(3000, told="classes")).recipe.network.sketch == 0
+    few, many = (chosen(images(n, known="captions")).recipe for n in (3000, 50_000))
+    assert few.network.caption_prior > 0
+    assert few.network.conditioning.text == "pooled"
+    assert few.method.times.mean > many.method.times.mean
+    assert (many.network.caption_prior, many.network.conditioning.text) == (0, "cross_attention")
+    assert chosen(images(3000, known="classes")).recipe.network.caption_prior == 0
 
 
 def test_a_chosen_recipe_completes_builds_and_takes_changes():
@@ -124,11 +135,12 @@ def test_a_chosen_recipe_completes_builds_and_takes_changes():
     recipe = complete(chosen(data).recipe, data)
     with torch.device("meta"):
         recipe.network.build()
-    assert recipe.classes == tiny.CLASSES
-    assert recipe.network.ports.classes == 3
+    assert recipe.data.classes == tiny.CLASSES
+    assert (recipe.data.size, recipe.data.channels) == (8, 3)
+    assert recipe.network.conditioning.classes == 3
     path = chosen(data).recipe.data.path
     assert Path(path) == Path("somewhere/pictures")
-    assert build(complete(small(chosen(data).recipe), data)).network.config.width == 32
+    assert build(complete(small(chosen(data).recipe), data)).model.network.config.width == 32
 
 
 def small(recipe):
@@ -136,16 +148,32 @@ def small(recipe):
 
 
 @pytest.mark.parametrize(("changes", "words"), [
-    (["network.patch=3"], "images of side 8 do not fit patches of 3"),
-    (["network={kind: unet, multipliers: [1, 1, 1, 1, 1], attention: []}"], "multiple of 16"),
-    (["network={kind: mlp}"], "mlp reads no images"),
-    (["network.dimensions=3"], "dimensions"),
+    (["network.patch=3"], "data of side 8 does not fit patches of 3"),
+    (["network={kind: unet, channel_mult: [1, 1, 1, 1, 1], attention: []}"], "multiples of 16"),
+    (["network={kind: mlp}"], "image data is read by network.kind dit or unet, and this is mlp"),
+    (["network.dimensions=3"], "network.dimensions is 3, and this data has 2"),
+    (["process={kind: masked}"], "image data needs process.kind gaussian, and this is masked"),
 ])  # fmt: skip
 def test_a_network_that_does_not_fit_the_pictures_says_why(changes, words):
     data = tiny.images(30)
-    tree = override({"data": {"kind": "folder", "path": "a"}, "network": {"kind": "dit"}}, changes)
+    tree = override({"data": {"kind": "image", "path": "a"}, "network": {"kind": "dit"}}, changes)
     with pytest.raises(ValueError, match=words):
         complete(check(tree), data)
+
+
+@pytest.mark.parametrize("side", range(8, 65))
+def test_patches_divide_the_side_and_leave_four_or_more(side):
+    patch = patch_for(side)
+    assert side % patch == 0
+    assert patch == 1 or side // patch >= 4
+
+
+def test_minutes_of_the_recipe_are_those_of_the_command(monkeypatch, tmp_path):
+    monkeypatch.setattr(machine, "matrix_rate", lambda dtype, **_: 4e10)
+    folder = pictures.plain(tmp_path / "data", count=20, side=8)
+    by_option = plan(Wanted(target=str(folder), minutes=0.05))[0]
+    assert plan(Wanted(target=str(folder), overrides=("training.minutes=0.05",)))[0] == by_option
+    assert plan(Wanted(target=str(folder)))[0].network != by_option.network
 
 
 def test_pictures_that_are_all_the_same_teach_nothing():

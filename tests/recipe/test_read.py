@@ -1,14 +1,18 @@
 """Recipes are read strictly: what is wrong is said with its place, what was given, and what would be right."""
 
 import datetime
+from typing import get_args
 
 import pytest
 
+from langevin.diffusion.process import Gaussian
+from langevin.diffusion.process.sde.fields import LimitCycle
+from langevin.methods import AnyMethod, Diffusion, Muon, ScoreMatching
 from langevin.networks import DiT, UNet
 from langevin.recipe.read import check, dump, merge, override, read_tree
-from langevin.training.optimizer import Muon
+from langevin.recipe.tree import AutoregressiveConfig, HybridConfig, MaskedConfig, SDEConfig, UniformConfig, methods_of
 
-BASE = {"data": {"kind": "digits"}, "network": {"kind": "dit", "width": 64, "head_width": 32}}
+BASE = {"data": {"kind": "image", "builtin": "digits"}, "network": {"kind": "dit", "width": 64, "head_dim": 32}}
 
 
 def changed(*assignments):
@@ -25,8 +29,9 @@ def write(folder, name, text):
     ("network.widht=64", "network.widht: no such key; did you mean 'width'?"),
     ("trainning.steps=3", "trainning: no such key; did you mean 'training'?"),
     ("training.optimiser={kind: muon}", "training.optimiser: no such key; did you mean 'optimizer'?"),
-    ("xyzzy=3", "xyzzy: no such key; known: name, about,"),
-    ("data.path=here", "data.path: no such key; known: kind"),
+    ("xyzzy=3", "xyzzy: no such key; known: name, description,"),
+    ("data.imagecolumn=a", "data.imagecolumn: no such key; did you mean 'image_column'?"),
+    ("data.codec.sclae=2", "data.codec.sclae: no such key; did you mean 'scale'?"),
 ])  # fmt: skip
 def test_an_unknown_key_names_the_nearest_or_all_known_ones(assignment, words):
     with pytest.raises(ValueError, match="is not usable") as caught:
@@ -39,8 +44,12 @@ def test_an_unknown_key_names_the_nearest_or_all_known_ones(assignment, words):
     ("network={width: 32}", "network.kind: there is no"),
     ("network={kind: [dit]}", "network.kind: there is no"),
     ("training.optimizer={lr: 0.1}", "training.optimizer.kind: missing; one of adamw, muon"),
-    ("data={kind: tar}", "data.kind: there is no 'tar'"),
-    ("codec.kind=mel", "codec.kind"),
+    ("data={kind: tar}", "data.kind: there is no 'tar'; one of image, text, points"),
+    ("data={kind: imgae, path: photos}", "data.kind: there is no 'imgae'; did you mean 'image'?; one of image, text"),
+    ("data.codec.kind=mel", "data.codec.kind: Input should be 'pixels', got 'mel'"),
+    ("method.kind=difusion", "method.kind: there is no 'difusion'; did you mean 'diffusion'?"),
+    ("sampling.guidance=[{kind: autoguidence}]", "sampling.guidance[0].kind: there is no 'autoguidence'; did you"),
+    ("sampling.sampler={kind: dmp2m}", "sampling.sampler.kind: there is no 'dmp2m'; did you mean 'dpm2m'?"),
     ("process.schedule={kind: linear}", "process.schedule.kind: there is no 'linear'"),
 ])  # fmt: skip
 def test_a_kind_that_is_wrong_or_missing_is_said(assignment, words):
@@ -56,11 +65,13 @@ def test_a_kind_that_is_wrong_or_missing_is_said(assignment, words):
     ("network.width=", "network.width"),
     ("network.width=true", "network.width"),
     ("training.steps=ten", "training.steps"),
-    ("training.averages=0.05", "training.averages: Input should be a valid array, got 0.05"),
-    ("training.averages=[0.1, wide]", "training.averages.1: Input should be a valid number, got 'wide'"),
-    ("learning.flip=3", "learning.flip"),
-    ("learning.prediction=guess", "Input should be 'clean', 'noise', 'velocity' or 'edm', got 'guess'"),
-    ("sampling.sampler=magic", "sampling.sampler"),
+    ("sampling.sampler=magic", "sampling.sampler: should be a mapping (key: value), got 'magic'"),
+    ("training.ema_lengths=0.05", "training.ema_lengths: Input should be a valid array, got 0.05"),
+    ("training.ema_lengths=[0.1, wide]", "training.ema_lengths.1: Input should be a valid number, got 'wide'"),
+    ("data.flip=3", "data.flip"),
+    ("method.prediction=guess", "Input should be 'clean', 'noise', 'velocity' or 'edm', got 'guess'"),
+    ("sampling.guidance=2.0", "sampling.guidance: should be a list of mappings, [{kind: classifier_free, ...}], got 2.0"),
+    ("sampling.guidance=[{kind: prompt, weight: much}]", "sampling.guidance[0].weight: Input should be a valid number"),
     ("data=digits", "data: should be a mapping (key: value), got 'digits'"),
     ("network=3", "network"),
     ("name=5", "name"),
@@ -76,28 +87,33 @@ def test_a_value_of_the_wrong_type_is_said_with_its_place(assignment, words):
 @pytest.mark.parametrize(("assignment", "words"), [
     ("training.steps=0", "steps = 0"),
     ("training.batch=0", "batch = 0"),
-    ("training.micro_batch=0", "micro_batch at least 1"),
+    ("training.micro_batch=0", "micro_batch = 0"),
     ("training.minutes=.nan", "a run needs an end"),
-    ("training.optimizer={kind: adamw, lr: 0}", "a learning rate is positive"),
-    ("training.averages=[0.9]", "between 0 and 0.28"),
-    ("sampling.guidance=.nan", "guidance must be a finite number"),
+    ("training.optimizer={kind: adamw, lr: 0}", "a learning rate must be positive"),
+    ("sampling.guidance=[{kind: classifier_free, weight: .nan}]", "guidance must be a finite number"),
+    ("sampling.guidance=[{kind: prompt, weight: 2.0}, {kind: prompt, weight: 3.0}]", "names prompt twice"),
+    ("sampling.guidance=[{kind: autoguidance, weight: 2.0}]", "give its run, or another EMA length"),
+    ("training.ema_lengths=[0.9]", "between 0 and 0.28"),
     ("sampling.steps=0", "sampling takes 1 to 10000 steps"),
     ("sampling.steps=100000000", "sampling takes 1 to 10000 steps"),
-    ("sampling.eta=2", "between 0 and 1"),
-    ("sampling.interval=[2, 1]", "interval"),
-    ("sampling.average=0.9", "width of an average"),
-    ("network.width=100", "must be a multiple of network.head_width"),
+    ("sampling.sampler={kind: ddim, eta: 2}", "between 0 (deterministic) and 1"),
+    ("sampling.guidance=[{kind: classifier_free, weight: 2.0, interval: [2, 1]}]", "interval"),
+    ("network.conditioning.classes=-1", "none of them is negative"),
+    ("network={kind: unet, conditioning: {prepend_width: 4}}", "does not read the port prepend"),
+    ("sampling.ema=0.9", "sampling.ema is a fraction of the run from 0 (the weights themselves) to 0.28, got 0.9"),
+    ("network.width=100", "must be a multiple of network.head_dim"),
     ("network.dropout=1.0", "probability below 1"),
     ("network.patch=0", "sizes are positive"),
-    ("network={kind: unet, attention: [7]}", "names levels beyond"),
-    ("learning.drop=1.0", "probability below 1"),
-    ("learning.gamma=0", "must be positive"),
-    ("held_out=1.0", "between 0 and 1"),
-    ("held_out=0", "between 0 and 1"),
-    ("codec.scale=0", "scale of pixels must be positive"),
+    ("network={kind: unet, attention: [7]}", "names levels outside"),
+    ("method.condition_dropout=1.0", "probability below 1"),
+    ("method.gamma=0", "must be positive"),
+    ("data.val_fraction=1.0", "between 0 and 1"),
+    ("data.val_fraction=0", "between 0 and 1"),
+    ("data.codec.scale=0", "scale of pixels must be positive"),
     ("process.sigma_data=-1", "positive"),
-    ("data={kind: folder, path: '', size: 8}", "path is empty"),
-    ("data={kind: folder, path: a, size: 1}", "size is 1"),
+    ("data={kind: image, path: '', size: 8}", "path is empty"),
+    ("data={kind: image, path: a, size: 1}", "size is 1"),
+    ("method.kind=score_matching", "method.kind score_matching does not train under process.kind gaussian"),
 ])  # fmt: skip
 def test_an_impossible_value_says_why(assignment, words):
     with pytest.raises(ValueError, match="is not usable") as caught:
@@ -110,8 +126,8 @@ def test_a_mistake_in_one_kind_is_not_blamed_on_the_others():
         changed("network.width=100", "network.patch=2", "training.optimizer={kind: muon, lr: 0}")
     lines = str(caught.value).splitlines()[1:]
     assert len(lines) == 2
-    assert lines[0].strip() == "network: network.width 100 must be a multiple of network.head_width 32"
-    assert lines[1].strip().startswith("training.optimizer: a learning rate is positive")
+    assert lines[0].strip() == "network: network.width 100 must be a multiple of network.head_dim 32"
+    assert lines[1].strip().startswith("training.optimizer: a learning rate must be positive")
 
 
 def test_a_recipe_without_data_is_told_what_it_misses():
@@ -119,16 +135,28 @@ def test_a_recipe_without_data_is_told_what_it_misses():
         check({"name": "a/b"})
 
 
+@pytest.mark.parametrize(("data", "words"), [
+    ({"kind": "image"}, r"images need a path \(data.path\) or a builtin source \(data.builtin\)"),
+    ({"kind": "text"}, "data.path: missing"),
+    ({"kind": "points"}, r"points need a file \(data.path\) or a known distribution \(data.distribution\)"),
+    ({"kind": "points", "distribution": "rign"}, "data.distribution: Input should be 'two_bumps', 'mixture'"),
+    ({"path": "photos"}, "data.kind: missing; one of image, text, points"),
+])  # fmt: skip
+def test_data_that_is_not_whole_is_told_what_it_misses(data, words):
+    with pytest.raises(ValueError, match=words):
+        check({"data": data})
+
+
 def test_every_mistake_has_a_line_of_its_own():
     with pytest.raises(ValueError, match="is not usable") as caught:
-        changed("network.widht=3", "training.stepz=2", "learning={dropp: 0.1}")
+        changed("network.widht=3", "training.stepz=2", "method={dropp: 0.1}")
     text = str(caught.value)
-    assert all(word in text for word in ("network.widht", "training.stepz", "learning.dropp"))
+    assert all(word in text for word in ("network.widht", "training.stepz", "method.dropp"))
 
 
 def test_yaml_values_that_are_no_json_are_refused_in_words():
     with pytest.raises(ValueError, match="neither text, number, list nor mapping"):
-        check({**BASE, "about": datetime.date(2024, 1, 1)})
+        check({**BASE, "description": datetime.date(2024, 1, 1)})
 
 
 def test_where_says_whose_mistake_it_is():
@@ -143,9 +171,9 @@ def test_small_numbers_may_be_written_as_everyone_writes_them(value):
 
 
 def test_overrides_change_what_they_name_and_nothing_else():
-    recipe = changed("network.width=96", "training.steps=7", "training.averages=[0.1]", "name=mine")
-    assert recipe.network == DiT.Config(width=96, head_width=32)
-    assert (recipe.training.steps, recipe.training.averages, recipe.name) == (7, (0.1,), "mine")
+    recipe = changed("network.width=96", "training.steps=7", "training.ema_lengths=[0.1]", "name=mine")
+    assert recipe.network == DiT.Config(width=96, head_dim=32)
+    assert (recipe.training.steps, recipe.training.ema_lengths, recipe.name) == (7, (0.1,), "mine")
     assert changed() == check(BASE)
 
 
@@ -218,9 +246,51 @@ def test_a_name_that_is_nearly_a_recipes_gets_it_named():
 
 def test_a_dump_has_every_default_and_odd_values_come_back(tmp_path):
     recipe = changed(
-        "sampling.interval=[0, .inf]", "about='yes: no # é 1e-3'", "training.optimizer={kind: adamw, lr: 1e-12}",
-        "classes=['no', '1', 'a b']", "words={words: ['on', '07', '2024-01-01'], length: 3}",
+        "sampling.guidance=[{kind: classifier_free, weight: 2.0, interval: [0, .inf]}]",
+        "description='yes: no # é 1e-3'", "training.optimizer={kind: adamw, lr: 1e-12}",
+        "data.classes=['no', '1', 'a b']", "data.captions={words: ['on', '07', '2024-01-01'], length: 3}",
     )  # fmt: skip
     text = dump(recipe)
     assert check(read_tree(write(tmp_path, "a.yaml", text))) == recipe
-    assert all(word in text for word in ("mlp_ratio:", "warmup:", "patience:", "grid:", "schedule:"))
+    assert all(word in text for word in ("mlp_ratio:", "warmup:", "max_bad_steps:", "grid:", "schedule:"))
+
+
+@pytest.mark.parametrize(("name", "changes", "words"), [
+    ("image/digits", ["method={kind: score_matching}"], "does not train under process.kind gaussian; use diffusion"),
+    ("toy/limit-cycle", ["method.kind=diffusion"], "does not train under process.kind sde; use score_matching"),
+    ("text/shakespeare", ["method={kind: score_matching}"], "does not train under process.kind masked"),
+    ("text/shakespeare", ["method.uncertainty=true"], "method.uncertainty is an option of process.kind gaussian"),
+    ("text/shakespeare", ["process.kind=hybrid", "method.weighting=bound"], "process hybrid has a bound of its own"),
+    ("image/digits", ["method={kind: difusion}"], "there is no 'difusion'; did you mean 'diffusion'?"),
+    ("toy/limit-cycle", ["method.weighting=edm"], "method.weighting: no such key"),
+])  # fmt: skip
+def test_a_method_that_the_process_does_not_fit_is_refused_with_those_that_do(name, changes, words):
+    with pytest.raises(ValueError, match="is not usable") as caught:
+        check(override(read_tree(name), changes))
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(("name", "method"), [
+    ("image/digits", Diffusion.Config()), ("toy/mixture", Diffusion.Config()), ("text/shakespeare", Diffusion.Config()),
+    ("toy/limit-cycle", ScoreMatching.Config()),
+])  # fmt: skip
+def test_a_recipe_that_names_no_method_is_trained_by_that_of_its_process(name, method):
+    tree = {key: value for key, value in read_tree(name).items() if key != "method"}
+    assert check(tree).method == method
+    assert check({**tree, "method": {}}).method == method
+
+
+def test_every_process_has_a_method_that_trains_under_it():
+    kinds = {config.__dataclass_fields__["kind"].default for config in get_args(AnyMethod)}
+    found = set()
+    for process in (
+        Gaussian(),
+        MaskedConfig(),
+        UniformConfig(),
+        HybridConfig(),
+        AutoregressiveConfig(),
+        SDEConfig(drift=LimitCycle()),
+    ):
+        assert methods_of(process)
+        found |= set(methods_of(process))
+    assert found == kinds

@@ -3,10 +3,11 @@
 import pytest
 import torch
 
-from langevin.diffusion.objective import Likelihood
-from langevin.recipe.build import build, complete, objective, open_data, reader, training_batches
-from langevin.recipe.entry import Code
+from langevin.diffusion.objective import LikelihoodWeightedMSE
+from langevin.recipe.build import build, training_batches
+from langevin.recipe.complete import complete
 from langevin.recipe.read import check, check_density, dump, is_density, merge, read_tree, shipped
+from langevin.recipe.user_function import CodePermission
 from langevin.training.loop import TrainingState, fit
 from tests import pictures, texts, tiny
 
@@ -31,10 +32,10 @@ def small(name, folder):
     """The recipe at its tiny size, on data that is there."""
     tree = read_tree(name)
     if name in MAKE:
-        tree["data"] = {"kind": "folder", "path": str(MAKE[name](folder, side=32)), "size": 32}
+        tree["data"] = {"kind": "image", "path": str(MAKE[name](folder, side=32)), "size": 32}
     if name in TEXTS:
-        tree["data"] = {"kind": "text", "path": str(TEXTS[name](folder))}
-    return check(merge(tree, tree["tiny"]), where=name)
+        tree["data"] = {**tree["data"], "path": str(TEXTS[name](folder))}
+    return check(merge(tree, tree["smoke_test"]), where=name)
 
 
 def yaml_of(recipe, folder):
@@ -51,11 +52,11 @@ def test_there_are_recipes():
 def test_a_shipped_density_says_what_it_is_and_is_nothing_to_train(name):
     recipe = check_density(read_tree(name), where=name)
     assert recipe.name == name
-    assert recipe.about
-    value, slope = recipe.build(Code())(torch.zeros(3, recipe.dimensions))
+    assert recipe.description
+    value, slope = recipe.build(CodePermission())(torch.zeros(3, recipe.dimensions))
     assert value.shape == (3,)
     assert bool(slope.isfinite().all())
-    with pytest.raises(ValueError, match=f"nothing to learn: draw from it by `langevin sample {name}`"):
+    with pytest.raises(ValueError, match=f"which is not trained: draw from it by `langevin sample {name}`"):
         check(read_tree(name), where=name)
 
 
@@ -63,8 +64,8 @@ def test_a_shipped_density_says_what_it_is_and_is_nothing_to_train(name):
 def test_a_shipped_recipe_says_what_it_is_and_where_it_belongs(name):
     recipe = check(read_tree(name), where=name)
     assert recipe.name == name
-    assert recipe.about
-    assert recipe.tiny
+    assert recipe.description
+    assert recipe.smoke_test
 
 
 @EVERY
@@ -77,8 +78,8 @@ def test_dumping_and_reading_a_recipe_is_the_identity(name, tmp_path):
 def test_a_shipped_recipe_builds_at_full_size_without_memory(name):
     recipe = check(read_tree(name), where=name)
     with torch.device("meta"):
-        known = {"symbols": 1000} if name in TEXTS else {"channels": 3}
-        known |= {"places": 64} if getattr(recipe.network, "sketch", 0) else {}
+        known = {"vocab_size": 1000} if name in TEXTS else {"channels": 3}
+        known |= {"num_patches": 64} if getattr(recipe.network, "caption_prior", 0) else {}
         network = type(recipe.network)(**{**vars(recipe.network), **known}).build()
     assert sum(p.numel() for p in network.parameters()) > 100_000
 
@@ -86,37 +87,48 @@ def test_a_shipped_recipe_builds_at_full_size_without_memory(name):
 @EVERY
 def test_a_shipped_recipe_completes_and_trains_two_steps_at_its_tiny_size(name, tmp_path):
     recipe = small(name, tmp_path)
-    data, held_out = open_data(recipe)
-    recipe = complete(recipe, data)
+    train, val = recipe.data.open()
+    recipe = complete(recipe, train)
     assert check(yaml_of(recipe, tmp_path)) == recipe
-    if name in TEXTS:
-        assert recipe.network.symbols == recipe.process.symbols >= recipe.codec.symbols
-        assert (recipe.classes != ()) == (name == "text/inference")
-    else:
-        assert recipe.network.channels == data.shape[0]
-        assert recipe.classes == data.classes
-        assert (recipe.words is not None) == (data.captions is not None)
-        assert 0.05 < recipe.process.sigma_data < 2
-    assert len(held_out) > 0
+    assert complete(recipe, train) == recipe
+    data = recipe.data
+    match data.kind:
+        case "text":
+            assert recipe.network.vocab_size == recipe.process.vocab_size >= data.codec.vocab_size
+            assert (data.classes != ()) == (name == "text/inference")
+        case "image":
+            assert recipe.network.channels == train.shape[0]
+            assert data.classes == train.classes
+            assert (data.captions is not None) == (train.captions is not None)
+            assert 0.05 < recipe.process.sigma_data < 2
+        case "points":
+            assert recipe.network.channels == data.columns == train.shape[0]
+    assert len(val) > 0
     built = build(recipe)
     again = build(recipe)
-    assert all(torch.equal(a, b) for a, b in zip(built.network.parameters(), again.network.parameters(), strict=True))
-    state = TrainingState.new(built.method, recipe.training, edges=built.edges)
-    before = [p.detach().clone() for p in built.network.parameters()]
-    batches = training_batches(recipe, reader(recipe, data))
-    reports = list(fit(state, batches, built.method, recipe.training, until=2, total=2, world=tiny.ALONE))
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(built.model.network.parameters(), again.model.network.parameters(), strict=True)
+    )
+    method, network = built.model.method, built.model.network
+    state = TrainingState.new(method, recipe.training)
+    before = [p.detach().clone() for p in network.parameters()]
+    batches = training_batches(recipe, built.batches(train))
+    reports = list(fit(state, batches, method, recipe.training, until=2, world=tiny.ALONE))
     assert len(reports) == 2
     assert all(r.applied for r in reports)
-    assert any(not torch.equal(a, b) for a, b in zip(before, built.network.parameters(), strict=True))
+    assert any(not torch.equal(a, b) for a, b in zip(before, network.parameters(), strict=True))
 
 
 @pytest.mark.parametrize("name", ["image/digits-likelihood", "image/cifar10-likelihood"])
 def test_recipes_for_likelihood_minimise_the_bound_without_down_sampling(name):
     recipe = check(read_tree(name), where=name)
-    assert objective(recipe.process, recipe.learning) == Likelihood(process=recipe.process, times=recipe.learning.times)
-    assert recipe.network.multipliers == (1,)
+    assert recipe.method.objective(recipe.process) == LikelihoodWeightedMSE(
+        process=recipe.process, times=recipe.method.times
+    )
+    assert recipe.network.channel_mult == (1,)
     assert recipe.network.patch == 1
-    first, last = recipe.learning.times.ends(recipe.process.schedule)
-    half_a_level = recipe.codec.scale / 2
+    first, last = recipe.method.times.ends(recipe.process.schedule)
+    half_a_level = recipe.data.codec.scale / 2
     assert half_a_level > 2.5 * 2.718281828 ** (-first / 2)  # the smallest noise seldom reaches the next level
     assert last < -9

@@ -25,7 +25,7 @@ def groups(step):
 
 
 def put(root, step):
-    return save(root, step, groups(step), {"step": step, "images": 8 * step})
+    return save(root, step, groups(step), {"step": step, "samples_seen": 8 * step})
 
 
 def flip(file, place):
@@ -37,7 +37,7 @@ def flip(file, place):
 def test_what_was_saved_is_loaded(tmp_path):
     path = put(tmp_path, 7)
     found = load(path)
-    assert found.state == {"step": 7, "images": 56}
+    assert found.state == {"step": 7, "samples_seen": 56}
     assert set(found.groups) == set(GROUPS)
     for group, tensors in groups(7).items():
         for name, tensor in tensors.items():
@@ -174,6 +174,23 @@ def test_a_disk_that_refuses_is_said_with_the_place(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_folders_are_not_opened_on_windows_which_has_no_handle_of_them(tmp_path, monkeypatch):
+    real, opened = os.open, []
+
+    def refuse(path, flags, *rest, **options):
+        opened.append(Path(path))
+        if Path(path).is_dir() or not flags & os.O_RDWR:
+            raise PermissionError(errno.EACCES, "permission denied")
+        return real(path, flags, *rest, **options)
+
+    monkeypatch.setattr(checkpoint, "WINDOWS", True)
+    monkeypatch.setattr(os, "open", refuse)
+    put(tmp_path, 3)
+    monkeypatch.undo()
+    assert load(tmp_path / "step-00000003").state["step"] == 3
+    assert opened
+
+
 def test_writing_a_file_that_fails_keeps_the_old_one(tmp_path, monkeypatch):
     file = tmp_path / "a.json"
     write_atomic(file, b"old")
@@ -202,7 +219,7 @@ def test_pruning_counts_back_from_the_step_just_saved_and_keeps_two_marks(tmp_pa
     for step in (0, 1, 2, 4, 5, 6, 7, 90):
         put(tmp_path, step)
     alter(tmp_path / "step-00000090" / "model.safetensors")  # passed over on resume, so the run is at step 7
-    prune(tmp_path, keep=1, step=7, marks={0, 2, 4, 6, 90})
+    prune(tmp_path, keep=1, step=7, eval_steps={0, 2, 4, 6, 90})
     assert [int(p.name[-8:]) for p in steps(tmp_path)] == [90, 7, 6, 4]
 
 

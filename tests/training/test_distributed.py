@@ -9,15 +9,17 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from langevin.training import checkpoint
+from langevin.training.calibration import calibrate
 from langevin.training.distributed import World, join_world
 from langevin.training.loop import _gradients
-from langevin.training.session import Hooks, calibrate, train
+from langevin.training.session import Hooks, train
+from langevin.training.threads import ThreadPolicy
 from tests import tiny
 
 
 def test_the_rows_of_all_ranks_are_the_batch():
     for size in (1, 2, 3, 7):
-        rows = torch.cat([World(rank=rank, size=size).rows(7) for rank in range(size)])
+        rows = torch.cat([World(rank=rank, size=size).own_samples(7) for rank in range(size)])
         assert rows.sort().values.tolist() == list(range(7))
 
 
@@ -25,10 +27,10 @@ def test_a_process_alone_is_the_first_of_one(monkeypatch):
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     world = join_world()
     assert (world.rank, world.size, world.first) == (0, 1, True)
-    assert world.share("anything") == "anything"
+    assert world.broadcast("anything") == "anything"
     tensor = torch.ones(2)
-    world.sum([tensor])
-    world.wait()
+    world.all_reduce([tensor])
+    world.barrier()
     assert tensor.tolist() == [1.0, 1.0]
 
 
@@ -37,13 +39,13 @@ def results(world):
     made = tiny.method(uncertainty=True)
     training = tiny.config(steps=4, batch=7, micro_batch=2, optimizer=tiny.OPTIMIZERS["adamw"])
     read = tiny.batches(training, flip=True)
-    player = made.players["denoiser"]
-    loss = _gradients(made, "denoiser", player, world.rows(7).split(2), read, 3, 11, 7, world)
+    player = made.players["denoiser"].module
+    losses, _ = _gradients(made, made.players, world.own_samples(7).split(2), read, 3, 11, 7, world)
     found = {f"gradient/{n}": p.grad.clone() for n, p in player.named_parameters()}
     state = tiny.state_of(made, training)
     reports = tiny.advance(state, made, training, until=4, world=world)
     found |= {f"weight/{n}": p.detach().clone() for n, p in player.named_parameters()}
-    return found | {"losses": torch.tensor([loss, *(r.loss for r in reports)])}
+    return found | {"losses": torch.tensor([losses["denoiser"], *(r.loss for r in reports)])}
 
 
 class Stop(Exception):
@@ -61,7 +63,7 @@ def session(path, world, *, stop=None):
         return read(step, rows)
 
     try:
-        train(path, state, until, made, training, hooks=Hooks(), world=world, points=3)
+        train(path, state, until, made, training, hooks=Hooks(), world=world, num_evals=3)
     except Stop:
         return None
     return state
@@ -71,10 +73,10 @@ def stopped_and_resumed(folder, world):
     """Sessions that were stopped end as one that was not; processes with other checkpoints are refused, all of them."""
     whole = session(folder / "whole", world)
     assert session(folder / "stopped", world, stop=5) is None
-    world.wait()
+    world.barrier()
     again = session(folder / "stopped", world)
     tiny.assert_same(tiny.everything(whole), tiny.everything(again))
-    with pytest.raises(ValueError, match="all of them need the same checkpoints"):
+    with pytest.raises(ValueError, match="all of them must read the same checkpoints"):
         session(folder / "stopped" if world.first else folder / "elsewhere", world)
     return [p.name for p in checkpoint.steps(folder / "stopped" / "checkpoints")]
 
@@ -85,15 +87,17 @@ def work(folder, rank, port):
     world = join_world()
     save_file(results(world), folder / f"rank-{rank}.safetensors")
     numbers = torch.arange(3.0) + rank
-    world.sum([numbers, numbers.new_ones(1)])
+    world.all_reduce([numbers, numbers.new_ones(1)])
     made = tiny.method()
     training = tiny.config(steps=None, minutes=0.1 if world.first else 1e-9)  # clocks that disagree
-    steps, _ = calibrate(tiny.state_of(made, training), tiny.batches(training), made, training, world=world)
-    assert world.share({"rank": rank}) == {"rank": 0}
-    world.wait()
+    found = calibrate(
+        tiny.state_of(made, training), tiny.batches(training), made, training, threads=ThreadPolicy((1,)), world=world
+    )
+    assert world.broadcast({"rank": rank}) == {"rank": 0}
+    world.barrier()
     assert stopped_and_resumed(folder, world)[0] == "step-00000006"
-    world.wait()
-    (folder / f"rank-{rank}.txt").write_text(f"{numbers.tolist()} {steps}")
+    world.barrier()
+    (folder / f"rank-{rank}.txt").write_text(f"{numbers.tolist()} {found.steps}")
     torch.distributed.destroy_process_group()
 
 
@@ -142,5 +146,5 @@ def test_sums_and_decisions_are_the_same_in_all_processes(pair):
 
 
 def test_a_session_of_two_processes_that_was_stopped_ends_in_the_same_bits(pair):
-    whole, stopped = (sorted((pair / name / "averages").iterdir()) for name in ("whole", "stopped"))
+    whole, stopped = (sorted((pair / name / "ema").iterdir()) for name in ("whole", "stopped"))
     assert [f.read_bytes() for f in whole] == [f.read_bytes() for f in stopped]

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import pytest
 import torch
 
-from langevin.methods.diffusion import Report
+from langevin.methods import Report
 from langevin.training.checkpoint import load, save
 from langevin.training.distributed import World
 from langevin.training.loop import Diverged, TrainingConfig, _gradients
@@ -36,7 +36,7 @@ class Spoiled:
             return report
         if not self.gradient_only:
             return Report(loss=report.loss * math.nan, plain=report.plain * math.nan)
-        zero = sum(p.sum() for p in self.players[player].parameters()) * 0
+        zero = sum(p.sum() for p in self.players[player].module.parameters()) * 0
         return Report(loss=report.loss + zero.abs().sqrt(), plain=report.plain)  # sqrt has no gradient at 0
 
 
@@ -125,10 +125,9 @@ def gradients(micro, *, world=tiny.ALONE, uncertainty=True, network="dit"):
     """(loss, gradients by name) of one global batch of 10 rows, by micro-batches of some size."""
     made = tiny.method(network, uncertainty=uncertainty)
     training = tiny.config(batch=10)
-    player = made.players["denoiser"]
-    rows = world.rows(10).split(micro)
-    loss = _gradients(made, "denoiser", player, rows, tiny.batches(training, flip=True), 4, 11, 10, world)
-    return loss, {n: p.grad.clone() for n, p in player.named_parameters()}
+    rows = world.own_samples(10).split(micro)
+    losses, _ = _gradients(made, made.players, rows, tiny.batches(training, flip=True), 4, 11, 10, world)
+    return losses["denoiser"], {n: p.grad.clone() for n, p in made.players["denoiser"].module.named_parameters()}
 
 
 def assert_near(found, expected):
@@ -153,9 +152,9 @@ def test_the_shares_of_ranks_add_up_to_the_batch():
     for rank in range(3):
         made = tiny.method(uncertainty=True)
         rows = (torch.arange(rank, 10, 3),)
-        player = made.players["denoiser"]
         read = tiny.batches(tiny.config(batch=10), flip=True)
-        parts.append((_gradients(made, "denoiser", player, rows, read, 4, 11, 10, tiny.ALONE), player))
+        losses, _ = _gradients(made, made.players, rows, read, 4, 11, 10, tiny.ALONE)
+        parts.append((losses["denoiser"], made.players["denoiser"].module))
     assert sum(p[0] for p in parts) == pytest.approx(loss, rel=1e-5)
     added = {name: sum(dict(player.named_parameters())[name].grad for _, player in parts) for name in expected}
     assert_near(added, expected)
@@ -172,19 +171,21 @@ def test_a_step_that_is_not_finite_is_skipped_and_counted_and_changes_no_weight(
     assert not report.applied
     after = tiny.everything(state)
     tiny.assert_same((before[0], {}), (after[0], {}))
-    assert after[1] == {"step": 3, "skipped": 1, "in_a_row": 1, "restarts": 0, "images": 24}
+    assert after[1] == {
+        "step": 3, "skipped": 1, "consecutive_skips": 1, "restarts": 0, "samples_seen": 24, "plan": [[0, 6]],
+    }  # fmt: skip
     reports = tiny.advance(state, made, training, until=6, read=made.batches)
     assert [r.applied for r in reports] == [True, False, True]
     assert state.skipped == 2
-    assert state.in_a_row == 0
+    assert state.consecutive_skips == 0
     assert state.finite()
 
 
-def test_non_finite_steps_in_a_row_end_the_loop_after_the_patience():
-    training = tiny.config(steps=12, patience=3)
+def test_non_finite_steps_in_a_row_end_the_loop_after_max_bad_steps():
+    training = tiny.config(steps=12, max_bad_steps=3)
     made = Spoiled(tiny.method(), tiny.batches(training), steps=set(range(4, 12)))
     state = tiny.state_of(made.inner, training)
-    with pytest.raises(Diverged, match="3 steps in a row, up to step 7"):
+    with pytest.raises(Diverged, match="3 consecutive steps, up to step 7"):
         tiny.advance(state, made, training, until=12, read=made.batches)
 
 
@@ -196,14 +197,14 @@ def test_a_restart_draws_anew_at_half_the_rate():
         state = tiny.state_of(made, training)
         state.restarts = restarts
         results.append(tiny.advance(state, made, training, until=1)[0])
-    assert results[1].factor == results[0].factor / 2
+    assert results[1].lr_factor == results[0].lr_factor / 2
     assert results[1].loss != results[0].loss
 
 
 def test_training_lowers_the_loss():
     training = tiny.config(steps=60, batch=8)
     data = tiny.images(4)
-    made = tiny.method(drop=0.0)
+    made = tiny.method(condition_dropout=0.0)
     state = tiny.state_of(made, training)
     reports = tiny.advance(state, made, training, until=60, read=tiny.batches(training, data))
     losses = [r.loss for r in reports]
@@ -215,8 +216,8 @@ def test_a_checkpoint_of_another_network_is_refused():
     state, other = (tiny.state_of(tiny.method(n), training) for n in ("dit", "unet"))
     with pytest.raises(ValueError, match="another network"):
         state.load(other.groups(), other.counters())
-    fewer = tiny.state_of(tiny.method("dit"), replace(training, averages=(0.05,)))
-    with pytest.raises(ValueError, match=r"average-0\.1"):
+    fewer = tiny.state_of(tiny.method("dit"), replace(training, ema_lengths=(0.05,)))
+    with pytest.raises(ValueError, match=r"ema-0\.1"):
         state.load(fewer.groups(), fewer.counters())
 
 
@@ -229,10 +230,11 @@ def test_a_batch_smaller_than_the_world_is_refused():
 
 
 @pytest.mark.parametrize("values", [
-    {"steps": 0}, {"steps": -1}, {"batch": 0}, {"patience": 0}, {"keep": 0}, {"steps": None, "minutes": None},
-    {"steps": None, "minutes": 0.0}, {"steps": None, "minutes": float("nan")}, {"clip": 0.0}, {"clip": float("nan")},
-    {"micro_batch": 0}, {"snapshots": -1}, {"checkpoint_minutes": float("nan")}, {"checkpoint_minutes": -1.0},
-    {"averages": (0.5,)}, {"averages": (float("nan"),)}, {"averages": (0.05, 0.05)},
+    {"steps": 0}, {"steps": -1}, {"batch": 0}, {"max_bad_steps": 0}, {"keep_checkpoints": 0},
+    {"steps": None, "minutes": None}, {"steps": None, "minutes": 0.0}, {"steps": None, "minutes": float("nan")},
+    {"grad_clip": 0.0}, {"grad_clip": float("nan")}, {"micro_batch": 0}, {"threads": 0}, {"snapshots": -1},
+    {"checkpoint_minutes": float("nan")}, {"checkpoint_minutes": -1.0},
+    {"ema_lengths": (0.5,)}, {"ema_lengths": (float("nan"),)}, {"ema_lengths": (0.05, 0.05)},
 ])  # fmt: skip
 def test_impossible_training_is_refused_where_it_is_described(values):
     with pytest.raises(ValueError, match=r"."):

@@ -1,5 +1,7 @@
 """What the machine is said to do, and training in its precisions."""
 
+import os
+
 import pytest
 import torch
 
@@ -54,3 +56,37 @@ def test_a_step_in_bf16_keeps_weights_and_states_and_loss_in_float32(network):
         losses[precision] = reports[0].loss
     assert losses[torch.bfloat16] != losses[torch.float32]
     assert losses[torch.bfloat16] == pytest.approx(losses[torch.float32], rel=0.05)
+
+
+def stat(folder, pid, *, name="python3", ticks=0, nice=0, maps=""):
+    """A process as /proc describes it."""
+    place = folder / str(pid)
+    place.mkdir(parents=True, exist_ok=True)
+    fields = ["S", *["0"] * 10, str(ticks), "0", "0", "0", "20", str(nice), "1"]
+    (place / "stat").write_text(f"{pid} ({name}) {' '.join(fields)}\n")
+    (place / "maps").write_text(maps)
+
+
+def test_busy_neighbours_are_found_by_the_time_that_they_take(tmp_path, monkeypatch):
+    hertz, now = os.sysconf("SC_CLK_TCK"), [0.0]
+    stat(tmp_path, 10, name="quiet")
+    stat(tmp_path, 11, name="a (b) c", maps="7f00 r-xp /lib/libtorch_cpu.so")
+    stat(tmp_path, 12, name="niced", nice=19)
+    stat(tmp_path, os.getpid(), name="me")
+
+    def sleep(seconds):
+        now[0] += 2.0
+        stat(tmp_path, 11, name="a (b) c", ticks=3 * hertz, maps="7f00 r-xp /lib/libtorch_cpu.so")
+        stat(tmp_path, 12, name="niced", ticks=hertz, nice=19)
+        stat(tmp_path, 13, name="new", ticks=50 * hertz)
+        stat(tmp_path, os.getpid(), name="me", ticks=4 * hertz)
+
+    monkeypatch.setattr(machine.time, "sleep", sleep)
+    monkeypatch.setattr(machine.time, "monotonic", lambda: now[0])
+    first, second = machine.neighbours(proc=tmp_path)
+    assert (first.pid, first.name, first.cores, first.nice, first.spins) == (11, "a (b) c", 1.5, 0, True)
+    assert (second.pid, second.cores, second.nice, second.spins) == (12, 0.5, 19, False)
+
+
+def test_a_system_without_proc_has_no_neighbours_to_tell_of(tmp_path):
+    assert machine.neighbours(seconds=0.0, proc=tmp_path / "proc") == []

@@ -1,27 +1,29 @@
 """Muon against a plain restatement, where parameters go, states that come back, and the learning rate over a run."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
 import torch
 from torch import nn
 
+from langevin.methods import AdamW, Muon, Player
 from langevin.networks import MLP, DiT, UNet
-from langevin.networks.embedding import Ports
+from langevin.networks.embedding import ConditioningConfig
 from langevin.training.optimizer import (
-    AdamW,
-    Muon,
+    LRSchedule,
     MuonOptimizer,
     Optimizers,
-    RateSchedule,
     orthogonalise,
 )
 
-TEXT = Ports(classes=3, vocabulary=7, length=4)
+TEXT = ConditioningConfig(classes=3, vocabulary=7, length=4)
 CONFIGS = {
-    "dit": DiT.Config(width=32, depth=1, head_width=16, patch=2, channels=1, ports=TEXT),
-    "unet": UNet.Config(width=8, multipliers=(1, 2), blocks=1, attention=(1,), head_width=8, channels=1, ports=TEXT),
-    "mlp": MLP.Config(width=16, depth=2, channels=5, ports=TEXT),
+    "dit": DiT.Config(width=32, depth=1, head_dim=16, patch=2, channels=1, conditioning=TEXT),
+    "unet": UNet.Config(
+        width=8, channel_mult=(1, 2), blocks=1, attention=(1,), head_dim=8, channels=1, conditioning=TEXT
+    ),
+    "mlp": MLP.Config(width=16, depth=2, channels=5, conditioning=replace(TEXT, text="pooled")),
 }
 
 
@@ -92,7 +94,7 @@ def test_muon_equals_its_plain_restatement(shape):
 def test_adamw_equals_its_plain_restatement():
     config = AdamW(lr=0.01, betas=(0.8, 0.95), weight_decay=0.1)
     layer = nn.ModuleDict({"network": nn.Linear(3, 2)})
-    mine = Optimizers(layer, config, edges=())
+    mine = Optimizers(Player(module=layer), config)
     expected = {n: p.detach().double() for n, p in layer.named_parameters()}
     m = {n: torch.zeros_like(p) for n, p in expected.items()}
     v = {n: torch.zeros_like(p) for n, p in expected.items()}
@@ -108,10 +110,14 @@ def test_adamw_equals_its_plain_restatement():
         torch.testing.assert_close(p.detach().double(), expected[n], rtol=1e-5, atol=1e-6)
 
 
+def optimizers_of(player, config):
+    return Optimizers(Player(module=player, non_hidden=player["network"].non_hidden), config)
+
+
 def routes(name):
     """(parameters, names that Muon has, names that AdamW has)."""
     player = nn.ModuleDict({"network": CONFIGS[name].build()})
-    optimizers = Optimizers(player, Muon(), edges=player["network"].edges)
+    optimizers = optimizers_of(player, Muon())
     by_id = {id(p): n for n, p in player.named_parameters()}
     adamw, muon = ([by_id[id(p)] for g in o.param_groups for p in g["params"]] for o in optimizers.all)
     return dict(player.named_parameters()), muon, adamw
@@ -127,8 +133,10 @@ def test_every_parameter_has_exactly_one_optimizer(name):
 def test_muon_has_hidden_matrices_and_adamw_vectors_and_edges(name):
     parameters, muon, adamw = routes(name)
     assert all(parameters[n].ndim >= 2 for n in muon)
-    ends = {"dit": ("patches", "last"), "unet": ("first", "last"), "mlp": ("first", "last")}[name]
-    for start in (*ends, "time", "encoder"):
+    ends = {"dit": ("patch_embedding", "proj_out"), "unet": ("conv_in", "conv_out"), "mlp": ("proj_in", "proj_out")}[
+        name
+    ]
+    for start in (*ends, "time_embedding", "encoder"):
         mine = [n for n in parameters if n.startswith(f"network.{start}")]
         assert mine
         assert set(mine) <= set(adamw)
@@ -144,7 +152,7 @@ def test_convolutions_are_moved_as_matrices_of_outputs_by_the_rest():
 
 def test_adamw_alone_has_everything():
     player = nn.ModuleDict({"network": CONFIGS["mlp"].build()})
-    optimizers = Optimizers(player, AdamW(), edges=player["network"].edges)
+    optimizers = optimizers_of(player, AdamW())
     assert len(optimizers.all) == 1
     assert len(optimizers.all[0].param_groups[0]["params"]) == len(list(player.parameters()))
 
@@ -156,7 +164,7 @@ def test_a_state_that_was_saved_and_loaded_goes_on_the_same(config, layout):
         torch.manual_seed(0)
         net = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 4, 3, padding=1))
         player = nn.ModuleDict({"network": net}).to(memory_format=layout)
-        return player, Optimizers(player, config, edges=("1",))
+        return player, Optimizers(Player(module=player, non_hidden=("1",)), config)
 
     def go(player, optimizers, steps):
         for step in steps:
@@ -186,7 +194,7 @@ def test_a_state_that_was_saved_and_loaded_goes_on_the_same(config, layout):
 @pytest.mark.parametrize("total", [1, 2, 10, 1000])
 @pytest.mark.parametrize(
     "schedule",
-    [RateSchedule(), RateSchedule(warmup=0.0), RateSchedule(cooldown=0.0), RateSchedule(warmup=0.4, cooldown=0.6)],
+    [LRSchedule(), LRSchedule(warmup=0.0), LRSchedule(cooldown=0.0), LRSchedule(warmup=0.4, cooldown=0.6)],
     ids=["default", "no warm-up", "no cool-down", "no plateau"],
 )
 def test_learning_rates_are_positive_and_at_most_one_over_any_run(schedule, total):
@@ -195,7 +203,7 @@ def test_learning_rates_are_positive_and_at_most_one_over_any_run(schedule, tota
 
 
 def test_learning_rates_rise_stay_and_fall():
-    schedule = RateSchedule(warmup=0.1, cooldown=0.25, floor=0.02)
+    schedule = LRSchedule(warmup=0.1, cooldown=0.25, final_lr_factor=0.02)
     factors = [schedule(step, 200) for step in range(200)]
     assert factors[:20] == pytest.approx([(i + 1) / 20 for i in range(20)])
     assert factors[20:151] == [1.0] * 131
@@ -205,12 +213,12 @@ def test_learning_rates_rise_stay_and_fall():
 
 
 @pytest.mark.parametrize("values", [
-    {"warmup": -0.1}, {"cooldown": 0.99, "warmup": 0.1}, {"floor": -1.0}, {"warmup": float("nan")},
-    {"cooldown": float("nan")}, {"floor": float("nan")}, {"floor": 1.5},
+    {"warmup": -0.1}, {"cooldown": 0.99, "warmup": 0.1}, {"final_lr_factor": -1.0}, {"warmup": float("nan")},
+    {"cooldown": float("nan")}, {"final_lr_factor": float("nan")}, {"final_lr_factor": 1.5},
 ])  # fmt: skip
 def test_a_learning_rate_that_is_no_fraction_of_the_run_is_refused(values):
     with pytest.raises(ValueError, match="fractions"):
-        RateSchedule(**values)
+        LRSchedule(**values)
 
 
 @pytest.mark.parametrize("values", [{"lr": 0.0}, {"lr": float("nan")}, {"lr": 1e9}, {"weight_decay": -1.0}])
@@ -232,10 +240,10 @@ def test_averages_of_gradients_that_never_forget_are_refused(kind, values):
 @pytest.mark.parametrize(("was", "now"), [(Muon(), AdamW()), (AdamW(), Muon())])
 def test_the_state_of_another_optimizer_is_refused(was, now):
     player = nn.ModuleDict({"network": nn.Linear(4, 3)})
-    before, after = (Optimizers(player, config, edges=()) for config in (was, now))
+    before, after = (Optimizers(Player(module=player), config) for config in (was, now))
     player["network"](normal(2, 4)).sum().backward()
     before.step(1.0)
-    with pytest.raises(ValueError, match=r"another optimizer: .*put training.optimizer back"):
+    with pytest.raises(ValueError, match=r"another optimizer: .*set training.optimizer back"):
         after.load(before.tensors())
 
 
@@ -244,17 +252,17 @@ def test_tables_of_vectors_go_at_a_rate_of_their_own():
     torch.manual_seed(0)
     player = torch.nn.ModuleDict({"network": CONFIGS["dit"].build()})
     config = Muon(adamw_lr=0.002, embedding_lr=0.04)
-    made = Optimizers(player, config, edges=player["network"].edges)
+    made = optimizers_of(player, config)
     before = {name: p.detach().clone() for name, p in player.named_parameters()}
     for p in player.parameters():
         p.grad = torch.ones_like(p)
     made.step(0.5)
     moved = {name: float((p.detach() - before[name]).abs().max()) for name, p in player.named_parameters()}
-    tables = {f"network.encoder.{name}.weight" for name in ("tokens", "classes")}
+    tables = {f"network.encoder.{name}.weight" for name in ("token_embedding", "class_embedding")}
     assert all(moved[name] == pytest.approx(0.02, rel=1e-4) for name in tables)
-    assert moved["network.last.bias"] == pytest.approx(0.001, rel=1e-4)
+    assert moved["network.proj_out.bias"] == pytest.approx(0.001, rel=1e-4)
     tensors = made.tensors()
-    again = Optimizers(player, config, edges=player["network"].edges)
+    again = optimizers_of(player, config)
     again.load(tensors)
     assert {name: value.tolist() for name, value in again.tensors().items()} == {
         name: value.tolist() for name, value in tensors.items()

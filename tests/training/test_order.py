@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from langevin.training.order import Order, permutation
+from langevin.training.order import DataOrder, permutation
 
 
 def sequence(order, steps):
@@ -33,33 +33,33 @@ def test_each_item_is_about_equally_often_at_each_place():
 
 @pytest.mark.parametrize(("count", "batch"), [(12, 4), (13, 4), (5, 16), (1, 3), (7, 7)])
 def test_every_item_is_seen_once_an_epoch_however_batches_straddle_epochs(count, batch):
-    order = Order(count=count, batch=batch, seed=3)
+    order = DataOrder(count=count, batch=batch, seed=3)
     seen = sequence(order, 4 * count)
     for epoch in range(len(seen) // count):
         assert seen[epoch * count : (epoch + 1) * count].tolist() == permutation(count, seed=3, epoch=epoch).tolist()
 
 
 def test_items_are_a_pure_function_of_the_step():
-    forward = Order(count=10, batch=4, seed=0)
+    forward = DataOrder(count=10, batch=4, seed=0)
     expected = [forward.items(step, torch.arange(4)).tolist() for step in range(30)]
-    wandering = Order(count=10, batch=4, seed=0)
+    wandering = DataOrder(count=10, batch=4, seed=0)
     for step in (29, 0, 17, 3, 28, 1, 0):
         assert wandering.items(step, torch.arange(4)).tolist() == expected[step]
 
 
 @pytest.mark.parametrize("parts", [2, 3, 5])
 def test_parts_of_a_batch_put_together_are_the_batch(parts):
-    whole = Order(count=9, batch=14, seed=8)
+    whole = DataOrder(count=9, batch=14, seed=8)
     for step in range(6):
         rows = [torch.arange(rank, 14, parts) for rank in range(parts)]
         items = torch.empty(14, dtype=torch.int64)
         for mine in rows:
-            items[mine] = Order(count=9, batch=14, seed=8).items(step, mine)
+            items[mine] = DataOrder(count=9, batch=14, seed=8).items(step, mine)
         assert items.tolist() == whole.items(step, torch.arange(14)).tolist()
 
 
 def test_far_steps_of_a_large_data_set_are_within_it():
-    order = Order(count=10**5, batch=1024, seed=0)
+    order = DataOrder(count=10**5, batch=1024, seed=0)
     items = order.items(10**9, torch.arange(1024))
     assert 0 <= int(items.min()) <= int(items.max()) < 10**5
     assert len(items.unique()) >= 1023 - 1024 // 100  # two epochs at most may share items
@@ -67,5 +67,5 @@ def test_far_steps_of_a_large_data_set_are_within_it():
 
 @pytest.mark.parametrize(("count", "batch"), [(0, 4), (4, 0), (-1, 4)])
 def test_no_data_and_no_batch_are_refused(count, batch):
-    with pytest.raises(ValueError, match="there must be data and a batch size"):
-        Order(count=count, batch=batch, seed=0)
+    with pytest.raises(ValueError, match="data and batch must have at least 1 item"):
+        DataOrder(count=count, batch=batch, seed=0)

@@ -8,8 +8,11 @@ import pytest
 import torch
 
 from langevin.training import checkpoint
+from langevin.training.calibration import calibrate
 from langevin.training.loop import Diverged
-from langevin.training.session import Hooks, Metrics, calibrate, read_metrics, train
+from langevin.training.metrics import Metrics, read_metrics
+from langevin.training.session import Hooks, train
+from langevin.training.threads import ThreadPolicy
 from tests import tiny
 
 
@@ -33,7 +36,7 @@ def run(folder, training, *, stop_at=None, hooks=None, spoil=None, **options):
 
     watching = Hooks(progress=progress, measure=lambda step: {"held_out_loss": [0.0]})
     try:
-        train(folder, state, spoiled, made, training, hooks=hooks or watching, world=tiny.ALONE, points=3)
+        train(folder, state, spoiled, made, training, hooks=hooks or watching, world=tiny.ALONE, num_evals=3)
     except Stop:
         return None
     return state
@@ -58,19 +61,19 @@ def test_a_run_stopped_anywhere_ends_as_one_that_was_not(tmp_path, stops):
     saved = [checkpoint.load_latest(tmp_path / name / "checkpoints")[0] for name in ("whole", "stopped")]
     assert tiny.without_clock(saved[0].state) == tiny.without_clock(saved[1].state)
     assert reported(tmp_path / "whole") == reported(tmp_path / "stopped")
-    pair = [sorted((tmp_path / name / "averages").iterdir()) for name in ("whole", "stopped")]
+    pair = [sorted((tmp_path / name / "ema").iterdir()) for name in ("whole", "stopped")]
     assert [f.read_bytes() for f in pair[0]] == [f.read_bytes() for f in pair[1]]
 
 
 def test_a_finished_run_is_left_as_it_is(tmp_path):
     training = tiny.config(steps=3)
     looks = []
-    hooks = Hooks(measure=lambda step: {"held_out_loss": [0.0]}, sheet=looks.append)
+    hooks = Hooks(measure=lambda step: {"held_out_loss": [0.0]}, preview=looks.append)
     run(tmp_path, training, hooks=hooks)
     before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*") if p.is_file()}
     state = run(tmp_path, training, hooks=hooks)
     assert state.step == 3
-    assert looks == [1, 2, 3]
+    assert looks == [0, 1, 2, 3]
     assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*") if p.is_file()} == before
 
 
@@ -81,7 +84,7 @@ def test_a_damaged_newest_checkpoint_costs_its_steps_and_nothing_else(tmp_path):
     newest = checkpoint.steps(tmp_path / "cut" / "checkpoints")[0]
     (newest / "optimizer.safetensors").write_bytes(b"")
     said = []
-    again = run(tmp_path / "cut", training, hooks=Hooks(say=said.append))
+    again = run(tmp_path / "cut", training, hooks=Hooks(log=said.append))
     assert any("optimizer.safetensors" in line for line in said)
     tiny.assert_same(tiny.everything(whole), tiny.everything(again))
 
@@ -130,7 +133,7 @@ def unfit(batch):
 
 
 def test_trouble_sends_the_run_back_to_its_checkpoint_with_new_randomness(tmp_path):
-    training = tiny.config(steps=12, patience=2)
+    training = tiny.config(steps=12, max_bad_steps=2)
     times = []
 
     def once(step, batch):
@@ -138,10 +141,10 @@ def test_trouble_sends_the_run_back_to_its_checkpoint_with_new_randomness(tmp_pa
         return unfit(batch) if step in (6, 7) and times.count(step) == 1 else batch
 
     said = []
-    state = run(tmp_path, training, spoil=once, hooks=Hooks(say=said.append))
+    state = run(tmp_path, training, spoil=once, hooks=Hooks(log=said.append))
     assert [line for line in said if "back to step 4, with new randomness" in line]
     assert times == [0, 1, 2, 3, 4, 5, 6, 7, 4, 5, 6, 7, 8, 9, 10, 11]
-    assert (state.step, state.restarts, state.skipped, state.in_a_row) == (12, 1, 2, 0)
+    assert (state.step, state.restarts, state.skipped, state.consecutive_skips) == (12, 1, 2, 0)
     assert state.finite()
     assert reported(tmp_path) == sorted(set(reported(tmp_path)))
     untroubled = run(tmp_path / "other", training)
@@ -149,7 +152,7 @@ def test_trouble_sends_the_run_back_to_its_checkpoint_with_new_randomness(tmp_pa
 
 
 def test_a_run_in_trouble_can_be_stopped_and_resumed_too(tmp_path):
-    training = tiny.config(steps=12, patience=2)
+    training = tiny.config(steps=12, max_bad_steps=2)
 
     def spoil(folder):
         seen = []
@@ -178,7 +181,7 @@ def test_a_run_in_trouble_can_be_stopped_and_resumed_too(tmp_path):
 def test_a_run_in_trouble_goes_back_to_a_mark_whatever_the_clock_saved(tmp_path):
     ends = []
     for minutes in (1e-9, 100.0):
-        training = tiny.config(steps=12, patience=2, checkpoint_minutes=minutes)
+        training = tiny.config(steps=12, max_bad_steps=2, checkpoint_minutes=minutes)
         tries = []
 
         def once(step, batch, tries=tries):
@@ -191,7 +194,7 @@ def test_a_run_in_trouble_goes_back_to_a_mark_whatever_the_clock_saved(tmp_path)
 
 
 def test_trouble_that_stays_ends_the_run_after_three_returns(tmp_path):
-    training = tiny.config(steps=12, patience=2)
+    training = tiny.config(steps=12, max_bad_steps=2)
     tries, said = [], []
 
     def late(step, batch):
@@ -199,7 +202,7 @@ def test_trouble_that_stays_ends_the_run_after_three_returns(tmp_path):
         return unfit(batch) if step >= 6 else batch
 
     with pytest.raises(Diverged, match=r"not finite; lower the learning rate .* or check the data"):
-        run(tmp_path, training, spoil=late, hooks=Hooks(say=said.append))
+        run(tmp_path, training, spoil=late, hooks=Hooks(log=said.append))
     assert tries.count(6) == 4
     told = [line for line in said if "back to step" in line]
     assert ["back to step 4" in told[0], "back to step 0" in told[1], "back to step 0" in told[2]] == [True] * 3
@@ -217,12 +220,12 @@ def test_weights_that_are_not_finite_are_never_saved_and_send_the_run_back(tmp_p
     def poison(progress):
         if progress.step == 7 and not poisoned:  # the next mark is step 8, and the loss is never asked in between
             poisoned.append(True)
-            next(iter(state.averages["denoiser"].values.values()))[0].fill_(math.inf)
+            next(iter(state.ema["denoiser"].values.values()))[0].fill_(math.inf)
 
     said = []
     train(tmp_path, state, tiny.batches(training), made, training,
-          hooks=Hooks(progress=poison, say=said.append), world=tiny.ALONE, points=3)  # fmt: skip
-    assert any("after step 8 hold numbers that are not finite" in line for line in said)
+          hooks=Hooks(progress=poison, log=said.append), world=tiny.ALONE, num_evals=3)  # fmt: skip
+    assert any("after step 8 weights or optimizer state are not finite" in line for line in said)
     assert state.finite()
     assert state.restarts == 1
 
@@ -245,22 +248,22 @@ def test_a_full_disk_stops_the_run_with_what_to_do_and_it_resumes_exactly(tmp_pa
     tiny.assert_same(tiny.everything(whole), tiny.everything(run(tmp_path / "full", training)))
 
 
-@pytest.mark.parametrize("hook", ["measure", "sheet"])
+@pytest.mark.parametrize("hook", ["measure", "preview"])
 def test_a_look_that_fails_is_said_and_does_not_end_the_run(tmp_path, hook):
     def fail(step):
         raise ValueError(f"nothing to see at {step}")
 
     said = []
-    state = run(tmp_path, tiny.config(steps=3), hooks=Hooks(say=said.append, **{hook: fail}))
+    state = run(tmp_path, tiny.config(steps=3), hooks=Hooks(log=said.append, **{hook: fail}))
     assert state.step == 3
-    assert "step 3 could not be looked at: nothing to see at 3" in said
+    assert "step 3 could not be evaluated: nothing to see at 3" in said
 
 
 def test_measures_and_sheets_are_taken_at_the_points_of_the_run(tmp_path):
     sheets = []
-    hooks = Hooks(measure=lambda step: {"held_out_loss": [float(step)]}, sheet=sheets.append)
+    hooks = Hooks(measure=lambda step: {"held_out_loss": [float(step)]}, preview=sheets.append)
     run(tmp_path, tiny.config(steps=12), hooks=hooks)
-    assert sheets == [4, 8, 12]
+    assert sheets == [0, 4, 8, 12]
     assert [m["step"] for m in lines(tmp_path) if "held_out_loss" in m] == [4, 8, 12]
 
 
@@ -284,7 +287,7 @@ def test_a_look_that_a_kill_prevented_is_made_up_for(tmp_path, step):
 def train_with(folder, measure):
     made, training = tiny.method(), tiny.config(steps=12)
     hooks, read = Hooks(measure=measure), tiny.batches(training)
-    train(folder, tiny.state_of(made, training), read, made, training, hooks=hooks, world=tiny.ALONE, points=3)
+    train(folder, tiny.state_of(made, training), read, made, training, hooks=hooks, world=tiny.ALONE, num_evals=3)
 
 
 def test_checkpoints_are_also_saved_by_time(tmp_path):
@@ -293,7 +296,7 @@ def test_checkpoints_are_also_saved_by_time(tmp_path):
     def look(progress):
         saved.append([p.name for p in checkpoint.steps(tmp_path / "checkpoints")])
 
-    training = tiny.config(steps=6, checkpoint_minutes=1e-9, keep=1)
+    training = tiny.config(steps=6, checkpoint_minutes=1e-9, keep_checkpoints=1)
     run(tmp_path, training, hooks=Hooks(progress=look))
     # what is there before a step's own is saved: the newest, and the two newest at marks (every second step)
     assert [[int(name[-8:]) for name in names] for names in saved] == [
@@ -314,9 +317,9 @@ def test_calibrating_leaves_everything_as_it_was(steps_before):
     tiny.advance(state, made, training, until=steps_before)
     before, random = tiny.everything(state), torch.get_rng_state()
     timed = replace(training, steps=None, minutes=0.02)
-    steps, seconds = calibrate(state, tiny.batches(training), made, timed, world=tiny.ALONE)
-    assert steps >= 1
-    assert seconds > 0
+    found = calibrate(state, tiny.batches(training), made, timed, threads=ThreadPolicy((1,)), world=tiny.ALONE)
+    assert found.steps >= 1
+    assert found.seconds > 0
     tiny.assert_same(before, tiny.everything(state))
     assert torch.equal(random, torch.get_rng_state())
     straight = tiny.method(dropout=0.3)
@@ -329,5 +332,6 @@ def test_calibrating_leaves_everything_as_it_was(steps_before):
 def test_steps_that_a_budget_gives_would_fill_it():
     made = tiny.method()
     training = tiny.config(steps=None, minutes=1000.0)
-    steps, seconds = calibrate(tiny.state_of(made, training), tiny.batches(training), made, training, world=tiny.ALONE)
-    assert 0.85 * 60_000 < steps * seconds < 60_000
+    state, threads = tiny.state_of(made, training), ThreadPolicy((1,))
+    found = calibrate(state, tiny.batches(training), made, training, threads=threads, world=tiny.ALONE)
+    assert 0.85 * 60_000 < found.steps * found.seconds < 60_000

@@ -8,13 +8,13 @@ import pytest
 import torch
 
 from langevin.modalities.image import cifar10
-from langevin.modalities.image.damage import Broken
 from langevin.modalities.image.data import (
     Cifar10,
     Folder,
     load_parts,
     open_table,
 )
+from langevin.modalities.image.unreadable import Broken
 from tests.modalities.image.pictures import (
     everything,
     make_cifar,
@@ -71,10 +71,10 @@ def test_cifar10_archive_is_read_and_never_unpacked(tmp_path):
     assert sorted(tmp_path.rglob("*")) == before
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(Broken, match=r"not a whole \.tar\.gz"):
+    with pytest.raises(Broken, match=r"not a complete \.tar\.gz"):
         open_table(Cifar10(path=str(path)))
     path.write_bytes(gzip.compress(b"hello"))
-    with pytest.raises(ValueError, match=r"not a whole \.tar\.gz|is missing"):
+    with pytest.raises(ValueError, match=r"not a complete \.tar\.gz|is missing"):
         open_table(Cifar10(path=str(path)))
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from langevin.modalities.image.damage import Broken
 from langevin.modalities.image.data import Cifar10, Digits, Folder, Images, Parquet, load, load_parts
+from langevin.modalities.image.unreadable import Broken
 from tests.modalities.image.pictures import everything, fill, make_cifar, make_parquet, many
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
@@ -24,7 +24,7 @@ def test_broken_files_are_named_and_set_aside(tmp_path):
     (tmp_path / "cut.png").write_bytes(whole[: len(whole) // 2])
     (tmp_path / "empty.jpg").write_bytes(b"")
     (tmp_path / "letter.webp").write_bytes(b"%PDF-1.4")
-    with pytest.warns(UserWarning, match="cannot be read, set aside: 3"):
+    with pytest.warns(UserWarning, match="cannot be read, left out: 3"):
         train, held = load_parts(Folder(path=str(tmp_path)))
     reasons = dict(train.notes.broken)
     assert set(reasons) == {"cut.png", "empty.jpg", "letter.webp"}
@@ -127,7 +127,7 @@ def test_a_streamed_file_that_vanishes_or_breaks_is_named(tmp_path):
     (tmp_path / gone).unlink()
     (tmp_path / cut).write_bytes((tmp_path / cut).read_bytes()[:80])
     with pytest.raises(
-        Broken, match=rf"{gone} could be read when the data were loaded and cannot any more.*No such file"
+        Broken, match=rf"{gone} could be read when the data were loaded and cannot be read now.*No such file"
     ):
         train.read(torch.tensor([2, 0]))
     with pytest.raises(Broken, match=rf"{cut} could be read"):

@@ -9,8 +9,8 @@ import pytest
 import torch
 from PIL import Image, ImageCms
 
-from langevin.modalities.image.damage import Broken
 from langevin.modalities.image.decode import decode, open_picture, stored_size
+from langevin.modalities.image.unreadable import Broken
 from tests.modalities.image.pictures import encoded, noise
 
 WHITE, BLACK = (255, 255, 255), (0, 0, 0)

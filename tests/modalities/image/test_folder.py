@@ -83,7 +83,7 @@ def test_captions_of_absent_files_and_images_without_caption_are_counted_and_nam
     with pytest.warns(UserWarning, match="Captions of files") as caught:
         train, held = load_parts(Folder(path=str(tmp_path)))
     told = " ".join(str(warning.message) for warning in caught)
-    assert "Captions of files that are not there: 1 (x.png)" in told
+    assert "Captions of files that do not exist: 1 (x.png)" in told
     assert "Images without a caption, given an empty one: 1 (005.png)" in told
     assert train.notes.absent == ("x.png",)
     assert train.notes.without_caption == ("005.png",)
@@ -123,7 +123,7 @@ def test_metadata_names_match_whatever_the_writing_system(tmp_path):
         ("metadata.jsonl", b'{"file_name": "000.png", "text": ["a", "b"]}', r"line 1: `text` must be a text"),
         ("metadata.csv", b"file_name,speaker\n000.png,bob", r"line 2.*columns are file_name, speaker"),
         ("metadata.csv", b"file_name,text\n000.png,caf\xe9", r"not UTF-8"),
-        ("metadata.csv", b"file_name,label\nother.png,1", r"labels no image that is there"),
+        ("metadata.csv", b"file_name,label\nother.png,1", r"labels no existing image"),
     ],
 )
 def test_malformed_metadata_is_an_error_with_its_line(tmp_path, name, content, message):

@@ -125,7 +125,7 @@ def test_captions(tmp_path):
     assert told.absent == ("9.png",)
     text = "\n".join(inspect(tmp_path).lines())
     assert "Images without a caption: 1" in text
-    assert "Captions of files that are not there: 1 (9.png)" in text
+    assert "Captions of files that do not exist: 1 (9.png)" in text
 
 
 def test_parts(tmp_path):

@@ -136,13 +136,13 @@ def test_progress_is_told_every_step():
 def test_errors():
     with pytest.raises(ValueError, match="uint8 images"):
         RandomConvolutions().features(torch.zeros(2, 3, 8, 8))
-    with pytest.raises(ValueError, match="made for 3 channels"):
+    with pytest.raises(ValueError, match="takes 3 channels"):
         RandomConvolutions().features(noise(2, 1))
-    with pytest.raises(ValueError, match="fitted to 192 pixels"):
+    with pytest.raises(ValueError, match="fitted to 192 values"):
         PixelPrincipal.fit(noise(5)).features(noise(5, 3, 9, 9))
     with pytest.raises(ValueError, match="labels"):
         train_classifier(noise(4), torch.tensor([0, 1, 2, 3]), 3, seed=0)
-    with pytest.raises(ValueError, match="made for images"):
+    with pytest.raises(ValueError, match="takes images"):
         ClassifierConfig(channels=3, height=8, width=8, classes=2).build().features(noise(2, 3, 9, 9))
     with pytest.raises(ValueError, match="at least 2 classes"):
         ClassifierConfig(channels=3, height=8, width=8, classes=1)

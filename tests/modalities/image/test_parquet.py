@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from langevin.modalities.image.damage import Broken
 from langevin.modalities.image.data import Folder, Parquet, load_parts, open_table
 from langevin.modalities.image.decode import decode
 from langevin.modalities.image.sources import resolve
+from langevin.modalities.image.unreadable import Broken
 from tests.modalities.image.pictures import encoded, everything, make_parquet, picture
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")

@@ -1,6 +1,8 @@
 """Pixels to numbers and back, and pictures to look at."""
 
+import io
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,16 +10,9 @@ import torch
 from PIL import Image, ImageFont
 
 from langevin.modalities.image.codec import Pixels
-from langevin.modalities.image.preview import (
-    fit_text,
-    grid,
-    picture,
-    png,
-    save_animation,
-    save_files,
-    side_by_side,
-    zoom_for,
-)
+from langevin.modalities.image.modality import Image as Images
+from langevin.modalities.image.preview import animation, fit_text, grid, picture, png, side_by_side, zoom_for
+from langevin.modalities.modality import Samples
 
 
 def noise(*shape):
@@ -100,17 +95,29 @@ def test_a_png_is_lossless(tmp_path):
 
 def test_files_are_one_an_image_by_name(tmp_path):
     images = noise(2, 1, 4, 4)
-    save_files(images, tmp_path / "new" / "folder", ["a", "b"])
-    for name, image in zip("ab", images, strict=True):
-        assert np.array_equal(np.asarray(Image.open(tmp_path / "new" / "folder" / f"{name}.png")), image[0].numpy())
-    with pytest.raises(ValueError, match=r"."):
-        save_files(images, tmp_path, ["only one"])
+    samples = Samples(modality=Images(builtin="digits"), values=images, names=("a", "b/.. c"))
+    samples.save(tmp_path / "new" / "folder")
+    found = sorted((tmp_path / "new" / "folder").iterdir())
+    assert [p.name for p in found] == ["00000-a.png", "00001-b____c.png"]
+    for path, image in zip(found, images, strict=True):
+        assert np.array_equal(np.asarray(Image.open(path)), image[0].numpy())
+    with pytest.raises(ValueError, match=r"argument 2 is shorter"):
+        replace(samples, names=("only one",)).save(tmp_path / "other")
 
 
-def test_an_animation_has_all_frames_and_rests_on_the_last(tmp_path):
+def test_samples_are_written_in_the_forms_of_images_and_no_other(tmp_path):
+    samples = Samples(modality=Images(builtin="digits"), values=noise(2, 1, 4, 4))
+    assert np.array_equal(np.load(samples.save(tmp_path / "a.npz"))["images"][..., 0], samples.values[:, 0].numpy())
+    assert samples.save(tmp_path / "a.png").read_bytes() == samples.preview().content == samples._repr_png_()
+    with pytest.raises(ValueError, match=r"samples of image are written as .png, .npz, .gif, a folder; got .*a.jpg"):
+        samples.save(tmp_path / "a.jpg")
+    with pytest.raises(ValueError, match="draw with frames=True to animate"):
+        samples.save(tmp_path / "a.gif")
+
+
+def test_an_animation_has_all_frames_and_rests_on_the_last():
     frames = [noise(2, 3, 8, 8), 255 - noise(2, 3, 8, 8), noise(2, 3, 8, 8) // 2]
-    save_animation(frames, tmp_path / "a.gif")
-    film = Image.open(tmp_path / "a.gif")
+    film = Image.open(io.BytesIO(animation(frames)))
     assert film.n_frames == 3
     durations = []
     for i in range(3):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from langevin.modalities.image.data import Cifar10, Digits, Folder, Parquet, Source, open_table
+from langevin.modalities.image.data import Cifar10, Digits, Folder, Glyphs, Parquet, Source, open_table
 from tests.modalities.image.pictures import fill
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
@@ -32,6 +32,7 @@ def test_configurations_are_read_from_plain_data():
 
     adapter = TypeAdapter(Source)
     assert adapter.validate_python({"kind": "digits"}) == Digits()
+    assert adapter.validate_python({"kind": "glyphs"}) == Glyphs()
     folder = adapter.validate_python(
         {"kind": "folder", "path": "x", "background": [0, 0, 0], "hold_out_captions": ["a"]}
     )
@@ -88,20 +89,3 @@ def test_pickles_are_refused_and_never_opened(tmp_path):
     fill(tmp_path / "c", "a.png", "b.png")  # beside images a pickle is left alone
     assert len(open_table(Folder(path=str(tmp_path / "c")))) == 2
     assert not (tmp_path / "sprung").exists()
-
-
-@pytest.mark.parametrize(("module", "source"), [("pyarrow", Parquet(path=".")), ("sklearn", Digits())])
-def test_missing_dependency_is_one_line(monkeypatch, module, source):
-    import importlib
-
-    real = importlib.import_module
-
-    def import_module(name, *rest):
-        if name.startswith(module):
-            raise ImportError(name)
-        return real(name, *rest)
-
-    monkeypatch.setattr(importlib, "import_module", import_module)
-    with pytest.raises(ValueError, match=r"which is not installed: pip install 'langevin\[data\]'") as caught:
-        open_table(source)
-    assert "\n" not in str(caught.value)

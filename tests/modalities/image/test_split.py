@@ -79,10 +79,10 @@ def test_copies_between_official_parts_are_counted(tmp_path):
     fill(tmp_path, *many(5, "train/{}.png"))
     fill(tmp_path, *many(3, "test/{}.png"))
     train, _ = load_parts(Folder(path=str(tmp_path)))
-    assert "in the training part too: 3" in train.notes.remarks[0]
+    assert "also in the training part: 3" in train.notes.remarks[0]
 
 
 def test_classes_that_cannot_be_learned_are_named(tmp_path):
     fill(tmp_path, *many(5, "train/a/{}.png"), *many(3, "test/b/{}.png"), seed=3)
     train, _ = load_parts(Folder(path=str(tmp_path)))
-    assert any("without an image to train on: 1 (b)" in remark for remark in train.notes.remarks)
+    assert any("without training images: 1 (b)" in remark for remark in train.notes.remarks)

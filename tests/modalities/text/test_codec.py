@@ -1,63 +1,250 @@
-"""Captions as words: what is kept, what is cut, and what is said of it."""
+"""Codecs of text against what they promise: the same text back, or the loss that is said."""
+
+import re
 
 import pytest
 import torch
+from pydantic import TypeAdapter
 
-from langevin.modalities.text.codec import Words, split_words
+from langevin.modalities.text import bpe
+from langevin.modalities.text.codec import BPE, AnyTokens, Bytes, Characters, Letters
+from tests.modalities.text.nasty import LONE, NASTY, texts
 
-CAPTIONS = ["a red disc", "a blue bar", "a red-haired o'clock bar", ""]
+CORPUS = ["The cat sat on the mat; the café's 42 cats sat.\n\n", *NASTY, *texts(200, seed=1)]
 
 
-@pytest.mark.parametrize(("text", "words"), [
-    ("A Red DISC!", ["a", "red", "disc"]),
-    ("skin tone 1-2", ["skin", "tone", "1-2"]), ("o'clock, o’clock", ["o'clock", "o’clock"]),
-    ("", []), ("...", []), ("- a - b_c", ["a", "b", "c"]), ("Grün 猫 é", ["grün", "猫", "é"]), ("x\ny\tz", ["x", "y", "z"]),
+@pytest.fixture(scope="module")
+def pairs():
+    return BPE.fit(CORPUS * 3, size=400)
+
+
+@pytest.fixture(scope="module")
+def every(pairs):
+    return (Bytes(), Letters(), Characters.fit(CORPUS), pairs)
+
+
+# ------------------------------------------------------------------------------------------------------------ all kinds
+
+
+def test_every_kind_obeys_the_same_contract(every):
+    for codec in every:
+        some = [*NASTY, *texts(50, seed=2)]
+        together = codec.encode_all(iter(some))
+        for text, ids in zip(some, together, strict=True):
+            alone = codec.encode(text)
+            assert alone.dtype == torch.int64
+            assert alone.ndim == 1
+            assert torch.equal(alone, ids)
+            assert not len(alone) or 0 <= int(alone.min()) <= int(alone.max()) < codec.vocab_size
+            assert codec.decode(alone) == codec.decode(alone.tolist())
+            assert torch.equal(codec.encode(codec.decode(alone)), alone) or isinstance(codec, BPE)
+        assert codec.fitted(["other"]) is codec
+        assert codec.encode_all([]) == []
+
+
+def test_what_is_lossless_brings_every_text_back(every):
+    assert [codec.lossless for codec in every] == [True, False, False, True]
+    for codec in (codec for codec in every if codec.lossless):
+        for text in [*NASTY, *texts(2000, seed=3)]:
+            assert codec.decode(codec.encode(text)) == text
+            assert codec.complaints(text) == []
+
+
+def test_half_a_surrogate_pair_is_refused_by_position_and_complained_of(every):
+    for codec in every:
+        for text in LONE:
+            with pytest.raises(ValueError, match=r"character \d+ is U\+D[89A-F]"):
+                codec.encode(text)
+            with pytest.raises(ValueError, match="unpaired UTF-16 surrogate"):
+                codec.encode_all(["fine", text])
+            assert "unpaired UTF-16 surrogate" in codec.complaints(text)[0]
+    with pytest.raises(ValueError, match="character 3 is U\\+DFFF"):
+        Bytes().encode(LONE[1])
+
+
+def test_ids_that_are_no_symbols_are_refused_by_position(every):
+    for codec in every:
+        with pytest.raises(
+            ValueError, match=rf"id {codec.vocab_size} at position 1 is outside 0..{codec.vocab_size - 1}"
+        ):
+            codec.decode([0, codec.vocab_size])
+        with pytest.raises(ValueError, match="id -1 at position 0"):
+            codec.decode(torch.tensor([-1]))
+        with pytest.raises(ValueError, match="must be integers"):
+            codec.decode(torch.zeros(3))
+        with pytest.raises(ValueError, match=r"shape \(1, 2\)"):
+            codec.decode(torch.zeros(1, 2, dtype=torch.int64))
+        assert codec.decode([]) == codec.decode(torch.zeros(0, dtype=torch.int64)) == ""
+
+
+def test_any_ids_decode_to_some_text(every):
+    noise = torch.Generator().manual_seed(0)
+    for codec in every:
+        for _ in range(100):
+            ids = torch.randint(codec.vocab_size, (20,), generator=noise)
+            text = codec.decode(ids)
+            assert text.encode().decode() == text  # Unicode, without half of a pair
+            assert codec.written(ids).decode(errors="replace") == text
+
+
+def test_recipes_read_and_write_every_kind(every):
+    adapter = TypeAdapter(AnyTokens)
+    for codec in every:
+        assert adapter.validate_json(adapter.dump_json(codec)) == codec
+    assert adapter.validate_python({"kind": "bpe", "size": 300}) == BPE(size=300)
+    assert adapter.validate_python({"kind": "characters"}).vocab_size == 1025
+
+
+# ------------------------------------------------------------------------------------------------------------ each kind
+
+
+def test_bytes_are_utf8():
+    assert Bytes().encode("aé€😀\0").tolist() == list("aé€😀\0".encode())
+    assert Bytes().decode([0xE2, 0x82, 65]) == "\ufffdA"
+
+
+def test_letters_are_what_the_definition_says():
+    for text in [*NASTY, *texts(500, seed=4)]:
+        plain = re.sub("[^a-z]+", " ", text.lower())
+        assert Letters().decode(Letters().encode(text)) == plain
+    assert Letters().encode("Az, b!").tolist() == [1, 26, 0, 2, 0]
+    assert Letters().complaints("Hello, WORLD é\n") == ["read as spaces, only a to z are known: ',', 'é'"]
+    assert Letters().complaints("Hello world\n") == []
+
+
+def test_characters_take_the_most_frequent_and_name_the_others():
+    codec = Characters.fit(["bbbaac", "da"], most=2)
+    assert codec.alphabet == "ab"
+    assert codec.vocab_size == 3
+    assert codec.encode("abcd").tolist() == [1, 2, 0, 0]
+    assert codec.decode([1, 2, 0]) == "ab\ufffd"
+    assert codec.complaints("abc\0😀") == ["never seen in training, read as unknown: U+0000, 'c', '😀'"]
+    assert Characters.fit(["cba"], most=2).alphabet == "ab"  # ties by code point
+    assert Characters.fit(iter(["ba", "cb"])) == Characters.fit(["cb", "ba"])
+    assert codec.complaints("\ufffd") == []
+    assert codec.decode(codec.encode("\ufffd")) == "\ufffd"
+
+
+def test_characters_bring_back_what_they_have_seen():
+    codec = Characters(most=100_000).fitted(CORPUS)
+    for text in CORPUS:
+        assert codec.decode(codec.encode(text)) == text
+        assert codec.complaints(text) == []
+
+
+@pytest.mark.parametrize(("wrong", "said"), [
+    ({"alphabet": "aba"}, "each character once"), ({"alphabet": "a\ufffd"}, "no U\\+FFFD"),
+    ({"most": 0}, "1 to 100,000"),
+    ({"alphabet": "a\ud800"}, "not Unicode"),
 ])  # fmt: skip
-def test_texts_are_split_into_words(text, words):
-    assert split_words(text) == words
+def test_wrong_alphabets_are_refused(wrong, said):
+    with pytest.raises(ValueError, match=said):
+        Characters(**wrong)
 
 
-def test_a_vocabulary_is_ordered_by_frequency_then_name_and_cut_to_size():
-    words = Words.fit(CAPTIONS)
-    assert words.words == ("a", "bar", "red", "blue", "disc", "o'clock", "red-haired") or words.words[:2] == (
-        "a",
-        "bar",
-    )
-    assert words.length == 4
-    assert words.size == len(words.words) + 2
-    assert Words.fit(CAPTIONS, most=2).words == ("a", "bar")
-    assert Words.fit(CAPTIONS, longest=2).length == 2
-    assert Words.fit(reversed(CAPTIONS)) == words
+def test_what_is_not_fitted_says_so():
+    for codec, asked in ((Characters(), 1025), (BPE(size=300), 300)):
+        assert codec.vocab_size == asked
+        for use in (lambda c=codec: c.encode("a"), lambda c=codec: c.decode([1])):
+            with pytest.raises(ValueError, match="fitted"):
+                use()
+        with pytest.raises(ValueError, match="no text"):
+            codec.fitted(["", ""])
+        assert codec.fitted(["some text"]).encode("some").tolist()
 
 
-@pytest.mark.parametrize("captions", [[], [""], ["", "..."]])
-def test_a_vocabulary_of_nothing_still_encodes(captions):
-    words = Words.fit(captions)
-    assert words.encode(["hello", ""]).tolist() == [[1], [0]]
+# ----------------------------------------------------------------------------------------------------------- byte pairs
 
 
-def test_known_words_come_back_and_unknown_ones_are_marked():
-    words = Words.fit(CAPTIONS)
-    tokens = words.encode(["a blue disc", "a green disc", "", "a red bar a red bar"])
-    assert tokens.dtype == torch.int64
-    assert tokens.shape == (4, 4)
-    assert 0 <= int(tokens.min()) <= int(tokens.max()) < words.size
-    assert words.decode(tokens) == ["a blue disc", "a ? disc", "", "a red bar a"]
+def test_byte_pairs_are_shorter_than_bytes_and_the_same_whenever_they_are_trained(pairs):
+    text = "the cat sat on the mat"
+    assert 256 < pairs.vocab_size <= 400
+    assert len(pairs.encode(text)) < len(text)
+    assert BPE.fit(iter(CORPUS * 3), size=400) == pairs
+    assert BPE(size=400, model=pairs.model) == pairs
+    assert len(repr(pairs)) < 100
 
 
-def test_every_caption_of_the_vocabulary_survives_a_round_trip():
-    words = Words.fit(CAPTIONS)
-    assert words.decode(words.encode(CAPTIONS)) == [" ".join(split_words(c)) for c in CAPTIONS]
+def test_a_text_in_pieces_has_the_symbols_of_the_whole(pairs, monkeypatch):
+    """Against the library, which is given the text whole; pieces and what is remembered are made small."""
+    monkeypatch.setattr(bpe, "_TOGETHER", 13_000)
+    monkeypatch.setattr(bpe, "_REMEMBERED", 50)
+    for text in [*NASTY, *texts(500, seed=5), "".join(texts(2000, seed=6)), " ".join(texts(3000, seed=7))]:
+        if max(map(len, re.findall(r"\s+|\S+", text)), default=0) < 4096:
+            whole = pairs._tokenizer.encode(text, add_special_tokens=False).ids
+            assert pairs.encode(text).tolist() == whole
+            assert pairs.decode(whole) == pairs._tokenizer.decode(whole, skip_special_tokens=False)
 
 
-def test_no_captions_are_no_rows():
-    assert Words.fit(CAPTIONS).encode([]).shape == (0, 4)
+def test_one_endless_word_and_endless_space_come_back(pairs):
+    for text in ("ab" * 100_000, " " * 200_000, "\u3000" * 50_000, "x" * 4095 + " " + "y" * 4097 + "\n" * 4097 + "z"):
+        ids = pairs.encode(text)
+        assert pairs.decode(ids) == text
+        assert len(ids) <= len(text.encode())
 
 
-def test_what_a_model_cannot_know_is_said_in_words():
-    words = Words.fit(CAPTIONS)
-    assert words.complaints("a red disc") == []
-    (unknown,) = words.complaints("a blu disc")
-    assert unknown == "'blu' was never seen in training; nearest: blue"
-    assert words.complaints("zzzz") == ["'zzzz' was never seen in training"]
-    assert words.complaints("a red red red red bar") == ["only the first 4 of 6 words are read"]
+def test_long_texts_are_trained_on_in_evenly_spaced_parts(monkeypatch):
+    monkeypatch.setattr(bpe, "_ENOUGH", 1000)
+    monkeypatch.setattr(bpe, "_PART", 10)
+    kept = list(bpe._spread(["a" * 2000, "b" * 2000]))
+    assert sum(map(len, kept)) == 1000
+    assert "".join(kept).count("b") == 500
+
+
+def test_ready_tokenizers_are_read_and_told_apart(tmp_path, pairs):
+    import tokenizers
+
+    (tmp_path / "tokenizer.json").write_text(pairs.model)
+    assert BPE.from_file(tmp_path).model == BPE.from_file(str(tmp_path / "tokenizer.json")).model == pairs.model
+    words = tokenizers.Tokenizer(tokenizers.models.WordLevel({"[UNK]": 0, "hello": 1, "world": 2}, unk_token="[UNK]"))
+    words.normalizer = tokenizers.normalizers.Lowercase()
+    words.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    words.add_special_tokens(["[CLS]"])
+    words.post_processor = tokenizers.processors.TemplateProcessing(single="[CLS] $A", special_tokens=[("[CLS]", 3)])
+    words.enable_padding(length=8)
+    words.save(str(tmp_path / "words.json"))
+    ready = BPE.from_file(tmp_path / "words.json")
+    assert ready.vocab_size == 4
+    assert not ready.lossless
+    assert ready.encode("Hello there world").tolist() == [1, 0, 2]  # no start, no padding
+    assert ready.complaints("hello world") == []
+    assert ready.complaints("Hello") == ["it comes back changed from character 0 on: 'Hello' as 'hello'"]
+
+
+@pytest.mark.parametrize(("content", "said"), [
+    (b"", "empty"), (b"{", "not JSON"), (b"[]", "no tokenizer"), (b'{"a": 1}', "vocab.json alone"),
+    (b"\xff\xfe", "not UTF-8"),
+    (b'{"model": {"vocab": {}}}', "empty or malformed"),
+    (b'{"model": {"vocab": {"a": "b"}}}', "empty or malformed"),
+    (b'{"model": {"type": "None", "vocab": {"a": 0}}}', "refuses the model"),
+])  # fmt: skip
+def test_files_that_are_no_tokenizers_are_named(tmp_path, content, said):
+    (tmp_path / "t.json").write_bytes(content)
+    with pytest.raises(ValueError, match=f"t.json.*{said}"):
+        BPE.from_file(tmp_path / "t.json")
+    with pytest.raises(ValueError, match=r"other.json cannot be read: No such file"):
+        BPE.from_file(tmp_path / "other.json")
+
+
+# ------------------------------------------------------------------------------------------------------------ real data
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("name", ["shakespeare", "spelling", "nli", "summaries", "dialogues", "books"])
+def test_every_text_of_the_real_folders_comes_back(name):
+    from langevin.modalities.text.data import load_parts
+    from langevin.modalities.text.sources import guess
+    from tests.modalities.text.test_data import real
+
+    train, held = load_parts(guess(real(name)))
+    some, new = [*train.strings()], [*held.strings()]
+    pairs = BPE().fitted(text[:1_000_000] for text in some[:1000])
+    for codec in (Bytes(), Characters().fitted(some), pairs):
+        for text, ids in zip(some, codec.encode_all(some), strict=True):
+            assert codec.decode(ids) == text
+        for text, ids in zip(new, codec.encode_all(new), strict=True):
+            assert codec.decode(ids) == text or (not codec.lossless and codec.complaints(text))
+    if name == "books":
+        assert sum(map(len, Letters().encode_all(new))) // 256 == 9764
+        assert sum(map(len, Letters().encode_all(some))) == pytest.approx(34.5e6, rel=0.002)

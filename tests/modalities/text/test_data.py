@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from pydantic import TypeAdapter
 
-from langevin.modalities.text.data import Notes, TextSource, load_parts
-from langevin.modalities.text.sources import guess, looks_like_text
+from langevin.modalities.remarks import Remarks
+from langevin.modalities.text.data import TextSource, load_parts
+from langevin.modalities.text.sources import detect, guess
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 
@@ -101,7 +102,7 @@ def test_a_hundred_megabytes_on_one_line(tmp_path):
     (b"", "not empty"),
     (b" \r\n ", "not empty"), (b"a\0b", "byte 1 is zero"), ("é".encode("utf-16"), "UTF-16"), (b"%PDF-1.4", "PDF"),
     (b"\x1f\x8b\x08\0", "gzip"), (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
-    (b"x", "a character"),
+    (b"x", "one character"),
     (b"\xed\xa0\x80", "byte 0"),
 ])  # fmt: skip
 def test_a_file_that_is_no_text_is_an_error_with_the_place(tmp_path, content, said):
@@ -195,7 +196,7 @@ def test_parts_by_hash_do_not_move_when_records_are_added_and_copies_stay_togeth
     assert 35 <= len(before[1]) <= 88  # 60 expected, s.d. 7
     for count in range(2, 8):
         assert all(len(part) for part in load(jsonl(tmp_path / "b.jsonl", numbered(count)), held_out=0.01))
-    with pytest.raises(ValueError, match="too few to hold some out"):
+    with pytest.raises(ValueError, match="too few to hold any out"):
         load(jsonl(tmp_path / "b.jsonl", numbered(1) * 3))
 
 
@@ -304,7 +305,7 @@ def test_folders_without_text_and_other_names(tmp_path):
     with pytest.raises(ValueError, match=r"no text: looked for \.txt"):
         load(tmp_path)
     (tmp_path / "system.log").write_text("one\ntwo\n" * 50)
-    with pytest.raises(ValueError, match=r"found system\.log.*within"):
+    with pytest.raises(ValueError, match=r"found system\.log.*data\.glob"):
         load(tmp_path)
     assert load(tmp_path, within="*.log")[0].characters == pytest.approx(360, abs=8)
     with pytest.raises(ValueError, match=r"no file like '\*\.lag'; it holds system\.log"):
@@ -341,16 +342,16 @@ def test_progress_ends_at_the_total_and_fingerprints_tell_contents(tmp_path):
     assert first[0].fingerprint == load(path)[0].fingerprint != first[1].fingerprint
     jsonl(path, [*numbered(49), {"text": "text number 50"}])
     assert {part.fingerprint for part in load(path)} != {part.fingerprint for part in first}
-    assert Notes().lines() == []
+    assert Remarks().lines() == []
 
 
-def test_what_looks_like_text(tmp_path):
+def test_what_detect(tmp_path):
     def folder(name, **files):
         for file, content in files.items():
             path = tmp_path / name / file.replace("__", ".")
             path.parent.mkdir(exist_ok=True)
             path.write_bytes(content)
-        return looks_like_text(tmp_path / name)
+        return detect(tmp_path / name)
 
     words, record = "Wörter und words.\n".encode() * 2000, b'{"text": "some words"}\n'
     assert folder("plain", a__txt=words, b__md=words)
@@ -362,10 +363,19 @@ def test_what_looks_like_text(tmp_path):
     assert not folder("numbers", a__txt=b"[0.5, 1.25, -3]\n" * 99)
     assert not folder("binary", a__txt=b"\0\1\2")
     assert not folder("sounds", a__wav=b"RIFF", LICENSE__txt=words)
-    assert not looks_like_text(tmp_path / "nothing")
-    assert looks_like_text(parquet(tmp_path / "t.parquet", text=["a"], label=[1]))
-    assert not looks_like_text(parquet(tmp_path / "i.parquet", image=[b"a"], text=["a"]))
-    assert not looks_like_text(parquet(tmp_path / "n.parquet", x=[1.0]))
+    assert not detect(tmp_path / "nothing")
+    assert detect(parquet(tmp_path / "t.parquet", text=["a"], label=[1]))
+    assert not detect(parquet(tmp_path / "i.parquet", image=[b"a"], text=["a"]))
+    assert not detect(parquet(tmp_path / "n.parquet", x=[1.0]))
+
+
+def test_the_score_is_the_share_of_files_that_are_text(tmp_path):
+    for i in range(3):
+        (tmp_path / f"{i}.txt").write_text("some words\n")
+    (tmp_path / "b.png").write_bytes(b"\x89PNG")
+    (tmp_path / "README.md").write_text("about the others\n")
+    assert detect(tmp_path)[0] == 0.75
+    assert detect(tmp_path / "0.txt") == (1.0, "a text file, .txt")
 
 
 # ------------------------------------------------------------------------------------------------------------ real data
@@ -387,7 +397,7 @@ def real(name: str) -> Path:
 ])  # fmt: skip
 def test_real_folders_are_read_as_their_description_says(name, fields, counts):
     folder = real(name)
-    assert looks_like_text(folder)
+    assert detect(folder)
     train, held = load_parts(guess(folder))
     assert train.fields == fields
     assert (len(train), len(held)) == counts
@@ -401,4 +411,4 @@ def test_real_folders_are_read_as_their_description_says(name, fields, counts):
     "name", ["cifar10", "emoji", "motion", "music", "speech_digits", "sprites", "digits_mnist", "cmudict"]
 )
 def test_real_folders_of_other_things_do_not_look_like_text(name):
-    assert not looks_like_text(real(name))
+    assert not detect(real(name))

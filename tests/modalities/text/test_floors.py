@@ -9,12 +9,12 @@ import pytest
 
 from langevin.modalities.text.baselines.entailment import HypothesisOnly, Majority, Overlap, accuracy
 from langevin.modalities.text.baselines.summary import best_sentence, last, lead
+from langevin.modalities.text.codec import Letters
 from langevin.modalities.text.corruption.confusions import read_corrections, read_misspellings
-from langevin.modalities.text.corruption.slips import edit_distances
+from langevin.modalities.text.corruption.typos import edit_distances
 from langevin.modalities.text.metrics.gleu import gleu
 from langevin.modalities.text.metrics.ngram import NgramModel
 from langevin.modalities.text.metrics.rouge import rouge
-from langevin.modalities.text.tokens import Letters
 
 pytestmark = pytest.mark.slow
 
@@ -36,7 +36,7 @@ def test_ngrams_of_books():
         "\n".join(p.read_text() for p in sorted(part(f"books/{k}").glob("*.txt"))) for k in ("train", "valid")
     )
     model, held_out = NgramModel.fit(Letters().encode(train).numpy(), order=6), Letters().encode(valid).numpy()
-    measured = [model.shortened(n).bits_per_symbol(held_out) for n in range(1, 7)]
+    measured = [model.shortened(n).bits_per_token(held_out) for n in range(1, 7)]
     assert measured == pytest.approx([4.070, 3.310, 2.716, 2.264, 2.000, 1.877], abs=0.002)
 
 

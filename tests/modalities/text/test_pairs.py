@@ -1,4 +1,4 @@
-"""Examples made of records: who says what after what, and where sentences end."""
+"""PairExamples made of records: who says what after what, and where sentences end."""
 
 import pytest
 

@@ -40,15 +40,15 @@ def test_the_clean_share_is_kept_and_all_others_are_faulty(kind):
 
 
 def test_the_ends_of_the_clean_share():
-    assert all(Corruption(clean=1.0).corrupt(TEXT, seed) == TEXT for seed in range(50))
-    assert all(Corruption(clean=0.0).corrupt(TEXT, seed) != TEXT for seed in range(50))
-    assert all(Corruption(spelling=0, clean=0.0).corrupt(TEXT, seed) == TEXT for seed in range(9))
+    assert all(Corruption(identity_fraction=1.0).corrupt(TEXT, seed) == TEXT for seed in range(50))
+    assert all(Corruption(identity_fraction=0.0).corrupt(TEXT, seed) != TEXT for seed in range(50))
+    assert all(Corruption(spelling=0, identity_fraction=0.0).corrupt(TEXT, seed) == TEXT for seed in range(9))
 
 
 @pytest.mark.parametrize("rate", [0.1, 0.3])
 def test_words_are_misspelt_as_often_as_asked(rate):
     words = " ".join(["garden"] * 40)
-    noise = Corruption(spelling=rate, clean=0.0)
+    noise = Corruption(spelling=rate, identity_fraction=0.0)
     sources = [noise.corrupt(words, seed).split() for seed in range(150)]
     score = spelling_score(sources, sources, [words.split()] * 150)
     # a text's own share is uniform on [0, 2 rate]: standard error of the mean (2 rate / sqrt(12)) / sqrt(150)
@@ -56,19 +56,19 @@ def test_words_are_misspelt_as_often_as_asked(rate):
 
 
 def test_seen_errors_are_those_of_the_list():
-    noise = Corruption(confusions=LIST, spelling=0.5, seen=1.0, fingers=0.0, clean=0.0)
+    noise = Corruption(confusions=LIST, spelling=0.5, seen=1.0, fingers=0.0, identity_fraction=0.0)
     found = {word for seed in range(300) for word in noise.corrupt("House river lived", seed).split()}
     assert found == {"House", "Hause", "Howse", "river", "rivver", "lived", "livd"}
 
 
 def test_pairs_of_words_that_are_listed_are_joined():
-    noise = Corruption(confusions=LIST, spelling=0.5, seen=1.0, fingers=0.0, clean=0.0)
+    noise = Corruption(confusions=LIST, spelling=0.5, seen=1.0, fingers=0.0, identity_fraction=0.0)
     assert any("stood bythe river" in noise.corrupt("stood by the river", seed) for seed in range(100))
 
 
 def test_words_that_are_not_listed_are_edited_as_listed_ones():
     """The list doubles and drops letters and puts others for o and u; a z is nowhere in it."""
-    noise = Corruption(confusions=LIST, spelling=0.5, seen=1.0, fingers=0.0, clean=0.0)
+    noise = Corruption(confusions=LIST, spelling=0.5, seen=1.0, fingers=0.0, identity_fraction=0.0)
     words = [word for seed in range(200) for word in noise.corrupt("hover hover", seed).split()]
     assert {distance("hover", word) for word in words} <= {0, 1, 2}
     assert {letter for word in words for letter in word} <= set("hoversteuvwalb")
@@ -76,20 +76,20 @@ def test_words_that_are_not_listed_are_edited_as_listed_ones():
 
 def test_numbers_marks_and_spaces_stay():
     text = "12 + 5 = 17;\n\t(…) 99%"
-    assert all(Corruption(clean=0.0, grammar=0.0).corrupt(text, seed) == text for seed in range(20))
-    noise = Corruption(clean=0.0, spelling=0.5)
+    assert all(Corruption(identity_fraction=0.0, grammar=0.0).corrupt(text, seed) == text for seed in range(20))
+    noise = Corruption(identity_fraction=0.0, spelling=0.5)
     for seed in range(50):
         faulty = noise.corrupt("So:\n  1885, (old) house!", seed)
         assert [c for c in faulty if not c.isalpha()] == list(":\n  1885, () !")
 
 
 def test_case_is_kept():
-    noise = Corruption(confusions=LIST, clean=0.0, spelling=0.5, seen=1.0, fingers=0.0)
+    noise = Corruption(confusions=LIST, identity_fraction=0.0, spelling=0.5, seen=1.0, fingers=0.0)
     assert all(noise.corrupt("HOUSE", seed) in {"HAUSE", "HOWSE"} for seed in range(30))
 
 
 @pytest.mark.parametrize("settings", [
-    {"spelling": 0.6}, {"spelling": -0.1}, {"grammar": 0.7}, {"clean": 1.5}, {"seen": 0.9, "fingers": 0.2},
+    {"spelling": 0.6}, {"spelling": -0.1}, {"grammar": 0.7}, {"identity_fraction": 1.5}, {"seen": 0.9, "fingers": 0.2},
     {"fingers": -0.1},
 ])  # fmt: skip
 def test_other_settings_are_refused(settings):

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from langevin.modalities.text.codec import Letters
 from langevin.modalities.text.metrics.ngram import NgramModel
-from langevin.modalities.text.tokens import Letters
 
 
 def chain(n, seed=0):
@@ -27,7 +27,7 @@ def test_probabilities_by_hand():
     model = NgramModel.fit(np.array([0, 0, 1]), order=2, size=2)
     assert model.bits(np.array([0, 1, 0])) == pytest.approx(-np.log2([0.6, 0.45, 0.6]))
     assert model.following(np.array([[0], [1]])) == pytest.approx(np.array([[0.55, 0.45], [0.6, 0.4]]))
-    assert model.bits_per_symbol(np.array([0, 1, 0])) == pytest.approx(-np.log2([0.6, 0.45, 0.6]).mean())
+    assert model.bits_per_token(np.array([0, 1, 0])) == pytest.approx(-np.log2([0.6, 0.45, 0.6]).mean())
 
 
 @pytest.mark.parametrize("order", [1, 3, 6])
@@ -48,7 +48,7 @@ def test_it_finds_the_entropy_rate_of_a_chain():
     pi = 0.4 / (0.1 + 0.4)  # the share of state 0
     rate, alone = pi * entropy(0.9) + (1 - pi) * entropy(0.6), entropy(pi)
     model = NgramModel.fit(train, order=4, size=2)
-    measured = [model.shortened(n).bits_per_symbol(held_out) for n in (1, 2, 4)]
+    measured = [model.shortened(n).bits_per_token(held_out) for n in (1, 2, 4)]
     assert measured == pytest.approx([alone, rate, rate], abs=0.01)
 
 

@@ -1,45 +1,45 @@
-"""The lean functions are the formulas: values, first derivatives, types; a second derivative is refused."""
+"""The fused functions are the formulas: values, first derivatives, types; a second derivative is refused."""
 
 import pytest
 import torch
 import torch.nn.functional as F
 
-from langevin.networks.lean import EPS, rms_norm, squared_relu
+from langevin.networks.fused import EPS, rms_norm, squared_relu
 
 FORMULAS = [(rms_norm, lambda x: F.rms_norm(x, (x.shape[-1],), eps=EPS)), (squared_relu, lambda x: F.relu(x).square())]
 
 
-@pytest.mark.parametrize(("lean", "formula"), FORMULAS)
+@pytest.mark.parametrize(("fused", "formula"), FORMULAS)
 @pytest.mark.parametrize("scale", [1e-4, 1.0, 1e4])
-def test_values_and_derivatives_are_those_of_the_formula(lean, formula, scale):
+def test_values_and_derivatives_are_those_of_the_formula(fused, formula, scale):
     x = (scale * torch.randn(3, 5, 8, dtype=torch.float64)).requires_grad_()
     same = x.detach().clone().requires_grad_()
     g = torch.randn(3, 5, 8, dtype=torch.float64)
-    y, z = lean(x), formula(same)
+    y, z = fused(x), formula(same)
     torch.testing.assert_close(y, z, rtol=1e-12, atol=1e-14)
     y.backward(g)
     z.backward(g)
     torch.testing.assert_close(x.grad, same.grad, rtol=1e-10, atol=1e-12 * scale)
 
 
-@pytest.mark.parametrize("lean", [rms_norm, squared_relu])
-def test_derivatives_are_those_of_differences(lean):
+@pytest.mark.parametrize("fused", [rms_norm, squared_relu])
+def test_derivatives_are_those_of_differences(fused):
     x = torch.randn(2, 3, 4, dtype=torch.float64).requires_grad_()
-    assert torch.autograd.gradcheck(lean, (x,))
+    assert torch.autograd.gradcheck(fused, (x,))
 
 
-@pytest.mark.parametrize(("lean", "formula"), FORMULAS)
-def test_half_precision_is_rounded_once(lean, formula):
+@pytest.mark.parametrize(("fused", "formula"), FORMULAS)
+def test_half_precision_is_rounded_once(fused, formula):
     x = torch.randn(64, 128).bfloat16()
     exact = formula(x.double())
-    assert lean(x).dtype == torch.bfloat16
-    assert float((lean(x).double() - exact).abs().max() / exact.abs().max()) < 2**-8
+    assert fused(x).dtype == torch.bfloat16
+    assert float((fused(x).double() - exact).abs().max() / exact.abs().max()) < 2**-8
 
 
-@pytest.mark.parametrize("lean", [rms_norm, squared_relu])
-def test_a_second_derivative_is_refused(lean):
+@pytest.mark.parametrize("fused", [rms_norm, squared_relu])
+def test_a_second_derivative_is_refused(fused):
     x = torch.randn(2, 4, dtype=torch.float64, requires_grad=True)
-    (first,) = torch.autograd.grad(lean(x).sum(), x, create_graph=True)
+    (first,) = torch.autograd.grad(fused(x).sum(), x, create_graph=True)
     with pytest.raises(RuntimeError):
         first.sum().backward()
 

@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from langevin.training.averages import Averages, Profile, _inner, combination, gamma_of_width
-from langevin.training.snapshots import average_of_width, snapshot
+from langevin.training.ema import EMAProfile, PowerEMA, _inner, gamma_of_length, posthoc_weights
+from langevin.training.snapshots import ema_of_length, snapshot
 from tests import tiny
 
 PUBLISHED = {0.05: 16.97, 0.10: 6.94, 0.15: 3.56, 0.20: 1.83}  # figures of the paper that defines the profiles
@@ -14,12 +14,12 @@ PUBLISHED = {0.05: 16.97, 0.10: 6.94, 0.15: 3.56, 0.20: 1.83}  # figures of the 
 
 @pytest.mark.parametrize(("width", "gamma"), PUBLISHED.items())
 def test_widths_have_the_published_exponents(width, gamma):
-    assert gamma_of_width(width) == pytest.approx(gamma, abs=0.01)
+    assert gamma_of_length(width) == pytest.approx(gamma, abs=0.01)
 
 
 @pytest.mark.parametrize("width", [0.001, 0.05, 0.2, 0.28])
 def test_a_width_is_the_relative_standard_deviation_of_its_profile(width):
-    gamma = gamma_of_width(width)
+    gamma = gamma_of_length(width)
     tau = (torch.arange(200_000, dtype=torch.float64) + 0.5) / 200_000
     weight = tau**gamma
     weight /= weight.sum()
@@ -30,17 +30,17 @@ def test_a_width_is_the_relative_standard_deviation_of_its_profile(width):
 @pytest.mark.parametrize("width", [0.0, -0.1, 0.29, 1.0, float("nan"), float("inf")])
 def test_widths_that_no_growing_profile_has_are_refused(width):
     with pytest.raises(ValueError, match="fraction of the run"):
-        gamma_of_width(width)
+        gamma_of_length(width)
 
 
 def test_an_average_is_the_sum_of_the_trajectory_weighted_by_the_product_of_betas():
     generator = torch.Generator().manual_seed(0)
     trajectory = [torch.randn(3, 2, generator=generator) for _ in range(40)]
-    averages = Averages({"w": torch.full((3, 2), 100.0)}, widths=(0.05, 0.2))
+    averages = PowerEMA({"w": torch.full((3, 2), 100.0)}, lengths=(0.05, 0.2))
     for step, value in enumerate(trajectory, 1):
         averages.update({"w": value}, step=step)
     for width in (0.05, 0.2):
-        gamma = gamma_of_width(width)
+        gamma = gamma_of_length(width)
         betas = [(1 - 1 / step) ** (gamma + 1) for step in range(1, 41)]
         expected = torch.zeros(3, 2, dtype=torch.float64)
         for i, value in enumerate(trajectory):
@@ -49,27 +49,27 @@ def test_an_average_is_the_sum_of_the_trajectory_weighted_by_the_product_of_beta
 
 
 def test_averages_forget_where_they_began():
-    averages = Averages({"w": torch.full((2,), 1e6)}, widths=(0.1,))
+    averages = PowerEMA({"w": torch.full((2,), 1e6)}, lengths=(0.1,))
     averages.update({"w": torch.tensor([1.0, 2.0])}, step=1)
     assert averages.tensors(0.1)["w"].tolist() == [1.0, 2.0]
 
 
 def test_averages_are_copies():
     w = torch.zeros(2)
-    averages = Averages({"w": w}, widths=(0.1,))
+    averages = PowerEMA({"w": w}, lengths=(0.1,))
     w += 1
     assert averages.tensors(0.1)["w"].tolist() == [0.0, 0.0]
 
 
 def test_averages_come_back_from_their_tensors():
-    first, second = (Averages({"w": torch.full((2,), v)}, widths=(0.1,)) for v in (3.0, 5.0))
+    first, second = (PowerEMA({"w": torch.full((2,), v)}, lengths=(0.1,)) for v in (3.0, 5.0))
     second.load(0.1, first.tensors(0.1))
     assert second.tensors(0.1)["w"].tolist() == [3.0, 3.0]
 
 
-@pytest.mark.parametrize("a", [Profile(step=100, gamma=6.94), Profile(step=37, gamma=16.97)])
+@pytest.mark.parametrize("a", [EMAProfile(step=100, gamma=6.94), EMAProfile(step=37, gamma=16.97)])
 @pytest.mark.parametrize(
-    "b", [Profile(step=100, gamma=16.97), Profile(step=60, gamma=1.83), Profile(step=5, gamma=3.0)]
+    "b", [EMAProfile(step=100, gamma=16.97), EMAProfile(step=60, gamma=1.83), EMAProfile(step=5, gamma=3.0)]
 )
 def test_inner_products_of_profiles_equal_their_quadrature(a, b):
     longest, n = max(a.step, b.step), 400_000
@@ -84,23 +84,25 @@ def test_inner_products_of_profiles_equal_their_quadrature(a, b):
 
 
 def test_very_narrow_averages_combine_too():
-    saved = [Profile(step=s, gamma=gamma_of_width(w)) for s in range(50, 401, 50) for w in (0.002, 0.1)]
-    weights = combination(saved, Profile(step=400, gamma=gamma_of_width(0.02)))
+    saved = [EMAProfile(step=s, gamma=gamma_of_length(w)) for s in range(50, 401, 50) for w in (0.002, 0.1)]
+    weights = posthoc_weights(saved, EMAProfile(step=400, gamma=gamma_of_length(0.02)))
     assert bool(weights.isfinite().all())
     assert float(weights.sum()) == pytest.approx(1.0, abs=1e-6)
 
 
 def test_a_saved_profile_is_its_own_combination():
-    saved = [Profile(step=s, gamma=gamma_of_width(w)) for s in (40, 80) for w in (0.05, 0.1)]
-    torch.testing.assert_close(combination(saved, saved[2]), torch.eye(4, dtype=torch.float64)[2], atol=1e-6, rtol=0)
+    saved = [EMAProfile(step=s, gamma=gamma_of_length(w)) for s in (40, 80) for w in (0.05, 0.1)]
+    torch.testing.assert_close(
+        posthoc_weights(saved, saved[2]), torch.eye(4, dtype=torch.float64)[2], atol=1e-6, rtol=0
+    )
 
 
 @pytest.mark.parametrize("width", [0.03, 0.07, 0.15, 0.2])
 def test_an_average_of_another_width_is_recovered_from_snapshots_of_two(width):
     steps, every = 400, 50
     widths = (0.05, 0.1)
-    kept = Averages({"w": torch.zeros(3)}, widths=widths)
-    true = Averages({"w": torch.zeros(3)}, widths=(width,))
+    kept = PowerEMA({"w": torch.zeros(3)}, lengths=widths)
+    true = PowerEMA({"w": torch.zeros(3)}, lengths=(width,))
     saved, values = [], []
     for step in range(1, steps + 1):
         s = step / steps
@@ -108,9 +110,9 @@ def test_an_average_of_another_width_is_recovered_from_snapshots_of_two(width):
         kept.update(w, step=step)
         true.update(w, step=step)
         if step % every == 0:
-            saved += [Profile(step=step, gamma=gamma_of_width(v)) for v in widths]
+            saved += [EMAProfile(step=step, gamma=gamma_of_length(v)) for v in widths]
             values += [kept.tensors(v)["w"].double().clone() for v in widths]
-    weights = combination(saved, Profile(step=steps, gamma=gamma_of_width(width)))
+    weights = posthoc_weights(saved, EMAProfile(step=steps, gamma=gamma_of_length(width)))
     found = (weights[:, None] * torch.stack(values)).sum(0)
     wanted = true.tensors(width)["w"].double()
     moved = (w["w"].double() - wanted).norm()  # how far averaging moves the weights
@@ -124,28 +126,28 @@ def test_a_runs_snapshots_give_the_average_of_any_width(tmp_path):
     state = tiny.state_of(made, training)
     parameters = state.optimizers["denoiser"].parameters
     begin = {n: p.detach().clone() for n, p in parameters.items()}
-    true = Averages(parameters, widths=(wide, 0.05))
+    true = PowerEMA(parameters, lengths=(wide, 0.05))
     while state.step < 24:
         tiny.advance(state, made, training, until=state.step + 1)
         true.update(parameters, step=state.step)
         if state.step % 3 == 0:
             snapshot(tmp_path, state)
-    kept = state.averages["denoiser"].tensors(0.05)
+    kept = state.ema["denoiser"].tensors(0.05)
     assert all(torch.equal(kept[n], t) for n, t in true.tensors(0.05).items())
-    found = average_of_width(tmp_path, wide)
+    found = ema_of_length(tmp_path, wide)
     wanted = {f"denoiser.{n}": t for n, t in true.tensors(wide).items()}
     assert found.keys() == wanted.keys()
     off = sum(float((found[n] - wanted[n]).square().sum()) for n in found)
     moved = sum(float((wanted[f"denoiser.{n}"] - t).square().sum()) for n, t in begin.items())
     assert off < 0.05**2 * moved
-    again = average_of_width(tmp_path, 0.05)
+    again = ema_of_length(tmp_path, 0.05)
     for n, t in kept.items():
         torch.testing.assert_close(again[f"denoiser.{n}"], t, rtol=5e-3, atol=1e-3)
 
 
 def test_a_run_without_snapshots_says_which_widths_it_has_instead(tmp_path):
-    with pytest.raises(ValueError, match="no snapshots"):
-        average_of_width(tmp_path, 0.15)
+    with pytest.raises(ValueError, match="no EMA snapshots"):
+        ema_of_length(tmp_path, 0.15)
 
 
 def test_a_damaged_snapshot_is_named(tmp_path):
@@ -154,7 +156,7 @@ def test_a_damaged_snapshot_is_named(tmp_path):
     state = tiny.state_of(made, training)
     tiny.advance(state, made, training, until=2)
     snapshot(tmp_path, state)
-    (file,) = (tmp_path / "averages").iterdir()
+    (file,) = (tmp_path / "ema").iterdir()
     file.write_bytes(file.read_bytes()[:1000])
     with pytest.raises(ValueError, match="step-00000002"):
-        average_of_width(tmp_path, 0.15)
+        ema_of_length(tmp_path, 0.15)

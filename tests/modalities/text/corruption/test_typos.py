@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 from langevin.modalities.text.corruption.confusions import Confusions
-from langevin.modalities.text.corruption.slips import (
+from langevin.modalities.text.corruption.typos import (
     ALPHABET,
     NEIGHBOURS,
     Characters,
     confusion_matrix,
     edit_distances,
-    random_slip,
-    typing_slip,
+    random_edit,
+    typo,
 )
 from langevin.modalities.text.metrics.alignment import align, distance
 
@@ -31,7 +31,7 @@ def test_neighbours_touch_on_the_keyboard():
 
 @pytest.mark.parametrize("word", ["house", "Aa", "x", "don't"])
 def test_fingers_slip_by_one_edit_of_near_keys(word):
-    slips = drawn(typing_slip, word, n=2000)
+    slips = drawn(typo, word, n=2000)
     assert {distance(word, slip) for slip in slips} == {1}
     new = {
         b
@@ -46,18 +46,18 @@ def test_fingers_slip_by_one_edit_of_near_keys(word):
 
 
 def test_nothing_slips_where_there_is_no_key():
-    assert set(drawn(typing_slip, "猫")) == {"猫"}
+    assert set(drawn(typo, "猫")) == {"猫"}
 
 
 @pytest.mark.parametrize("word", ["house", "x"])
 def test_chance_slips_by_one_edit_and_never_to_nothing(word):
-    slips = drawn(random_slip, word)
+    slips = drawn(random_edit, word)
     assert {distance(word, slip) for slip in slips} == {1}
     assert all(slips)
 
 
 def test_characters_repeat_what_they_saw():
-    """Pairs that only write e for a, drop an h, double a t at the end and swap ei teach nothing else."""
+    """Seq2Seq that only write e for a, drop an h, double a t at the end and swap ei teach nothing else."""
     pairs = {"cat": {"cet": 1}, "the": {"te": 1}, "at": {"att": 1}, "rein": {"rien": 1}, "abcdef": {"ghijkl": 1}}
     characters = Characters.fit(Confusions(counts=pairs))
     assert characters.edits == {("a", "e"): 1, ("h", ""): 1, ("t", "tt"): 1, ("ei", "ie"): 1}
@@ -111,5 +111,5 @@ def test_what_teaches_nothing_is_refused(call):
 
 def test_slips_are_the_generators():
     words = random.Random(0).choices(["house", "tree"], k=5)
-    for slip in (typing_slip, random_slip):
+    for slip in (typo, random_edit):
         assert [slip(w, np.random.default_rng(3)) for w in words] == [slip(w, np.random.default_rng(3)) for w in words]

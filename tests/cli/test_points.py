@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import sys
 
 import numpy as np
@@ -10,11 +11,12 @@ import torch
 from PIL import Image
 
 from langevin.cli import main
-from langevin.diffusion.process.drift import sliced
-from langevin.modalities.toy.data import draw
+from langevin.diffusion.process.sde import sliced
+from langevin.modalities.points.data import draw
+from langevin.notebook import load
 from langevin.run.directory import open_run
 
-SMALL = ("network.width=32", "network.depth=1", "training.batch=32", "training.averages=[0.1]", "sampling.average=0.1")
+SMALL = ("network.width=32", "network.depth=1", "training.batch=32", "training.ema_lengths=[0.1]", "sampling.ema=0.1")
 CODE = """
 import torch
 open("ran", "a").write("x")
@@ -55,19 +57,19 @@ def here(tmp_path, monkeypatch):
 
 
 def test_a_drift_may_end_where_its_simulation_ends(tmp_path, told):
-    """The limit cycle runs on around a ring, which no Gaussian is: the reservoir's distance is that of chance."""
+    """The limit cycle runs on around a ring, which no Gaussian is: the distance of end points is that of chance."""
     gaps = {}
-    for end in ("reservoir", "normal"):
+    for end in ("empirical", "normal"):
         status, _, err = told("train", "toy/limit-cycle", "--out", tmp_path / end, "training.steps=1", "data.count=600",
-                              "process.steps=20", "sampling.steps=6", f"process.end={end}", *SMALL)  # fmt: skip
+                              "process.steps=20", "sampling.steps=6", f"process.terminal={end}", *SMALL)  # fmt: skip
         assert status == 0, err
         found = re.search(r"against the prior: W1 ([0-9.]+), two halves of the simulation ([0-9.]+)", err)
         gaps[end] = [float(number) for number in found.groups()]
-    assert gaps["reservoir"][0] < 3 * gaps["reservoir"][1]
-    assert gaps["normal"][0] > 3 * gaps["reservoir"][0]
-    points = open_run(tmp_path / "reservoir").recipe.process.points
+    assert gaps["empirical"][0] < 3 * gaps["empirical"][1]
+    assert gaps["normal"][0] > 3 * gaps["empirical"][0]
+    points = open_run(tmp_path / "empirical").recipe.process.points
     assert len(points) == 540  # the training points, of which 1,000 at most are kept
-    assert told("sample", tmp_path / "reservoir", "--count", 40, "--out", tmp_path / "points.npz")[0] == 0
+    assert told("sample", tmp_path / "empirical", "--count", 40, "--out", tmp_path / "points.npz")[0] == 0
 
 
 def test_training_says_how_far_the_end_is_from_the_prior(tmp_path, told):
@@ -75,10 +77,10 @@ def test_training_says_how_far_the_end_is_from_the_prior(tmp_path, told):
         "train", "toy/double-well", "--out", tmp_path / "a", "training.steps=1", "data.count=200", *SMALL
     )
     assert status == 0, err
-    assert "drift: simulated in 30 steps, ending in its stationary law" in err
+    assert "drift: simulated in 30 steps, ending in its stationary" in err
     assert "end of the simulation against the prior: W1" in err
     status, _, err = told("train", "toy/double-well", "--out", tmp_path / "b", "training.steps=1", "data.count=200", *SMALL,
-                          "process.end=normal", "process.end_std=4")  # fmt: skip
+                          "process.terminal=normal", "process.terminal_std=4")  # fmt: skip
     assert status == 0, err
     assert "the prior does not fit" in err
 
@@ -97,18 +99,25 @@ def test_samples_are_points_and_a_picture(well, tmp_path):
     assert Image.open(tmp_path / "a.png").width > 300
 
 
+def on_the_way(run):
+    """Width and height of the report's picture of the states between data and prior."""
+    sections = json.loads((run / "report.json").read_text())["sections"]
+    (found,) = [picture for picture in sections[0]["pictures"] if picture["caption"].startswith("Marginals from data")]
+    return found["size"]
+
+
 def test_evaluate_measures_points_beside_their_floor_and_the_way_beside_the_grid(well, told):
     status, out, err = told("evaluate", well, "--seeds", "2", "--count", "50")
     assert status == 0, err
-    assert "W1 held-out" in out
+    assert "W1 to validation points" in out
     found = json.loads((well / "evaluation.json").read_text())
     assert found["wasserstein"]["floor"] > 0
     assert len(found["wasserstein"]["generated"]) == 2
     assert [shot["t"] for shot in found["on_the_way"]] == [0.0, 0.1, 0.3, 0.6, 1.0]
     assert all(shot["forward"] < 10 * shot["floor"] + 0.2 for shot in found["on_the_way"])
     assert "against the prior" in found["end"]
-    assert (well / "report.html").is_file()
-    assert Image.open(well / "samples" / "flow.png").width > 1000
+    assert "Marginals from data to prior: forward SDE, sampler, Fokker-Planck" in (well / "report.html").read_text()
+    assert on_the_way(well)[0] > 1000
 
 
 def test_a_run_of_points_is_resumed_to_the_same_bits(tmp_path):
@@ -134,7 +143,7 @@ def test_ordinary_diffusion_learns_points(tmp_path):
     out = tmp_path / "run"
     assert main(["train", "toy/mixture", "--out", str(out), "training.steps=150", "network.width=64",
                  "network.depth=2", "training.batch=256",
-                 "data.count=4000", "training.averages=[0.1]", "sampling.average=0.1"]) == 0  # fmt: skip
+                 "data.count=4000", "training.ema_lengths=[0.1]", "sampling.ema=0.1"]) == 0  # fmt: skip
     assert main(["sample", str(out), "--count", "800", "--out", str(tmp_path / "a.npz"), "--batch", "800"]) == 0
     x, data = torch.from_numpy(np.load(tmp_path / "a.npz")["points"]), draw("mixture", 800, seed=9)
     noise = torch.randn(800, 2, generator=torch.Generator().manual_seed(0)) * data.std(0) + data.mean(0)
@@ -146,7 +155,23 @@ def test_a_drift_in_the_plane_that_blends_trains_samples_and_is_measured(tmp_pat
     assert train(out, "toy/limit-cycle", "data.count=400", "sampling.steps=12") == 0
     status, _, err = told("evaluate", out, "--seeds", "1", "--count", "40")
     assert status == 0, err
-    assert Image.open(out / "samples" / "flow.png").height > 300
+    assert on_the_way(out)[1] > 300
+
+
+@pytest.mark.parametrize("sampler", ["reverse", "flow"])
+def test_points_are_compared_and_followed_through_training(well, tmp_path, told, sampler):
+    out = tmp_path / "cells"
+    asked = ["--samplers", sampler, "--steps", 4, 8, "--count", 20, "--out", out]
+    status, printed, err = told("compare", well, *asked)
+    assert status == 0, err
+    assert "W1, 20 samples per cell" in printed
+    found = json.loads((out / "comparison.json").read_text())
+    assert found["real_against_real"] > 0
+    assert [cell["nfe"] for cell in found["cells"]] == ([3, 7] if sampler == "flow" else [4, 8])
+    assert len(list(out.parent.glob("cells/*-*.png"))) == 2
+    run = shutil.copytree(well, tmp_path / "run")
+    assert told("evaluate", run, "--seeds", 1, "--count", 20, "--curve", "--steps", 4, "--sampler", sampler)[0] == 0
+    assert [point["step"] for point in json.loads((run / "evaluation.json").read_text())["curve"]] == [1, 2, 3]
 
 
 def test_points_of_ones_own_are_a_file(tmp_path):
@@ -155,12 +180,13 @@ def test_points_of_ones_own_are_a_file(tmp_path):
 
 
 @pytest.mark.parametrize(("options", "words"), [
-    (("sample", "--sampler", "heun"), "the sampler heun is not one of a drift process: choose reverse, flow"),
-    (("sample", "--gif"), "points have no animation"),
-    (("sample", "--out", "folder"), "points are written as .npz, or shown as .png"),
-    (("sample", "--condition", "cat"), "cannot be told 'cat'"),
-    (("evaluate", "--curve"), "--curve is for images"),
-    (("compare",), "compare is for runs on images"),
+    (("sample", "--sampler", "heun"), "the sampler 'heun' is not for an sde process: choose reverse, flow"),
+    (("sample", "--gif"), "samples of points are written as .png, .npz; got --gif"),
+    (("sample", "--out", "folder"), "samples of points are written as .png, .npz; got --out folder"),
+    (("sample", "--condition", "cat"), "--condition is an option of runs of image, and "),
+    (("sample", "--chains", "3"), "--chains is an option of densities, and "),
+    (("evaluate", "--likelihood"), "--likelihood is an option of runs of image, and "),
+    (("compare",), "the sampler 'dpm2m' is not for an sde process: choose reverse, flow"),
 ])  # fmt: skip
 def test_what_makes_no_sense_for_points_is_refused(well, options, words, refused, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -169,15 +195,16 @@ def test_what_makes_no_sense_for_points_is_refused(well, options, words, refused
 
 
 @pytest.mark.parametrize(("changes", "words"), [
-    (["network={kind: dit, width: 32, head_width: 16}"], "codec.kind=coordinates network.kind=mlp"),
-    (["codec={kind: pixels}"], "codec.kind=coordinates network.kind=mlp"),
-    (["process.f={kind: limit_cycle}", "process.end=blend"], "lives in the plane"),
-    (["process.f={kind: limit_cycle}"], "needs the energy that limit_cycle goes down"),
-    (["process.f={kind: entry, function: 'no function'}"], "an entry is written module:function"),
-    (["process.f={kind: spiral}"], "process.f.kind: there is no 'spiral'"),
-    (["process.g=0"], "positive"),
+    (["network={kind: dit, width: 32, head_dim: 16}"], "points data is read by network.kind mlp, and this is dit"),
+    (["data.codec={kind: pixels}"], "data.codec.kind: Input should be 'coordinates', got 'pixels'"),
+    (["process.drift={kind: limit_cycle}", "process.terminal=blend"], "points in the plane"),
+    (["process.drift={kind: limit_cycle}"], "limit_cycle has no energy"),
+    (["process.drift={kind: function, function: 'no function'}"], "a function is named module:function"),
+    (["process.drift={kind: spiral}"], "process.drift.kind: there is no 'spiral'"),
+    (["process.diffusion=0"], "positive"),
     (["process.steps=1"], "at least 2"),
-    (["data.law=heart"], "data.law"),
+    (["data.distribution=heart"], "data.distribution"),
+    (["method={kind: diffusion}"], "method.kind diffusion does not train under process.kind sde"),
     (["data.count=2"], "16 to 10 million"),
     (["process.steps=4"], "the drift is not finite at time"),
 ])  # fmt: skip
@@ -190,8 +217,8 @@ def test_a_recipe_of_points_that_makes_no_sense_is_refused(changes, words, refus
 
 def test_a_drift_of_ones_own_is_run_only_if_the_command_names_or_allows_it(here, refused, told):
     own = (
-        "process.f={kind: entry, function: 'mine:spring'}",
-        "process.end=blend",
+        "process.drift={kind: function, function: 'mine:spring'}",
+        "process.terminal=blend",
         "data.count=400",
         "sampling.steps=8",
     )
@@ -201,7 +228,7 @@ def test_a_drift_of_ones_own_is_run_only_if_the_command_names_or_allows_it(here,
     (here / "ran").unlink()
     for verb in ("sample", "evaluate", "resume"):
         message = refused(verb, "run")
-        assert "mine:spring, which is code that would be run" in message
+        assert "mine:spring, whose code would be run" in message
         assert "--allow-code" in message
     recipe = (here / "run" / "recipe.yaml").read_text()
     (here / "given.yaml").write_text(recipe)
@@ -210,18 +237,23 @@ def test_a_drift_of_ones_own_is_run_only_if_the_command_names_or_allows_it(here,
     assert told("sample", "run", "--allow-code", "--count", "20", "--out", "a.npz")[0] == 0
     assert told("evaluate", "run", "--allow-code", "--seeds", "1", "--count", "30")[0] == 0
     assert (here / "ran").exists()
+    assert told("compare", "run", "--allow-code", "--samplers", "reverse", "--steps", 2, "--count", 10)[0] == 0
+    assert told("train", "given.yaml", "--allow-code", "--out", "next", "init_from=run", "training.steps=1")[0] == 0
+    assert load("run", allow_code=True).resume().step == 2
+    with pytest.raises(ValueError, match="whose code would be run"):
+        load("run")
 
 
 @pytest.mark.parametrize(("name", "words"), [
     ("mine:nothing", "mine has no function nothing"),
     ("elsewhere:f", "there is no module elsewhere"),
-    ("mine:number", "mine:number is a int; a function is asked for"),
+    ("mine:number", "mine:number is a int and not a function"),
     ("mine:wrong", "the drift returned (24,) for states of shape (24, 1)"),
 ])  # fmt: skip
 def test_code_that_is_not_there_or_wrong_is_said(here, name, words, refused):
-    entry = f"process.f={{kind: entry, function: '{name}'}}"
+    entry = f"process.drift={{kind: function, function: '{name}'}}"
     assert words in refused(
-        "train", "toy/double-well", "--out", "a", "training.steps=1", *SMALL, entry, "process.end=blend"
+        "train", "toy/double-well", "--out", "a", "training.steps=1", *SMALL, entry, "process.terminal=blend"
     )
 
 
@@ -229,25 +261,28 @@ def test_code_that_is_not_there_or_wrong_is_said(here, name, words, refused):
 
 
 def test_the_ridge_is_said_not_to_settle_and_what_would_help(tmp_path, told):
-    status, _, err = told("sample", "toy/ridge", "--moves", "1500", "--out", tmp_path / "a.npz", "--count", "5000")
+    status, _, err = told("sample", "toy/ridge", "--iterations", "1500", "--out", tmp_path / "a.npz", "--count", "5000")
     assert status == 0
     assert all(
-        words in err for words in ("NOT settled", "(+0.71, +0.71)", "cannot be normalised", "--box", "--confine")
+        words in err
+        for words in ("NOT converged", "(+0.71, +0.71)", "cannot be normalised", "--box", "--gaussian-envelope")
     )
     found = np.load(tmp_path / "a.npz")
     difference = found["points"][:, 0] - found["points"][:, 1]
     assert abs(difference.mean()) < 0.1
     assert abs(difference.std() - 1) < 0.05
     assert found["r_hat"] > 1.05
-    assert not found["settled"]
-    status, _, err = told("sample", "toy/ridge", "--moves", "1500", "--confine", "1.5", "--out", tmp_path / "a.png")
+    assert not found["converged"]
+    status, _, err = told(
+        "sample", "toy/ridge", "--iterations", "1500", "--gaussian-envelope", "1.5", "--out", tmp_path / "a.png"
+    )
     assert status == 0
-    assert "the chains have settled" in err
+    assert "the chains have converged" in err
     assert Image.open(tmp_path / "a.png").width > 200
 
 
 def test_a_box_holds_what_is_drawn(tmp_path, told):
-    status, _, err = told("sample", "toy/ridge", "--moves", 600, "--box", -1, 2, "--out", tmp_path / "a.npz")
+    status, _, err = told("sample", "toy/ridge", "--iterations", 600, "--box", -1, 2, "--out", tmp_path / "a.npz")
     assert status == 0, err
     points = np.load(tmp_path / "a.npz")["points"]
     assert points.min() >= -1
@@ -257,7 +292,7 @@ def test_a_box_holds_what_is_drawn(tmp_path, told):
 def test_the_annealed_path_finds_all_bumps(tmp_path, told):
     status, _, err = told("sample", "toy/bumps", "--count", 1000, "--chains", 1000, "--out", tmp_path / "a.npz")
     assert status == 0
-    assert "effective of 1000 draws" in err
+    assert "effective sample size" in err
     x = np.load(tmp_path / "a.npz")["points"]
     shares = [((x - c) ** 2).sum(1) < 2.2 for c in ((-1.5, 0.9), (1.4, 1.1), (0.2, -1.4))]
     assert all(share.mean() > 0.1 for share in shares)
@@ -265,13 +300,34 @@ def test_the_annealed_path_finds_all_bumps(tmp_path, told):
 
 def test_a_density_of_ones_own_is_a_function(here, told, refused):
     for name, more in (("log_p", ()), ("energy", ("--energy",))):
-        status, _, err = told("sample", f"mine:{name}", "--dimensions", 3, "--moves", 400, "--out", "a.npz", *more)
+        status, _, err = told("sample", f"mine:{name}", "--dimensions", 3, "--iterations", 400, "--out", "a.npz", *more)
         assert status == 0, err
         assert np.load("a.npz")["points"].shape == (16, 3)
         assert abs(np.load("a.npz")["chains"].std() - 1) < 0.1
     assert "--dimensions 2" in refused("sample", "mine:log_p")
     assert "the log-density is nan at state [" in refused("sample", "mine:bad", "--dimensions", 2)
-    assert "--steps is for runs" in refused("sample", "toy/ridge", "--steps", 3)
-    assert "written as .npz, or shown as .png" in refused("sample", "toy/ridge", "--out", "a.gif")
+    message = refused("sample", "toy/ridge", "--steps", 3)
+    assert "--steps is an option of runs, and toy/ridge is a density: see `langevin sample toy/ridge --help`" in message
+    assert "--prompt is an option of runs of text, and" in refused("sample", "toy/ridge", "--prompt", "a")
+    assert "written as .npz or plotted as .png" in refused("sample", "toy/ridge", "--out", "a.gif")
     assert "at least 4 chains" in refused("sample", "toy/ridge", "--chains", 1)
-    assert "nothing to learn" in refused("train", "toy/ridge")
+    assert "which is not trained" in refused("train", "toy/ridge")
+
+
+def test_a_density_may_stand_after_its_options(here, told):
+    for target in (("toy/bumps",), ("mine:log_p", "--dimensions", "2")):
+        options = ("--count", "4", "--box", "-3", "3", "--iterations", "40", "--out", "b.npz")
+        assert told("sample", *target[1:], *options, target[0])[0] == 0
+        assert np.load("b.npz")["points"].shape == (4, 2)
+
+
+def test_autoguidance_acts_without_a_condition(tmp_path):
+    """Away from weight 1, samples of an unconditional run move."""
+    run, guided = tmp_path / "a", tmp_path / "b"
+    assert train(run, "toy/mixture", "data.count=300", "sampling.steps=4", steps=6) == 0
+    assert train(guided, "toy/mixture", "data.count=300", "sampling.steps=4",
+                 "sampling.guidance=[{kind: autoguidance, weight: 3, ema: 0}]", steps=6) == 0  # fmt: skip
+    for path in (run, guided):
+        assert main(["sample", str(path), "--count", "20", "--out", f"{path}.npz"]) == 0
+    free, moved = (np.load(f"{path}.npz")["points"] for path in (run, guided))
+    assert np.abs(free - moved).max() > 1e-3

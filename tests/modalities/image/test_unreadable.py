@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFile
 
-from langevin.modalities.image.damage import Broken
 from langevin.modalities.image.decode import decode, file_bytes, stored_size
+from langevin.modalities.image.unreadable import Broken
 from tests.modalities.image.pictures import (
     encoded,
     noise,
