@@ -12,13 +12,14 @@ from pathlib import Path
 import torch
 from matplotlib.figure import Figure
 
+from langevin.diffusion.chain.densities import THREE_BUMPS
 from langevin.diffusion.fokker_planck import GridBox, fokker_planck, score_on_grid
-from langevin.diffusion.noise import RowNoise
+from langevin.diffusion.noise import SampleNoise
 from langevin.diffusion.posterior import Score
-from langevin.diffusion.process.drift import DoubleWell, Drift, LimitCycle, Pull
-from langevin.diffusion.sampler import Reverse, UniformGrid, sample, start
-from langevin.modalities.toy.data import CENTRES, WEIGHTS, WIDTHS, draw, log_density
-from langevin.modalities.toy.preview import Curve, lines, plane
+from langevin.diffusion.process.sde import SDE, DoubleWell, LimitCycle, OrnsteinUhlenbeck
+from langevin.diffusion.sampler import ReverseSDE, UniformTimeGrid, sample, start
+from langevin.evaluation.clouds import Curve, lines, plane
+from langevin.modalities.points.data import draw, log_density
 
 ROWS = 8000
 
@@ -26,7 +27,9 @@ ROWS = 8000
 def states(process, x, t):
     """x_t of every row."""
     rows = torch.arange(len(x))
-    return process.corrupt(x, torch.full((len(x),), t).double(), RowNoise(seeds=rows, steps=torch.full_like(rows, 1)))
+    return process.corrupt(
+        x, torch.full((len(x),), t).double(), SampleNoise(seeds=rows, steps=torch.full_like(rows, 1))
+    )
 
 
 def save(figure, path, dpi=80):
@@ -36,7 +39,7 @@ def save(figure, path, dpi=80):
 
 def wells(folder):
     well, times = DoubleWell(), (0.0, 0.1, 0.3, 0.6, 1.0)
-    process, x = Drift(f=well, horizon=1.5), draw("two_bumps", ROWS).double()
+    process, x = SDE(drift=well, duration=1.5), draw("two_bumps", ROWS).double()
     box = GridBox(low=-3.2, high=3.2, cells=320)
     p = fokker_planck(well, 1.0, box.density(log_density("two_bumps", box.points)), [1.5 * t for t in times], box=box)
     figure = Figure(figsize=(13, 3.0), layout="constrained")
@@ -54,7 +57,7 @@ def wells(folder):
 
 def mixture_score(process):
     """The score of the mixture of `toy/mixture` under an affine drift, in closed form."""
-    m, s, w = (torch.tensor(v, dtype=torch.float64) for v in (CENTRES, WIDTHS, WEIGHTS))
+    m, s, w = (torch.tensor(v, dtype=torch.float64) for v in (THREE_BUMPS.means, THREE_BUMPS.stds, THREE_BUMPS.weights))
 
     def denoiser(x, t, condition=None):
         phi, shift, cov = process.kernel.at(t)
@@ -70,13 +73,15 @@ def mixture_score(process):
 
 def flow(folder):
     times = (0.0, 0.15, 0.3, 0.6, 1.0)
-    process = Drift(f=Pull(rate=1.0, turn=1.5), g=2**0.5, horizon=2.5).settled(torch.zeros(1, 2))
+    process = SDE(drift=OrnsteinUhlenbeck(rate=1.0, turn=1.5), diffusion=2**0.5, duration=2.5).with_closed_form(
+        torch.zeros(1, 2)
+    )
     x = draw("mixture", ROWS).double()
-    grid = UniformGrid()(torch.tensor([200]), process.schedule)
-    tool, rows = Reverse(process=process), torch.arange(ROWS)
+    grid = UniformTimeGrid()(torch.tensor([200]), process.schedule)
+    tool, rows = ReverseSDE(), torch.arange(ROWS)
     state = start(tool, process, torch.zeros_like(x), grid.expand(ROWS, -1), rows + 10**6)
     seen = {round(float(state.t[0]), 6): state.x}
-    for told in sample(tool, mixture_score(process), state):
+    for told in sample(tool, process, mixture_score(process), state):
         seen[round(float(told.t[0]), 6)] = told.x
     figure = Figure(figsize=(12, 4.9), layout="constrained")
     axes = figure.subplots(2, len(times))
@@ -110,7 +115,7 @@ def field(folder):
 def cycle(folder):
     times, box = (0.0, 0.25, 0.5, 1.0, 2.0), GridBox(low=-2.4, high=2.4, cells=96, dimensions=2)
     p = fokker_planck(LimitCycle(), 0.8, box.density(log_density("blob", box.points)), times, box=box)
-    process, x = Drift(f=LimitCycle(), g=0.8, horizon=2.0, steps=100), draw("blob", 3 * ROWS).double()
+    process, x = SDE(drift=LimitCycle(), diffusion=0.8, duration=2.0, steps=100), draw("blob", 3 * ROWS).double()
     figure = Figure(figsize=(12, 4.9), layout="constrained")
     axes = figure.subplots(2, len(times))
     for i, (t, density) in enumerate(zip(times, p, strict=True)):

@@ -28,7 +28,7 @@ import table
 from langevin.diffusion.denoiser import GaussianDenoiser
 from langevin.diffusion.posterior import Point
 from langevin.diffusion.process import Gaussian
-from langevin.diffusion.sampler import DDIM, DPM2M, Ancestral, AnySampler, Euler, Heun, Rho, State, start
+from langevin.diffusion.sampler import DDIM, DPM2M, Ancestral, AnySampler, Euler, Heun, KarrasGrid, State, start
 from langevin.diffusion.sampler.state import stack
 from langevin.diffusion.schedule import VariancePreserving
 from langevin.training import machine
@@ -36,11 +36,11 @@ from langevin.training import machine
 PROCESS = Gaussian(schedule=VariancePreserving())
 TICKS = 8  # steps that every request makes in a run
 OURS: dict[str, AnySampler] = {
-    "ddim": DDIM(process=PROCESS),
-    "euler": Euler(process=PROCESS),
-    "heun": Heun(process=PROCESS),
-    "dpm2m": DPM2M(process=PROCESS),
-    "ancestral": Ancestral(process=PROCESS),
+    "ddim": DDIM(),
+    "euler": Euler(),
+    "heun": Heun(),
+    "dpm2m": DPM2M(),
+    "ancestral": Ancestral(),
 }
 PEERS = {
     "ddim": "DDIMScheduler",
@@ -64,12 +64,12 @@ def place_of(request: int) -> int:
 def begin(tool: AnySampler, rows: int, shape: tuple[int, ...], seed: int) -> State:
     """Requests at their places."""
     steps = torch.tensor([steps_of(i) for i in range(rows)])
-    times = Rho()(steps, PROCESS.schedule)
+    times = KarrasGrid()(steps, PROCESS.schedule)
     state = start(tool, PROCESS, torch.zeros(rows, *shape), times, seed + torch.arange(rows))
     for made in range(max(place_of(i) for i in range(rows))):
         behind = torch.tensor([i for i in range(rows) if place_of(i) > made])
-        part = state.rows(behind)
-        state = state.put(behind, tool.update(part, Point(torch.tanh(part.x))))
+        part = state.select(behind)
+        state = state.scatter_samples(behind, tool.update(part, Point(torch.tanh(part.x)), PROCESS))
     return state
 
 
@@ -81,7 +81,7 @@ def our_run(tool: AnySampler, state: State, answer: Tensor, *, denoise: bool) ->
     def run() -> None:
         at = state
         for _ in range(TICKS):
-            at = tool.update(at, denoiser(at.x, at.t) if denoise else q)
+            at = tool.update(at, denoiser(at.x, at.t) if denoise else q, PROCESS)
 
     return run
 
@@ -200,10 +200,10 @@ def handling(rows: int, shape: tuple[int, ...], asked: argparse.Namespace) -> di
     tool = OURS["dpm2m"]
     state = begin(tool, rows, shape, asked.seed)
     live = torch.arange(rows)[torch.arange(rows) % 4 > 0] if rows > 1 else torch.arange(1)
-    part, least = state.rows(live), 0.002 if asked.quick else 0.02
+    part, least = state.select(live), 0.002 if asked.quick else 0.02
     runs = {
-        "rows": lambda: [state.rows(live) for _ in range(TICKS)],
-        "put": lambda: [state.put(live, part) for _ in range(TICKS)],
+        "rows": lambda: [state.select(live) for _ in range(TICKS)],
+        "put": lambda: [state.scatter_samples(live, part) for _ in range(TICKS)],
         "stack": lambda: [stack([state, part]) for _ in range(TICKS)],
         "done": lambda: [bool(state.done.all()) for _ in range(TICKS)],
     }

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from langevin.modalities.image import preview
-from langevin.run.measure import spread
+from langevin.modalities.modality import spread
 
 COLOURS = ("#7a8794", "#3b7dd8", "#3a9d6e", "#e07b39", "#b85fb3", "#c9a227", "#1c1e21", "#c0392b", "#17a2b8")
 INK, LINES = "#1c1e21", "#dfe2e6"

@@ -20,21 +20,20 @@ import solver_peers
 import solver_pictures
 import table
 from langevin.diffusion.condition import Condition
+from langevin.diffusion.guidance import weight_of, weighted
 from langevin.diffusion.sampler import DPM2M, Sampler, sample, start
+from langevin.diffusion.sampling import Sampling
 from langevin.diffusion.schedule import rho, time_of_rho
 from langevin.evaluation.frechet import Moments, frechet_distance
-from langevin.methods.diffusion import told
-from langevin.modalities.image.reader import tell
-from langevin.recipe.build import Built, guided, open_data
-from langevin.recipe.samplers import sampler_of
-from langevin.recipe.tree import Sampling
-from langevin.run.directory import open_run
-from langevin.run.fitting import fit
-from langevin.run.generate import with_options
-from langevin.run.measure import REAL, judges, spread, what_to_tell
+from langevin.modalities.image.measure import REAL, feature_spaces
+from langevin.modalities.modality import Measuring, spread
+from langevin.recipe.build import Built, guided
+from langevin.recipe.sampling import parse_sampler
+from langevin.run.directory import load_model, open_run
+from langevin.run.fitting import fit, request_of
 
-OURS = ("ddim", "dpm2m", "dpm3m", "ipndm", "exponential", "unipc", "heun", "learned", "sde_dpm2m", "ancestral")
-NOISY = ("sde_dpm2m", "ancestral")
+OURS = ("ddim", "dpm2m", "dpm3m", "ipndm", "exponential", "unipc", "heun", "learned", "dpm2m eta=1", "ancestral")
+NOISY = ("dpm2m eta=1", "ancestral")
 LOOSE = solver_peers.LOOSE
 # DEIS is not here: on knots that end at 0 it takes the logarithm of 0, and all that it gives is not a number
 PEERS: dict[str, solver_peers.Scheduler] = {
@@ -62,7 +61,7 @@ class Bench:
     shape: tuple[int, ...]
     seeds: Tensor
     condition: Condition | None
-    taught: Condition | None  # what the rows are told to which a solver is fitted
+    taught: Condition | None  # of the samples that a solver is fitted to
     batch: int
     ours: tuple[str, ...]
     peers: dict[str, solver_peers.Scheduler]
@@ -70,20 +69,20 @@ class Bench:
     def parts(self) -> Iterator[tuple[Tensor, Condition | None]]:
         """(seeds, condition) of some rows at once."""
         for rows in torch.arange(len(self.seeds)).split(self.batch):
-            condition = None if self.condition is None else self.condition.rows(rows)
-            yield self.seeds[rows], told(condition, self.sampling.guidance, len(rows), torch.device("cpu"))
+            condition = None if self.condition is None else self.condition.select(rows)
+            yield self.seeds[rows], weighted(condition, self.sampling.guidance, len(rows))
 
     def times(self, steps: int, rows: int) -> Tensor:
-        return self.sampling.grid(torch.full((rows,), steps), self.built.process.schedule)
+        return self.sampling.grid(torch.full((rows,), steps), self.built.model.process.schedule)
 
     def walk(self, tool: Sampler, steps: int) -> tuple[Tensor, int]:
         """What a sampler of ours draws, and its network calls."""
         drawn, calls = [], 0
         for seeds, condition in self.parts():
             like = torch.zeros(len(seeds), *self.shape)
-            state = start(tool, self.built.process, like, self.times(steps, len(seeds)), seeds)
-            calls = int(state.last.max())
-            for after in sample(tool, guided(self.built, self.sampling), state, condition):
+            state = start(tool, self.built.model.process, like, self.times(steps, len(seeds)), seeds)
+            calls = int(state.num_calls.max())
+            for after in sample(tool, self.built.model.process, guided(self.built, self.sampling), state, condition):
                 state = after
             drawn.append(state.x)
         return torch.cat(drawn), calls
@@ -91,26 +90,26 @@ class Bench:
     def steps(self, tool: Sampler, calls: int) -> int | None:
         """The most steps that take no more than `calls`."""
         for n in range(calls, 0, -1):
-            state = start(tool, self.built.process, torch.zeros(1, 1), self.times(n, 1), torch.zeros(1).long())
-            if int(state.last.max()) <= calls:
+            state = start(tool, self.built.model.process, torch.zeros(1, 1), self.times(n, 1), torch.zeros(1).long())
+            if int(state.num_calls.max()) <= calls:
                 return n
         return None
 
     def peer(self, peer: solver_peers.Scheduler, calls: int) -> tuple[Tensor, int]:
         """What a scheduler of diffusers draws from the same starts, on the same knots and told by the same network."""
-        schedule, drawn = self.built.process.schedule, []
+        schedule, drawn = self.built.model.process.schedule, []
         steps = calls if peer.questions == 1 else (calls + 1) // 2
         for seeds, condition in self.parts():
             times = self.times(steps, len(seeds))
             like = torch.zeros(len(seeds), *self.shape)
-            begun = start(DPM2M(process=self.built.process), self.built.process, like, times, seeds)
+            begun = start(DPM2M(), self.built.model.process, like, times, seeds)
             y = begun.x / schedule.alpha(times[0, 0]).float()
             drawn.append(drive(peer, rho(schedule, times[0]), y, self.clean(condition)))
         return torch.cat(drawn), steps if peer.questions == 1 else 2 * steps - 1
 
     def clean(self, condition: Condition | None) -> solver_peers.Clean:
         """D(y, rho) of the network."""
-        schedule, denoiser = self.built.process.schedule, guided(self.built, self.sampling)
+        schedule, denoiser = self.built.model.process.schedule, guided(self.built, self.sampling)
 
         def answer(y: Tensor, level: Tensor) -> Tensor:
             t = time_of_rho(schedule, level.double().reshape(1)).expand(len(y))
@@ -156,23 +155,22 @@ def measure(asked: argparse.Namespace) -> dict[str, Any]:
     made = open_run(Path(asked.run))
     if asked.data:
         made = replace(made, recipe=replace(made.recipe, data=replace(made.recipe.data, path=asked.data)))
-    built, step, _ = made.load()
-    train, held_out = open_data(made.recipe)
-    made.require_same(train.fingerprint, len(train))
+    model, step = load_model(made)
+    train, val = made.open_data()
     if asked.quick:
         asked.samples, asked.calls = 16, [3, 5]
     count = asked.samples
     bench = Bench(
-        built=replace(built, recipe=made.recipe), sampling=made.recipe.sampling, shape=tuple(train.shape), batch=128,
-        seeds=torch.arange(count) + 2_000_000, condition=conditions(made.recipe, train, count),
-        taught=conditions(made.recipe, train, 2 * FEW), ours=tuple(n for n in OURS if chosen(asked, n)),
+        built=model.built, sampling=made.recipe.sampling, shape=tuple(train.shape), batch=128,
+        seeds=torch.arange(count) + 2_000_000, condition=request_of(made, model, count).condition,
+        taught=request_of(made, model, 2 * FEW).condition, ours=tuple(n for n in OURS if chosen(asked, n)),
         peers={n: peer for n, peer in PEERS.items() if chosen(asked, n)},
     )  # fmt: skip
-    space, real, floor = judged(asked, made, train, held_out)
-    fine, _ = bench.walk(DPM2M(process=built.process), 12 if asked.quick else 60)
-    ideal, error = distance(space, built.recipe.codec.decode(fine), real)
+    space, real, floor = judged(asked, made, model, train, val)
+    fine, _ = bench.walk(DPM2M(), 12 if asked.quick else 60)
+    ideal, error = distance(space, made.recipe.data.codec.decode(fine), real)
     about = {"run": made.recipe.name, "step": step, "samples": count, "space": asked.space, "floor": floor}
-    about |= {"fine": ideal, "fine_error": error, "guidance": made.recipe.sampling.guidance}
+    about |= {"fine": ideal, "fine_error": error, "guidance": weight_of(made.recipe.sampling.guidance)}
     cells: list[dict[str, Any]] = []
     for calls in asked.calls:  # each row takes as long as all before it: what there is is shown
         cells += row(bench, calls, step, fine, space, real)
@@ -187,21 +185,21 @@ def chosen(asked: argparse.Namespace, name: str) -> bool:
     return not asked.samplers or any(part in name for part in asked.samplers)
 
 
-def conditions(recipe: Any, train: Any, count: int) -> Condition | None:
-    """What `count` rows are told, in the data's own proportions."""
-    return tell(*what_to_tell(recipe, train, count), recipe.words, torch.device("cpu"))
-
-
-def judged(asked: argparse.Namespace, made: Any, train: Any, held_out: Any) -> tuple[Any, Moments, float]:
-    """(features, the moments of real images, what as many held-out images score)."""
-    recipe = made.recipe if asked.space == "classifier" else replace(made.recipe, classes=())  # spares its training
+def judged(asked: argparse.Namespace, made: Any, model: Any, train: Any, val: Any) -> tuple[Any, Moments, float]:
+    """(features, the moments of real images, what as many validation images score)."""
+    image = made.recipe.data
+    image = image if asked.space == "classifier" else replace(image, classes=())  # spares training it
+    measuring = Measuring(
+        model=model, train=train, val=val, folder=made.path / "evaluation", facts=made.facts, say=print,
+        load=lambda path: load_model(open_run(path))[0],
+    )  # fmt: skip
     with torch.enable_grad():  # the classifier is trained where there is none yet
-        spaces = judges(recipe, train, held_out, made.path / "evaluation", say=print).spaces
+        spaces = feature_spaces(image, measuring).spaces
     if asked.space not in spaces:
         raise SystemExit(f"--space {asked.space}: this run has {', '.join(spaces)}")
     space = spaces[asked.space]
     real = Moments.of(space(train.read(spread(len(train), REAL))))
-    other = space(held_out.read(spread(len(held_out), asked.samples)))
+    other = space(val.read(spread(len(val), asked.samples)))
     return space, real, frechet_distance(real, Moments.of(other))
 
 
@@ -216,7 +214,7 @@ def row(
                 continue
             tool, n = fitted(bench, calls, step), calls
         else:
-            tool = sampler_of(bench.built.process, with_options(bench.sampling, sampler=name))
+            tool = parse_sampler(name, bench.built.model.process)
             n = bench.steps(tool, calls)
         if n is None:
             continue
@@ -227,8 +225,8 @@ def row(
 
 
 def fitted(bench: Bench, calls: int, step: int) -> Sampler:
-    """A solver of so many calls, fitted to the run as `langevin solver` does."""
-    sampling = with_options(bench.sampling, steps=calls)
+    """A solver of so many calls, fitted to the run as `langevin fit-solver` does."""
+    sampling = replace(bench.sampling, steps=calls)
     return fit(
         bench.built,
         sampling,
@@ -236,7 +234,7 @@ def fitted(bench: Bench, calls: int, step: int) -> Sampler:
         shape=bench.shape,
         count=FEW,
         fine=max(2, 60 // calls),
-        average=0.0,
+        ema=bench.sampling.ema,
         step=step,
     ).solver
 
@@ -244,7 +242,7 @@ def fitted(bench: Bench, calls: int, step: int) -> Sampler:
 def cell(
     bench: Bench, name: str, x: Tensor, calls: int, fine: Tensor, space: Any, real: Moments, begun: float, *, flow: bool
 ) -> dict[str, Any]:
-    images = bench.built.recipe.codec.decode(x.float())
+    images = bench.built.recipe.data.codec.decode(x.float())
     value, error = distance(space, images, real)
     far = float((x - fine).square().mean().sqrt()) if flow else None
     print(f"{name}, {calls} calls: {value:.3f} +- {error:.3f}, far {short(far)}", flush=True)

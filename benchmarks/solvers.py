@@ -31,7 +31,7 @@ import solver_shipped
 import table
 from langevin.diffusion.posterior import Point
 from langevin.diffusion.process import Gaussian
-from langevin.diffusion.sampler import Adaptive, AnySampler, LogSNR, Rho, UniformGrid, sample, start
+from langevin.diffusion.sampler import AnySampler, BogackiShampine, KarrasGrid, LogSNR, UniformTimeGrid, sample, start
 from langevin.diffusion.sampler.state import stack
 from langevin.diffusion.schedule import VariancePreserving, rho
 from langevin.training import machine
@@ -40,9 +40,9 @@ sys.path.append(str(Path(__file__).parents[1]))
 exact, parts, bounds = (importlib.import_module(f"tests.{name}") for name in ("exact", "laws.parts", "laws.bounds"))
 
 GRIDS = {
-    "rho-7": Rho(low=0.02, high=20.0, to_zero=False),
+    "rho-7": KarrasGrid(low=0.02, high=20.0, to_zero=False),
     "log-SNR": LogSNR(low=0.02, high=20.0, to_zero=False),
-    "uniform": UniformGrid(low=0.3, high=10.0, to_zero=False),
+    "uniform": UniformTimeGrid(low=0.3, high=10.0, to_zero=False),
 }
 COUNTS = (8, 16, 32, 64, 128, 256, 512, 1024)
 TOLERANCES = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7)
@@ -102,12 +102,12 @@ def walk(tool: AnySampler, schedule: Any, counts: Sequence[int]) -> dict[str, Cu
         x = data.quantile(QUANTILES.expand_as(like), times[:, 0])
         states.append(start(tool, process, like, times, torch.arange(len(counts)), x=x))
     state = stack(states)
-    for after in sample(tool, data, state):
+    for after in sample(tool, process, data, state):
         state = after
     alpha = schedule.alpha(state.times[:, -1])[:, None]
     want = data.quantile(QUANTILES.expand_as(state.x), state.times[:, -1])
     errors = ((state.x - want) / alpha).square().mean(1).sqrt().reshape(len(GRIDS), -1).tolist()
-    calls = state.last.reshape(len(GRIDS), -1).tolist()
+    calls = state.num_calls.reshape(len(GRIDS), -1).tolist()
     return {
         name: Curve(steps=tuple(counts), calls=tuple(c), errors=tuple(e))
         for name, c, e in zip(GRIDS, calls, errors, strict=True)
@@ -118,7 +118,7 @@ def adaptive(schedule: Any) -> Curve:
     """Error against calls as the tolerance falls; `steps` are calls here, over three, which a step takes."""
     errors, calls = [], []
     for tolerance in TOLERANCES:
-        tool = Adaptive(process=Gaussian(schedule=schedule), tolerance=tolerance)
+        tool = BogackiShampine(tolerance=tolerance)
         curve = walk(tool, schedule, (1,))["log-SNR"]
         errors.append(curve.errors[0])
         calls.append(curve.calls[0])
@@ -152,10 +152,9 @@ def nonfinite(steps: Sequence[int], schedules: Sequence[str]) -> dict[str, int]:
         process, data = Gaussian(schedule=schedule), exact.Mixture(schedule=schedule)
         times = torch.cat([grid(torch.tensor(steps), schedule) for grid in parts.GRIDS.values()])
         like, seeds = torch.zeros(len(times), 2), torch.arange(len(times))
-        for make, _ in parts.SAMPLERS.values():
-            tool = make(process)
+        for tool in parts.SAMPLERS.values():
             state = start(tool, process, like, times, seeds)
-            for after in sample(tool, rounded(data), state):
+            for after in sample(tool, process, rounded(data), state):
                 state = after
             bad += int((~(state.x.isfinite().all(1) & (state.t == 0))).sum())
             cells += len(times)
@@ -183,11 +182,11 @@ def ours(asked: argparse.Namespace, counts: Sequence[int]) -> tuple[dict[str, di
     curves, rows, found, missing = {}, [], {}, {}
     low, high = WINDOW
     for name in parts.FLOWS:
-        declared = parts.sampler(name, Gaussian()).order
-        curves[name] = walk(parts.sampler(name, Gaussian(schedule=base)), base, counts)
+        declared = parts.SAMPLERS[name].convergence_order
+        curves[name] = walk(parts.SAMPLERS[name], base, counts)
         orders = [c.order(low, high) for c in curves[name].values()]
         for schedule in rest:
-            tool = parts.sampler(name, Gaussian(schedule=schedule))
+            tool = parts.SAMPLERS[name]
             orders += [c.order(low, high) for c in walk(tool, schedule, counts[-3:]).values()]
         measured = [o for o in orders if o is not None]
         found[name] = {"declared": declared, "orders": orders[:3], "least": min(measured, default=None)}

@@ -35,7 +35,8 @@ from langevin.cli import main
 status = main(["--help"])
 print(f"torch imported: {'torch' in sys.modules}, status {status}", file=sys.stderr)
 """
-OFFLINE = {**os.environ, "HF_HUB_OFFLINE": "1"}
+# with the compiled files that an installed package has, where this shell forbids to write them
+OFFLINE = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"} | {"HF_HUB_OFFLINE": "1"}
 
 
 def run(*command: str) -> subprocess.CompletedProcess:

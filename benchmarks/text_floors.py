@@ -1,6 +1,6 @@
-"""What text tasks reach without learning: `LANGEVIN_DATA=FOLDER python benchmarks/text_floors.py`. Minutes, one thread.
+"""Baselines of text tasks without a network: `LANGEVIN_DATA=FOLDER python benchmarks/text_floors.py`. Minutes, one thread.
 
-Each value stands beside the reference it must reproduce: published (JFLEG: "JFLEG: A Fluency Corpus and Benchmark for
+Each value is printed with the reference it must reproduce: published (JFLEG: "JFLEG: A Fluency Corpus and Benchmark for
 Grammatical Error Correction", 2017) or measured before by other code. A last line holds everything as JSON. The folder
 holds books/, summaries/, jfleg/, spelling/ and nli/; only training and development parts are read.
 """
@@ -15,6 +15,7 @@ from statistics import fmean
 
 from langevin.modalities.text.baselines.entailment import HypothesisOnly, Majority, Overlap, accuracy
 from langevin.modalities.text.baselines.summary import best_sentence, last, lead
+from langevin.modalities.text.codec import Letters
 from langevin.modalities.text.corruption.confusions import read_misspellings
 from langevin.modalities.text.corruption.corrupt import Corruption
 from langevin.modalities.text.metrics.edits import edit_score
@@ -25,7 +26,6 @@ from langevin.modalities.text.metrics.spelling import spelling_score
 from langevin.modalities.text.metrics.variety import distinct, gram_divergence, unigram_entropy
 from langevin.modalities.text.metrics.verbatim import Verbatim
 from langevin.modalities.text.speller import Speller
-from langevin.modalities.text.tokens import Letters
 from langevin.modalities.text.words import plain_words
 
 WORDS, SPELT, SENTENCES = 250, 1500, 500
@@ -51,7 +51,7 @@ def rows(path):
 
 
 class Table:
-    """Lines of (what, reference, ours); `reference` None where there is none to reproduce."""
+    """Lines of (name, reference, ours); `reference` is None if there is none to reproduce."""
 
     def __init__(self):
         self.values = {}
@@ -66,7 +66,7 @@ def likelihood(table, train, valid):
     x, y = (Letters().encode(text).numpy() for text in (train, valid))
     model = NgramModel.fit(x, order=6)
     for n, reference in enumerate((4.070, 3.310, 2.716, 2.264, 2.000, 1.877), 1):
-        table.add(f"books, 27 symbols, bits a character, order {n}", model.shortened(n).bits_per_symbol(y), reference)
+        table.add(f"books, 27 symbols, bits a character, order {n}", model.shortened(n).bits_per_token(y), reference)
 
 
 def summaries(table):
@@ -130,9 +130,9 @@ def spelling(table, train, valid):
         :: max(1, valid.count("\n") // (3 * SENTENCES))
     ]
     clean = lines[:SENTENCES]
-    faulty = [noise.corrupt(line, seed) for seed, line in enumerate(clean)]
+    corrupted = [noise.corrupt(line, seed) for seed, line in enumerate(clean)]
     score = spelling_score(
-        *([list(plain_words(t)) for t in texts] for texts in (faulty, map(speller.correct, faulty), clean))
+        *([list(plain_words(t)) for t in texts] for texts in (corrupted, map(speller.correct, corrupted), clean))
     )
     for name, value in (
         ("detection precision", score.precision),

@@ -1,17 +1,15 @@
-"""Pairs of one's own for inference: `python benchmarks/text_pairs.py DATA/nli OUT --count 100000`.
+"""Generated sentence pairs for inference: `python benchmarks/text_pairs.py DATA/nli OUT --count 100000`.
 
-Labelled pairs are few, and most of what they teach is what a change of a sentence does to what follows from it. So changes
-are made by rule to the sentences of the training part, whose labels follow by construction. `--renamed` of the pairs made
-are labelled ones in which words of both sentences stand for other words, the same in both: what is alike stays alike.
+Labelled pairs are few. So sentences of the training part are changed by rules whose labels are known by construction. A
+fraction `--renamed` of the generated pairs are labelled ones in which words are renamed, alike in both sentences.
 
-    entailment      another article; a modifier, a phrase or a second clause left out; a word for one that stood for it in a
-                    labelled entailment
-    contradiction   negation ("is not", "there is no") of any of these; a word for one that stood for it in a labelled
-                    contradiction
-    neutral         what was left out put in; another noun or verb, negated or not; subject and object changed over; any two
+    entailment      another article; a modifier, phrase or second clause left out; a word replaced as in a labelled
+                    entailment that differs in it alone
+    contradiction   negation ("is not", "there is no") of any of these; a word replaced as in a labelled contradiction
+    neutral         the reverse of leaving out; another noun or verb, negated or not; subject and object swapped; any two
 
-OUT holds the labelled pairs of training `--copies` times beside those made, and the other part as it was. Nothing of the
-other part is read.
+OUT holds the labelled training pairs `--copies` times, the generated ones, and the unchanged trial part, whose content is
+not used.
 """
 
 import argparse
@@ -30,7 +28,7 @@ PHRASE = re.compile(r"^(?P<head>.+\w+ing\b.*?) (?:in|on|with|near|at|through|int
 
 
 class Pair(NamedTuple):
-    """As in the files."""
+    """A labelled sentence pair, with the fields of the files."""
 
     premise: str
     hypothesis: str
@@ -43,7 +41,7 @@ def read(path: Path) -> list[Pair]:
 
 
 class Rules:
-    """What the sentences and labels of `pairs` allow."""
+    """The rules, with vocabulary and replacements from labelled pairs."""
 
     def __init__(self, pairs: Iterable[Pair], *, seed: int) -> None:
         pairs = list(pairs)
@@ -63,7 +61,7 @@ class Rules:
         self.swaps = {label: self._swaps(pairs, label) for label in ("entailment", "contradiction")}
 
     def _swaps(self, pairs: Iterable[Pair], label: str) -> dict[str, list[str]]:
-        """Words that stand for each other in pairs with that label which differ in one word only."""
+        """Words that replace each other in pairs with that label which differ in one word only."""
         found: dict[str, list[str]] = {}
         for pair in pairs:
             a, b = (side.lower().split() for side in pair[:2])
@@ -123,41 +121,41 @@ class Rules:
         return None if m is None else f"{m[1]} {m[6]} {m[3]} {m[4]} {m[5]} {m[2]}{m[7]}"
 
     def renamed(self) -> Pair | None:
-        """A labelled pair in which some words of both sentences are others of their kind, the same in both."""
+        """A labelled pair with some words renamed to others of their kind, alike in both sentences."""
         pair = self.random.choice(self.labelled)
         both = sorted(set(pair.premise.lower().split()) & set(pair.hypothesis.lower().split()))
         chosen = [word for word in both if word in self.others and self.random.random() < 0.5]
         named = {word: self.random.choice(self.others[word]) for word in chosen}
-        if not named or len({*named.values()} | {*both}) < len(named) + len(both):  # two that differ would become alike
+        if not named or len({*named.values()} | {*both}) < len(named) + len(both):  # distinct words would become equal
             return None
         premise, hypothesis = (" ".join(named.get(w.lower(), w) for w in side.split()) for side in pair[:2])
         return Pair(premise, hypothesis, pair.label)
 
     def pair(self) -> Pair | None:
-        """One more, or None where no rule fits the sentence drawn."""
+        """A generated pair, or None if no rule applies to the sentence drawn."""
         premise, choose = self.random.choice(self.sentences), self.random.random()
         kept = self.follows(premise)
         if choose < 0.33:
-            return _made(premise, kept, "entailment")
+            return _pair(premise, kept, "entailment")
         if choose < 0.55:
             if self.random.random() < 0.2:
-                return _made(premise, self.replaced(premise, self.swaps["contradiction"]), "contradiction")
-            pair = _made(premise, self.negated(kept or premise), "contradiction")
+                return _pair(premise, self.replaced(premise, self.swaps["contradiction"]), "contradiction")
+            pair = _pair(premise, self.negated(kept or premise), "contradiction")
             turned = pair is not None and kept is None and self.random.random() < 0.5
             return Pair(pair.hypothesis, pair.premise, pair.label) if pair is not None and turned else pair
         if choose < 0.67:
             short = self.shorter(premise)
-            return None if short is None else _made(short, premise, "neutral")
+            return None if short is None else _pair(short, premise, "neutral")
         if choose < 0.85:
             other = self.other_word(premise)
-            return _made(premise, self.negated(other) if other and self.random.random() < 0.3 else other, "neutral")
+            return _pair(premise, self.negated(other) if other and self.random.random() < 0.3 else other, "neutral")
         if choose < 0.88:
-            return _made(premise, self.crossed(premise), "neutral")
+            return _pair(premise, self.crossed(premise), "neutral")
         any_ = self.random.choice(self.sentences)
-        return _made(premise, self.negated(any_) if self.random.random() < 0.3 else any_, "neutral")
+        return _pair(premise, self.negated(any_) if self.random.random() < 0.3 else any_, "neutral")
 
     def follows(self, s: str) -> str | None:
-        """Something that follows from s, by one to three changes."""
+        """A sentence that follows from s, by one to three changes."""
         now, same = s, self.swaps["entailment"]
         for rule in self.random.sample((self.other_article, self.shorter, lambda t: self.replaced(t, same)), 3):
             if self.random.random() < 0.6:
@@ -165,7 +163,7 @@ class Rules:
         return None if now == s else now
 
 
-def _made(premise: str, hypothesis: str | None, label: str) -> Pair | None:
+def _pair(premise: str, hypothesis: str | None, label: str) -> Pair | None:
     return None if hypothesis is None or hypothesis == premise else Pair(premise, hypothesis, label)
 
 
@@ -175,20 +173,20 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--count", type=int, default=100_000)
     parser.add_argument("--copies", type=int, default=5)
-    parser.add_argument("--renamed", type=float, default=0.6, help="share of those made")
+    parser.add_argument("--renamed", type=float, default=0.6, help="fraction of the generated pairs")
     parser.add_argument("--seed", type=int, default=0)
-    asked = parser.parse_args()
-    labelled = read(asked.folder / "sick_train.jsonl")
-    rules, pairs = Rules(labelled, seed=asked.seed), labelled * asked.copies
-    while len(pairs) < asked.count:
-        pair = rules.renamed() if rules.random.random() < asked.renamed else rules.pair()
+    args = parser.parse_args()
+    labelled = read(args.folder / "sick_train.jsonl")
+    rules, pairs = Rules(labelled, seed=args.seed), labelled * args.copies
+    while len(pairs) < args.count:
+        pair = rules.renamed() if rules.random.random() < args.renamed else rules.pair()
         if pair is not None:
             pairs.append(pair)
     rules.random.shuffle(pairs)
-    asked.out.mkdir(parents=True, exist_ok=True)
+    args.out.mkdir(parents=True, exist_ok=True)
     text = "".join(json.dumps(pair._asdict(), ensure_ascii=False) + "\n" for pair in pairs)
-    (asked.out / "sick_train.jsonl").write_text(text, encoding="utf-8")
-    shutil.copy(asked.folder / "sick_trial.jsonl", asked.out)
+    (args.out / "sick_train.jsonl").write_text(text, encoding="utf-8")
+    shutil.copy(args.folder / "sick_trial.jsonl", args.out)
 
 
 if __name__ == "__main__":

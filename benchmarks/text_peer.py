@@ -1,8 +1,8 @@
-"""A plain re-statement of the MDLM recipe ("Simple and Effective Masked Diffusion Language Models", 2024), to compare with.
+"""A plain re-statement of the MDLM recipe ("Simple and Effective Masked Diffusion Language Models", 2024).
 
 Absorbing diffusion with the log-linear schedule, alpha = 1 - t; t in [0.001, 1], antithetic over the batch of one device;
-cross-entropy at masked places weighted by 1 / t; a transformer told the time through adaptive layer norms; float32; AdamW
-at a constant rate after a warm-up, as published; one exponential average.
+cross-entropy at masked positions weighted by 1 / t; a transformer conditioned on time by adaptive layer norms; float32;
+AdamW at a constant rate after a warm-up, as published; one EMA.
 """
 
 import math
@@ -23,15 +23,15 @@ def rotary(x: Tensor) -> Tensor:
 
 
 class Block(nn.Module):
-    """Attention and MLP under shift, scale and gate of the time."""
+    """Attention and MLP with shift, scale and gate from the time embedding."""
 
-    def __init__(self, width: int, heads: int, told: int) -> None:
+    def __init__(self, width: int, heads: int, cond_width: int) -> None:
         super().__init__()
         self.heads = heads
         self.norm_1, self.norm_2 = nn.LayerNorm(width, bias=False), nn.LayerNorm(width, bias=False)
         self.qkv, self.out = nn.Linear(width, 3 * width, bias=False), nn.Linear(width, width, bias=False)
         self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU("tanh"), nn.Linear(4 * width, width))
-        self.modulate = nn.Linear(told, 6 * width)
+        self.modulate = nn.Linear(cond_width, 6 * width)
         nn.init.zeros_(self.modulate.weight)
         nn.init.zeros_(self.modulate.bias)
 
@@ -45,19 +45,19 @@ class Block(nn.Module):
 
 
 class MDLM(nn.Module):
-    """(b, n) tokens, (b,) times -> (b, n, V) log-probabilities of what is masked."""
+    """(b, n) tokens, (b,) times -> (b, n, V) log-probabilities of clean tokens."""
 
-    def __init__(self, symbols: int, *, width: int, depth: int, heads: int, told: int = 128) -> None:
+    def __init__(self, vocab_size: int, *, width: int, depth: int, heads: int, cond_width: int = 128) -> None:
         super().__init__()
-        self.symbols, self.told = symbols, told
-        self.tokens = nn.Embedding(symbols + 1, width)
+        self.vocab_size = vocab_size
+        self.tokens = nn.Embedding(vocab_size + 1, width)
         nn.init.normal_(self.tokens.weight, std=0.02)
-        self.time = nn.Sequential(nn.Linear(256, told), nn.SiLU(), nn.Linear(told, told))
-        self.blocks = nn.ModuleList(Block(width, heads, told) for _ in range(depth))
+        self.time = nn.Sequential(nn.Linear(256, cond_width), nn.SiLU(), nn.Linear(cond_width, cond_width))
+        self.blocks = nn.ModuleList(Block(width, heads, cond_width) for _ in range(depth))
         self.norm, self.modulate, self.last = (
             nn.LayerNorm(width, bias=False),
-            nn.Linear(told, 2 * width),
-            nn.Linear(width, symbols),
+            nn.Linear(cond_width, 2 * width),
+            nn.Linear(width, vocab_size),
         )
         for layer in (self.modulate, self.last):
             nn.init.zeros_(layer.weight)
@@ -74,7 +74,7 @@ class MDLM(nn.Module):
 
 
 class Trainer:
-    """Its steps, one at a time."""
+    """MDLM's training, one step at a time."""
 
     def __init__(
         self, network: MDLM, *, lr: float = 1e-3, warm_up: int = 50, decay: float = 0.99, seed: int = 0
@@ -88,10 +88,10 @@ class Trainer:
         b = len(x)
         u = (torch.rand(b, generator=self.generator) / b + torch.arange(b) / b) % 1
         t = (1 - EPS) * u + EPS
-        hidden = torch.rand(x.shape, generator=self.generator) < t[:, None]
-        log_p = self.network(torch.where(hidden, self.network.symbols, x), t)
+        masked = torch.rand(x.shape, generator=self.generator) < t[:, None]
+        log_p = self.network(torch.where(masked, self.network.vocab_size, x), t)
         error = -log_p.gather(-1, x[..., None])[..., 0]
-        loss = (error * hidden / t[:, None]).mean()
+        loss = (error * masked / t[:, None]).mean()
         for group in self.optimizer.param_groups:
             group["lr"] = self.lr * min(1.0, (self.steps + 1) / self.warm_up)
         self.optimizer.zero_grad(set_to_none=True)

@@ -27,16 +27,15 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 import table
-from langevin.diffusion.batch import Batch, draw
+from langevin.diffusion.batch import Batch, step_randomness
 from langevin.diffusion.denoiser import GaussianDenoiser
-from langevin.diffusion.objective import LogNormal, Weighted
+from langevin.diffusion.objective import LogNormal, WeightedMSE
 from langevin.diffusion.process import Gaussian
-from langevin.methods import Diffusion
+from langevin.methods import AdamW, Diffusion
 from langevin.networks import DiT, UNet
 from langevin.training import machine
 from langevin.training.distributed import World
 from langevin.training.loop import StepReport, TrainingConfig, TrainingState, fit
-from langevin.training.optimizer import AdamW
 
 SHAPE = (3, 32, 32)
 IMAGES = 512
@@ -68,18 +67,17 @@ class Ours:
             process=process,
             denoiser=GaussianDenoiser(network=self.network, process=process, precision=dtype),
             network=self.network,
-            objective=Weighted(process=process),
+            objective=WeightedMSE(process=process),
             times=LogNormal(),
             schedule=process.schedule,
+            non_hidden=self.network.non_hidden,
         )
         self.config = TrainingConfig(
-            steps=100_000, batch=batch, clip=1.0, seed=seed, optimizer=AdamW(lr=1e-4, betas=(0.95, 0.999))
+            steps=100_000, batch=batch, grad_clip=1.0, seed=seed, optimizer=AdamW(lr=1e-4, betas=(0.95, 0.999))
         )
         self.images, self.where = images, where
-        state = TrainingState.new(self.method, self.config, edges=self.network.edges)
-        self.reports: Iterator[StepReport] = fit(
-            state, images, self.method, self.config, until=100_000, total=100_000, world=World()
-        )
+        state = TrainingState.new(self.method, self.config)
+        self.reports: Iterator[StepReport] = fit(state, images, self.method, self.config, world=World())
 
     def step(self) -> None:
         report = next(self.reports)
@@ -88,7 +86,7 @@ class Ours:
     def flops(self) -> int:
         """Of one forward and backward pass; attention is counted as its matrix products."""
         rows = torch.arange(self.config.batch, device=self.where)
-        drawn = draw(seed=0, step=0, rows=rows, count=len(rows))
+        drawn = step_randomness(seed=0, step=0, samples=rows, count=len(rows))
         with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
             self.method.loss("denoiser", self.images(0, rows), drawn).loss.mean().backward()
         return counter.get_total_flops()
@@ -183,7 +181,7 @@ def main() -> None:
     torch.manual_seed(asked.seed)
     images = Images(seed=asked.seed, where=where)
     unet = UNet.Config(
-        width=width, multipliers=(1, 2, 2, 2), blocks=2, attention=(1,), head_width=None, vector=2 * width,
+        width=width, channel_mult=(1, 2, 2, 2), blocks=2, attention=(1,), head_dim=None, embedding_width=2 * width,
         channels=3,
     )  # fmt: skip
     transformer = DiT.Config(width=256, depth=depth, patch=4, channels=3)
