@@ -1,41 +1,47 @@
-# `make demo` and `make test` need Python 3.11+ and pip, nothing else.
+# `make demo` and `make test` need Python 3.11+ and pip, nothing else. Each has an environment of its own that holds what
+# this file says and no more, so that neither hides what the other lacks. VENV=DIR names another place for it.
 PYTHON ?= python3
-VENV ?= .venv
-BIN = $(VENV)/bin
+DEMO_VENV = $(or $(VENV),.venv)
+DEV_VENV = $(or $(VENV),.venv-dev)
+DOCS_VENV = $(or $(VENV),.venv-docs)
+DEMO = $(DEMO_VENV)/.holds-core
+DEV = $(DEV_VENV)/.holds-dev
+DOCS = $(DOCS_VENV)/.holds-docs
+BIN = $(DEV_VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
+unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
 
-.PHONY: demo test slow lint types layers clean
+.PHONY: demo test slow lint types layers docs clean
 
-demo: $(VENV)/.demo
-	$(BIN)/langevin demo
+demo: $(DEMO)
+	$(DEMO_VENV)/bin/langevin demo $(if $(DEMO_MINUTES),--minutes $(DEMO_MINUTES))
 
-test: $(VENV)/.dev lint types layers
+test: $(DEV) lint types layers
 	$(BIN)/python -m pytest -n auto --dist loadfile
 
-slow: $(VENV)/.dev
+slow: $(DEV)
 	$(BIN)/python -m pytest -m slow
 
-lint: $(VENV)/.dev
+lint: $(DEV)
 	$(BIN)/ruff check src tests benchmarks
 	$(BIN)/ruff format --check src tests benchmarks
 
-types: $(VENV)/.dev
-	$(BIN)/pyright
+types: $(DEV)
+	$(BIN)/pyright --pythonpath $(BIN)/python
 
-layers: $(VENV)/.dev
+layers: $(DEV)
 	$(BIN)/lint-imports
 
-$(BIN)/python:
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "langevin needs Python 3.11 or newer, this is " + sys.version.split()[0] + "; choose another with: make PYTHON=python3.12 ...")'
-	$(PYTHON) -m venv $(VENV)
+docs: $(DOCS)
+	$(DOCS_VENV)/bin/mkdocs build
 
-$(VENV)/.demo: $(BIN)/python pyproject.toml
-	$(BIN)/python -m pip install --quiet --editable '.[data]'
-	@touch $@
-
-$(VENV)/.dev: $(BIN)/python pyproject.toml
-	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+# DIR/.holds-EXTRA: an environment with this package and that extra, or with its core dependencies alone
+$(sort $(DEMO) $(DEV) $(DOCS)): pyproject.toml
+	@$(foreach other,$(filter-out $@,$(wildcard $(@D)/.holds-*)),echo "$(@D) holds another extra ($(other)): remove it, or name another place with VENV=DIR"; exit 1;)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "langevin needs Python 3.11 or newer, this is " + sys.version.split()[0] + "; choose another with: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --editable '.$(patsubst .holds-%,[%],$(filter-out .holds-core,$(@F)))'
 	@touch $@
 
 clean:
-	rm -rf $(VENV) build *.egg-info
+	rm -rf .venv .venv-dev .venv-docs build src/*.egg-info
