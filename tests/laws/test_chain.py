@@ -66,7 +66,8 @@ def test_unadjusted_chains_are_off_by_their_step():
 
 
 def test_chains_are_functions_of_their_seed_alone():
-    many, one = (run(Density(log_p=gaussian), n, first=f, warmup=20, moves=20) for n, f in ((5, 0), (1, 3)))
+    """By element-wise operations: the bits of a matrix product may depend on the number of rows."""
+    many, one = (run(Density(log_p=ridge), n, first=f, warmup=20, moves=20) for n, f in ((5, 0), (1, 3)))
     assert torch.equal(many.draws[3:4], one.draws)
 
 
