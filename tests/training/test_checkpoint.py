@@ -12,8 +12,10 @@ import pytest
 import torch
 from safetensors import SafetensorError
 
+from langevin import files
+from langevin.files import write_atomic
 from langevin.training import checkpoint
-from langevin.training.checkpoint import Damaged, load, load_latest, prune, save, steps, write_atomic
+from langevin.training.checkpoint import Damaged, load, load_latest, prune, save, steps
 
 GROUPS = ("model", "optimizer")
 
@@ -42,7 +44,6 @@ def test_what_was_saved_is_loaded(tmp_path):
     for group, tensors in groups(7).items():
         for name, tensor in tensors.items():
             assert torch.equal(found.groups[group][name], tensor)
-    assert (tmp_path / "latest").read_text() == path.name
     assert set(load(path, only=("model",)).groups) == {"model"}
 
 
@@ -51,7 +52,7 @@ def test_numbers_come_back_in_the_same_bits(tmp_path):
     saved = {t: torch.randn(50, generator=generator).to(getattr(torch, t)) for t in ("float32", "float64", "bfloat16")}
     saved["int64"] = torch.randint(-(2**62), 2**62, (50,), generator=generator)
     saved["channels_last"] = torch.randn(2, 3, 4, 5).to(memory_format=torch.channels_last)
-    back = load(save(tmp_path, 1, {"model": saved}, {})).groups["model"]
+    back = load(save(tmp_path, 1, {"model": saved}, {"step": 1})).groups["model"]
     assert all(torch.equal(back[name], tensor) for name, tensor in saved.items())
 
 
@@ -183,7 +184,7 @@ def test_folders_are_not_opened_on_windows_which_has_no_handle_of_them(tmp_path,
             raise PermissionError(errno.EACCES, "permission denied")
         return real(path, flags, *rest, **options)
 
-    monkeypatch.setattr(checkpoint, "WINDOWS", True)
+    monkeypatch.setattr(files, "WINDOWS", True)
     monkeypatch.setattr(os, "open", refuse)
     put(tmp_path, 3)
     monkeypatch.undo()
@@ -208,11 +209,11 @@ def test_writing_a_file_that_fails_keeps_the_old_one(tmp_path, monkeypatch):
 def test_pruning_keeps_the_newest_and_clears_what_a_killed_process_left(tmp_path):
     for step in (1, 2, 3, 10):
         put(tmp_path, step)
-    (tmp_path / ".writing-00000011-99").mkdir()
-    (tmp_path / ".writing-00000011-99" / "model.safetensors").write_bytes(b"half")
-    (tmp_path / ".latest.tmp").write_bytes(b"half")
+    left = files.temporary_of(tmp_path / "step-00000011")
+    left.mkdir()
+    (left / "model.safetensors").write_bytes(b"half")
     prune(tmp_path, keep=2, step=10)
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["latest", "step-00000003", "step-00000010"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["step-00000003", "step-00000010"]
 
 
 def test_pruning_counts_back_from_the_step_just_saved_and_keeps_two_marks(tmp_path):
@@ -221,12 +222,6 @@ def test_pruning_counts_back_from_the_step_just_saved_and_keeps_two_marks(tmp_pa
     alter(tmp_path / "step-00000090" / "model.safetensors")  # passed over on resume, so the run is at step 7
     prune(tmp_path, keep=1, step=7, eval_steps={0, 2, 4, 6, 90})
     assert [int(p.name[-8:]) for p in steps(tmp_path)] == [90, 7, 6, 4]
-
-
-def test_a_killed_writer_leaves_at_most_one_temporary_of_a_name(tmp_path):
-    (tmp_path / ".a.json.tmp").write_bytes(b"half")
-    write_atomic(tmp_path / "a.json", b"whole")
-    assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
 
 
 def test_the_same_step_can_be_saved_again(tmp_path):
@@ -278,3 +273,116 @@ def test_a_writer_killed_at_any_moment_leaves_a_whole_checkpoint(tmp_path):
 @pytest.mark.slow
 def test_a_writer_killed_five_hundred_times_leaves_a_whole_checkpoint(tmp_path):
     kill_repeatedly(tmp_path, 500)
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.EACCES, errno.ESTALE])
+@pytest.mark.parametrize("name", ["manifest.json", "state.json", "model.safetensors"])
+def test_a_file_that_cannot_be_read_is_passed_over_for_the_checkpoint_before(tmp_path, monkeypatch, name, number):
+    put(tmp_path, 1)
+    bad = put(tmp_path, 2)
+    real, real_open = Path.open, os.open
+
+    def open_(self, *arguments, **options):
+        if self == bad / name:
+            raise OSError(number, os.strerror(number), str(self))
+        return real(self, *arguments, **options)
+
+    def opened(path, *arguments, **options):
+        if Path(path) == bad / name:
+            raise OSError(number, os.strerror(number), str(path))
+        return real_open(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, "open", open_)
+    monkeypatch.setattr(os, "open", opened)
+    found, (complaint,) = load_latest(tmp_path)
+    assert found.state["step"] == 1
+    assert os.strerror(number) in complaint
+
+
+def test_a_folder_that_cannot_be_listed_is_not_an_empty_one(tmp_path, monkeypatch):
+    put(tmp_path, 1)
+
+    def refuse(path):
+        raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+
+    monkeypatch.setattr(os, "listdir", refuse)
+    with pytest.raises(OSError, match=os.strerror(errno.EIO)):
+        load_latest(tmp_path)
+
+
+def test_a_reader_finds_a_whole_checkpoint_whenever_the_writer_prunes(tmp_path):
+    context = multiprocessing.get_context("fork")
+    ready = context.Event()
+    put(tmp_path, 0)
+    writer = context.Process(target=write_forever, args=(tmp_path, 0, ready), daemon=True)
+    writer.start()
+    try:
+        assert ready.wait(60)
+        steps_seen, end = [], time.monotonic() + 1.5
+        while time.monotonic() < end:
+            found, complaints = load_latest(tmp_path)
+            assert found is not None
+            assert complaints == []
+            steps_seen.append(found.state["step"])
+    finally:
+        writer.kill()
+        writer.join()
+    assert steps_seen == sorted(steps_seen)
+    assert len(set(steps_seen)) > 3
+
+
+def test_a_checkpoint_that_is_pruned_while_it_is_read_gives_way_to_a_newer_one(tmp_path, monkeypatch):
+    """The listing was taken before, so all that it names is gone."""
+    put(tmp_path, 12)
+    real = checkpoint._digest
+
+    def digest(path):
+        monkeypatch.setattr(checkpoint, "_digest", real)
+        put(tmp_path, 13)
+        shutil.rmtree(tmp_path / "step-00000012")
+        return real(path)
+
+    monkeypatch.setattr(checkpoint, "_digest", digest)
+    found, complaints = load_latest(tmp_path)
+    assert (found.state["step"], complaints) == (13, [])
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o002, 0o664), (0o077, 0o600)])
+def test_the_files_of_a_checkpoint_follow_the_umask(tmp_path, umask, mode):
+    before = os.umask(umask)
+    try:
+        path = put(tmp_path / "checkpoints", 1)
+    finally:
+        os.umask(before)
+    assert {file.stat().st_mode & 0o777 for file in path.iterdir()} == {mode}
+
+
+@pytest.mark.parametrize("name", ["../../x", "/etc/hostname", "a/b"])
+def test_a_manifest_names_no_file_elsewhere(tmp_path, name):
+    path = put(tmp_path, 1)
+    manifest = json.loads((path / "manifest.json").read_text())
+    manifest["files"][name] = {"bytes": 1, "sha256": "0"}
+    (path / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(Damaged, match="outside the checkpoint"):
+        load(path)
+
+
+@pytest.mark.parametrize("name", ["step-²", "step-", "step-1x", "step-" + "9" * 30])
+def test_what_is_not_named_like_a_checkpoint_is_none(tmp_path, name):
+    put(tmp_path, 1)
+    (tmp_path / name).mkdir()
+    assert [p.name for p in steps(tmp_path)] == ["step-00000001"]
+
+
+def test_links_to_checkpoints_are_removed_and_what_they_lead_to_stays(tmp_path):
+    elsewhere = put(tmp_path / "elsewhere", 3)
+    root = tmp_path / "checkpoints"
+    root.mkdir()
+    (root / elsewhere.name).symlink_to(elsewhere)
+    put(root, 3)
+    assert not (root / elsewhere.name).is_symlink()
+    (root / "step-00000001").symlink_to(elsewhere)
+    put(root, 4)
+    prune(root, keep=1, step=4)
+    assert sorted(p.name for p in root.iterdir()) == ["step-00000004"]
+    assert load(elsewhere).state["step"] == 3

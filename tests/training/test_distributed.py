@@ -52,8 +52,9 @@ class Stop(Exception):
     """What stops all processes of a session at once."""
 
 
-def session(path, world, *, stop=None):
-    """The state at the end of six steps in a directory, or None if they were stopped before step `stop`."""
+def session(path, world, *, stop=None, asked=None):
+    """The state at the end of six steps in a directory, or None if they were stopped before step `stop`; the last process
+    alone is asked to stop after step `asked`."""
     training, made = tiny.config(steps=6, batch=7), tiny.method(dropout=0.2)
     state, read = tiny.state_of(made, training), tiny.batches(training, flip=True)
 
@@ -62,8 +63,9 @@ def session(path, world, *, stop=None):
             raise Stop
         return read(step, rows)
 
+    hooks = Hooks(stop=lambda: world.rank == world.size - 1 and state.step == asked)
     try:
-        train(path, state, until, made, training, hooks=Hooks(), world=world, num_evals=3)
+        train(path, state, until, made, training, hooks=hooks, world=world, num_evals=3)
     except Stop:
         return None
     return state
@@ -76,6 +78,10 @@ def stopped_and_resumed(folder, world):
     world.barrier()
     again = session(folder / "stopped", world)
     tiny.assert_same(tiny.everything(whole), tiny.everything(again))
+    assert session(folder / "asked", world, asked=3).step == 3
+    world.barrier()
+    assert checkpoint.load_latest(folder / "asked" / "checkpoints")[0].state["step"] == 3
+    tiny.assert_same(tiny.everything(whole), tiny.everything(session(folder / "asked", world)))
     with pytest.raises(ValueError, match="all of them must read the same checkpoints"):
         session(folder / "stopped" if world.first else folder / "elsewhere", world)
     return [p.name for p in checkpoint.steps(folder / "stopped" / "checkpoints")]

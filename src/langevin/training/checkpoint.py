@@ -1,14 +1,15 @@
 """Atomic, verified checkpoints.
 
 A checkpoint is a directory of safetensors and JSON. It is written under a temporary name and flushed to the disk. A
-manifest with the size and SHA-256 of every file comes last. Then the directory is renamed into place, and `latest` names
-it. Reading verifies the manifest. A damaged checkpoint is reported and skipped for the one before it.
+manifest with the size and SHA-256 of every file comes last. Then the directory is renamed into place. Reading verifies the
+manifest. A checkpoint that is damaged or cannot be read is reported and skipped for the one before it.
 """
 
 import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -20,8 +21,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from langevin.files import explain, flush, read_regular, remove, temporary_of
+
 FORMAT = 1
-WINDOWS = os.name == "nt"
+_MOST = 2**26  # bytes of a JSON file
+_STEP = re.compile(r"step-[0-9]{1,18}")
 
 Groups = Mapping[str, Mapping[str, Tensor]]
 
@@ -39,25 +43,8 @@ class Checkpoint:
     state: dict[str, Any]
 
 
-def write_atomic(path: Path, data: bytes) -> None:
-    """Replace a file atomically: after a crash it holds the old content or the new.
-
-    Raises:
-        OSError: the disk is full or not writable, with what to do."""
-    temporary = path.with_name(f".{path.name}.tmp")  # one name, so that a killed process's leftover is overwritten
-    try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise explain(error, path) from error
-
-
 def save(root: Path, step: int, groups: Groups, state: Mapping[str, Any]) -> Path:
-    """Write `root/step-XXXXXXXX` and point `latest` at it.
+    """Write `root/step-XXXXXXXX`.
 
     Raises:
         ValueError: a tensor holds a number that is not finite (nothing is written).
@@ -68,28 +55,30 @@ def save(root: Path, step: int, groups: Groups, state: Mapping[str, Any]) -> Pat
             if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
                 raise ValueError(f"not saving step {step}: '{name}' of {group} holds numbers that are not finite")
     root.mkdir(parents=True, exist_ok=True)
-    final, temporary = root / f"step-{step:08d}", root / f".writing-{step:08d}-{os.getpid()}"
+    final = root / f"step-{step:08d}"
+    temporary = temporary_of(final)
     size = sum(t.numel() * t.element_size() for tensors in groups.values() for t in tensors.values())
     try:
         _require_space(root, size)
-        shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir()
         for group, tensors in groups.items():
             ready = {name: t.detach().to("cpu").contiguous() for name, t in tensors.items()}
             save_file(ready, temporary / f"{group}.safetensors")
         (temporary / "state.json").write_text(json.dumps(dict(state), indent=1))
+        readable = (temporary / "state.json").stat().st_mode
         files = {f.name: {"bytes": f.stat().st_size, "sha256": _digest(f)} for f in sorted(temporary.iterdir())}
         for name in files:
-            _flush(temporary / name)
+            os.chmod(temporary / name, readable)  # safetensors makes its files private
+            flush(temporary / name)
         (temporary / "manifest.json").write_text(json.dumps({"format": FORMAT, "step": step, "files": files}, indent=1))
-        _flush(temporary / "manifest.json")
-        _flush(temporary)
+        flush(temporary / "manifest.json")
+        flush(temporary)
         _put(temporary, final, files)
-        _flush(root)
+        flush(root)
     except (OSError, SafetensorError) as error:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise explain(error, final, size) from error
-    write_atomic(root / "latest", final.name.encode())
+        raise explain(error, final, size=size, run=root.parent) from error
+    finally:
+        remove(temporary)
     return final
 
 
@@ -100,71 +89,86 @@ def load(path: Path, *, only: tuple[str, ...] | None = None) -> Checkpoint:
         only: names of the groups to read; all are verified.
 
     Raises:
-        Damaged: a file is missing, truncated or altered, or its format is not that of this version.
+        Damaged: a file is missing, truncated, altered or cannot be read, or its format is not that of this version.
     """
     files = _verified(path)
     names = [n.removesuffix(".safetensors") for n in files if n.endswith(".safetensors")]
     try:
         groups = {n: load_file(path / f"{n}.safetensors") for n in names if only is None or n in only}
-        return Checkpoint(path=path, groups=groups, state=json.loads((path / "state.json").read_text()))
-    except FileNotFoundError as error:  # a running training has just pruned it
-        raise Damaged(f"{path}: removed while it was read") from error
+        state = json.loads(read_regular(path / "state.json", most=_MOST))
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:  # RecursionError is a RuntimeError
+        raise Damaged(f"{path}: cannot be read: {error}") from error
+    if not isinstance(state, dict) or not isinstance(state.get("step"), int):
+        raise Damaged(f"{path}/state.json: does not state the step")
+    return Checkpoint(path=path, groups=groups, state=state)
 
 
 def _verified(path: Path) -> dict[str, Any]:
     """The manifest's files, after checking that all exist and match it."""
     try:
-        manifest = json.loads((path / "manifest.json").read_text())
+        manifest = json.loads(read_regular(path / "manifest.json", most=_MOST))
         written = manifest["format"]
         files = manifest["files"] if written == FORMAT else {}
         stated = {name: (about["bytes"], about["sha256"]) for name, about in files.items()}
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise Damaged(f"{path}: no readable manifest.json ({error!r})") from error
     if written != FORMAT:
         raise Damaged(f"{path}: written in format {written}, this version reads format {FORMAT}")
     for name in ("state.json", *stated):
         file = path / name
-        if name not in stated or not file.is_file():
-            raise Damaged(f"{file}: missing")
-        size, digest = stated[name]
-        if file.stat().st_size != size:
-            raise Damaged(f"{file}: {file.stat().st_size} bytes, its manifest says {size}")
-        if _digest(file) != digest:
-            raise Damaged(f"{file}: its contents do not match its manifest")
+        if Path(name).name != name:
+            raise Damaged(f"{path}/manifest.json: names a file outside the checkpoint")
+        try:
+            if name not in stated or not file.is_file():
+                raise Damaged(f"{file}: missing")
+            size, digest = stated[name]
+            if file.stat().st_size != size:
+                raise Damaged(f"{file}: {file.stat().st_size} bytes, its manifest says {size}")
+            if _digest(file) != digest:
+                raise Damaged(f"{file}: its contents do not match its manifest")
+        except OSError as error:
+            raise Damaged(f"{file}: cannot be read: {error.strerror or error}") from error
     return files
 
 
 def _put(temporary: Path, final: Path, files: dict[str, Any]) -> None:
     """Rename into place. If an equal complete checkpoint is there already, it stays."""
-    if final.exists():
+    if os.path.lexists(final):
         try:
-            if _verified(final) == files:
-                shutil.rmtree(temporary)
+            if _verified(final) == files and not final.is_symlink():
                 return
         except Damaged:
             pass
-        trash = final.with_name(f".old-{final.name}")
-        shutil.rmtree(trash, ignore_errors=True)
+        trash = temporary_of(final)
         os.replace(final, trash)
         os.replace(temporary, final)
-        shutil.rmtree(trash, ignore_errors=True)
+        remove(trash)
     else:
         os.replace(temporary, final)
 
 
 def steps(root: Path) -> list[Path]:
     """The checkpoints under `root`, newest first, complete or damaged."""
-    return sorted((p for p in root.glob("step-*") if p.is_dir() and p.name[5:].isdigit()), reverse=True)
+    try:
+        names = os.listdir(root)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    return sorted((root / name for name in names if _STEP.fullmatch(name)), reverse=True)
 
 
 def load_latest(root: Path, *, only: tuple[str, ...] | None = None) -> tuple[Checkpoint | None, list[str]]:
     """The newest complete checkpoint (None if there is none), and a message for each damaged one that was skipped."""
     complaints: list[str] = []
-    for path in steps(root):
-        try:
-            return load(path, only=only), complaints
-        except Damaged as error:
-            complaints.append(f"skipped a damaged checkpoint: {error}")
+    for _ in range(10):
+        listed, complaints = steps(root), []
+        for path in listed:
+            try:
+                return load(path, only=only), complaints
+            except Damaged as error:
+                if os.path.lexists(path):
+                    complaints.append(f"skipped a damaged checkpoint: {error}")
+        if all(map(os.path.lexists, listed)):
+            break  # else a running training has pruned some of them while they were read, and written newer ones
     return None, complaints
 
 
@@ -192,8 +196,8 @@ def prune(root: Path, *, keep: int, step: int, eval_steps: Collection[int] = ())
     for old in past:
         if old not in kept:
             _remove(old)
-    for rest in (*root.glob(".writing-*"), *root.glob(".old-*"), *root.glob(".*.tmp")):
-        shutil.rmtree(rest, ignore_errors=True) if rest.is_dir() else rest.unlink(missing_ok=True)
+    for rest in root.glob(".*.tmp"):
+        remove(rest)
 
 
 def remove_after(root: Path, step: int) -> None:
@@ -205,9 +209,9 @@ def remove_after(root: Path, step: int) -> None:
 
 def _remove(path: Path) -> None:
     """Remove atomically: rename first, so that a kill leaves no partial checkpoint."""
-    trash = path.with_name(f".old-{path.name}")
+    trash = temporary_of(path)
     os.replace(path, trash)
-    shutil.rmtree(trash, ignore_errors=True)
+    remove(trash)
 
 
 def _digest(path: Path) -> str:
@@ -215,32 +219,7 @@ def _digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _flush(path: Path) -> None:
-    """Flush a file, or a folder's directory entries, to the disk. Windows cannot flush folders and does not need to."""
-    folder = path.is_dir()
-    if folder and WINDOWS:
-        return
-    handle = os.open(path, os.O_RDONLY if folder else os.O_RDWR)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
 def _require_space(root: Path, size: int) -> None:
     free = shutil.disk_usage(root).free
     if free < size + (1 << 20):
-        raise OSError(errno.ENOSPC, f"{free / 1e6:.0f} MB free, {size / 1e6:.0f} MB needed")
-
-
-def explain(error: Exception, path: Path, size: int = 0) -> OSError:
-    """An OSError whose message says what failed and, if the disk is full, what to do."""
-    full = getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error)
-    if not full:
-        return OSError(getattr(error, "errno", None) or errno.EIO, f"could not write {path}: {error}")
-    needed = f" ({size / 1e6:.0f} MB)" if size else ""
-    return OSError(
-        errno.ENOSPC,
-        f"disk full while writing {path}{needed}: {error}. To go on, free some disk space and repeat the command; "
-        "`langevin resume` continues a training run from its checkpoints, which are intact",
-    )
+        raise OSError(errno.ENOSPC, f"{free / 1e6:.1f} MB free, {(size + (1 << 20)) / 1e6:.1f} MB needed")

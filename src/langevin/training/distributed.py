@@ -46,6 +46,14 @@ class World:
         dist.broadcast_object_list(box)
         return box[0]
 
+    def any(self, flag: bool) -> bool:
+        """Whether the flag is set on any rank; every rank gets the same result."""
+        if self.size == 1:
+            return flag
+        count = torch.tensor(float(flag), device="cuda" if dist.get_backend() == "nccl" else "cpu")
+        dist.all_reduce(count)
+        return bool(count > 0)
+
     def all_equal(self, thing: Any) -> bool:
         """Whether all ranks have an equal `thing` (a small Python object); every rank gets the same result."""
         if self.size == 1:

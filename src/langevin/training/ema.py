@@ -63,8 +63,13 @@ class PowerEMA:
         return dict(zip(self.names, self.values[length], strict=True))
 
     def load(self, length: float, tensors: Mapping[str, Tensor]) -> None:
-        """Restore the EMA of one length from `tensors`."""
+        """Restore the EMA of one length from `tensors`.
+
+        Raises:
+            ValueError: it is the EMA of another network."""
         for name, value in zip(self.names, self.values[length], strict=True):
+            if name not in tensors or tensors[name].shape != value.shape:
+                raise ValueError(f"the checkpoint is of another network: its EMA has no {name} of this shape")
             value.copy_(tensors[name])
 
 

@@ -25,15 +25,14 @@ from langevin.diffusion.batch import Batch, step_randomness
 from langevin.diffusion.noise import mix
 from langevin.methods.method import Method, Player
 from langevin.methods.optimizer import AdamW, OptimizerConfig
+from langevin.training.counters import CLOCKED, COUNTERS, checked
 from langevin.training.distributed import World
 from langevin.training.ema import PowerEMA, gamma_of_length
 from langevin.training.optimizer import LRSchedule, Optimizers
 from langevin.training.plan import RECENT, StepPlan
+from langevin.training.trend import LossTrend
 
 BatchFn = Callable[[int, Tensor], Batch]  # (step, indices into its global batch (b,) int64) -> these samples
-
-COUNTERS = ("step", "skipped", "consecutive_skips", "restarts", "samples_seen")
-CLOCKED = ("seconds", "elapsed", "evaluating", "recent", "threads")  # measured times: they differ between processes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,6 +91,19 @@ class TrainingConfig:
         wrong = [f"{name} = {value}" for name in names if (value := getattr(self, name)) is not None and value < 1]
         if wrong:
             raise ValueError(f"counts in training must be at least 1, got {', '.join(wrong)}")
+        limits = {
+            "steps": 10**12,
+            "batch": 10**6,
+            "micro_batch": 10**6,
+            "threads": 4096,
+            "snapshots": 10**4,
+            "seed": 2**62,
+        }
+        for name, most in limits.items():
+            if abs(getattr(self, name) or 0) > most:
+                raise ValueError(f"training.{name} is at most {most:,}, got {getattr(self, name)}")
+        if len(self.ema_lengths) > 16:
+            raise ValueError(f"training.ema_lengths lists at most 16 lengths, got {len(self.ema_lengths):,}")
         if self.steps is None and not (self.minutes and 0 < self.minutes < 1e6):
             raise ValueError("a run needs an end: set training.steps, or training.minutes to a positive number")
         if not 0 < self.grad_clip < math.inf:
@@ -157,6 +169,7 @@ class TrainingState:
     evaluating: float = 0.0  # spent in evaluations and previews
     recent: list[float] = field(default_factory=list)  # wall times of the last steps
     threads: int | None = None
+    loss: LossTrend = field(default_factory=LossTrend)
 
     @classmethod
     def new(cls, method: Method, config: TrainingConfig) -> "TrainingState":
@@ -194,7 +207,8 @@ class TrainingState:
         """The rest of the state, as JSON values."""
         decisions = None if self.plan is None else [list(decision) for decision in self.plan.decisions]
         clocked = {name: getattr(self, name) for name in CLOCKED} | {"recent": list(self.recent)}
-        return {name: getattr(self, name) for name in COUNTERS} | {"plan": decisions} | clocked
+        counted = {name: getattr(self, name) for name in COUNTERS}
+        return counted | {"plan": decisions, "loss": self.loss.to_json()} | clocked
 
     @torch.no_grad()
     def load(self, groups: Mapping[str, Mapping[str, Tensor]], counters: Mapping[str, Any]) -> None:
@@ -217,13 +231,13 @@ class TrainingState:
         for player_name, ema in self.ema.items():
             for length in ema.values:
                 ema.load(length, _tensors_of(player_name, groups[f"ema-{length:g}"]))
-        for name in (*COUNTERS, *CLOCKED):
-            if name in counters:
-                setattr(self, name, counters[name])
-        self.recent = list(self.recent)
-        if "plan" in counters:
-            decisions = counters["plan"]
-            self.plan = decisions and StepPlan(decisions=tuple((int(step), int(total)) for step, total in decisions))
+        saved = checked(counters)
+        for name in saved.keys() & {*COUNTERS, *CLOCKED}:
+            setattr(self, name, saved[name])
+        if saved.get("loss"):
+            self.loss = LossTrend.from_json(saved["loss"])
+        if "plan" in saved:
+            self.plan = StepPlan(decisions=tuple(saved["plan"])) if saved["plan"] else None
 
 
 def _tensors_of(player: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -279,6 +293,8 @@ def fit(
         state.seconds += seconds
         state.recent = [*state.recent, seconds][-RECENT:]
         state.skipped += not applied
+        if applied:
+            state.loss.add(losses.get(first, math.nan))
         state.consecutive_skips = 0 if applied else state.consecutive_skips + 1
         if state.consecutive_skips >= config.max_bad_steps:
             raise Diverged(

@@ -63,6 +63,22 @@ def precision(wish: Literal["auto", "float32", "bfloat16"]) -> Literal["float32"
     return "bfloat16" if bf16_is_faster else "float32"
 
 
+def total_memory() -> int | None:
+    """Bytes of main memory; None where the system does not tell."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return None
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Whether memory of the machine or of the GPU ran out; torch has no exception of its own for the first."""
+    if isinstance(error, MemoryError):
+        return True
+    known = ("DefaultCPUAllocator", "out of memory", "Storage size calculation overflowed")
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in known)
+
+
 def describe() -> dict[str, str | int | float]:
     """Machine, versions and threads, to record with a result."""
     facts: dict[str, str | int | float] = {

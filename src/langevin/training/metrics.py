@@ -6,11 +6,13 @@ decision: `plan` (the new number of steps of the whole run) or `threads` (their 
 
 import json
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from langevin.training import checkpoint
-from langevin.training.loop import StepReport
+from langevin.files import append, explain, read_regular, write_atomic
+
+_MOST = 2**30  # bytes of the file
 
 
 class Metrics:
@@ -18,14 +20,11 @@ class Metrics:
 
     def __init__(self, path: Path, *, after: int = 0) -> None:
         self.path = path
-        self._earlier: list[dict[str, Any]] = []
-        if path.exists():
-            self._earlier = [line for line in read_metrics(path) if line.get("step", 0) <= after]
-            checkpoint.write_atomic(path, "".join(json.dumps(line) + "\n" for line in self._earlier).encode())
-
-    def last(self, name: str) -> float | None:
-        """The newest value of that name in the lines before the resume."""
-        return next((line[name] for line in reversed(self._earlier) if line.get(name) is not None), None)
+        try:
+            kept = [text for text, line in _lines(path) if line["step"] <= after]
+        except OSError:
+            return  # there is no file yet, or a disk that cannot read it may still append
+        write_atomic(path, "".join(text + "\n" for text in kept).encode())
 
     def write(self, **values: Any) -> None:
         """Append a line.
@@ -33,40 +32,46 @@ class Metrics:
         Raises:
             OSError: the disk is full or not writable."""
         try:
-            with self.path.open("a", encoding="utf-8") as file:
+            with append(self.path) as file:
                 file.write(json.dumps(values) + "\n")
         except OSError as error:
-            raise checkpoint.explain(error, self.path) from error
+            raise explain(error, self.path, run=self.path.parent) from error
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """All complete lines of a metrics file; a line that a killed process left incomplete is skipped."""
-    lines: list[dict[str, Any]] = []
-    for text in path.read_text(encoding="utf-8").splitlines():
+    """The lines of a metrics file; what a killed process or a bad disk has left of others is skipped.
+
+    It is a log: what it lacks is missing in curves, and decides nothing."""
+    try:
+        return [{k: v for k, v in line.items() if _is_figure(k, v)} for _, line in _lines(path)]
+    except OSError:
+        return []
+
+
+def _lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(text, object) for each line that is an object with a step. Raises OSError if the file cannot be read."""
+    for text in read_regular(path, most=_MOST).decode("utf-8", "replace").split("\n"):
         try:
-            lines.append(json.loads(text))
-        except ValueError:
+            line = json.loads(text)
+        except (ValueError, RecursionError):
             continue
-    return lines
+        if isinstance(line, dict) and type(line.get("step")) is int:
+            yield text, line
+
+
+def _is_figure(key: str, value: object) -> bool:
+    if isinstance(value, list):
+        return all(map(_is_number, value))
+    return value is None or _is_number(value) or key in ("event", "terms")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
 
 
 def evaluated(path: Path, step: int) -> bool:
     """Whether a metrics file has an evaluation after `step` steps; False if there is no file."""
-    lines = read_metrics(path) if path.exists() else []
-    return any(line.get("step") == step and line.keys().isdisjoint({"loss", "event"}) for line in lines)
-
-
-class SmoothLoss:
-    """An exponential moving average of the loss over about 50 steps, and the last value of each term."""
-
-    def __init__(self, loss: float | None) -> None:
-        self.loss = math.nan if loss is None else loss
-        self.terms: dict[str, float] = {}
-
-    def add(self, report: StepReport) -> None:
-        self.terms |= report.terms
-        if math.isfinite(report.loss):
-            self.loss = report.loss if math.isnan(self.loss) else self.loss + 0.02 * (report.loss - self.loss)
+    return any(line.get("step") == step and line.keys().isdisjoint({"loss", "event"}) for line in read_metrics(path))
 
 
 def rounded(value: float) -> float | None:

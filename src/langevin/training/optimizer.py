@@ -141,6 +141,10 @@ class Optimizers:
                 for p in group["params"]:
                     prefix = self._names[id(p)] + "/"
                     state = {k.removeprefix(prefix): _like(v, p) for k, v in tensors.items() if k.startswith(prefix)}
+                    if any(v.shape != p.shape for k, v in state.items() if k != "step"):
+                        raise ValueError(
+                            f"the checkpoint is of another network: its optimizer has {prefix[:-1]} of another shape"
+                        )
                     if state and state.keys() != expected:
                         raise ValueError(
                             f"the checkpoint is of another optimizer: for {prefix[:-1]} it has {', '.join(sorted(state))} "

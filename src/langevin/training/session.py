@@ -10,12 +10,13 @@ from typing import Any
 
 import torch
 
+from langevin.files import own_folder
 from langevin.methods.method import Method
 from langevin.training import checkpoint
 from langevin.training.calibration import Calibration, calibrate, follow, set_threads, thread_policy
+from langevin.training.counters import CLOCKED, checked
 from langevin.training.distributed import World
 from langevin.training.loop import (
-    CLOCKED,
     REAL_TIME,
     BatchFn,
     Clock,
@@ -25,9 +26,10 @@ from langevin.training.loop import (
     TrainingState,
     fit,
 )
-from langevin.training.metrics import Metrics, SmoothLoss, evaluated, rounded
+from langevin.training.metrics import Metrics, evaluated, rounded
 from langevin.training.plan import StepPlan, pace, replanned
 from langevin.training.snapshots import snapshot
+from langevin.training.trend import LossTrend
 
 EVALUATING = 0.10  # maximum fraction of a time budget for evaluations, the last one excepted
 
@@ -54,12 +56,14 @@ class Hooks:
         preview: called with the step before training and at each evaluation; draws samples. Evaluations that would take
             more than a tenth of a time budget are left out, except the last one.
         log: called with a line of text for the user.
+        stop: called after every step; whether to save and return before the end of the run.
     """
 
     progress: Callable[[Progress], None] = lambda progress: None
     measure: Callable[[int], Mapping[str, Any]] = lambda step: {}
     preview: Callable[[int], None] = lambda step: None
     log: Callable[[str], None] = lambda line: None
+    stop: Callable[[], bool] = lambda: False
 
 
 def train(
@@ -75,7 +79,7 @@ def train(
     calibration: Calibration | None = None,
     clock: Clock = REAL_TIME,
 ) -> None:
-    """Train to the end of the run, from the newest complete checkpoint in `directory` if there is one.
+    """Train to the end of the run or until `hooks.stop`, from the newest complete checkpoint if there is one.
 
     Args:
         num_evals: evaluations at equal parts of the run.
@@ -83,7 +87,7 @@ def train(
             plan is revised when the speed of steps changes.
 
     Raises:
-        Diverged: non-finite steps persisted through three rollbacks.
+        Diverged: losses that are not finite, or rise far above their best, persisted through three rollbacks.
         OSError: a checkpoint could not be written; earlier ones are intact.
     """
     threads = torch.get_num_threads()
@@ -126,7 +130,8 @@ class _Session:
         self.state, self.batches, self.method, self.config = state, batches, method, config
         self.hooks, self.world, self.num_evals, self.clock = hooks, world, num_evals, clock
         self.metrics: Metrics | None = None
-        self.smooth_loss = SmoothLoss(None)
+        self.terms = dict[str, float]()  # the last value of each term
+        self.last_saved = -1  # step of the last checkpoint
         self.last_tick = self.last_save = clock.wall()
         self.last_evaluation = 0.0  # seconds that it took
         self.scheduled: StepPlan | None = None  # the plan that eval_steps and snapshot_steps follow
@@ -134,6 +139,8 @@ class _Session:
 
     def run(self, calibration: Calibration | None) -> None:
         state, config = self.state, self.config
+        if self.world.first:
+            own_folder(self.directory, "checkpoints")
         resumed = resume(self.root, state, self.hooks)
         self._require_equal_states()
         device = next(p.device for player in state.players.values() for p in player.module.parameters())
@@ -153,7 +160,8 @@ class _Session:
         if resumed and self.world.first and missed and self._evaluation_fits():
             self.metrics = Metrics(self.file, after=state.step)
             self._evaluate()
-        while state.step < self._plan.total:
+        self.stopped = False
+        while state.step < self._plan.total and not self.stopped:
             self.metrics = Metrics(self.file, after=state.step) if self.world.first else None
             try:
                 self._train()
@@ -183,7 +191,6 @@ class _Session:
     def _train(self) -> None:
         """Train to the end of the plan; raises `Diverged` when the run has to be rolled back."""
         state, world = self.state, self.world
-        self.smooth_loss = SmoothLoss(self.metrics.last("smooth_loss") if self.metrics else None)
         if world.first and state.step == 0 and state.restarts == 0:
             self._save()
             self.hooks.log(f"previews of samples: {self.directory / 'samples'}")
@@ -193,25 +200,35 @@ class _Session:
             self._schedule()
             if state.step in self.eval_steps | self.snapshot_steps and not state.finite():
                 raise Diverged(f"after step {state.step} weights or optimizer state are not finite")
+            if state.loss.has_risen(self._plan.total):
+                raise Diverged(
+                    f"the loss rose from {state.loss.best:.3g} to {state.loss.smooth:.3g} at step {state.step}"
+                )
             if world.first:
                 self._after_step(report)
+            if world.any(self.hooks.stop()):
+                self.stopped = True
+                if world.first and self.last_saved != state.step and state.finite():
+                    self._save()
+                world.barrier()  # a process that ends would take the others with it
+                return
 
     def _after_step(self, report: StepReport) -> None:
         """Show and log the step; save, evaluate and snapshot the EMAs when due."""
         state, step = self.state, self.state.step
-        self.smooth_loss.add(report)
+        self.terms |= report.terms
         each = pace(state.recent)
         speed = self.config.batch / each
         self.hooks.progress(
             Progress(
-                step=step, total=self._plan.total, loss=self.smooth_loss.loss, samples_per_second=speed,
+                step=step, total=self._plan.total, loss=state.loss.smooth, samples_per_second=speed,
                 seconds_left=(self._plan.total - step) * each, skipped=state.skipped,
             )
         )  # fmt: skip
         if self.metrics and (step % 20 == 0 or step in self.eval_steps or not report.applied):
-            terms = {name: rounded(value) for name, value in self.smooth_loss.terms.items()}
+            terms = {name: rounded(value) for name, value in self.terms.items()}
             self.metrics.write(
-                step=step, loss=rounded(report.loss), smooth_loss=rounded(self.smooth_loss.loss),
+                step=step, loss=rounded(report.loss), smooth_loss=rounded(state.loss.smooth),
                 norm=rounded(report.norm), lr_factor=report.lr_factor, skipped=state.skipped, samples=state.samples_seen,
                 seconds=round(state.seconds, 1), samples_per_second=round(speed, 2), **({"terms": terms} if terms else {}),
             )  # fmt: skip
@@ -263,7 +280,7 @@ class _Session:
         step = self.state.step
         checkpoint.save(self.root, step, self.state.groups(), self.state.counters())
         checkpoint.prune(self.root, keep=self.config.keep_checkpoints, step=step, eval_steps={0, *self.eval_steps})
-        self.last_save = self.clock.wall()
+        self.last_save, self.last_saved = self.clock.wall(), step
 
     def _evaluate(self) -> None:
         """Measure the held-out loss and draw a preview."""
@@ -304,6 +321,7 @@ class _Session:
         index = 0 if state.restarts == 0 else 1
         candidates = [p for p in checkpoint.steps(self.root) if checkpoint.step_of(p) in {0, *self.eval_steps}]
         complete = [path for path in candidates if checkpoint.is_complete(path)]
+        complete = [path for path in complete if not _risen(path)] or complete[-1:]
         if restarts > 3 or not complete:
             raise Diverged(f"{failure}; lower the learning rate (training.optimizer.lr) or check the data") from failure
         saved, plan = checkpoint.load(complete[min(index, len(complete) - 1)]), state.plan
@@ -317,4 +335,11 @@ class _Session:
         if self.world.first:
             checkpoint.remove_after(self.root, state.step)
             checkpoint.save(self.root, state.step, state.groups(), state.counters())
+        self.last_saved = state.step
         self.world.barrier()
+
+
+def _risen(path: Path) -> bool:
+    """Whether the loss was far above its best when a checkpoint was saved."""
+    trend = checked(checkpoint.load(path, only=()).state).get("loss")
+    return trend is not None and LossTrend.from_json(trend).high > 0

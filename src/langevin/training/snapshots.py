@@ -1,5 +1,6 @@
 """Snapshots of a run's EMAs, and post-hoc EMAs of any length from them (`training.ema`)."""
 
+import re
 from pathlib import Path
 
 import torch
@@ -7,22 +8,23 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from langevin.training import checkpoint
+from langevin.files import own_folder, write_atomic
 from langevin.training.ema import EMAProfile, gamma_of_length, posthoc_weights
 from langevin.training.loop import TrainingState
+
+_NAME = re.compile(r"[0-9]*\.?[0-9]+(?:e-[0-9]+)?/.+", re.DOTALL)  # 0.05/player.parameter
 
 
 def snapshot(directory: Path, state: TrainingState) -> None:
     """Save the current EMAs as ema/step-N.safetensors, in float16 (float32 where that overflows)."""
-    folder = directory / "ema"
-    folder.mkdir(exist_ok=True)
+    folder = own_folder(directory, "ema")
     tensors = {
         f"{length:g}/{player}.{name}": _small(value).contiguous()
         for player, ema in state.ema.items()
         for length in ema.values
         for name, value in ema.tensors(length).items()
     }
-    checkpoint.write_atomic(folder / f"step-{state.step:08d}.safetensors", save(tensors))
+    write_atomic(folder / f"step-{state.step:08d}.safetensors", save(tensors))
 
 
 def _small(value: Tensor) -> Tensor:
@@ -36,10 +38,13 @@ def ema_of_length(directory: Path, length: float) -> dict[str, Tensor]:
     Raises:
         ValueError: the run has no snapshots, or one is damaged.
     """
-    files = sorted((directory / "ema").glob("step-*.safetensors"))
-    if not files:
+    loaded = [(step, _read_snapshot(file)) for step, file in _files(directory)]
+    if not loaded:
         raise ValueError(f"{directory} has no EMA snapshots yet: use one of the EMA lengths in its checkpoint")
-    loaded = [(int(f.stem.removeprefix("step-")), _read_snapshot(f)) for f in files]
+    if any(_shapes(tensors) != _shapes(loaded[0][1]) for _, tensors in loaded):
+        raise ValueError(
+            f"the EMA snapshots in {directory}/ema are not of one network: use an EMA length in its checkpoint"
+        )
     lengths = sorted({float(name.split("/", 1)[0]) for name in loaded[0][1]})
     saved = [
         (EMAProfile(step=step, gamma=gamma_of_length(w)), f"{w:g}/", tensors)
@@ -58,16 +63,32 @@ def ema_of_length(directory: Path, length: float) -> dict[str, Tensor]:
 def snapshots(directory: Path, length: float) -> list[tuple[int, dict[str, Tensor]]]:
     """(step, EMA of the saved length nearest to `length`) for each snapshot, oldest first."""
     result: list[tuple[int, dict[str, Tensor]]] = []
-    for file in sorted((directory / "ema").glob("step-*.safetensors")):
+    for step, file in _files(directory):
         tensors = _read_snapshot(file)
         nearest = min({name.split("/", 1)[0] for name in tensors}, key=lambda w: abs(float(w) - length)) + "/"
         ema = {n.removeprefix(nearest): t.float() for n, t in tensors.items() if n.startswith(nearest)}
-        result.append((int(file.stem.removeprefix("step-")), ema))
+        result.append((step, ema))
     return result
 
 
+def _files(directory: Path) -> list[tuple[int, Path]]:
+    """The snapshots of a run by step, oldest first."""
+    found = (
+        (re.fullmatch(r"step-([0-9]{1,18})\.safetensors", path.name), path) for path in (directory / "ema").glob("*")
+    )
+    return sorted((int(match[1]), path) for match, path in found if match and path.is_file())
+
+
+def _shapes(tensors: dict[str, Tensor]) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in tensors.items()}
+
+
 def _read_snapshot(file: Path) -> dict[str, Tensor]:
+    """The tensors of a snapshot, by `length/player.parameter`."""
     try:
-        return load_file(file)
-    except SafetensorError as error:
+        tensors = load_file(file)
+    except (OSError, RuntimeError, SafetensorError) as error:
         raise ValueError(f"{file} is damaged ({error}): use one of the EMA lengths in the run's checkpoint") from error
+    if not tensors or not all(_NAME.fullmatch(name) and t.is_floating_point() for name, t in tensors.items()):
+        raise ValueError(f"{file} is not a snapshot of EMAs: use one of the EMA lengths in the run's checkpoint")
+    return tensors
