@@ -31,6 +31,10 @@ class CaptionVocabulary:
     length: int
     kind: Literal["words"] = "words"
 
+    def __post_init__(self) -> None:
+        if not 1 <= self.length <= 4096:
+            raise ValueError(f"a vocabulary of captions has a length of 1 to 4096 tokens, got {self.length}")
+
     @classmethod
     def fit(cls, captions: Iterable[str], *, most: int = 8192, longest: int = 32) -> "CaptionVocabulary":
         """The `most` frequent words of the captions, and the length of the longest caption (at most `longest`)."""

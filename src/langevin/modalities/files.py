@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from langevin.files import write_atomic
 from langevin.modalities.modality import Samples
-from langevin.training.checkpoint import write_atomic
 
 
 def save_arrays(out: Path, samples: Samples, name: str, values: Any) -> None:

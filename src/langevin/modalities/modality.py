@@ -413,6 +413,7 @@ class RequestContext:
         stream: prints text as soon as it is final; None if nobody reads it.
         batch: samples drawn together, at most.
         progress: called with (done, total) by plans that process many inputs.
+        guided: whether the user asks for guidance, which is refused where it has no effect.
     """
 
     model: Model
@@ -423,6 +424,7 @@ class RequestContext:
     stream: Callable[[str], None] | None = None
     batch: int = 256
     progress: Progress = lambda done, total: None
+    guided: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -441,6 +443,7 @@ class Measuring:
         command: the command line, to state as the source of the figures.
         say: prints a line for the user.
         progress: names a task, and returns the function to call with (done, total).
+        guided: whether the user asks for guidance, which is refused where it has no effect.
     """
 
     model: Model
@@ -455,6 +458,7 @@ class Measuring:
     command: str = ""
     say: Say = lambda line: None
     progress: Callable[[str], Progress] = lambda what: lambda done, total: None
+    guided: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -613,13 +617,21 @@ class Modality(Protocol):
         ...
 
 
-def require_form(modality: Modality, form: str, got: object) -> None:
-    """Check that samples can be written with the suffix `form`; `got` is what the user gave.
+def require_form(modality: Any, form: str, got: object, *, count: int | None = None) -> None:
+    """Check that `count` samples can be written with the suffix `form`; `got` is what the user gave.
+
+    A modality may have `capacity`, the largest number of samples of a form.
 
     Raises:
         ValueError: they cannot; the message lists the forms that can be written."""
+    most = getattr(modality, "capacity", {}).get(form)
+    if count is not None and most is not None and count > most:
+        larger = " or ".join(f or "a folder" for f in modality.forms if f not in modality.capacity)
+        raise ValueError(
+            f"{got} shows at most {most:,} samples, and {count:,} are drawn: write them to {larger} by --out"
+        )
     if form not in modality.forms:
-        known = ", ".join({"-": "standard output", "": "a folder"}.get(f, f) for f in modality.forms)
+        known = ", ".join({"-": "standard output", "": "a folder"}.get(f, str(f)) for f in modality.forms)
         raise ValueError(f"samples of {modality.kind} are written as {known}; got {got}")
 
 

@@ -17,6 +17,8 @@ def kinds() -> tuple[str, ...]:
 def options_of(kind: str) -> ModuleType | Any:
     """The options module of a modality, with `Sample`, `Evaluate` and optionally `VERBS`.
 
+    A class of options may have `UNUSED`: options of the verb that have no effect with it -> why, which are refused.
+
     Raises:
         ValueError: there is no such modality."""
     if kind in kinds():

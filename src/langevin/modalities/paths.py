@@ -2,6 +2,7 @@
 
 import difflib
 import os
+import stat
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
@@ -29,6 +30,14 @@ def existing_path(path: str, what: str) -> Path:
     raise ValueError(f"There is no {what} {wanted}{hint}")
 
 
+def regular(path: Path) -> bool:
+    """Whether the path, links followed, is a regular file: no FIFO, socket or device, which could be read without end."""
+    try:
+        return stat.S_ISREG(path.stat().st_mode)
+    except (OSError, ValueError):
+        return False
+
+
 def list_entries(folder: Path) -> list[Path]:
     """Entries of a directory, not recursive. Raises `ValueError` where it cannot be listed."""
     try:
@@ -40,7 +49,7 @@ def list_entries(folder: Path) -> list[Path]:
 def did_you_mean(name: str, known: Iterable[str], parent: Path | None = None) -> str:
     """The end of an error message, naming the most similar known name; empty if none is similar."""
     lower = {candidate.lower(): candidate for candidate in known}
-    close = difflib.get_close_matches(name.lower(), list(lower), n=1, cutoff=0.5)
+    close = difflib.get_close_matches(name.lower(), list(lower), n=1, cutoff=0.6)
     if not close:
         return ""
     return f"; did you mean {parent / lower[close[0]] if parent else repr(lower[close[0]])}?"
@@ -53,7 +62,7 @@ def some(names: Sequence[str], *, limit: int = 3, between: str = ", ") -> str:
 
 
 def walk(root: Path) -> list[str]:
-    """Every file under `root` that is not hidden, by relative path, sorted; links followed.
+    """Every file under `root` that is not hidden, nor in the directory of a run, by relative path, sorted; links followed.
 
     Raises:
         ValueError: a directory that may not be listed."""
@@ -65,11 +74,17 @@ def walk(root: Path) -> list[str]:
 
     for folder, below, files in os.walk(root, onerror=closed, followlinks=True):
         real = os.path.realpath(folder)
-        below[:] = [] if real in visited else sorted(name for name in below if not name.startswith("."))
-        if real not in visited:
+        seen = real in visited or (folder != str(root) and is_run(files))
+        below[:] = [] if seen else sorted(name for name in below if not name.startswith("."))
+        if not seen:
             names += [Path(folder, n).relative_to(root).as_posix() for n in files if not n.startswith(".")]
         visited.add(real)
     return sorted(names)
+
+
+def is_run(names: Iterable[str]) -> bool:
+    """Whether a directory with files of these names is a run, whose samples and logs are no data."""
+    return {"recipe.yaml", "environment.json"} <= set(names)
 
 
 def is_about(name: str) -> bool:

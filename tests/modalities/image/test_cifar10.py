@@ -14,6 +14,7 @@ from langevin.modalities.image.data import (
     load_parts,
     open_table,
 )
+from langevin.modalities.image.modality import Image
 from langevin.modalities.image.unreadable import Broken
 from tests.modalities.image.pictures import (
     everything,
@@ -88,7 +89,7 @@ def test_cifar10_is_not_downloaded_unasked(tmp_path, monkeypatch):
         return io.BytesIO(b"a captive portal")
 
     monkeypatch.setattr(cifar10.urllib.request, "urlopen", urlopen)
-    with pytest.raises(ValueError, match=r"Set download to true to fetch it.*https://www\.cs\.toronto\.edu"):
+    with pytest.raises(ValueError, match=r"https://www\.cs\.toronto\.edu.*data\.download=true to `langevin train`"):
         open_table(Cifar10())
     assert calls == []
     with pytest.raises(ValueError, match="not the known file"):
@@ -113,3 +114,44 @@ def test_cifar10_download_is_kept(tmp_path, monkeypatch):
     assert len(open_table(Cifar10(download=True))) == 12
     monkeypatch.setattr(cifar10.urllib.request, "urlopen", None)
     assert len(open_table(Cifar10())) == 12
+
+
+def archive_of(path, *members: tuple[str, int, bytes]) -> None:
+    """A .tar.gz of members (name, size, type) of zeros."""
+    with gzip.open(path, "wb", compresslevel=9) as file:
+        for name, size, kind in members:
+            member = tarfile.TarInfo(name)
+            member.size, member.type = size, kind
+            file.write(member.tobuf())
+            for _ in range(-(-size // 2**20)):
+                file.write(bytes(2**20))
+        file.write(bytes(1024))
+
+
+@pytest.mark.parametrize("kind", [tarfile.REGTYPE, tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME])
+def test_what_is_passed_over_in_an_archive_is_bounded(tmp_path, monkeypatch, kind):
+    """Also a header of metadata, which tarfile reads at once."""
+    monkeypatch.setattr(cifar10, "_UNPACKED", 2**22)
+    path = tmp_path / "cifar-10-binary.tar.gz"
+    archive_of(path, ("a", 2**23, kind), ("b", 10, tarfile.REGTYPE))
+    with pytest.raises(Broken, match=r"unpacks to more than 4,194,304 bytes"):
+        open_table(Cifar10(path=str(path)))
+
+
+def test_an_archive_of_very_many_files_and_a_large_file_are_refused(tmp_path, monkeypatch):
+    path = tmp_path / "cifar-10-binary.tar.gz"
+    archive_of(path, *[(f"{n}", 0, tarfile.REGTYPE) for n in range(1500)])
+    with pytest.raises(Broken, match="holds more than 1000 files"):
+        open_table(Cifar10(path=str(path)))
+    make_cifar(tmp_path, 2)
+    with (tmp_path / "data_batch_3.bin").open("r+b") as file:
+        file.truncate(2**40)
+    with pytest.raises(Broken, match=r"data_batch_3.bin has 1,099,511,627,776 bytes"):
+        open_table(Cifar10(path=str(tmp_path)))
+
+
+def test_a_run_never_downloads(tmp_path):
+    """The recipe of a run says what it was trained on, and whoever gets it did not ask for a download."""
+    make_cifar(tmp_path, 2)
+    asked = Image(path=str(tmp_path), download=True)
+    assert not asked.fitted(asked.open()[0]).download

@@ -2,14 +2,21 @@
 
 import os
 import random
+import re
 import warnings
 from pathlib import Path
 
+import numpy as np
+import PIL.Image
 import pytest
 import torch
 
+from langevin.modalities.image.codec import Pixels
 from langevin.modalities.image.data import Cifar10, Digits, Folder, Images, Parquet, load, load_parts
+from langevin.modalities.image.modality import Image
 from langevin.modalities.image.unreadable import Broken
+from langevin.run.directory import open_run
+from tests import pictures, tiny
 from tests.modalities.image.pictures import everything, fill, make_cifar, make_parquet, many
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
@@ -211,3 +218,39 @@ def test_real_cifar10_parquet():
     assert train.names[0] == f"{train.classes[train.labels[0]]}/1690.jpg"
     means = everything(train).double().mean((0, 2, 3)) / 255
     assert means.tolist() == pytest.approx([0.4914, 0.4822, 0.4465], abs=0.005)  # the known means of CIFAR-10
+
+
+# --------------------------------------------------------------------------------------------------------------- centre
+
+
+def test_flat_dark_pictures_are_remarked_on_and_the_advice_centres_them(tmp_path):
+    for n in range(30):
+        levels = np.random.default_rng(n).integers(0, 12, (8, 8), dtype=np.uint8)
+        PIL.Image.fromarray(levels).save(tmp_path / f"{n}.png")
+    train, held = Image(path=str(tmp_path)).open()
+    [told] = train.notes.lines()
+    assert held.notes.lines() == [told]
+    offset = float(re.search(r"data\.codec\.offset=(\S+)", told)[1])
+    codec = Pixels(offset=offset)
+    assert abs(float(codec.encode(everything(train)).mean())) < 0.01
+    assert Image(path=str(tmp_path), codec=codec).open()[0].notes.lines() == []
+    assert Image(builtin="digits").open()[0].notes.lines() == []
+
+
+def test_a_codec_that_leaves_float32_is_called_that(tmp_path):
+    fill(tmp_path, *many(10))
+    train, _ = Image(path=str(tmp_path)).open()
+    with pytest.raises(ValueError, match=r"data\.codec is out of range"):
+        Image(path=str(tmp_path), codec=Pixels(scale=1e300)).needs(train)
+
+
+# ------------------------------------------------------------------------------------------------- half a character
+
+
+def test_a_run_on_labels_with_half_an_emoji_can_be_opened_again(tmp_path):
+    data = pictures.captions(tmp_path / "data")
+    lines = (data / "metadata.jsonl").read_text().replace('"text"', '"label"').splitlines()
+    lines[4] = '{"file_name": "004.png", "label": "cat \\ud83d"}'
+    (data / "metadata.jsonl").write_text("\n".join(lines))
+    run = tiny.run_of(data, tmp_path / "run")
+    assert set(open_run(run).recipe.data.classes) == {f"{c} {s}" for c in pictures.COLOURS for s in pictures.SHAPES}

@@ -11,6 +11,7 @@ from PIL import Image, ImageCms
 
 from langevin.modalities.image.decode import decode, open_picture, stored_size
 from langevin.modalities.image.unreadable import Broken
+from tests.fuzz import images as fuzz
 from tests.modalities.image.pictures import encoded, noise
 
 WHITE, BLACK = (255, 255, 255), (0, 0, 0)
@@ -288,3 +289,22 @@ def test_path_and_bytes_agree_and_identity_ignores_the_format(tmp_path: Path):
     grey = Image.new("L", (8, 8), 9)
     assert open_picture(encoded(grey)).identity() == open_picture(encoded(grey.convert("RGB"))).identity()
     assert open_picture(encoded(Image.new("L", (4, 16), 9))).identity() != open_picture(encoded(grey)).identity()
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_converting_in_bands_of_rows_changes_nothing(monkeypatch):
+    """Every form of the fuzz tests: transparency, profiles, depths, turned pictures."""
+    forms = fuzz.forms()
+    own = {name: (whole(data), whole(data, 1, BLACK), open_picture(data).identity()) for name, data in forms.items()}
+    monkeypatch.setattr("langevin.modalities.image.decode._BAND", 70)  # two rows of 24 pixels
+    for name, data in forms.items():
+        assert open_picture(data).identity() == own[name][2], name
+        assert torch.equal(whole(data), own[name][0]), name
+        assert torch.equal(whole(data, 1, BLACK), own[name][1]), name
+
+
+def test_grey_is_made_colour_after_it_is_resized_with_the_same_result():
+    grey = noise(90, 70).convert("L")
+    for size in (8, 33, 70):
+        direct = decode(encoded(grey.convert("RGB")), size=size, channels=3)
+        assert torch.equal(decode(encoded(grey), size=size, channels=3), direct)

@@ -1,13 +1,17 @@
 """A folder gives its files' true pixels, and labels and captions from directories, metadata and text files."""
 
+import json
 import os
+import re
 
 import pytest
 import torch
 
-from langevin.modalities.image.data import Folder, load_parts, open_table
+from langevin.modalities.image.data import Cifar10, Folder, Parquet, load_parts, open_table
 from langevin.modalities.image.decode import decode
+from langevin.modalities.image.modality import Image
 from langevin.modalities.image.paths import list_files
+from langevin.modalities.image.sources import resolve
 from tests.modalities.image.pictures import fill, many, write_metadata
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
@@ -118,9 +122,13 @@ def test_metadata_names_match_whatever_the_writing_system(tmp_path):
     ("name", "content", "message"),
     [
         ("metadata.jsonl", b'{"file_name": "000.png", "text": "a"}\n{"file_name"', r"line 2 is not JSON"),
-        ("metadata.jsonl", b'["000.png"]', r"line 1: a JSON object"),
+        ("metadata.jsonl", b'["000.png"]', r"line 1 is not a JSON object"),
         ("metadata.jsonl", b'{"file": "000.png", "text": "a"}', r"columns are file, text"),
-        ("metadata.jsonl", b'{"file_name": "000.png", "text": ["a", "b"]}', r"line 1: `text` must be a text"),
+        (
+            "metadata.jsonl",
+            b'{"file_name": "000.png", "text": ["a", "b"]}',
+            r"line 1 has a list in `text`, which must be a text",
+        ),
         ("metadata.csv", b"file_name,speaker\n000.png,bob", r"line 2.*columns are file_name, speaker"),
         ("metadata.csv", b"file_name,text\n000.png,caf\xe9", r"not UTF-8"),
         ("metadata.csv", b"file_name,label\nother.png,1", r"labels no existing image"),
@@ -206,3 +214,83 @@ def test_closed_directories_are_an_error_with_their_name(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "scandir", scandir)
     with pytest.raises(ValueError, match=r"closed cannot be listed: Permission denied"):
         open_table(Folder(path=str(tmp_path)))
+
+
+BAD = {
+    "half a character": ('{"file_name": "003.png", "label": "cat \\ud83d"}', "holds half a character"),
+    "a number of 5,000 digits": ('{"file_name": "003.png", "label": ' + "9" * 5000 + "}", "too many digits"),
+    "deep nesting": ('{"file_name": "003.png", "label": ' + "[" * 100_000, "nested too deep|is not JSON"),
+    "nesting in a label": ('{"file_name": "003.png", "label": ' + "[" * 400 + "]" * 400 + "}", "has a list in `label`"),
+    "cut short": ('{"file_name": "003.png", "lab', "is not JSON"),
+    "not UTF-8": ('{"file_name": "003.png", "label": "caf\udce9"}', "is not UTF-8 text"),
+    "no file name": ('{"label": "cat"}', "needs `file_name`"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_one_record_that_cannot_be_read_costs_that_record(tmp_path, kind):
+    """By file and line; that of a twentieth of the file, and never the corpus. What is left can be stored."""
+    line, reason = BAD[kind]
+    fill(tmp_path, *many(20))
+    lines = [json.dumps({"file_name": f"{n:03d}.png", "label": "ab"[n % 2]}) for n in range(20)]
+    lines[3] = line
+    (tmp_path / "metadata.jsonl").write_text("\n".join(lines), encoding="utf-8", errors="surrogateescape")
+    train, held = load_parts(Folder(path=str(tmp_path)))
+    assert len(train) + len(held) == 19
+    assert train.notes.without_label == ("003.png",)
+    [(where, told)] = train.notes.records_unreadable
+    assert where == "metadata.jsonl, line 4"
+    assert re.search(reason, told)
+    assert any("metadata.jsonl, line 4" in note for note in train.notes.lines())
+    for name in train.classes:
+        name.encode()
+    (tmp_path / "metadata.jsonl").write_text("\n".join([line] * 3 + lines), encoding="utf-8", errors="surrogateescape")
+    with pytest.raises(ValueError, match=r"metadata.jsonl, line 1 .* 3 more of 23 records cannot be read"):
+        open_table(Folder(path=str(tmp_path)))
+
+
+def test_a_record_of_a_table_that_is_too_long_costs_that_record(tmp_path):
+    fill(tmp_path, *many(20))
+    rows = [f"{n:03d}.png,{'x' * (200_000 if n == 3 else 3)}" for n in range(20)]
+    (tmp_path / "metadata.csv").write_text("\n".join(["file_name,text", *rows]))
+    found = open_table(Folder(path=str(tmp_path)))
+    assert [where for where, _ in found.notes.records_unreadable] == ["metadata.csv, line 5"]
+    assert found.captions == ["xxx"] * 3 + [""] + ["xxx"] * 16
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes here")
+def test_pipes_and_devices_are_no_data_and_nobody_waits_for_them(tmp_path):
+    fill(tmp_path, *many(20))
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "zero.jpg").symlink_to("/dev/zero")
+    os.mkfifo(tmp_path / "000.txt")
+    (tmp_path / "001.txt").symlink_to("/dev/zero")
+    (tmp_path / "002.txt").write_text("x" * 2**21)
+    (tmp_path / "003.txt").write_text("a caption")
+    assert Image.detect(tmp_path) is not None
+    train, _ = load_parts(Folder(path=str(tmp_path)))
+    assert dict(train.notes.broken) == dict.fromkeys(("pipe.png", "zero.jpg"), "is not a regular file")
+    told = dict(train.notes.captions_unreadable)
+    assert told["000.txt"] == told["001.txt"] == "is not a regular file"
+    assert "too long for a caption" in told["002.txt"]
+    for name in ("metadata.csv", "metadata.jsonl"):
+        os.mkfifo(tmp_path / name)
+        with pytest.raises(ValueError, match=f"{name} is not a regular file"):
+            open_table(Folder(path=str(tmp_path)))
+    for name in ("a.parquet", "cifar-10-binary.tar.gz"):
+        os.mkfifo(tmp_path / name)
+        assert Image.detect(tmp_path / name) is None
+        with pytest.raises(ValueError, match="neither a folder nor a regular file"):
+            resolve(Folder(path=str(tmp_path / name)))
+        with pytest.raises(ValueError, match="not a regular file"):
+            open_table((Parquet if "parquet" in name else Cifar10)(path=str(tmp_path / name)))
+
+
+def test_control_characters_in_names_are_not_shown(tmp_path):
+    try:
+        fill(tmp_path, "cat\x1b[31m/a\n.png", "dog/b.png")
+    except OSError:
+        pytest.skip("such names cannot be made here")
+    found = open_table(Folder(path=str(tmp_path)))
+    assert found.names == ["cat\ufffd[31m/a\ufffd.png", "dog/b.png"]
+    assert found.class_names() == ("cat\ufffd[31m", "dog")

@@ -1,7 +1,12 @@
 """Parquet gives back what was put in; missing columns, labels and images are named."""
 
+import io
+import subprocess
+import sys
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -9,6 +14,8 @@ from langevin.modalities.image.data import Folder, Parquet, load_parts, open_tab
 from langevin.modalities.image.decode import decode
 from langevin.modalities.image.sources import resolve
 from langevin.modalities.image.unreadable import Broken
+from langevin.modalities.parquet_pages import column_chunks, page_sizes
+from tests.fuzz.parquets import forms
 from tests.modalities.image.pictures import encoded, everything, make_parquet, picture
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
@@ -57,9 +64,6 @@ def test_parquet_labels_without_names_as_words_and_missing(tmp_path):
 
 
 def test_parquet_plain_bytes_and_nothing_else(tmp_path):
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     pq.write_table(pa.table({"img": [encoded(picture(n)) for n in range(5)]}), tmp_path / "a.parquet")
     train, held = load_parts(Parquet(path=str(tmp_path / "a.parquet"), image="img"))
     assert train.labels is None
@@ -93,3 +97,108 @@ def test_broken_images_inside_parquet_are_named(tmp_path):
     make_parquet(tmp_path / "a.parquet", 20, image=images)
     train, _ = load_parts(Parquet(path=str(tmp_path / "a.parquet")))
     assert [name for name, _ in train.notes.broken] == ["p0.png", "elsewhere.png"]
+
+
+# --------------------------------------------------------------------------------------------------------------- hostile
+
+
+def test_texts_that_are_no_texts_cost_their_own_row(tmp_path):
+    images = [{"bytes": encoded(picture(n)), "path": f"{n}.png"} for n in range(4)]
+    half = pa.array([b"ant", "cat \ud83d".encode(errors="surrogatepass"), b"x" * 2**21, b"bee"])
+    words = pa.StringArray.from_buffers(4, half.buffers()[1], half.buffers()[2])
+    pq.write_table(pa.table({"image": images, "label": words, "text": words}), tmp_path / "a.parquet")
+    found = open_table(Parquet(path=str(tmp_path / "a.parquet")))
+    assert (found.names, found.labels, found.captions) == (["0.png", "3.png"], ["ant", "bee"], ["ant", "bee"])
+    assert [name for name, _ in found.notes.captions_unreadable] == ["1.png", "1.png", "2.png", "2.png"]
+    assert "not UTF-8" in found.notes.captions_unreadable[0][1]
+
+
+def test_names_are_texts_whatever_their_column_holds(tmp_path):
+    images = [{"bytes": encoded(picture(n)), "path": b"\xff%d" % n} for n in range(4)]
+    make_parquet(tmp_path / "a.parquet", 4, image=images)
+    assert open_table(Parquet(path=str(tmp_path / "a.parquet"))).names == [f"\ufffd{n}" for n in range(4)]
+
+
+def test_class_names_are_bounded_and_can_be_stored(tmp_path):
+    content = pa.table({"image": [encoded(picture(n)) for n in range(4)], "label": [0, 1, 0, 1]})
+    for stored, names in (
+        ("[" * 100_000, ("0", "1")),
+        ('{"info": {"features": {"label": {"names": ["a", "cat \\ud83d"]}}}}', ("a", "cat \ufffd")),
+        ('{"info": {"features": {"label": {"names": [' + "9" * 5000 + "]}}}}", ("0", "1")),
+    ):
+        pq.write_table(content.replace_schema_metadata({"huggingface": stored}), tmp_path / "a.parquet")
+        assert open_table(Parquet(path=str(tmp_path / "a.parquet"))).class_names() == names
+
+
+def test_two_columns_of_one_name_are_refused(tmp_path):
+    image = pa.array([encoded(picture(0))])
+    pq.write_table(pa.table([image, image], names=["image", "image"]), tmp_path / "a.parquet")
+    with pytest.raises(ValueError, match="more than one column 'image'"):
+        open_table(Parquet(path=str(tmp_path / "a.parquet")))
+
+
+BOMBS = {
+    "one value in a dictionary": ("[bytes(1_000_000)] * 300", {}, "64 times its size"),
+    "one value after another": (
+        "[bytes(1_000_000)] * 300",
+        {"use_dictionary": False, "column_encoding": {"image": "DELTA_BYTE_ARRAY"}},
+        "64 times its size",
+    ),
+    "one cell": ("[bytes(270_000_000)]", {}, "packed into"),
+    "rows of nothing": ("pa.nulls(20_000_000, pa.binary())", {}, "20,000,000 rows"),
+}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize("bomb", BOMBS)
+def test_a_small_file_never_fills_the_memory(tmp_path, bomb):
+    cells, options, reason = BOMBS[bomb]
+    path = tmp_path / "a.parquet"
+    write = f"""
+import pyarrow as pa, pyarrow.parquet as pq
+pq.write_table(pa.table({{"image": pa.array({cells})}}), {str(path)!r}, compression="zstd", **{options!r})
+"""
+    subprocess.run([sys.executable, "-c", write], check=True)
+    assert path.stat().st_size < 100_000
+    read = f"""
+from pathlib import Path
+from langevin.modalities.image.parquet import open_parquet
+from langevin.modalities.image.sources import Parquet
+peak = lambda: int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) / 1024
+before = peak()
+try:
+    open_parquet(Parquet(path={str(path)!r}))
+except ValueError as error:
+    print(peak() - before, error)
+"""
+    run = subprocess.run([sys.executable, "-c", read], capture_output=True, text=True, check=True)
+    grown, _, told = run.stdout.partition(" ")
+    assert str(path) in told
+    assert reason in told
+    assert float(grown) < 1500
+
+
+def test_pages_are_measured_as_pyarrow_counts_them():
+    """All pages of a column chunk, with their headers, are as long as the chunk; unpacked, as the file says."""
+    for name, data in forms().items():
+        metadata = pq.ParquetFile(io.BytesIO(data)).metadata
+        groups = column_chunks(io.BytesIO(data))
+        assert len(groups) == metadata.num_row_groups
+        for number, found in enumerate(groups):
+            group = metadata.row_group(number)
+            assert len(found) == (group.num_columns if group.num_rows else 0)
+            for i, own in enumerate(found):
+                chunk = group.column(i)
+                assert own.column == chunk.path_in_schema.split(".")[0]
+                pages = list(page_sizes(io.BytesIO(data), own))
+                headers = chunk.total_compressed_size - sum(stored for stored, _ in pages)
+                assert headers > 0, name
+                assert sum(unpacked for _, unpacked in pages) + headers == chunk.total_uncompressed_size, name
+
+
+def test_a_footer_of_lists_in_lists_is_damaged(tmp_path):
+    """5,000 deep, where the description of the columns belongs."""
+    footer = b"\x19" * 5000
+    content = b"PAR1" + footer + len(footer).to_bytes(4, "little") + b"PAR1"
+    with pytest.raises(ValueError, match="nested too deep"):
+        column_chunks(io.BytesIO(content))

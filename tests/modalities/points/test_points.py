@@ -1,11 +1,15 @@
 """Points: distributions are what they say, files are read strictly, the codec comes back."""
 
 import math
+import os
+import re
+import zipfile
 
 import numpy as np
 import pytest
 import torch
 
+from langevin.modalities.image.codec import Pixels
 from langevin.modalities.modality import Samples
 from langevin.modalities.points.codec import Coordinates
 from langevin.modalities.points.data import draw, log_density
@@ -96,7 +100,7 @@ def test_a_file_that_is_missing_damaged_or_of_another_kind_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"read from a \.npy, \.npz or \.csv file, got 'a.txt'"):
         Points(path="a.txt").open()
     np.save(tmp_path / "b.npy", np.zeros((20, 2)))
-    with pytest.raises(ValueError, match="20 points, too few for a validation part"):
+    with pytest.raises(ValueError, match="all 20 points are the same"):
         Points(path=str(tmp_path / "b.npy")).open()
 
 
@@ -150,3 +154,75 @@ def test_samples_are_written_as_a_picture_or_as_numbers(tmp_path):
         samples.save(tmp_path / "a.csv")
     with pytest.raises(ValueError, match="points have no text form"):
         samples.text()
+
+
+def header(path, rows: int, *, count: int = 100) -> None:
+    """A .npy file that says it has so many rows of two, and has `count`."""
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": (rows, 2)})
+        file.write(bytes(8 * count))
+
+
+def test_files_that_say_they_hold_more_than_they_do_are_refused(tmp_path):
+    header(tmp_path / "a.npy", 10**12)
+    with pytest.raises(ValueError, match=r"a\.npy is not readable as points: it is cut short"):
+        Points(path=str(tmp_path / "a.npy")).open()
+    with zipfile.ZipFile(tmp_path / "b.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.write(tmp_path / "a.npy", "points.npy")
+    with pytest.raises(ValueError, match=r"b\.npz is not readable as points: it is cut short"):
+        Points(path=str(tmp_path / "b.npz")).open()
+    with (
+        zipfile.ZipFile(tmp_path / "c.npz", "w", zipfile.ZIP_DEFLATED) as archive,
+        archive.open("points.npy", "w") as file,
+    ):
+        np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": (2**26, 2)})
+        for _ in range(512):
+            file.write(bytes(2**20))
+    assert (tmp_path / "c.npz").stat().st_size < 2**20
+    with pytest.raises(ValueError, match=r"c\.npz is not readable as points: points.npy in it unpacks to 536,871,040"):
+        Points(path=str(tmp_path / "c.npz")).open()
+
+
+def test_points_that_differ_too_little_or_too_much_are_called_that(tmp_path):
+    np.save(tmp_path / "few.npy", np.arange(50)[:, None] // 49)
+    with pytest.raises(ValueError, match="50 points, too few that differ for a validation part"):
+        Points(path=str(tmp_path / "few.npy"), val_fraction=1e-9).open()
+    np.save(
+        tmp_path / "far.npy",
+        np.random.default_rng(0).choice([-3e38, 3e38], (200, 2)) * np.linspace(0.5, 1, 200)[:, None],
+    )
+    points = Points(path=str(tmp_path / "far.npy"))
+    with pytest.raises(ValueError, match="spread too far for float32"):
+        points.needs(points.open()[0])
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes here")
+@pytest.mark.parametrize("suffix", ["npy", "npz", "csv"])
+def test_pipes_and_devices_are_no_points(tmp_path, suffix):
+    os.mkfifo(tmp_path / f"pipe.{suffix}")
+    (tmp_path / f"zero.{suffix}").symlink_to("/dev/zero")
+    for name in ("pipe", "zero"):
+        path = tmp_path / f"{name}.{suffix}"
+        assert Points.detect(path) is None
+        with pytest.raises(ValueError, match="it is not a regular file"):
+            Points(path=str(path)).open()
+
+
+@pytest.mark.parametrize(
+    "given", [{"scale": math.inf}, {"scale": math.nan}, {"offset": math.inf}, {"offset": math.nan}]
+)
+@pytest.mark.parametrize("codec", [Coordinates, Pixels])
+def test_a_codec_that_is_not_finite_is_refused(codec, given):
+    with pytest.raises(ValueError, match="positive and finite"):
+        codec(**given)
+
+
+def test_a_mean_far_from_0_for_the_spread_is_remarked_on_and_the_advice_mends_it(tmp_path):
+    values = np.random.default_rng(0).normal(size=(200, 2))
+    np.save(tmp_path / "centred.npy", values + 2)
+    np.save(tmp_path / "far.npy", values + 10)
+    assert Points(path=str(tmp_path / "centred.npy")).open()[0].notes.lines() == []
+    [told] = Points(path=str(tmp_path / "far.npy")).open()[0].notes.lines()
+    offset = float(re.search(r"data\.codec\.offset=(\S+)", told)[1])
+    assert offset == pytest.approx(-10, abs=0.3)
+    assert Points(path=str(tmp_path / "far.npy"), codec=Coordinates(offset=offset)).open()[0].notes.lines() == []

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,6 +20,8 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from langevin.files import write_atomic
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,8 +107,8 @@ class Classifier(nn.Module):
         directory.mkdir(parents=True, exist_ok=True)
         record = self.training_record and asdict(self.training_record)
         facts = {"config": asdict(self.config), "training": record, "sha256": self.fingerprint}
-        _write(directory / "classifier.safetensors", self._bytes())
-        _write(directory / "classifier.json", (json.dumps(facts, indent=2) + "\n").encode())
+        write_atomic(directory / "classifier.safetensors", self._bytes())
+        write_atomic(directory / "classifier.json", (json.dumps(facts, indent=2) + "\n").encode())
         return directory
 
     @classmethod
@@ -247,12 +248,6 @@ def _accuracy(classifier: Classifier, images: Tensor, labels: Tensor) -> float:
 
 def _conv(channels: int, filters: int) -> nn.Conv2d:
     return nn.Conv2d(channels, filters, 3, padding=1, bias=False)
-
-
-def _write(path: Path, content: bytes) -> None:
-    temporary = path.with_name(path.name + ".part")
-    temporary.write_bytes(content)
-    os.replace(temporary, path)
 
 
 def scaled(images: Tensor) -> Tensor:

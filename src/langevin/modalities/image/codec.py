@@ -2,6 +2,7 @@
 
 It is part of the recipe: a likelihood in bits of the recorded levels depends on its scale."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -20,8 +21,10 @@ class Pixels:
     offset: float = -1.0
 
     def __post_init__(self) -> None:
-        if not self.scale > 0:
-            raise ValueError(f"the scale of pixels must be positive, got {self.scale}")
+        if not 0 < self.scale < math.inf or not math.isfinite(self.offset):
+            raise ValueError(
+                f"the scale of pixels must be positive and finite and the offset finite, got {self.scale} and {self.offset}"
+            )
 
     @property
     def levels(self) -> Levels:

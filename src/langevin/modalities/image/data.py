@@ -211,9 +211,10 @@ def _decode_all(
         stop = min(start + _CHUNK, len(table))
         for row in range(start, stop):
             try:
-                picture, sizes[row] = table.picture(row, size=shape[1])
-                values = picture.pixels(size=shape[1], channels=shape[0])
-                identities[row] = picture.identity()
+                with table.picture(row, size=shape[1]) as picture:
+                    sizes[row] = picture.encoded
+                    values = picture.pixels(size=shape[1], channels=shape[0])
+                    identities[row] = picture.identity()
                 if pixels is not None:
                     pixels[row] = values
             except Broken as error:

@@ -14,6 +14,7 @@ class DataReport:
         absent: files that captions describe and that do not exist.
         without_caption: images without a caption though others have one; theirs is empty.
         captions_unreadable: (name, reason) of captions that cannot be read; they are taken as empty.
+        records_unreadable: (file and line, reason) of records of metadata; they are left out.
         without_label: images without a label though others have one; they are left out.
         singletons: classes with a single image.
         remarks: other findings, as whole sentences.
@@ -23,6 +24,7 @@ class DataReport:
     absent: tuple[str, ...] = ()
     without_caption: tuple[str, ...] = ()
     captions_unreadable: tuple[tuple[str, str], ...] = ()
+    records_unreadable: tuple[tuple[str, str], ...] = ()
     without_label: tuple[str, ...] = ()
     singletons: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
@@ -37,6 +39,7 @@ class DataReport:
                 "Captions that cannot be read, taken as empty",
                 [f"{n} {reason}" for n, reason in self.captions_unreadable],
             ),
+            ("Records that cannot be read, left out", [f"{n} {reason}" for n, reason in self.records_unreadable]),
             ("Images without a label, left out", self.without_label),
             ("Classes with a single image", self.singletons),
         )

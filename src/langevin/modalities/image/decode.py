@@ -11,30 +11,54 @@ and a truncated file ends in grey. The rules here are:
 - of an animation or a file of several pages the first frame is taken;
 - a file that is truncated, damaged or no image is `Broken`, with the reason in words.
 
-Resizing crops the central square, with an antialiased (Lanczos) filter.
+Resizing crops the central square, with an antialiased (Lanczos) filter. Pixels are converted in bands of rows, and a
+thread waits for room in memory before it decodes, so that files made to exhaust it do not.
 """
 
+import ctypes
 import hashlib
 import io
-from contextlib import suppress
+import logging
+import math
+import struct
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageFile, ImageOps
+from PIL import Image, ImageFile
 from torch import Tensor
 
+from langevin.modalities.image.memory import ROOM
 from langevin.modalities.image.unreadable import LARGEST, Broken, in_plain_words
+from langevin.modalities.paths import regular
 
 SUFFIXES = frozenset(
     ".png .apng .jpg .jpeg .jpe .jfif .webp .gif .bmp .dib .tif .tiff .ppm .pgm .pbm .pnm .avif .jp2 .ico".split()  # noqa: SIM905
 )
 REDUCE_ABOVE = 1_000_000  # pixels; larger JPEG files are reduced while they are decompressed
+LARGEST_FILE = 2**29  # bytes
+ALONE_ABOVE = 2**25  # bytes; of larger files one is read at a time
+_BAND = 2**22  # pixels that are converted at once
+_BYTES = 12  # a pixel's, at most: of the file, the decoder, the decoded and the converted image
+_LARGEST_ICON = 2**20  # pixels; usual are 256 x 256 at most
+_WIDEST = 2**19  # pixels; Pillow takes time that grows as the square of the bytes of a row
+_SCANNED = 2**31  # pixels, counted in every scan of a progressive JPEG; usual are ten scans
+_PASSES = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))  # of Adam7
+_MORE_BYTES = {"WEBP": 18, "AVIF": 24, "JPEG2000": 24}  # of formats whose decoders keep further copies
 _FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM", "AVIF", "JPEG2000", "ICO")
 _ANIMATED = ("GIF", "PNG", "WEBP", "AVIF")
 _ORIENTATION = 0x0112  # the EXIF tag; values above 4 exchange width and height
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}  # fmt: skip
 _MODES = {"1": "1-bit", "L": "grey", "LA": "grey+alpha", "P": "palette", "PA": "palette+alpha", "F": "float grey"}
 
 
@@ -47,6 +71,7 @@ class Picture:
         width, height: size of the upright image as stored, in pixels, even if a large JPEG was decompressed at less.
         mode: the stored pixel format in words.
         animated: whether it is the first of several frames.
+        encoded: bytes of the file.
         reduced_from: the file's bytes, if it was decompressed at a reduced size.
     """
 
@@ -54,12 +79,13 @@ class Picture:
     width: int
     height: int
     mode: str
+    encoded: int
     animated: bool = False
     reduced_from: bytes | None = None
 
     def pixels(self, *, size: int | None, channels: int) -> Tensor:
         """The central square as uint8 (channels, size, size); for `size` None all of it, (channels, height, width)."""
-        image = _as(self.image, "L" if channels == 1 else "RGB")
+        image = _as(self.image, "L") if channels == 1 else self.image
         if size is not None:
             side = min(image.size)
             left, top = (image.width - side) // 2, (image.height - side) // 2
@@ -68,6 +94,7 @@ class Picture:
                 image = image.resize((size, size), Image.Resampling.LANCZOS, middle)
             elif image.size != (size, size):
                 image = image.crop(middle)
+        image = _as(image, "L" if channels == 1 else "RGB")  # after resizing, as then it is small
         # numpy is (h, w) or (h, w, c); the copy is writable and (c, h, w)
         values = np.array(image, dtype=np.uint8).reshape(image.height, image.width, channels)
         return torch.from_numpy(np.ascontiguousarray(values.transpose(2, 0, 1)))
@@ -78,7 +105,11 @@ class Picture:
         A JPEG of more than a megapixel, which is not decompressed in full, is hashed by the bytes of its file.
         """
         digest = hashlib.sha256(f"{self.width} {self.height} ".encode())
-        digest.update(_as(self.image, "RGB").tobytes() if self.reduced_from is None else self.reduced_from)
+        if self.reduced_from is not None:
+            digest.update(self.reduced_from)
+        else:
+            for _, band in _bands(self.image):
+                digest.update(_as(band, "RGB").tobytes())
         return digest.hexdigest()
 
 
@@ -101,42 +132,67 @@ def decode(
         raise ValueError(f"decode: channels is {channels}; use 1 for grey or 3 for colour")
     if size is not None and size < 1:
         raise ValueError(f"decode: size is {size}; use a positive number of pixels, or None to keep the stored size")
-    return open_picture(data, background=background, size=size).pixels(size=size, channels=channels)
+    with opened(data, background=background, size=size) as picture:
+        return picture.pixels(size=size, channels=channels)
 
 
 def open_picture(
     data: bytes | Path, *, background: tuple[int, int, int] = (255, 255, 255), size: int | None = None
 ) -> Picture:
-    """Decode and check one file; `size` is the side that it will be resized to, if known.
+    """`opened`, without holding room in memory while the picture is in use. Raises `Broken`."""
+    with opened(data, background=background, size=size) as picture:
+        return picture
+
+
+@contextmanager
+def opened(
+    data: bytes | Path, *, background: tuple[int, int, int] = (255, 255, 255), size: int | None = None
+) -> Iterator[Picture]:
+    """Decode and check one file, when there is room in memory; `size` is the side that it will be resized to, if known.
 
     With `size`, a JPEG of more than a megapixel is decompressed at a fraction of its size, at least four times `size`.
     Switches off Pillow's process-wide `LOAD_TRUNCATED_IMAGES`, which would accept truncated files. Raises `Broken`.
     """
+    with ExitStack() as room:
+        if isinstance(data, Path) and _bytes_of(data) > ALONE_ABOVE:
+            room.enter_context(ROOM.taken(ROOM.limit))
+        yield _decoded(data, background, size, room)
+
+
+def _decoded(data: bytes | Path, background: tuple[int, int, int], size: int | None, room: ExitStack) -> Picture:
     content = file_bytes(data)
     with in_plain_words(content, None if isinstance(data, bytes) else str(data)):
         ImageFile.LOAD_TRUNCATED_IMAGES = False
-        stored = _opened(io.BytesIO(content))
+        stored = _header(io.BytesIO(content))
         width, height = stored.size
         reduced = False
         if size is not None and stored.format in ("JPEG", "MPO") and width * height > REDUCE_ABOVE:
             reduced = stored.draft(None, (4 * size, 4 * size)) is not None  # pyright: ignore[reportAttributeAccessIssue]
         mode = _mode(stored)
+        if "progressive" in stored.info and content.count(b"\xff\xda") * width * height > _SCANNED:
+            raise Broken("is made to take long: its pixels are stored in too many scans")
+        room.enter_context(ROOM.taken(_need(stored, width * height)))
         stored.load()
-        if stored.format == "PNG" and b"IEND" not in content:  # the only end marker that Pillow does not check
-            raise Broken("is cut short (its end is missing)")
+        if stored.format == "PNG":
+            if b"IEND" not in content:  # the only end marker that Pillow does not check
+                raise Broken("is cut short (its end is missing)")
+            if _lacks_rows(stored, content):
+                raise Broken("is cut short (it says that it is larger than its data)")
         animated = _animated(stored)
-        upright = stored
         with suppress(Exception):  # a damaged EXIF block is ignored
             orientation = stored.getexif().get(_ORIENTATION, 1)
-            if orientation in range(2, 9):
-                upright = ImageOps.exif_transpose(stored)
+            if orientation in _UPRIGHT:
+                upright = stored.transpose(_UPRIGHT[orientation])
                 width, height = (height, width) if orientation > 4 else (width, height)
-        image = _opaque(upright, background)
+                stored.close()
+                stored = upright
+        image = _opaque(stored, background)
         return Picture(
             image=image,
             width=width,
             height=height,
             mode=mode,
+            encoded=len(content),
             animated=animated,
             reduced_from=content if reduced else None,
         )
@@ -146,12 +202,12 @@ def stored_size(data: bytes | Path) -> tuple[int, int]:
     """Stored width and height in pixels, from the header alone: the file may be truncated. Raises `Broken`."""
     if isinstance(data, bytes):
         with in_plain_words(data, None):
-            return _opened(io.BytesIO(file_bytes(data))).size
+            return _header(io.BytesIO(file_bytes(data))).size
     try:
         _regular(data)
         with data.open("rb") as file, in_plain_words(file.read(64), str(data)):
             file.seek(0)
-            return _opened(file).size
+            return _header(file).size
     except OSError as error:
         raise Broken(f"cannot be read: {error.strerror or error}", str(data)) from error
 
@@ -163,6 +219,8 @@ def file_bytes(data: bytes | Path) -> bytes:
         name = str(data)
         try:
             _regular(data)
+            if (count := data.stat().st_size) > LARGEST_FILE:
+                raise Broken(f"is too large to be read safely: {count:,} bytes, more than {LARGEST_FILE:,}", name)
             data = data.read_bytes()
         except OSError as error:
             raise Broken(f"cannot be read: {error.strerror or error}", name) from error
@@ -174,20 +232,148 @@ def file_bytes(data: bytes | Path) -> bytes:
 @lru_cache(maxsize=1)
 def _formats() -> tuple[str, ...]:
     Image.init()
+    logging.getLogger("PIL").addHandler(logging.NullHandler())  # its complaints name no file; the error raised does
     return tuple(name for name in _FORMATS if name in Image.OPEN)
 
 
-def _opened(file: io.BufferedIOBase) -> ImageFile.ImageFile:
+def _header(file: io.BufferedIOBase) -> ImageFile.ImageFile:
+    """An image whose header is read, and whose size is allowed."""
+    _refuse_large_icon(file)
     image = Image.open(file, formats=_formats())  # pyright: ignore[reportArgumentType]
-    if image.width * image.height > LARGEST:
-        raise Broken(f"is too large to be opened safely: {image.width} x {image.height} pixels, more than {LARGEST:,}")
+    width, height = image.size
+    limit = LARGEST * _BYTES // _bytes_a_pixel(image)
+    if width > _WIDEST:
+        raise Broken(f"is too wide to be opened safely: {width} x {height} pixels, more than {_WIDEST:,} in a row")
+    if width * height > limit:
+        raise Broken(f"is too large to be opened safely: {width} x {height} pixels, more than {limit:,}")
+    if image.format == "TIFF":
+        _hush_libtiff()
+        if _lacks_strips(image.tag_v2, file):  # pyright: ignore[reportAttributeAccessIssue]
+            raise Broken("is cut short (it says that it is larger than its data)")
     return image
+
+
+def _refuse_large_icon(file: io.BufferedIOBase) -> None:
+    """Raise `Broken` for an ICO file with a picture larger than its directory can say: Pillow decodes on opening."""
+    head = file.read(6)
+    entries = file.read(16 * int.from_bytes(head[4:6], "little")) if head.startswith(b"\0\0\1\0") else b""
+    for at in range(0, len(entries) - 15, 16):
+        file.seek(int.from_bytes(entries[at + 12 : at + 16], "little"))
+        start = file.read(24).ljust(24, b"\0")
+        if start.startswith(b"\x89PNG"):
+            width, height = struct.unpack(">II", start[16:24])
+        else:  # a BMP without its first header; its height counts the mask
+            width, height = struct.unpack(
+                "<HH" if start[0] == 12 else "<ii", start[4:8] if start[0] == 12 else start[4:12]
+            )
+        if abs(width * height) > _LARGEST_ICON:
+            raise Broken(f"is too large to be opened safely: {width} x {height} pixels in an icon")
+    file.seek(0)
+
+
+def _lacks_rows(image: Image.Image, content: bytes) -> bool:
+    """Whether a PNG has fewer rows than its size needs, of which Pillow leaves the rest black or clear."""
+    width, height = image.size
+    interlaced = content[28] == 1
+    if not interlaced and image.crop((0, height - 1, width, height)).getbbox(alpha_only=False):
+        return False  # the last row is there
+    bits = content[24] * {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[content[25]]
+    parts = (
+        [(-(-(width - x) // dx), -(-(height - y) // dy)) for x, y, dx, dy in _PASSES] if interlaced else [image.size]
+    )
+    missing = sum(rows * (1 + -(-columns * bits // 8)) for columns, rows in parts if columns > 0)
+    unpack, at = zlib.decompressobj(), 8
+    while at + 8 <= len(content) and missing > 0:
+        length = int.from_bytes(content[at : at + 4], "big")
+        packed = content[at + 8 : at + 8 + length] if content[at + 4 : at + 8] == b"IDAT" else b""
+        while packed and missing > 0:
+            missing -= len(unpack.decompress(packed, 2**20))
+            packed = unpack.unconsumed_tail
+        at += length + 12
+    return missing > 0
+
+
+def _lacks_strips(tags: Any, file: io.BufferedIOBase) -> bool:
+    """Whether a TIFF has fewer strips or tiles than its size needs, or smaller ones: the rest would be left black."""
+    width, height = tags[256], tags[257]
+    kind = 273 if 273 in tags else 324
+    if kind not in tags:  # JPEG of the old style, which has no strips
+        return False
+    across, down = (width, min(tags.get(278, height), height)) if kind == 273 else (tags[322], tags[323])
+    if across * down > max(_BAND, 4 * width * height):
+        raise Broken("is damaged (its tiles are larger than the picture)")
+    planes = tags.get(277, 1) if tags.get(284, 1) == 2 else 1
+    count = math.ceil(width / across) * math.ceil(height / down) * planes
+    if len(tags[kind]) < count:
+        return True
+    if tags.get(259) != 7:  # of JPEG alone libtiff accepts a strip that is too small
+        return False
+    for i, (offset, length) in enumerate(zip(tags[kind], tags[279 if kind == 273 else 325])):
+        file.seek(offset)
+        strip = Image.open(io.BytesIO(file.read(length)), formats=["JPEG"])
+        rows = min(down, height - i % math.ceil(height / down) * down) if kind == 273 else down
+        if strip.width < across or strip.height < rows:
+            return True
+    return False
+
+
+@lru_cache(maxsize=1)
+def _hush_libtiff() -> None:
+    """Silence what libtiff writes to standard error, which names no file; the error that Pillow raises does.
+
+    Found only where Pillow brings its own libtiff, as on PyPI for Linux and macOS."""
+    packages = Path(Image.__file__).parents[1]
+    for library in (*packages.glob("pillow.libs/libtiff*"), *packages.glob("PIL/.dylibs/libtiff*")):
+        with suppress(OSError, AttributeError):
+            opened = ctypes.CDLL(str(library))
+            opened.TIFFSetErrorHandler(None)
+            opened.TIFFSetWarningHandler(None)
+
+
+def _need(image: ImageFile.ImageFile, pixels: int) -> int:
+    """Bytes that decoding may need; a progressive JPEG keeps all coefficients, even if it is reduced."""
+    progressive = 6 * pixels if "progressive" in image.info else 0
+    return _bytes_a_pixel(image) * math.prod(image.size) + progressive
+
+
+def _bytes_a_pixel(image: ImageFile.ImageFile) -> int:
+    return _MORE_BYTES.get(image.format or "", _BYTES)
 
 
 def _regular(path: Path) -> None:
     """Raise `Broken` for a pipe, a device or a directory, before it is opened."""
-    if path.exists() and not path.is_file():
+    if path.exists() and not regular(path):
         raise Broken("is not a regular file", str(path))
+
+
+def _bytes_of(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
+def _bands(image: Image.Image) -> Iterator[tuple[int, Image.Image]]:
+    """The image in pieces of whole rows, each with its distance from the top."""
+    rows = max(1, _BAND // max(1, image.width))
+    if rows >= image.height:
+        yield 0, image
+        return
+    for top in range(0, image.height, rows):
+        yield top, image.crop((0, top, image.width, min(top + rows, image.height)))
+
+
+def _converted(image: Image.Image, convert: Callable[[Image.Image], Image.Image]) -> Image.Image:
+    """`convert` applied to bands of an image, so that large ones need little memory; it treats every pixel alike."""
+    canvas = None
+    for top, band in _bands(image):
+        done = convert(band)
+        if band is image:
+            return done
+        canvas = canvas or Image.new(done.mode, image.size)
+        canvas.paste(done, (0, top))
+    assert canvas is not None, "there is a band"
+    return canvas
 
 
 def _animated(image: Image.Image) -> bool:
@@ -209,9 +395,14 @@ def _mode(image: Image.Image) -> str:
 
 def _opaque(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:
     """Any pixel format as `L` or `RGB`: eight bits, sRGB, transparency composited over the background."""
+    span = _span(image) if image.mode.startswith(("I", "F")) else None
+    return _converted(image, lambda band: _opaque_band(band, background, span))
+
+
+def _opaque_band(image: Image.Image, background: tuple[int, int, int], span: tuple[float, float] | None) -> Image.Image:
     profile = image.info.get("icc_profile")
-    if image.mode.startswith(("I", "F")):
-        image, profile = _eight_bits(image), None
+    if span is not None:
+        image, profile = _eight_bits(image, *span), None
     if not image.has_transparency_data:
         if image.mode in ("1", "L") and not profile:
             return _as(image, "L")
@@ -225,16 +416,23 @@ def _opaque(image: Image.Image, background: tuple[int, int, int]) -> Image.Image
     return composite
 
 
-def _eight_bits(image: Image.Image) -> Image.Image:
-    """16-bit and 32-bit integers and floats as `L`, or as `LA` if one value is declared transparent."""
-    values = np.asarray(image).astype(np.float64)
-    if not np.isfinite(values).all():
-        raise Broken("holds values that are not numbers (NaN or infinity)")
-    low, high = float(values.min()), float(values.max())
+def _span(image: Image.Image) -> tuple[float, float]:
+    """The values of 16-bit and 32-bit integers and floats that are shown as black and as white."""
+    low, high = math.inf, -math.inf
+    for _, band in _bands(image):
+        values = np.asarray(band)
+        if not np.isfinite(values).all():
+            raise Broken("holds values that are not numbers (NaN or infinity)")
+        low, high = min(low, float(values.min())), max(high, float(values.max()))
     for top in (1.0, 255.0) if image.mode == "F" else (65535.0,):
         if low >= 0 and high <= top:
-            low, high = 0.0, top
-            break
+            return 0.0, top
+    return low, high
+
+
+def _eight_bits(image: Image.Image, low: float, high: float) -> Image.Image:
+    """Integers and floats as `L`, or as `LA` if one value is declared transparent."""
+    values = np.asarray(image).astype(np.float64)
     grey = np.rint((values - low) * (255.0 / max(high - low, 1e-12))).astype(np.uint8)
     clear = image.info.get("transparency")
     if not isinstance(clear, int):

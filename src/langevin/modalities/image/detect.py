@@ -3,12 +3,12 @@
 from pathlib import Path, PurePosixPath
 
 from langevin.modalities.image.decode import SUFFIXES
-from langevin.modalities.paths import companions, is_about, walk
+from langevin.modalities.paths import companions, is_about, regular, walk
 
 
 def detect(path: Path) -> tuple[float, str] | None:
     """(fraction of the files that are images or describe them, evidence in words), or None without images."""
-    if path.is_file():
+    if regular(path):
         if path.suffix.lower() == ".parquet":
             return (1.0, "a Parquet file with an image column") if _has_image_column(path) else None
         cifar = path.name.lower().endswith((".tar.gz", ".tgz")) and "cifar-10" in path.name.lower()
@@ -49,6 +49,6 @@ def _has_image_column(path: Path) -> bool:
     except ImportError:
         return True
     try:
-        return any("binary" in str(field.type) for field in parquet.read_schema(path))
-    except (OSError, ArrowException):
+        return regular(path) and any("binary" in str(field.type) for field in parquet.read_schema(path))
+    except (OSError, ValueError, MemoryError, ArrowException):
         return False

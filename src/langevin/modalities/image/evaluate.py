@@ -29,6 +29,8 @@ def evaluate(image: "Image", options: Evaluate, m: Measuring) -> Evaluation:
         ValueError: too few images."""
     if options.likelihood and options.likelihood_count < 2:
         raise ValueError(f"--likelihood-count must be at least 2 for a standard error, got {options.likelihood_count}")
+    if not options.likelihood and options.likelihood_count != Evaluate.likelihood_count:
+        raise ValueError("--likelihood-count has no effect without --likelihood: give both, or neither")
     model = m.model.parts
     assert isinstance(model, GaussianModel), "images need a Gaussian process"
     require_enough(m.train, m.val)

@@ -7,13 +7,14 @@ import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from langevin.modalities.image.data_report import DataReport
-from langevin.modalities.image.paths import Listing, list_files
+from langevin.modalities.image.paths import LONGEST_TEXT, SURROGATE, Listing, list_files, shown
 from langevin.modalities.image.sources import TEST_NAMES, Folder
 from langevin.modalities.image.table import Table
-from langevin.modalities.paths import some
+from langevin.modalities.image.unreadable import Broken
+from langevin.modalities.paths import regular, some
 
 _Part = tuple[str, list[str]]  # (prefix of a directory such as "train/", its images)
 
@@ -29,11 +30,11 @@ def open_folder(source: Folder) -> Table:
     kept = [i for i in range(len(chosen)) if described.labels is None or described.labels[i] is not None]
     paths = [root / chosen[i] for i in kept]
     labels, captions = described.labels, described.captions
-    unlabelled = () if labels is None else tuple(_shown(n) for n, label in zip(chosen, labels) if label is None)
+    unlabelled = () if labels is None else tuple(shown(n) for n, label in zip(chosen, labels) if label is None)
     notes = replace(described.notes, without_label=unlabelled, remarks=(*described.notes.remarks, *remarks))
     return Table(
         where=str(root),
-        names=[_shown(chosen[i]) for i in kept],
+        names=[shown(chosen[i]) for i in kept],
         fetch=paths.__getitem__,
         size=source.size,
         channels=source.channels,
@@ -80,15 +81,13 @@ def _described(listing: Listing, *parts: _Part) -> _Described:
     for prefix, images in parts:
         for name in images:
             top, slash, _ = name.removeprefix(prefix).partition("/")
-            labels.append(_shown(top) if slash else None)
+            labels.append(shown(top) if slash else None)
             sidecar = posixpath.splitext(name)[0] + ".txt"
             if sidecar in sidecars:
                 try:
-                    texts[name] = (listing.root / sidecar).read_text(encoding="utf-8-sig").strip()
-                except UnicodeDecodeError:
-                    unreadable.append((_shown(sidecar), "is not UTF-8 text"))
-                except OSError as error:
-                    unreadable.append((_shown(sidecar), f"cannot be read: {error.strerror}"))
+                    texts[name] = _text_of(listing.root / sidecar)
+                except Broken as error:
+                    unreadable.append((shown(sidecar), error.reason))
     outside = [name for name, label in zip(names, labels) if label is None]
     remarks = ()
     if outside and len(outside) < len(names):
@@ -101,8 +100,8 @@ def _described(listing: Listing, *parts: _Part) -> _Described:
     prefixes = tuple(prefix for prefix, images in parts if images)
     alone = [n for n in sorted(sidecars) if n.startswith(prefixes) and posixpath.splitext(n)[0] not in stems]
     notes = DataReport(
-        absent=tuple(_shown(name) for name in alone) if any_text else (),
-        without_caption=tuple(_shown(name) for name in names if not texts.get(name)) if any_text else (),
+        absent=tuple(shown(name) for name in alone) if any_text else (),
+        without_caption=tuple(shown(name) for name in names if not texts.get(name)) if any_text else (),
         captions_unreadable=tuple(unreadable),
         remarks=remarks,
     )
@@ -110,18 +109,36 @@ def _described(listing: Listing, *parts: _Part) -> _Described:
     return _Described(labels=None if outside else labels, captions=captions, notes=notes)
 
 
+def _text_of(path: Path) -> str:
+    """A caption. Raises `Broken` where there is none that can be read."""
+    if not regular(path):
+        raise Broken("is not a regular file")
+    try:
+        with path.open("rb") as file:
+            content = file.read(LONGEST_TEXT + 1)
+        if len(content) > LONGEST_TEXT:
+            raise Broken(f"is too long for a caption: more than {LONGEST_TEXT:,} bytes")
+        return content.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n").strip()
+    except UnicodeDecodeError as error:
+        raise Broken("is not UTF-8 text") from error
+    except OSError as error:
+        raise Broken(f"cannot be read: {error.strerror}") from error
+
+
 def _metadata(listing: Listing, images: list[str], prefixes: tuple[str, str]) -> _Described | None:
     """Captions and labels from `metadata.jsonl` or `metadata.csv`, per part or at the root; None without either."""
     said: dict[str, tuple[str | None, str | None]] = {}
     original: dict[str, str] = {}
-    files, twice = [], 0
+    files, twice = list[str](), 0
+    unreadable: list[tuple[str, str]] = []
     for prefix in dict.fromkeys((*prefixes, "")):
         name = next((prefix + n for n in ("metadata.jsonl", "metadata.csv") if prefix + n in listing.others), None)
         if name is None:
             continue
         files.append(name)
-        for line, record in _records(listing.root / name):
-            file_name, caption, label = _record(record, f"{listing.root / name}, line {line}")
+        read, lost = _records(listing.root / name)
+        unreadable += [(f"{shown(name)}, line {line}", reason) for line, reason in lost]
+        for file_name, caption, label in read:
             key = unicodedata.normalize("NFC", posixpath.normpath(prefix + file_name.replace("\\", "/")))
             twice += key in said and said[key] != (caption, label)
             said.setdefault(key, (caption, label))
@@ -131,17 +148,19 @@ def _metadata(listing: Listing, images: list[str], prefixes: tuple[str, str]) ->
     known = [said.get(unicodedata.normalize("NFC", name), (None, None)) for name in images]
     there = {unicodedata.normalize("NFC", name) for name in listing.images}
     has_caption, has_label = (any(values[kind] for values in said.values()) for kind in (0, 1))
-    missing = tuple(_shown(name) for name, (caption, _) in zip(images, known) if not caption)
+    missing = tuple(shown(name) for name, (caption, _) in zip(images, known) if not caption)
     if has_label and not any(label for _, label in known):
         raise ValueError(f"{listing.root / files[0]} labels no existing image; check its file_name column")
     if has_caption and not has_label and not any(caption for caption, _ in known):
+        first = shown(next(iter(original.values())))
         raise ValueError(
-            f"{listing.root / files[0]} captions no existing image (the first is '{next(iter(original.values()))}'); "
+            f"{listing.root / files[0]} captions no existing image (the first is '{first}'); "
             "check its file_name column: paths are relative to its directory"
         )
     apart = {posixpath.dirname(name) for name in images} - {prefix.rstrip("/") for prefix in (*prefixes, "")}
     notes = DataReport(
-        absent=tuple(original[key] for key in said if key not in there),
+        absent=tuple(shown(original[key]) for key in said if key not in there),
+        records_unreadable=tuple(unreadable),
         without_caption=missing if has_caption else (),
         remarks=(*(("Directories are not used as classes, because there is metadata.",) if len(apart) > 1 else ()),
                  *((f"{twice:,} lines of metadata that contradict earlier ones, ignored.",) if twice else ())),
@@ -153,51 +172,97 @@ def _metadata(listing: Listing, images: list[str], prefixes: tuple[str, str]) ->
     )
 
 
-def _records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Line numbers and records of a `.jsonl` or `.csv` file. Raises `ValueError` that names a malformed line."""
-    line = 0
+_Record = tuple[str, str | None, str | None]  # a file name, its caption and its label
+
+
+def _records(path: Path) -> tuple[list[_Record], list[tuple[int, str]]]:
+    """The records of a `.jsonl` or `.csv` file, and (line, reason) of those that cannot be read, at most one in ten.
+
+    Raises:
+        ValueError: more cannot be read; the message names the first line."""
+    if not regular(path):
+        raise ValueError(f"{path} is not a regular file: move it away, or put the file of records there")
+    read, lost = list[_Record](), list[tuple[int, str]]()
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            if path.suffix == ".csv":
-                reader = csv.DictReader(file)
-                for record in reader:
-                    line = reader.line_num
-                    yield line, record
-                return
-            for line, text in enumerate(file, start=1):
-                if text.strip():
-                    record = json.loads(text)
-                    if not isinstance(record, dict):
-                        raise ValueError(f'{path}, line {line}: a JSON object was expected, as {{"file_name": ...}}')
-                    yield line, record
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8 text (after line {line}); save it as UTF-8") from error
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path}, line {line} is not JSON: {error.msg} at column {error.colno}; correct it") from error
-    except csv.Error as error:
-        raise ValueError(f"{path}, after line {line}: {error}; correct it") from error
+        with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+            for line, record in (_csv_records if path.suffix == ".csv" else _json_records)(file):
+                try:
+                    read.append(_record(record))
+                except Broken as error:
+                    lost.append((line, error.reason))
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {error.strerror or error}; check its rights") from error
+    if 10 * len(lost) > len(read) + len(lost):
+        line, reason = lost[0]
+        more = f", and {len(lost) - 1:,} more of {len(read) + len(lost):,} records cannot be read" * (len(lost) > 1)
+        raise ValueError(f"{path}, line {line} {reason}{more}; correct it")
+    return read, lost
 
 
-def _record(record: dict[str, Any], where: str) -> tuple[str, str | None, str | None]:
-    """File name, caption and label of one record."""
+def _lines(file: TextIO) -> Iterator[str]:
+    line = 0
+    while text := file.readline(LONGEST_TEXT + 1):
+        line += 1
+        if len(text) > LONGEST_TEXT:
+            raise ValueError(f"{file.name}, line {line} is longer than {LONGEST_TEXT:,} characters; correct it")
+        yield text
+
+
+def _json_records(file: TextIO) -> Iterator[tuple[int, Any]]:
+    """(line, record) of a .jsonl file; in place of one that cannot be read, why."""
+    for line, text in enumerate(_lines(file), start=1):
+        if not text.strip():
+            continue
+        try:
+            record = json.loads(text)
+        except json.JSONDecodeError as error:
+            record = Broken(f"is not JSON: {error.msg} at column {error.colno}")
+        except RecursionError:
+            record = Broken("is nested too deep")
+        except ValueError:  # a whole number beyond `sys.get_int_max_str_digits`
+            record = Broken("holds a number of too many digits")
+        yield line, record
+
+
+def _csv_records(file: TextIO) -> Iterator[tuple[int, Any]]:
+    """(last line, record) of a .csv file; in place of one that cannot be read, why."""
+    reader = csv.DictReader(_lines(file))
+    while True:
+        try:
+            record = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            yield reader.line_num + 1, Broken(f"is not CSV: {error}")
+        else:
+            yield reader.line_num, record
+
+
+def _record(record: Any) -> _Record:
+    """File name, caption and label of one record. Raises `Broken`."""
+    if isinstance(record, Broken):
+        raise record
+    if not isinstance(record, dict):
+        raise Broken('is not a JSON object, such as {"file_name": ...}')
     name = record.get("file_name")
     if not isinstance(name, str) or not name or not {"text", "caption", "label", "class"} & set(record):
-        raise ValueError(
-            f"{where}: `file_name` is needed, with `text` or `caption` and/or `label` or `class`; the columns are "
-            f"{', '.join(str(column) for column in record) or 'none'}. Rename them, or the file"
+        raise Broken(
+            "needs `file_name`, with `text` or `caption` and/or `label` or `class`; its columns are "
+            f"{some([shown(str(column)[:40]) for column in record], limit=20) or 'none'}. Rename them, or the file"
         )
 
     def text(*columns: str) -> str | None:
         value = next((record[column] for column in columns if record.get(column) is not None), None)
         if isinstance(value, dict | list):
-            raise ValueError(f"{where}: `{columns[0]}` must be a text or a number, and is {str(value)[:40]}")
+            raise Broken(f"has a {type(value).__name__} in `{columns[0]}`, which must be a text or a number")
         return None if value is None else str(value).strip() or None
 
-    return name, text("text", "caption"), text("label", "class")
-
-
-def _shown(name: str) -> str:
-    """A file name that can be printed and stored, even if its bytes are not UTF-8."""
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    found = (name, text("text", "caption"), text("label", "class"))
+    for part in found:
+        if part and (half := SURROGATE.search(part)):
+            raise Broken(
+                "is not UTF-8 text"
+                if "\udc80" <= half[0] <= "\udcff"
+                else "holds half a character, such as of an emoji"
+            )
+    return found[0], found[1], None if found[2] is None else shown(found[2])

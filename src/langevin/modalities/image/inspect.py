@@ -26,7 +26,7 @@ from langevin.modalities.image.data_report import DataReport
 from langevin.modalities.image.decode import Picture
 from langevin.modalities.image.shape import choose_shape
 from langevin.modalities.image.sources import Folder, resolve
-from langevin.modalities.image.table import Table
+from langevin.modalities.image.table import Table, threads
 from langevin.modalities.image.unreadable import Broken
 from langevin.modalities.paths import some
 
@@ -204,19 +204,18 @@ def _look_at_all(table: Table, size: int, progress: Progress | None) -> tuple[di
 
     def look(row: int) -> None:
         try:
-            picture, _ = table.picture(row, size=size)
+            with table.picture(row, size=size) as picture:
+                looks[row] = _Look(
+                    size=(picture.width, picture.height),
+                    mode=picture.mode,
+                    animated=picture.animated,
+                    identity=picture.identity(),
+                    portrait=_portrait(picture),
+                )
         except Broken as error:
             broken[row] = error.reason
-            return
-        looks[row] = _Look(
-            size=(picture.width, picture.height),
-            mode=picture.mode,
-            animated=picture.animated,
-            identity=picture.identity(),
-            portrait=_portrait(picture),
-        )
 
-    with ThreadPoolExecutor() as pool:
+    with ThreadPoolExecutor(threads()) as pool:
         for done, _ in enumerate(pool.map(look, range(len(table))), start=1):
             if progress is not None and (done % 64 == 0 or done == len(table)):
                 progress(done, len(table))
@@ -305,8 +304,9 @@ def _captions(table: Table, readable: list[int]) -> Captions | None:
 def _other(notes: DataReport) -> list[str]:
     """The notes that have no line of their own in the report."""
     return DataReport(
-        captions_unreadable=notes.captions_unreadable, without_label=notes.without_label, remarks=notes.remarks
-    ).lines()
+        captions_unreadable=notes.captions_unreadable, records_unreadable=notes.records_unreadable,
+        without_label=notes.without_label, remarks=notes.remarks,
+    ).lines()  # fmt: skip
 
 
 def _groups(groups: tuple[tuple[str, ...], ...], sign: str) -> str:

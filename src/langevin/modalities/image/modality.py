@@ -1,5 +1,6 @@
 """The modality of images."""
 
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -32,9 +33,11 @@ from langevin.modalities.modality import (
     seeds_of,
 )
 from langevin.modalities.plans import one_draw
+from langevin.modalities.remarks import off_centre
 
 FEW_CLASSES = 12  # up to which each class has its own column in previews
 MEASURED = 2048  # images from which sigma_data is computed, about
+CENTRED = 64  # images of which the mean is compared with the spread
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,6 +107,11 @@ class Image:
         """File suffixes that samples can be written with, the default first; "" is a folder, a file per sample."""
         return (".png", ".npz", ".gif", "")
 
+    @property
+    def capacity(self) -> dict[str, int]:
+        """The largest number of samples that a form holds: a grid of more has pictures too small to see."""
+        return {".png": preview.MOST, ".gif": preview.MOST}
+
     @classmethod
     def detect(cls, path: Path) -> Detected | None:
         found = detect(path)
@@ -115,9 +123,15 @@ class Image:
 
     def open(self, *, progress: Progress | None = None) -> tuple[Images, Images]:
         with quiet():
-            return load_parts(self.source, held_out=self.val_fraction, seed=0, progress=progress)
+            train, val = load_parts(self.source, held_out=self.val_fraction, seed=0, progress=progress)
+        some = train.read(torch.arange(len(train))[:: math.ceil(len(train) / CENTRED)])
+        found = off_centre(self.codec.encode(some), self.codec.offset)
+        notes = replace(train.notes, remarks=(*train.notes.remarks, *found))
+        return replace(train, notes=notes), replace(val, notes=notes)
 
     def fitted(self, train: Images, *, base: Self | None = None) -> Self:
+        if self.size not in (None, train.shape[1]):
+            raise ValueError(f"data.size is {self.size}, and these images are of {train.shape[1]} pixels: leave it out")
         if base is not None and base.classes != train.classes:
             raise ValueError(
                 f"the run to initialise from knows the classes {', '.join(base.classes) or 'none'}, and this data has "
@@ -127,11 +141,16 @@ class Image:
         if captions is None and train.captions is not None:
             captions = CaptionVocabulary.fit(train.captions)
         channels: Any = train.shape[0]
-        return replace(self, captions=captions, classes=train.classes, size=train.shape[1], channels=channels)
+        return replace(
+            self, captions=captions, classes=train.classes, size=train.shape[1], channels=channels,
+            download=False,  # the data are there: a run never fetches them again
+        )  # fmt: skip
 
     def needs(self, train: Images) -> Needs:
         channels, height, width = train.shape
         std = float(self.codec.encode(train.read(torch.arange(len(train))[:: max(1, len(train) // MEASURED)])).std())
+        if not math.isfinite(std):
+            raise ValueError(f"data.codec is out of range: with a scale of {self.codec.scale:g} images are not finite")
         if not std > 1e-3:
             raise ValueError(f"all {len(train)} images look the same (standard deviation {std:.1e}): nothing to learn")
         if height != width:

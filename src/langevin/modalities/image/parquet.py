@@ -5,34 +5,96 @@ import itertools
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from langevin.extras import require
 from langevin.modalities.image.byte_store import ByteStore
 from langevin.modalities.image.data_report import DataReport
+from langevin.modalities.image.paths import LONGEST_TEXT, shown
 from langevin.modalities.image.sources import TEST_NAMES, Parquet
 from langevin.modalities.image.table import Table
 from langevin.modalities.image.unreadable import Broken
-from langevin.modalities.paths import existing_path, some
+from langevin.modalities.parquet_pages import LARGEST_CELL, BadPages, batches
+from langevin.modalities.paths import existing_path, regular, some
+
+_UNPACKED = 64  # times the size of its file that data may be, beyond LARGEST_CELL
+
+
+@dataclass(kw_only=True)
+class _Rows:
+    """The rows of all files, appended one by one; `left` is how many bytes more they may have."""
+
+    left: int
+    spool: ByteStore = field(default_factory=ByteStore)
+    names: list[str] = field(default_factory=list)
+    labels: list[str | None] = field(default_factory=list)
+    captions: list[str | None] = field(default_factory=list)
+    unreadable: list[tuple[str, str]] = field(default_factory=list)
+
+    def add(self, image: Any, label: Any, caption: Any, classes: tuple[str, ...] | None, file: Path) -> None:
+        """Append a row.
+
+        Raises:
+            ValueError: a label out of range, or more data than can be meant."""
+        content, name = (image.get("bytes"), image.get("path")) if isinstance(image, dict) else (image, None)
+        content = content or b""  # an empty image is reported as broken when it is decoded
+        row = f"{file.name}:{len(self.names)}"
+        if len(content) > LARGEST_CELL:
+            raise Broken(f"holds an image of {len(content):,} bytes in {row}, more than {LARGEST_CELL:,}")
+        self.left -= len(content) + sum(len(text) for text in (label, caption) if isinstance(text, bytes))
+        if self.left < 0:
+            raise Broken(f"holds more than {_UNPACKED} times its size when unpacked: it may be made to fill the memory")
+        self.spool.append(content)
+        self.names.append(
+            shown(name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name)) if name else row
+        )
+        if isinstance(label, int) and classes is not None:
+            if label >= len(classes):
+                raise ValueError(
+                    f"{file}: {self.names[-1]} has the label {label}, but there are {len(classes)} class names"
+                )
+            label = None if label < 0 else classes[label]  # the `datasets` library writes -1 for a missing label
+        self.labels.append(self._text(label, "label"))
+        self.captions.append(self._text(caption, "caption"))
+
+    def _text(self, value: Any, what: str) -> str | None:
+        if isinstance(value, bytes):
+            if len(value) > LONGEST_TEXT:
+                self.unreadable.append((self.names[-1], f"has a {what} of more than {LONGEST_TEXT:,} bytes"))
+                return None
+            try:
+                value = value.decode()
+            except UnicodeDecodeError:
+                self.unreadable.append((self.names[-1], f"has a {what} that is not UTF-8 text"))
+                return None
+        return None if value is None else str(value).strip() if what == "caption" else str(value)
 
 
 def open_parquet(source: Parquet) -> Table:
-    """The images of the files, encoded. Raises `ValueError` for a missing column."""
+    """The images of the files, encoded. Raises `ValueError` for a missing column, `Broken` for a damaged file."""
     reader = require("pyarrow.parquet", "Parquet")
     path = existing_path(source.path, "file or folder")
     train, test, remarks = _files(path)
-    spool, names, labels, captions = ByteStore(), list[str](), list[str | None](), list[str | None]()
+    size = sum(file.stat().st_size for file in (*train, *test))
+    rows = _Rows(left=_UNPACKED * size + LARGEST_CELL)
     classes, starts, present = None, [], {"label": False, "caption": False}
     for file in itertools.chain(train, test):
-        starts.append(len(names))
+        starts.append(len(rows.names))
         with _named_errors(file):
-            opened = reader.ParquetFile(file)
+            opened = reader.ParquetFile(file, buffer_size=2**20)
             columns = _columns(source, opened.schema_arrow, file)
             classes = classes or _class_names(opened.schema_arrow.metadata, source.label)
-            for batch in opened.iter_batches(batch_size=256, columns=list(columns.values())):
-                _add_batch(batch, columns, classes, file, spool, names, labels, captions)
+            for batch in batches(opened, file, list(columns.values()), most=256):
+                values = {kind: _values(batch.column(name)) for kind, name in columns.items()}
+                empty: list[Any] = [None] * batch.num_rows
+                for image, label, caption in zip(
+                    values["image"], values.get("label", empty), values.get("caption", empty)
+                ):
+                    rows.add(image, label, caption, classes, file)
         present = {kind: present[kind] or kind in columns for kind in present}
+    names, labels, captions = rows.names, rows.labels, rows.captions
     unlabelled = [row for row, label in enumerate(labels) if present["label"] and label is None]
     kept = sorted(set(range(len(names))) - set(unlabelled))
     if not kept:
@@ -42,7 +104,8 @@ def open_parquet(source: Parquet) -> Table:
     return Table(
         where=str(path),
         names=[names[row] for row in kept],
-        fetch=lambda row: spool.read(kept[row]),
+        fetch=lambda row: rows.spool.read(kept[row]),
+        encoded=lambda row: rows.spool.size(kept[row]),
         size=source.size,
         channels=source.channels,
         background=source.background,
@@ -52,18 +115,40 @@ def open_parquet(source: Parquet) -> Table:
         forced=source.hold_out_captions,
         test_from=sum(row < test_row for row in kept) if test else None,
         notes=DataReport(
-            without_label=tuple(names[r] for r in unlabelled), without_caption=missing, remarks=tuple(remarks)
+            without_label=tuple(names[r] for r in unlabelled),
+            without_caption=missing,
+            captions_unreadable=tuple(rows.unreadable),
+            remarks=tuple(remarks),
         ),
         files={".parquet": len(train) + len(test)},
     )
 
 
+def _values(column: Any) -> list[Any]:
+    """The cells as Python objects, texts as bytes, as one that is not UTF-8 would make all unreadable."""
+    import pyarrow as pa
+
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    if pa.types.is_struct(column.type):
+        parts = {
+            name: _values(column.field(name)) for name in ("bytes", "path") if column.type.get_all_field_indices(name)
+        }
+        valid = column.is_valid().to_pylist()
+        return [dict(zip(parts, cells)) if there else None for there, *cells in zip(valid, *parts.values())]
+    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+        column = column.cast(pa.large_binary() if pa.types.is_large_string(column.type) else pa.binary())
+    return column.to_pylist()
+
+
 def _files(path: Path) -> tuple[list[Path], list[Path], list[str]]:
     """The files of the training and of the test part, and remarks; a folder without `train*` is one part."""
-    if path.is_file():
+    if not path.is_dir():
+        if not regular(path):
+            raise ValueError(f"{path} is not a regular file: name a .parquet file or a folder of such")
         return [path], [], []
     for folder in (path, path / "data"):
-        files = sorted(file for file in folder.glob("*.parquet") if not file.name.startswith("."))
+        files = sorted(file for file in folder.glob("*.parquet") if not file.name.startswith(".") and regular(file))
         train = [file for file in files if file.name.startswith("train")]
         parts = [[file for file in files if re.match(rf"{name}\b|{name}[-_.]", file.name)] for name in TEST_NAMES]
         test = next((part for part in parts if part), [])
@@ -77,15 +162,20 @@ def _files(path: Path) -> tuple[list[Path], list[Path], list[str]]:
 
 @contextlib.contextmanager
 def _named_errors(file: Path) -> Iterator[None]:
-    """Turn pyarrow's errors on damaged files (subclasses of `ValueError` and `OSError`) into `Broken` with its name."""
+    """Turn pyarrow's errors on damaged files, and those of its memory, into `Broken` with its name."""
+    from pyarrow import ArrowException
+
     try:
         yield
-    except (OSError, ValueError) as error:
-        if type(error) is ValueError or isinstance(error, Broken):
+    except Broken as error:
+        raise Broken(error.reason, error.name or str(file)) from error
+    except BadPages as error:
+        raise Broken(str(error), str(file)) from error
+    except (OSError, ValueError, MemoryError, ArrowException) as error:
+        if type(error) is ValueError:
             raise
-        raise Broken(
-            f"cannot be read as Parquet ({str(error).strip().splitlines()[0]}); fetch it again", str(file)
-        ) from error
+        reason = shown(next(iter(str(error).strip().splitlines()), type(error).__name__)[:200])
+        raise Broken(f"cannot be read as Parquet ({reason}); fetch it again", str(file)) from error
 
 
 def _columns(source: Parquet, schema: Any, file: Path) -> dict[str, str]:
@@ -93,6 +183,8 @@ def _columns(source: Parquet, schema: Any, file: Path) -> dict[str, str]:
     columns = {}
     for kind, name in (("image", source.image), ("label", source.label), ("caption", source.caption)):
         if name in schema.names:
+            if schema.names.count(name) > 1:
+                raise ValueError(f"{file} has more than one column {name!r}: rename all but one")
             columns[kind] = name
         elif kind == "image" or name != {"label": "label", "caption": "text"}[kind]:
             there = ", ".join(f"{column.name} ({str(column.type)[:40]})" for column in schema)
@@ -111,31 +203,6 @@ def _class_names(metadata: dict[bytes, bytes] | None, column: str) -> tuple[str,
     """Class names that the `datasets` library stored in the schema, or None."""
     try:
         names = json.loads((metadata or {})[b"huggingface"])["info"]["features"][column]["names"]
-    except (KeyError, TypeError, ValueError):
+        return tuple(shown(str(name)) for name in names) if isinstance(names, list) else None
+    except (KeyError, TypeError, ValueError, RecursionError):
         return None
-    return tuple(str(name) for name in names) if isinstance(names, list) else None
-
-
-def _add_batch(
-    batch: Any,
-    columns: dict[str, str],
-    classes: tuple[str, ...] | None,
-    file: Path,
-    spool: ByteStore,
-    names: list[str],
-    labels: list[str | None],
-    captions: list[str | None],
-) -> None:
-    """Append the rows of one batch to the lists."""
-    values = {kind: batch.column(name).to_pylist() for kind, name in columns.items()}
-    empty = [None] * batch.num_rows
-    for image, label, caption in zip(values["image"], values.get("label", empty), values.get("caption", empty)):
-        content, name = (image.get("bytes"), image.get("path")) if isinstance(image, dict) else (image, None)
-        spool.append(content or b"")  # an empty image is reported as broken when it is decoded
-        names.append(name or f"{file.name}:{len(names)}")
-        if isinstance(label, int) and classes is not None:
-            if label >= len(classes):
-                raise ValueError(f"{file}: {names[-1]} has the label {label}, but there are {len(classes)} class names")
-            label = None if label < 0 else classes[label]  # the `datasets` library writes -1 for a missing label
-        labels.append(None if label is None else str(label))
-        captions.append(None if caption is None else str(caption).strip())

@@ -1,6 +1,7 @@
 """Lists the files under a directory, and refuses pickles by name."""
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -10,6 +11,8 @@ from langevin.modalities.image.decode import SUFFIXES
 from langevin.modalities.paths import walk
 
 PICKLES = (".pkl", ".pickle")  # never opened; ignored next to images
+SURROGATE = re.compile("[\ud800-\udfff]")
+LONGEST_TEXT = 2**20  # bytes of a caption or a label
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,8 +30,17 @@ def list_files(root: Path) -> Listing:
     names = walk(root)
     images = tuple(name for name in names if Path(name).suffix.lower() in SUFFIXES)
     others = tuple(name for name in names if Path(name).suffix.lower() not in SUFFIXES)
-    counts = Counter(Path(name).suffix.lower() or "(no suffix)" for name in images + others)
+    counts = Counter(shown(Path(name).suffix.lower()) or "(no suffix)" for name in images + others)
     return Listing(root=root, images=images, others=others, files=dict(counts.most_common()))
+
+
+def shown(name: str) -> str:
+    """A name that can be printed and stored: "\ufffd" for what is not UTF-8, half a character or a control character."""
+    try:
+        name = name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    except UnicodeEncodeError:  # half a character, which no bytes of a file name are
+        name = SURROGATE.sub("\ufffd", name)
+    return "".join("\ufffd" if unicodedata.category(c) == "Cc" else c for c in name)
 
 
 def refuse_pickles(folder: Path, names: Iterable[str]) -> None:

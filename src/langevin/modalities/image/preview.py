@@ -2,6 +2,7 @@
 
 import io
 import math
+from bisect import bisect_right
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,13 +10,15 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from langevin.files import write_atomic, write_folder
 from langevin.modalities.files import file_name, save_arrays
 from langevin.modalities.modality import Samples, Table
-from langevin.training.checkpoint import write_atomic
 
+MOST = 4096  # images of a grid
 BACKGROUND = (255, 255, 255)
 TEXT, MARK = (60, 60, 60), (214, 69, 65)
 _GAP, _FRAME, _LINE = 4, 2, 18
+_HEADING = 400  # pixels of the name of a row or a column, at most
 
 
 def picture(image: Tensor, *, zoom: int = 1) -> Image.Image:
@@ -35,6 +38,8 @@ def grid(
 ) -> Image.Image:
     """A grid of uint8 (n, c, h, w) images in row-major order, each with its caption below."""
     n, _, height, width = images.shape
+    if n > MOST:
+        raise ValueError(f"a grid shows at most {MOST:,} images, got {n:,}: write them to .npz or a folder")
     columns = columns or math.ceil(math.sqrt(n))
     rows = math.ceil(n / columns)
     zoom = zoom or zoom_for(max(height, width), target=96 if captions else 64)
@@ -51,12 +56,12 @@ def grid(
 
 
 def fit_text(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
-    """The text, truncated with an ellipsis to `width` pixels."""
-    if font.getlength(text) <= width:
-        return text
-    while text and font.getlength(text + "…") > width:
-        text = text[:-1]
-    return text + "…"
+    """The text on one line, truncated with an ellipsis to `width` pixels."""
+    drawn = "".join(c if c.isprintable() else " " if c.isspace() else "\ufffd" for c in text[: width + 1])
+    if len(text) <= len(drawn) and font.getlength(drawn) <= width:
+        return drawn
+    most = bisect_right(range(1, len(drawn) + 1), width, key=lambda count: font.getlength(drawn[:count] + "…"))
+    return drawn[:most] + "…"
 
 
 def png(image: Image.Image) -> bytes:
@@ -70,10 +75,11 @@ def table(images: Tensor, cells: Table, *, zoom: int = 1) -> Image.Image:
     """A labelled table of uint8 (rows * columns, c, h, w) images; marked ones get a frame, which a note explains.
 
     The columns' headings are the last words of their names if these differ."""
-    short = [name.split()[-1] for name in cells.columns]
-    rows, columns = cells.rows, short if len(set(short)) == len(short) else cells.columns
-    height, width = images.shape[-2] * zoom + _GAP, images.shape[-1] * zoom + _GAP
     font = ImageFont.load_default(size=13)
+    rows, names = ([fit_text(name, font, _HEADING) for name in part] for part in (cells.rows, cells.columns))
+    short = [name.split()[-1] if name.split() else name for name in names]
+    columns = short if len(set(short)) == len(short) else names
+    height, width = images.shape[-2] * zoom + _GAP, images.shape[-1] * zoom + _GAP
     left = 3 * _GAP + int(max(font.getlength(name) for name in rows))
     canvas = Image.new(
         "RGB", (left + len(columns) * width + _GAP, 2 * _LINE + len(rows) * height + 2 * _GAP), BACKGROUND
@@ -110,9 +116,10 @@ def save(samples: Samples, out: Path) -> None:
             write_atomic(out, animation(samples.frames, columns=samples.columns))
         case _:
             shown = samples.names or [""] * len(samples)
-            out.mkdir(exist_ok=True)
-            for i, (image, name) in enumerate(zip(samples.values, shown, strict=True)):
-                write_atomic(out / (f"{i:05d}" + (f"-{file_name(name)}" if name else "") + ".png"), png(picture(image)))
+            with write_folder(out) as folder:
+                for i, (image, name) in enumerate(zip(samples.values, shown, strict=True)):
+                    file = f"{i:05d}" + (f"-{file_name(name)}" if name else "") + ".png"
+                    (folder / file).write_bytes(png(picture(image)))
 
 
 def animation(frames: Sequence[Tensor], *, columns: int | None = None, seconds: float = 3.0) -> bytes:

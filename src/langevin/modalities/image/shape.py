@@ -51,14 +51,15 @@ def choose_size(sizes: Sequence[tuple[int, int]], *, at_most: int = 32) -> int:
 
 def _size_of(table: Table, row: int) -> tuple[int, int] | None:
     try:
-        return stored_size(table.fetch(row))
+        with table.room(row):
+            return stored_size(table.fetch(row))
     except Broken:
         return None
 
 
 def _why_broken(table: Table, row: int) -> str:
     try:
-        table.picture(row, size=8)
+        table.decode(row, (3, 8, 8))
     except Broken as error:
         return error.reason
     return "cannot be read"

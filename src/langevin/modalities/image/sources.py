@@ -5,7 +5,7 @@ from typing import Literal
 
 from langevin.modalities.image.decode import SUFFIXES
 from langevin.modalities.image.paths import PICKLES, list_files, refuse_pickles
-from langevin.modalities.paths import existing_path, list_entries
+from langevin.modalities.paths import existing_path, list_entries, regular
 
 TEST_NAMES = ("test", "valid", "validation", "val", "dev")  # names of a source's test part, in order of preference
 
@@ -124,6 +124,8 @@ def resolve(source: Source) -> Source:
     if not isinstance(source, Folder):
         return source
     path = existing_path(source.path, "folder")
+    if not path.is_dir() and not regular(path):
+        raise ValueError(f"{path} is neither a folder nor a regular file: name a folder of images")
     if path.is_file():
         if path.suffix.lower() == ".parquet":
             return _as_parquet(source)

@@ -33,7 +33,8 @@ def suggest(train: Images, budget: Budget, *, name: str) -> Suggestion:
     width, depth = fitting[-1]
     trained = budget.multiply_adds / multiply_adds(width, depth, tokens + text)
     few = len(train) < 5000 and trained > 60 * len(train) and not memorised
-    conditioned = "captions" if captioned else f"{len(train.classes)} classes" if train.classes else ""
+    classes = len(train.classes)
+    conditioned = "captions" if captioned else f"{classes} class{'es' if classes > 1 else ''}" if classes else ""
     recipe = {
         "name": f"image/{name}",
         "description": f"chosen for {len(train)} images of {side}x{side}",

@@ -2,7 +2,8 @@
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,7 +12,8 @@ from PIL import Image
 from torch import Tensor
 
 from langevin.modalities.image.data_report import DataReport
-from langevin.modalities.image.decode import Picture, file_bytes, open_picture
+from langevin.modalities.image.decode import ALONE_ABOVE, Picture, opened
+from langevin.modalities.image.memory import ROOM
 from langevin.modalities.paths import some
 
 
@@ -22,6 +24,7 @@ class Table:
     Args:
         where: the source, for messages.
         fetch: maps a row to an encoded image's bytes or path, or to its raw pixels if `raw` is set.
+        encoded: the number of those bytes, known before they are fetched.
         raw: shape (channels, h, w) of raw pixels; None for encoded images.
         size, channels, background: as in `sources.Folder`.
         labels: a class name per row.
@@ -34,6 +37,7 @@ class Table:
     where: str
     names: list[str]
     fetch: Callable[[int], bytes | Path]
+    encoded: Callable[[int], int] | None = None
     raw: tuple[int, int, int] | None = None
     size: int | None = None
     channels: int | None = None
@@ -61,21 +65,32 @@ class Table:
         numbers = all(re.fullmatch(r"-?\d{1,18}", name) for name in self.labels)
         return tuple(sorted(set(self.labels), key=lambda name: (int(name) if numbers else 0, name)))
 
-    def picture(self, row: int, *, size: int | None = None) -> tuple[Picture, int]:
-        """The decoded image and its encoded size in bytes. Raises `Broken` without a name; use `names[row]`."""
-        data = self.fetch(row)
+    def room(self, row: int) -> AbstractContextManager[None]:
+        """Room in memory for the bytes of an encoded image, if they are many."""
+        large = self.encoded is not None and self.encoded(row) > ALONE_ABOVE
+        return ROOM.taken(ROOM.limit) if large else nullcontext()
+
+    @contextmanager
+    def picture(self, row: int, *, size: int | None = None) -> Iterator[Picture]:
+        """The decoded image; room in memory for it is held until the block ends.
+
+        Raises `Broken` without a name; use `names[row]`."""
         if self.raw is None:
-            content = file_bytes(data)
-            return open_picture(content, background=self.background, size=size), len(content)
+            with self.room(row), opened(self.fetch(row), background=self.background, size=size) as picture:
+                yield picture
+            return
+        data = self.fetch(row)
         assert isinstance(data, bytes)
         channels, height, width = self.raw
         values = np.frombuffer(data, dtype=np.uint8).reshape(self.raw).transpose(1, 2, 0)
         image = Image.fromarray(np.ascontiguousarray(values[:, :, 0] if channels == 1 else values))
-        return Picture(image=image, width=width, height=height, mode="grey" if channels == 1 else "RGB"), len(data)
+        mode = "grey" if channels == 1 else "RGB"
+        yield Picture(image=image, width=width, height=height, mode=mode, encoded=len(data))
 
     def decode(self, row: int, shape: tuple[int, int, int]) -> Tensor:
         """One image as uint8 of this shape."""
-        return self.picture(row, size=shape[1])[0].pixels(size=shape[1], channels=shape[0])
+        with self.picture(row, size=shape[1]) as picture:
+            return picture.pixels(size=shape[1], channels=shape[0])
 
 
 def refuse_mostly_broken(table: Table, broken: dict[int, str]) -> None:

@@ -1,5 +1,6 @@
 """The affine map between points and x."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,8 +17,11 @@ class Coordinates:
     offset: float = 0.0
 
     def __post_init__(self) -> None:
-        if not self.scale > 0:
-            raise ValueError(f"the scale of coordinates must be positive, got {self.scale}")
+        if not 0 < self.scale < math.inf or not math.isfinite(self.offset):
+            raise ValueError(
+                "the scale of coordinates must be positive and finite and the offset finite, "
+                f"got {self.scale} and {self.offset}"
+            )
 
     def encode(self, raw: Tensor) -> Tensor:
         """Points (b, d) to x, float32."""

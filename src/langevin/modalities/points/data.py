@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import IO, Literal
 
 import numpy as np
 import torch
@@ -15,10 +15,12 @@ from torch import Tensor
 
 from langevin.diffusion.chain.densities import THREE_BUMPS, Mixture
 from langevin.diffusion.noise import SampleNoise, mix
+from langevin.modalities.paths import regular
 from langevin.modalities.remarks import Remarks
 
 DistributionName = Literal["two_bumps", "mixture", "ring", "spirals", "blob"]
 WIDEST = 64  # largest dimension of points in a file
+LARGEST_UNPACKED = 2**28  # bytes of an array in an .npz file that is packed by more than 100 times
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -61,19 +63,23 @@ def load_parts(path: Path, *, val_fraction: float) -> tuple[PointSet, PointSet]:
     Raises:
         ValueError: the file is missing, or does not hold 16 or more rows of finite numbers."""
     every = _read(path)
+    if bool((every == every[:1]).all()):
+        raise ValueError(f"{path}: all {len(every):,} points are the same: nothing to learn")
     position = np.array([int(hashlib.sha256(row.numpy().tobytes()).hexdigest()[:8], 16) / 2**32 for row in every])
     out = torch.from_numpy(position < val_fraction)
     if not bool(out.any()) or bool(out.all()):
-        raise ValueError(f"{path} has {len(every)} points, too few for a validation part: give more points")
+        raise ValueError(f"{path} has {len(every)} points, too few that differ for a validation part: give more")
     return PointSet(values=every[~out]), PointSet(values=every[out])
 
 
 def _read(path: Path) -> Tensor:
     if path.suffix not in SUFFIXES:
         raise ValueError(f"points are read from a .npy, .npz or .csv file, got '{path}'")
-    if not path.is_file():
-        raise ValueError(f"there is no file of points at {path}")
+    if not regular(path):
+        what = "is not a regular file" if path.exists() else "does not exist"
+        raise ValueError(f"there is no file of points at {path}: it {what}")
     try:
+        _refuse_bombs(path)
         if path.suffix == ".csv":
             values = np.loadtxt(path, delimiter=",", ndmin=2)
         else:
@@ -84,7 +90,7 @@ def _read(path: Path) -> Tensor:
             if names and "points" not in names and len(names) > 1:
                 raise ValueError(f"it holds {', '.join(names)}: name the array of points 'points'")
             values = loaded[("points" if "points" in names else names[0])] if names else loaded
-    except (ValueError, OSError, EOFError, MemoryError, zipfile.BadZipFile) as error:
+    except Exception as error:  # of numpy, zipfile and the codecs, for a damaged or hostile file
         raise ValueError(f"{path} is not readable as points: {error}") from error
     if values.ndim == 1:
         values = values[:, None]
@@ -98,6 +104,31 @@ def _read(path: Path) -> Tensor:
         row = int(np.argwhere(~np.isfinite(values))[0][0])
         raise ValueError(f"{path}: row {row} holds a number that is not finite in float32")
     return torch.from_numpy(values)
+
+
+def _refuse_bombs(path: Path) -> None:
+    """Raise `ValueError` for a .npy or .npz file that says it holds far more than it does, before it is unpacked."""
+    if path.suffix == ".npz":
+        with zipfile.ZipFile(path) as archive:
+            for member in archive.infolist():
+                if member.file_size > max(LARGEST_UNPACKED, 100 * member.compress_size):
+                    raise ValueError(f"{member.filename} in it unpacks to {member.file_size:,} bytes: too many")
+                with archive.open(member) as file:
+                    _fits(file, member.file_size)
+    elif path.suffix == ".npy":
+        with path.open("rb") as file:
+            _fits(file, path.stat().st_size)
+
+
+def _fits(file: IO[bytes], size: int) -> None:
+    try:
+        version = np.lib.format.read_magic(file)
+    except ValueError:  # no array, as a note in an archive
+        return
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, dtype = read(file)
+    if math.prod(shape) * dtype.itemsize > size:
+        raise ValueError(f"it is cut short: an array of shape {shape} does not fit into {size:,} bytes")
 
 
 # ------------------------------------------------------------------------------------------------------- distributions

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from langevin.modalities.paths import regular
 from langevin.modalities.points.data import PointSet
 
 
@@ -43,6 +44,6 @@ def inspect(parts: tuple[PointSet, PointSet], path: str) -> Inspection:
 def looks_like_numbers(path: Path) -> bool:
     """Whether the first lines of a .csv file are numbers."""
     try:
-        return np.loadtxt(path, delimiter=",", ndmin=2, max_rows=8).size > 0
+        return regular(path) and np.loadtxt(path, delimiter=",", ndmin=2, max_rows=8).size > 0
     except (ValueError, OSError):
         return False

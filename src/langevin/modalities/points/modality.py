@@ -1,5 +1,6 @@
 """The modality of points."""
 
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -21,11 +22,13 @@ from langevin.modalities.modality import (
     Suggestion,
     seeds_of,
 )
+from langevin.modalities.paths import regular
 from langevin.modalities.plans import one_draw
 from langevin.modalities.points import inspect, preview
 from langevin.modalities.points.batches import PointBatches
 from langevin.modalities.points.codec import Coordinates
 from langevin.modalities.points.data import SUFFIXES, DistributionName, PointSet, drawn_parts, load_parts
+from langevin.modalities.remarks import Remarks, off_centre
 
 PREVIEWED = 500
 
@@ -66,7 +69,7 @@ class Points:
 
     @classmethod
     def detect(cls, path: Path) -> Detected | None:
-        if not path.is_file() or path.suffix not in SUFFIXES:
+        if not regular(path) or path.suffix not in SUFFIXES:
             return None
         if path.suffix == ".csv" and not inspect.looks_like_numbers(path):
             return None
@@ -79,13 +82,19 @@ class Points:
         if self.path is None:
             assert self.distribution is not None, "checked in __post_init__"
             return drawn_parts(self.distribution, count=self.count, seed=self.seed, val_fraction=self.val_fraction)
-        return load_parts(Path(self.path), val_fraction=self.val_fraction)
+        train, val = load_parts(Path(self.path), val_fraction=self.val_fraction)
+        notes = Remarks(remarks=off_centre(self.codec.encode(train.values), self.codec.offset))
+        return replace(train, notes=notes), replace(val, notes=notes)
 
     def fitted(self, train: PointSet, *, base: Self | None = None) -> Self:
         return replace(self, columns=train.shape[0])
 
     def needs(self, train: PointSet) -> Needs:
         std = float(self.codec.encode(train.values).std())
+        if not math.isfinite(std):
+            raise ValueError(
+                "the points spread too far for float32: divide them by a constant, or set data.codec.scale"
+            )
         if not std > 1e-9:
             raise ValueError(f"all {len(train)} points are the same: nothing to learn")
         return Needs(processes=("gaussian", "sde"), channels=train.shape[0], std=std)

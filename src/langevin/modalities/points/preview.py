@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from langevin.evaluation.clouds import Curve, clouds
+from langevin.files import write_atomic
 from langevin.modalities.files import save_arrays
 from langevin.modalities.modality import File, Samples
 from langevin.modalities.points.data import log_density
-from langevin.training.checkpoint import write_atomic
 
 if TYPE_CHECKING:
     from langevin.modalities.points.modality import Points
