@@ -1,5 +1,7 @@
 """Codecs of text against what they promise: the same text back, or the loss that is said."""
 
+import json
+import os
 import re
 
 import pytest
@@ -216,7 +218,7 @@ def test_ready_tokenizers_are_read_and_told_apart(tmp_path, pairs):
     (b"\xff\xfe", "not UTF-8"),
     (b'{"model": {"vocab": {}}}', "empty or malformed"),
     (b'{"model": {"vocab": {"a": "b"}}}', "empty or malformed"),
-    (b'{"model": {"type": "None", "vocab": {"a": 0}}}', "refuses the model"),
+    (b'{"model": {"type": "None", "vocab": {"a": 0}}}', "known are BPE"),
 ])  # fmt: skip
 def test_files_that_are_no_tokenizers_are_named(tmp_path, content, said):
     (tmp_path / "t.json").write_bytes(content)
@@ -224,6 +226,97 @@ def test_files_that_are_no_tokenizers_are_named(tmp_path, content, said):
         BPE.from_file(tmp_path / "t.json")
     with pytest.raises(ValueError, match=r"other.json cannot be read: No such file"):
         BPE.from_file(tmp_path / "other.json")
+
+
+# ----------------------------------------------------------------------------------------------- tokenizers from elsewhere
+
+
+def changed_model(pairs, **changes) -> str:
+    tree = json.loads(pairs.model)
+    for name, value in changes.items():
+        *path, last = name.split("__")
+        part = tree
+        for key in path:
+            part = part[key]
+        part[last] = value
+    return json.dumps(tree)
+
+
+FLAGS = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+LONGER = {"type": "Replace", "pattern": {"String": "a"}, "content": "a" * 1000}
+CHARSMAP = {"type": "Precompiled", "precompiled_charsmap": "////////AAAA"}
+
+
+@pytest.mark.parametrize(("changes", "said"), [
+    ({"model__vocab": {"a": 0, "b": 10**9}}, r"0\.\.999,999, got 0 to 1000000000"),
+    ({"added_tokens": [{"id": 10**9, "content": "x", **FLAGS}]}, r"0\.\.999,999"),
+    ({"model__vocab": {"a": -1}}, r"0\.\.999,999"), ({"model__vocab": {"a": True}}, "malformed"),
+    ({"model__vocab": {"a": 0.5}}, "malformed"), ({"model__vocab": 5}, "malformed"), ({"model__vocab": "abc"}, "malformed"),
+    ({"model__vocab": [1, 2]}, "malformed"), ({"added_tokens": [1]}, "malformed"),
+    ({"added_tokens": {"a": 1}}, "malformed"),
+    ({"pre_tokenizer": []}, "pre_tokenizer is or holds"), ({"pre_tokenizer": "x"}, "pre_tokenizer is or holds"),
+    ({"pre_tokenizer": {"type": ["ByteLevel"]}}, "pre_tokenizer is or holds"),
+    ({"pre_tokenizer": {"type": "FixedLength", "length": 0}}, "known are Sequence, BertPreTokenizer"),
+    ({"pre_tokenizer": {"type": "Sequence", "pretokenizers": [{"type": "Sequence"}]}}, "pre_tokenizer is or holds"),
+    ({"normalizer": {"type": "Sequence", "normalizers": [LONGER] * 5}}, "more than 1,000 times as long"),
+    ({"decoder": {"type": "Sequence", "decoders": [LONGER] * 2}}, "decoder makes a text more than"),
+    ({"normalizer": {**LONGER, "pattern": {"Regex": "x*"}, "content": "a" * 5000}}, "more than 1,000 times"),
+    ({"normalizer": {"type": "Sequence", "normalizers": [{"type": "NFC"}] * 99}}, "has 99 parts"),
+    ({"normalizer": CHARSMAP}, "precompiled_charsmap is damaged"),
+    ({"normalizer": {**CHARSMAP, "precompiled_charsmap": "!"}}, "is not base64"),
+    ({"model": {"type": "WordLevel", "vocab": {"a": 0}, "unk_token": "[UNK]"}}, "no token for unknown words"),
+    ({"model": {"type": "WordPiece", "vocab": {"a": 0}, "unk_token": ["a"]}}, "no token for unknown words"),
+    ({"model": {"type": "Unigram", "vocab": [["a", -1.0]], "unk_id": None}}, "no token for unknown characters"),
+    ({"model": {"type": "Neural", "vocab": {"a": 0}}}, "'Neural'; known are BPE"),
+])  # fmt: skip
+def test_a_tokenizer_with_parts_that_are_not_known_or_not_bounded_is_refused(pairs, changes, said):
+    with pytest.raises(ValueError, match=rf"bpe: .*{said}"):
+        BPE(model=changed_model(pairs, **changes))
+
+
+def split_by(regex: str) -> dict:
+    return {"type": "Split", "pattern": {"Regex": regex}, "behavior": "Isolated", "invert": False}
+
+
+@pytest.mark.parametrize(("changes", "said"), [
+    ({"pre_tokenizer": split_by("(a+)+[bc]Y")}, "retry-limit"), ({"pre_tokenizer": split_by("[")}, "refuses the model"),
+    ({"model__continuing_subword_prefix": "x" * 99}, "refuses the model"), ({"model__merges": 5}, "refuses the model"),
+    ({"added_tokens": [{"id": 5, "content": "hello", **FLAGS}]}, "names ids up to"),
+    ({"normalizer": {**LONGER, "pattern": {"String": ""}, "content": "aa"}}, "cannot encode"),
+])  # fmt: skip
+def test_what_the_library_raises_is_an_error_in_words_even_if_it_panics(pairs, changes, said):
+    codec = BPE(model=changed_model(pairs, **changes))
+    with pytest.raises(ValueError, match=rf"bpe: .*{said}"):
+        codec.encode("a" * 3000 + "bX")
+
+
+@pytest.mark.parametrize("model", ['{"model": {"vocab": ' + "[" * 100_000, '{"a": ' + "9" * 5000 + "}"])
+def test_a_tokenizer_that_json_cannot_hold_is_refused(model):
+    with pytest.raises(ValueError, match="beyond what is read"):
+        BPE(model=model)
+
+
+@pytest.mark.parametrize("normalizer", [
+    {"type": "Sequence", "normalizers": [{"type": "Prepend", "prepend": "▁"}, {**LONGER, "content": "▁"}]},
+    {"type": "NFKC"}, None,
+])  # fmt: skip
+@pytest.mark.parametrize("regex", [r"\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+", "(?:a|b)+"])
+def test_usual_parts_are_taken(pairs, normalizer, regex):
+    level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
+    both = {"type": "Sequence", "pretokenizers": [split_by(regex), level]}
+    codec = BPE(model=changed_model(pairs, normalizer=normalizer, pre_tokenizer=both))
+    assert codec.decode(codec.encode("hello  world 1234")).endswith("hello  world 1234")
+
+
+def test_a_fifo_is_no_tokenizer(tmp_path):
+    os.mkfifo(tmp_path / "tokenizer.json")
+    with pytest.raises(ValueError, match=r"tokenizer\.json: it is no regular file"):
+        BPE.from_file(tmp_path)
+
+
+def test_an_alphabet_of_a_million_equal_characters_is_refused_soon():
+    with pytest.raises(ValueError, match="each character once"):
+        Characters(alphabet="".join(map(chr, range(32, 50_000))) + "a" * 1_000_000)
 
 
 # ------------------------------------------------------------------------------------------------------------ real data

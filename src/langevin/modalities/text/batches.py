@@ -16,6 +16,7 @@ from langevin.modalities.text.corruption.confusions import Confusions, read_corr
 from langevin.modalities.text.corruption.corrupt import Corruption
 from langevin.modalities.text.data import Texts
 from langevin.modalities.text.pairs import inferences, paragraphs, replies, sentences, summaries
+from langevin.modalities.text.parse import Unreadable, read_plain
 from langevin.modalities.text.slots import SideInputs, aligned
 from langevin.modalities.text.task import (
     BLANK,
@@ -310,9 +311,9 @@ def known_misspellings(paths: Sequence[str]) -> Confusions | None:
     merged: Confusions | None = None
     for path in paths:
         try:
-            lines = Path(path).read_text("utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise ValueError(f"data.task.misspellings: {path} cannot be read as text: {error}") from error
+            lines = read_plain(Path(path))[0].splitlines()
+        except Unreadable as error:
+            raise ValueError(f"data.task.misspellings: {error}") from error
         read = read_corrections if any("->" in line for line in lines[:20]) else read_misspellings
         merged = read(lines) if merged is None else merged.merged(read(lines))
     return merged

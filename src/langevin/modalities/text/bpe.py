@@ -12,6 +12,7 @@ import itertools
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -22,7 +23,9 @@ import numpy as np
 from torch import Tensor
 
 from langevin.extras import require
+from langevin.modalities.paths import regular
 from langevin.modalities.text.ids import checked_ids, checked_text, surrogates, tensor
+from langevin.modalities.text.tokenizer_parts import require_known
 
 _LONGEST = 1 << 12  # largest piece, in characters
 _PIECE = re.compile(
@@ -53,7 +56,7 @@ class BPE:
                 f"bpe: size is the number of tokens, 257 (256 bytes and a pair) to 1 million, got {self.size}"
             )
         if self.model:
-            _count(self._parsed)
+            _ = self.vocab_size
 
     @classmethod
     def fit(cls, texts: Iterable[str], *, size: int = 2048) -> Self:
@@ -88,6 +91,8 @@ class BPE:
         if where.is_dir():
             where = where / "tokenizer.json"
         try:
+            if where.exists() and not regular(where):
+                raise ValueError("it is no regular file")
             codec = cls(model=where.read_text("utf-8"))
             if not codec.model:
                 raise ValueError("it is empty")
@@ -114,6 +119,8 @@ class BPE:
             parsed = json.loads(self.model)
         except json.JSONDecodeError as error:
             raise ValueError(f"bpe: the model is not JSON ({error.msg} at character {error.pos})") from error
+        except (ValueError, RecursionError) as error:
+            raise ValueError("bpe: the model is JSON with a number or nesting beyond what is read") from error
         if not isinstance(parsed, dict) or not isinstance(parsed.get("model"), dict) or "vocab" not in parsed["model"]:
             raise ValueError(
                 "bpe: the model is JSON but no tokenizer: `model` with `vocab` is expected, as tokenizers' save() writes "
@@ -124,7 +131,7 @@ class BPE:
     @cached_property
     def vocab_size(self) -> int:
         """Number of token ids; before fitting, the requested `size`."""
-        return _count(self._parsed) if self.model else self.size
+        return require_known(self._parsed) if self.model else self.size
 
     @cached_property
     def lossless(self) -> bool:
@@ -144,14 +151,16 @@ class BPE:
     @cached_property
     def _tokenizer(self) -> Any:
         _ = self._parsed
-        try:
-            tokenizer = _library().Tokenizer.from_str(self.model)
-        except ValueError:
-            raise
-        except Exception as error:  # the library raises plain Exception
-            raise ValueError(f"bpe: the tokenizers library refuses the model: {error}") from error
-        tokenizer.no_truncation()
-        tokenizer.no_padding()
+        library = _library()
+        with _explained("refuses the model"):
+            tokenizer = library.Tokenizer.from_str(self.model)
+            tokenizer.no_truncation()
+            tokenizer.no_padding()
+            largest = max(tokenizer.get_vocab().values())
+        if largest >= self.vocab_size:
+            raise ValueError(
+                f"bpe: the model names ids up to {self.vocab_size - 1}, and the library counts to {largest}"
+            )
         return tokenizer
 
     def encode(self, text: str) -> Tensor:
@@ -167,13 +176,16 @@ class BPE:
         return [tensor(np.concatenate([[0][:0], *self._codes([text])])) for text in checked]
 
     def _codes(self, texts: list[str]) -> list[list[int]]:
-        encodings = self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)
-        return [encoding.ids for encoding in encodings]
+        tokenizer = self._tokenizer
+        with _explained("cannot encode a text with this model"):
+            return [encoding.ids for encoding in tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
 
     def decode(self, ids: Tensor | Sequence[int]) -> str:
         """Raises `ValueError` for an id outside 0..vocab_size-1, or unfitted."""
         if not self._cuttable:
-            return self._tokenizer.decode(checked_ids(ids, self.vocab_size).tolist(), skip_special_tokens=False)
+            tokenizer, checked = self._tokenizer, checked_ids(ids, self.vocab_size).tolist()
+            with _explained("cannot decode with this model"):
+                return tokenizer.decode(checked, skip_special_tokens=False)
         return self.written(ids).decode(errors="replace")
 
     def written(self, ids: Tensor | Sequence[int]) -> bytes:
@@ -277,19 +289,20 @@ def _spread(texts: list[str]) -> Iterator[str]:
             count += 1
 
 
-def _count(parsed: dict[str, Any]) -> int:
-    """1 + the greatest id."""
-    vocab, added = parsed["model"]["vocab"], parsed.get("added_tokens") or []
-    try:
-        ids = vocab.values() if isinstance(vocab, dict) else range(len(vocab))
-        return 1 + max(itertools.chain(ids, (token["id"] for token in added)))
-    except (TypeError, KeyError, ValueError) as error:
-        raise ValueError("bpe: the model's vocabulary is empty or malformed") from error
-
-
 def _all_bytes(parsed: dict[str, Any]) -> bool:
     """Whether every byte is a token; in byte-level vocabularies a byte is written as one printable character."""
     return len({token for token in parsed["model"]["vocab"] if len(token) == 1}) >= 256
+
+
+@contextmanager
+def _explained(what: str) -> Iterator[None]:
+    """Turn what the library raises, a plain Exception or a panic that is no Exception, into a `ValueError`."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit, GeneratorExit):
+        raise
+    except BaseException as error:
+        raise ValueError(f"bpe: the tokenizers library {what}: {str(error)[:200]}") from error
 
 
 def _library() -> ModuleType:

@@ -11,6 +11,7 @@
 A recipe is written before its data is read: `Characters`, `BPE` and `LetterPairs` are empty then; `fitted` fits them.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -139,7 +140,7 @@ class Characters:
             raise ValueError(f"characters: most is the largest size of the alphabet, 1 to 100,000, got {self.most}")
         for complaint in surrogates(self.alphabet):
             raise ValueError(f"characters: the alphabet cannot be used: {complaint}")
-        twice = sorted({c for c in self.alphabet if c == UNKNOWN or self.alphabet.count(c) > 1})
+        twice = sorted(c for c, count in Counter(self.alphabet).items() if c == UNKNOWN or count > 1)
         if twice:
             raise ValueError(f"characters: the alphabet has each character once and no U+FFFD; remove {named(twice)}")
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 def evaluate(text: "Text", options: Evaluate, m: Measuring) -> Evaluation:
     """The metrics of a run, with an autoregressive run to compare with."""
+    require_prompted(text, m)
     measured = measure_text(text, m, baseline_of(text, options.baseline, m))
     rows = table(measured)
     source = Source(
@@ -40,6 +41,12 @@ def evaluate(text: "Text", options: Evaluate, m: Measuring) -> Evaluation:
         rows=rows, samples=None, sections=sections(measured, rows, source), figures=measured.as_dict(), lines=quoted,
         title=f"validation text, {measured.costs['own'].characters:,} characters",
     )  # fmt: skip
+
+
+def require_prompted(text: "Text", m: Measuring) -> None:
+    """Check that guidance has an effect, if the user asks for it. Raises `ValueError` if it has none."""
+    if m.guided and not isinstance(text.task, Seq2Seq):
+        raise ValueError("--guidance has no effect here, as texts are drawn without a prompt: leave it out")
 
 
 def baseline_of(text: "Text", given: Path | None, m: Measuring) -> Baseline | None:
@@ -72,6 +79,7 @@ def scorer(text: "Text", m: Measuring) -> Scorer:
 
     Raises:
         ValueError: a task that does not generate text, or too little validation text."""
+    require_prompted(text, m)
     examples = text.examples(m.val)
     if isinstance(examples, CorpusWindows):
         items = spread(len(examples), 3 * (m.count or TEXTS))

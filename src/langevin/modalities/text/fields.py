@@ -4,6 +4,8 @@ import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
+from langevin.modalities.paths import some
+
 Form = Literal["text", "dialogue", "summary", "inference"]
 TEXTS = ("text", "document", "article", "abstract", "source")
 SUMMARIES = ("summary", "summaries", "highlights", "abstract", "target")
@@ -31,7 +33,8 @@ def guess_fields(records: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
         return (text, *summaries)
     texts = [name for name in usual if any(isinstance(record.get(name), str) for record in records)]
     if not texts:
-        raise ValueError(f"no field holds text; the fields are {', '.join(map(str, names)) or 'none'}")
+        there = some([str(name)[:80] for name in names], limit=20) or "none"
+        raise ValueError(f"no field holds text; the fields are {there}")
     return (max(texts, key=lambda name: _length(records, name)),)
 
 

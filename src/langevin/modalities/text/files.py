@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 
-from langevin.modalities.paths import is_about, some, walk
+from langevin.modalities.paths import is_about, regular, some, walk
 
 PLAIN = (".txt", ".text", ".md", ".markdown", ".rst", ".org", ".adoc", ".tex")
 JSONL = (".jsonl", ".ndjson")
@@ -49,7 +49,8 @@ def choose(root: Path, *, within: str = "") -> Files:
             f"{root} holds no text: looked for {' '.join((*PLAIN, *RECORDS))} in it and its sub-directories, and found "
             f"{some(every) or 'no files'}. Choose other files by data.glob, such as '*.log'"
         )
-    chosen, other = (records, plain) if _size(root, records) >= _size(root, plain) else (plain, records)
+    more = _size(root, records) >= _size(root, plain) if plain and records else bool(records)
+    chosen, other = (records, plain) if more else (plain, records)
     train, held_out, left = own_parts(chosen)
     unread: list[str] = sorted([*left, *other, *(about if about != chosen else [])])
     remarks = (f"Files that are not read: {len(unread):,} ({some(unread)}).",) if unread else ()
@@ -99,4 +100,4 @@ def _part(name: str) -> tuple[str, str | None]:
 
 
 def _size(root: Path, names: Iterable[str]) -> int:
-    return sum((root / name).stat().st_size for name in names)
+    return sum((root / name).stat().st_size for name in names if regular(root / name))

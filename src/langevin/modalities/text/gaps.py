@@ -55,7 +55,7 @@ def parse(text: str) -> Gapped:
             )
     gaps: list[int | None] = []
     for mark in marks:
-        if not re.fullmatch(r"\s*\d*\s*", mark) or (mark.strip() and not 1 <= int(mark) <= 4096):
+        if not re.fullmatch(r"\s*[0-9]{0,4}\s*", mark) or (mark.strip() and not 1 <= int(mark) <= 4096):
             raise ValueError(
                 f"the gap mark [[{mark}]] is no number from 1 to 4096: write [[12]], or [[]] for any length"
             )

@@ -10,18 +10,22 @@ def read_prompt(text: str) -> str:
     """The text; for '-' standard input without its final line break. Raises `ValueError` if that is empty."""
     if text != "-":
         return text
-    content = sys.stdin.read().removesuffix("\n").removesuffix("\r")
+    content = read_text(text).removesuffix("\n").removesuffix("\r")
     if not content:
         raise ValueError("standard input is empty: pipe a prompt into it, or give it as --prompt TEXT")
     return content
 
 
 def read_text(file: str) -> str:
-    """A file, or standard input for '-', with its line ends unchanged. Raises `ValueError` if it is not UTF-8."""
+    """A file, or standard input for '-', with its line ends and without a byte order mark.
+
+    Raises:
+        ValueError: it is not UTF-8."""
     try:
-        return sys.stdin.read() if file == "-" else Path(file).read_bytes().decode()
+        text = sys.stdin.read() if file == "-" else Path(file).read_bytes().decode()
     except UnicodeDecodeError as error:
         raise ValueError(f"{file} is not UTF-8 text: byte {error.start} is {error.object[error.start]:#x}") from error
+    return text.removeprefix("\ufeff")
 
 
 def read_records(file: str, fields: tuple[str, ...]) -> list[dict[str, str] | None]:
@@ -42,7 +46,7 @@ def _record(text: str, fields: tuple[str, ...], where: str) -> dict[str, str] | 
     if text.startswith("{"):
         try:
             record = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"{where}: is not JSON ({error})") from error
         missing = [name for name in fields if not isinstance(record.get(name), str)]
         if missing:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 RECOGNISED = "text: a text file, .jsonl records, a .parquet file with columns of text, or a folder of these"
 
@@ -36,6 +37,8 @@ class Evaluate:
     baseline: Path | None = None
     """An autoregressive run to compare with; default: the run's own directory name followed by -causal."""
 
+    UNUSED: ClassVar[dict[str, str]] = {"seeds": "texts are measured on one set of samples"}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Summarise:
@@ -58,6 +61,10 @@ class Correct:
     edit_threshold: float | None = None
     """Nats by which another token must be likelier than the text's own to replace it; default the recipe's."""
 
+    UNUSED: ClassVar[dict[str, str]] = {
+        "guidance": "a correction is not guided", "seed": "equal lines get equal corrections"
+    }  # fmt: skip
+
 
 @dataclass(frozen=True, kw_only=True)
 class Classify:
@@ -66,6 +73,10 @@ class Classify:
     file: str
     """Premise and hypothesis separated by a tab, one pair per line, or JSON lines with these fields; - reads
     standard input."""
+
+    UNUSED: ClassVar[dict[str, str]] = dict.fromkeys(
+        ("steps", "sampler", "guidance", "seed"), "a label is one prediction, and not sampled"
+    )
 
 
 VERBS = (Correct, Summarise, Classify)

@@ -8,11 +8,20 @@ from types import ModuleType
 from typing import Any
 
 from langevin.extras import require
+from langevin.modalities.parquet_pages import BadPages, batches
+from langevin.modalities.paths import regular
 from langevin.modalities.text.files import JSONL, PARQUET, suffix
+from langevin.modalities.text.ids import surrogates
 
+# pyarrow's own are of these kinds too: ArrowKeyError, ArrowMemoryError, ArrowNotImplementedError (a RuntimeError), ...
+PARQUET_ERRORS = (OSError, ValueError, TypeError, LookupError, MemoryError, ArithmeticError, RuntimeError)
 Raw = Mapping[str, Any]
 Broken = tuple[str, str]  # (location, reason)
 OnBytes = Callable[[int], None]  # gets the bytes read since its last call
+_LONGEST = 1 << 28  # bytes of a line
+_TOGETHER = 64  # rows of Parquet decoded at a time, as a cell may hold megabytes
+_UNPACKED, _EXPANSION = 1 << 30, 1000  # bytes that any file may unpack to, and how many times its size a larger one may
+_NO_OBJECT = 'is no JSON object of named fields, as {"text": ...}'
 _OTHERS = {  # first bytes of other formats that occur under a text's suffix
     b"%PDF": "a PDF document",
     b"PK\x03\x04": "a ZIP archive or office document",
@@ -36,6 +45,7 @@ def read_records(path: Path, *, on_bytes: OnBytes, columns: tuple[str, ...] = ()
 
     Raises:
         Unreadable: the whole file is not text."""
+    require_regular(path)
     if suffix(path.name) in JSONL:
         yield from _lines(path, on_bytes)
     elif suffix(path.name) in PARQUET:
@@ -46,15 +56,26 @@ def read_records(path: Path, *, on_bytes: OnBytes, columns: tuple[str, ...] = ()
         yield {"text": text}
 
 
+def require_regular(path: Path) -> None:
+    """Raises `Unreadable` for a link to nothing, and for a FIFO, a device or a link to one, which may never end."""
+    if path.is_symlink() and not path.exists():
+        raise Unreadable(str(path), f"is a link to {path.readlink()}, where nothing is: repair it, or take it out")
+    if path.exists() and not regular(path):
+        raise Unreadable(str(path), "is no regular file but a FIFO, a socket, a device or a folder: take it out")
+
+
 def read_plain(path: Path) -> tuple[str, bool]:
     r"""(text, whether it had \r): a whole file, without a byte order mark and with \n for \r\n and \r.
 
     Raises:
         Unreadable: not UTF-8 (the message names the byte), or another format."""
+    require_regular(path)
     try:
         content = path.read_bytes()
     except OSError as error:
         raise Unreadable(str(path), f"cannot be read: {error.strerror or error}; check its permissions") from error
+    except MemoryError as error:
+        raise Unreadable(str(path), f"does not fit into memory ({path.stat().st_size:,} bytes): split it") from error
     text = decoded(content, str(path))
     if "\r" not in text:
         return text, False
@@ -90,7 +111,9 @@ def _lines(path: Path, on_bytes: OnBytes) -> Iterator[Raw | Broken]:
     """JSON objects, one per line; empty lines are skipped."""
     try:
         with path.open("rb") as file:
-            for number, line in enumerate(file, start=1):
+            for number, line in enumerate(iter(lambda: file.readline(_LONGEST + 1), b""), start=1):
+                if len(line) > _LONGEST:
+                    raise Unreadable(f"{path}, line {number:,}", f"is longer than {_LONGEST >> 20} MiB: split it")
                 on_bytes(len(line))
                 where = f"{path}, line {number:,}"
                 if number == 1:
@@ -100,17 +123,23 @@ def _lines(path: Path, on_bytes: OnBytes) -> Iterator[Raw | Broken]:
                 try:
                     record = json.loads(decoded(line, where))
                 except Unreadable as error:
-                    if number == 1 and "UTF-8 text" not in error.reason:
+                    if number == 1 and ": byte" not in error.reason:  # a file of another format
                         raise Unreadable(str(path), error.reason) from error
                     yield where, error.reason
                 except json.JSONDecodeError as error:
                     yield where, f"is not JSON: {error.msg} at column {error.colno:,}"
-                except RecursionError:
-                    yield where, "is not JSON that can be read: it is nested too deeply"
+                except (ValueError, RecursionError) as error:
+                    what = "nested too deeply" if isinstance(error, RecursionError) else "a number with too many digits"
+                    yield where, f"is not JSON that can be read: it has {what}"
                 else:
-                    yield record if isinstance(record, dict) else (where, 'is no JSON object, as {"text": ...}')
+                    yield record if _is_object(record) else (where, _NO_OBJECT)
     except OSError as error:
         raise Unreadable(str(path), f"cannot be read: {error.strerror or error}; check its permissions") from error
+
+
+def _is_object(record: Any) -> bool:
+    """Whether it is a mapping from names that are Unicode."""
+    return isinstance(record, dict) and not any(map(surrogates, record))
 
 
 def _rows(path: Path, on_bytes: OnBytes, columns: tuple[str, ...]) -> Iterator[Raw]:
@@ -121,15 +150,25 @@ def _rows(path: Path, on_bytes: OnBytes, columns: tuple[str, ...]) -> Iterator[R
             schema = opened.schema_arrow
             chosen = [name for name in (columns or text_columns(schema)) if name in schema.names]
             names = {name: _class_names(schema.metadata, name) for name in chosen}
-            bytes_per_row = path.stat().st_size / max(1, opened.metadata.num_rows)
-            for batch in opened.iter_batches(batch_size=1024, columns=chosen):
+            size, unpacked = path.stat().st_size, 0
+            bytes_per_row = size / max(1, opened.metadata.num_rows)
+            for batch in batches(opened, path, chosen, most=_TOGETHER):
                 on_bytes(round(bytes_per_row * batch.num_rows))
-                for row in batch.to_pylist():
+                rows = batch.to_pylist()
+                unpacked += max(batch.nbytes, sum(len(v) for row in rows for v in row.values() if isinstance(v, str)))
+                if unpacked > max(_UNPACKED, _EXPANSION * size):
+                    raise Unreadable(
+                        str(path), f"has {size:,} bytes and unpacks to more than {unpacked:,}: take it out"
+                    )
+                for row in rows:
                     yield {name: _named(value, names[name]) for name, value in row.items()}
-    except (OSError, ValueError) as error:
-        if isinstance(error, Unreadable):
-            raise
-        raise Unreadable(str(path), f"cannot be read as Parquet: {str(error).strip().splitlines()[0]}") from error
+    except Unreadable:
+        raise
+    except BadPages as error:
+        raise Unreadable(str(path), str(error)) from error
+    except PARQUET_ERRORS as error:
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise Unreadable(str(path), f"cannot be read as Parquet: {first[:200]}") from error
 
 
 def text_columns(schema: Any) -> list[str]:
@@ -142,12 +181,9 @@ def text_columns(schema: Any) -> list[str]:
 
 
 def has_text(path: Path) -> bool:
-    """Whether a Parquet file has a column of strings and none of bytes."""
-    try:
-        with parquet().ParquetFile(path) as opened:
-            kinds = [str(column.type) for column in opened.schema_arrow]
-    except (OSError, ValueError):
-        return False
+    """Whether a Parquet file has a column of strings and none of bytes. Raises as pyarrow does."""
+    with parquet().ParquetFile(path) as opened:
+        kinds = [str(column.type) for column in opened.schema_arrow]
     return any("string" in kind for kind in kinds) and not any("binary" in kind for kind in kinds)
 
 
@@ -155,7 +191,7 @@ def _class_names(metadata: dict[bytes, bytes] | None, column: str) -> list[str] 
     """Class names that the `datasets` library stored in the schema, or None."""
     try:
         names = json.loads((metadata or {})[b"huggingface"])["info"]["features"][column]["names"]
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, RecursionError):
         return None
     return [str(name) for name in names] if isinstance(names, list) else None
 

@@ -33,15 +33,19 @@ def sample(text: "Text", options: Sample, context: RequestContext) -> Plan:
         ValueError: options that do not fit the run's task, or a prompt that cannot be encoded."""
     if (options.length is not None and options.length < 1) or (options.block is not None and options.block < 1):
         raise ValueError(f"--length and --block count tokens, at least 1, got {options.length} and {options.block}")
-    writer = writer_of(text, context, options.best_of, options.temperature, options.top_p, block=options.block)
     match text.task:
         case Correction():
             raise ValueError("this run corrects texts: langevin correct RUN FILE")
         case Classification():
             raise ValueError("this run labels pairs of texts: langevin classify RUN FILE")
+        case _:
+            writer = writer_of(text, context, options.best_of, options.temperature, options.top_p, block=options.block)
+    match text.task:
         case Seq2Seq():
             if options.suffix is not None or options.infill is not None or options.prompt is None:
                 raise ValueError("this run replies to a text: give it as --prompt (- reads standard input)")
+            if options.length is not None:
+                raise ValueError("the run predicts the length of its reply, so --length has no effect: leave it out")
             return _reply(text, text.task, writer, options.prompt, context)
         case LanguageModel():
             return _open_text(text, text.task, writer, options, context)
@@ -64,6 +68,11 @@ def writer_of(
     if not 1 <= best <= 1000:
         raise ValueError(f"--best-of is the number of samples drawn for each text, 1 to 1000, got {best}")
     require_guidable(text, context, sampling)
+    if block is not None and model.attention == "block":
+        raise ValueError(
+            f"the run generates blocks of {model.network.config.block_size} (network.block_size), so --block has no "
+            "effect: leave it out"
+        )
     return Writer(codec=text.codec, model=model, sampling=sampling, best_of=best, block=block)
 
 
@@ -99,6 +108,10 @@ def _open_text(text: "Text", task: LanguageModel, writer: Writer, options: Sampl
         for complaint in codec.complaints(part):
             context.say(f"prompt: {complaint}")
     given = sum(map(len, gapped.coded(codec)))
+    if context.guided and not given:
+        raise ValueError(
+            "--guidance compares with the prompt masked, and there is none: give --prompt, or leave it out"
+        )
     if options.infill is None:
         gapped = replace(gapped, gaps=(options.length or max(task.context_length - given, 1),))
     fixed = sum(n or 1 for n in gapped.gaps)
@@ -122,6 +135,8 @@ def _gapped(options: Sample) -> Gapped:
         return Gapped(texts=(prompt, suffix), gaps=(options.length,))
     if options.prompt is not None or options.suffix is not None:
         raise ValueError("--infill holds the whole text with its gaps: leave --prompt and --suffix out")
+    if options.length is not None:
+        raise ValueError("--infill holds the lengths of its gaps, as [[12]]: leave --length out")
     gapped = parse(read_prompt(options.infill))
     if not gapped.gaps:
         raise ValueError("--infill needs a gap in its text, as 'To be, [[12]] the question' or [[]] for any length")

@@ -3,9 +3,9 @@
 import json
 from pathlib import Path
 
+from langevin.files import write_atomic
 from langevin.modalities.modality import File, Samples
 from langevin.modalities.text.files import JSONL
-from langevin.training.checkpoint import write_atomic
 
 
 def content(samples: Samples) -> str:

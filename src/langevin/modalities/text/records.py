@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from langevin.modalities.paths import some
+from langevin.modalities.paths import regular, some
 from langevin.modalities.text.fields import near, read_value, strings
 from langevin.modalities.text.files import PARQUET, RECORDS, suffix
 from langevin.modalities.text.ids import surrogates
@@ -99,7 +99,8 @@ def _kept(record: Raw, fields: tuple[str, ...]) -> dict[str, Any]:
     for name in fields:
         if name not in record:
             names = list(map(str, record))
-            raise ValueError(f"has no field {name!r}; its fields are {', '.join(names) or 'none'}{near(name, names)}")
+            there = some([field[:80] for field in names], limit=20) or "none"
+            raise ValueError(f"has no field {name!r}; its fields are {there}{near(name, names[:100])}")
         try:
             kept[name] = read_value(record[name])
         except ValueError as error:
@@ -112,7 +113,7 @@ def _kept(record: Raw, fields: tuple[str, ...]) -> dict[str, Any]:
 def _counter(paths: tuple[Path, ...], progress: Callable[[int, int], None] | None) -> Callable[[int], None]:
     if progress is None:
         return lambda _: None
-    total, done, shown = sum(path.stat().st_size for path in paths), 0, 0
+    total, done, shown = sum(path.stat().st_size for path in paths if regular(path)), 0, 0
 
     def on_bytes(count: int) -> None:
         nonlocal done, shown

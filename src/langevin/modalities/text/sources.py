@@ -1,5 +1,6 @@
 """The source of a text dataset as a frozen configuration, and detection of text at a path."""
 
+import codecs
 import itertools
 import json
 from collections.abc import Iterable
@@ -7,14 +8,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from langevin.modalities.paths import companions, existing_path, is_about, walk
+from langevin.modalities.paths import companions, existing_path, is_about, regular, walk
 from langevin.modalities.text.fields import guess_fields
 from langevin.modalities.text.files import JSONL, PARQUET, PLAIN, RECORDS, Files, choose, suffix
-from langevin.modalities.text.parse import Raw, Unreadable, decoded, has_text, read_records
+from langevin.modalities.text.parse import (
+    PARQUET_ERRORS,
+    Raw,
+    Unreadable,
+    decoded,
+    has_text,
+    read_records,
+)
 
 _LOOKED_AT = 200  # records that fields are guessed from
 _SAMPLED = 8  # files that are sampled to detect text
 _HEAD = 1 << 14  # bytes read of such a file
+_LONGEST_LINE = 1 << 28  # bytes of a first line of records
 _TABLES = {
     ".json": "one JSON document",
     ".csv": "a table",
@@ -117,38 +126,60 @@ def _first_records(paths: Iterable[Path]) -> tuple[list[Raw], Path]:
 
 def detect(path: Path) -> tuple[float, str] | None:
     """(fraction of the files that are text, reason), or None if the path is not a text dataset: more than half of the
-    sampled files must be prose or records, not numbers. Files that describe others, as captions do, do not count."""
+    sampled files must be prose or records, not numbers. Files that describe others, as captions do, do not count. Where
+    most files have the suffix of a text and none can be read, it is a text dataset too, whose reader says what is wrong."""
     if path.is_file():
-        return (1.0, f"a text file, {path.suffix or 'without a suffix'}") if _is_text(path) else None
+        told = _is_text(path)
+        known = suffix(path.name) in (*PLAIN, *RECORDS)
+        what = f"a text file, {path.suffix or 'without a suffix'}"
+        return (1.0, what) if told or (told is None and known) else None
     if not path.is_dir():
         return None
     every = [name for name in walk(path) if not is_about(name)]
     described = companions(every)
     texts = [name for name in every if suffix(name) in (*PLAIN, *RECORDS) and name not in described]
     step = -(-len(texts) // _SAMPLED) or 1
-    sample = [_is_text(path / name) for name in texts[::step]]
-    if 2 * sum(sample) <= len(sample):
+    sample = [told for name in texts[::step] if (told := _is_text(path / name)) is not None]
+    if 2 * sum(sample) <= len(sample) and (sample or 2 * len(texts) <= len(every)):
         return None
     others = len(every) - len(texts)
     rest = f" and {others:,} other {'file' if others == 1 else 'files'}" if others else ""
     return len(texts) / len(every), f"{len(texts):,} text {'file' if len(texts) == 1 else 'files'}{rest}"
 
 
-def _is_text(path: Path) -> bool:
+def _is_text(path: Path) -> bool | None:
+    """Whether a file holds prose or records; None if that cannot be told, as it cannot be opened."""
     kind = suffix(path.name)
+    if not regular(path):
+        return None
     try:
         if kind in PARQUET:
             return has_text(path)
         with path.open("rb") as file:
             head = file.read(_HEAD)
             if kind in JSONL:
-                record = json.loads(head.splitlines()[0] if b"\n" in head else head + file.readline())
-                return isinstance(record, dict) and bool(guess_fields([record])) and "file_name" not in record
+                return _is_record(head if b"\n" in head else head + file.readline(_LONGEST_LINE))
         text = decoded(head if len(head) < _HEAD else _whole(head), str(path))
-    except (OSError, ValueError, IndexError, RecursionError):
+    except OSError:
+        return None
+    except PARQUET_ERRORS:
         return False
     visible = [c for c in text if not c.isspace()]
     return sum(c.isalpha() for c in visible) > 0.5 * len(visible) > 0
+
+
+def _is_record(head: bytes) -> bool | None:
+    """Whether the first line that is JSON is a record of text and not one about a file; None if no line is."""
+    for line in head.removeprefix(codecs.BOM_UTF8).splitlines():
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError):
+            continue
+        try:
+            return isinstance(record, dict) and bool(guess_fields([record])) and "file_name" not in record
+        except ValueError:
+            return False
+    return None
 
 
 def _whole(head: bytes) -> bytes:

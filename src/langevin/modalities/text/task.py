@@ -74,6 +74,8 @@ class Seq2Seq:
 
     def __post_init__(self) -> None:
         _require_length(self.context_length)
+        if not 1 <= self.best_of <= 1000:
+            raise ValueError(f"data.task.best_of must be 1 to 1000, got {self.best_of}")
         if not 1 <= self.max_target_length < self.context_length - 4 or self.turns < 1:
             raise ValueError(
                 f"data.task.max_target_length {self.max_target_length} must leave room for a source in a context of "
