@@ -89,7 +89,7 @@ def test_a_value_of_the_wrong_type_is_said_with_its_place(assignment, words):
     ("training.batch=0", "batch = 0"),
     ("training.micro_batch=0", "micro_batch = 0"),
     ("training.minutes=.nan", "a run needs an end"),
-    ("training.optimizer={kind: adamw, lr: 0}", "a learning rate must be positive"),
+    ("training.optimizer={kind: adamw, lr: 0}", "a learning rate must be above 0"),
     ("sampling.guidance=[{kind: classifier_free, weight: .nan}]", "guidance must be a finite number"),
     ("sampling.guidance=[{kind: prompt, weight: 2.0}, {kind: prompt, weight: 3.0}]", "names prompt twice"),
     ("sampling.guidance=[{kind: autoguidance, weight: 2.0}]", "give its run, or another EMA length"),
@@ -127,7 +127,7 @@ def test_a_mistake_in_one_kind_is_not_blamed_on_the_others():
     lines = str(caught.value).splitlines()[1:]
     assert len(lines) == 2
     assert lines[0].strip() == "network: network.width 100 must be a multiple of network.head_dim 32"
-    assert lines[1].strip().startswith("training.optimizer: a learning rate must be positive")
+    assert lines[1].strip().startswith("training.optimizer: a learning rate must be above 0")
 
 
 def test_a_recipe_without_data_is_told_what_it_misses():
@@ -294,3 +294,13 @@ def test_every_process_has_a_method_that_trains_under_it():
         assert methods_of(process)
         found |= set(methods_of(process))
     assert found == kinds
+
+
+def test_a_recipe_from_elsewhere_asks_for_no_download(tmp_path):
+    """Only the command itself does."""
+    file = tmp_path / "a.yaml"
+    file.write_text("data: {kind: image, builtin: cifar10, download: true}\n")
+    with pytest.raises(ValueError, match=r"a\.yaml asks for a download.*data\.download=true"):
+        read_tree(file)
+    file.write_text("data: {kind: image, builtin: cifar10}\n")
+    assert check(override(read_tree(file), ["data.download=true"]), where="a").data.download

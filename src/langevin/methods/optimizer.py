@@ -48,7 +48,7 @@ OptimizerConfig = AdamW | Muon
 def _require_lr(lr: float, decay: float) -> None:
     if not (0 < lr < 100 and 0 <= decay < 100):
         raise ValueError(
-            f"a learning rate must be positive and a weight decay not negative, got lr {lr}, decay {decay}"
+            f"a learning rate must be above 0 and below 100, and a weight decay from 0 to 100; got lr {lr}, decay {decay}"
         )
 
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from langevin.diffusion.condition import Condition
 from langevin.networks.attention import Attention, Rotary, rotary_angles, sine_positions
-from langevin.networks.embedding import ALL_PORTS, ConditioningConfig, TimeEmbedding, require_input
+from langevin.networks.embedding import ALL_PORTS, ConditioningConfig, TimeEmbedding, require_bounded, require_input
 from langevin.networks.encoder import ConditionEncoder
 from langevin.networks.patches import patchify, unpatchify
 from langevin.networks.sizes import DataSizes, Reads, conditioned, require_space
@@ -88,6 +88,7 @@ class DiT(nn.Module):
         conditioning: ConditioningConfig = ConditioningConfig()
 
         def __post_init__(self) -> None:
+            require_bounded(self)
             sizes = (self.width, self.depth, self.head_dim, self.patch, self.dimensions)
             if min(sizes) < 1 or not 1 <= self.width * self.mlp_ratio < math.inf:
                 raise ValueError(f"a transformer's sizes are positive: {self}")

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,28 @@ PORT_KEYS = {  # by port, the configuration key that enables it
     "prepend": "prepend_width", "concat": "concat_channels", "aligned": "aligned_width",
 }  # fmt: skip
 ALL_PORTS = tuple(PORT_KEYS)
+
+
+_LARGEST = {
+    "depth": 1000, "blocks": 1000, "text_layers": 1000, "side_streams": 64, "patch": 1024, "dimensions": 8, "mlp_ratio": 64,
+}  # fmt: skip
+_OTHER = 10_000_000  # of any other size: widths, vocabularies
+
+
+def require_bounded(config: Any, section: str = "network.") -> None:
+    """Check that no size of a configuration is absurd, so that its products are numbers and its layers can be counted.
+
+    Raises:
+        ValueError: with the key, and the largest value."""
+    for name, value in vars(config).items():
+        values = value if isinstance(value, tuple) else (value,)
+        if len(values) > 64:
+            raise ValueError(f"{section}{name} lists at most 64 numbers, got {len(values):,}")
+        largest = _LARGEST.get(name, _OTHER)
+        if any(isinstance(v, int | float) and v > largest for v in values):
+            raise ValueError(f"{section}{name} is at most {largest:,}, got {str(value)[:40]}")
+        if name in ("channels", "vocab_size", "side_streams") and any(v is not None and v < 0 for v in values):
+            raise ValueError(f"{section}{name} is not negative, got {str(value)[:40]}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +70,7 @@ class ConditioningConfig:
     aligned_width: int = 0
 
     def __post_init__(self) -> None:
+        require_bounded(self, "network.conditioning.")
         sizes = (self.length, self.text_layers, *(getattr(self, key) for key in PORT_KEYS.values()))
         if min(sizes) < 0:
             raise ValueError(f"network.conditioning holds sizes, and none of them is negative: {self}")

@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 from torch import Tensor, nn
 
 from langevin.diffusion.condition import Condition
-from langevin.networks.embedding import ConditioningConfig, TimeEmbedding, require_input
+from langevin.networks.embedding import ConditioningConfig, TimeEmbedding, require_bounded, require_input
 from langevin.networks.encoder import ConditionEncoder
 from langevin.networks.sizes import DataSizes, Reads
 
@@ -54,6 +54,7 @@ class MLP(nn.Module):
         conditioning: ConditioningConfig = ConditioningConfig()
 
         def __post_init__(self) -> None:
+            require_bounded(self)
             if min(self.width, self.depth) < 1:
                 raise ValueError(f"an MLP's sizes are positive: {self}")
             if not 0 <= self.dropout < 1:

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 from langevin.diffusion.condition import NOTHING, Condition, KVCache
 from langevin.networks.attention import scatter_tokens, text_rotary
-from langevin.networks.embedding import ConditioningConfig, TimeEmbedding
+from langevin.networks.embedding import ConditioningConfig, TimeEmbedding, require_bounded
 from langevin.networks.encoder import ConditionEncoder, Conditioning
 from langevin.networks.fused import rms_norm
 from langevin.networks.masks import block_causal_mask, block_diffusion_mask, causal_mask, full_mask, with_prefix
@@ -81,6 +81,7 @@ class Transformer(nn.Module):
         conditioning: ConditioningConfig = ConditioningConfig()
 
         def __post_init__(self) -> None:
+            require_bounded(self)
             sizes = (self.width, self.depth, self.head_dim, self.block_size)
             if min(sizes) < 1 or not 1 <= self.width * self.mlp_ratio < math.inf:
                 raise ValueError(f"a transformer's sizes are positive: {self}")

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from langevin.diffusion.condition import Condition
 from langevin.networks.attention import Attention
-from langevin.networks.embedding import ALL_PORTS, ConditioningConfig, TimeEmbedding, require_input
+from langevin.networks.embedding import ALL_PORTS, ConditioningConfig, TimeEmbedding, require_bounded, require_input
 from langevin.networks.encoder import ConditionEncoder, Conditioning
 from langevin.networks.patches import patchify, unpatchify
 from langevin.networks.sizes import DataSizes, Reads, conditioned, require_space
@@ -167,6 +167,7 @@ class UNet(nn.Module):
         conditioning: ConditioningConfig = ConditioningConfig()
 
         def __post_init__(self) -> None:
+            require_bounded(self)
             if min(self.width, self.patch, self.blocks, *self.channel_mult) < 1 or not self.channel_mult:
                 raise ValueError(f"a U-Net's sizes are positive: {self}")
             sizes = [size for size in (self.head_dim, self.embedding_width) if size is not None]

@@ -29,6 +29,7 @@ from langevin.recipe.tree import (
     AutoregressiveConfig,
     HybridConfig,
     MaskedConfig,
+    NetworkConfig,
     Recipe,
     SDEConfig,
     TokenProcessConfig,
@@ -36,7 +37,11 @@ from langevin.recipe.tree import (
 )
 from langevin.recipe.user_function import NO_CODE, CodePermission
 from langevin.training import loop
+from langevin.training.machine import out_of_memory, total_memory
 from langevin.training.order import DataOrder
+
+_LARGE = 10**8  # rough number of weights above which they are counted before they are allocated
+_ASK_LESS = "ask for less, such as a smaller network.width or network.depth"
 
 
 def alone(other: OtherModel) -> Denoiser:
@@ -100,10 +105,7 @@ def build(recipe: Recipe, *, device: torch.device | None = None, code: CodePermi
     Raises:
         ValueError: the recipe names a function that may not be imported."""
     device = device or torch.device("cpu")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(recipe.training.seed)
-        network: nn.Module = recipe.network.build()
-    network = network.to(device)
+    network = _network(recipe, device)
     if recipe.network.kind == "unet" and recipe.network.dimensions == 2:
         network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     model: AnyModel
@@ -119,6 +121,52 @@ def build(recipe: Recipe, *, device: torch.device | None = None, code: CodePermi
     for player in model.method.players.values():
         player.module.to(device)
     return Built(recipe=recipe, model=model)
+
+
+def _network(recipe: Recipe, device: torch.device) -> nn.Module:
+    """The network, with initial weights.
+
+    Raises:
+        ValueError: it does not fit into memory."""
+    _require_memory(recipe.network)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(recipe.training.seed)
+            network = recipe.network.build()
+        return network.to(device)
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error):
+            raise
+        raise ValueError(f"the network does not fit into memory: {_ASK_LESS}") from error
+
+
+def _require_memory(config: NetworkConfig) -> None:
+    """Check that the weights of a large network fit into memory, without allocating them."""
+    if _roughly(config) < _LARGE:  # counting takes a second
+        return
+    try:
+        with torch.device("meta"):
+            count = sum(parameter.numel() for parameter in config.build().parameters())
+    except (RuntimeError, TypeError) as error:  # sizes beyond int64
+        raise ValueError(f"the network is too large to count its weights: {_ASK_LESS}") from error
+    memory = total_memory()
+    if memory is not None and 4 * count > memory:
+        raise ValueError(
+            f"the network has {count:,} weights, which take {4 * count / 1e9:,.0f} GB, and this machine has "
+            f"{memory / 1e9:,.0f} GB of memory: {_ASK_LESS}"
+        )
+
+
+def _roughly(config: NetworkConfig) -> int:
+    """The number of weights of the largest layer, times layers; within a factor of about 20 of all weights."""
+    sizes = vars(config) | vars(config.conditioning)
+    rows = max(sizes.get(name) or 0 for name in ("vocab_size", "vocabulary", "classes", "num_patches"))
+    layers = max(sizes.get(name, 1) for name in ("depth", "blocks", "text_layers"))
+    widths = [sizes.get(name) or 0 for name in ("width", "embedding_width", "caption_prior", "channels")]
+    ports = [size for name, size in sizes.items() if name.endswith(("_width", "_channels")) and size]
+    width = max(*widths, *ports) * max(sizes.get("channel_mult", (1,)))
+    volume = sizes.get("patch", 1) ** sizes.get("dimensions", 1)
+    return width * (width * layers + rows * (1 + sizes.get("ngram_window", 0)) + (sizes.get("channels") or 0) * volume)
 
 
 def non_hidden(network: nn.Module) -> tuple[str, ...]:

@@ -79,7 +79,9 @@ class DensityRecipe:
             ValueError: a function that may not be imported, or an invalid box or envelope."""
         function: Callable[[Tensor], Tensor]
         function = (
-            load_function(self.density.function, code) if isinstance(self.density, UserFunction) else self.density
+            load_function(self.density.function, code, takes=("x",))
+            if isinstance(self.density, UserFunction)
+            else self.density
         )
         log_p = (lambda x: -function(x)) if self.energy else function
         return Density(log_p=log_p, box=self.box, gaussian_envelope=self.gaussian_envelope)

@@ -2,19 +2,27 @@
 
 import dataclasses
 import json
-import re
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from functools import cache
 from importlib import resources
+from itertools import islice
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
+from langevin.modalities.paths import regular
+from langevin.recipe import strict_yaml
 from langevin.recipe.density import DensityRecipe
 from langevin.recipe.tree import Recipe
+
+LARGEST = 64 << 20  # bytes of a recipe: the tokenizers of a million tokens fit
+LONGEST_CHAIN = 20  # recipes that extend each other
+MOST_LINES = 20  # mistakes in one message
+LONGEST_SHOWN = 200  # characters of a value in a message
 
 
 @cache
@@ -26,25 +34,6 @@ def shipped() -> dict[str, Path]:
     """The recipes that come with the package: name -> path."""
     root = Path(str(resources.files("langevin"))) / "recipes"
     return {str(p.relative_to(root).with_suffix("")): p for p in sorted(root.rglob("*.yaml"))}
-
-
-class _Loader(yaml.SafeLoader):
-    """A safe loader with the numbers of YAML 1.2: PyYAML reads 1e-3 as a string."""
-
-
-class _Dumper(yaml.SafeDumper):
-    """A safe dumper that quotes strings which `_Loader` would read as numbers."""
-
-
-for _kind in (_Loader, _Dumper):
-    _kind.add_implicit_resolver(
-        "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
-    )
-
-
-def _yaml(text: str) -> Any:
-    """Parse YAML. Raises yaml.YAMLError, or ValueError for an invalid date."""
-    return yaml.load(text, Loader=_Loader)  # it is a SafeLoader
 
 
 def read_tree(name: str | Path) -> dict[str, Any]:
@@ -60,20 +49,31 @@ def _read(name: str, extending: tuple[str, ...], folder: Path) -> dict[str, Any]
     """`read_tree` of a path relative to `folder`, for the recipes `extending` it."""
     known = shipped()
     path = known.get(name, folder / name)
-    resolved = str(path.resolve())
-    if resolved in extending:
-        raise ValueError(f"recipes extend each other in a circle: {' -> '.join([*extending, resolved])}")
-    if not path.is_file():
+    if not regular(path):
+        if os.path.exists(path):  # unlike Path.exists, of any text
+            raise ValueError(f"{path} is no file that can be read as a recipe: give the path of a YAML file")
         near = get_close_matches(name, known, n=3, cutoff=0.3)
         raise ValueError(
-            f"there is no recipe '{name}'; shipped are {', '.join(near or known)}, or give the path of a YAML file"
+            f"{f'{extending[-1]}: ' if extending else ''}there is no recipe {_shown(name)}; shipped are "
+            f"{', '.join(near or known)}, or give the path of a YAML file"
         )
+    resolved = str(path.resolve())
+    if resolved in extending or len(extending) > LONGEST_CHAIN:
+        raise ValueError(f"recipes extend each other in a circle: {' -> '.join([*extending, resolved])}")
     try:
-        tree = _yaml(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, ValueError) as error:
+        if path.stat().st_size > LARGEST:
+            raise ValueError(f"it has more than {LARGEST >> 20} MiB, and a recipe is a short text")
+        tree = strict_yaml.parse(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror or error}") from error
+    except ValueError as error:
         raise ValueError(f"{path} is not readable as YAML: {error}") from error
     if not isinstance(tree, dict):
         raise ValueError(f"{path} must hold a mapping (name, data, network, ...), it holds {type(tree).__name__}")
+    if path not in known.values() and isinstance(tree.get("data"), dict) and tree["data"].get("download"):
+        raise ValueError(
+            f"{path} asks for a download, which only a command does: leave it out, and add data.download=true"
+        )
     base = tree.pop("extends", None)
     return tree if base is None else merge(_read(str(base), (*extending, resolved), path.parent), tree)
 
@@ -103,12 +103,15 @@ def override(tree: Mapping[str, Any], assignments: Iterable[str]) -> dict[str, A
     for text in assignments:
         key, equals, value = text.partition("=")
         if not equals or not key:
-            raise ValueError(f"'{text}' is no override: write key.key=value, e.g. network.width=128")
+            raise ValueError(f"{_shown(text)} is no override: write key.key=value, e.g. network.width=128")
+        parts = key.strip().split(".")
         try:
-            nested: Any = _yaml(value)
-        except (yaml.YAMLError, ValueError) as error:
-            raise ValueError(f"the value of '{text}' is not readable as YAML: {error}") from error
-        for part in reversed(key.strip().split(".")):
+            nested: Any = strict_yaml.parse(value)
+            if len(parts) > strict_yaml.DEEPEST:
+                raise ValueError(f"its key is nested more than {strict_yaml.DEEPEST} deep")
+        except ValueError as error:
+            raise ValueError(f"the value of {_shown(text)} is not readable as YAML: {error}") from error
+        for part in reversed(parts):
             nested = {part: nested}
         changes = merge(changes, nested)
     return merge(tree, changes)
@@ -123,17 +126,17 @@ def check(tree: Mapping[str, Any], *, where: str = "the recipe") -> Recipe:
         raise ValueError(
             f"{where} is a density, which is not trained: draw from it by `langevin sample {tree.get('name', where)}`"
         )
-    return _checked(_implied(_plain(tree)), Recipe, where)
+    return _checked(_implied(_readable(tree, where)), Recipe, where)
 
 
 def check_density(tree: Mapping[str, Any], *, where: str) -> DensityRecipe:
     """The density that a mapping describes; raises as `check`."""
-    return _checked(_plain(tree), DensityRecipe, where)
+    return _checked(_readable(tree, where), DensityRecipe, where)
 
 
 def check_part(tree: Mapping[str, Any], schema: type[Any], *, where: str) -> Any:
     """The dataclass `schema` that a mapping describes; raises as `check`."""
-    return _checked(_plain(tree), schema, where)
+    return _checked(_readable(tree, where), schema, where)
 
 
 def is_density(name: str | Path) -> bool:
@@ -143,21 +146,49 @@ def is_density(name: str | Path) -> bool:
 
 
 def _checked(plain: dict[str, Any], schema: type[Any], where: str) -> Any:
-    lines = list(_unknown(plain, schema, ""))
+    lines = _first(_unknown(plain, schema, ""))
     if not lines:
         try:
             return _adapter(schema).validate_json(json.dumps(plain), strict=True)
         except ValidationError:
-            lines = list(dict.fromkeys(_mistakes(plain, schema, "")))
-        except (TypeError, RecursionError) as error:  # JSON has no dates and sets, as YAML has
+            lines = _first(dict.fromkeys(_mistakes(plain, schema, "")))
+        except (TypeError, ValueError) as error:  # JSON has no dates and sets, as YAML has
             lines = [f"a value is neither text, number, list nor mapping: {error}"]
-    raise ValueError(f"{where} is not usable:\n" + "\n".join(f"  {line}" for line in lines))
+    raise _unusable(where, lines)
+
+
+def _first(lines: Iterable[str]) -> list[str]:
+    first = list(islice(lines, MOST_LINES + 1))
+    return [*first[:MOST_LINES], "and more"] if len(first) > MOST_LINES else first
+
+
+def _unusable(where: str, lines: Iterable[str]) -> ValueError:
+    return ValueError(f"{where} is not usable:\n" + "\n".join(f"  {line}" for line in lines))
 
 
 def dump(recipe: Recipe) -> str:
-    """The complete recipe as YAML, with all defaults."""
-    tree = _plain(dataclasses.asdict(recipe))
-    return yaml.dump(tree, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
+    """The complete recipe as YAML, with all defaults.
+
+    Raises:
+        ValueError: text that is not Unicode, or more than can be read back."""
+    tree = _readable(dataclasses.asdict(recipe), "the recipe")
+    text = yaml.dump(tree, Dumper=strict_yaml.Dumper, sort_keys=False, allow_unicode=True, width=120)
+    if len(text.encode()) > LARGEST:
+        raise ValueError(
+            f"the recipe, with what was fitted, has more than {LARGEST >> 20} MiB: take a smaller vocabulary"
+        )
+    return text
+
+
+def dump_checked(recipe: Recipe) -> str:
+    """`dump`, after checking that it can be read back.
+
+    Raises:
+        ValueError: it cannot, so that a run with this recipe could never be opened."""
+    text = dump(recipe)
+    if check(strict_yaml.parse(text), where="the recipe, read back,") != recipe:
+        raise ValueError("the recipe is another one when it is read back: a name in it is not kept by YAML")
+    return text
 
 
 def _implied(tree: dict[str, Any]) -> dict[str, Any]:
@@ -171,10 +202,31 @@ def _implied(tree: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _plain(value: Any) -> Any:
+def _readable(tree: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """The tree with lists for tuples. Raises `ValueError` for text that is not Unicode, and for nesting without end."""
+    try:
+        return _plain(tree, "", 0)
+    except ValueError as error:
+        raise _unusable(where, [str(error)]) from error
+
+
+def _plain(value: Any, path: str, depth: int) -> Any:
+    if depth > strict_yaml.DEEPEST:
+        raise ValueError(f"{path[:80]}: nested more than {strict_yaml.DEEPEST} deep")
     if isinstance(value, Mapping):
-        return {str(k): _plain(v) for k, v in value.items()}
-    return [_plain(v) for v in value] if isinstance(value, list | tuple) else value
+        return {
+            _plain(str(k), path, 0): _plain(v, f"{path}.{k}".lstrip(".")[:LONGEST_SHOWN], depth + 1)
+            for k, v in value.items()
+        }
+    if isinstance(value, list | tuple):
+        return [_plain(v, path, depth + 1) for v in value]
+    if isinstance(value, str):
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:
+            half = f"character {error.start} is U+{ord(value[error.start]):04X}, half of a surrogate pair"
+            raise ValueError(f"{path or 'a key'}: {half}: write the whole character, or leave it out") from error
+    return value
 
 
 def _kinds(annotation: Any) -> dict[Any, type[Any]]:
@@ -207,7 +259,9 @@ def _unknown(tree: Any, annotation: Any, path: str) -> Iterator[str]:
         return
     kind = _chosen(tree, annotation)
     if kind is None:
-        wrong = f"there is no '{tree['kind']}'" + _nearest(str(tree["kind"]), kinds) if "kind" in tree else "missing"
+        wrong = (
+            f"there is no {_shown(tree['kind'])}" + _nearest(str(tree["kind"]), kinds) if "kind" in tree else "missing"
+        )
         yield f"{path}kind: {wrong}; one of {', '.join(map(str, kinds))}"
         return
     hints = get_type_hints(kind)
@@ -216,7 +270,7 @@ def _unknown(tree: Any, annotation: Any, path: str) -> Iterator[str]:
         if key in known:
             yield from _unknown(value, hints[key], f"{path}{key}.")
         else:
-            yield f"{path}{key}: no such key" + (_nearest(key, known) or f"; known: {', '.join(known)}")
+            yield f"{path}{key[:LONGEST_SHOWN]}: no such key" + (_nearest(key, known) or f"; known: {', '.join(known)}")
 
 
 def _mistakes(tree: Mapping[str, Any], annotation: Any, path: str) -> Iterator[str]:
@@ -235,15 +289,19 @@ def _mistakes(tree: Mapping[str, Any], annotation: Any, path: str) -> Iterator[s
                     yield from _mistakes(part, item, f"{path}{key}[{i}].")
             elif item is not None:
                 first = next(iter(_kinds(item)))
-                yield f"{path}{key}: should be a list of mappings, [{{kind: {first}, ...}}], got {value!r}"
+                yield f"{path}{key}: should be a list of mappings, [{{kind: {first}, ...}}], got {_shown(value)}"
             elif not _kinds(hints.get(str(key))):
                 where = path.removesuffix(".") if not detail["loc"] else path + ".".join(map(str, detail["loc"]))
                 yield f"{where}: {_message(detail)}" if where else _message(detail)
             elif isinstance(value, Mapping):
                 yield from _mistakes(value, hints[str(key)], f"{path}{key}.")
             else:
-                form = f"{{kind: {value}}}" if value in _kinds(hints[str(key)]) else "a mapping (key: value)"
-                yield f"{path}{key}: " + (f"should be {form}, got {value!r}" if key in tree else "missing")
+                form = (
+                    f"{{kind: {value}}}"
+                    if isinstance(value, str) and value in _kinds(hints[str(key)])
+                    else "a mapping (key: value)"
+                )
+                yield f"{path}{key}: " + (f"should be {form}, got {_shown(value)}" if key in tree else "missing")
 
 
 def _nearest(word: str, known: Iterable[Any]) -> str:
@@ -252,9 +310,17 @@ def _nearest(word: str, known: Iterable[Any]) -> str:
     return f"; did you mean '{near[0]}'?" if near else ""
 
 
+def _shown(value: Any) -> str:
+    """A value as Python writes it, without the rest of a long one."""
+    if isinstance(value, str):
+        value = value[: 2 * LONGEST_SHOWN]
+    text = repr(value)
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}..."
+
+
 def _message(error: Any) -> str:
     """The message of one of pydantic's errors, with the value."""
     if error["type"] == "missing":
         return "missing"
-    given = "" if isinstance(error["input"], Mapping) else f", got {error['input']!r}"
+    given = "" if isinstance(error["input"], Mapping) else f", got {_shown(error['input'])}"
     return error["msg"].removeprefix("Value error, ") + given

@@ -29,7 +29,11 @@ def build_sde(config: SDEConfig, *, like: Tensor, code: CodePermission) -> SDE:
 
     Raises:
         ValueError: a terminal distribution that the drift cannot have, a function that may not be imported, or as `SDE`."""
-    f: Field = load_function(config.drift.function, code) if isinstance(config.drift, UserFunction) else config.drift
+    f: Field = (
+        load_function(config.drift.function, code, takes=("x", "t"))
+        if isinstance(config.drift, UserFunction)
+        else config.drift
+    )
     terminal: AnyTerminal = GaussianTerminal(std=config.terminal_std)
     if config.terminal == "stationary":
         energy = getattr(f, "energy", None)

@@ -198,6 +198,13 @@ class Recipe:
 
     def __post_init__(self) -> None:
         require_fit(self.method, self.process)
+        lengths, length = self.training.ema_lengths, self.sampling.ema
+        known = [f"{saved:g}" for saved in lengths]
+        if lengths and length and not self.training.snapshots and f"{length:g}" not in known:
+            raise ValueError(
+                f"sampling.ema={length:g} is none of training.ema_lengths ({', '.join(known)}), and with "
+                f"training.snapshots=0 no other can be reconstructed: set sampling.ema={known[0]}, or training.snapshots=8"
+            )
         if isinstance(self.sampling.sampler, FittedSolver):
             raise ValueError(
                 "a recipe cannot name the learned sampler, which is fitted to a trained run: use another "

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib import import_module
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +31,14 @@ class CodePermission:
 NO_CODE = CodePermission()
 
 
-def load_function(name: str, code: CodePermission) -> Callable[..., Any]:
+def load_function(name: str, code: CodePermission, *, takes: tuple[str, ...]) -> Callable[..., Any]:
     """Import the function that `module:function` names, first from the working directory.
 
+    Args:
+        takes: the names of the arguments that it will be called with.
+
     Raises:
-        ValueError: the command does not allow it, or it cannot be imported."""
+        ValueError: the command does not allow it, it cannot be imported, or it takes other arguments."""
     if not code.everything and name not in code.named:
         raise ValueError(
             f"the recipe needs the function {name}, whose code would be run. If you trust it, repeat the command with "
@@ -56,4 +60,25 @@ def load_function(name: str, code: CodePermission) -> Callable[..., Any]:
         raise ValueError(f"importing {module} failed: {type(error).__name__}: {error}") from error
     if not callable(loaded):
         raise ValueError(f"{name} is a {type(loaded).__name__} and not a function")
-    return loaded
+    try:
+        signature(loaded).bind(*takes)
+    except TypeError as error:
+        raise ValueError(f"{name} cannot be called as f({', '.join(takes)}): {error}") from error
+    except ValueError:
+        pass  # a function of C, which does not tell what it takes
+    return named(loaded, name)
+
+
+def named(function: Callable[..., Any], name: str) -> Callable[..., Any]:
+    """The user function, whose failures are a `ValueError` with its name; it keeps its `energy`."""
+
+    def called(*args: Any) -> Any:
+        try:
+            return function(*args)
+        except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError) as error:
+            shapes = " and ".join(str(tuple(a.shape)) for a in args if hasattr(a, "shape"))
+            raise ValueError(f"{name} failed on {shapes}: {type(error).__name__}: {error}") from error
+
+    if hasattr(function, "energy"):
+        called.energy = function.energy  # type: ignore[attr-defined]
+    return called

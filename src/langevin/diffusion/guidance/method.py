@@ -84,9 +84,9 @@ def require_usual(weight: float, interval: tuple[float, float] | None = None) ->
     """Check a configured weight and interval.
 
     Raises:
-        ValueError: a weight that is not finite, or an empty interval."""
-    if not -torch.inf < weight < torch.inf:
-        raise ValueError(f"guidance must be a finite number (1 is no guidance), got {weight}")
+        ValueError: a weight beyond 10,000, with which predictions may overflow, or an empty interval."""
+    if not -10_000 <= weight <= 10_000:
+        raise ValueError(f"guidance must be a finite number of at most 10,000 (1 is no guidance), got {weight}")
     if interval is not None and not 0 <= interval[0] < interval[1]:
         raise ValueError(f"a guidance interval needs 0 <= low < high in units of sigma / alpha, got {interval}")
 
