@@ -1,7 +1,9 @@
 """A run directory is read whole or refused with what is wrong; one process writes at a time."""
 
+import errno
 import json
 import multiprocessing
+import os
 import shutil
 import sys
 import time
@@ -11,6 +13,7 @@ import pytest
 import torch
 
 from langevin.recipe.read import dump
+from langevin.run import directory
 from langevin.run.directory import VERSION, create, open_run, writing
 from langevin.training import checkpoint
 from langevin.training.ema import gamma_of_length
@@ -217,3 +220,41 @@ def test_a_lock_of_a_killed_process_is_free(tmp_path):
     other.join()
     with writing(tmp_path / "run"):
         pass
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS])
+def test_a_file_system_without_locks_gets_a_lock_file(tmp_path, monkeypatch, number):
+    def refuse(self, *_, **__):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(directory.FileLock, "acquire", refuse)
+    with writing(tmp_path / "run"):
+        (tmp_path / "run" / "mine").write_text("")
+        with (
+            pytest.raises(ValueError, match=r"being written by another process.*has no locks"),
+            writing(tmp_path / "run"),
+        ):
+            pass
+    with writing(tmp_path / "run"):
+        pass
+
+
+def test_a_lock_that_fails_otherwise_says_why(tmp_path, monkeypatch):
+    def refuse(self, *_, **__):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(directory.FileLock, "acquire", refuse)
+    with pytest.raises(OSError, match=r"could not write .*\.lock: Input/output error"), writing(tmp_path / "run"):
+        pass
+
+
+@pytest.mark.parametrize("facts", [
+    {"shape": "abc"}, {"shape": [1, -8, 8]}, {"shape": [1, 10**12]}, {"machine": [1]}, {"items": "3"}, {"data": 3},
+    {"shape": None},
+])  # fmt: skip
+def test_an_environment_of_wrong_types_is_damaged(trained, tmp_path, facts):
+    run = shutil.copytree(trained, tmp_path / "run")
+    environment = json.loads((run / "environment.json").read_text())
+    (run / "environment.json").write_text(json.dumps(environment | facts))
+    with pytest.raises(ValueError, match=r"environment\.json is damaged"):
+        open_run(run)

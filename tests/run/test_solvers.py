@@ -155,7 +155,7 @@ def test_the_verb_fits_keeps_and_draws(trained, tmp_path, capfd):
 @pytest.mark.parametrize(("options", "words"), [
     (["--steps", "1"], "2 to 32 steps, got 1"),
     (["--steps", "4", "400"], "2 to 32 steps, got 4, 400"),
-    (["--count", "1"], "--count at least 2"),
+    (["--count", "1"], "--count must be 2 to"),
     (["--guidance", "nan"], "--guidance must be a finite number"),
     (["--seed", "-1"], "--seed must lie between"),
 ])  # fmt: skip

@@ -10,8 +10,6 @@ import hashlib
 import io
 import json
 import math
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,6 +21,7 @@ from torch import Tensor, uint8
 
 from langevin.evaluation import page
 from langevin.evaluation.statistics import Interval
+from langevin.files import write_atomic
 
 Better = Literal["lower", "higher", "near real", "near 1", ""]  # "" if neither direction is better
 INKS = {"light": ("#1c1e21", "#dfe2e6"), "dark": ("#e7e9ec", "#2f343a")}  # text and grid
@@ -267,14 +266,14 @@ class Curves:
         drawing = Figure(figsize=(8, 4), layout="constrained", facecolor="none")
         axes = drawing.add_subplot(facecolor="none")
         for line, colour in zip(self.lines, COLOURS * (len(self.lines) // len(COLOURS) + 1)):
-            axes.plot(line.x, line.y, label=_plain(line.label), color=colour, linewidth=1.8)
+            axes.plot(line.x, line.y, label=plain(line.label), color=colour, linewidth=1.8)
             if line.error is not None:
                 low, high = (np.asarray(line.y) + sign * np.asarray(line.error) for sign in (-1, 1))
                 axes.fill_between(line.x, low, high, color=colour, alpha=0.2, linewidth=0)
         axes.set_xscale("log" if self.x_log else "linear")
         axes.set_yscale("log" if self.y_log else "linear")
-        axes.set_xlabel(_plain(self.x_label), color=ink)
-        axes.set_ylabel(_plain(self.y_label), color=ink)
+        axes.set_xlabel(plain(self.x_label), color=ink)
+        axes.set_ylabel(plain(self.y_label), color=ink)
         axes.tick_params(colors=ink, which="both")
         axes.grid(color=grid, linewidth=0.8)
         axes.spines[:].set_visible(False)
@@ -306,8 +305,9 @@ class Report:
         """Write `report.html` and `report.json` into a directory, each atomically; returns the page's path."""
         directory = Path(directory)
         directory.mkdir(parents=True, exist_ok=True)
-        _replace(directory / "report.json", json.dumps(self.data(), indent=2, allow_nan=False) + "\n")
-        return _replace(directory / "report.html", self.html())
+        write_atomic(directory / "report.json", (json.dumps(self.data(), indent=2, allow_nan=False) + "\n").encode())
+        write_atomic(directory / "report.html", self.html().encode(errors="replace"))
+        return directory / "report.html"
 
 
 def number(value: str | int | float | bool | None, digits: int = 4) -> str:
@@ -330,8 +330,10 @@ def finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _plain(text: str) -> str:
-    return text.replace("$", r"\$")  # matplotlib reads $...$ as mathematics
+def plain(text: str) -> str:
+    """The text as matplotlib shows it unchanged: not read as mathematics, nor as a label to hide."""
+    text = "".join(c if c.isprintable() else " " for c in text).replace("$", r"\$")
+    return f" {text}" if text.startswith("_") else text
 
 
 def _png(image: Image.Image) -> bytes:
@@ -342,16 +344,3 @@ def _png(image: Image.Image) -> bytes:
 
 def _size(png: bytes) -> tuple[int, int]:
     return Image.open(io.BytesIO(png)).size
-
-
-def _replace(path: Path, text: str) -> Path:
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.chmod(temporary, 0o644)  # mkstemp makes files private
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
-    return path

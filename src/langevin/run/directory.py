@@ -4,7 +4,9 @@ ema/, solvers/, report.html.
 A lock ensures that one process writes at a time. Any number may read.
 """
 
+import errno
 import json
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
@@ -13,14 +15,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock, Timeout
+from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 from torch import Tensor
 
 from langevin.diffusion.denoiser import Denoiser
 from langevin.diffusion.guidance import OtherModel
+from langevin.files import explain, is_temporary, own_folder, remove, sweep, write_atomic
 from langevin.modalities.modality import Progress
 from langevin.recipe.build import Built, build
-from langevin.recipe.read import check, dump, read_tree
+from langevin.recipe.read import check, dump_checked, read_tree
 from langevin.recipe.tree import Recipe
 from langevin.recipe.user_function import NO_CODE, CodePermission
 from langevin.run.generate import RunModel, changed
@@ -29,6 +32,12 @@ from langevin.run.version import VERSION, read_environment
 from langevin.training import checkpoint
 from langevin.training.machine import describe, precision
 from langevin.training.snapshots import ema_of_length
+
+LOCK = ".lock"
+FILES = {  # that are written into a run
+    "recipe.yaml", "environment.json", "metrics.jsonl", "report.html", "report.json", "evaluation.json", "checkpoints",
+    "samples", "ema", "solvers", "evaluation", "tensorboard", "comparison",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,9 +58,7 @@ class Run:
 
     @property
     def samples(self) -> Path:
-        folder = self.path / "samples"
-        folder.mkdir(exist_ok=True)
-        return folder
+        return own_folder(self.path, "samples")
 
     def require_same(self, train: Any) -> None:
         """Check that `train` is the data that the run was trained on.
@@ -160,8 +167,10 @@ def put(built: Built, tensors: dict[str, Tensor]) -> None:
     for name_of, player in built.model.method.players.items():
         for name, parameter in player.module.named_parameters():
             saved = tensors.get(f"{name_of}.{name}")
-            if saved is None or saved.shape != parameter.shape:
-                raise ValueError(f"the checkpoint is of another network: '{name}' is missing or of another shape")
+            if saved is None or saved.shape != parameter.shape or not saved.is_floating_point():
+                raise ValueError(
+                    f"the checkpoint is of another network: '{name}' is missing, or of another shape or type"
+                )
             parameter.copy_(saved)
         player.module.eval()
 
@@ -195,11 +204,15 @@ def load_model(
 def create(path: Path, recipe: Recipe, facts: dict[str, Any]) -> Run:
     """Create a run directory.
 
-    The recipe is written last, so a directory with a recipe is complete."""
+    The recipe is written last, so a directory with a recipe is complete.
+
+    Raises:
+        ValueError: the recipe could not be read back, so that the run could never be opened."""
+    text = dump_checked(recipe)
     path.mkdir(parents=True, exist_ok=True)
     environment = {"version": VERSION, **facts, "machine": describe()}
-    checkpoint.write_atomic(path / "environment.json", json.dumps(environment, indent=1).encode())
-    checkpoint.write_atomic(path / "recipe.yaml", dump(recipe).encode())
+    write_atomic(path / "environment.json", json.dumps(environment, indent=1).encode())
+    write_atomic(path / "recipe.yaml", text.encode())
     return Run(path=path, recipe=recipe, facts=environment)
 
 
@@ -216,7 +229,7 @@ def open_run(path: Path) -> Run:
     if not (path / "recipe.yaml").is_file():
         raise ValueError(f"{path} is not a run, as it has no recipe.yaml; `langevin train` creates runs")
     facts = read_environment(path)
-    if not {"data", "items", "shape"} <= facts.keys():
+    if not _describes_data(facts):
         raise ValueError(f"{path}/environment.json is damaged: it does not describe the data of the run")
     tree = read_tree(path / "recipe.yaml")
     last = fields(Recipe)[-1].name
@@ -226,20 +239,78 @@ def open_run(path: Path) -> Run:
     return Run(path=path, recipe=recipe, facts=facts)
 
 
+def _describes_data(facts: dict[str, Any]) -> bool:
+    shape, machine = facts.get("shape"), facts.get("machine", {})
+    return (
+        isinstance(facts.get("data"), str)
+        and type(facts.get("items")) is int
+        and isinstance(shape, list)
+        and all(type(size) is int and 0 < size < 2**31 for size in shape)
+        and isinstance(machine, dict)
+        and all(isinstance(value, str | int | float | bool | None) for value in machine.values())
+    )
+
+
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Hold the lock of a run directory, which a process needs to write in it.
+    """Hold the lock of a run directory, which a process needs to write in it. A directory is created, and is removed again
+    if there is no run in it at the end.
 
     Raises:
-        ValueError: another process holds it.
+        ValueError: another process holds it, or the path is not a directory.
     """
+    if path.exists() and not path.is_dir():
+        raise ValueError(f"{path} is a file, and a run is a directory: choose another --out")
+    before = set(os.listdir(path)) if path.exists() else None
     path.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path / ".lock")  # the system releases it when the process ends, even if it is killed
-    try:
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        raise ValueError(f"{path} is being written by another process; wait for it, or use another --out") from error
+    lock = _lock(path)
+    for name in (".", "samples", "ema", "solvers", "evaluation"):
+        if not (path / name).is_symlink():
+            sweep(path / name)
     try:
         yield
     finally:
+        if is_leftover(path):
+            for name in set(os.listdir(path)) - (before or set()):
+                remove(path / name)
         lock.release()
+        if before is None and path.is_dir() and not os.listdir(path):
+            path.rmdir()
+
+
+def is_leftover(path: Path) -> bool:
+    """Whether a directory holds no more than what is left of a start that failed or was killed before there was a run."""
+    return path.is_dir() and all(name in (LOCK, "environment.json") or is_temporary(name) for name in os.listdir(path))
+
+
+def is_being_written(path: Path) -> bool:
+    """Whether a process holds the lock of a directory."""
+    try:
+        with FileLock(path / LOCK, timeout=0):
+            return False
+    except Timeout:
+        return True
+    except (OSError, NotImplementedError):
+        return (path / LOCK).exists()  # no locks here: the file stands for one
+
+
+def _lock(path: Path) -> BaseFileLock:
+    """The lock of a directory, acquired. The system releases it when the process ends, even if it is killed."""
+    file = path / LOCK
+    if file.is_symlink():
+        file.unlink()
+    taken = f"{path} is being written by another process; wait for it, or use another --out"
+    try:
+        lock = FileLock(file)
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise ValueError(taken) from error
+    except (OSError, NotImplementedError) as error:
+        if getattr(error, "errno", None) not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, None):
+            raise explain(error, file) from error
+        lock = SoftFileLock(file)  # network file systems without locks: one who finds the file waits for its owner
+        try:
+            lock.acquire(timeout=0)
+        except Timeout as held:
+            raise ValueError(f"{taken}; if there is none, remove {file}: this file system has no locks") from held
+    return lock

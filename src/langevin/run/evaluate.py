@@ -1,7 +1,8 @@
 """The evaluation of a run by its modality, and its report."""
 
 import json
-import math
+import os
+import statistics
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -9,13 +10,13 @@ from typing import Any
 
 from langevin.diffusion.sampler import FittedSolver
 from langevin.evaluation.report import Curves, Facts, Line, Report, Section, Source
+from langevin.files import own_folder, write_atomic
 from langevin.modalities.modality import Evaluation, Measuring, RequestContext
 from langevin.recipe.sampling import describe
 from langevin.run.directory import Run, load_model, open_run, put
 from langevin.run.display import QUIET, Display
 from langevin.run.generate import RunModel
 from langevin.training import machine
-from langevin.training.checkpoint import write_atomic
 from langevin.training.metrics import read_metrics
 from langevin.training.snapshots import snapshots
 
@@ -24,7 +25,7 @@ SCORED = 500  # samples per snapshot by default
 
 def evaluate_run(
     run: Run, model: RunModel, options: Any, *, step: int, count: int | None = None, seeds: int = 3, batch: int = 256,
-    curve: bool = False, command: str = "", display: Display = QUIET,
+    curve: bool = False, command: str = "", guided: bool = False, display: Display = QUIET,
 ) -> tuple[Evaluation, Path]:  # fmt: skip
     """Measure the run, and write `report.html`, `report.json` and `evaluation.json` into it.
 
@@ -35,6 +36,7 @@ def evaluate_run(
         seeds: independent sets of samples, for error bars.
         curve: also measure the run's EMA snapshots.
         command: the command line to name in the report.
+        guided: whether it asks for guidance.
 
     Returns:
         The evaluation, and the path of report.html.
@@ -48,11 +50,16 @@ def evaluate_run(
             "--curve samples with snapshots of the weights, to which the learned sampler was not fitted: "
             "leave one of them out"
         )
+    if not os.access(run.path, os.W_OK):
+        raise ValueError(
+            f"{run.path} is not writable, and the report is written there: copy the run, or change its rights"
+        )
     train, val = run.open_data(progress=display.progress("reading data"))
     measuring = Measuring(
-        model=model, train=train, val=val, folder=run.path / "evaluation", facts=run.facts,
+        model=model, train=train, val=val, folder=own_folder(run.path, "evaluation", create=False), facts=run.facts,
         load=lambda path: load_model(open_run(path), device=machine.device(), say=display.say)[0], count=count,
         seeds=seeds, batch=batch, command=command, say=display.say, progress=display.progress,
+        guided=guided,
     )  # fmt: skip
     evaluation = run.recipe.data.evaluate(options, measuring)
     sections, points = quality_curve(run, model, measuring) if curve else ([], [])
@@ -95,7 +102,9 @@ def write_report(
 def quality_curve(run: Run, model: RunModel, m: Measuring) -> tuple[list[Section], list[dict[str, Any]]]:
     """The modality's score for each of the run's EMA snapshots, on the same seeds: a section, and the points as JSON."""
     data, scorer = run.recipe.data, run.recipe.data.scorer(m)
-    seconds = {line["step"]: line["seconds"] for line in metrics_of(run) if "seconds" in line}
+    seconds = {
+        line["step"]: line["seconds"] for line in metrics_of(run) if isinstance(line.get("seconds"), int | float)
+    }
     points: list[dict[str, Any]] = []
     progress, saved = m.progress("sampling snapshots"), snapshots(run.path, model.sampling.ema)
     weights = {name: tensor.clone() for name, tensor in model.parts.network.state_dict().items()}
@@ -126,14 +135,13 @@ def quality_curve(run: Run, model: RunModel, m: Measuring) -> tuple[list[Section
 
 def metrics_of(run: Run) -> list[dict[str, Any]]:
     """The lines of the run's metrics.jsonl."""
-    path = run.path / "metrics.jsonl"
-    return read_metrics(path) if path.exists() else []
+    return read_metrics(run.path / "metrics.jsonl")
 
 
 def history(run: Run) -> list[Section]:
     """Curves of the objective and of the denoising loss over training."""
     lines = metrics_of(run)
-    smooth = [(m["step"], m["smooth_loss"]) for m in lines if m.get("smooth_loss") is not None]
+    smooth = [(m["step"], m["smooth_loss"]) for m in lines if isinstance(m.get("smooth_loss"), int | float)]
     if len(smooth) < 2:
         return []
     curves: list[Section] = [
@@ -144,7 +152,8 @@ def history(run: Run) -> list[Section]:
     ]  # fmt: skip
     keys = {"validation": "val_loss", "train": "train_loss"}
     means = {
-        label: [(m["step"], math.fsum(m[key]) / len(m[key])) for m in lines if key in m] for label, key in keys.items()
+        label: [(m["step"], statistics.fmean(m[key])) for m in lines if isinstance(m.get(key), list) and m[key]]
+        for label, key in keys.items()
     }
     if all(len(points) > 1 for points in means.values()):
         curves.append(

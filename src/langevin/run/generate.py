@@ -50,6 +50,12 @@ class RunModel:
     def device(self) -> torch.device:
         return self.built.device
 
+    @property
+    def conditional(self) -> bool:
+        """Whether the network reads a class, a caption or another port."""
+        conditioning = getattr(self.built.recipe.network, "conditioning", None)
+        return conditioning is None or bool(conditioning.ports)
+
     def batches(self, dataset: Any) -> Batches:
         return self.built.batches(dataset)
 
@@ -214,11 +220,16 @@ def changed(
     """The model with a changed sampling; None keeps a setting.
 
     Raises:
-        ValueError: a sampler that is not for the process, or that was not fitted to the run."""
+        ValueError: a sampler that is not for the process, or that was not fitted to the run, or guidance of a run without
+            conditions."""
     sampling, parts = model.sampling, model.parts
     if sampler is not None:
         sampling = replace(sampling, sampler=parse_sampler(sampler, parts.process, tokens=tokens_of(sampling.sampler)))
     if guidance is not None:
+        if guidance != 1 and not isinstance(parts, TokenModel) and not model.conditional:
+            raise ValueError(
+                "--guidance strengthens a condition, and this run was trained without classes or captions: leave it out"
+            )
         kind = "prompt" if isinstance(parts, TokenModel) else "classifier_free"
         sampling = replace(sampling, guidance=with_weight(sampling.guidance, guidance, kind=kind))
     changes = {name: value for name, value in (("steps", steps), ("ema", ema)) if value is not None}

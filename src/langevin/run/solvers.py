@@ -19,7 +19,7 @@ from langevin.diffusion.process import Gaussian
 from langevin.diffusion.sampler import FittedSolver
 from langevin.diffusion.sampler.grid import AnyGrid
 from langevin.diffusion.sampling import Sampling
-from langevin.training.checkpoint import write_atomic
+from langevin.files import own_folder, read_regular, write_atomic
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +81,7 @@ def solver_path(run: Path, steps: int, guidance: float, ema: float) -> Path:
 def save(run: Path, fitted: Fitted) -> Path:
     """Store a solver in its run; it replaces one of the same steps, guidance and EMA length."""
     path = solver_path(run, fitted.steps, weight_of(fitted.guidance), fitted.ema)
-    path.parent.mkdir(exist_ok=True)
+    own_folder(run, "solvers")
     write_atomic(path, _adapter().dump_json(fitted, indent=1))
     return path
 
@@ -92,8 +92,8 @@ def read(path: Path) -> Fitted:
     Raises:
         ValueError: it is damaged, or of another version."""
     try:
-        return _adapter().validate_json(path.read_bytes())
-    except ValueError as error:  # pydantic's ValidationError is one
+        return _adapter().validate_json(read_regular(path, most=2**26))
+    except (OSError, ValueError) as error:  # pydantic's ValidationError is one
         first = str(error).splitlines()[0]
         raise ValueError(
             f"{path} is damaged or of another version ({first}): remove it, and fit it again by `langevin fit-solver`"

@@ -1,6 +1,8 @@
 """Training a run on data or by a recipe, and resuming a stopped one."""
 
+import os
 import re
+import signal
 import time
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
@@ -15,16 +17,18 @@ from langevin.diffusion.sampler import require_fit
 from langevin.extras import require
 from langevin.methods.models import SDEModel
 from langevin.modalities.modality import Budget
+from langevin.modalities.paths import list_entries
 from langevin.recipe.build import Built, build, training_batches
 from langevin.recipe.complete import complete
 from langevin.recipe.detect import chosen
 from langevin.recipe.read import check, merge, override, read_tree, shipped
 from langevin.recipe.tree import Recipe
 from langevin.recipe.user_function import NO_CODE, CodePermission
-from langevin.run.directory import Run, create, open_run, writing
+from langevin.run.directory import FILES, Run, create, is_being_written, is_leftover, open_run, writing
 from langevin.run.display import QUIET, Display, duration
+from langevin.run.stop import Stopped, stop_requests
 from langevin.run.watch import Watch
-from langevin.training import machine
+from langevin.training import checkpoint, machine
 from langevin.training.calibration import Calibration, calibrate, set_threads, thread_policy
 from langevin.training.distributed import World, join_world
 from langevin.training.loop import TrainingState
@@ -79,15 +83,15 @@ def train_run(wanted: Wanted, display: Display = QUIET) -> Run:
     recipe, (data, val), reasons = plan(wanted, display)
     code = CodePermission.of(wanted.overrides, allow=wanted.allow_code)
     recipe = world.broadcast(settle(recipe, data, code))  # measurements may differ between processes
-    path = world.broadcast(wanted.out or _unused(Path("runs") / recipe.name.split("/")[-1]))
+    path = world.broadcast(_outside(recipe.data.path, wanted.out, recipe.name))
     with writing(path) if world.first else nullcontext():
         _require_no_run(path)
         if world.first:
             for text in (*data.notes.lines(), *reasons):
                 display.say(text)
+        require_usable(build(recipe, device=machine.device(), code=code), data)  # before time is spent on a calibration
         recipe, calibration = _calibrate(recipe, data, world, display, code)
         built = build(recipe, device=machine.device(), code=code)
-        require_usable(built, data)
         if recipe.init_from:
             begin_from(built, recipe.init_from, display, code)
         if world.first:
@@ -113,6 +117,9 @@ def resume_run(path: Path, *, allow_code: bool = False, tensorboard: bool = Fals
         require("tensorboard", "--tensorboard")
     world, run = join_world(), open_run(path)
     data, val = run.open_data(progress=display.progress("reading data"))
+    if world.first:
+        for text in elsewhere(run):
+            display.say(text)
     with writing(path) if world.first else nullcontext():
         built = build(run.recipe, device=machine.device(), code=CodePermission.of((), allow=allow_code))
         carry_on(run, built, data, val, world, tensorboard=tensorboard, display=display)
@@ -136,8 +143,8 @@ def plan(wanted: Wanted, display: Display = QUIET) -> tuple[Recipe, tuple[Any, A
         return recipe, _open(recipe, display), [f"recipe: {recipe.name}, {recipe.description}"]
     if not given.exists():
         near = get_close_matches(wanted.target, shipped(), n=1)
-        known = f"did you mean {near[0]}?" if near else f"which are {', '.join(shipped())}"
-        raise ValueError(f"'{wanted.target}' is neither an existing folder or file nor a shipped recipe; {known}")
+        known = f"; did you mean {near[0]}?" if near else f"; shipped are {', '.join(shipped())}"
+        raise ValueError(f"'{wanted.target}' is neither an existing folder or file nor a shipped recipe{known}")
     if wanted.data is not None:
         raise ValueError(
             f"--data is the path to the data of a recipe, and '{wanted.target}' is data itself: leave --data out"
@@ -181,7 +188,10 @@ def carry_on(
     run: Run, built: Built, data: Any, val: Any, world: World, *, tensorboard: bool, display: Display,
     calibration: Calibration | None = None,
 ) -> None:  # fmt: skip
-    """Train a run to its end, from its newest checkpoint if there is one."""
+    """Train a run to its end, from its newest checkpoint if there is one.
+
+    Raises:
+        Stopped: Ctrl-C or SIGTERM; the state is saved."""
     recipe, method = built.recipe, built.model.method
     state = TrainingState.new(method, recipe.training)
     batches = built.batches(data)
@@ -189,14 +199,32 @@ def carry_on(
         display.say(text)
     watch = Watch(run, built, state, batches, built.batches(val), tensorboard=tensorboard)
     hooks = Hooks(progress=display.training, measure=watch.measure, preview=watch.preview, log=display.say)
-    begin = time.perf_counter()
-    train(
-        run.path, state, training_batches(recipe, batches), method, recipe.training, hooks=hooks, world=world,
-        calibration=calibration,
-    )  # fmt: skip
-    display.close()
-    watch.close()
+    begin, again = time.perf_counter(), f"`langevin resume {run.path}` continues"
+    with stop_requests(display.say) as requested:
+        try:
+            train(
+                run.path, state, training_batches(recipe, batches), method, recipe.training,
+                hooks=replace(hooks, stop=lambda: requested() > 0), world=world, calibration=calibration,
+            )  # fmt: skip
+        except KeyboardInterrupt as error:
+            text = f"left at step {state.step}: {again} from the newest checkpoint"
+            raise Stopped(text, signal=requested() or signal.SIGINT) from error
+        finally:
+            display.close()
+            watch.close()
+        number, (step, total) = requested(), (state.step, state.plan.total if state.plan else 0)
+    if step < total:
+        saved = max(map(checkpoint.step_of, checkpoint.steps(run.checkpoints)), default=0)
+        which = "which is saved" if saved == step else f"and step {saved} is saved"
+        raise Stopped(f"stopped after step {step} of {total}, {which}: {again}", signal=number or signal.SIGTERM)
+    if number:
+        raise Stopped(f"interrupted after the last step: {run.path} is complete", signal=number)
     if world.first:
+        if state.loss.is_far:
+            display.say(
+                f"the loss rose from {state.loss.best:.3g} to {state.loss.smooth:.3g}, so the samples are worth little: "
+                "train again with a lower learning rate (training.optimizer.lr)"
+            )
         took = duration(time.perf_counter() - begin)
         display.say(f"trained {state.step} steps, {state.samples_seen} samples, in {took}: {run.path}")
         display.say(f"next: langevin sample {run.path}    langevin evaluate {run.path}")
@@ -305,6 +333,16 @@ def _compiled_or_not(
     return with_compile(wins), replace(fast if wins else plain, steps=max(1, steps), spent=total)
 
 
+def elsewhere(run: Run) -> list[str]:
+    """A sentence if a run continues on another machine or version of torch than it was started on."""
+    then, now = run.facts.get("machine", {}), machine.describe()
+    keys = ("processor", "torch", "vector_units", "gpu")
+    changed = [f"{key} {then.get(key)} then, {now.get(key)} now" for key in keys if then.get(key) != now.get(key)]
+    return [f"the last bits of the result depend on the machine, which has changed: {'; '.join(changed)}"] * bool(
+        changed
+    )
+
+
 def remarks(built: Built, data: Any) -> list[str]:
     """Remarks on the process and the data: for an SDE, the distance of its simulated end from its terminal distribution."""
     if not isinstance(built.model, SDEModel):
@@ -322,16 +360,35 @@ def _open(recipe: Recipe, display: Display) -> tuple[Any, Any]:
 
 
 def _require_no_run(path: Path) -> None:
+    """Check that a run can be created at the path without touching what is there."""
     if (path / "recipe.yaml").exists():
         raise ValueError(
             f"{path} already holds a run: continue it by `langevin resume {path}`, or choose another --out"
         )
+    held = sorted(FILES & {entry.name for entry in list_entries(path)}) if path.is_dir() else []
+    if held and not is_leftover(path):
+        raise ValueError(f"{path} holds files that a run would replace, such as {held[0]}: choose another --out")
+
+
+def _outside(data: str | None, wanted: Path | None, name: str) -> Path:
+    """The directory of a new run: `wanted`, or runs/NAME here, or beside the data if the working directory is in it.
+
+    Raises:
+        ValueError: `wanted` is the data itself."""
+    folder = Path(data).expanduser().resolve() if data else None
+    if wanted is not None:
+        if folder is not None and wanted.resolve() == folder:
+            raise ValueError(f"--out {wanted} is the data itself: choose another directory for the run")
+        return wanted
+    inside = folder is not None and folder.is_dir() and Path.cwd().is_relative_to(folder)
+    runs = Path(os.path.relpath(folder.parent / "runs")) if folder is not None and inside else Path("runs")
+    return _unused(runs / name.split("/")[-1])
 
 
 def _unused(path: Path) -> Path:
-    """The path, or the first of path-2, path-3, ... that does not exist."""
+    """The path, or the first of path-2, path-3, ... at which there is nothing, or the leftover of a start that failed."""
     number = 2
     unused = path
-    while unused.exists():
+    while os.path.lexists(unused) and (not is_leftover(unused) or is_being_written(unused)):
         unused, number = path.with_name(f"{path.name}-{number}"), number + 1
     return unused

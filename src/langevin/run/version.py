@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from langevin.files import read_regular
+
 VERSION = 2
 
 
@@ -13,9 +15,9 @@ def read_environment(run: Path) -> dict[str, Any]:
     Raises:
         ValueError: it is missing or damaged, or of another version, with what to do."""
     try:
-        facts = json.loads((run / "environment.json").read_text())
+        facts = json.loads(read_regular(run / "environment.json", most=2**26))
         version = facts["version"]
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise ValueError(f"{run}/environment.json is missing or damaged ({type(error).__name__}: {error})") from error
     if version != VERSION:
         raise ValueError(

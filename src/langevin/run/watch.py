@@ -12,11 +12,11 @@ from torch import Tensor
 
 from langevin.diffusion.guidance import self_contained
 from langevin.extras import require
+from langevin.files import own_folder, write_atomic
 from langevin.modalities.modality import Batches, RequestContext
 from langevin.recipe.build import Built
 from langevin.run.directory import Run
 from langevin.run.generate import RunModel
-from langevin.training.checkpoint import write_atomic
 from langevin.training.loop import TrainingState
 
 EXAMPLES, NUMBERS = 256, 2**13  # examples whose losses are evaluated; for sequences, positions of all together
@@ -110,4 +110,4 @@ def _tensorboard(run: Run) -> Any:
     require("tensorboard", "--tensorboard")
     from torch.utils.tensorboard import SummaryWriter
 
-    return SummaryWriter(str(run.path / "tensorboard"))
+    return SummaryWriter(str(own_folder(run.path, "tensorboard")))
