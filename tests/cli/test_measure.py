@@ -95,7 +95,7 @@ def test_a_captioned_run_is_measured_by_retrieval_too(tmp_path, told):
 
 
 @pytest.mark.parametrize(("options", "words"), [
-    (["--count", "2"], "at least 8 samples"), (["--seeds", "0"], "1 seed"),
+    (["--count", "2"], "--count must be 8 to"), (["--seeds", "0"], "--seeds must be 1 to"),
     (["--steps", "0"], "--steps must be between 1 and 10000"),
     (["--count", "8", "--guidance", "nan"], "finite"), (["--likelihood", "--likelihood-count", "1"], "at least 2"),
     (["--ema", "0.5"], "between 0 and 0.28"),
@@ -127,8 +127,8 @@ def test_comparing_writes_a_table_a_plot_and_a_picture(larger, tmp_path, told):
 
 def test_what_cannot_be_compared_is_refused(larger, captioned, tmp_path, refused):
     assert "different data" in refused("compare", larger, captioned, "--out", tmp_path / "c", "--count", 10)
-    assert "a --count of at least 10" in refused("compare", larger, "--count", 2, "--out", tmp_path / "c")
-    assert "steps of at least 1" in refused("compare", larger, "--steps", 0, "--out", tmp_path / "c")
+    assert "--count must be 10 to" in refused("compare", larger, "--count", 2, "--out", tmp_path / "c")
+    assert "--steps must be between 1 and" in refused("compare", larger, "--steps", 0, "--out", tmp_path / "c")
     assert "there is no run at" in refused("compare", tmp_path / "nowhere", "--out", tmp_path / "c")
 
 

@@ -316,7 +316,7 @@ def test_a_density_of_ones_own_is_a_function(here, told, refused):
 
 def test_a_density_may_stand_after_its_options(here, told):
     for target in (("toy/bumps",), ("mine:log_p", "--dimensions", "2")):
-        options = ("--count", "4", "--box", "-3", "3", "--iterations", "40", "--out", "b.npz")
+        options = ("--count", "4", "--box", "-3", "3", "--chains", "40", "--out", "b.npz")
         assert told("sample", *target[1:], *options, target[0])[0] == 0
         assert np.load("b.npz")["points"].shape == (4, 2)
 

@@ -37,7 +37,26 @@ def test_training_on_a_folder_makes_a_run(trained):
     assert [m["step"] for m in lines if "loss" in m] == [1, 2, 3, 4]
     assert [m["step"] for m in lines if "val_loss" in m] == [1, 2, 3, 4]
     assert sorted(p.name for p in (trained / "samples").iterdir()) == [f"step-0000000{i}.png" for i in range(5)]
-    assert (trained / "checkpoints" / "latest").read_text() == "step-00000004"
+
+
+def test_a_loss_that_rises_and_stays_finite_is_said_and_rolled_back(trained, tmp_path, told):
+    status, _, err = told(
+        "train", trained.parent / "data", "--out", tmp_path / "run", *tiny.SMALL, "training.steps=60",
+        "training.optimizer.lr=1", "training.optimizer.adamw_lr=1",
+    )  # fmt: skip
+    assert "the loss rose from" in err
+    assert "back to step" in err
+    assert status == 1 or "train again with a lower learning rate" in err
+
+
+def test_a_run_that_continues_elsewhere_says_that_its_bits_depend_on_it(trained, tmp_path, told):
+    run = shutil.copytree(trained, tmp_path / "run")
+    environment = json.loads((run / "environment.json").read_text())
+    environment["machine"]["processor"] = "another"
+    (run / "environment.json").write_text(json.dumps(environment))
+    status, _, err = told("resume", run)
+    assert status == 0
+    assert "processor another then" in err
 
 
 def test_resuming_a_finished_run_changes_nothing(trained, tmp_path, told):
@@ -239,9 +258,9 @@ def test_an_out_that_is_a_file_is_refused(trained, tmp_path, refused):
 
 @pytest.mark.parametrize("verb", ["train", "resume"])
 def test_a_run_that_is_being_written_is_left_alone(verb, trained, tmp_path, refused):
-    run = shutil.copytree(trained, tmp_path / "run")
-    if verb == "train":
-        (run / "recipe.yaml").unlink()
+    run = tmp_path / "run"
+    if verb == "resume":
+        shutil.copytree(trained, run)
     asked = {"resume": ["resume", run], "train": ["train", trained.parent / "data", "--out", run, *tiny.SMALL]}[verb]
     with writing(run):
         assert "being written by another process" in refused(*asked, *(["training.steps=1"] if verb == "train" else []))
@@ -335,7 +354,7 @@ def test_an_interruption_is_said(monkeypatch, capfd, trained):
 
     monkeypatch.setattr(inspect, "of_run", stop)
     assert main(["inspect", str(trained)]) == 130
-    assert "resumed" in capfd.readouterr().err
+    assert capfd.readouterr().err == "\ninterrupted\n"
 
 
 def test_machine_facts_of_a_run_are_json(trained):

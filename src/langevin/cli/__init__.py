@@ -4,32 +4,50 @@ Nothing imports torch before a verb needs it, so that help is instant.
 """
 
 import os
+import signal
 import sys
 from importlib import import_module
 
+INTERRUPTED = {  # what is left of a verb that was interrupted
+    "train": " before training began: nothing was kept",
+    "resume": " before the first step: the run is as it was",
+    "sample": ": no samples were written",
+    "apply": ": no results were written",
+    "density": ": no draws were written",
+    "evaluate": ": no report was written",
+    "compare": ": no table was written; previews of finished cells are in the output folder",
+    "fit_solver": "; solvers that were finished are kept",
+}
+
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run a command; returns the exit status: 0 success, 1 failure, 2 usage error, 130 interrupted."""
+    """Run a command; returns the exit status: 0 success, 1 failure, 2 usage error, 130 interrupted, 143 terminated."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words or bool(os.environ.get("LANGEVIN_DEBUG"))
     words = [word for word in words if word != "--debug"]
     from langevin.cli.parse import module_of, parse
+    from langevin.cli.show import finish_output, printable
 
+    command = None
     try:
         command = parse(words)
         import_module(f"langevin.cli.{module_of(command)}").run(command.args)
+        finish_output()
     except SystemExit as stop:  # tyro has printed help or a usage error
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     except BrokenPipeError:  # the reader of our output has closed it; discard what is flushed at exit
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115
         return 0
-    except KeyboardInterrupt:
-        print("\ninterrupted; what was saved can be resumed", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as stop:
+        verb = module_of(command) if command else ""
+        print(
+            f"\n{printable(str(stop))}" if str(stop) else f"\ninterrupted{INTERRUPTED.get(verb, '')}", file=sys.stderr
+        )
+        return 128 + getattr(stop, "signal", 2)
     except Exception as error:
         if debug:
             raise
-        print(f"langevin: {explain(error)}", file=sys.stderr)
+        print(f"langevin: {printable(explain(error))}", file=sys.stderr)
         return 1
     return 0
 
@@ -38,11 +56,24 @@ def explain(error: Exception) -> str:
     """The message of an error; an unexpected one (a bug) also says how to see its traceback."""
     from langevin.cli import expected
 
-    if isinstance(error, expected.errors()):
-        return str(error)
+    message = expected.message(error)
+    if message is not None:
+        return message
     return f"{type(error).__name__}: {error}\n(this was not foreseen: repeat with --debug to see where it happened)"
 
 
 def entry() -> None:
-    """Entry point of the `langevin` script."""
+    """Entry point of the `langevin` script. SIGTERM interrupts like Ctrl-C, so that nothing half-written is left."""
+
+    def terminate(number: int, frame: object) -> None:
+        signal.signal(number, signal.SIG_DFL)
+        interrupt = KeyboardInterrupt()
+        interrupt.signal = number  # type: ignore[attr-defined]
+        raise interrupt
+
+    from langevin.cli.show import prepare_streams
+
+    prepare_streams()
+    if signal.getsignal(signal.SIGTERM) is not signal.SIG_IGN:
+        signal.signal(signal.SIGTERM, terminate)
     sys.exit(main())

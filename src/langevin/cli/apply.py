@@ -14,20 +14,20 @@ def run(args: Any) -> Path | None:
 
     Raises:
         ValueError: a run of another modality or task, or options out of range."""
-    check_drawing(args)
     check_seed(args.seed)
     line = LiveLine()
     run = open_run(args.run)
     owner = type(args.options).__module__.split(".")[-2]
     if run.recipe.data.kind != owner:
         raise ValueError(f"this verb is for runs of {owner}, and {args.run} is one of {run.recipe.data.kind}")
+    check_drawing(args)
     out = named_out(args.out, run)
     model, _ = loaded(args, run, line)
     plan = run.recipe.data.plan(
         args.options,
         RequestContext(
             model=model, data=run.open_data, seed=args.seed, say=line.say, batch=args.batch,
-            progress=line.progress("done"),
+            progress=line.progress("done"), guided=args.guidance not in (None, 1),
         ),
     )  # fmt: skip
     samples = model.run(plan, batch=args.batch)

@@ -1,5 +1,6 @@
 """`langevin compare`: runs x samplers x steps at equal function evaluations, in a table, a plot and previews."""
 
+import io
 import json
 import time
 from collections.abc import Sequence
@@ -8,17 +9,21 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
-from langevin.cli.show import LiveLine
+from langevin.cli.out import require_writable, unused
+from langevin.cli.sample import MOST, check_guidance, short
+from langevin.cli.show import LiveLine, printable
 from langevin.cli.verbs import Compare
 from langevin.diffusion.sampler import DPM2, DPM2S, Heun, ProbabilityFlow
+from langevin.evaluation.report import plain
+from langevin.files import own_folder, write_atomic
 from langevin.modalities.modality import Measuring, RequestContext, Samples
 from langevin.recipe.user_function import CodePermission
 from langevin.run.directory import load_model, open_run
 from langevin.run.display import duration
 from langevin.run.generate import RunModel, changed
 from langevin.training import machine
-from langevin.training.checkpoint import write_atomic
 
 SHOWN = 10  # samples in the preview of a cell
 
@@ -27,15 +32,16 @@ def run(args: Compare) -> list[dict[str, Any]]:
     """Measure every cell (a run, a sampler, a number of steps); write comparison.{json,png} and a preview of each cell.
 
     Raises:
-        ValueError: no runs, nothing to compare, or runs of different data."""
-    if not args.runs or not args.samplers or not args.steps or min(args.steps) < 1 or args.count < SHOWN:
-        raise ValueError(f"compare needs runs, samplers, --steps of at least 1 and a --count of at least {SHOWN}")
+        ValueError: no runs, nothing to compare, runs of different data, or a folder that holds files."""
+    check(args)
     line, begin, code = LiveLine(), time.perf_counter(), CodePermission.of((), allow=args.allow_code)
     runs = [open_run(path) for path in args.runs]
     if len({r.facts.get("data") for r in runs}) > 1:
         raise ValueError(
             "these runs are of different data, so their distances cannot be compared: " + ", ".join(map(str, args.runs))
         )
+    out = args.out or unused(runs[0].path / "comparison")
+    out = require_writable(out, folder=True)
     models = [load_model(one, device=machine.device(), code=code, say=line.say)[0] for one in runs]
     # raises before any work if a sampler does not fit the process, or was not fitted to the run
     cases = [
@@ -44,8 +50,9 @@ def run(args: Compare) -> list[dict[str, Any]]:
     ]  # fmt: skip
     train, val = runs[0].open_data()
     measuring = Measuring(
-        model=models[0], train=train, val=val, folder=runs[0].path / "evaluation", facts=runs[0].facts,
-        load=lambda path: load_model(open_run(path), code=code)[0], count=args.count, say=line.say, progress=line.progress,
+        model=models[0], train=train, val=val, folder=own_folder(runs[0].path, "evaluation", create=False),
+        facts=runs[0].facts, load=lambda path: load_model(open_run(path), code=code)[0], count=args.count, say=line.say,
+        progress=line.progress, guided=args.guidance not in (None, 1),
     )  # fmt: skip
     scorer = runs[0].recipe.data.scorer(measuring)
     cells: list[dict[str, Any]] = []
@@ -59,12 +66,26 @@ def run(args: Compare) -> list[dict[str, Any]]:
             "run": str(one.path), "sampler": text, "steps": model.sampling.steps, "nfe": samples.nfe,
             "score": scorer.score(samples), "seconds": time.perf_counter() - mark,
         })  # fmt: skip
-        save_preview(samples, args.out / f"{names[one.path]}-{text.replace(' ', '-')}-{samples.nfe}")
+        save_preview(samples, out / f"{names[one.path]}-{short(text)}-{samples.nfe}")
         line.update(f"{one.path.name} {text} {samples.nfe} NFE: {cells[-1]['score']:.3f}", last=not line.terminal)
     line.close()
-    write(args.out, cells, name=scorer.name, floor=scorer.floor, count=args.count)
-    line.say(f"compared {len(cells)} cells in {duration(time.perf_counter() - begin)}: {args.out}")
+    write(out, cells, name=scorer.name, floor=scorer.floor, count=args.count)
+    line.say(f"compared {len(cells)} cells in {duration(time.perf_counter() - begin)}: {out}")
     return cells
+
+
+def check(args: Compare) -> None:
+    """Check the options before any work. Raises `ValueError` for one that is missing or out of range."""
+    for name in ("runs", "samplers", "steps"):
+        if not getattr(args, name):
+            raise ValueError(
+                f"compare needs {name}: one or more, as in `langevin compare RUN --samplers heun --steps 10`"
+            )
+    if not all(1 <= steps <= 10_000 for steps in args.steps):
+        raise ValueError(f"--steps must be between 1 and 10000, got {', '.join(map(str, args.steps))}")
+    if not SHOWN <= args.count <= MOST:
+        raise ValueError(f"--count must be {SHOWN} to {MOST:,}, got {args.count}")
+    check_guidance(args.guidance)
 
 
 def at_nfe(model: RunModel, text: str, nfe: int, guidance: float | None) -> RunModel:
@@ -93,7 +114,7 @@ def write(out: Path, cells: Sequence[dict[str, Any]], *, name: str, floor: float
         table.add_column(column, justify="left" if column in ("run", "sampler") else "right")
     for cell in cells:
         shown = {**cell, "score": f"{cell['score']:.3f}", "seconds": f"{cell['seconds']:.1f}"}
-        table.add_row(*(str(shown[key]) for key in columns))
+        table.add_row(*(Text(printable(str(shown[key]))) for key in columns))
     Console().print(table)
 
 
@@ -105,9 +126,11 @@ def plot(path: Path, cells: Sequence[dict[str, Any]], *, name: str, floor: float
     axes = figure.subplots()
     for key in dict.fromkeys((cell["run"], cell["sampler"]) for cell in cells):
         line = [cell for cell in cells if (cell["run"], cell["sampler"]) == key]
-        label = f"{Path(str(key[0])).name} {key[1]}"
+        label = plain(f"{Path(str(key[0])).name} {key[1]}")
         axes.plot([cell["nfe"] for cell in line], [cell["score"] for cell in line], marker="o", label=label)
     axes.axhline(floor, color="gray", linestyle=":", label="real vs real")
-    axes.set(xlabel="function evaluations", ylabel=name, xscale="log", yscale="log")
+    axes.set(xlabel="function evaluations", ylabel=plain(name), xscale="log", yscale="log")
     axes.legend()
-    figure.savefig(path, dpi=120)
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=120)
+    write_atomic(path, content.getvalue())

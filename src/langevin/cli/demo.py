@@ -19,6 +19,8 @@ def run(args: Demo) -> None:
         ValueError: `--out` holds files that are not of an earlier demo."""
     if args.minutes is not None and not 0 < args.minutes < 1e6:
         raise ValueError(f"--minutes must be positive, got {args.minutes}")
+    if args.out.is_file():
+        raise ValueError(f"--out {args.out} is a file, and the demo writes a folder: choose another")
     mark = args.out / MARK
     if args.out.exists() and any(args.out.iterdir()):
         if not mark.exists():

@@ -1,5 +1,6 @@
 """`langevin sample` of a density: Markov chains with convergence diagnostics, or annealing from a Gaussian."""
 
+import io
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -9,17 +10,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from langevin.cli.out import require_writable, unused
+from langevin.cli.sample import MOST, check_seed
 from langevin.cli.show import LiveLine
 from langevin.cli.verbs import SampleDensity
 from langevin.diffusion.chain import MALA, ULA, Chains, Density, anneal, diagnose, run_chains
 from langevin.diffusion.noise import SampleNoise
 from langevin.evaluation.clouds import clouds
+from langevin.files import write_atomic
+from langevin.modalities.files import file_name
 from langevin.modalities.modality import Progress
 from langevin.recipe.density import ChainConfig, DensityRecipe
 from langevin.recipe.read import check_density, read_tree
 from langevin.recipe.user_function import CodePermission
 from langevin.run.display import duration
-from langevin.training.checkpoint import write_atomic
+
+KEPT = 2**29  # coordinates of all draws together, 4 GB
 
 
 def run(args: SampleDensity) -> Path:
@@ -29,9 +35,10 @@ def run(args: SampleDensity) -> Path:
         ValueError: unusable options, or a density that returns wrong shapes or values."""
     line, begin = LiveLine(), time.perf_counter()
     recipe = plan(args)
-    out = args.out or Path(f"{recipe.name.rpartition('/')[2]}.png")
+    out = args.out or unused(Path(f"{file_name(recipe.name.rpartition('/')[2])}.png"))
     if out.suffix not in (".png", ".npz"):
         raise ValueError(f"draws of a density are written as .npz or plotted as .png, got --out {out}")
+    out = require_writable(out, folder=False)
     density = recipe.build(CodePermission.of([args.target], allow=args.allow_code))
     line.say(f"density: {recipe.name}{', ' + recipe.description if recipe.description else ''}")
     points, lines, arrays = draws(recipe, density, args.seed, line.progress("iterations"))
@@ -48,7 +55,10 @@ def plan(args: SampleDensity) -> DensityRecipe:
     name = args.target
     if ":" in name:
         if args.dimensions is None:
-            raise ValueError(f"how many dimensions does a state of {name} have? Say so, e.g. --dimensions 2")
+            raise ValueError(
+                f"{name} names a function (module:function), and --dimensions says how many dimensions a state has, as "
+                "--dimensions 2; a run is the path of its directory"
+            )
         tree = {
             "name": name.rpartition(":")[2],
             "density": {"kind": "function", "function": name},
@@ -57,12 +67,23 @@ def plan(args: SampleDensity) -> DensityRecipe:
     else:
         tree = read_tree(name) | ({} if args.dimensions is None else {"dimensions": args.dimensions})
     recipe = check_density(tree, where=name)
+    if not 1 <= args.count <= MOST:
+        raise ValueError(f"--count must be 1 to {MOST:,}, got {args.count}")
+    check_seed(args.seed)
     changes = {"chains": args.chains, "iterations": args.iterations, "method": args.method, "start": args.start}
     chains = replace(recipe.chains, **{k: v for k, v in changes.items() if v is not None})
-    return replace(
-        recipe, chains=chains, box=args.box or recipe.box, energy=args.energy or recipe.energy,
-        gaussian_envelope=args.gaussian_envelope or recipe.gaussian_envelope,
-    )  # fmt: skip
+    kept = chains.chains * (1 if chains.method == "annealed" else min(chains.iterations, 2000)) * recipe.dimensions
+    if kept > KEPT or chains.iterations > 10_000_000:
+        raise ValueError(
+            f"{chains.chains:,} chains of {chains.iterations:,} iterations in {recipe.dimensions} dimensions are too many "
+            "to keep: ask for fewer --chains or --iterations"
+        )
+    if chains.method == "annealed" and args.iterations is not None:
+        raise ValueError(
+            "annealing has no iterations, so --iterations has no effect: leave it out, or use --method adjusted"
+        )
+    given = {"box": args.box, "gaussian_envelope": args.gaussian_envelope, "energy": args.energy or None}
+    return replace(recipe, chains=chains, **{k: v for k, v in given.items() if v is not None})
 
 
 def draws(
@@ -120,7 +141,8 @@ def write(points: Tensor, kept: Tensor, out: Path, arrays: dict[str, Any]) -> No
     """Write `kept` and further arrays as .npz, or a scatter plot of all `points` as .png."""
     out.parent.mkdir(parents=True, exist_ok=True)
     if out.suffix == ".npz":
-        with out.open("wb") as file:
-            np.savez_compressed(file, points=kept.numpy(), **arrays)
+        content = io.BytesIO()
+        np.savez_compressed(content, points=kept.numpy(), **arrays)
+        write_atomic(out, content.getvalue())
     else:
         write_atomic(out, clouds({"draws": points.float()}))

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from packaging.requirements import Requirement
 
+from langevin.cli.show import output
 from langevin.cli.verbs import Doctor
 from langevin.training import machine
 
@@ -20,8 +21,8 @@ def run(args: Doctor) -> None:
         print(json.dumps({"facts": facts, "advice": advice}, indent=1))
         return
     for name, value in facts.items():
-        print(f"{name:26} {value}")
-    print("\n" + ("\n".join(f"- {line}" for line in advice) if advice else "Nothing is wrong."))
+        output(f"{name:26} {value}")
+    output("\n" + ("\n".join(f"- {line}" for line in advice) if advice else "Nothing is wrong."))
 
 
 def examine() -> tuple[dict[str, str], list[str]]:

@@ -1,11 +1,11 @@
 """`langevin fit-solver`: fit few-step solvers to a run, and store them in it."""
 
-import math
 import time
 
 from rich.console import Console
 from rich.table import Table
 
+from langevin.cli.sample import check_batch, check_guidance
 from langevin.cli.show import LiveLine
 from langevin.cli.verbs import FitSolver
 from langevin.recipe.user_function import CodePermission
@@ -22,19 +22,7 @@ def run(args: FitSolver) -> list[Fitted]:
 
     Raises:
         ValueError: options out of range, or a run whose process is not Gaussian."""
-    if not args.steps or args.count < 2 or args.batch < 1 or not 2 <= args.fine <= 1000:
-        raise ValueError(
-            f"fitting needs one or more --steps, --count at least 2, --batch at least 1 and --fine from 2 to 1000, got "
-            f"{args.steps}, {args.count}, {args.batch} and {args.fine}"
-        )
-    if not all(2 <= n <= 32 for n in args.steps):
-        raise ValueError(f"a fitted solver has 2 to 32 steps, got {', '.join(map(str, args.steps))}")
-    if args.guidance is not None and not math.isfinite(args.guidance):
-        raise ValueError(
-            f"--guidance must be a finite number (1 is no guidance, 1.5 to 3 is usual), got {args.guidance}"
-        )
-    if not 0 <= args.seed < 2**20:
-        raise ValueError(f"--seed must lie between 0 and {2**20 - 1}, got {args.seed}")
+    check(args)
     line, begin = LiveLine(), time.perf_counter()
     run = open_run(args.run)
     code = CodePermission.of((), allow=args.allow_code)
@@ -57,6 +45,20 @@ def run(args: FitSolver) -> list[Fitted]:
     use = f"langevin sample {run.path} --sampler learned --steps {solvers[-1].steps}{options}"
     line.say(f"fitted in {duration(time.perf_counter() - begin)}: {use}")
     return solvers
+
+
+def check(args: FitSolver) -> None:
+    """Check the options before any work. Raises `ValueError` for one out of range."""
+    if not args.steps or not all(2 <= n <= 32 for n in args.steps):
+        raise ValueError(f"a fitted solver has 2 to 32 steps, got {', '.join(map(str, args.steps)) or 'none'}")
+    if not 2 <= args.count <= 2**19:  # seeds of trajectories lie 2^20 apart
+        raise ValueError(f"--count must be 2 to {2**19:,} trajectories, got {args.count}")
+    if not 2 <= args.fine <= 1000:
+        raise ValueError(f"--fine must be 2 to 1000 reference steps per step, got {args.fine}")
+    check_batch(args.batch)
+    check_guidance(args.guidance)
+    if not 0 <= args.seed < 2**20:
+        raise ValueError(f"--seed must lie between 0 and {2**20 - 1}, got {args.seed}")
 
 
 def show(solvers: list[Fitted]) -> None:

@@ -1,14 +1,17 @@
-"""`langevin inspect`: describe data or a run, and what `train` would choose for the data."""
+"""`langevin inspect`: describe data, a run or a recipe, and what `train` would choose for the data."""
 
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from langevin.cli.show import LiveLine
+from langevin.cli.show import LiveLine, output
 from langevin.cli.verbs import Inspect
+from langevin.modalities.paths import did_you_mean
 from langevin.recipe.detect import candidates, chosen
+from langevin.recipe.read import check, check_density, read_tree, shipped
 from langevin.run.directory import open_run
 from langevin.run.train import Wanted, plan
 from langevin.training import machine
@@ -20,10 +23,53 @@ def run(args: Inspect) -> None:
 
     Raises:
         ValueError: the target does not exist, or no modality can read it."""
-    if (args.target / "recipe.yaml").is_file():
-        facts = of_run(args.target)
-        print(json.dumps(facts, indent=1) if args.json else "\n".join(f"{k:14} {v}" for k, v in facts.items()))
+    target = args.target
+    if (target / "recipe.yaml").is_file() and (target / "environment.json").is_file():
+        show(of_run(target), json_wanted=args.json)
         return
+    if str(target) in shipped() or target.suffix in (".yaml", ".yml"):
+        show(of_recipe(str(target)), json_wanted=args.json)
+        return
+    if not target.exists():
+        hint = did_you_mean(str(target), shipped()) or "; the shipped recipes are " + ", ".join(shipped())
+        raise ValueError(f"there is no data, run or recipe at {target}{hint}")
+    data(args)
+
+
+def show(facts: dict[str, Any], *, json_wanted: bool) -> None:
+    """Print facts by name, as a table or as JSON."""
+    if json_wanted:
+        print(json.dumps(facts, indent=1))
+        return
+    for name, value in facts.items():
+        output(f"{name:14} {value}")
+
+
+def of_recipe(name: str) -> dict[str, Any]:
+    """What a recipe is for, by shipped name or path.
+
+    Raises:
+        ValueError: there is none, or it is not usable."""
+    tree = read_tree(name)
+    if "density" in tree:
+        density = check_density(tree, where=name)
+        return {
+            "recipe": density.name, "description": density.description, "measured": density.measured,
+            "density": f"{density.density.kind}, {density.dimensions} dimensions", "use": f"langevin sample {name}",
+        }  # fmt: skip
+    recipe = check(tree, where=f"recipe '{name}'")
+    training = recipe.training
+    return {
+        "recipe": recipe.name, "description": recipe.description, "measured": recipe.measured,
+        "data": ", ".join(filter(None, (recipe.data.kind, recipe.data.path))), "network": recipe.network.kind,
+        "process": recipe.process.kind,
+        "training": f"{training.steps:,} steps" if training.steps else f"{training.minutes:g} minutes",
+        "use": f"langevin train {name}",
+    }  # fmt: skip
+
+
+def data(args: Inspect) -> None:
+    """Print the description of data, and the recipe that `train` would choose."""
     detected = candidates(args.target)
     best = detected[0].modality if detected else chosen(args.target)
     line = LiveLine()
@@ -40,7 +86,7 @@ def run(args: Inspect) -> None:
         read = [{"kind": c.modality.kind, "score": c.score, "reason": c.reason} for c in detected]
         print(json.dumps({**inspection.as_dict(), "read_as": read, "choice": choice}, indent=1))
     else:
-        print("\n".join([*inspection.lines(), "", "Can be read as:", *(f"  {text}" for text in read_as), *lines]))
+        output("\n".join([*inspection.lines(), "", "Can be read as:", *(f"  {text}" for text in read_as), *lines]))
 
 
 def of_run(path: Path) -> dict[str, object]:
@@ -53,6 +99,8 @@ def of_run(path: Path) -> dict[str, object]:
             state = load(folder, only=()).state
             planned = planned or state["plan"][-1][1]  # of the newest checkpoint
             checkpoints.append(f"{folder.name} (complete)")
+        except (KeyError, TypeError, IndexError):
+            checkpoints.append(f"{folder.name} (damaged: its state.json has no plan of steps)")
         except Damaged as error:
             checkpoints.append(f"{folder.name} (damaged: {error})")
     with torch.device("meta"):
@@ -65,6 +113,12 @@ def of_run(path: Path) -> dict[str, object]:
         "network": f"{recipe.network.kind}, {parameters / 1e6:.2f} M parameters",
         "steps": planned,
         "checkpoints": ", ".join(checkpoints) or "none",
-        "machine": run.facts.get("machine", {}).get("processor", "unknown"),
+        "machine": machine_of(run.facts),
         "here": machine.describe()["processor"],
     }
+
+
+def machine_of(facts: dict[str, Any]) -> str:
+    """The processor that a run was trained on, as its environment.json says, which may be of anyone."""
+    found = facts.get("machine")
+    return str(found.get("processor", "unknown")) if isinstance(found, dict) else "unknown"

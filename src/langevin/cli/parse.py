@@ -21,7 +21,11 @@ VERBS: dict[str, type[Any]] = {
 }  # fmt: skip
 OF_KIND = {"sample": "Sample", "evaluate": "Evaluate"}  # verb -> class of its options in a modality's `options.py`
 
-_ASSIGNMENT = re.compile(r"([A-Za-z_]\w*(\.\w+)+|init_from|name|description)=")
+SECTIONS = (  # fields of a recipe, which overrides may set as a whole
+    "name", "description", "measured", "data", "init_from", "network", "process", "method", "training", "sampling",
+    "smoke_test",
+)  # fmt: skip
+_ASSIGNMENT = re.compile(rf"([A-Za-z_]\w*(\.\w+)+|{'|'.join(SECTIONS)})=")
 _KIND = re.compile(r"^data:\n(?: .*\n)*?  kind: (\w+)$", re.MULTILINE)
 
 
@@ -40,11 +44,10 @@ def parse(arguments: list[str]) -> Parsed:
 
     Raises:
         SystemExit: help or a usage error was printed.
-        ValueError: an option of another modality, or a run of an unknown modality."""
+        ValueError: an option of another modality or without a value, or a run of an unknown modality."""
     verb = arguments[0] if arguments else ""
     if verb == "train":
-        overrides = [a for a in arguments if _ASSIGNMENT.match(a)]
-        arguments = [a for a in arguments if not _ASSIGNMENT.match(a)] + overrides
+        arguments = with_overrides_last(arguments)
     known, kind = dict(VERBS), None
     for name, (owner, options) in requests().items():
         known[name] = with_options(verbs.Apply, options, owner)
@@ -58,6 +61,8 @@ def parse(arguments: list[str]) -> Parsed:
             kind = kind_of(run)
             known[verb] = with_options(known[verb], getattr(options_of(kind), OF_KIND[verb]), kind)
             require_own(arguments[1:], verb, known[verb], str(run), f"a run of {kind}")
+    if verb in known:
+        require_values(arguments[1:], types_of(known[verb]))
     choices = tuple(Annotated[member, subcommand(name)] for name, member in known.items())
     args = tyro.cli(
         Union[choices],  # type: ignore[arg-type]  # noqa: UP007
@@ -67,6 +72,12 @@ def parse(arguments: list[str]) -> Parsed:
         config=(tyro.conf.OmitArgPrefixes,),
     )
     return Parsed(verb=verb, args=args, kind=kind)
+
+
+def with_overrides_last(arguments: list[str]) -> list[str]:
+    """The arguments of `train` with the overrides among its positional arguments moved to the end."""
+    at = [i for i in positions(arguments, [verbs.Train]) if _ASSIGNMENT.match(arguments[i])]
+    return [a for i, a in enumerate(arguments) if i not in at] + [arguments[i] for i in at]
 
 
 def module_of(command: Parsed) -> str:
@@ -134,11 +145,27 @@ def require_own(arguments: list[str], verb: str, accepted: type[Any], target: st
 
 def names_of(options: type[Any]) -> set[str]:
     """Names of the fields of a dataclass; of a nested one its fields."""
-    names: set[str] = set()
+    return set(types_of(options))
+
+
+def types_of(options: type[Any]) -> dict[str, Any]:
+    """The fields of a dataclass, by name, with their types; of a nested one its fields."""
+    types: dict[str, Any] = {}
     for f in fields(options):
         inner = get_args(f.type)[0] if get_origin(f.type) is Annotated else f.type
-        names |= names_of(inner) if isinstance(inner, type) and is_dataclass(inner) else {f.name}
-    return names
+        types |= types_of(inner) if isinstance(inner, type) and is_dataclass(inner) else {f.name: f.type}
+    return types
+
+
+def require_values(arguments: list[str], types: dict[str, Any]) -> None:
+    """Check that options which take a list got one: without, they would silently have no effect.
+
+    Raises:
+        ValueError: one got nothing."""
+    for word, following in zip(arguments, [*arguments, "--"][1:], strict=True):
+        kind = types.get(word[2:].replace("-", "_")) if word.startswith("--") else None
+        if kind is not None and values_of(kind) == math.inf and following.startswith("--"):
+            raise ValueError(f"{word} needs one value or more: give some, or leave it out")
 
 
 def target_of(arguments: list[str]) -> str:
@@ -150,16 +177,21 @@ def positionals(arguments: list[str]) -> list[str]:
     """The arguments of `sample` and `evaluate` that are neither options nor values of options."""
     options = [VERBS[verb] for verb in OF_KIND] + [verbs.SampleDensity]
     options += [getattr(options_of(kind), name) for kind in kinds() for name in OF_KIND.values()]
+    return [arguments[i] for i in positions(arguments, options)]
+
+
+def positions(arguments: list[str], options: list[type[Any]]) -> list[int]:
+    """Where the arguments are that are neither options nor values of options, by the dataclasses of these."""
     takes = {f.name: values_of(f.type) for option in options for f in fields(option)}
-    found, left = list[str](), 0.0  # values that the last option still takes
-    for word in arguments:
+    found, left = list[int](), 0.0  # values that the last option still takes
+    for i, word in enumerate(arguments):
         if word.startswith("--"):
             name, assigned, _ = word[2:].partition("=")
             left = 0 if assigned else takes.get(name.replace("-", "_"), 0)
         elif left:
             left -= 1
         else:
-            found.append(word)
+            found.append(i)
     return found
 
 

@@ -1,14 +1,17 @@
 """`langevin sample`: draw samples from a run, with the options of its modality."""
 
+import hashlib
 import math
-import sys
 import time
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from langevin.cli.show import LiveLine
+from langevin.cli.out import require_writable, unused
+from langevin.cli.show import LiveLine, write
 from langevin.cli.verbs import Drawing, Sample
 from langevin.diffusion.guidance import weight_of
+from langevin.modalities.files import file_name
 from langevin.modalities.modality import RequestContext, Samples, require_form
 from langevin.recipe.sampling import describe
 from langevin.recipe.user_function import CodePermission
@@ -16,6 +19,8 @@ from langevin.run.directory import Run, load_model, open_run
 from langevin.run.display import duration
 from langevin.run.generate import RunModel
 from langevin.training import machine
+
+MOST = 10_000_000  # samples of one command
 
 
 def run(args: Any) -> Path | None:
@@ -26,25 +31,24 @@ def run(args: Any) -> Path | None:
     check(args)
     line, begin = LiveLine(), time.perf_counter()
     run = open_run(args.run)
-    given = named_out(args.out, run)
+    given = named_out(args.out, run, count=args.count)
     if args.gif:
-        require_form(run.recipe.data, ".gif", "--gif")
+        require_form(run.recipe.data, ".gif", "--gif", count=args.count)
     model, step = loaded(args, run, line)
-    out = given if args.out is not None else default_out(run, step, args)
+    out = given if args.out is not None else default_out(run, model, step, args)
     animated = args.gif or (out is not None and out.suffix == ".gif")
     streamed: list[str] = []
 
     def stream(text: str) -> None:
         streamed.append(text)
-        sys.stdout.write(text)
-        sys.stdout.flush()
+        write(text)
 
     progress = line.progress("sampling")
     plan = run.recipe.data.plan(
         args.options,
         RequestContext(
             model=model, data=run.open_data, count=args.count, seed=args.seed, say=line.say, batch=args.batch,
-            stream=stream if out is None else None, progress=progress,
+            stream=stream if out is None else None, progress=progress, guided=args.guidance not in (None, 1),
         ),
     )  # fmt: skip
     samples = model.run(plan, batch=args.batch, frames=animated, progress=progress)
@@ -52,7 +56,10 @@ def run(args: Any) -> Path | None:
     if not streamed:
         deliver(samples, out)
     if animated and out is not None and out.suffix != ".gif":
-        samples.save(out.with_suffix(".gif"))
+        film = out.with_suffix(".gif")
+        film = unused(film) if args.out is not None else film  # a default name holds all that the samples depend on
+        samples.save(film)
+        line.say(f"animation: {film}")
     weight = weight_of(model.sampling.guidance)
     method = f"{describe(model.sampling.sampler)}, {samples.nfe} function evaluations"
     method += f", guidance {weight:g}" if weight != 1 else ""
@@ -64,22 +71,34 @@ def run(args: Any) -> Path | None:
 
 def check(args: Sample) -> None:
     """Check the options of `sample` before any work. Raises `ValueError` for one out of range."""
-    if (args.count is not None and args.count < 1) or args.batch < 1:
-        raise ValueError(f"--count and --batch must be at least 1, got {args.count} and {args.batch}")
+    if args.count is not None and not 1 <= args.count <= MOST:
+        raise ValueError(f"--count must be 1 to {MOST:,}, got {args.count}")
     check_drawing(args)
     check_seed(args.seed)
 
 
-def check_drawing(args: Drawing) -> None:
-    """Check the options that all drawing verbs share. Raises `ValueError` for one out of range."""
-    if args.batch < 1:
-        raise ValueError(f"--batch must be at least 1, got {args.batch}")
+def check_drawing(args: Any) -> None:
+    """Check the options that all drawing verbs share. Raises `ValueError` for one out of range, or without effect."""
+    check_batch(args.batch)
     if args.steps is not None and not 1 <= args.steps <= 10_000:
         raise ValueError(f"--steps must be between 1 and 10000 (10 to 50 are usual), got {args.steps}")
-    if args.guidance is not None and not math.isfinite(args.guidance):
-        raise ValueError(
-            f"--guidance must be a finite number (1 is no guidance, 1.5 to 3 is usual), got {args.guidance}"
-        )
+    check_guidance(args.guidance)
+    defaults = {f.name: f.default for f in fields(args)}
+    for name, reason in getattr(getattr(args, "options", None), "UNUSED", {}).items():
+        if getattr(args, name) != defaults[name]:
+            raise ValueError(f"--{name} has no effect here, as {reason}: leave it out")
+
+
+def check_batch(batch: int) -> None:
+    """Check `--batch`. Raises `ValueError` if it is out of range."""
+    if not 1 <= batch <= 1_000_000:
+        raise ValueError(f"--batch must be 1 to 1,000,000, got {batch}")
+
+
+def check_guidance(guidance: float | None) -> None:
+    """Check `--guidance`. Raises `ValueError` if it is not finite."""
+    if guidance is not None and not math.isfinite(guidance):
+        raise ValueError(f"--guidance must be a finite number (1 is no guidance, 1.5 to 3 is usual), got {guidance}")
 
 
 def check_seed(seed: int) -> None:
@@ -96,27 +115,53 @@ def loaded(args: Drawing, run: Run, line: LiveLine) -> tuple[RunModel, int]:
     )  # fmt: skip
 
 
-def named_out(out: Path | None, run: Run) -> Path | None:
+def named_out(out: Path | None, run: Run, *, count: int | None = None) -> Path | None:
     """The path that --out names; None for standard output, which is also "-".
 
     Raises:
-        ValueError: the modality does not write files like this; the message lists the formats that it writes."""
+        ValueError: the modality does not write files like this, or so many samples in one; or something is in the way."""
     if out is None:
         return None
     standard = str(out) == "-"
-    require_form(run.recipe.data, "-" if standard else out.suffix, f"--out {out}")
-    return None if standard else out
+    require_form(run.recipe.data, "-" if standard else out.suffix, f"--out {out}", count=count)
+    if standard:
+        return None
+    return require_writable(out, folder=not out.suffix)
 
 
-def default_out(run: Run, step: int, args: Sample) -> Path | None:
-    """The path of a preview in the run, or None for standard output."""
+def default_out(run: Run, model: RunModel, step: int, args: Sample) -> Path | None:
+    """The path of a preview in the run, named after all that the samples depend on; None for standard output.
+
+    Raises:
+        ValueError: there are too many samples for a preview."""
     form = run.recipe.data.forms[0]
-    return None if form == "-" else run.samples / f"sample-step{step}-seed{args.seed}{form}"
+    if form == "-":
+        return None
+    require_form(run.recipe.data, form, f"the preview {form}", count=args.count)
+    return run.samples / f"{default_name(model, step, args)}{form}"
+
+
+def default_name(model: RunModel, step: int, args: Any) -> str:
+    """The name of a preview: step, sampler, number of steps, guidance, the options that were given, seed."""
+    sampling, defaults = model.sampling, {f.name: f.default for f in fields(args.options)}
+    weight = weight_of(sampling.guidance)
+    parts = [f"sample-step{step}", short(describe(sampling.sampler)), str(sampling.steps)]
+    parts += [f"guidance{weight:g}"] if weight != 1 else []
+    parts += [f"{name}{value:g}" for name in ("ema", "count") if (value := getattr(args, name)) is not None]
+    given = {name: value for name, value in vars(args.options).items() if value != defaults[name]}
+    parts += [name + short("-".join(v) if isinstance(v, tuple) else str(v)) for name, v in given.items()]
+    return "-".join([*parts, f"seed{args.seed}"])
+
+
+def short(text: str) -> str:
+    """The text as part of a file name; a long one ends in a digest, so that texts that begin alike stay apart."""
+    name = file_name(text)
+    return name if len(text) <= len(name) else f"{name[:30]}_{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
 def deliver(samples: Samples, out: Path | None) -> None:
     """Write the samples to a file or folder, or as text to standard output."""
     if out is None:
-        sys.stdout.write(samples.text())
+        write(samples.text())
         return
     samples.save(out)

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from langevin.cli.show import printable
 from langevin.cli.verbs import Evaluate
 from langevin.evaluation.report import MetricRow, grouped
 
@@ -29,16 +30,19 @@ def command_of(args: Any) -> str:
 
 def show(rows: Sequence[MetricRow], *, title: str) -> None:
     """Print the table: a heading per group, its metrics below; names of metrics are not wrapped."""
-    cells = [(f"  {row.metric}" if row.group else row.metric, *row.cells()[1:4], row.better) for row in rows]
+    cells = [
+        tuple(map(printable, (f"  {row.metric}" if row.group else row.metric, *row.cells()[1:4], row.better)))
+        for row in rows
+    ]
     widths = [max(map(cell_len, (*name.split("\n"), *column))) for name, column in zip(COLUMNS, zip(*cells))]
     spare = Console().width - sum(widths[:-1]) - 2 * len(widths[:-1])
     widths[-1] = min(widths[-1], max(spare, len("higher")))  # only the last column may wrap
     console = Console(width=max(Console().width, sum(widths) + 2 * len(widths[:-1])))
-    console.print(title, style="italic", markup=False, highlight=False)
+    console.print(printable(title), style="italic", markup=False, highlight=False)
     console.print(_table(widths, [], header=True), end="")
     for group, members in grouped(rows).items():
         if group:
-            console.print(group, style="bold", markup=False, highlight=False)
+            console.print(printable(group), style="bold", markup=False, highlight=False)
         console.print(_table(widths, [cells[rows.index(row)] for row in members]), end="")
     console.print()
 

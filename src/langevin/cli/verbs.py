@@ -75,8 +75,8 @@ class Sample(Drawing):
     seed: int = 0
     """Sample i has the seed SEED + i, and is the same in any batch."""
     out: Path | None = None
-    """A file, whose suffix gives the format, or a folder with one file per sample; default a preview in the run, or
-    standard output."""
+    """A file, whose suffix gives the format, or a new folder with one file per sample; default a preview in the run,
+    named after the options, or standard output."""
     gif: bool = False
     """Also write an animation of the sampling steps."""
 
@@ -102,7 +102,7 @@ class SampleDensity:
     seed: int = 0
     """Seed of the chains."""
     out: Path | None = None
-    """A .png or .npz file; default NAME.png here."""
+    """A .png or .npz file; default NAME.png here, or NAME-2.png if that exists."""
     allow_code: bool = False
     """Allow functions (module:function) that the recipe names to be imported."""
     dimensions: int | None = None
@@ -154,8 +154,8 @@ class Evaluate(Drawing):
 
     count: int | None = None
     """Number of samples per seed; default what the modality can compare with its real data."""
-    seeds: int = 3
-    """Number of independent sets of samples, from which the error bars come."""
+    seeds: int | None = None
+    """Number of independent sets of samples, from which the error bars come; default 3."""
     curve: bool = False
     """Also measure the run's EMA snapshots, which gives quality against training time."""
 
@@ -174,18 +174,18 @@ class Compare:
     """Number of samples per run, sampler and number of steps."""
     guidance: float | None = None
     """Weight of guidance by the condition or the prompt; default the recipe's."""
-    out: Path = Path("comparison")
-    """Folder for the table, the plot and the previews."""
+    out: Path | None = None
+    """Folder for the table, the plot and the previews, new or empty; default `comparison` in the first run."""
     allow_code: bool = False
     """Allow functions (module:function) that the runs' recipes name to be imported."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Inspect:
-    """Describe data or a run, and what `train` would choose for the data."""
+    """Describe data, a run or a recipe, and what `train` would choose for the data."""
 
     target: Positional[Path]
-    """A file or folder of data, or the directory of a run."""
+    """A file or folder of data, the directory of a run, or the name or path of a recipe."""
     json: bool = False
     """Print JSON."""
 
