@@ -13,7 +13,7 @@ from PIL import Image
 
 from langevin import notebook
 from langevin.cli import main
-from langevin.cli.parse import parse
+from langevin.cli.parse import kind_of, parse
 from langevin.modalities.image import measure
 from langevin.modalities.image.classifier import train_classifier
 from langevin.recipe.read import check, merge, read_tree
@@ -42,7 +42,8 @@ def shortened(words: list[str]) -> list[str]:
         tiny = [w.replace("depth", "blocks") if words[1].endswith("-likelihood") else w for w in tiny]
         words += [w for w in tiny if w.split("=")[0] not in {v.split("=")[0] for v in words if "=" in v}]
     if words[0] == "evaluate":
-        words += ["--count", "8", "--seeds", "1"] if "--count" not in words else ["--seeds", "1"]
+        words += [] if "--count" in words else ["--count", "8"]
+        words += [] if kind_of(Path(words[1])) == "text" else ["--seeds", "1"]
     return words
 
 

@@ -18,8 +18,9 @@ from langevin.modalities.plans import one_draw
 from langevin.networks import DiT, UNet
 from langevin.networks.embedding import ConditioningConfig
 from langevin.run.generate import changed
+from langevin.training.counters import CLOCKED
 from langevin.training.distributed import World
-from langevin.training.loop import CLOCKED, TrainingConfig, TrainingState, fit
+from langevin.training.loop import TrainingConfig, TrainingState, fit
 from langevin.training.order import DataOrder
 
 ALONE = World()
