@@ -15,25 +15,22 @@ Resizing crops the central square, with an antialiased (Lanczos) filter. Pixels 
 thread waits for room in memory before it decodes, so that files made to exhaust it do not.
 """
 
-import ctypes
 import hashlib
 import io
 import logging
 import math
-import struct
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image, ImageFile
 from torch import Tensor
 
+from langevin.modalities.image.file_checks import hush_libtiff, is_truncated_png, is_truncated_tiff, refuse_large_icon
 from langevin.modalities.image.memory import ROOM
 from langevin.modalities.image.unreadable import LARGEST, Broken, in_plain_words
 from langevin.modalities.paths import regular
@@ -46,10 +43,8 @@ LARGEST_FILE = 2**29  # bytes
 ALONE_ABOVE = 2**25  # bytes; of larger files one is read at a time
 _BAND = 2**22  # pixels that are converted at once
 _BYTES = 12  # a pixel's, at most: of the file, the decoder, the decoded and the converted image
-_LARGEST_ICON = 2**20  # pixels; usual are 256 x 256 at most
 _WIDEST = 2**19  # pixels; Pillow takes time that grows as the square of the bytes of a row
 _SCANNED = 2**31  # pixels, counted in every scan of a progressive JPEG; usual are ten scans
-_PASSES = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))  # of Adam7
 _MORE_BYTES = {"WEBP": 18, "AVIF": 24, "JPEG2000": 24}  # of formats whose decoders keep further copies
 _FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM", "AVIF", "JPEG2000", "ICO")
 _ANIMATED = ("GIF", "PNG", "WEBP", "AVIF")
@@ -176,7 +171,7 @@ def _decoded(data: bytes | Path, background: tuple[int, int, int], size: int | N
         if stored.format == "PNG":
             if b"IEND" not in content:  # the only end marker that Pillow does not check
                 raise Broken("is cut short (its end is missing)")
-            if _lacks_rows(stored, content):
+            if is_truncated_png(stored, content):
                 raise Broken("is cut short (it says that it is larger than its data)")
         animated = _animated(stored)
         with suppress(Exception):  # a damaged EXIF block is ignored
@@ -238,7 +233,7 @@ def _formats() -> tuple[str, ...]:
 
 def _header(file: io.BufferedIOBase) -> ImageFile.ImageFile:
     """An image whose header is read, and whose size is allowed."""
-    _refuse_large_icon(file)
+    refuse_large_icon(file)
     image = Image.open(file, formats=_formats())  # pyright: ignore[reportArgumentType]
     width, height = image.size
     limit = LARGEST * _BYTES // _bytes_a_pixel(image)
@@ -247,87 +242,10 @@ def _header(file: io.BufferedIOBase) -> ImageFile.ImageFile:
     if width * height > limit:
         raise Broken(f"is too large to be opened safely: {width} x {height} pixels, more than {limit:,}")
     if image.format == "TIFF":
-        _hush_libtiff()
-        if _lacks_strips(image.tag_v2, file):  # pyright: ignore[reportAttributeAccessIssue]
+        hush_libtiff()
+        if is_truncated_tiff(image.tag_v2, file):  # pyright: ignore[reportAttributeAccessIssue]
             raise Broken("is cut short (it says that it is larger than its data)")
     return image
-
-
-def _refuse_large_icon(file: io.BufferedIOBase) -> None:
-    """Raise `Broken` for an ICO file with a picture larger than its directory can say: Pillow decodes on opening."""
-    head = file.read(6)
-    entries = file.read(16 * int.from_bytes(head[4:6], "little")) if head.startswith(b"\0\0\1\0") else b""
-    for at in range(0, len(entries) - 15, 16):
-        file.seek(int.from_bytes(entries[at + 12 : at + 16], "little"))
-        start = file.read(24).ljust(24, b"\0")
-        if start.startswith(b"\x89PNG"):
-            width, height = struct.unpack(">II", start[16:24])
-        else:  # a BMP without its first header; its height counts the mask
-            width, height = struct.unpack(
-                "<HH" if start[0] == 12 else "<ii", start[4:8] if start[0] == 12 else start[4:12]
-            )
-        if abs(width * height) > _LARGEST_ICON:
-            raise Broken(f"is too large to be opened safely: {width} x {height} pixels in an icon")
-    file.seek(0)
-
-
-def _lacks_rows(image: Image.Image, content: bytes) -> bool:
-    """Whether a PNG has fewer rows than its size needs, of which Pillow leaves the rest black or clear."""
-    width, height = image.size
-    interlaced = content[28] == 1
-    if not interlaced and image.crop((0, height - 1, width, height)).getbbox(alpha_only=False):
-        return False  # the last row is there
-    bits = content[24] * {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[content[25]]
-    parts = (
-        [(-(-(width - x) // dx), -(-(height - y) // dy)) for x, y, dx, dy in _PASSES] if interlaced else [image.size]
-    )
-    missing = sum(rows * (1 + -(-columns * bits // 8)) for columns, rows in parts if columns > 0)
-    unpack, at = zlib.decompressobj(), 8
-    while at + 8 <= len(content) and missing > 0:
-        length = int.from_bytes(content[at : at + 4], "big")
-        packed = content[at + 8 : at + 8 + length] if content[at + 4 : at + 8] == b"IDAT" else b""
-        while packed and missing > 0:
-            missing -= len(unpack.decompress(packed, 2**20))
-            packed = unpack.unconsumed_tail
-        at += length + 12
-    return missing > 0
-
-
-def _lacks_strips(tags: Any, file: io.BufferedIOBase) -> bool:
-    """Whether a TIFF has fewer strips or tiles than its size needs, or smaller ones: the rest would be left black."""
-    width, height = tags[256], tags[257]
-    kind = 273 if 273 in tags else 324
-    if kind not in tags:  # JPEG of the old style, which has no strips
-        return False
-    across, down = (width, min(tags.get(278, height), height)) if kind == 273 else (tags[322], tags[323])
-    if across * down > max(_BAND, 4 * width * height):
-        raise Broken("is damaged (its tiles are larger than the picture)")
-    planes = tags.get(277, 1) if tags.get(284, 1) == 2 else 1
-    count = math.ceil(width / across) * math.ceil(height / down) * planes
-    if len(tags[kind]) < count:
-        return True
-    if tags.get(259) != 7:  # of JPEG alone libtiff accepts a strip that is too small
-        return False
-    for i, (offset, length) in enumerate(zip(tags[kind], tags[279 if kind == 273 else 325])):
-        file.seek(offset)
-        strip = Image.open(io.BytesIO(file.read(length)), formats=["JPEG"])
-        rows = min(down, height - i % math.ceil(height / down) * down) if kind == 273 else down
-        if strip.width < across or strip.height < rows:
-            return True
-    return False
-
-
-@lru_cache(maxsize=1)
-def _hush_libtiff() -> None:
-    """Silence what libtiff writes to standard error, which names no file; the error that Pillow raises does.
-
-    Found only where Pillow brings its own libtiff, as on PyPI for Linux and macOS."""
-    packages = Path(Image.__file__).parents[1]
-    for library in (*packages.glob("pillow.libs/libtiff*"), *packages.glob("PIL/.dylibs/libtiff*")):
-        with suppress(OSError, AttributeError):
-            opened = ctypes.CDLL(str(library))
-            opened.TIFFSetErrorHandler(None)
-            opened.TIFFSetWarningHandler(None)
 
 
 def _need(image: ImageFile.ImageFile, pixels: int) -> int:

@@ -50,6 +50,7 @@ class Vocabulary:
 
 
 def vocabulary(codec: AnyTokens, model: TokenModel) -> Vocabulary:
+    """The token ids of a run, from the sizes of its codec and of its process."""
     return Vocabulary(codec=codec.vocab_size, tokens=model.process.vocab_size)
 
 
