@@ -11,6 +11,9 @@ EXTRAS = {
     "sklearn": ("scikit-learn", "data"),
     "tokenizers": ("tokenizers", "text"),
     "rapidfuzz": ("rapidfuzz", "text"),
+    "soundfile": ("soundfile", "speech"),
+    "soxr": ("soxr", "speech"),
+    "mido": ("mido", "music"),
     "tensorboard": ("tensorboard", "track"),
 }  # by the name that is imported: the package and the extra that brings it
 

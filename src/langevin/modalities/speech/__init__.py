@@ -1,0 +1,1 @@
+"""Speech: sound of voices, and text to speech."""
