@@ -29,7 +29,7 @@ EVERY = pytest.mark.parametrize("config", MASKED.values(), ids=MASKED)
 
 def sizes(config, odd: bool) -> list[tuple[int, ...]]:
     """Those that a network reads without a mask, or any."""
-    return (ODD if odd else SIZES)[1 if isinstance(config, Transformer.Config) else config.dimensions]
+    return (ODD if odd else SIZES)[getattr(config, "dimensions", 1)]
 
 
 def canvas(config, spaces) -> tuple[int, ...]:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from langevin.diffusion.condition import Condition, Port
-from langevin.networks import MLP, DiT, Transformer, UNet
+from langevin.networks import MLP, DiT, InverseSTFT, Transformer, UNet
 from langevin.networks.embedding import ConditioningConfig
 from langevin.recipe.tree import NetworkConfig
 
@@ -30,7 +30,8 @@ def mlp(**options):
 
 EVERY = {
     "dit 1d": (dit(1), (2, 8)),
-    "dit 2d": (dit(2), (2, 8, 6)),
+    "dit with convolutions": (dit(1, kernel=3), (2, 8)),
+    "dit 2d": (dit(2, kernel=5), (2, 8, 6)),
     "dit 3d": (dit(3), (2, 4, 2, 6)),
     "dit of sketches": (dit(2, caption_prior=8, num_patches=12), (2, 8, 6)),
     "unet 1d": (unet(1), (2, 8)),
@@ -72,7 +73,7 @@ def near(a, b):
 
 def test_every_kind_is_tested():
     kinds = {type(config) for config, _ in EVERY.values()}
-    assert kinds | {Transformer.Config} == set(NetworkConfig.__args__)  # that over tokens has its own file
+    assert kinds | {Transformer.Config, InverseSTFT.Config} == set(NetworkConfig.__args__)  # which have their own files
 
 
 @ALL

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from langevin.diffusion.condition import FACTS, PORTS, SEQUENCES, Condition, KVCache, Port, join
-from langevin.networks import MLP, DiT, Transformer, UNet
+from langevin.networks import MLP, DiT, InverseSTFT, Transformer, UNet
 from langevin.networks.embedding import ALL_PORTS, ConditioningConfig
 from langevin.networks.encoder import resample
 from langevin.recipe.tree import NetworkConfig
@@ -31,6 +31,8 @@ NETWORKS: dict[str, NetworkConfig] = {
     "unet 3d": UNet.Config(**SIZES, channel_mult=(1, 2), blocks=1, dimensions=3),
     "unet of patches and waves": UNet.Config(**SIZES, channel_mult=(1, 2), blocks=1, patch=2, fourier=(1,)),
     "mlp": MLP.Config(width=16, depth=2, channels=6),
+    "dit with convolutions": DiT.Config(**SIZES, depth=2, patch=1, dimensions=1, kernel=3),
+    "inverse stft": InverseSTFT.Config(width=16, depth=2, channels=2, n_fft=8, prior="unit"),
     "tokens": replace(TOKENS, time_conditioning=True),
     "causal tokens": replace(TOKENS, attention="causal"),
     "tokens by blocks": replace(TOKENS, attention="block", block_size=4),
@@ -42,7 +44,8 @@ EACH = pytest.mark.parametrize(("name", "port"), CASES)
 
 def attends(config: NetworkConfig) -> bool:
     return not (
-        isinstance(config, MLP.Config) or (isinstance(config, Transformer.Config) and config.attention == "block")
+        isinstance(config, MLP.Config | InverseSTFT.Config)
+        or (isinstance(config, Transformer.Config) and config.attention == "block")
     )
 
 
@@ -68,7 +71,7 @@ def built(config: NetworkConfig, *ports: str) -> torch.nn.Module:
 def space_of(config: NetworkConfig) -> tuple[int, ...]:
     if isinstance(config, MLP.Config):
         return ()
-    return (4,) if isinstance(config, Transformer.Config) else (4, 8, 4)[: config.dimensions]
+    return (4,) if isinstance(config, Transformer.Config | InverseSTFT.Config) else (4, 8, 4)[: config.dimensions]
 
 
 def data(config: NetworkConfig, rows: int, space: tuple[int, ...], seed: int = 0) -> torch.Tensor:
@@ -177,7 +180,7 @@ def test_a_port_that_a_network_cannot_read_is_refused_where_it_is_described(conf
         with pytest.raises(ValueError, match=f"does not read the port {port}"):
             replace(config, conditioning=ConditioningConfig(**WIDTHS[port]))
     if not attends(config):
-        with pytest.raises(ValueError, match="text=pooled"):
+        with pytest.raises(ValueError, match=r"text=pooled|does not read the port cross"):
             replace(config, conditioning=ConditioningConfig(**WIDTHS["cross"]))
 
 

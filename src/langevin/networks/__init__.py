@@ -8,8 +8,9 @@ matrices: embeddings, modulations, first and last layers. Muon leaves them to Ad
 """
 
 from langevin.networks.dit import DiT
+from langevin.networks.inverse_stft import InverseSTFT
 from langevin.networks.mlp import MLP
 from langevin.networks.transformer import Transformer
 from langevin.networks.unet import UNet
 
-__all__ = ["MLP", "DiT", "Transformer", "UNet"]
+__all__ = ["MLP", "DiT", "InverseSTFT", "Transformer", "UNet"]

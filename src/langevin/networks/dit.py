@@ -26,11 +26,14 @@ from langevin.networks.sizes import DataSizes, Reads, conditioned, require_space
 
 
 class Block(nn.Module):
-    """Attention, then an MLP, each with adaLN-zero modulation; tokens are (b, n, width)."""
+    """Attention, then an MLP, each with adaLN-zero modulation; tokens are (b, n, width).
 
-    def __init__(self, width: int, heads: int, mlp_ratio: float, dropout: float) -> None:
+    With a kernel, a depthwise convolution over neighbouring patches is added before the attention."""
+
+    def __init__(self, width: int, heads: int, mlp_ratio: float, dropout: float, kernel: int, dimensions: int) -> None:
         super().__init__()
         hidden = int(width * mlp_ratio)
+        self.local = LocalMixing(width, kernel, dimensions) if kernel else None
         self.norm_1 = nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)
         self.norm_2 = nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)
         self.attention = Attention(width, heads=heads)
@@ -41,12 +44,33 @@ class Block(nn.Module):
         nn.init.zeros_(self.modulation.weight)
         nn.init.zeros_(self.modulation.bias)
 
-    def forward(self, x: Tensor, vector: Tensor, rotary: Rotary, mask: Tensor | None) -> Tensor:
+    def forward(
+        self, x: Tensor, vector: Tensor, rotary: Rotary, mask: Tensor | None, grid: tuple[int, ...] = ()
+    ) -> Tensor:
         shift_1, scale_1, gate_1, shift_2, scale_2, gate_2 = self.modulation(vector)[:, None].chunk(6, -1)
         h = torch.addcmul(shift_1, self.norm_1(x), 1 + scale_1)  # norm(x) (1 + scale) + shift
+        h = h if self.local is None else self.local(h, grid, mask)
         x = torch.addcmul(x, gate_1, self.attention(h, mask=mask, rotary=rotary))
         h = torch.addcmul(shift_2, self.norm_2(x), 1 + scale_2)
         return torch.addcmul(x, gate_2, self.mlp(h))
+
+
+class LocalMixing(nn.Module):
+    """h + depthwise convolution of h over the grid of patches; tokens before the patches, and padding, stay out of it."""
+
+    def __init__(self, width: int, kernel: int, dimensions: int) -> None:
+        super().__init__()
+        convolution = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[dimensions - 1]
+        self.convolution = convolution(width, width, kernel, padding=kernel // 2, groups=width)
+        nn.init.zeros_(self.convolution.weight)
+        nn.init.zeros_(self.convolution.bias)  # type: ignore[arg-type]
+
+    def forward(self, h: Tensor, grid: tuple[int, ...], mask: Tensor | None) -> Tensor:
+        """h (b, prefix + n, width), n patches on `grid`; `mask` (b, prefix + n) is False at padding."""
+        n = math.prod(grid)
+        patches = h[:, -n:] if mask is None else torch.where(mask[:, -n:, None], h[:, -n:], 0)
+        mixed = self.convolution(patches.transpose(1, 2).unflatten(2, grid)).flatten(2).transpose(1, 2)
+        return torch.cat([h[:, :-n], h[:, -n:] + mixed], 1) if h.shape[1] > n else h + mixed
 
 
 class DiT(nn.Module):
@@ -66,6 +90,8 @@ class DiT(nn.Module):
         mlp_ratio: hidden channels of a block's MLP over `width`.
         dropout: probability, in [0, 1).
         dimensions: of space: 1, 2, 3 or more.
+        kernel: side, in patches, of the depthwise convolutions in the blocks, an odd number, in up to 3 dimensions; 0 for
+            none.
         channels: of the data; None is taken from the data.
         caption_prior: hidden width of an MLP from the condition vector to a bias for every patch, added before the first
             block; 0 for none. It memorises what each caption looks like at the cost of two matrices per sample, and fixes
@@ -82,6 +108,7 @@ class DiT(nn.Module):
         mlp_ratio: float = 4.0
         dropout: float = 0.0
         dimensions: int = 2
+        kernel: int = 0
         channels: int | None = None
         caption_prior: int = 0
         num_patches: int | None = None
@@ -101,6 +128,11 @@ class DiT(nn.Module):
                 raise ValueError(f"network.head_dim {self.head_dim} must be even: rotary embeddings turn channel pairs")
             if self.width % self.head_dim:
                 raise ValueError(f"network.width {self.width} must be a multiple of network.head_dim {self.head_dim}")
+            if self.kernel and (self.kernel % 2 == 0 or not 1 < self.kernel <= 63 or self.dimensions > 3):
+                raise ValueError(
+                    f"network.kernel is 0, or an odd number from 3 to 63 in up to 3 dimensions, got {self.kernel} in "
+                    f"{self.dimensions}"
+                )
             if not 0 <= self.dropout < 1:
                 raise ValueError(f"network.dropout is a probability below 1, got {self.dropout}")
             self.conditioning.require("a DiT", self.supported_ports)
@@ -132,11 +164,13 @@ class DiT(nn.Module):
         self.encoder = ConditionEncoder(conditioning, width, network=name, facts=facts)
         has_tokens = conditioning.cross_attends or conditioning.prepend_width
         self.token_proj = nn.Linear(width, width) if has_tokens else None
-        self.non_hidden = (*DiT.non_hidden, "caption_prior") if prior else DiT.non_hidden
+        more = [*(["caption_prior"] if prior else []), *(["local"] if config.kernel else [])]
+        self.non_hidden = (*DiT.non_hidden, *more)
         self.caption_prior = _caption_prior(width, config.caption_prior, config.num_patches) if prior else None
         self.patch_embedding = nn.Linear((config.channels + conditioning.channels) * volume, width)
         self.blocks = nn.ModuleList(
-            Block(width, width // config.head_dim, config.mlp_ratio, config.dropout) for _ in range(config.depth)
+            Block(width, width // config.head_dim, config.mlp_ratio, config.dropout, config.kernel, config.dimensions)
+            for _ in range(config.depth)
         )
         self.norm = nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)
         self.final_modulation = nn.Linear(width, 2 * width)
@@ -170,7 +204,7 @@ class DiT(nn.Module):
         angles = rotary_angles(grid, config.head_dim, skip=prefix, device=x.device)
         rotary = (angles.cos(), angles.sin())
         for block in self.blocks:
-            h = block(h, vector, rotary, mask)
+            h = block(h, vector, rotary, mask, grid)
         shift, scale = self.final_modulation(vector)[:, None].chunk(2, -1)
         h = torch.addcmul(shift, self.norm(h[:, prefix:]), 1 + scale)
         y = self.proj_out(h).transpose(1, 2).unflatten(2, grid)  # (b, c patch^d, *grid)

@@ -16,7 +16,8 @@ ALL_PORTS = tuple(PORT_KEYS)
 
 
 _LARGEST = {
-    "depth": 1000, "blocks": 1000, "text_layers": 1000, "side_streams": 64, "patch": 1024, "dimensions": 8, "mlp_ratio": 64,
+    "depth": 1000, "blocks": 1000, "text_layers": 1000, "side_streams": 64, "streams": 1024, "patch": 1024,
+    "dimensions": 8, "mlp_ratio": 64,
 }  # fmt: skip
 _OTHER = 10_000_000  # of any other size: widths, vocabularies
 

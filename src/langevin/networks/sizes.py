@@ -32,6 +32,11 @@ class DataSizes(Protocol):
         ...
 
     @property
+    def streams(self) -> int:
+        """Tokens per step, see `transformer`; 1 for a sequence."""
+        ...
+
+    @property
     def classes(self) -> int:
         """Number of class labels; 0 for none."""
         ...
@@ -46,10 +51,23 @@ class DataSizes(Protocol):
         """Maximum number of words of a caption."""
         ...
 
+    @property
+    def concat(self) -> int:
+        """Channels of the port `concat`; 0 for none."""
+        ...
+
+    @property
+    def aligned(self) -> int:
+        """Width of the port `aligned`; 0 for none."""
+        ...
+
 
 def conditioned(config: ConditioningConfig, sizes: DataSizes) -> ConditioningConfig:
-    """The conditioning with the data's classes and captions."""
-    return replace(config, classes=sizes.classes, vocabulary=sizes.vocabulary, length=sizes.caption_length)
+    """The conditioning with the ports of the data."""
+    return replace(
+        config, classes=sizes.classes, vocabulary=sizes.vocabulary, length=sizes.caption_length,
+        concat_channels=sizes.concat or config.concat_channels, aligned_width=sizes.aligned or config.aligned_width,
+    )  # fmt: skip
 
 
 def require_space(dimensions: int, sizes: DataSizes, side: int, what: str) -> None:

@@ -12,6 +12,11 @@ to, and the layers do not compute on them.
              positions (training: noisy and clean tokens in one pass); or `cache`, their keys and values from the method
              `cache` (sampling). Condition dropout leaves both in place: the unconditional input has a past, too
 
+With `streams` tokens per step, such as the voices of a score, x is (b, n streams) and position p is stream p mod streams of
+step p // streams. The embeddings of a step's tokens, a table per stream, are summed to one vector; attention is over the n
+steps, and a linear head per stream gives the logits, so the cost is that of n positions. A step is padding if all of its
+tokens are.
+
 Tokens of the ports `cross` and `prepend` are a prefix that every position attends to. `aligned` is added position by
 position. The posterior of masked diffusion does not depend on time, so by default the network is not conditioned on it
 ("Masked Diffusion Models are Secretly Time-Agnostic Masked Models and Exploit Inaccurate Categorical Sampling", 2024, arXiv
@@ -33,7 +38,7 @@ from langevin.networks.encoder import ConditionEncoder, Conditioning
 from langevin.networks.fused import rms_norm
 from langevin.networks.masks import block_causal_mask, block_diffusion_mask, causal_mask, full_mask, with_prefix
 from langevin.networks.ngram import NgramEmbedding
-from langevin.networks.sizes import DataSizes, Reads
+from langevin.networks.sizes import DataSizes, Reads, conditioned
 from langevin.networks.transformer_block import Block, KeysValues
 
 
@@ -42,7 +47,7 @@ class Transformer(nn.Module):
 
     non_hidden = (
         "token_embedding", "side_embeddings", "ngram", "side_ngrams", "modulation", "time_embedding", "encoder",
-        "output_bias",
+        "output_bias", "heads",
     )  # fmt: skip
     side_inputs = ("side_embeddings.", "side_ngrams.")  # weights that a network without side streams lacks
 
@@ -59,9 +64,10 @@ class Transformer(nn.Module):
         time_conditioning: condition the network on time.
         side_streams: streams of tokens (`condition.source`) that are embedded and added position by position: a corrupted
             text to correct, and candidate corrections.
+        streams: tokens per step, with full attention; fitted to the data, and 1 for a sequence.
         ngram_window: distance up to which tokens are added by n-gram embeddings (see `ngram`), in the text and in side
-            streams, 0 to 64; 0 for none. With causal attention only tokens before the position, with attention by blocks
-            only tokens of its block.
+            streams, 0 to 64; 0 for none; of several tokens per step, each stream by itself. With causal attention only
+            tokens before the position, with attention by blocks only tokens of its block.
         vocab_size: V, without mask and padding; None is taken from the data.
         """
 
@@ -76,6 +82,7 @@ class Transformer(nn.Module):
         block_size: int = 16
         time_conditioning: bool = False
         side_streams: int = 0
+        streams: int = 1
         ngram_window: int = 0
         vocab_size: int | None = None
         conditioning: ConditioningConfig = ConditioningConfig()
@@ -94,6 +101,11 @@ class Transformer(nn.Module):
             if self.side_streams and self.attention != "full":
                 raise ValueError(
                     f"network.side_streams {self.side_streams} needs network.attention=full, got {self.attention}"
+                )
+            if self.streams < 1 or (self.streams > 1 and (self.attention != "full" or self.side_streams)):
+                raise ValueError(
+                    "network.streams is 1, or more with network.attention=full and without side_streams; got "
+                    f"{self.streams}, {self.attention} and {self.side_streams}"
                 )
             if not 0 <= self.ngram_window <= 64:
                 raise ValueError(f"network.ngram_window is a distance in tokens, 0 to 64, got {self.ngram_window}")
@@ -119,7 +131,10 @@ class Transformer(nn.Module):
 
         def fitted(self, sizes: DataSizes) -> "Transformer.Config":
             """For data of these sizes."""
-            return replace(self, vocab_size=sizes.tokens or 0, side_streams=sizes.side_streams)
+            return replace(
+                self, vocab_size=sizes.tokens or 0, side_streams=sizes.side_streams, streams=sizes.streams,
+                conditioning=conditioned(self.conditioning, sizes),
+            )  # fmt: skip
 
         def build(self) -> "Transformer":
             return Transformer(self)
@@ -130,7 +145,7 @@ class Transformer(nn.Module):
             raise ValueError("a transformer needs network.vocab_size before it is built: the size of the vocabulary")
         self.config, width, num_indices = config, config.width, config.vocab_size + 2
         conditioning = config.conditioning
-        self.token_embedding = nn.Embedding(num_indices, width)
+        self.token_embedding = nn.Embedding(num_indices * config.streams, width)
         nn.init.normal_(self.token_embedding.weight, std=width**-0.5)
         self.side_embeddings = nn.ModuleList(nn.Embedding(num_indices, width) for _ in range(config.side_streams))
         for table in self.side_embeddings:
@@ -148,11 +163,16 @@ class Transformer(nn.Module):
         self.blocks = nn.ModuleList(
             Block(width, heads, hidden, config.dropout, modulated=self.modulated) for _ in range(config.depth)
         )
-        self.output_bias = nn.Parameter(torch.zeros(config.vocab_size))
+        tied = config.streams == 1
+        self.output_bias = nn.Parameter(torch.zeros(config.vocab_size)) if tied else None
+        self.heads = None if tied else nn.Linear(width, config.vocab_size * config.streams)
 
     def _ngram(self, offsets: tuple[int, ...]) -> NgramEmbedding:
         return NgramEmbedding(
-            vocab_size=self.padding + 1, width=self.config.width, offsets=offsets, padding=self.padding
+            vocab_size=(self.padding + 1) * self.config.streams,
+            width=self.config.width,
+            offsets=offsets,
+            padding=self.padding,
         )
 
     @property
@@ -172,7 +192,8 @@ class Transformer(nn.Module):
         data_mask = condition.over(x)
         x = x if data_mask is None else torch.where(data_mask, x, self.padding)
         self._require_tokens(x)
-        conditioning = self.encoder(condition, x, tuple(x.shape[1:]), x != self.padding)
+        valid = self._valid(x)
+        conditioning = self.encoder(condition, x, tuple(valid.shape[1:]), valid)
         vector = self._vector(c_time, conditioning)
         match self.config.attention:
             case "causal":
@@ -185,8 +206,24 @@ class Transformer(nn.Module):
                 h = self._one_block(x, vector, condition.cache, at)
             case _:
                 assert_never(self.config.attention)
-        # tied to the token embedding, without mask and padding
-        return F.linear(h, self.token_embedding.weight[: len(self.output_bias)], self.output_bias)
+        return self._logits(h, at)
+
+    def _logits(self, h: Tensor, at: Tensor | None) -> Tensor:
+        """The logits of all positions, or of those in `at`, from the outputs of `_run`."""
+        if self.heads is None:
+            assert self.output_bias is not None
+            # tied to the token embedding, without mask and padding
+            return F.linear(h, self.token_embedding.weight[: len(self.output_bias)], self.output_bias)
+        logits = self.heads(h).unflatten(-1, (self.config.streams, -1))  # (..., streams, V)
+        if at is None:
+            return logits.flatten(1, 2)
+        steps = at.unflatten(1, (-1, self.config.streams))
+        return logits[steps[steps.any(-1)]]
+
+    def _valid(self, x: Tensor) -> Tensor:
+        """(b, steps) bool: steps that hold a token, which are the positions of x (b, n) where there is one stream."""
+        valid = x != self.padding
+        return valid if self.config.streams == 1 else valid.unflatten(1, (-1, self.config.streams)).any(-1)
 
     def _causal(
         self, x: Tensor, vector: Tensor | None, conditioning: Conditioning, at: Tensor | None, *, masked: bool
@@ -201,7 +238,7 @@ class Transformer(nn.Module):
     def _full(
         self, x: Tensor, vector: Tensor | None, conditioning: Conditioning, source: Tensor | None, at: Tensor | None
     ) -> Tensor:
-        keys = x != self.padding
+        keys = self._valid(x)
         keys = keys if conditioning.token_mask is None else torch.cat([conditioning.token_mask, keys], 1)
         # a softmax needs a key: a sample of padding alone attends to it
         mask = None if bool(keys.all()) else keys | ~keys.any(1, keepdim=True)
@@ -301,7 +338,15 @@ class Transformer(nn.Module):
         return tokens
 
     def _embed(self, x: Tensor, positions: Tensor | None, source: Tensor | None) -> Tensor:
-        """The sum of token, side and n-gram embeddings, (b, n, width)."""
+        """The sum of token, side and n-gram embeddings, (b, n, width); of a step's tokens where there are streams."""
+        if (streams := self.config.streams) > 1:
+            steps, own = x.unflatten(1, (-1, streams)), torch.arange(streams, device=x.device) * (self.padding + 1)
+            h = F.embedding_bag((steps + own).flatten(0, 1), self.token_embedding.weight, mode="sum")
+            h = h.unflatten(0, steps.shape[:2])
+            if self.ngram is not None:
+                apart = torch.where(steps == self.padding, self.padding, steps + own)
+                h = sum((self.ngram(tokens) for tokens in apart.unbind(2)), h)
+            return h
         h = self.token_embedding(x)
         if source is not None:
             for i, tokens in enumerate(source.unbind(1)):
@@ -317,7 +362,7 @@ class Transformer(nn.Module):
         positions: Tensor | None = None, *, source: Tensor | None = None, at: Tensor | None = None,
         conditioning: Conditioning | None = None,
     ) -> tuple[Tensor, list[KeysValues]]:  # fmt: skip
-        """The normalised output of all blocks, (b, n, width), or (m, width) of the positions in `at`; keys and values.
+        """The normalised output of all blocks, (b, steps, width), or (m, width) of the steps in `at`; keys and values.
 
         Args:
             mask: of attention, see `Attention.mix`; keys of the condition's tokens come first.
@@ -328,7 +373,10 @@ class Transformer(nn.Module):
         if conditioning is not None and conditioning.channels is not None and self.aligned_proj is not None:
             aligned = conditioning.channels.transpose(1, 2)  # (b, channels, n) -> (b, n, channels)
             h = h + self.aligned_proj(aligned.to(self.aligned_proj.weight.dtype))
-        prefix, valid = 0, x != self.padding
+        prefix, valid = 0, self._valid(x)
+        n = valid.shape[1]
+        if at is not None and self.config.streams > 1:
+            at = at.unflatten(1, (-1, self.config.streams)).any(-1)
         if conditioning is not None and conditioning.tokens is not None and conditioning.token_mask is not None:
             prefix = conditioning.tokens.shape[1]
             h = torch.cat([conditioning.tokens.to(h.dtype), h], 1)
@@ -337,9 +385,7 @@ class Transformer(nn.Module):
         if torch.compiler.is_compiling() or bool(valid.all()):  # a compiled network needs one shape
             valid = None
         h = rms_norm(h if valid is None else h[valid])  # (b, n, width), or (m, width)
-        rotary = text_rotary(
-            x.shape[1] if positions is None else positions, self.config.head_dim, x.device, skip=prefix
-        )
+        rotary = text_rotary(n if positions is None else positions, self.config.head_dim, x.device, skip=prefix)
         layers: list[KeysValues] = []
         for i, block in enumerate(self.blocks):
             block_at = at if i + 1 == len(self.blocks) else None  # the last block computes the positions in `at` alone
@@ -366,6 +412,8 @@ class Transformer(nn.Module):
 
     def _require_tokens(self, x: Tensor) -> None:
         """Raises `ValueError` for what is not (b, n) of token, mask and padding indices."""
+        if x.ndim == 2 and x.shape[1] % self.config.streams:
+            raise ValueError(f"{x.shape[1]} positions are not whole steps of {self.config.streams} tokens")
         if x.ndim != 2 or x.is_floating_point() or bool(((x < 0) | (x > self.padding)).any()):
             raise ValueError(
                 f"this network reads tokens (b, n) in [0, {self.padding}], got {x.dtype} of shape {tuple(x.shape)}"
