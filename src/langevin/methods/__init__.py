@@ -7,7 +7,11 @@ from langevin.methods.diffusion import Diffusion
 from langevin.methods.method import Method, Player, Report
 from langevin.methods.optimizer import AdamW, Muon, OptimizerConfig
 from langevin.methods.score_matching import ScoreMatching
+from langevin.methods.spectral import SpectralLoss
 
-AnyMethod = Diffusion.Config | ScoreMatching.Config
+AnyMethod = Diffusion.Config | ScoreMatching.Config | SpectralLoss.Config
 
-__all__ = ["AdamW", "AnyMethod", "Diffusion", "Method", "Muon", "OptimizerConfig", "Player", "Report", "ScoreMatching"]
+__all__ = [
+    "AdamW", "AnyMethod", "Diffusion", "Method", "Muon", "OptimizerConfig", "Player", "Report", "ScoreMatching",
+    "SpectralLoss",
+]  # fmt: skip

@@ -14,6 +14,7 @@ from langevin.diffusion.denoiser import CausalDenoiser, GaussianDenoiser, ScoreD
 from langevin.diffusion.process import GIDD, SDE, Gaussian, Masked, UniformDiffusion
 from langevin.methods.diffusion import Diffusion
 from langevin.methods.score_matching import ScoreMatching
+from langevin.methods.spectral import SpectralLoss
 from langevin.networks import Transformer
 
 LOG_SNR = torch.linspace(-6, 6, 7, dtype=torch.float64)  # sigma / alpha from 20 down to 0.05
@@ -37,7 +38,7 @@ class GaussianModel:
     network: nn.Module
     process: Gaussian
     denoiser: GaussianDenoiser
-    method: Diffusion
+    method: Diffusion | SpectralLoss
     levels: tuple[str, Tensor]
     losses: Losses
 

@@ -26,6 +26,7 @@ from langevin.diffusion.likelihood import (
 )
 from langevin.diffusion.likelihood.results import BITS
 from langevin.evaluation.likelihood import LikelihoodRow
+from langevin.methods import Diffusion
 from langevin.methods.models import GaussianModel
 from langevin.modalities.image.likelihood.baselines import baselines
 from langevin.modalities.image.likelihood.evaluator import CURVE_ROWS, LikelihoodEvaluator, without_weight_gradients
@@ -147,6 +148,7 @@ def _flow_rows(
 
 def _times(model: GaussianModel, conditional: bool) -> tuple[Importance, list[str]]:
     """The log-SNR density that the run was trained on, and notes on it."""
+    assert isinstance(model.method, Diffusion), "a likelihood is of a diffusion model"
     times = model.method.times
     notes = ["Bits of x given its class or caption."] if conditional else []
     if isinstance(times, Importance):
