@@ -69,3 +69,32 @@ def test_far_steps_of_a_large_data_set_are_within_it():
 def test_no_data_and_no_batch_are_refused(count, batch):
     with pytest.raises(ValueError, match="data and batch must have at least 1 item"):
         DataOrder(count=count, batch=batch, seed=0)
+
+
+@pytest.mark.parametrize(("count", "batch"), [(100, 8), (37, 5), (6, 8), (64, 16)])
+def test_items_of_similar_length_share_a_batch(count, batch):
+    """An epoch is still a permutation; batches differ from epoch to epoch; their lengths differ far less than by chance."""
+    lengths = torch.randperm(count, generator=torch.Generator().manual_seed(0))
+    grouped = DataOrder(count=count, batch=batch, seed=3, lengths=lengths)
+    plain = DataOrder(count=count, batch=batch, seed=3)
+    assert torch.equal(grouped.items(0, torch.arange(count)).sort().values, torch.arange(count))
+    steps = count // batch
+    if steps < 4:
+        return
+    spread = [
+        sum(
+            int((found := lengths[order.items(step, torch.arange(batch))]).max() - found.min()) for step in range(steps)
+        )
+        for order in (grouped, plain)
+    ]
+    assert spread[0] < 0.6 * spread[1]
+    again = DataOrder(count=count, batch=batch, seed=3, lengths=lengths)
+    assert all(
+        torch.equal(grouped.items(s, torch.arange(batch)), again.items(s, torch.arange(batch))) for s in range(9)
+    )
+    assert not torch.equal(grouped.items(0, torch.arange(count)), grouped.items(0, torch.arange(count, 2 * count)))
+
+
+def test_lengths_are_of_all_items():
+    with pytest.raises(ValueError, match="4 items have 4 lengths, got 3"):
+        DataOrder(count=4, batch=2, seed=0, lengths=torch.arange(3))

@@ -103,6 +103,17 @@ def load(path: Path, *, only: tuple[str, ...] | None = None) -> Checkpoint:
     return Checkpoint(path=path, groups=groups, state=state)
 
 
+def identity(root: Path) -> str:
+    """SHA-256 of the newest complete checkpoint, by its manifest, in hexadecimal.
+
+    Raises:
+        ValueError: there is none."""
+    for path in steps(root):
+        if is_complete(path):
+            return hashlib.sha256((path / "manifest.json").read_bytes()).hexdigest()
+    raise ValueError(f"there is no complete checkpoint in {root}")
+
+
 def _verified(path: Path) -> dict[str, Any]:
     """The manifest's files, after checking that all exist and match it."""
     try:

@@ -5,11 +5,32 @@ from torch import Tensor
 
 from langevin.diffusion.noise import SampleNoise, mix
 
+POOL = 4  # batches among which items are grouped by length
+
 
 def permutation(count: int, *, seed: int, epoch: int) -> Tensor:
     """A random permutation of `count` items, (count,) int64: items sorted by 64 counter-based random bits each."""
     order_seed = mix(torch.tensor([seed]), 0x0DE8)
     return SampleNoise(seeds=order_seed, steps=torch.tensor([epoch])).bits(count)[0].argsort(stable=True)
+
+
+def by_length(order: Tensor, lengths: Tensor, batch: int, bits: Tensor) -> Tensor:
+    """A permutation (n,) regrouped so that batches hold items of similar length.
+
+    Among each `POOL` batches in turn, items are cut into batches by length; the batches are put into the order of `bits`
+    (n,), and keep the order of their items.
+    """
+    parts = list[Tensor]()
+    for chunk in order.split(POOL * batch):
+        rank = torch.empty_like(chunk)
+        rank[lengths[chunk].argsort(stable=True)] = torch.arange(len(chunk))
+        number = rank // batch  # of the batch that an item belongs to
+        whole = len(chunk) // batch  # the last batch may be a part of one, and stays last
+        place = torch.arange(whole + 1)
+        place[:whole] = bits[:whole].argsort().argsort()
+        parts.append(chunk[place[number].argsort(stable=True)])
+        bits = bits[whole:]
+    return torch.cat(parts)
 
 
 class DataOrder:
@@ -19,18 +40,26 @@ class DataOrder:
         count: number of items in the data; at least 1.
         batch: samples per global batch; it may exceed `count`.
         seed: of the permutations.
+        lengths: (count,) of the items, by which they are grouped into batches; None does not group them.
     """
 
-    def __init__(self, *, count: int, batch: int, seed: int) -> None:
+    def __init__(self, *, count: int, batch: int, seed: int, lengths: Tensor | None = None) -> None:
         if count < 1 or batch < 1:
             raise ValueError(f"data and batch must have at least 1 item, got {count} items and batches of {batch}")
-        self.count, self.batch, self.seed = count, batch, seed
+        if lengths is not None and len(lengths) != count:
+            raise ValueError(f"{count} items have {count} lengths, got {len(lengths)}")
+        self.count, self.batch, self.seed, self.lengths = count, batch, seed, lengths
         self._epochs: dict[int, Tensor] = {}
 
     def _epoch(self, epoch: int) -> Tensor:
         if epoch not in self._epochs:
             self._epochs = {e: p for e, p in self._epochs.items() if e >= epoch - 1}
-            self._epochs[epoch] = permutation(self.count, seed=self.seed, epoch=epoch)
+            order = permutation(self.count, seed=self.seed, epoch=epoch)
+            if self.lengths is not None:
+                name = mix(torch.tensor([self.seed]), 0x1E46)
+                bits = SampleNoise(seeds=name, steps=torch.tensor([epoch])).bits(self.count)[0]
+                order = by_length(order, self.lengths, self.batch, bits)
+            self._epochs[epoch] = order
         return self._epochs[epoch]
 
     def items(self, step: int, samples: Tensor) -> Tensor:
