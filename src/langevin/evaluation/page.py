@@ -47,7 +47,7 @@ figcaption { margin-top: .5rem; }
 @media print { body { max-width: none; padding: 0; } figure, tr { break-inside: avoid; } }
 """.strip()
 
-POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+POLICY = "default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'"
 
 
 def page(title: str, summary: str, body: str) -> str:
@@ -127,6 +127,13 @@ def figure(png: bytes, caption: str, *, dark: bytes | None = None, small: bool =
     if dark is not None:
         image = f'<picture><source media="(prefers-color-scheme: dark)" srcset="{_embedded(dark)}">{image}</picture>'
     return f"<figure>{image}<figcaption>{escape(caption)}</figcaption></figure>"
+
+
+def audio(wav: bytes, caption: str) -> str:
+    """A sound to play, with its caption."""
+    source = "data:audio/wav;base64," + base64.b64encode(wav).decode()
+    player = f'<audio controls preload="metadata" src="{source}"></audio>'
+    return f"<figure>{player}<figcaption>{escape(caption)}</figcaption></figure>"
 
 
 def figures(parts: Sequence[str]) -> str:

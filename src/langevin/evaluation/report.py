@@ -222,6 +222,33 @@ class Pictures:
         return {"kind": "pictures", "heading": self.heading, "pictures": facts, "note": self.note}
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Sound:
+    """The bytes of a WAV file, and its caption."""
+
+    wav: bytes
+    caption: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sounds:
+    """Sounds to listen to, with captions."""
+
+    heading: str
+    sounds: Sequence[Sound]
+    note: str = ""
+
+    def html(self) -> str:
+        """A section with one audio element per sound."""
+        parts = [page.audio(sound.wav, sound.caption) for sound in self.sounds]
+        return page.section(self.heading, page.paragraph(self.note) + page.figures(parts))
+
+    def data(self) -> dict[str, Any]:
+        """Captions and hashes of the sounds."""
+        facts = [{"caption": s.caption, "sha256": hashlib.sha256(s.wav).hexdigest()} for s in self.sounds]
+        return {"kind": "sounds", "heading": self.heading, "sounds": facts, "note": self.note}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Line:
     """One curve; `error`, if given, is drawn as a band of plus and minus that much."""
