@@ -41,6 +41,27 @@ def batches(opened: Any, path: Path, columns: list[str], *, most: int) -> Iterat
             yield from opened.iter_batches(batch_size=rows, row_groups=[number], columns=columns)
 
 
+def first_bytes(path: Path) -> dict[str, bytes]:
+    """The first 16 bytes of the first value that is not empty, among 16 rows, of each column of bytes or of structs with a
+    field `bytes`; without pyarrow, and of a file that cannot be read, none."""
+    try:
+        from pyarrow import ArrowException, parquet
+    except ImportError:
+        return {}
+    try:
+        with parquet.ParquetFile(path, buffer_size=2**20) as opened:
+            columns = [str(field.name) for field in opened.schema_arrow if "binary" in str(field.type)]
+            first = next(batches(opened, path, columns, most=16), None) if columns else None
+            return {} if first is None else {name: _first(first.column(name).to_pylist()) for name in columns}
+    except (OSError, ValueError, MemoryError, TypeError, LookupError, ArrowException):
+        return {}
+
+
+def _first(cells: list[Any]) -> bytes:
+    contents = (cell.get("bytes") if isinstance(cell, dict) else cell for cell in cells)
+    return next((content[:16] for content in contents if isinstance(content, bytes) and content), b"")
+
+
 def _allowed(stored: int, unpacked: int) -> int:
     if unpacked > max(LARGEST_CELL, 16 * stored):
         raise BadPages(f"holds {unpacked:,} bytes packed into {stored:,}: it may be made to fill the memory")

@@ -231,6 +231,12 @@ def _formats() -> tuple[str, ...]:
     return tuple(name for name in _FORMATS if name in Image.OPEN)
 
 
+def looks_like_image(head: bytes) -> bool:
+    """Whether the first 16 bytes of a file are those of an image."""
+    accepts = [Image.OPEN[name][1] for name in _formats()]
+    return any(accept is not None and accept(head.ljust(16, b"\0")) is True for accept in accepts)
+
+
 def _header(file: io.BufferedIOBase) -> ImageFile.ImageFile:
     """An image whose header is read, and whose size is allowed."""
     refuse_large_icon(file)

@@ -1,8 +1,10 @@
 """Detection of image data, by file names and first bytes."""
 
+from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
 
-from langevin.modalities.image.decode import SUFFIXES
+from langevin.modalities.image.decode import SUFFIXES, looks_like_image
+from langevin.modalities.parquet_pages import first_bytes
 from langevin.modalities.paths import companions, is_about, regular, walk
 
 
@@ -43,12 +45,7 @@ def _image_tables(root: Path, names: list[str]) -> bool:
 
 
 def _has_image_column(path: Path) -> bool:
-    """Whether a Parquet file has a column of encoded images; assumed if pyarrow is not installed."""
-    try:
-        from pyarrow import ArrowException, parquet
-    except ImportError:
+    """Whether a Parquet file has a column of encoded images, by their first bytes; assumed if pyarrow is not installed."""
+    if find_spec("pyarrow") is None:
         return True
-    try:
-        return regular(path) and any("binary" in str(field.type) for field in parquet.read_schema(path))
-    except (OSError, ValueError, MemoryError, ArrowException):
-        return False
+    return regular(path) and any(looks_like_image(head) for head in first_bytes(path).values())
