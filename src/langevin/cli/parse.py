@@ -135,7 +135,8 @@ def require_own(arguments: list[str], verb: str, accepted: type[Any], target: st
     given = [a.split("=", 1)[0].removeprefix("--").replace("-", "_") for a in arguments if a.startswith("--")]
     for name in (name for name in given if name not in own):
         owners = [kind for kind, names in of_kinds.items() if name in names]
-        owner = f"runs of {' and '.join(owners)}" if owners else next((o for o, n in others.items() if name in n), None)
+        listed = " and ".join(filter(None, (", ".join(owners[:-1]), owners[-1]))) if owners else ""
+        owner = f"runs of {listed}" if owners else next((o for o, n in others.items() if name in n), None)
         if owner is not None:
             raise ValueError(
                 f"--{name.replace('_', '-')} is an option of {owner}, and {target} is {what}: "
@@ -153,8 +154,13 @@ def types_of(options: type[Any]) -> dict[str, Any]:
     types: dict[str, Any] = {}
     for f in fields(options):
         inner = get_args(f.type)[0] if get_origin(f.type) is Annotated else f.type
-        types |= types_of(inner) if isinstance(inner, type) and is_dataclass(inner) else {f.name: f.type}
+        types |= types_of(inner) if isinstance(inner, type) and is_dataclass(inner) else {word_of(f.name): inner}
     return types
+
+
+def word_of(name: str) -> str:
+    """The word of an option: its field's name, which ends in _ where it would be a keyword of Python."""
+    return name.removesuffix("_")
 
 
 def require_values(arguments: list[str], types: dict[str, Any]) -> None:
@@ -182,7 +188,7 @@ def positionals(arguments: list[str]) -> list[str]:
 
 def positions(arguments: list[str], options: list[type[Any]]) -> list[int]:
     """Where the arguments are that are neither options nor values of options, by the dataclasses of these."""
-    takes = {f.name: values_of(f.type) for option in options for f in fields(option)}
+    takes = {name: values_of(kind) for option in options for name, kind in types_of(option).items()}
     found, left = list[int](), 0.0  # values that the last option still takes
     for i, word in enumerate(arguments):
         if word.startswith("--"):

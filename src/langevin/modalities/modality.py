@@ -73,7 +73,10 @@ class Dataset(Protocol):
 
 
 class Batches(Protocol):
-    """Encoded training examples by index: a pure function of (items, noise)."""
+    """Encoded training examples by index: a pure function of (items, noise).
+
+    It may have `lengths`, (len,) int64: the examples' lengths, by which they are grouped into batches that need little
+    padding."""
 
     @property
     def dataset(self) -> Any:
@@ -142,10 +145,13 @@ class Needs:
         std: standard deviation of encoded continuous data, `sigma_data`; None for tokens.
         tokens: size of the vocabulary, special tokens included; None for continuous data.
         side_streams: number of token sequences, aligned with the positions of x, that the network is conditioned on.
+        streams: tokens per step: x is (steps * streams,), step by step.
         blocks: whether the data can be generated block by block, from left to right.
         classes: number of classes that the network is conditioned on; 0 for none.
         vocabulary: size of the captions' vocabulary; 0 without captions.
         caption_length: tokens per caption; 0 without captions.
+        concat: channels of the port `concat`; 0 for none.
+        aligned: width of the port `aligned`; 0 for none.
     """
 
     processes: tuple[str, ...]
@@ -154,10 +160,13 @@ class Needs:
     std: float | None = None
     tokens: int | None = None
     side_streams: int = 0
+    streams: int = 1
     blocks: bool = False
     classes: int = 0
     vocabulary: int = 0
     caption_length: int = 0
+    concat: int = 0
+    aligned: int = 0
 
     @property
     def reads(self) -> Reads:

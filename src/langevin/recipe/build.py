@@ -18,9 +18,10 @@ from langevin.diffusion.process import GIDD, Gaussian, Masked, UniformDiffusion
 from langevin.diffusion.sampler import AnySampler
 from langevin.diffusion.sampling import Sampling
 from langevin.diffusion.training_input import MaskByCount, MaskByCountPerBlock, NoiseAtTime, TrainingInput, Uncorrupted
-from langevin.methods import Diffusion, ScoreMatching
+from langevin.methods import Diffusion, ScoreMatching, SpectralLoss
 from langevin.methods.levels import level_losses, score_losses
 from langevin.methods.models import LOG_SNR, MASKED, TIMES, AnyModel, GaussianModel, SDEModel, TokenModel
+from langevin.methods.spectral import generated, spectral_distance
 from langevin.modalities.modality import Batches
 from langevin.networks import MLP, Transformer
 from langevin.recipe.sampling import unfitted
@@ -161,6 +162,7 @@ def _roughly(config: NetworkConfig) -> int:
     """The number of weights of the largest layer, times layers; within a factor of about 20 of all weights."""
     sizes = vars(config) | vars(config.conditioning)
     rows = max(sizes.get(name) or 0 for name in ("vocab_size", "vocabulary", "classes", "num_patches"))
+    rows *= sizes.get("streams", 1)
     layers = max(sizes.get(name, 1) for name in ("depth", "blocks", "text_layers"))
     widths = [sizes.get(name) or 0 for name in ("width", "embedding_width", "caption_prior", "channels")]
     ports = [size for name, size in sizes.items() if name.endswith(("_width", "_channels")) and size]
@@ -181,7 +183,9 @@ def _compiled(recipe: Recipe, network: nn.Module) -> Any:
 
 def _gaussian(recipe: Recipe, process: Gaussian, network: nn.Module) -> GaussianModel:
     config = recipe.method
-    assert isinstance(config, Diffusion.Config), "a Gaussian process is trained by diffusion"
+    if isinstance(config, SpectralLoss.Config):
+        return _spectral(recipe, config, process, network)
+    assert isinstance(config, Diffusion.Config), "a Gaussian process is trained by diffusion or a spectral loss"
     denoiser = GaussianDenoiser(
         network=network, process=process, prediction=config.prediction, precision=recipe.training.dtype
     )
@@ -206,8 +210,28 @@ def _gaussian(recipe: Recipe, process: Gaussian, network: nn.Module) -> Gaussian
     )
 
 
+def _spectral(recipe: Recipe, config: SpectralLoss.Config, process: Gaussian, network: nn.Module) -> GaussianModel:
+    denoiser = GaussianDenoiser(network=network, process=process, prediction="clean", precision=recipe.training.dtype)
+    method = SpectralLoss(
+        process=process, denoiser=replace(denoiser, network=_compiled(recipe, network)), network=network,
+        windows=config.windows, non_hidden=non_hidden(network), generator=denoiser,
+    )  # fmt: skip
+
+    def losses(batch: Batch, names: Tensor) -> Tensor:  # a single level: it is asked at t = 1 alone
+        with torch.no_grad():
+            noise = SampleNoise(seeds=names.to(batch.x.device), steps=torch.zeros_like(names, device=batch.x.device))
+            y = generated(denoiser, process, batch, noise)
+            return spectral_distance(y, batch.x, config.windows)[1][None]
+
+    levels = ("log_snr", LOG_SNR[:1])
+    return GaussianModel(
+        network=network, process=process, denoiser=denoiser, method=method, levels=levels, losses=losses
+    )
+
+
 def _sde(recipe: Recipe, equation: SDEConfig, network: nn.Module, code: CodePermission) -> SDEModel:
     assert isinstance(recipe.network, MLP.Config), "an SDE is learned by an MLP"
+    assert isinstance(recipe.method, ScoreMatching.Config), "an SDE is trained by score matching"
     like = torch.zeros(1, recipe.network.channels or 1, dtype=torch.float64)
     process = build_sde(equation, like=like, code=code)
     denoiser = ScoreDenoiser(network=network, process=process, precision=recipe.training.dtype)
@@ -288,7 +312,8 @@ def _autoregressive(recipe: Recipe, config: AutoregressiveConfig, network: Trans
 def training_batches(recipe: Recipe, batches: Batches) -> loop.BatchFn:
     """(step, indices into its global batch) -> batch; a pure function of the recipe's seed."""
     training = recipe.training
-    order = DataOrder(count=len(batches), batch=training.batch, seed=training.seed)
+    lengths = getattr(batches, "lengths", None)
+    order = DataOrder(count=len(batches), batch=training.batch, seed=training.seed, lengths=lengths)
 
     def batch(step: int, samples: Tensor) -> Batch:
         noise = step_randomness(seed=training.seed, step=step, samples=samples, count=training.batch).noise

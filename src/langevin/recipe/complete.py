@@ -53,12 +53,19 @@ def complete(recipe: Recipe, train: Any, code: CodePermission = NO_CODE) -> Reci
     return replace(recipe, process=process, sampling=sampling)
 
 
+def reaches(network: type[NetworkConfig], needs: Needs) -> bool:
+    """Whether a network can have as many dimensions as the data: those without the choice are of sequences."""
+    return needs.reads != "grids" or len(needs.space) == 1 or hasattr(network, "dimensions")
+
+
 def require_fit(kind: str, network: NetworkConfig, process: ProcessConfig, needs: Needs) -> None:
     """Check that data, network and process fit each other. Raises `ValueError` with what does not."""
     if process.kind not in needs.processes:
         raise ValueError(f"{kind} data needs process.kind {' or '.join(needs.processes)}, and this is {process.kind}")
     if network.reads != needs.reads:
-        reading = [config.kind for config in get_args(NetworkConfig) if config.reads == needs.reads]
+        reading = [
+            config.kind for config in get_args(NetworkConfig) if config.reads == needs.reads and reaches(config, needs)
+        ]
         raise ValueError(f"{kind} data is read by network.kind {' or '.join(reading)}, and this is {network.kind}")
     if not isinstance(network, Transformer.Config):
         return

@@ -17,10 +17,10 @@ from langevin.diffusion.sampler import FittedSolver
 from langevin.diffusion.sampling import Sampling
 from langevin.methods import AnyMethod, Diffusion
 from langevin.modalities import union
-from langevin.networks import MLP, DiT, Transformer, UNet
+from langevin.networks import MLP, DiT, InverseSTFT, Transformer, UNet
 from langevin.training.loop import TrainingConfig
 
-NetworkConfig = DiT.Config | UNet.Config | MLP.Config | Transformer.Config
+NetworkConfig = DiT.Config | UNet.Config | MLP.Config | Transformer.Config | InverseSTFT.Config
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,7 +141,9 @@ def methods_of(process: ProcessConfig) -> tuple[str, ...]:
     match process:
         case SDEConfig():
             return ("score_matching",)
-        case Gaussian() | MaskedConfig() | UniformConfig() | HybridConfig() | AutoregressiveConfig():
+        case Gaussian():
+            return ("diffusion", "spectral")
+        case MaskedConfig() | UniformConfig() | HybridConfig() | AutoregressiveConfig():
             return ("diffusion",)
         case _:
             assert_never(process)

@@ -7,7 +7,7 @@ A lock ensures that one process writes at a time. Any number may read.
 import errno
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from functools import lru_cache, partial
@@ -197,8 +197,31 @@ def load_model(
     built, step, lines = run.load(ema=ema, device=device, code=code)
     for line in lines:
         say(line)
-    model = RunModel(built=built, sampling=run.recipe.sampling, data_fingerprint=str(run.facts.get("data")))
+    model = RunModel(
+        built=built, sampling=run.recipe.sampling, data_fingerprint=str(run.facts.get("data")),
+        others=other_runs(run.recipe, device=device, code=code),
+    )  # fmt: skip
     return changed(model, steps=steps, sampler=sampler, guidance=guidance, ema=ema), step
+
+
+def other_runs(
+    recipe: Recipe, *, device: torch.device | None = None, code: CodePermission = NO_CODE
+) -> dict[str, RunModel]:
+    """The models of other runs that the modality's plans request, by name.
+
+    Raises:
+        ValueError: one is gone, or its weights are others than when this run was trained."""
+    found = dict[str, RunModel]()
+    wanted: Mapping[str, tuple[str, str]] = getattr(recipe.data, "models", {})
+    for name, (path, sha256) in wanted.items():
+        run = open_run(Path(path))
+        if checkpoint.identity(run.path / "checkpoints") != sha256:
+            raise ValueError(
+                f"the {name} at {path} has other weights than when this run was trained: put the old ones back, or train "
+                "this run again"
+            )
+        found[name] = load_model(run, device=device, code=code)[0]
+    return found
 
 
 def create(path: Path, recipe: Recipe, facts: dict[str, Any]) -> Run:

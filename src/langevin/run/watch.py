@@ -15,7 +15,7 @@ from langevin.extras import require
 from langevin.files import own_folder, write_atomic
 from langevin.modalities.modality import Batches, RequestContext
 from langevin.recipe.build import Built
-from langevin.run.directory import Run
+from langevin.run.directory import Run, other_runs
 from langevin.run.generate import RunModel
 from langevin.training.loop import TrainingState
 
@@ -31,6 +31,7 @@ class Watch:
     ) -> None:
         self.run, self.built, self.state = run, built, state
         self.parts = {"train": train, "val": val}
+        self.others = other_runs(run.recipe, device=built.device)
         self.writer: Any = _tensorboard(run) if tensorboard else None
 
     def measure(self, step: int) -> dict[str, Any]:
@@ -51,6 +52,7 @@ class Watch:
         model = RunModel(
             built=self.built,
             sampling=replace(sampling, steps=min(sampling.steps, STEPS), guidance=self_contained(sampling.guidance)),
+            others=self.others,
         )
         train, val = (batches.dataset for batches in self.parts.values())
         with _EMAWeights(self.built, self.state):
