@@ -1,0 +1,1 @@
+"""Music: notes of several voices in time."""

@@ -1,0 +1,99 @@
+"""Windows of pieces as training examples.
+
+In training an example is a window of its piece that begins at a random bar, transposed by a random number of semitones that
+keeps every voice of the whole piece within its range. Without noise the windows follow one another and cover all once. The
+last window of a piece may be short: it is padded, and the padding is masked.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from langevin.diffusion.batch import Batch
+from langevin.diffusion.condition import Condition, Port
+from langevin.diffusion.noise import SampleNoise
+from langevin.modalities.music.codec import AnyCodec, outside
+from langevin.modalities.music.data import Scores
+from langevin.modalities.music.key import key_of, transposed
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Windows:
+    """Encoded windows by index.
+
+    Args:
+        length: steps of a window.
+        transpose: most semitones of a transposition, up or down.
+        keyed: whether the key of the whole piece is a condition.
+    """
+
+    dataset: Scores
+    codec: AnyCodec
+    length: int
+    transpose: int = 0
+    keyed: bool = False
+    device: torch.device = torch.device("cpu")
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (self.length * self.codec.streams,)
+
+    @property
+    def padding(self) -> int:
+        """The token of a step after the end of the piece."""
+        return self.codec.vocab_size + 1
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        moved = [count for piece in self.dataset.pieces if (count := outside(piece, self.codec))]
+        if not moved:
+            return ()
+        return (f"Notes beyond the trained range, moved by octaves: {sum(moved):,} in {len(moved):,} pieces.",)
+
+    @cached_property
+    def tokens(self) -> list[Tensor]:
+        """The tokens of every piece, (steps, streams)."""
+        return [self.codec.encode(piece) for piece in self.dataset.pieces]
+
+    @cached_property
+    def keys(self) -> list[int]:
+        """The key of every piece."""
+        return [key_of(piece) for piece in self.dataset.pieces]
+
+    @cached_property
+    def starts(self) -> list[tuple[int, int]]:
+        """(piece, first step) of every window."""
+        pieces = enumerate(self.dataset.pieces)
+        return [(i, first) for i, piece in pieces for first in range(0, piece.steps, self.length)]
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    def __call__(self, items: Tensor, noise: SampleNoise | None = None) -> Batch:
+        u = None if noise is None else noise.fork(9).uniform(torch.empty(len(items), 2)).tolist()
+        chosen = [self.window(item, None if u is None else u[i]) for i, item in enumerate(items.tolist())]
+        x = torch.nn.utils.rnn.pad_sequence(
+            [tokens for tokens, _ in chosen], batch_first=True, padding_value=self.padding
+        )
+        x = x.to(self.device)
+        condition = None
+        if self.keyed:
+            condition = Condition(global_=Port(tensor=torch.tensor([key for _, key in chosen], device=self.device)))
+        real = x != self.padding
+        return Batch(x=x, condition=condition, mask=real, known=~real)
+
+    def window(self, item: int, u: list[float] | None = None) -> tuple[Tensor, int]:
+        """(tokens of a window step by step, (steps * streams,) int64; key), drawn by two uniform numbers `u`."""
+        index, first = self.starts[item]
+        piece, semitones = self.dataset.pieces[index], 0
+        if u is not None:
+            bar = min(piece.bar, self.length)
+            first = int(u[0] * (1 + -(-max(0, piece.steps - self.length) // bar))) * bar
+            down, up = (max(-self.transpose, min(self.transpose, side)) for side in self.codec.room(piece))
+            semitones = down + int(u[1] * (up - down + 1))
+        tokens = self.tokens[index][first : first + self.length]
+        tokens = self.codec.transposed(tokens, semitones) if semitones else tokens
+        key = transposed(self.keys[index], semitones) if self.keyed else 0
+        return tokens.flatten().long(), key

@@ -1,0 +1,49 @@
+"""Options of runs of music. No torch here."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, ClassVar
+
+from tyro.conf import arg
+
+RECOGNISED = (
+    "music: a .mid file, a folder of these, a .json of pieces in parts, or a .parquet file with a column of MIDI files"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """What is given, by one of --melody, --voices, --continue and --infill or none, and how the result sounds."""
+
+    bars: int | None = None
+    """Number of bars to generate, or to add to --continue; default: as many as the run's context holds."""
+    melody: Path | None = None
+    """A MIDI file whose highest part is harmonised: it is the highest voice of the samples."""
+    voices: Path | None = None
+    """A MIDI file some of whose voices are kept, those of --given."""
+    given: str | None = None
+    """The voices of --voices or --infill that are kept: names or numbers, such as soprano,bass or 1,4."""
+    continue_: Annotated[Path | None, arg(name="continue")] = None
+    """A MIDI file that is continued."""
+    infill: Path | None = None
+    """A MIDI file of which the bars --from-bar to --to-bar are generated anew."""
+    from_bar: int | None = None
+    """The first bar of --infill to generate, counted from 1."""
+    to_bar: int | None = None
+    """The last bar of --infill to generate; default: that of --from-bar."""
+    key: str | None = None
+    """The key, such as "G major" or "F# minor", for runs with data.key=true."""
+    tempo: float | None = None
+    """Quarter notes in a minute; default: those of the file that is given, or of the training data."""
+    soundfont: Path | None = None
+    """A soundfont (.sf2) with which the program fluidsynth renders .wav files; default: a plain synthesiser."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluate:
+    """How much is measured."""
+
+    pieces: int = 12
+    """Pieces of the test part whose highest voice is harmonised; 0 for none."""
+
+    UNUSED: ClassVar[dict[str, str]] = {"seeds": "pieces are measured on one set of samples"}
