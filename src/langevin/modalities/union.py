@@ -1,7 +1,9 @@
 """All modalities. A new one is a folder and an entry here; nothing else outside its folder names it."""
 
 from langevin.modalities.image.modality import Image
+from langevin.modalities.music.modality import Music
 from langevin.modalities.points.modality import Points
+from langevin.modalities.speech.modality import Speech
 from langevin.modalities.text.modality import Text
 
-AnyModality = Image | Text | Points
+AnyModality = Image | Text | Points | Speech | Music

@@ -1,0 +1,253 @@
+"""Evaluation of speech: the sections of the report."""
+
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING
+
+from langevin.evaluation.frechet import Moments, frechet_distance
+from langevin.evaluation.report import (
+    Curves,
+    Facts,
+    Line,
+    MetricRow,
+    Metrics,
+    Picture,
+    Pictures,
+    Quotes,
+    Section,
+    Sound,
+    Sounds,
+    Source,
+)
+from langevin.evaluation.statistics import mean_interval
+from langevin.methods.models import LOG_SNR
+from langevin.modalities.modality import Evaluation, Measuring, Samples, Scorer, spread
+from langevin.modalities.sound import wav
+from langevin.modalities.speech.metrics.judges import listener_of
+from langevin.modalities.speech.metrics.measure import Heard, Measured, measure_run
+from langevin.modalities.speech.metrics.vocoding import ITERATIONS, MOST, vocoded
+from langevin.modalities.speech.options import Evaluate
+from langevin.modalities.speech.text.letters import held_out_accuracy
+from langevin.modalities.speech.text.units import Phonemes
+
+if TYPE_CHECKING:
+    from langevin.modalities.speech.modality import Speech
+
+SHOWN = 12  # samples in the report
+
+
+def evaluate(speech: "Speech", options: Evaluate, m: Measuring) -> Evaluation:
+    """What a recogniser hears, whose voice, likeness to real recordings, memorisation, and the codec's ceiling.
+
+    Raises:
+        ValueError: too few recordings, or an unknown recogniser."""
+    if len(m.train) < 8 or len(m.val) < 4:
+        raise ValueError(
+            f"evaluate needs 8 training and 4 validation recordings, and there are {len(m.train)} and {len(m.val)}"
+        )
+    if speech.vocoder is not None:
+        return _evaluate_vocoder(speech, m)
+    if speech.held_out_pairs:  # judges may know what the run has never heard
+        train, val = replace(speech, held_out_pairs=()).open()
+        m = replace(m, train=train, val=val)
+    count = m.count or min(max(len(m.val), 32), 300)
+    measured = measure_run(speech, m, options.recogniser, count)
+    rows = [*own_rows(measured), *measured.measures.rows]
+    source = Source(samples=measured.measures.samples, seeds=list(range(m.seeds)), command=m.command)
+    first = measured.drawn[0].first(SHOWN)
+    sections: list[Section] = [
+        Pictures(
+            heading="Samples",
+            pictures=[Picture(image=first.preview().content, caption="Waveforms and log-mel spectrograms")],
+            note="Not cherry-picked: first of seed 0.",
+        ),
+        Sounds(heading="To listen to", sounds=sounds(speech, first)),
+        Metrics(heading="Measured", rows=rows, source=source, note=" ".join(measured.measures.notes)),
+        *_details(speech, measured, source),
+        Curves(
+            heading="Denoising loss by noise level",
+            lines=[Line(label=name, x=LOG_SNR.tolist(), y=values) for name, values in measured.losses.items()],
+            x_label="log-SNR",
+            y_label="squared error (1 = best linear denoiser)",
+            caption="Both parts with the same noise; a gap means memorisation.",
+            y_log=True,
+        ),
+    ]
+    lines = [f"codec: copies of real recordings differ by {measured.mel_distance:.3f} in log-mel"]
+    lines += [f"{name}: {value:.3f}" for name, value in measured.by_speaker.items()]
+    return Evaluation(
+        rows=rows, samples=measured.drawn[0], sections=sections, figures=figures(measured, count, m.seeds), lines=lines,
+        title=f"{count} samples x {m.seeds} seeds, {measured.nfe} function evaluations each",
+    )  # fmt: skip
+
+
+def _evaluate_vocoder(speech: "Speech", m: Measuring) -> Evaluation:
+    """Copies of validation recordings by the vocoder, beside those by Griffin-Lim."""
+    found, samples = vocoded(speech, m, m.count or MOST)
+    own, real = found["vocoder"], found["real"]
+    best = found[f"Griffin-Lim, {ITERATIONS[-1]}"]
+    rows = [
+        MetricRow(
+            metric="mel distance", generated=mean_interval([own.mel_distance]), floor=0.0, copycat=best.mel_distance,
+            better="lower", meaning="mean absolute difference in log-mel of copies; copycat is Griffin-Lim",
+        ),
+        *(
+            MetricRow(
+                metric=name, generated=mean_interval([getattr(own, name)]), floor=getattr(real, name),
+                copycat=getattr(best, name), better="higher", meaning="share heard by a classifier; copycat is Griffin-Lim",
+            )
+            for name in ("recognised", "speaker") if getattr(own, name) is not None
+        ),
+        MetricRow(
+            metric="real-time factor", generated=mean_interval([own.seconds]), copycat=best.seconds, better="lower",
+            meaning="seconds of computing per second of sound, on this machine; copycat is Griffin-Lim",
+        ),
+    ]  # fmt: skip
+    source = Source(samples={"copies": len(samples)}, seeds=[0], command=m.command)
+    first = samples.first(SHOWN)
+    tables = [Facts(heading=f"Copies by {name}", rows=asdict(scores), source=source) for name, scores in found.items()]
+    sections: list[Section] = [
+        Pictures(heading="Samples", pictures=[Picture(image=first.preview().content, caption="Copies by the vocoder")]),
+        Sounds(heading="To listen to", sounds=sounds(speech, first)),
+        Metrics(heading="Measured", rows=rows, source=source),
+        *tables,
+    ]
+    lines = [
+        f"{name}: mel distance {s.mel_distance:.3f}, recognised {s.recognised}, real-time factor {s.seconds:.4f}"
+        for name, s in found.items()
+    ]
+    return Evaluation(
+        rows=rows, samples=samples, sections=sections, lines=lines, title=f"{len(samples)} copies of recordings",
+        figures={name: asdict(scores) for name, scores in found.items()},
+    )  # fmt: skip
+
+
+def sounds(speech: "Speech", samples: Samples) -> list[Sound]:
+    """The samples as audio elements."""
+    names = samples.names or ("",) * len(samples)
+    return [
+        Sound(wav=wav(signal, speech.known_rate), caption=name)
+        for signal, name in zip(samples.values, names, strict=True)
+    ]
+
+
+def own_rows(found: Measured) -> list[MetricRow]:
+    """Rows of what is heard, of memorisation, and of speed."""
+    rows = list[MetricRow]()
+    if found.words is not None and found.judge is not None:
+        judge = found.judge
+        rows += _heard_rows(found.words, judge.metric, judge.better, judge.meaning)
+        if found.unseen is not None:
+            rows.append(
+                MetricRow(
+                    metric=f"{judge.metric}, unseen pairs",
+                    generated=mean_interval([found.unseen]),
+                    better=judge.better,
+                    floor=found.words.real,
+                    meaning="the same on pairs of speaker and text that were never trained on",
+                )
+            )
+    if found.speakers is not None:
+        meaning = "share of samples in which a classifier hears the speaker; real is its accuracy"
+        rows += _heard_rows(found.speakers, "speaker", "higher", meaning)
+    memory, worst = found.memory, found.gap.worst
+    return [
+        *rows,
+        MetricRow(
+            metric="lengths, KS distance", generated=mean_interval([found.longer]), better="lower", floor=0.0,
+            meaning="Kolmogorov-Smirnov distance of the lengths of samples and of validation recordings",
+        ),
+        MetricRow(
+            metric="C_T", generated=mean_interval([memory.c_t]), floor=0.0, copycat=memory.c_t_copycat,
+            better="near real", meaning="are samples nearer to training recordings than validation recordings are? Far "
+            "below 0 means copying",
+        ),
+        MetricRow(
+            metric="authentic share", generated=mean_interval([memory.authentic]), floor=memory.authentic_held_out,
+            copycat=0.0, better="near real", meaning="share of samples farther from their nearest training recording than "
+            "that one is from its own nearest",
+        ),
+        MetricRow(
+            metric=f"loss gap at log-SNR {LOG_SNR[worst].item():g}",
+            generated=mean_interval([found.gap.gap[worst].item()]),
+            standard_error=found.gap.standard_error[worst].item(), floor=0.0, better="near real",
+            meaning="validation minus training denoising loss where most significant; above 3 s.e. means memorisation",
+        ),
+        MetricRow(
+            metric="real-time factor", generated=mean_interval([found.seconds]), better="lower",
+            meaning="seconds of computing per second of sound, on this machine, with decoding",
+        ),
+    ]  # fmt: skip
+
+
+def _heard_rows(heard: Heard, metric: str, better: str, meaning: str) -> list[MetricRow]:
+    return [
+        MetricRow(
+            metric=metric, generated=mean_interval(heard.generated), values=heard.generated, floor=heard.real,
+            better=better, meaning=meaning,  # type: ignore[arg-type]
+        ),
+        MetricRow(
+            metric=f"{metric}, of copies", generated=mean_interval([heard.copies]), floor=heard.real,
+            better=better, meaning="the ceiling of the codec: real recordings, encoded and decoded",  # type: ignore[arg-type]
+        ),
+        MetricRow(
+            metric=f"{metric}, shuffled", generated=mean_interval([heard.shuffled]), floor=heard.real,
+            better=better, meaning="the control: real recordings, with what belongs to others",  # type: ignore[arg-type]
+        ),
+    ]  # fmt: skip
+
+
+def _details(speech: "Speech", found: Measured, source: Source) -> list[Section]:
+    """By speaker, what was misheard, and the pronunciation of unknown words."""
+    sections = list[Section]()
+    if found.by_speaker and found.judge is not None:
+        sections.append(Facts(heading=f"{found.judge.metric} by speaker", rows=found.by_speaker, source=source))
+    if found.words is not None and found.words.mistakes:
+        sections.append(
+            Quotes(
+                heading="Misheard",
+                quotes=found.words.mistakes[:20],
+                note="What should be said, and what the recogniser hears, of seed 0.",
+            )
+        )
+    if speech.texts and isinstance(speech.units, Phonemes) and found.judge is not None:
+        accuracy = held_out_accuracy()
+        rows = {name.replace("_", " "): value for name, value in asdict(accuracy).items()}
+        note = "Words that are not in the dictionary are pronounced by their letters: measured on a tenth of it."
+        sections.append(Facts(heading="Letter-to-sound", rows=rows, source=source, note=note))
+    return sections
+
+
+def figures(found: Measured, count: int, seeds: int) -> dict[str, object]:
+    """All results, of JSON types."""
+    return {
+        "count": count, "seeds": seeds, "nfe": found.nfe, "measures": found.measures.as_dict(),
+        "judge": None if found.judge is None else found.judge.metric,
+        "words": None if found.words is None else asdict(found.words),
+        "speakers": None if found.speakers is None else asdict(found.speakers),
+        "by_speaker": dict(found.by_speaker), "unseen": found.unseen, "mel_distance_of_copies": found.mel_distance,
+        "memorisation": asdict(found.memory), "losses": dict(found.losses), "real_time_factor": found.seconds,
+        "loss_gap": {"log_snr": LOG_SNR.tolist(), "gap": found.gap.gap.tolist(), "z": found.gap.z.tolist()},
+        "lengths_ks": found.longer,
+    }  # fmt: skip
+
+
+def scorer(speech: "Speech", m: Measuring) -> Scorer:
+    """The Fréchet distance to the training recordings in the features of the classifier."""
+    listener, train, val = listener_of(m), m.train, m.val
+    if speech.vocoder is not None:
+        raise ValueError(
+            "a vocoder is asked once per sample, so there are no samplers to rank: see `langevin evaluate`"
+        )
+    items = spread(len(train), 2000).tolist()
+    features = listener.features([train.signal(i) for i in items])
+    count = min(m.count or 200, len(val), len(items))
+    if len(features) < 4 or count < 2:
+        raise ValueError(
+            "ranking needs 4 training and 2 validation recordings: see `langevin evaluate` for other metrics"
+        )
+    reference = Moments.of(features)
+    floor = frechet_distance(reference, Moments.of(listener.features([val.signal(i) for i in range(count)])))
+    return Scorer(
+        name="FD (listener)", floor=floor,
+        score=lambda samples: frechet_distance(reference, Moments.of(listener.features(list(samples.values)))),
+    )  # fmt: skip

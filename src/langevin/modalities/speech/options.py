@@ -1,0 +1,49 @@
+"""Options of runs on speech. Imports no torch."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from tyro.conf import arg
+
+RECOGNISED = (
+    "speech: a folder of sound files, with transcripts (metadata.csv, metadata.jsonl, LJSpeech's layout, or .txt files "
+    "beside them), with a directory per speaker or class, or alone"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """What is said, by whom, and what is given of it."""
+
+    text: tuple[str, ...] = ()
+    """What to say, one or more, repeated up to --count; - reads a text per line from standard input. Default: texts of
+    the data."""
+    file: str | None = None
+    """A file with a text per line, each of which is said."""
+    speaker: tuple[str, ...] = ()
+    """Names of speakers, or of classes, one or more, repeated up to --count. Default: all in turn."""
+    seconds: float | None = None
+    """Length of each sample; default: drawn from the model of durations."""
+    continue_: Annotated[str | None, arg(name="continue")] = None
+    """A sound file that the samples go on from; --text is what follows."""
+    infill: str | None = None
+    """A sound file of which the part from --from to --to is made anew; --text is what is said in all of it."""
+    from_: Annotated[float | None, arg(name="from")] = None
+    """Seconds at which the part begins."""
+    to: float | None = None
+    """Seconds at which the part ends."""
+    voice: str | None = None
+    """The speaker who says --clip again."""
+    clip: str | None = None
+    """A sound file that --voice says again; --text is what is said in it."""
+    strength: float = 0.7
+    """How much of --clip is forgotten, in (0, 1]: the time t to which it is corrupted."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluate:
+    """How the speech is judged."""
+
+    recogniser: str = "auto"
+    """auto: a network trained on the real training part, on words if texts repeat, else on letters; pocketsphinx: the
+    program's own model of US English."""

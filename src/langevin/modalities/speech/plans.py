@@ -1,0 +1,167 @@
+"""Plans of speech: utterances of different lengths, drawn in groups of one shape and in windows that overlap."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from langevin.diffusion.noise import mix
+from langevin.diffusion.sampler.grid import UniformTimeGrid
+from langevin.diffusion.sampling import Sampling
+from langevin.modalities.modality import Draw, Plan, RequestContext, Samples
+from langevin.modalities.speech.batches import condition_of, context_of, padded_frames
+from langevin.modalities.speech.codec import Vocoder, Waveform
+from langevin.modalities.speech.vocoder import Vocoding, vocode
+
+if TYPE_CHECKING:
+    from langevin.modalities.speech.modality import Speech
+
+
+VOCODER = "vocoder"  # the name of the model that decodes, among those of a run
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Utterance:
+    """What one sample is to be.
+
+    Args:
+        frames: its length.
+        aligned: the port `aligned` (frames, width); None without texts.
+        speaker: index of the speaker.
+        text: what is said.
+        name: what is said by whom.
+        x: (channels, frames) of what is given; None for nothing.
+        given: (frames,) bool, where x is kept.
+        keep: the frames that are returned, (first, end); None for all.
+    """
+
+    frames: int
+    aligned: Tensor | None
+    speaker: int
+    text: str
+    name: str
+    x: Tensor | None = None
+    given: Tensor | None = None
+    keep: tuple[int, int] | None = None
+
+
+@dataclass(kw_only=True, eq=False)
+class _Growing:
+    """An utterance that is drawn window by window."""
+
+    wanted: Utterance
+    seed: int
+    windows: list[tuple[int, int]]  # (first frame, end)
+    x: Tensor = field(init=False)
+    done: Tensor = field(init=False)
+
+    def start(self, channels: int) -> None:
+        given = self.wanted.given
+        self.done = torch.zeros(self.wanted.frames, dtype=torch.bool) if given is None else given.clone()
+        self.x = torch.zeros(channels, self.wanted.frames) if self.wanted.x is None else self.wanted.x.clone()
+
+
+def windows_of(frames: int, window: int, overlap: int) -> list[tuple[int, int]]:
+    """Windows (first frame, end) of at most `window` frames that cover `frames`, evenly, with this overlap or more."""
+    if frames <= window:
+        return [(0, frames)]
+    count = -(-(frames - overlap) // (window - overlap))
+    starts = [round(i * (frames - window) / (count - 1)) for i in range(count)]
+    return [(start, start + window) for start in starts]
+
+
+def draw(
+    speech: "Speech", wanted: Sequence[Utterance], context: RequestContext, *, sampling: Sampling | None = None
+) -> Plan:
+    """Draw every utterance, and decode it.
+
+    Windows after the first continue what was drawn before. Samples are drawn with others of the same padded length, so
+    their bytes do not depend on these."""
+    growing = [
+        _Growing(wanted=one, seed=context.seed + i, windows=windows_of(one.frames, speech.window, speech.window // 4))
+        for i, one in enumerate(wanted)
+    ]
+    for one in growing:
+        one.start(speech.codec.channels)
+    for number in range(max(len(one.windows) for one in growing)):
+        groups = defaultdict[int, list[_Growing]](list)
+        for one in growing:
+            if number < len(one.windows):
+                start, end = one.windows[number]
+                groups[padded_frames(end - start)].append(one)
+        for frames, members in sorted(groups.items()):
+            x = yield _draw_windows(speech, members, number, frames, sampling or context.model.sampling)
+            for row, one in zip(x, members, strict=True):
+                start, end = one.windows[number]
+                new = row[:, : end - start]
+                one.x[:, start:end] = torch.where(one.done[start:end], one.x[:, start:end], new)
+                one.done[start:end] = True
+    seeds = torch.tensor([one.seed for one in growing])
+    signals = yield from decoding(speech, [one.x for one in growing], seeds)
+    kept = [_kept(signal, one.wanted, speech) for signal, one in zip(signals, growing, strict=True)]
+    arrays = {"seed": seeds}
+    if speech.speakers:
+        arrays["speaker"] = torch.tensor([one.speaker for one in wanted])
+    return Samples(modality=speech, values=kept, names=tuple(one.name for one in wanted), arrays=arrays)
+
+
+def decoding(speech: "Speech", x: Sequence[Tensor], seeds: Tensor) -> Vocoding:
+    """The signals of samples x (channels, frames), as a part of a plan: by the vocoder, if the codec has one."""
+    codec = speech.codec
+    if isinstance(codec, Vocoder):
+        return (yield from vocode(x, seeds, hop=codec.stride, std=codec.std, model=VOCODER))
+    return speech.decoded(x, seeds)
+
+
+def copies(speech: "Speech", signals: Sequence[Tensor], names: Sequence[str], *, seed: int = 0) -> Plan:
+    """The plan of copies of signals: encoded and decoded, or, for a vocoder, made from their spectrograms."""
+    seeds = seed + torch.arange(len(signals))
+    if speech.vocoder is None:
+        made = yield from decoding(speech, speech.encoder.signals(signals), seeds)
+    else:
+        mels = speech.vocoder.encode(signals, speech.known_rate)
+        assert isinstance(speech.codec, Waveform), "the modality of a run is fitted"
+        made = yield from vocode(mels, seeds, hop=speech.vocoder.stride, std=speech.codec.std)
+    return Samples(modality=speech, values=made, names=tuple(names), arrays={"seed": seeds})
+
+
+def _kept(signal: Tensor, wanted: Utterance, speech: "Speech") -> Tensor:
+    if wanted.keep is None:
+        return signal
+    first, end = wanted.keep
+    stride = speech.codec.stride
+    return signal[first * stride : end * stride]
+
+
+def _draw_windows(speech: "Speech", members: list[_Growing], number: int, frames: int, sampling: Sampling) -> Draw:
+    """The request for one window of each utterance, padded to `frames`."""
+
+    def padded(row: Tensor) -> Tensor:
+        return torch.nn.functional.pad(row, (0, frames - row.shape[-1]))
+
+    spans = [one.windows[number] for one in members]
+    x = torch.stack([padded(one.x[:, a:b]) for one, (a, b) in zip(members, spans, strict=True)])
+    given = torch.stack([padded(one.done[a:b]) for one, (a, b) in zip(members, spans, strict=True)])
+    aligned = [
+        one.wanted.aligned[a:b] for one, (a, b) in zip(members, spans, strict=True) if one.wanted.aligned is not None
+    ]
+    condition = condition_of(
+        speakers=torch.tensor([one.wanted.speaker for one in members]) if speech.speakers else None,
+        aligned=aligned or None,
+        context=context_of(x, given) if speech.reads_context else None,
+        lengths=torch.tensor([b - a for a, b in spans]),
+        frames=frames,
+    )
+    seeds = torch.tensor([one.seed for one in members])
+    seeds = seeds if number == 0 else mix(seeds, number)
+    noised = isinstance(sampling.grid, UniformTimeGrid) and sampling.grid.high is not None
+    clean = x if noised and members[0].wanted.x is not None else None
+    return Draw(shape=tuple(x.shape[1:]), seeds=seeds, sampling=sampling, condition=condition, clean=clean)
+
+
+def from_time(sampling: Sampling, t: float, rho: float) -> Sampling:
+    """The sampling that starts at time t, of which rho is sigma / alpha, and not from the prior."""
+    return sampling if t >= 1 else replace(sampling, grid=UniformTimeGrid(high=rho))
