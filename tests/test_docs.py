@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 import yaml
 from PIL import Image
 
@@ -16,11 +17,16 @@ from langevin.cli import main
 from langevin.cli.parse import kind_of, parse
 from langevin.modalities.image import measure
 from langevin.modalities.image.classifier import train_classifier
+from langevin.modalities.music.piece import of_pitches
+from langevin.modalities.options import options_of
+from langevin.modalities.speech import evaluate as speech
+from langevin.modalities.speech.text.letters import Accuracy
 from langevin.recipe.read import check, merge, read_tree
-from tests import texts
+from tests import scores, texts, voices
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+MEASURED = Accuracy(words=1, word_accuracy=1, word_accuracy_stress=1, error_rate=0, error_rate_stress=0)
 TINY = ["training.steps=2", "training.batch=4", "network.width=32", "network.depth=1", "network.head_dim=16"]
 
 
@@ -38,12 +44,14 @@ def shortened(words: list[str]) -> list[str]:
     small = {"--count": "10", "--seeds": "1", "--steps": None, "--iterations": "400"}
     words = [small.get(words[i - 1]) or w if i else w for i, w in enumerate(words)]
     if words[0] == "train":
-        tiny = [w for w in TINY if "head_dim" not in w] if words[1].startswith("toy/") else TINY
+        headless = words[1].startswith("toy/") or words[1] == "speech/vocoder"
+        tiny = [w for w in TINY if "head_dim" not in w] if headless else TINY
         tiny = [w.replace("depth", "blocks") if words[1].endswith("-likelihood") else w for w in tiny]
         words += [w for w in tiny if w.split("=")[0] not in {v.split("=")[0] for v in words if "=" in v}]
     if words[0] == "evaluate":
         words += [] if "--count" in words else ["--count", "8"]
-        words += [] if kind_of(Path(words[1])) == "text" else ["--seeds", "1"]
+        unused = getattr(options_of(kind_of(Path(words[1])) or "").Evaluate, "UNUSED", {})
+        words += [] if "seeds" in unused else ["--seeds", "1"]
     return words
 
 
@@ -63,7 +71,14 @@ def somewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name, content in (("abstracts.txt", "the cat sees the moon. a dog hears the sea.\n"), ("draft.txt", "teh cat\n"),
                           ("questions.tsv", "a dog sees the sea.\ta dog sees.\n")):  # fmt: skip
         (tmp_path / name).write_text(content)
+    scores.chorales(tmp_path)
+    scores.tune(tmp_path)
+    scores.written(of_pitches(np.array(scores.chorale(32, seed=9))), tmp_path / "hymn.mid")
     (tmp_path / "springs.py").write_text(blocks(ROOT / "docs" / "drift.md", "python")[0])
+    voices.spoken(tmp_path / "voices")
+    soundfile.write(tmp_path / "clip.wav", voices.vowel("ee", 150, 0.25), voices.RATE)
+    (tmp_path / "lines.txt").write_text("ah\nee oo\n")
+    monkeypatch.setattr(speech, "held_out_accuracy", lambda: MEASURED)  # takes ten seconds, and has its own test
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

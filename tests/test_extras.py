@@ -18,7 +18,7 @@ from packaging.utils import canonicalize_name
 
 from langevin.cli import doctor
 from langevin.extras import EXTRAS, require
-from tests import pictures, texts
+from tests import pictures, scores, texts, voices
 from tests.tiny import SMALL
 
 ROOT = Path(__file__).parents[1]
@@ -32,6 +32,8 @@ NEEDING = {  # by extra: commands that need it
         ("train", "text/shakespeare", "--data", "texts", *SHORT),
         ("train", "text/repair", "--data", "texts", "data.task.context_length=65", *SHORT),
     ),
+    "music": (("train", "scores", *SHORT), ("inspect", "scores")),
+    "speech": (("train", "recordings", *SHORT), ("inspect", "recordings")),
     "track": (("train", "photos", "--out", "tracked", "--tensorboard", *STEPS),),
     "docs": (),
     "bench": (),
@@ -111,6 +113,8 @@ def importable(names: set[str]) -> set[str]:
 def test_all_but_what_an_extra_is_for_works_without_it(extras, tmp_path):
     pictures.classes(tmp_path / "photos", count=60)
     texts.corpus(tmp_path / "texts")
+    scores.songs(tmp_path / "scores")
+    voices.spoken(tmp_path / "recordings", each=1)
     (tmp_path / "table").mkdir()
     (tmp_path / "table" / "train.parquet").write_bytes(b"PAR1")
     blocked = importable(set().union(*map(packages, extras)))

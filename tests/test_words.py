@@ -21,7 +21,8 @@ TABLES = {  # where a row is a row: of a table, a file or a grid
     "diffusion/sampler/linear.py", "diffusion/sampler/fitted.py", "diffusion/sampler/state.py", "modalities/modality.py",
     "modalities/image/byte_store.py", "modalities/image/data.py", "modalities/image/store.py", "modalities/image/table.py",
     "modalities/image/evaluate.py", "modalities/image/options.py", "modalities/image/likelihood/measure.py",
-    "modalities/points/evaluate.py", "modalities/text/evaluate.py",
+    "modalities/points/evaluate.py", "modalities/text/evaluate.py", "modalities/music/evaluate.py",
+    "modalities/speech/evaluate.py",
 }  # fmt: skip
 KEPT = {("modalities/image/glyphs.py", "symbol"), ("networks/encoder.py", "rows")}
 

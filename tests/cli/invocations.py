@@ -157,7 +157,7 @@ BAD = [  # ---------------------------------------------------------------------
     (1, "sample points --out folder", "samples of points are written as .png, .npz; got --out folder"),
     (1, "sample points --gif", "samples of points are written as .png, .npz; got --gif"),
     (1, "sample points --condition a", "--condition is an option of runs of image, and points is a run of points"),
-    (1, "sample points --infill 'a [[]]'", "--infill is an option of runs of text"),
+    (1, "sample points --infill 'a [[]]'", "--infill is an option of runs of music, speech and text"),
     (1, "sample points --count 1000000000000", "--count must be 1 to 10,000,000"),
     (1, "sample sde --guidance 2", "trained without classes or captions: leave it out"),
     (1, "sample sde --sampler heun", "the sampler 'heun' is not for an sde process: choose reverse, flow"),

@@ -139,7 +139,7 @@ def test_an_option_of_no_modality_is_a_usage_error(tmp_path, told):
 @pytest.mark.parametrize("verb", ["sample", "evaluate"])
 def test_a_run_of_an_unknown_kind_is_refused_with_the_known_ones(verb, tmp_path, refused):
     said = refused(verb, run_of("smells", tmp_path / "run"))
-    assert "there is no modality 'smells'. Known are image, points, text" in said
+    assert f"there is no modality 'smells'. Known are {', '.join(options.kinds())}" in said
 
 
 @pytest.mark.parametrize("content", ["name: a\nnetwork:\n  kind: mlp\n", "", "data:\n  path: here\n"])

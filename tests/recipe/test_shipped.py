@@ -4,12 +4,13 @@ import pytest
 import torch
 
 from langevin.diffusion.objective import LikelihoodWeightedMSE
+from langevin.networks.embedding import ConditioningConfig
 from langevin.recipe.build import build, training_batches
 from langevin.recipe.complete import complete
 from langevin.recipe.read import check, check_density, dump, is_density, merge, read_tree, shipped
 from langevin.recipe.user_function import CodePermission
 from langevin.training.loop import TrainingState, fit
-from tests import pictures, texts, tiny
+from tests import pictures, scores, texts, tiny, voices
 
 EVERY = pytest.mark.parametrize("name", sorted(name for name in shipped() if not is_density(name)))
 DENSITIES = pytest.mark.parametrize("name", sorted(name for name in shipped() if is_density(name)))
@@ -26,6 +27,8 @@ TEXTS = {
     "text/summary": texts.summaries,
     "text/inference": texts.inferences,
 }
+SCORES = {"music/chorales": scores.chorales}
+VOICES = dict.fromkeys(("speech/digits", "speech/strings", "speech/vocoder"), voices.spoken)
 
 
 def small(name, folder):
@@ -33,8 +36,8 @@ def small(name, folder):
     tree = read_tree(name)
     if name in MAKE:
         tree["data"] = {"kind": "image", "path": str(MAKE[name](folder, side=32)), "size": 32}
-    if name in TEXTS:
-        tree["data"] = {**tree["data"], "path": str(TEXTS[name](folder))}
+    if make := (TEXTS | SCORES | VOICES).get(name):
+        tree["data"] = {**tree["data"], "path": str(make(folder))}
     return check(merge(tree, tree["smoke_test"]), where=name)
 
 
@@ -78,8 +81,10 @@ def test_dumping_and_reading_a_recipe_is_the_identity(name, tmp_path):
 def test_a_shipped_recipe_builds_at_full_size_without_memory(name):
     recipe = check(read_tree(name), where=name)
     with torch.device("meta"):
-        known = {"vocab_size": 1000} if name in TEXTS else {"channels": 3}
+        known = {"vocab_size": 1000} if name in TEXTS | SCORES else {"channels": 3}
         known |= {"num_patches": 64} if getattr(recipe.network, "caption_prior", 0) else {}
+        if recipe.network.kind == "inverse_stft":
+            known = {"channels": 128, "n_fft": 512, "conditioning": ConditioningConfig(concat_channels=64)}
         network = type(recipe.network)(**{**vars(recipe.network), **known}).build()
     assert sum(p.numel() for p in network.parameters()) > 100_000
 
@@ -101,6 +106,13 @@ def test_a_shipped_recipe_completes_and_trains_two_steps_at_its_tiny_size(name, 
             assert data.classes == train.classes
             assert (data.captions is not None) == (train.captions is not None)
             assert 0.05 < recipe.process.sigma_data < 2
+        case "music":
+            assert recipe.network.vocab_size == recipe.process.vocab_size == data.codec.vocab_size
+            assert recipe.network.streams == data.codec.streams == 4
+        case "speech":
+            assert recipe.network.channels == data.codec.channels
+            assert recipe.network.conditioning.classes == len(data.speakers)
+            assert bool(recipe.network.conditioning.aligned_width) == data.texts
         case "points":
             assert recipe.network.channels == data.columns == train.shape[0]
     assert len(val) > 0
