@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from langevin.files import write_atomic, write_folder
@@ -25,6 +24,8 @@ BETWEEN = 0.4  # seconds of silence between the samples of one WAV
 
 def picture(signals: Sequence[Tensor], names: Sequence[str], rate: int, *, columns: int | None = None) -> bytes:
     """A PNG of waveforms, each above its log-mel spectrogram, on one scale of time."""
+    from matplotlib.figure import Figure  # half of the time to import the package
+
     count = min(len(signals), MOST)
     columns = columns or min(4, count)
     rows = -(-count // columns)
