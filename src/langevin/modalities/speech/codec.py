@@ -213,23 +213,25 @@ class Vocoder:
     mel: LogMel = LogMel()
     std: float = 1.0
 
-    def read(self) -> "Vocoder":
+    def read(self, rate: int) -> "Vocoder":
         """With what the run at `path` says.
 
         Raises:
-            ValueError: it is no vocoder."""
+            ValueError: it is no vocoder, or one of another rate."""
         recipe = Path(self.path) / "recipe.yaml"
         try:
             data: Any = yaml.safe_load(recipe.read_text(encoding="utf-8"))["data"]
             mel: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data["vocoder"].items()}
+            if data["rate"] != rate:
+                raise ValueError(f"it is of {data['rate']} samples per second, and the recordings are of {rate}")
             return replace(
                 self, path=str(Path(self.path).absolute()), mel=LogMel(**mel), std=float(data["codec"]["std"]),
                 sha256=identity(Path(self.path) / "checkpoints"),
             )  # fmt: skip
         except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError, ValueError) as error:
             raise ValueError(
-                f"data.codec.path={self.path} is no run of a vocoder ({type(error).__name__}: {error}): train one, as the "
-                "recipe speech/vocoder does"
+                f"data.codec.path={self.path} is no vocoder for this data ({type(error).__name__}: {error}): train one, as "
+                "the recipe speech/vocoder does"
             ) from error
 
     def at(self, rate: int) -> "Vocoder":
@@ -238,7 +240,7 @@ class Vocoder:
 
     def fitted(self, signals: Sequence[Tensor], rate: int) -> "Vocoder":
         """Itself, read from its run."""
-        return self.read()
+        return self.read(rate)
 
     @property
     def channels(self) -> int:

@@ -73,7 +73,7 @@ class Recorded:
     """The recordings as they are.
 
     Args:
-        units: inventory of each text, (n,) int64; None without texts.
+        units: of each text, (n,) int64; None without texts.
         durations: frames of each unit; None for uniform ones.
     """
 

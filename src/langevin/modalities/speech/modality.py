@@ -53,7 +53,7 @@ class Speech:
         held_out_pairs: (speaker, text) of which all recordings are held out, to evaluate combinations never trained on.
         codec: the map between signals and x.
         units: what texts are made of.
-        alignment: when each symbol sounds.
+        alignment: when each unit sounds.
         vocoder: train a vocoder, conditioned on this spectrogram of the signal and on nothing else; None trains a voice.
         splice: join several recordings of one speaker; None trains on the recordings themselves.
         context: probability that most of an example is given, so that the run can continue and infill; 0 for never.

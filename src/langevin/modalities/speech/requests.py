@@ -56,9 +56,7 @@ def plan(speech: "Speech", options: Sample, context: RequestContext) -> Plan:
         sampling = plans.from_time(sampling, options.strength, rho)
         wanted = [_utterance(speech, text, speaker, clip.shape[1], x=clip) for text, speaker in pairs]
     elif options.infill is not None:
-        wanted = [
-            infilled(speech, text, speaker, options, s) for (text, speaker), s in zip(pairs, seconds, strict=True)
-        ]
+        wanted = [infilled(speech, text, speaker, options) for text, speaker in pairs]
     elif options.continue_ is not None:
         wanted = [
             continued(speech, text, speaker, options, s) for (text, speaker), s in zip(pairs, seconds, strict=True)
@@ -249,7 +247,7 @@ def given_signal(speech: "Speech", file: str) -> Tensor:
         raise ValueError(f"{file} {error}") from error
 
 
-def infilled(speech: "Speech", text: str, speaker: int, options: Sample, seconds: float) -> Utterance:
+def infilled(speech: "Speech", text: str, speaker: int, options: Sample) -> Utterance:
     """The clip with frames between two times made anew; its length stays."""
     assert options.infill is not None and options.from_ is not None and options.to is not None  # noqa: PT018
     clip = given_clip(speech, options.infill)

@@ -86,7 +86,7 @@ def measure_run(speech: "Speech", m: Measuring, recogniser: str, count: int) -> 
     drawn, seconds = _draw(speech, m, count)
     generated = [list(samples.values) for samples in drawn]
     real, known = utterances(speech, m.val, REAL), utterances(speech, m.train, REAL)
-    copies = speech.decoded(speech.encoder.signals(real.signals), torch.arange(len(real.signals)))
+    copies = list(m.model.run(plans.copies(speech, real.signals, real.texts), batch=m.batch).values)
     words = None if judge is None else _heard(judge, generated, texts, real, copies)
     voices, by_speaker = None, dict[str, float]()
     if speech.speakers:
