@@ -83,10 +83,10 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
     unfused = q.device.type == "cpu" and q.dtype == torch.bfloat16 and k.shape[-2] <= UNFUSED_MAX_KEYS
     if not unfused:
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-    logits = ((q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)).float()
+    logits = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
     if mask is not None:
         logits = logits.masked_fill(~mask, -torch.inf)
-    return logits.softmax(-1).to(v.dtype) @ v
+    return logits.softmax(-1) @ v  # it sums in float32
 
 
 def scatter_tokens(x: Tensor, mask: Tensor) -> Tensor:
@@ -104,7 +104,7 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
     `cos` and `sin` are (n, d / 2), or broadcast to (..., n, d / 2) ("RoFormer: Enhanced Transformer with Rotary Position
     Embedding", 2021, arXiv 2104.09864)."""
-    a, b = x.chunk(2, -1)
+    a, b, cos, sin = *x.chunk(2, -1), cos.to(x.dtype), sin.to(x.dtype)
     return torch.cat([a * cos - b * sin, a * sin + b * cos], -1)
 
 

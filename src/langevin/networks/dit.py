@@ -21,6 +21,7 @@ from langevin.diffusion.condition import Condition
 from langevin.networks.attention import Attention, Rotary, rotary_angles, sine_positions
 from langevin.networks.embedding import ALL_PORTS, ConditioningConfig, TimeEmbedding, require_bounded, require_input
 from langevin.networks.encoder import ConditionEncoder
+from langevin.networks.fused import Dropout
 from langevin.networks.patches import patchify, unpatchify
 from langevin.networks.sizes import DataSizes, Reads, conditioned, require_space
 
@@ -37,9 +38,7 @@ class Block(nn.Module):
         self.norm_1 = nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)
         self.norm_2 = nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)
         self.attention = Attention(width, heads=heads)
-        self.mlp = nn.Sequential(
-            nn.Linear(width, hidden), nn.GELU("tanh"), nn.Dropout(dropout), nn.Linear(hidden, width)
-        )
+        self.mlp = nn.Sequential(nn.Linear(width, hidden), nn.GELU("tanh"), Dropout(dropout), nn.Linear(hidden, width))
         self.modulation = nn.Linear(width, 6 * width)
         nn.init.zeros_(self.modulation.weight)
         nn.init.zeros_(self.modulation.bias)

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from langevin.diffusion.condition import Condition
 from langevin.networks.embedding import ConditioningConfig, TimeEmbedding, require_bounded, require_input
 from langevin.networks.encoder import ConditionEncoder
+from langevin.networks.fused import Dropout
 from langevin.networks.sizes import DataSizes, Reads
 
 
@@ -21,7 +22,7 @@ class Block(nn.Module):
         self.norm = nn.LayerNorm(width, elementwise_affine=False)
         self.modulation = nn.Linear(width, 3 * width)
         self.layers = nn.Sequential(
-            nn.Linear(width, 2 * width), nn.SiLU(), nn.Dropout(dropout), nn.Linear(2 * width, width)
+            nn.Linear(width, 2 * width), nn.SiLU(), Dropout(dropout), nn.Linear(2 * width, width)
         )
         nn.init.zeros_(self.modulation.weight)
         nn.init.zeros_(self.modulation.bias)

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from langevin.networks.attention import Attention, Rotary
-from langevin.networks.fused import rms_norm, squared_relu
+from langevin.networks.fused import Dropout, rms_norm, squared_relu
 
 KeysValues = tuple[Tensor, Tensor]  # of one layer, (b, heads, n, head_dim) each
 
@@ -16,7 +16,7 @@ class Block(nn.Module):
         super().__init__()
         self.attention = Attention(width, heads=heads)
         self.up, self.down = nn.Linear(width, hidden), nn.Linear(hidden, width)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.modulation = nn.Linear(width, 4 * width) if modulated else None
         zeroed = [self.attention.out, self.down, *([self.modulation] if self.modulation is not None else [])]
         for layer in zeroed:

@@ -21,6 +21,7 @@ from langevin.diffusion.condition import Condition
 from langevin.networks.attention import Attention
 from langevin.networks.embedding import ALL_PORTS, ConditioningConfig, TimeEmbedding, require_bounded, require_input
 from langevin.networks.encoder import ConditionEncoder, Conditioning
+from langevin.networks.fused import Dropout
 from langevin.networks.patches import patchify, unpatchify
 from langevin.networks.sizes import DataSizes, Reads, conditioned, require_space
 
@@ -69,7 +70,7 @@ class ResidualBlock(nn.Module):
         self.conv_1 = conv(in_channels, out_channels, 3, padding=1)
         self.modulation = nn.Linear(embedding_width, 2 * out_channels)
         self.norm_2 = nn.GroupNorm(_num_groups(out_channels), out_channels, eps=1e-6)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.conv_2 = conv(out_channels, out_channels, 3, padding=1)
         self.skip = conv(in_channels, out_channels, 1) if in_channels != out_channels else nn.Identity()
         nn.init.zeros_(self.conv_2.weight)
