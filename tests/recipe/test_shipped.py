@@ -28,7 +28,7 @@ TEXTS = {
     "text/inference": texts.inferences,
 }
 SCORES = {"music/chorales": scores.chorales}
-VOICES = dict.fromkeys(("speech/digits", "speech/strings", "speech/vocoder"), voices.spoken)
+VOICES = dict.fromkeys(("speech/digits", "speech/open", "speech/strings", "speech/vocoder"), voices.spoken)
 
 
 def small(name, folder):

@@ -9,6 +9,7 @@ import pytest
 import soundfile
 import torch
 
+from langevin.modalities.modality import Budget
 from langevin.modalities.speech.data import load_parts
 from langevin.modalities.speech.modality import Speech
 from langevin.modalities.speech.sound_files import Unreadable, read
@@ -203,3 +204,17 @@ def test_a_folder_without_sound_is_refused(tmp_path):
         find(str(tmp_path))
     with pytest.raises(ValueError, match="There is no file or folder"):
         find(str(tmp_path / "gone"))
+
+
+@pytest.mark.parametrize(("words", "kind"), [(1, "uniform"), (4, "monotonic")])
+def test_alignments_of_sentences_are_searched_and_those_of_words_are_even(tmp_path, words, kind):
+    folder = spoken(tmp_path / "voices", each=2)
+    lines = (folder / "metadata.csv").read_text().splitlines()
+    longer = [
+        lines[0],
+        *(",".join([f, " ".join([word] * words), v]) for f, word, v in (x.split(",") for x in lines[1:])),
+    ]
+    (folder / "metadata.csv").write_text("\n".join(longer) + "\n")
+    speech = Speech(path=str(folder))
+    suggestion = speech.suggest(speech.open()[0], Budget(minutes=1, flops=1e11))
+    assert suggestion.recipe.get("data", {}).get("alignment", {"kind": "uniform"}) == {"kind": kind}

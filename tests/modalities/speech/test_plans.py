@@ -14,7 +14,8 @@ from langevin.diffusion.noise import SampleNoise
 from langevin.diffusion.process import Gaussian
 from langevin.diffusion.sampling import Sampling
 from langevin.modalities.modality import Draw, Predict, RequestContext, Samples
-from langevin.modalities.speech.codec import Waveform
+from langevin.modalities.speech.alignment import Monotonic
+from langevin.modalities.speech.codec import LogMel, Waveform
 from langevin.modalities.speech.examples import Splice, SplicedExamples
 from langevin.modalities.speech.modality import Speech
 from langevin.modalities.speech.options import Sample
@@ -91,6 +92,50 @@ def test_a_voice_says_a_clip_again_from_a_part_of_the_noise(voices, tmp_path):
     assert float(times[0, 0]) == pytest.approx(0.6)
     assert draws[0].clean is not None
     assert draws[0].condition.global_.tensor.tolist() == [voices[0].speakers.index("anna")]
+
+
+def test_a_clip_is_said_again_at_its_own_times(tmp_path):
+    """With searched alignments: the second vowel begins after a fifth of the clip, and is not expected before the middle."""
+    random, lines = np.random.default_rng(0), ["file_name,text,speaker"]
+    for number in range(24):
+        order = list(random.permutation(["ah", "ee", "oo"])[:2])
+        parts = [vowel(word, 120, random.uniform(0.1, 0.4), seed=number) for word in order]
+        soundfile.write(tmp_path / f"{number}.wav", np.concatenate(parts), RATE)
+        lines.append(f"{number}.wav,{order[0][0]} {order[1][0]},{('anna', 'ben')[number % 2]}")
+    (tmp_path / "metadata.csv").write_text("\n".join(lines) + "\n")
+    codec = LogMel(bins=40, n_fft=256, hop=80)
+    speech = Speech(
+        path=str(tmp_path), codec=codec, units=Characters(), alignment=Monotonic(states=2), val_fraction=0.2
+    )
+    train, val = speech.open()
+    speech = speech.fitted(train)
+    sound = np.concatenate([vowel("ee", 150, 0.1), vowel("ah", 150, 0.4)])
+    soundfile.write(tmp_path / "clip.wav", sound, RATE)
+    file, text, index = str(tmp_path / "clip.wav"), ("e a",), int(speech.units.units("a")[0])
+    again = Sample(clip=file, voice="anna", text=text, strength=0.6)
+    mended = Sample(infill=file, from_=0.2, to=0.3, text=text, speaker=("anna",))
+    for options in (again, mended):
+        _, draws = drawn((speech, train, val), options)
+        said = draws[0].condition.aligned.tensor[0, :, index]
+        assert abs(int(said.argmax()) - 10) <= 3
+        assert said[13:47].all()
+
+
+def test_units_of_what_is_given_are_withheld_in_half_of_the_examples(voices):
+    speech, train, _ = voices
+    batches = speech.batches(train, device=torch.device("cpu"))
+    items = torch.arange(2000) % len(train)
+    condition = batches(
+        items, SampleNoise(seeds=torch.arange(2000), steps=torch.zeros(2000, dtype=torch.int64))
+    ).condition
+    given, inside = condition.concat.tensor[:, -1] > 0, condition.data_mask
+    said = condition.aligned.tensor.abs().sum(2) > 0
+    assert said[inside & ~given].all()
+    rows = given.any(1)
+    withheld = (given & ~said).any(1)
+    assert torch.equal((given & ~said)[withheld], given[withheld])
+    assert abs(float(rows.double().mean()) - 0.2) < 0.04
+    assert abs(float(withheld[rows].double().mean()) - 0.5) < 0.12
 
 
 def test_long_texts_are_made_in_windows_that_continue_each_other(voices):

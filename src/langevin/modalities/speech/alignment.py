@@ -7,7 +7,7 @@ filler      not at all: units come first, one per frame, then nothing, and the n
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
@@ -17,7 +17,6 @@ from langevin.modalities.speech import search
 from langevin.modalities.speech.codec import LogMel, long_enough
 
 if TYPE_CHECKING:
-    from langevin.modalities.speech.data import Clips
     from langevin.modalities.speech.modality import Speech
 
 
@@ -63,19 +62,21 @@ class Filler:
 AnyAlignment = Uniform | Monotonic | Filler
 
 
-def fitted(alignment: Monotonic, speech: "Speech", train: "Clips", units: Sequence[Tensor]) -> Monotonic:
-    """With models of the states, fitted to the training part."""
-    sequences, features = states(alignment, speech, units), heard(speech, train)
+def fitted(alignment: Monotonic, speech: "Speech", signals: Iterable[Tensor], units: Sequence[Tensor]) -> Monotonic:
+    """With models of the states, fitted to training recordings."""
+    sequences, features = states(alignment, speech, units), heard(speech, signals)
     kinds = alignment.states * len(speech.units.inventory)
     models = search.fit(features, sequences, kinds=kinds, iterations=alignment.iterations)
     return replace(alignment, models=models.text())
 
 
-def durations(alignment: Monotonic, speech: "Speech", dataset: "Clips", units: Sequence[Tensor]) -> tuple[Tensor, ...]:
-    """Frames of each unit of each recording, by search."""
+def durations(
+    alignment: Monotonic, speech: "Speech", signals: Iterable[Tensor], units: Sequence[Tensor]
+) -> tuple[Tensor, ...]:
+    """Frames of each unit in each signal (n,), by search."""
     models = search.StateModels.of_text(alignment.models, alignment.states * len(speech.units.inventory))
     sequences = states(alignment, speech, units)
-    paths = search.align(models, heard(speech, dataset), sequences)
+    paths = search.align(models, heard(speech, signals), sequences)
     return tuple(search.unit_durations(p, s, len(u)) for p, s, u in zip(paths, sequences, units, strict=True))
 
 
@@ -85,14 +86,14 @@ def states(alignment: Monotonic, speech: "Speech", units: Sequence[Tensor]) -> l
     return [search.states_of(u, states=alignment.states, pauses=pauses) for u in units]
 
 
-def heard(speech: "Speech", clips: "Clips") -> list[Tensor]:
-    """Cepstra of each recording, a row per frame of x."""
-    stride = speech.codec.stride
-    n_fft = max(2 ** round(math.log2(0.032 * clips.rate)), 2 * stride)
+def heard(speech: "Speech", signals: Iterable[Tensor]) -> list[Tensor]:
+    """Cepstra of each signal, a row per frame of x."""
+    stride, rate = speech.codec.stride, speech.known_rate
+    n_fft = max(2 ** round(math.log2(0.032 * rate)), 2 * stride)
     codec = LogMel(bins=BINS, n_fft=n_fft, hop=stride)
     rows = list[Tensor]()
-    for i in range(len(clips)):
-        signal = clips.signal(i)
-        log_mel = codec.log_mel(long_enough(signal, codec.shortest)[None], clips.rate)[0]
+    for given in signals:
+        signal = long_enough(given, speech.codec.shortest)
+        log_mel = codec.log_mel(long_enough(signal, codec.shortest)[None], rate)[0]
         rows.append(search.cepstra(log_mel)[: speech.codec.frames(len(signal))])
     return rows

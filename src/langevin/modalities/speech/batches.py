@@ -56,7 +56,8 @@ class SpeechBatches:
         examples: makes the examples of items.
         window: frames of the longest example.
         labelled: whether the network is conditioned on speakers.
-        given: probability that a span of the example is given as context, see `_given`; None if the network reads none.
+        given: probability that all but a span of the example is given as context, see `_given`; None if the network reads
+            none. In half of these examples the units of what is given are withheld, as a request may not know them.
     """
 
     dataset: Clips
@@ -99,6 +100,9 @@ class SpeechBatches:
             None if self.given is None else _given(u[:, 1:], lengths, frames, self.given if noise is not None else 0.0)
         )
         aligned = [e.aligned for e in examples if e.aligned is not None] or None
+        if aligned and given is not None and self.given and not self.examples.encoder.packed:
+            silent = given & (u[:, 1:2] < self.given / 2)
+            aligned = [torch.where(row[: len(e), None], 0, e) for row, e in zip(silent, aligned, strict=True)]
         condition = condition_of(
             speakers=torch.tensor([e.speaker for e in examples]) if self.labelled else None,
             aligned=aligned, context=None if given is None else context_of(x, given), lengths=lengths, frames=frames,

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -75,6 +75,10 @@ class Clips:
             return peak_normalised(read(self.root / self.recordings[item].name, self.rate))
         start, length = int(self.starts[item]), int(self.lengths[item])
         return self.signals[start : start + length].float() / 32767
+
+    def each(self) -> Iterator[Tensor]:
+        """All signals, one after another."""
+        return (self.signal(item) for item in range(len(self)))
 
     @cached_property
     def fingerprint(self) -> str:

@@ -35,6 +35,11 @@ class Example:
 class Examples(Protocol):
     """Examples of a dataset by index."""
 
+    @property
+    def encoder(self) -> "Encoder":
+        """What encodes them."""
+        ...
+
     def __call__(self, items: Sequence[int], noise: SampleNoise) -> list[Example]:
         """The examples of some items; `noise` has a stream for each, for what is drawn anew each time."""
         ...

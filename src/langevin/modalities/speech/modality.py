@@ -159,7 +159,7 @@ class Speech:
         start = replace(start, codec=codec)
         units_of_train = start.units_of(train)
         if isinstance(self.alignment, Monotonic) and units_of_train is not None and not self.alignment.models:
-            start = replace(start, alignment=alignment.fitted(self.alignment, start, train, units_of_train))
+            start = replace(start, alignment=alignment.fitted(self.alignment, start, train.each(), units_of_train))
         lengths = start.spliced_lengths(train)
         longest = self.seconds or min(LONGEST, float(lengths.quantile(COVERED)) / train.rate)
         return replace(
@@ -198,7 +198,7 @@ class Speech:
             return fit_durations(nothing, seconds=seconds, inventory=1, **speakers)
         known = None
         if isinstance(self.alignment, Monotonic):
-            frames = alignment.durations(self.alignment, self, train, units)
+            frames = alignment.durations(self.alignment, self, train.each(), units)
             known = mean_durations(units, frames, len(self.units.inventory)) * self.codec.stride / train.rate
         found = fit_durations(units, seconds=seconds, inventory=len(self.units.inventory), known=known, **speakers)
         return found if self.splice is None else found.with_pause(self.units.pauses[0], self.splice.gap / 2)
@@ -251,7 +251,7 @@ class Speech:
             )
         durations = None
         if isinstance(self.alignment, Monotonic) and units is not None:
-            durations = alignment.durations(self.alignment, self, dataset, units)
+            durations = alignment.durations(self.alignment, self, dataset.each(), units)
         return Recorded(dataset=dataset, encoder=self.encoder, units=units, durations=durations)
 
     def batches(self, dataset: Clips, *, device: torch.device) -> SpeechBatches | VocoderBatches:

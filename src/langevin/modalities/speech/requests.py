@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,8 +13,8 @@ from langevin.diffusion.noise import SampleNoise
 from langevin.diffusion.process import Gaussian
 from langevin.modalities.modality import Plan, RequestContext
 from langevin.modalities.paths import did_you_mean, regular
-from langevin.modalities.speech import plans
-from langevin.modalities.speech.alignment import Uniform
+from langevin.modalities.speech import alignment, plans
+from langevin.modalities.speech.alignment import Monotonic, Uniform
 from langevin.modalities.speech.codec import peak_normalised
 from langevin.modalities.speech.data import Clips
 from langevin.modalities.speech.examples import SplicedExamples, stream
@@ -48,13 +49,13 @@ def plan(speech: "Speech", options: Sample, context: RequestContext) -> Plan:
     seconds = lengths(speech, pairs, seed=context.seed, fixed=options.seconds)
     sampling = context.model.sampling
     if options.clip is not None:
-        clip = given_clip(speech, options.clip)
+        clip = given_signal(speech, options.clip)
         process = context.model.parts.process
         assert isinstance(process, Gaussian), "speech has a Gaussian process"
         t = torch.tensor(options.strength, dtype=torch.float64)
         rho = float(process.schedule.sigma(t) / process.schedule.alpha(t)) if options.strength < 1 else 0.0
         sampling = plans.from_time(sampling, options.strength, rho)
-        wanted = [_utterance(speech, text, speaker, clip.shape[1], x=clip) for text, speaker in pairs]
+        wanted = [_again(speech, text, speaker, clip) for text, speaker in pairs]
     elif options.infill is not None:
         wanted = [infilled(speech, text, speaker, options) for text, speaker in pairs]
     elif options.continue_ is not None:
@@ -179,9 +180,11 @@ def frames_of(speech: "Speech", seconds: float) -> int:
     return max(1, speech.codec.frames(int(seconds * speech.known_rate)))
 
 
-def durations_of(speech: "Speech", units: Tensor, frames: int) -> Tensor:
-    """Frames of each unit: as in training, equal ones, or those of the model of durations."""
+def durations_of(speech: "Speech", units: Tensor, frames: int, signal: Tensor | None) -> Tensor:
+    """Frames of each unit: as in training, equal ones, those found in the signal, or those of the model of durations."""
     assert speech.durations is not None, "the modality of a run is fitted"
+    if signal is not None and isinstance(speech.alignment, Monotonic):
+        return alignment.durations(speech.alignment, speech, [signal], [units])[0]
     expected = speech.durations.expected(units)
     if speech.splice is not None:
         return word_durations(units, expected, frames, speech.units.pauses)
@@ -190,11 +193,19 @@ def durations_of(speech: "Speech", units: Tensor, frames: int) -> Tensor:
     return rounded_durations(expected, frames)
 
 
-def _utterance(speech: "Speech", text: str, speaker: int, frames: int, *, x: Tensor | None = None) -> Utterance:
+def _utterance(speech: "Speech", text: str, speaker: int, frames: int, *, signal: Tensor | None = None) -> Utterance:
+    """The text in so many frames; with a signal, at the times at which it is said there."""
     units = speech.units_in(text)
     name = " ".join(part for part in (f"{speech.speakers[speaker]}:" if speech.speakers else "", text) if part)
-    aligned = speech.encoder.features(units, frames, durations_of(speech, units, frames)) if speech.texts else None
-    return Utterance(frames=frames, aligned=aligned, speaker=speaker, text=text, name=name, x=x)
+    durations = durations_of(speech, units, frames, signal)
+    aligned = speech.encoder.features(units, frames, durations) if speech.texts else None
+    return Utterance(frames=frames, aligned=aligned, speaker=speaker, text=text, name=name)
+
+
+def _again(speech: "Speech", text: str, speaker: int, signal: Tensor) -> Utterance:
+    """The text as it is said in a signal, which is where the sample starts from."""
+    x = speech.encoder.signals([signal])[0]
+    return replace(_utterance(speech, text, speaker, x.shape[1], signal=signal), x=x)
 
 
 def utterances(speech: "Speech", pairs: Sequence[tuple[str, int]], *, seed: int) -> list[Utterance]:
@@ -228,14 +239,6 @@ def like(speech: "Speech", dataset: Clips, count: int, *, seed: int) -> list[Utt
 # --------------------------------------------------------------------------------------------------------- given clips
 
 
-def given_clip(speech: "Speech", file: str) -> Tensor:
-    """x (channels, frames) of a sound file.
-
-    Raises:
-        ValueError: it cannot be read."""
-    return speech.encoder.signals([given_signal(speech, file)])[0]
-
-
 def given_signal(speech: "Speech", file: str) -> Tensor:
     """The signal (n,) of a sound file, as in training.
 
@@ -250,28 +253,24 @@ def given_signal(speech: "Speech", file: str) -> Tensor:
 def infilled(speech: "Speech", text: str, speaker: int, options: Sample) -> Utterance:
     """The clip with frames between two times made anew; its length stays."""
     assert options.infill is not None and options.from_ is not None and options.to is not None  # noqa: PT018
-    clip = given_clip(speech, options.infill)
-    stride, rate, frames = speech.codec.stride, speech.known_rate, clip.shape[1]
+    whole = _again(speech, text, speaker, given_signal(speech, options.infill))
+    stride, rate, frames = speech.codec.stride, speech.known_rate, whole.frames
     long = frames * stride / rate
     if not 0 <= options.from_ < options.to or options.from_ >= long:
         raise ValueError(f"--from {options.from_:g} --to {options.to:g} is no part of a clip of {long:.2f} s")
     at = torch.arange(frames) * stride / rate
-    whole = _utterance(speech, text, speaker, frames)
-    return Utterance(
-        frames=frames, aligned=whole.aligned, speaker=speaker, text=text, name=whole.name, x=clip,
-        given=(at < options.from_) | (at >= options.to),
-    )  # fmt: skip
+    return replace(whole, given=(at < options.from_) | (at >= options.to))
 
 
 def continued(speech: "Speech", text: str, speaker: int, options: Sample, seconds: float) -> Utterance:
     """The clip, followed by a sample that says the text; what is said in the clip is unknown to the network."""
     assert options.continue_ is not None
-    clip = given_clip(speech, options.continue_)
+    clip = speech.encoder.signals([given_signal(speech, options.continue_)])[0]
     before, new = clip.shape[1], frames_of(speech, seconds)
     after = _utterance(speech, text, speaker, new)
     aligned = None if after.aligned is None else torch.cat([torch.zeros(before, after.aligned.shape[1]), after.aligned])
     x = torch.cat([clip, torch.zeros(clip.shape[0], new)], 1)
-    return Utterance(
-        frames=before + new, aligned=aligned, speaker=speaker, text=text, name=f"... {after.name}", x=x,
+    return replace(
+        after, frames=before + new, aligned=aligned, name=f"... {after.name}", x=x,
         given=torch.arange(before + new) < before,
     )  # fmt: skip

@@ -6,6 +6,7 @@ from langevin.modalities.speech.data import Clips
 EXAMPLES = 20_000  # until a voice is understood, and as many again for each hour of recordings
 SHORT = 0.3  # of the speed of long sequences, which short ones reach
 WEIGHTS = 100  # per frame of the recordings, at most: more would learn them by heart
+SENTENCE = 3  # words of a text, on average, from which units of equal length are a poor guess
 SIZES = ((96, 3), (128, 4), (192, 4), (192, 6), (256, 6), (320, 8), (384, 8), (512, 8), (512, 12))
 
 
@@ -40,10 +41,14 @@ def suggest(train: Clips, budget: Budget, *, name: str, window: int, stride: int
         "training": {"batch": batch, "optimizer": {"kind": "muon", "lr": 0.02, "adamw_lr": 0.002}},
         "sampling": {"steps": 16, "guidance": [{"kind": "classifier_free", "weight": 1.5}]} if conditioned else {},
     }  # fmt: skip
+    searched = train.has_text and sum(len(text.split()) for text in train.texts) >= SENTENCE * len(train)
+    if searched:
+        recipe["data"] = {"alignment": {"kind": "monotonic"}}
     reasons = (
         f"speech: {len(train):,} recordings, {hours} at {train.rate:,} Hz, conditioned on {conditioned or 'nothing'}",
         f"network: transformer of width {width}, depth {depth} over frames of {1000 * stride / train.rate:g} ms: the "
         f"largest that trains on about {seen / 1000:.0f}k examples in {budget.minutes:g} minutes on this machine "
         f"({seen / max(1, len(train)):.0f} epochs)",
+        *(["alignment: searched, as the texts are sentences"] if searched else []),
     )
     return Suggestion(recipe=recipe, reasons=reasons)
