@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from langevin.diffusion.noise import SampleNoise
+from langevin.modalities.music.batches import QUARTERS, metre
 from langevin.modalities.music.codec import Voices
 from langevin.modalities.music.key import key_of
 from langevin.modalities.music.modality import Music
@@ -100,3 +101,23 @@ def test_a_part_with_other_voices_is_refused_by_name(music):
     part = type(train)(pieces=(of_pitches(np.array([[60]] * 8), name="solo.mid"),), voices=1)
     with pytest.raises(ValueError, match=r"solo\.mid does not have 4 voices"):
         modality.batches(part, device=torch.device("cpu"))(torch.tensor([0]))
+
+
+def test_the_metre_is_that_of_the_window_and_ends_with_it(music):
+    """Windows begin at a bar; the last of a piece may be short, and its padding has no metre."""
+    windows = batches(music)
+    batch = windows(torch.arange(len(windows)))
+    port, steps = batch.condition.aligned, batch.mask.unflatten(1, (-1, 4)).all(2)
+    assert torch.equal(port.mask, steps)
+    for (index, first), places, real in zip(windows.starts, port.tensor, steps, strict=True):
+        expected = metre(first, int(real.sum()), bar=windows.dataset.pieces[index].bar, per_quarter=4)
+        assert torch.equal(places[real], expected)
+        assert not places[~real].any()
+    assert batches(music, metre=False, key=False)(torch.arange(2)).condition is None
+
+
+def test_late_quarters_of_a_long_bar_are_alike():
+    places = metre(6, 60, bar=44, per_quarter=4)
+    at = [(6 + i) % 44 for i in range(60)]
+    assert places[:, :4].argmax(1).tolist() == [step % 4 for step in at]
+    assert places[:, 4:].argmax(1).tolist() == [min(step // 4, QUARTERS - 1) for step in at]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from langevin.modalities.modality import RequestContext
 from langevin.modalities.music import plans
@@ -75,6 +76,26 @@ def test_free_pieces_have_the_bars_that_are_asked_for(choir):
     long = drawn(choir, bars=5, tempo=61.0)
     assert {(one.steps, one.bar, one.tempo) for one in long.values} == {(80, 16, 61.0)}
     assert long.nfe > free.nfe
+
+
+def test_the_metre_goes_on_from_window_to_window(choir):
+    """Context 16, bars of 12: windows begin at steps 0, 8, 16, ..., which are in the middle of quarters of other bars."""
+    score = plans.Score(tokens=torch.full((40, choir.modality.fixed.streams), plans.FREE))
+    context = RequestContext(model=choir, data=choir.modality.open, count=1, seed=0)
+    plan, draws, result = (
+        plans.drawn(choir.modality, score, torch.tensor([0]), None, context, bar=12, tempo=60.0),
+        [],
+        None,
+    )
+    for _ in plans.windows(0, 40, 40, CONTEXT):
+        draws.append(plan.send(result))
+        result = torch.zeros_like(draws[-1].x)
+    for first, draw in zip(plans.windows(0, 40, 40, CONTEXT), draws, strict=True):
+        at = [(first + i) % 12 for i in range(CONTEXT)]
+        places = draw.condition.aligned.tensor[0]
+        assert places[:, :4].argmax(1).tolist() == [step % 4 for step in at]
+        assert places[:, 4:].argmax(1).tolist() == [step // 4 for step in at]
+        assert places.sum(1).eq(2).all()
 
 
 def test_a_harmonised_melody_is_the_highest_voice(choir, tmp_path):

@@ -95,7 +95,7 @@ def test_a_voice_says_a_clip_again_from_a_part_of_the_noise(voices, tmp_path):
 
 
 def test_a_clip_is_said_again_at_its_own_times(tmp_path):
-    """With searched alignments: the second vowel begins after a fifth of the clip, and is not expected before the middle."""
+    """With searched alignments: the second vowel begins after a fifth of the clip, not in its middle."""
     random, lines = np.random.default_rng(0), ["file_name,text,speaker"]
     for number in range(24):
         order = list(random.permutation(["ah", "ee", "oo"])[:2])

@@ -18,6 +18,38 @@ from langevin.modalities.music.codec import AnyCodec, outside
 from langevin.modalities.music.data import Scores
 from langevin.modalities.music.key import key_of, transposed
 
+QUARTERS = 8  # of a bar that are told apart; later ones are like the last
+
+
+def metre(first: int, steps: int, *, bar: int, per_quarter: int) -> Tensor:
+    """Where steps from `first` on are in the metre: the step of the quarter and the quarter of the bar, one-hot each, as
+    (steps, per_quarter + QUARTERS)."""
+    at = (first + torch.arange(steps)) % bar
+    quarter = (at // per_quarter).clamp_max(QUARTERS - 1)
+    one_hot = torch.nn.functional.one_hot
+    return torch.cat([one_hot(at % per_quarter, per_quarter), one_hot(quarter, QUARTERS)], 1).float()
+
+
+def condition_of(keys: Tensor | None, rows: list[Tensor]) -> Condition | None:
+    """The condition of keys (b,) and the metre of each sample (steps, d); None without either."""
+    if keys is None and not rows:
+        return None
+    port = None
+    if rows:
+        lengths = torch.tensor([len(row) for row in rows])
+        inside = torch.arange(int(lengths.max())) < lengths[:, None]
+        port = Port(tensor=torch.nn.utils.rnn.pad_sequence(rows, batch_first=True), mask=inside)
+    return Condition(global_=None if keys is None else Port(tensor=keys), aligned=port)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Window:
+    """A part of a piece: tokens step by step, (steps * streams,) int64; its key; and its metre, see `metre`."""
+
+    tokens: Tensor
+    key: int
+    metre: Tensor
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Windows:
@@ -27,6 +59,7 @@ class Windows:
         length: steps of a window.
         transpose: most semitones of a transposition, up or down.
         keyed: whether the key of the whole piece is a condition.
+        per_quarter: steps in a quarter note, if the metre is a condition; 0 if it is not.
     """
 
     dataset: Scores
@@ -34,6 +67,7 @@ class Windows:
     length: int
     transpose: int = 0
     keyed: bool = False
+    per_quarter: int = 0
     device: torch.device = torch.device("cpu")
 
     @property
@@ -75,17 +109,18 @@ class Windows:
         u = None if noise is None else noise.fork(9).uniform(torch.empty(len(items), 2)).tolist()
         chosen = [self.window(item, None if u is None else u[i]) for i, item in enumerate(items.tolist())]
         x = torch.nn.utils.rnn.pad_sequence(
-            [tokens for tokens, _ in chosen], batch_first=True, padding_value=self.padding
+            [one.tokens for one in chosen], batch_first=True, padding_value=self.padding
         )
         x = x.to(self.device)
-        condition = None
-        if self.keyed:
-            condition = Condition(global_=Port(tensor=torch.tensor([key for _, key in chosen], device=self.device)))
+        keys = torch.tensor([one.key for one in chosen]) if self.keyed else None
+        condition = condition_of(keys, [one.metre for one in chosen] if self.per_quarter else [])
         real = x != self.padding
-        return Batch(x=x, condition=condition, mask=real, known=~real)
+        return Batch(
+            x=x, condition=None if condition is None else condition.to(self.device), mask=real, known=~real
+        )  # fmt: skip
 
-    def window(self, item: int, u: list[float] | None = None) -> tuple[Tensor, int]:
-        """(tokens of a window step by step, (steps * streams,) int64; key), drawn by two uniform numbers `u`."""
+    def window(self, item: int, u: list[float] | None = None) -> "Window":
+        """A window, drawn by two uniform numbers `u`; without these, that of the item."""
         index, first = self.starts[item]
         piece, semitones = self.dataset.pieces[index], 0
         if u is not None:
@@ -94,6 +129,9 @@ class Windows:
             down, up = (max(-self.transpose, min(self.transpose, side)) for side in self.codec.room(piece))
             semitones = down + int(u[1] * (up - down + 1))
         tokens = self.tokens[index][first : first + self.length]
-        tokens = self.codec.transposed(tokens, semitones) if semitones else tokens
-        key = transposed(self.keys[index], semitones) if self.keyed else 0
-        return tokens.flatten().long(), key
+        steps, tokens = len(tokens), self.codec.transposed(tokens, semitones) if semitones else tokens
+        return Window(
+            tokens=tokens.flatten().long(),
+            key=transposed(self.keys[index], semitones) if self.keyed else 0,
+            metre=metre(first, steps, bar=piece.bar, per_quarter=self.per_quarter or 1),
+        )  # fmt: skip

@@ -25,7 +25,7 @@ from langevin.modalities.modality import (
     Suggestion,
 )
 from langevin.modalities.music import inspect, plans, preview, sources, suggest
-from langevin.modalities.music.batches import Windows
+from langevin.modalities.music.batches import QUARTERS, Windows
 from langevin.modalities.music.codec import AnyCodec, PianoRoll, Voices
 from langevin.modalities.music.data import Scores, load_parts
 from langevin.modalities.music.key import KEYS
@@ -48,6 +48,7 @@ class Music:
         val_fraction: fraction of the pieces that is held out if the data has no parts of its own.
         transpose: most semitones by which training examples are transposed, up or down, within the ranges of the voices.
         key: whether the network is conditioned on the key, which is estimated.
+        metre: whether it is told where in its quarter and its bar each step is.
         bar: steps in a bar, and `tempo` in quarter notes a minute, of samples; fitted to the data.
         soundfont: a soundfont for .wav files, see `synthesis`.
     """
@@ -60,6 +61,7 @@ class Music:
     val_fraction: float = 0.1
     transpose: int = 6
     key: bool = False
+    metre: bool = True
     bar: int = 0
     tempo: float = 0.0
     soundfont: str = ""
@@ -123,6 +125,7 @@ class Music:
         return Needs(
             processes=("masked",), space=(self.context_length * codec.streams,), tokens=codec.vocab_size,
             streams=codec.streams, classes=len(KEYS) if self.key else 0,
+            aligned=self.steps_per_quarter + QUARTERS if self.metre else 0,
         )  # fmt: skip
 
     def suggest(self, train: Scores, budget: Budget) -> Suggestion:
@@ -131,7 +134,7 @@ class Music:
     def batches(self, dataset: Scores, *, device: torch.device) -> Windows:
         return Windows(
             dataset=dataset, codec=self.fixed, length=self.context_length, transpose=self.transpose, keyed=self.key,
-            device=device,
+            per_quarter=self.steps_per_quarter if self.metre else 0, device=device,
         )  # fmt: skip
 
     def tokens_of(self, model: Model) -> TokenModel:

@@ -13,12 +13,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from langevin.diffusion.condition import Condition, Port
+from langevin.diffusion.condition import Condition
 from langevin.diffusion.noise import SampleNoise, mix
 from langevin.diffusion.sampler import AncestralUnmask, GibbsSampler
 from langevin.extras import require
 from langevin.modalities.modality import Draw, Plan, Request, RequestContext, Samples, seeds_of
 from langevin.modalities.music import midi, synthesis
+from langevin.modalities.music.batches import condition_of, metre
 from langevin.modalities.music.codec import PianoRoll, range_of
 from langevin.modalities.music.data import Scores
 from langevin.modalities.music.key import KEYS, key_of, parse
@@ -233,14 +234,14 @@ def drawn(
 ) -> Plan:  # fmt: skip
     """Plan: the samples of a score, one per seed, in keys (n,)."""
     x = torch.where(score.tokens == FREE, music.mask, score.tokens).expand(len(seeds), -1, -1)
-    x = yield from filled(music, x, seeds, key, context)
+    x = yield from filled(music, x, seeds, key, context, bar=bar)
     pieces = [replace(piece, bar=bar, tempo=tempo) for piece in music.decode(x.flatten(1))]
     names = () if key is None else tuple(KEYS[k] for k in key.tolist())
     return Samples(modality=music, values=pieces, names=names, arrays={"seed": seeds})
 
 
 def filled(
-    music: "Music", x: Tensor, seeds: Tensor, key: Tensor | None, context: RequestContext
+    music: "Music", x: Tensor, seeds: Tensor, key: Tensor | None, context: RequestContext, *, bar: int
 ) -> Generator[Request, Tensor, Tensor]:
     """x (b, steps, streams) with tokens at its masked positions, window by window."""
     x, sampling, streams = x.clone(), context.model.sampling, music.fixed.streams
@@ -252,7 +253,8 @@ def filled(
         masked = window == music.mask
         if not bool(masked.any()):
             continue
-        condition = None if key is None else Condition(global_=Port(tensor=key))
+        place = metre(first, window.shape[1] // streams, bar=bar, per_quarter=music.steps_per_quarter)
+        condition = condition_of(key, [place] * len(x) if music.metre else [])
         if sampling.guidance and not bool(masked.all()):
             condition = replace(condition or Condition(), prompt=~masked)
         names = mix(seeds, first) if first else seeds
