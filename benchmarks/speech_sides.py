@@ -69,7 +69,7 @@ class Work:
 
     def judge(self, epochs: int) -> Classes:
         signals, texts = [self.train.signal(i) for i in range(len(self.train))], few(self.train.texts)
-        targets = targets_of(self.train, range(len(self.train)), texts, ())
+        targets = targets_of(self.train, range(len(self.train)), texts)
         config = ListenerConfig(rate=self.train.rate, texts=len(texts))
         return Classes(listener=train_classifiers(signals, targets, config, epochs=epochs), texts=texts)
 

@@ -111,6 +111,22 @@ def test_conditions_are_withheld_at_the_rate_asked_for(drop):
     assert drop == 0 or not torch.equal(first, seen.asked.global_.kept())
 
 
+def test_ports_are_withheld_alone_and_together():
+    """With rates p of all and q of each port alone, a port is kept in (1 - p)(1 - q), two in (1 - p)(1 - q)^2."""
+    n, p, q = 20_000, 0.2, 0.3
+    seen = Beside(Rectified())
+    zeros = torch.zeros(n).long()
+    condition = Condition(global_=Port(tensor=zeros), cross=Port(tensor=zeros[:, None] + 1))
+    diffusion(seen, Rectified(), condition_dropout=p, port_dropout=q).loss(
+        "denoiser", replace(data(n), condition=condition), drawn(n)
+    )
+    one, other = seen.asked.global_.kept(), seen.asked.cross.kept()
+    expected = {"one": (1 - p) * (1 - q), "other": (1 - p) * (1 - q), "both": (1 - p) * (1 - q) ** 2}
+    for name, kept in {"one": one, "other": other, "both": one & other}.items():
+        rate = expected[name]
+        assert abs(float(kept.double().mean()) - rate) <= 4.5 * (rate * (1 - rate) / n) ** 0.5
+
+
 def test_what_is_withheld_has_nothing_to_do_with_time_or_noise():
     n = 4000
     seen = Beside(Rectified())
@@ -127,6 +143,8 @@ def test_what_is_withheld_has_nothing_to_do_with_time_or_noise():
 def test_a_rate_that_is_no_probability_below_one_is_refused(drop):
     with pytest.raises(ValueError, match="probability below 1"):
         diffusion(Beside(Rectified()), Rectified(), condition_dropout=drop)
+    with pytest.raises(ValueError, match="port_dropout must be a probability below 1"):
+        diffusion(Beside(Rectified()), Rectified(), port_dropout=drop)
 
 
 @pytest.mark.parametrize(("times", "uncertainty"), [(LogNormal(), False), (UniformTime(), True)])

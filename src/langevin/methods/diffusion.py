@@ -2,13 +2,14 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from langevin.diffusion.batch import Batch, StepRandomness
+from langevin.diffusion.condition import Condition
 from langevin.diffusion.denoiser import Denoiser, PredictionType, affine
 from langevin.diffusion.importance import Importance
 from langevin.diffusion.objective import (
@@ -36,6 +37,7 @@ class Diffusion:
         times: density of training times.
         schedule: of the process, for time densities over noise levels; None for processes without one.
         condition_dropout: probability that a sample's condition is dropped.
+        port_dropout: probability that a port of it is dropped alone.
         uncertainty: learn the expected loss at each noise level and divide by it.
         training_input: how a sample is corrupted; default x_t at a time drawn from `times`.
         non_hidden: names of the network's modules that hold no hidden matrices, which Muon leaves to AdamW.
@@ -55,6 +57,8 @@ class Diffusion:
             times: density of training times.
             condition_dropout: probability that the condition is dropped, for guidance ("Classifier-Free Diffusion
                 Guidance", 2022, arXiv 2207.12598).
+            port_dropout: probability that a port of the condition is dropped alone, each independently, so that the network
+                learns what each of them means without the others.
         """
 
         kind: Literal["diffusion"] = "diffusion"
@@ -64,9 +68,11 @@ class Diffusion:
         uncertainty: bool = False
         times: TimeDensity = LogNormal()
         condition_dropout: float = 0.1
+        port_dropout: float = 0.0
 
         def __post_init__(self) -> None:
-            _require_probability(self.condition_dropout)
+            _require_probability("condition_dropout", self.condition_dropout)
+            _require_probability("port_dropout", self.port_dropout)
             if not 0 < self.gamma < math.inf:
                 raise ValueError(f"method.gamma must be positive, got {self.gamma}")
 
@@ -86,19 +92,21 @@ class Diffusion:
         times: TimeDensity,
         schedule: Any = None,
         condition_dropout: float = 0.0,
+        port_dropout: float = 0.0,
         uncertainty: bool = False,
         training_input: TrainingInput | None = None,
         non_hidden: tuple[str, ...] = (),
         generator: Denoiser | None = None,
     ) -> None:
-        _require_probability(condition_dropout)
+        _require_probability("condition_dropout", condition_dropout)
+        _require_probability("port_dropout", port_dropout)
         if schedule is None and (uncertainty or isinstance(times, LogNormal | Importance)):
             part = "a learned uncertainty" if uncertainty else f"a {times.kind.replace('_', '-')} time density"
             raise ValueError(f"{part} needs noise levels, which {type(process).__name__} has not: give a schedule")
         self.process, self.denoiser, self.objective, self.times = process, denoiser, objective, times
         self.schedule: Any = schedule
         self.training_input = training_input or NoiseAtTime(process=process, times=times, schedule=schedule)
-        self.condition_dropout = condition_dropout
+        self.condition_dropout, self.port_dropout = condition_dropout, port_dropout
         self.uncertainty = Uncertainty() if uncertainty else None
         modules = {"network": network, **({"uncertainty": self.uncertainty} if self.uncertainty else {})}
         player = Player(module=nn.ModuleDict(modules), non_hidden=(*non_hidden, "uncertainty"))
@@ -108,10 +116,8 @@ class Diffusion:
     def loss(self, player: str, batch: Batch, draw: StepRandomness) -> Report:
         """The losses of a batch's samples; see `Method.loss`."""
         condition = batch.condition
-        if condition is not None and self.condition_dropout > 0:
-            x = first_leaf(batch.x)
-            keep = draw.noise.fork(1).uniform(x.flatten(1)[:, :1])[:, 0] >= self.condition_dropout
-            condition = condition.only(keep.to(x.device))
+        if condition is not None:
+            condition = self._with_dropout(condition, first_leaf(batch.x), draw)
         t, x_t = self.training_input(batch, draw)
         q = self.denoiser(x_t, t, condition)
         plain = self.objective(q, batch.x, x_t, t, batch.counted())
@@ -120,11 +126,22 @@ class Diffusion:
         c_time = affine("edm", self.schedule, t, 1.0)[3].to(plain.device, torch.float32)
         return Report(loss=self.uncertainty(plain, c_time), plain=plain.detach())
 
+    def _with_dropout(self, condition: Condition, x: Tensor, draw: StepRandomness) -> Condition:
+        """The condition of x (b, ...) without what is withheld from each sample in this step."""
+        if not (self.condition_dropout or self.port_dropout):
+            return condition
+        u = draw.noise.fork(1).uniform(x.new_empty(len(x), 1 + len(condition.ports)))
+        kept = {
+            name: port.only((u[:, i] >= self.port_dropout).to(x.device))
+            for i, (name, port) in enumerate(condition.ports.items(), start=1)
+        }
+        return replace(condition, **kept).only((u[:, 0] >= self.condition_dropout).to(x.device))
+
     def generator(self) -> Denoiser:
         """The denoiser, for sampling and evaluation."""
         return self._generator
 
 
-def _require_probability(dropout: float) -> None:
+def _require_probability(name: str, dropout: float) -> None:
     if not 0 <= dropout < 1:
-        raise ValueError(f"condition_dropout must be a probability below 1, got {dropout}")
+        raise ValueError(f"{name} must be a probability below 1, got {dropout}")

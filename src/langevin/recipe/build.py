@@ -197,6 +197,7 @@ def _gaussian(recipe: Recipe, process: Gaussian, network: nn.Module) -> Gaussian
         times=config.times,
         schedule=process.schedule,
         condition_dropout=config.condition_dropout,
+        port_dropout=config.port_dropout,
         uncertainty=config.uncertainty,
         non_hidden=non_hidden(network),
         generator=denoiser,
