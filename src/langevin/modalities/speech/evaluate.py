@@ -146,6 +146,17 @@ def own_rows(found: Measured) -> list[MetricRow]:
                     meaning="the same on pairs of speaker and text that were never trained on",
                 )
             )
+        if found.beyond is not None:
+            rows.append(
+                MetricRow(
+                    metric=f"{judge.metric}, long texts",
+                    generated=mean_interval([found.beyond]),
+                    better=judge.better,
+                    floor=found.words.real,
+                    meaning="the same on texts longer than any window of training, made in windows that overlap; real is "
+                    "of usual lengths",
+                )
+            )
     if found.speakers is not None:
         meaning = "share of samples in which a classifier hears the speaker; real is its accuracy"
         rows += _heard_rows(found.speakers, "speaker", "higher", meaning)
@@ -224,7 +235,8 @@ def figures(found: Measured, count: int, seeds: int) -> dict[str, object]:
         "judge": None if found.judge is None else found.judge.metric,
         "words": None if found.words is None else asdict(found.words),
         "speakers": None if found.speakers is None else asdict(found.speakers),
-        "by_speaker": dict(found.by_speaker), "unseen": found.unseen, "mel_distance_of_copies": found.mel_distance,
+        "by_speaker": dict(found.by_speaker), "unseen": found.unseen, "beyond": found.beyond,
+        "mel_distance_of_copies": found.mel_distance,
         "memorisation": asdict(found.memory), "losses": dict(found.losses), "real_time_factor": found.seconds,
         "loss_gap": {"log_snr": LOG_SNR.tolist(), "gap": found.gap.gap.tolist(), "z": found.gap.z.tolist()},
         "lengths_ks": found.longer,

@@ -14,8 +14,9 @@ from langevin.modalities.speech import plans, requests
 from langevin.modalities.speech.codec import long_enough, peak_normalised
 from langevin.modalities.speech.data import Clips
 from langevin.modalities.speech.examples import SplicedExamples, stream
-from langevin.modalities.speech.metrics.judges import Judge, judge_of, listener_of
+from langevin.modalities.speech.metrics.judges import Classes, Judge, judge_of, listener_of
 from langevin.modalities.speech.metrics.listener import Listener, ear, heard
+from langevin.modalities.speech.plans import Utterance
 from langevin.safety.memorisation import LossGap, Memorisation, loss_gap, memorisation
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 REAL = 2000  # real recordings that are compared with, at most
 UNSEEN = 20  # samples of each pair that was held out
+BEYOND, TIMES = 48, 1.5  # samples that are longer than the window, and how much longer they are at least
 LOSSES = 256  # examples of each part whose denoising loss is measured
 
 
@@ -53,6 +55,7 @@ class Measured:
         words, speakers: what is heard, and whose voice; None where there are no texts or no speakers.
         by_speaker: `words` of the first seed by speaker.
         unseen: score on the pairs of speaker and text that were held out; None without such.
+        beyond: score on texts longer than any window of training; None where a judge does not spell.
         mel_distance: mean absolute difference of the log-mel spectrograms of copies and originals.
         seconds: of computing per second of sound.
         longer: Kolmogorov-Smirnov distance of the lengths of samples and held-out recordings.
@@ -64,6 +67,7 @@ class Measured:
     speakers: Heard | None
     by_speaker: Mapping[str, float]
     unseen: float | None
+    beyond: float | None
     mel_distance: float
     measures: Measures
     memory: Memorisation
@@ -102,7 +106,8 @@ def measure_run(speech: "Speech", m: Measuring, recogniser: str, count: int) -> 
     gap, losses = _losses(speech, m)
     return Measured(
         drawn=drawn, judge=judge, words=words, speakers=voices, by_speaker=by_speaker,
-        unseen=_unseen(speech, judge, m), mel_distance=mel_distance(real.signals, copies, rate),
+        unseen=_unseen(speech, judge, m), beyond=_beyond(speech, judge, m, wanted),
+        mel_distance=mel_distance(real.signals, copies, rate),
         measures=measure({"listener": lambda x: x}, features[0], features[1], features[2:], seed=0),
         memory=memorisation(*seen), gap=gap, losses=losses, seconds=seconds, longer=_longer(generated[0], real.signals),
     )  # fmt: skip
@@ -192,6 +197,24 @@ def _unseen(speech: "Speech", judge: Judge | None, m: Measuring) -> float | None
     wanted = requests.utterances(speech, pairs, seed=0)
     context = RequestContext(model=m.model, data=lambda: (m.train, m.val), seed=77_000_000)
     samples = m.model.run(plans.draw(speech, wanted, context), batch=m.batch)
+    return judge.score(list(samples.values), [text for text, _ in pairs])
+
+
+def _beyond(speech: "Speech", judge: Judge | None, m: Measuring, wanted: Sequence[Utterance]) -> float | None:
+    """The score on texts that take several windows: those of the held-out part, joined by speaker."""
+    if judge is None or isinstance(judge, Classes):
+        return None
+    pairs = list[tuple[str, int]]()
+    for first in spread(len(wanted), BEYOND).tolist():
+        speaker, texts, frames = wanted[first].speaker, list[str](), 0
+        own = [one for one in (*wanted[first:], *wanted[:first]) if one.speaker == speaker]
+        while frames <= TIMES * speech.window:
+            one = own[len(texts) % len(own)]
+            texts.append(one.text)
+            frames += one.frames
+        pairs.append((" ".join(texts), speaker))
+    context = RequestContext(model=m.model, data=lambda: (m.train, m.val), seed=88_000_000)
+    samples = m.model.run(plans.draw(speech, requests.utterances(speech, pairs, seed=1), context), batch=m.batch)
     return judge.score(list(samples.values), [text for text, _ in pairs])
 
 
