@@ -7,8 +7,9 @@ import pytest
 import torch
 import yaml
 
+from langevin import strict_yaml
 from langevin.networks import MLP, DiT, Transformer, UNet
-from langevin.recipe import read, strict_yaml
+from langevin.recipe import read
 from langevin.recipe.build import build
 from langevin.recipe.read import check, check_density, dump, is_density, override, read_tree, shipped
 from langevin.recipe.user_function import CodePermission

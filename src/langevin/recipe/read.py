@@ -14,8 +14,8 @@ from typing import Any, get_args, get_origin, get_type_hints
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
+from langevin import strict_yaml
 from langevin.modalities.paths import regular
-from langevin.recipe import strict_yaml
 from langevin.recipe.density import DensityRecipe
 from langevin.recipe.tree import Recipe
 

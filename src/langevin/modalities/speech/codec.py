@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-import yaml
 from torch import Tensor
 
+from langevin import strict_yaml
 from langevin.diffusion.noise import SampleNoise
 from langevin.modalities.speech.signal import FLOOR, STFT, mel_filters, mel_inverse
 from langevin.training.checkpoint import identity
@@ -220,7 +220,7 @@ class Vocoder:
             ValueError: it is no vocoder, or one of another rate."""
         recipe = Path(self.path) / "recipe.yaml"
         try:
-            data: Any = yaml.safe_load(recipe.read_text(encoding="utf-8"))["data"]
+            data: Any = strict_yaml.parse(recipe.read_text(encoding="utf-8"))["data"]
             mel: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data["vocoder"].items()}
             if data["rate"] != rate:
                 raise ValueError(f"it is of {data['rate']} samples per second, and the recordings are of {rate}")
@@ -228,7 +228,7 @@ class Vocoder:
                 self, path=str(Path(self.path).absolute()), mel=LogMel(**mel), std=float(data["codec"]["std"]),
                 sha256=identity(Path(self.path) / "checkpoints"),
             )  # fmt: skip
-        except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError, ValueError) as error:
+        except (OSError, KeyError, TypeError, AttributeError, ValueError) as error:
             raise ValueError(
                 f"data.codec.path={self.path} is no vocoder for this data ({type(error).__name__}: {error}): train one, as "
                 "the recipe speech/vocoder does"
