@@ -6,7 +6,8 @@ from torch import Tensor, nn
 
 from langevin.networks.fused import rms_norm
 
-UNFUSED_MAX_KEYS = 256  # keys up to which plain matrix products beat the fused kernel in bf16 on a CPU
+# keys up to which plain matrix products beat the fused kernel in bf16 on a CPU, with and without a gradient
+UNFUSED_MAX_KEYS, UNFUSED_MAX_KEYS_FORWARD = 256, 128
 TEXT_ROTARY_BASE = 10_000.0
 
 Rotary = tuple[Tensor, Tensor]  # cosines and sines, (n, head_dim / 2) or (b, 1, n, head_dim / 2)
@@ -79,9 +80,9 @@ class Attention(nn.Module):
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
     """softmax(q k^T / sqrt(head_dim)) v over (b, heads, n, head_dim), where `mask` is True.
 
-    Fused, except for short sequences in bf16 on a CPU, where the fused kernel is slower both forward and backward."""
-    unfused = q.device.type == "cpu" and q.dtype == torch.bfloat16 and k.shape[-2] <= UNFUSED_MAX_KEYS
-    if not unfused:
+    Fused, except for short sequences in bf16 on a CPU, where the fused kernel is slower."""
+    most = UNFUSED_MAX_KEYS if q.requires_grad else UNFUSED_MAX_KEYS_FORWARD
+    if q.device.type != "cpu" or q.dtype != torch.bfloat16 or k.shape[-2] > most:
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
     logits = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
     if mask is not None:

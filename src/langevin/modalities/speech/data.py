@@ -65,7 +65,7 @@ class Clips:
         index = {name: i for i, name in enumerate(self.speakers)}
         return torch.tensor([index.get(r.speaker or "", 0) for r in self.recordings], dtype=torch.int64)
 
-    @property
+    @cached_property
     def texts(self) -> tuple[str, ...]:
         return tuple(recording.text or "" for recording in self.recordings)
 

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from langevin.files import write_atomic
 from langevin.modalities.modality import Progress
 from langevin.modalities.speech.codec import LogMel, peak_normalised
+from langevin.training import machine
 
 BINS = 40
 CENTRE, SCALE = -4.0, 3.0  # of log-mel features, roughly their mean and standard deviation
@@ -67,6 +68,18 @@ class ListenerConfig:
     width: int = 128
 
 
+class Residual(nn.Module):
+    """x + a convolution of x over time, (n, width, frames)."""
+
+    def __init__(self, width: int, dilation: int) -> None:
+        super().__init__()
+        self.convolution = nn.Conv1d(width, width, 5, padding=2 * dilation, dilation=dilation)
+        self.norm = nn.BatchNorm1d(width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.norm(self.convolution(x)).relu()
+
+
 class Listener(nn.Module):
     """Convolutions over time; classifiers take their maximum over time, and the CTC head every second frame.
 
@@ -84,8 +97,8 @@ class Listener(nn.Module):
             {name: nn.Linear(width, n) for name, n in (("text", config.texts), ("speaker", config.speakers)) if n}
         )
         if config.labels:
-            self.context = nn.GRU(width, width, batch_first=True, bidirectional=True)
-            self.spelling = nn.Linear(2 * width, config.labels + 1)  # the first is the blank
+            self.context = nn.Sequential(*(Residual(width, dilation) for dilation in (1, 2, 4)))
+            self.spelling = nn.Linear(width, config.labels + 1)  # the first is the blank
 
     def trunk(self, x: Tensor) -> Tensor:
         """(n, bins, frames) to (n, width, frames / 2)."""
@@ -103,8 +116,8 @@ class Listener(nn.Module):
 
     def log_spelling(self, x: Tensor) -> Tensor:
         """(n, bins, frames) to log-probabilities (n, frames / 2, labels + 1)."""
-        h, _ = self.context(self.dropout(self.trunk(x).transpose(1, 2)))
-        return self.spelling(h).log_softmax(-1)
+        h = self.context(self.dropout(self.trunk(x)))
+        return self.spelling(h.transpose(1, 2)).float().log_softmax(-1)
 
     @torch.no_grad()
     def features(self, signals: Sequence[Tensor]) -> Tensor:
@@ -206,6 +219,7 @@ def train_recogniser(
     progress: Progress = lambda done, total: None,
 ) -> Listener:
     """A CTC recogniser; `example(i)` is a signal and its labels, for i from 0 on, drawn anew where it can be."""
+    half = machine.precision("auto") == "bfloat16"
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         listener = Listener(config)
@@ -219,7 +233,8 @@ def train_recogniser(
             x[:, start : start + band] = 0
             target = torch.tensor([label + 1 for _, labels in pairs for label in labels])
             sizes = torch.tensor([len(labels) for _, labels in pairs])
-            log_p = listener.log_spelling(x).transpose(0, 1)
+            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=half):
+                log_p = listener.log_spelling(x).transpose(0, 1)
             return F.ctc_loss(log_p, target, lengths // 2, sizes, zero_infinity=True)
 
         _one_cycle(
