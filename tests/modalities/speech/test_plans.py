@@ -14,6 +14,7 @@ from langevin.diffusion.noise import SampleNoise
 from langevin.diffusion.process import Gaussian
 from langevin.diffusion.sampling import Sampling
 from langevin.modalities.modality import Draw, Predict, RequestContext, Samples
+from langevin.modalities.speech import alignment
 from langevin.modalities.speech.alignment import Monotonic
 from langevin.modalities.speech.codec import LogMel, Waveform
 from langevin.modalities.speech.examples import Splice, SplicedExamples
@@ -111,6 +112,11 @@ def test_a_clip_is_said_again_at_its_own_times(tmp_path):
     speech = speech.fitted(train)
     sound = np.concatenate([vowel("ee", 150, 0.1), vowel("ah", 150, 0.4)])
     soundfile.write(tmp_path / "clip.wav", sound, RATE)
+    units = speech.units_of(train)
+    found = alignment.durations_of(speech.alignment, speech, train, units)
+    assert all(map(torch.equal, found, alignment.durations(speech.alignment, speech, train.each(), units)))
+    assert alignment.durations_of(speech.alignment, speech, train, units) is found  # searched once
+    assert len(alignment.durations_of(speech.alignment, speech, val, speech.units_of(val))) == len(val)
     file, text, index = str(tmp_path / "clip.wav"), ("e a",), int(speech.units.units("a")[0])
     again = Sample(clip=file, voice="anna", text=text, strength=0.6)
     mended = Sample(infill=file, from_=0.2, to=0.3, text=text, speaker=("anna",))

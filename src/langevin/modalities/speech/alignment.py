@@ -7,7 +7,7 @@ filler      not at all: units come first, one per frame, then nothing, and the n
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
@@ -17,10 +17,13 @@ from langevin.modalities.speech import search
 from langevin.modalities.speech.codec import LogMel, long_enough
 
 if TYPE_CHECKING:
+    from langevin.modalities.speech.data import Clips
     from langevin.modalities.speech.modality import Speech
 
 
 BINS = 40
+REMEMBERED = 4  # datasets whose alignments are kept in memory
+_FOUND = dict[Hashable, tuple[Tensor, ...]]()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +81,18 @@ def durations(
     sequences = states(alignment, speech, units)
     paths = search.align(models, heard(speech, signals), sequences)
     return tuple(search.unit_durations(p, s, len(u)) for p, s, u in zip(paths, sequences, units, strict=True))
+
+
+def durations_of(
+    alignment: Monotonic, speech: "Speech", dataset: "Clips", units: Sequence[Tensor]
+) -> tuple[Tensor, ...]:
+    """Frames of each unit of each recording, by search; those of the last datasets are remembered."""
+    key = (alignment.models, alignment.states, speech.codec.stride, speech.units, dataset.fingerprint)
+    if key not in _FOUND:
+        while len(_FOUND) >= REMEMBERED:
+            _FOUND.pop(next(iter(_FOUND)))
+        _FOUND[key] = durations(alignment, speech, dataset.each(), units)
+    return _FOUND[key]
 
 
 def states(alignment: Monotonic, speech: "Speech", units: Sequence[Tensor]) -> list[search.States]:

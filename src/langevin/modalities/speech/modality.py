@@ -36,7 +36,7 @@ from langevin.modalities.speech.text.units import AnyUnits, Phonemes
 from langevin.modalities.speech.timeline import width
 from langevin.modalities.speech.vocoder import VocoderBatches
 
-MEASURED = 400  # recordings from which the codec's statistics are computed, about
+MEASURED = 400  # recordings from which the codec's statistics and the models of alignments are computed, about
 LONGEST = 8.0  # seconds of a window, at most, unless the recipe says so
 COVERED = 0.985  # share of the recordings that fit into the window
 
@@ -153,13 +153,13 @@ class Speech:
         units = units.fitted(train.texts) if train.has_text else units
         start = replace(self, rate=train.rate, speakers=train.speakers, texts=train.has_text, units=units)
         codec = self.codec.at(train.rate) if base is None else base.codec
+        some = train.select(range(0, len(train), -(-len(train) // MEASURED)))
         if base is None:
-            some = range(0, len(train), -(-len(train) // MEASURED))
-            codec = codec.fitted([train.signal(i) for i in some], train.rate)
+            codec = codec.fitted(list(some.each()), train.rate)
         start = replace(start, codec=codec)
-        units_of_train = start.units_of(train)
-        if isinstance(self.alignment, Monotonic) and units_of_train is not None and not self.alignment.models:
-            start = replace(start, alignment=alignment.fitted(self.alignment, start, train.each(), units_of_train))
+        units_of_some = start.units_of(some)
+        if isinstance(self.alignment, Monotonic) and units_of_some is not None and not self.alignment.models:
+            start = replace(start, alignment=alignment.fitted(self.alignment, start, some.each(), units_of_some))
         lengths = start.spliced_lengths(train)
         longest = self.seconds or min(LONGEST, float(lengths.quantile(COVERED)) / train.rate)
         return replace(
@@ -198,7 +198,7 @@ class Speech:
             return fit_durations(nothing, seconds=seconds, inventory=1, **speakers)
         known = None
         if isinstance(self.alignment, Monotonic):
-            frames = alignment.durations(self.alignment, self, train.each(), units)
+            frames = alignment.durations_of(self.alignment, self, train, units)
             known = mean_durations(units, frames, len(self.units.inventory)) * self.codec.stride / train.rate
         found = fit_durations(units, seconds=seconds, inventory=len(self.units.inventory), known=known, **speakers)
         return found if self.splice is None else found.with_pause(self.units.pauses[0], self.splice.gap / 2)
@@ -231,7 +231,7 @@ class Speech:
             )  # fmt: skip
         return Needs(
             processes=("gaussian",), channels=self.codec.channels,
-            space=(self.batches(train, device=torch.device("cpu")).shape[1],), std=1.0, classes=len(self.speakers),
+            space=(padded_frames(self.window),), std=1.0, classes=len(self.speakers),
             concat=self.codec.channels + 1 if self.reads_context else 0,
             aligned=width(len(self.units.inventory)) if self.texts else 0,
         )  # fmt: skip
@@ -251,7 +251,7 @@ class Speech:
             )
         durations = None
         if isinstance(self.alignment, Monotonic) and units is not None:
-            durations = alignment.durations(self.alignment, self, dataset.each(), units)
+            durations = alignment.durations_of(self.alignment, self, dataset, units)
         return Recorded(dataset=dataset, encoder=self.encoder, units=units, durations=durations)
 
     def batches(self, dataset: Clips, *, device: torch.device) -> SpeechBatches | VocoderBatches:
