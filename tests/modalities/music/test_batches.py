@@ -45,7 +45,7 @@ def test_without_noise_windows_follow_one_another_and_cover_everything_once(musi
     assert torch.equal(x.known, ~x.mask)
 
 
-def test_with_noise_a_window_begins_at_a_bar_of_its_own_piece_transposed(music):
+def test_with_noise_a_window_begins_with_its_piece_or_at_a_bar_of_it_transposed(music):
     windows, codec = batches(music), music[0].codec
     seen = {"starts": set(), "semitones": set()}
     for item in range(len(windows)):
@@ -57,7 +57,7 @@ def test_with_noise_a_window_begins_at_a_bar_of_its_own_piece_transposed(music):
             tokens = x.x[x.mask].view(-1, 4)
             ways = [
                 (first, semitones)
-                for first in range(0, piece.steps, piece.bar)
+                for first in (0, *range(piece.upbeat, piece.steps, piece.bar))
                 for semitones in range(max(-6, down), min(6, up) + 1)
                 if torch.equal(codec.encode(piece.transposed(semitones))[first : first + LENGTH].long(), tokens)
             ]
@@ -110,7 +110,8 @@ def test_the_metre_is_that_of_the_window_and_ends_with_it(music):
     port, steps = batch.condition.aligned, batch.mask.unflatten(1, (-1, 4)).all(2)
     assert torch.equal(port.mask, steps)
     for (index, first), places, real in zip(windows.starts, port.tensor, steps, strict=True):
-        expected = metre(first, int(real.sum()), bar=windows.dataset.pieces[index].bar, per_quarter=4)
+        piece = windows.dataset.pieces[index]
+        expected = metre(first - piece.upbeat, int(real.sum()), bar=piece.bar, per_quarter=4)
         assert torch.equal(places[real], expected)
         assert not places[~real].any()
     assert batches(music, metre=False, key=False)(torch.arange(2)).condition is None

@@ -79,11 +79,12 @@ def test_free_pieces_have_the_bars_that_are_asked_for(choir):
 
 
 def test_the_metre_goes_on_from_window_to_window(choir):
-    """Context 16, bars of 12: windows begin at steps 0, 8, 16, ..., which are in the middle of quarters of other bars."""
-    score = plans.Score(tokens=torch.full((40, choir.modality.fixed.streams), plans.FREE))
+    """Context 16, bars of 12 after an upbeat of 4: windows begin at steps 0, 8, 16, ..., in other quarters of other bars."""
+    given = replace(piece(), bar=12, upbeat=4)
+    score = plans.Score(tokens=torch.full((40, choir.modality.fixed.streams), plans.FREE), piece=given)
     context = RequestContext(model=choir, data=choir.modality.open, count=1, seed=0)
     plan, draws, result = (
-        plans.drawn(choir.modality, score, torch.tensor([0]), None, context, bar=12, tempo=60.0),
+        plans.drawn(choir.modality, score, torch.tensor([0]), None, context, tempo=60.0),
         [],
         None,
     )
@@ -91,7 +92,7 @@ def test_the_metre_goes_on_from_window_to_window(choir):
         draws.append(plan.send(result))
         result = torch.zeros_like(draws[-1].x)
     for first, draw in zip(plans.windows(0, 40, 40, CONTEXT), draws, strict=True):
-        at = [(first + i) % 12 for i in range(CONTEXT)]
+        at = [(first + i - 4) % 12 for i in range(CONTEXT)]
         places = draw.condition.aligned.tensor[0]
         assert places[:, :4].argmax(1).tolist() == [step % 4 for step in at]
         assert places[:, 4:].argmax(1).tolist() == [step // 4 for step in at]

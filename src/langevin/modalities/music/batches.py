@@ -22,8 +22,8 @@ QUARTERS = 8  # of a bar that are told apart; later ones are like the last
 
 
 def metre(first: int, steps: int, *, bar: int, per_quarter: int) -> Tensor:
-    """Where steps from `first` on are in the metre: the step of the quarter and the quarter of the bar, one-hot each, as
-    (steps, per_quarter + QUARTERS)."""
+    """Where steps from `first` on, counted from a whole bar, are in the metre, (steps, per_quarter + QUARTERS): the step of
+    the quarter and the quarter of the bar, one-hot each."""
     at = (first + torch.arange(steps)) % bar
     quarter = (at // per_quarter).clamp_max(QUARTERS - 1)
     one_hot = torch.nn.functional.one_hot
@@ -125,7 +125,9 @@ class Windows:
         piece, semitones = self.dataset.pieces[index], 0
         if u is not None:
             bar = min(piece.bar, self.length)
-            first = int(u[0] * (1 + -(-max(0, piece.steps - self.length) // bar))) * bar
+            before = -piece.upbeat % bar  # steps of a bar that would begin before the piece
+            last = -(-(max(0, piece.steps - self.length) + before) // bar)
+            first = max(0, int(u[0] * (1 + last)) * bar - before)
             down, up = (max(-self.transpose, min(self.transpose, side)) for side in self.codec.room(piece))
             semitones = down + int(u[1] * (up - down + 1))
         tokens = self.tokens[index][first : first + self.length]
@@ -133,5 +135,5 @@ class Windows:
         return Window(
             tokens=tokens.flatten().long(),
             key=transposed(self.keys[index], semitones) if self.keyed else 0,
-            metre=metre(first, steps, bar=piece.bar, per_quarter=self.per_quarter or 1),
+            metre=metre(first - piece.upbeat, steps, bar=piece.bar, per_quarter=self.per_quarter or 1),
         )  # fmt: skip

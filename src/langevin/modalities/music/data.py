@@ -41,7 +41,7 @@ class Scores:
         """SHA-256 of the pieces, in hexadecimal."""
         digest = hashlib.sha256()
         for piece in self.pieces:
-            digest.update(f"{piece.bar} ".encode() + piece.content)
+            digest.update(f"{piece.bar} {piece.upbeat} ".encode() + piece.content)
         return digest.hexdigest()
 
 

@@ -59,7 +59,7 @@ def evaluate(music: "Music", options: Evaluate, m: Measuring) -> Evaluation:
     costs = costs_of(music, m, model)
     context = RequestContext(model=m.model, data=lambda: (m.train, m.val), count=count, seed=SEED)
     free = m.model.run(music.plan_like(m.train, context), batch=m.batch, progress=m.progress("sampling"))
-    reference = reference_of(music, m.train, parts)
+    reference = reference_of(music, m.train)
     voiced = isinstance(music.codec, Voices)
     real = rules(parts.real, reference, voiced=voiced)
     copied = rules(parts.train, reference, voiced=voiced)
@@ -71,8 +71,8 @@ def evaluate(music: "Music", options: Evaluate, m: Measuring) -> Evaluation:
     written = harmonised(music, m, parts, options.pieces)
     if written is not None:
         samples, originals = written
-        figures["harmonised"] = rules(samples, reference, voiced=voiced)
-        figures["harmonised, the originals"] = rules(originals, reference, voiced=voiced)
+        figures["harmonised"] = rules(samples, reference, voiced=voiced, whole=True)
+        figures["harmonised, the originals"] = rules(originals, reference, voiced=voiced, whole=True)
         rows += rule_rows("harmonised melodies", figures["harmonised"], figures["harmonised, the originals"], {})
     counts = {"pieces": count, f"{parts.name} pieces": len(parts.real), "harmonised": len(written[0]) if written else 0}
     return Evaluation(
@@ -105,9 +105,9 @@ def cut(scores: Scores, length: int) -> list[Piece]:
     return windows
 
 
-def reference_of(music: "Music", train: Scores, parts: Parts) -> Reference:
-    """The training pieces' ranges and usual chords, and the lengths of real notes."""
-    return Reference(ranges=music.fixed.ranges, chords=vocabulary(train.pieces), lengths=lengths(parts.real))
+def reference_of(music: "Music", train: Scores) -> Reference:
+    """The training pieces' ranges, usual chords and lengths of notes."""
+    return Reference(ranges=music.fixed.ranges, chords=vocabulary(train.pieces), lengths=lengths(train.pieces))
 
 
 def controls(music: "Music", model: NgramModel, parts: Parts, count: int) -> dict[str, list[Piece]]:
@@ -222,7 +222,7 @@ def harmonised(music: "Music", m: Measuring, parts: Parts, count: int) -> tuple[
         context = RequestContext(model=m.model, data=lambda: (m.train, m.val), count=1, seed=SEED + i)
         score = plans.harmonised(music, piece, context)
         key = torch.tensor([plans.key_of(piece)]) if music.key else None
-        plan = plans.drawn(music, score, torch.tensor([SEED + i]), key, context, bar=piece.bar, tempo=piece.tempo)
+        plan = plans.drawn(music, score, torch.tensor([SEED + i]), key, context, tempo=piece.tempo)
         pieces += m.model.run(plan, batch=m.batch).values
         progress(i + 1, len(originals))
     return pieces, originals

@@ -22,6 +22,7 @@ class Piece:
         steps: length of the piece in steps.
         voices: number of voices; voice 0 is the highest.
         bar: steps in a bar.
+        upbeat: steps before the first whole bar.
         tempo: quarter notes in a minute; None if it is not known.
         name: where it is from, for messages.
     """
@@ -30,6 +31,7 @@ class Piece:
     steps: int
     voices: int = 1
     bar: int = 16
+    upbeat: int = 0
     tempo: float | None = None
     name: str = ""
 
@@ -68,7 +70,7 @@ class Piece:
         """The steps first, ..., last - 1; notes are cut at both ends."""
         notes = self.notes[(self.notes[:, 0] < last) & (self.notes[:, 1] > first)].copy()
         notes[:, :2] = notes[:, :2].clip(first, last) - first
-        return replace(self, notes=in_order(notes), steps=last - first)
+        return replace(self, notes=in_order(notes), steps=last - first, upbeat=(self.upbeat - first) % self.bar)
 
 
 def in_order(notes: np.ndarray) -> np.ndarray:

@@ -58,8 +58,7 @@ def sample(music: "Music", options: Sample, context: RequestContext) -> Plan:
         music = replace(music, soundfont=str(options.soundfont))
     seeds = seeds_of(context.seed, COUNT if context.count is None else context.count)
     tempo = options.tempo or (score.piece and score.piece.tempo) or music.tempo
-    bar = score.piece.bar if score.piece else music.bar
-    return drawn(music, score, seeds, _keys(music, options, score, seeds, context), context, bar=bar, tempo=tempo)
+    return drawn(music, score, seeds, _keys(music, options, score, seeds, context), context, tempo=tempo)
 
 
 def _keys(music: "Music", options: Sample, score: Score, seeds: Tensor, context: RequestContext) -> Tensor | None:
@@ -229,19 +228,26 @@ def fitting(music: "Music", piece: Piece, context: RequestContext) -> Piece:
 
 
 def drawn(
-    music: "Music", score: Score, seeds: Tensor, key: Tensor | None, context: RequestContext, *, bar: int,
-    tempo: float | None,
-) -> Plan:  # fmt: skip
+    music: "Music", score: Score, seeds: Tensor, key: Tensor | None, context: RequestContext, *, tempo: float | None
+) -> Plan:
     """Plan: the samples of a score, one per seed, in keys (n,)."""
+    bar, upbeat = (score.piece.bar, score.piece.upbeat) if score.piece else (music.bar, 0)
     x = torch.where(score.tokens == FREE, music.mask, score.tokens).expand(len(seeds), -1, -1)
-    x = yield from filled(music, x, seeds, key, context, bar=bar)
-    pieces = [replace(piece, bar=bar, tempo=tempo) for piece in music.decode(x.flatten(1))]
+    x = yield from filled(music, x, seeds, key, context, bar=bar, upbeat=upbeat)
+    pieces = [replace(piece, bar=bar, upbeat=upbeat, tempo=tempo) for piece in music.decode(x.flatten(1))]
     names = () if key is None else tuple(KEYS[k] for k in key.tolist())
     return Samples(modality=music, values=pieces, names=names, arrays={"seed": seeds})
 
 
 def filled(
-    music: "Music", x: Tensor, seeds: Tensor, key: Tensor | None, context: RequestContext, *, bar: int
+    music: "Music",
+    x: Tensor,
+    seeds: Tensor,
+    key: Tensor | None,
+    context: RequestContext,
+    *,
+    bar: int,
+    upbeat: int,
 ) -> Generator[Request, Tensor, Tensor]:
     """x (b, steps, streams) with tokens at its masked positions, window by window."""
     x, sampling, streams = x.clone(), context.model.sampling, music.fixed.streams
@@ -253,7 +259,7 @@ def filled(
         masked = window == music.mask
         if not bool(masked.any()):
             continue
-        place = metre(first, window.shape[1] // streams, bar=bar, per_quarter=music.steps_per_quarter)
+        place = metre(first - upbeat, window.shape[1] // streams, bar=bar, per_quarter=music.steps_per_quarter)
         condition = condition_of(key, [place] * len(x) if music.metre else [])
         if sampling.guidance and not bool(masked.all()):
             condition = replace(condition or Condition(), prompt=~masked)
@@ -282,4 +288,4 @@ def free_pieces(music: "Music", dataset: Scores, count: int, context: RequestCon
     score = Score(tokens=torch.full((music.context_length, music.fixed.streams), FREE))
     chosen = (torch.arange(count) * len(dataset) // count).tolist()
     key = torch.tensor([key_of(dataset.pieces[i]) for i in chosen]) if music.key else None
-    return drawn(music, score, seeds_of(context.seed, count), key, context, bar=music.bar, tempo=music.tempo)
+    return drawn(music, score, seeds_of(context.seed, count), key, context, tempo=music.tempo)

@@ -28,7 +28,7 @@ def roll(piece: Piece, low: int, high: int, *, width: int) -> np.ndarray:
     for pitch in range(low, high + 1):
         if pitch % 12 == 0:
             pixels[(high - pitch + 1) * SEMITONE - 1] = OCTAVE
-    pixels[:, :: piece.bar * width] = BAR
+    pixels[:, piece.upbeat * width :: piece.bar * width] = BAR
     for first, last, pitch, voice in piece.notes.tolist():
         top = (high - pitch) * SEMITONE
         note = pixels[top : top + SEMITONE - 1, first * width : max(first * width + 1, last * width - 1)]

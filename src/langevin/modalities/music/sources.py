@@ -167,8 +167,7 @@ def _of_parquet(path: Path) -> Iterator[tuple[str, bytes | str, int, int]]:
 
 def _read_json(path: Path, result: Read, steps_per_quarter: int) -> None:
     """Pieces of steps of pitches by part. The grid of such a file is taken for that of the run."""
-    content = path.stat().st_size
-    if not regular(path) or content > LARGEST_JSON:
+    if not regular(path) or path.stat().st_size > LARGEST_JSON:
         raise ValueError(f"{path} is no regular file of at most {LARGEST_JSON:,} bytes")
     try:
         tree = json.loads(path.read_bytes())
@@ -189,7 +188,8 @@ def _read_json(path: Path, result: Read, steps_per_quarter: int) -> None:
             if (pitch < 0).all():
                 result.silent.append(name)
             else:
-                result.add(of_pitches(pitch, name=name, bar=4 * steps_per_quarter), part)
+                bar = 4 * steps_per_quarter  # the last bar is whole: what is left over is before the first
+                result.add(of_pitches(pitch, name=name, bar=bar, upbeat=len(pitch) % bar), part)
 
 
 def _pitches(piece: Any) -> np.ndarray:

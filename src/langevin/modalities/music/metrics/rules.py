@@ -24,7 +24,7 @@ class Reference:
     Args:
         ranges: of each voice in training.
         chords: the usual chords of the training pieces, see `vocabulary`.
-        lengths: distribution of the lengths of notes of real pieces, (LENGTHS,).
+        lengths: distribution of the lengths of notes of the training pieces, (LENGTHS,).
     """
 
     ranges: tuple[Range, ...]
@@ -42,18 +42,18 @@ MEANING = {
     "key": "correlation with the best of 24 key profiles",
     "cadence": "share of the pieces that end on the tonic triad over its root, after a bass on the fifth or fourth degree",
     "repeated": "share of the notes that have the pitch of the note before them in their voice",
-    "lengths": "total variation distance between the lengths of notes and those of real pieces",
+    "lengths": "total variation distance between the lengths of notes and those of training pieces",
 }
 
 
-def rules(pieces: Sequence[Piece], reference: Reference, *, voiced: bool) -> dict[str, float]:
-    """The figures of `MEANING`; those of voices only if the pieces have them (`voiced`)."""
+def rules(pieces: Sequence[Piece], reference: Reference, *, voiced: bool, whole: bool = False) -> dict[str, float]:
+    """The figures of `MEANING`; those of voices only if the pieces have these (`voiced`), cadences only of `whole` ones."""
     chords = [chords_of(piece) for piece in pieces]
     masks = np.concatenate([mask[changes(bass, mask)] for bass, mask in chords])
     figures = {
         "usual chords": float(np.isin(masks, list(reference.chords)).mean()) if len(masks) else 0.0,
         "key": float(np.mean([correlations(piece).max() for piece in pieces])),
-        "cadence": float(np.mean([cadence(piece) for piece in pieces])),
+        **({"cadence": float(np.mean([cadence(piece) for piece in pieces]))} if whole else {}),
         "lengths": float(np.abs(lengths(pieces) - reference.lengths).sum() / 2),
     }
     return {**(_voiced(pieces, reference) if voiced else {}), **figures}
