@@ -34,6 +34,7 @@ NEEDING = {  # by extra: commands that need it
     ),
     "music": (("train", "scores", *SHORT), ("inspect", "scores")),
     "speech": (("train", "recordings", *SHORT), ("inspect", "recordings")),
+    "recogniser": (),
     "track": (("train", "photos", "--out", "tracked", "--tensorboard", *STEPS),),
     "docs": (),
     "bench": (),

@@ -13,6 +13,7 @@ EXTRAS = {
     "rapidfuzz": ("rapidfuzz", "text"),
     "soundfile": ("soundfile", "speech"),
     "soxr": ("soxr", "speech"),
+    "pocketsphinx": ("pocketsphinx", "recogniser"),
     "mido": ("mido", "music"),
     "tensorboard": ("tensorboard", "track"),
 }  # by the name that is imported: the package and the extra that brings it

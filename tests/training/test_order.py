@@ -73,21 +73,26 @@ def test_no_data_and_no_batch_are_refused(count, batch):
 
 @pytest.mark.parametrize(("count", "batch"), [(100, 8), (37, 5), (6, 8), (64, 16)])
 def test_items_of_similar_length_share_a_batch(count, batch):
-    """An epoch is still a permutation; batches differ from epoch to epoch; their lengths differ far less than by chance."""
+    """An epoch is still a permutation; batches differ from epoch to epoch; lengths in a batch differ far less than by
+    chance, in the first epoch as in later ones, which begin in the middle of a batch."""
     lengths = torch.randperm(count, generator=torch.Generator().manual_seed(0))
     grouped = DataOrder(count=count, batch=batch, seed=3, lengths=lengths)
     plain = DataOrder(count=count, batch=batch, seed=3)
-    assert torch.equal(grouped.items(0, torch.arange(count)).sort().values, torch.arange(count))
+    for epoch in range(3):
+        everything = grouped.items(0, epoch * count + torch.arange(count))
+        assert torch.equal(everything.sort().values, torch.arange(count))
     steps = count // batch
     if steps < 4:
         return
-    spread = [
-        sum(
-            int((found := lengths[order.items(step, torch.arange(batch))]).max() - found.min()) for step in range(steps)
-        )
-        for order in (grouped, plain)
-    ]
-    assert spread[0] < 0.6 * spread[1]
+    for begin in (0, count // batch + 1, 5 * count // batch + 1):
+        spread = [
+            sum(
+                int((found := lengths[order.items(step, torch.arange(batch))]).max() - found.min())
+                for step in range(begin, begin + steps - 1)
+            )
+            for order in (grouped, plain)
+        ]
+        assert spread[0] < 0.6 * spread[1]
     again = DataOrder(count=count, batch=batch, seed=3, lengths=lengths)
     assert all(
         torch.equal(grouped.items(s, torch.arange(batch)), again.items(s, torch.arange(batch))) for s in range(9)

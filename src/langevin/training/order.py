@@ -20,7 +20,7 @@ def by_length(order: Tensor, lengths: Tensor, batch: int, bits: Tensor) -> Tenso
     Among each `POOL` batches in turn, items are cut into batches by length; the batches are put into the order of `bits`
     (n,), and keep the order of their items.
     """
-    parts = list[Tensor]()
+    parts = [order[:0]]
     for chunk in order.split(POOL * batch):
         rank = torch.empty_like(chunk)
         rank[lengths[chunk].argsort(stable=True)] = torch.arange(len(chunk))
@@ -58,7 +58,9 @@ class DataOrder:
             if self.lengths is not None:
                 name = mix(torch.tensor([self.seed]), 0x1E46)
                 bits = SampleNoise(seeds=name, steps=torch.tensor([epoch])).bits(self.count)[0]
-                order = by_length(order, self.lengths, self.batch, bits)
+                begun = min(self.count, -epoch * self.count % self.batch)  # items of the last epoch's last batch
+                grouped = by_length(order[begun:], self.lengths, self.batch, bits)
+                order = torch.cat([order[:begun], grouped])
             self._epochs[epoch] = order
         return self._epochs[epoch]
 

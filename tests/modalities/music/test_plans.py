@@ -79,7 +79,7 @@ def test_free_pieces_have_the_bars_that_are_asked_for(choir):
 
 
 def test_the_metre_goes_on_from_window_to_window(choir):
-    """Context 16, bars of 12 after an upbeat of 4: windows begin at steps 0, 8, 16, ..., in other quarters of other bars."""
+    """Context 16, bars of 12 after an upbeat of 4: windows begin at steps 0, 8, 16, ..., in various quarters."""
     given = replace(piece(), bar=12, upbeat=4)
     score = plans.Score(tokens=torch.full((40, choir.modality.fixed.streams), plans.FREE), piece=given)
     context = RequestContext(model=choir, data=choir.modality.open, count=1, seed=0)

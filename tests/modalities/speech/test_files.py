@@ -10,7 +10,9 @@ import soundfile
 import torch
 
 from langevin.modalities.modality import Budget
+from langevin.modalities.speech.alignment import Filler, Monotonic
 from langevin.modalities.speech.data import load_parts
+from langevin.modalities.speech.examples import Splice
 from langevin.modalities.speech.modality import Speech
 from langevin.modalities.speech.sound_files import Unreadable, read
 from langevin.modalities.speech.sources import find
@@ -218,3 +220,54 @@ def test_alignments_of_sentences_are_searched_and_those_of_words_are_even(tmp_pa
     speech = Speech(path=str(folder))
     suggestion = speech.suggest(speech.open()[0], Budget(minutes=1, flops=1e11))
     assert suggestion.recipe.get("data", {}).get("alignment", {"kind": "uniform"}) == {"kind": kind}
+
+
+def sentences(folder, **texts):
+    """Twelve recordings that say "ah", and one for each further text."""
+    lines = ["file_name,text,speaker"]
+    for number, text in enumerate(["ah"] * 12 + list(texts.values())):
+        soundfile.write(folder / f"{number}.wav", vowel("ah", 110 + number, 0.3, seed=number), RATE)
+        lines.append(f'{number}.wav,"{text}",anna')
+    (folder / "metadata.csv").write_text("\n".join(lines) + "\n")
+    return Speech(path=str(folder))
+
+
+@pytest.mark.parametrize(
+    ("text", "why"), [("...", "there is nothing to say"), ("\u03a9 resistance", "no letter of English")]
+)
+def test_transcripts_that_cannot_be_said_are_left_out_and_named(tmp_path, text, why):
+    train, val = sentences(tmp_path, odd=text).open()
+    assert text not in (*train.texts, *val.texts)
+    assert len(train) + len(val) == 12
+    assert any("cannot be said, left out" in line and "12.wav" in line and why in line for line in train.notes.remarks)
+
+
+def test_many_transcripts_that_cannot_be_said_are_refused(tmp_path):
+    with pytest.raises(
+        ValueError, match=r"transcripts cannot be said, more than one in ten: .*choose other data\.units"
+    ):
+        sentences(tmp_path, a="\u65e5\u672c", b="\u65e5", c="\u672c", d="?!", e="...").open()
+
+
+def test_filler_tokens_need_whole_recordings(tmp_path):
+    speech = replace(Speech(path=str(spoken(tmp_path))), alignment=Filler(), val_fraction=0.3)
+    train, _ = speech.open()
+    fitted = speech.fitted(train)
+    assert fitted.window == fitted.codec.frames(int(train.lengths.max()))
+    with pytest.raises(
+        ValueError, match=r"filler needs whole recordings, and the longest has 0\.\d+ seconds: data\.seconds=0\.1"
+    ):
+        replace(speech, seconds=0.1).fitted(train)
+
+
+def test_splices_know_their_alignment(tmp_path):
+    with pytest.raises(ValueError, match=r"data\.splice knows when each recording sounds"):
+        Speech(path=str(tmp_path), splice=Splice(), alignment=Monotonic())
+
+
+def test_a_run_of_another_rate_is_no_start(tmp_path):
+    speech = Speech(path=str(spoken(tmp_path)))
+    train, _ = speech.open()
+    base = replace(speech.fitted(train), rate=16_000)
+    with pytest.raises(ValueError, match=r"of 16,000 samples per second, and this data of 8,000: set data\.rate=16000"):
+        speech.fitted(train, base=base)

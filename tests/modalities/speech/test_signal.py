@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from langevin.modalities.speech.codec import LogMel, Waveform, peak_normalised
-from langevin.modalities.speech.signal import STFT, mel_filters, mel_inverse
+from langevin.modalities.speech.preview import picture
+from langevin.modalities.speech.signal import STFT, mel_filters, mel_inverse, together
 from tests.voices import RATE, vowel
 
 
@@ -103,6 +104,15 @@ def test_decoding_together_is_decoding_alone():
         assert torch.equal(codec.decode(z[i : i + 1], RATE, torch.tensor([5 + i]))[0], together[i])
 
 
+@pytest.mark.parametrize("samples", [1, 100, 160, 383, 400, 700])
+def test_the_shortest_clips_come_back_from_the_default_codec(samples):
+    codec = LogMel().at(8000).fitted([torch.randn(4000) * 0.1], 8000)
+    (x,) = codec.encode([torch.randn(samples) * 0.1], 8000)
+    signal = codec.decode(x[None], 8000, torch.tensor([3]))[0]
+    assert len(signal) == (x.shape[1] - 1) * codec.stride >= 256
+    assert bool(torch.isfinite(signal).all())
+
+
 def test_features_of_the_training_frames_are_standardised():
     signals = [sung(0.4, word) for word in ("ah", "ee", "oo")]
     frames = torch.cat(fitted().encode(signals, RATE), 1)
@@ -136,3 +146,17 @@ def test_what_diverged_is_not_decoded(codec):
 def test_absurd_sizes_are_refused(options, said):
     with pytest.raises(ValueError, match=said):
         LogMel(**options)
+
+
+def test_groups_of_similar_size_hold_everything_within_their_bound():
+    sizes = [*torch.randint(1, 100, (200,), generator=torch.Generator().manual_seed(0)).tolist(), 1000]
+    groups = list(together(sizes, 400))
+    assert sorted(i for group in groups for i in group) == list(range(201))
+    assert all(len(g) == 1 or len(g) * max(sizes[i] for i in g) <= 400 for g in groups)
+    assert [200] in groups
+    assert list(together([], 5)) == []
+
+
+def test_pictures_of_texts_with_prices_are_drawn():
+    signals = [torch.sin(torch.arange(4000) / 20)] * 2
+    assert picture(signals, ("$5% of $7", "from $5 #2 to $9"), 8000).startswith(b"\x89PNG")

@@ -4,14 +4,17 @@ import json
 from dataclasses import replace
 
 import pytest
+import soundfile
 import torch
 
 from langevin.cli import main
+from langevin.diffusion.noise import SampleNoise
 from langevin.modalities.modality import RequestContext
 from langevin.modalities.speech import plans
-from langevin.modalities.speech.codec import Vocoder
+from langevin.modalities.speech.codec import LogMel, Vocoder
+from langevin.modalities.speech.modality import Speech
 from langevin.run.directory import load_model, open_run
-from tests.voices import RATE, spoken
+from tests.voices import RATE, spoken, vowel
 
 SMALL = ("training.steps=2", "training.batch=4", "network.width=16", "network.depth=1")
 
@@ -70,3 +73,29 @@ def test_the_report_of_a_vocoder_is_beside_griffin_lim(runs):
     figures = json.loads((runs / "vocoder" / "evaluation.json").read_text())
     assert figures["real"]["mel_distance"] == 0
     assert figures["Griffin-Lim, 32"]["mel_distance"] < figures["Griffin-Lim, 0"]["mel_distance"]
+
+
+def test_windows_have_the_spectrogram_of_the_whole_recording(tmp_path):
+    """The windows of long recordings are cut with what their first and last frames reach, and encoded alone."""
+    for number, pitch in enumerate((110, 150, 190, 230)):
+        soundfile.write(tmp_path / f"{number}.wav", vowel("ah", pitch, 1.1, seed=number), RATE)
+    speech = Speech(path=str(tmp_path), vocoder=LogMel(bins=40), seconds=0.2, val_fraction=0.3)
+    train, _ = speech.open()
+    speech = speech.fitted(train)
+    batches, hop = speech.batches(train, device=torch.device("cpu")), speech.vocoder.stride
+    items = torch.arange(400) % len(train)
+    batch = batches(items, SampleNoise(seeds=torch.arange(400), steps=torch.zeros(400, dtype=torch.int64)))
+    starts = set()
+    for row, item in enumerate(items.tolist()):
+        signal, frames = train.signal(item), int(batch.condition.data_mask[row].sum())
+        x = batch.x[row, :, :frames].T.flatten() * speech.codec.std
+        starts_at = signal[: len(signal) // hop * hop].view(-1, hop)
+        start = int((starts_at - x[:hop]).abs().sum(1).argmin())
+        assert torch.allclose(signal[start * hop : start * hop + len(x)], x, atol=1e-6)
+        whole = speech.vocoder.encode([signal], RATE)[0]
+        assert torch.allclose(
+            batch.condition.concat.tensor[row, :, :frames], whole[:, start : start + frames], atol=1e-4
+        )
+        starts.add(start)
+    assert 0 in starts
+    assert max(starts) == len(signal) // hop - speech.window

@@ -30,15 +30,15 @@ def metre(first: int, steps: int, *, bar: int, per_quarter: int) -> Tensor:
     return torch.cat([one_hot(at % per_quarter, per_quarter), one_hot(quarter, QUARTERS)], 1).float()
 
 
-def condition_of(keys: Tensor | None, rows: list[Tensor]) -> Condition | None:
+def condition_of(keys: Tensor | None, metres: list[Tensor]) -> Condition | None:
     """The condition of keys (b,) and the metre of each sample (steps, d); None without either."""
-    if keys is None and not rows:
+    if keys is None and not metres:
         return None
     port = None
-    if rows:
-        lengths = torch.tensor([len(row) for row in rows])
+    if metres:
+        lengths = torch.tensor([len(row) for row in metres])
         inside = torch.arange(int(lengths.max())) < lengths[:, None]
-        port = Port(tensor=torch.nn.utils.rnn.pad_sequence(rows, batch_first=True), mask=inside)
+        port = Port(tensor=torch.nn.utils.rnn.pad_sequence(metres, batch_first=True), mask=inside)
     return Condition(global_=None if keys is None else Port(tensor=keys), aligned=port)
 
 

@@ -11,10 +11,11 @@ from torch import Tensor
 
 from langevin import strict_yaml
 from langevin.diffusion.noise import SampleNoise
-from langevin.modalities.speech.signal import FLOOR, STFT, mel_filters, mel_inverse
+from langevin.modalities.speech.signal import FLOOR, STFT, mel_filters, mel_inverse, together
 from langevin.training.checkpoint import identity
 
 PEAK = 0.9  # largest magnitude of a normalised signal
+TOGETHER = 2**22  # samples that are analysed together, at most if one signal is no more
 DIVERGED = "the generated sound holds numbers that are not finite: the model or its guidance diverged"
 
 
@@ -100,12 +101,19 @@ class LogMel:
     def encode(self, signals: Sequence[Tensor], rate: int) -> list[Tensor]:
         """Signals (n,) to x (bins, frames) each."""
         ready = [long_enough(signal, self.shortest) for signal in signals]
+        rows = [torch.empty(0)] * len(ready)
+        for items in together([len(signal) for signal in ready], TOGETHER):
+            for i, row in zip(items, self._encode([ready[i] for i in items], rate), strict=True):
+                rows[i] = row
+        return rows
+
+    def _encode(self, signals: Sequence[Tensor], rate: int) -> list[Tensor]:
         margin = self.stft.n_fft // 2  # reflected at either end of each signal, whatever its neighbours' lengths
-        reflected = [torch.nn.functional.pad(s[None], (margin, margin), mode="reflect")[0] for s in ready]
+        reflected = [torch.nn.functional.pad(s[None], (margin, margin), mode="reflect")[0] for s in signals]
         spectrogram = self.stft.uncentred(torch.nn.utils.rnn.pad_sequence(reflected, batch_first=True)).abs()
         mel = mel_filters(rate, self.stft.n_fft, self.bins).to(spectrogram) @ spectrogram
         x = (mel.clamp_min(FLOOR).log() - _column(self.mean, mel)) / _column(self.std, mel)
-        return [row[:, : self.frames(len(signal))].clone() for row, signal in zip(x, ready, strict=True)]
+        return [row[:, : self.frames(len(signal))].clone() for row, signal in zip(x, signals, strict=True)]
 
     def decode(self, x: Tensor, rate: int, seeds: Tensor) -> Tensor:
         """x (b, bins, frames) to signals (b, (frames - 1) hop) in [-1, 1], whose phases start from those of seeds (b,).
@@ -123,7 +131,8 @@ class LogMel:
         magnitude = (mel_inverse(rate, self.stft.n_fft, self.bins) @ mel).clamp_min(0)
         noise = SampleNoise(seeds=seeds, steps=torch.zeros_like(seeds))
         phase = 2 * math.pi * noise.uniform(magnitude.mT.contiguous()).mT.to(magnitude)  # laid out frame by frame
-        iterations = self.iterations if x.shape[2] > 2 else 0  # fewer frames cannot be analysed again
+        long = (x.shape[2] - 1) * self.stride > self.stft.n_fft // 2  # a shorter signal cannot be analysed again
+        iterations = self.iterations if long else 0
         signal = self.stft.griffin_lim(magnitude, phase, iterations=iterations)
         return signal / signal.abs().max().clamp_min(1)  # a loud one is made quieter, not cut off
 

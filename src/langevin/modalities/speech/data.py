@@ -3,9 +3,9 @@
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -98,6 +98,11 @@ class Clips:
             digests=tuple(self.digests[i] for i in items),
         )  # fmt: skip
 
+    def without(self, texts: Collection[str], remark: str) -> "Clips":
+        """Without the recordings of some texts; the remark says why."""
+        left = [i for i, text in enumerate(self.texts) if text not in texts]
+        return replace(self.select(left), notes=replace(self.notes, remarks=(*self.notes.remarks, remark)))
+
 
 def load_parts(
     path: str,
@@ -129,10 +134,7 @@ def load_parts(
         remarks=(*listing.remarks, *remarks),
         broken=tuple((listing.recordings[i].name, why) for i, why in broken.items()),
     )
-    every = Clips(
-        root=every.root, rate=rate, speakers=every.speakers, recordings=every.recordings, lengths=every.lengths,
-        digests=every.digests, signals=every.signals, notes=notes,
-    )  # fmt: skip
+    every = replace(every, notes=notes)
     train, val = _divided(every, val_fraction, held_out_pairs)
     return every.select(train), every.select(val)
 

@@ -20,10 +20,11 @@ from langevin.evaluation.report import (
 )
 from langevin.evaluation.statistics import mean_interval
 from langevin.methods.models import LOG_SNR
-from langevin.modalities.modality import Evaluation, Measuring, Samples, Scorer, spread
+from langevin.modalities.modality import Evaluation, Measuring, Samples, Scorer
 from langevin.modalities.sound import wav
 from langevin.modalities.speech.metrics.judges import listener_of
 from langevin.modalities.speech.metrics.measure import Heard, Measured, measure_run
+from langevin.modalities.speech.metrics.real import utterances
 from langevin.modalities.speech.metrics.vocoding import ITERATIONS, MOST, vocoded
 from langevin.modalities.speech.options import Evaluate
 from langevin.modalities.speech.text.letters import held_out_accuracy
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from langevin.modalities.speech.modality import Speech
 
 SHOWN = 12  # samples in the report
+REFERENCE = 2000  # training recordings that samplers are ranked by, at most
 
 
 def evaluate(speech: "Speech", options: Evaluate, m: Measuring) -> Evaluation:
@@ -184,6 +186,10 @@ def own_rows(found: Measured) -> list[MetricRow]:
             meaning="validation minus training denoising loss where most significant; above 3 s.e. means memorisation",
         ),
         MetricRow(
+            metric="FD train, of copies", generated=mean_interval([found.copied]), better="near real",
+            meaning="the ceiling of the codec: Fréchet distance of real recordings, encoded and decoded",
+        ),
+        MetricRow(
             metric="real-time factor", generated=mean_interval([found.seconds]), better="lower",
             meaning="seconds of computing per second of sound, on this machine, with decoding",
         ),
@@ -239,26 +245,27 @@ def figures(found: Measured, count: int, seeds: int) -> dict[str, object]:
         "mel_distance_of_copies": found.mel_distance,
         "memorisation": asdict(found.memory), "losses": dict(found.losses), "real_time_factor": found.seconds,
         "loss_gap": {"log_snr": LOG_SNR.tolist(), "gap": found.gap.gap.tolist(), "z": found.gap.z.tolist()},
-        "lengths_ks": found.longer,
+        "lengths_ks": found.longer, "fd_of_copies": found.copied,
     }  # fmt: skip
 
 
 def scorer(speech: "Speech", m: Measuring) -> Scorer:
     """The Fréchet distance to the training recordings in the features of the classifier."""
-    listener, train, val = listener_of(m), m.train, m.val
     if speech.vocoder is not None:
         raise ValueError(
             "a vocoder is asked once per sample, so there are no samplers to rank: see `langevin evaluate`"
         )
-    items = spread(len(train), 2000).tolist()
-    features = listener.features([train.signal(i) for i in items])
-    count = min(m.count or 200, len(val), len(items))
-    if len(features) < 4 or count < 2:
+    count = min(m.count or 200, len(m.val), len(m.train))
+    if len(m.train) < 4 or count < 2:
         raise ValueError(
             "ranking needs 4 training and 2 validation recordings: see `langevin evaluate` for other metrics"
         )
-    reference = Moments.of(features)
-    floor = frechet_distance(reference, Moments.of(listener.features([val.signal(i) for i in range(count)])))
+    listener = listener_of(speech, m)
+    reference, held_out = (
+        Moments.of(listener.features(utterances(speech, part, most).signals))
+        for part, most in ((m.train, REFERENCE), (m.val, count))
+    )
+    floor = frechet_distance(reference, held_out)
     return Scorer(
         name="FD (listener)", floor=floor,
         score=lambda samples: frechet_distance(reference, Moments.of(listener.features(list(samples.values)))),

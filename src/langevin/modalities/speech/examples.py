@@ -202,9 +202,13 @@ class SplicedExamples:
         members = (self.dataset.labels == self.dataset.labels[item]).nonzero()[:, 0]
         return splice(self.dataset, self.how.chosen(u, item, members), gaps, self.units, pause=self.pause)
 
+    def said(self, joined: Spliced) -> str:
+        """The text of a joined signal."""
+        return " ".join(self.dataset.texts[i] for i in joined.items)
+
     def text(self, item: int, noise: SampleNoise) -> str:
-        """What is said in an utterance."""
-        return " ".join(self.dataset.texts[i] for i in self.spliced(item, noise).items)
+        """The text of an item's joined signal."""
+        return self.said(self.spliced(item, noise))
 
     def __call__(self, items: Sequence[int], noise: SampleNoise) -> list[Example]:
         streams = [SampleNoise(seeds=seed[None], steps=step[None]) for seed, step in zip(noise.seeds, noise.steps)]

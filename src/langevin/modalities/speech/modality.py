@@ -1,6 +1,6 @@
 """The modality of speech, and of any other sound."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, Self
@@ -22,6 +22,7 @@ from langevin.modalities.modality import (
     Scorer,
     Suggestion,
 )
+from langevin.modalities.paths import some
 from langevin.modalities.speech import alignment, inspect, plans, preview, requests, suggest
 from langevin.modalities.speech.alignment import AnyAlignment, Filler, Monotonic, Uniform
 from langevin.modalities.speech.batches import SpeechBatches, padded_frames
@@ -86,6 +87,8 @@ class Speech:
                 f"data.val_fraction is between 0 and 1 and data.context from 0 to below 1, got {self.val_fraction} and "
                 f"{self.context}"
             )
+        if self.splice is not None and not isinstance(self.alignment, Uniform):
+            raise ValueError("data.splice knows when each recording sounds: leave data.alignment.kind at uniform")
         if self.rate is not None and not 1000 <= self.rate <= 192_000:
             raise ValueError(f"data.rate is 1,000 to 192,000 samples per second, got {self.rate}")
         if self.seconds is not None and not 0.05 <= self.seconds <= 600:
@@ -134,16 +137,57 @@ class Speech:
         return inspect.inspect(self, progress=progress)
 
     def open(self, *, progress: Progress | None = None) -> tuple[Clips, Clips]:
-        return load_parts(
+        train, val = load_parts(
             self.path, rate=self.rate, val_fraction=self.val_fraction, held_out_pairs=self.held_out_pairs,
             progress=progress,
         )  # fmt: skip
+        if self.vocoder is not None or not train.has_text:
+            return train, val
+        return self._sayable(train, val)
+
+    def _sayable(self, train: Clips, val: Clips) -> tuple[Clips, Clips]:
+        """Both parts without recordings whose texts cannot be said.
+
+        Raises:
+            ValueError: these are more than one in ten."""
+        why = self._unsayable(dict.fromkeys((*train.texts, *val.texts)))
+        if not why:
+            return train, val
+        named = [
+            f"{r.name}: {why[r.text or '']}" for r in (*train.recordings, *val.recordings) if (r.text or "") in why
+        ]
+        count, total, first = len(named), len(train) + len(val), some(named, between="; ")
+        if 10 * count > total:
+            raise ValueError(
+                f"{train.root}: {count:,} of {total:,} transcripts cannot be said, more than one in ten: {first}. Mend "
+                "them, or choose other data.units"
+            )
+        line = f"Transcripts that cannot be said, left out with their recordings: {count:,} ({first})."
+        return train.without(why, line), val.without(why, line)
+
+    def _unsayable(self, texts: Iterable[str]) -> dict[str, str]:
+        """Why texts cannot be said, by text."""
+        found = dict[str, str]()
+        for text in texts:
+            try:
+                if isinstance(self.units, Phonemes):
+                    self.units.units(text)
+                elif not any(c.isalnum() for c in text):
+                    found[text] = "there is nothing to say in it"
+            except ValueError as error:
+                found[text] = str(error)
+        return found
 
     def fitted(self, train: Clips, *, base: Self | None = None) -> Self:
         if base is not None and base.speakers != train.speakers:
             raise ValueError(
                 f"the run to initialise from knows the speakers {', '.join(base.speakers) or 'none'}, and this data has "
                 f"{', '.join(train.speakers) or 'none'}: their embeddings would be mixed up"
+            )
+        if base is not None and base.rate != train.rate:
+            raise ValueError(
+                f"the run to initialise from is of {base.rate:,} samples per second, and this data of {train.rate:,}: set "
+                f"data.rate={base.rate}"
             )
         if self.window:
             return self
@@ -153,24 +197,35 @@ class Speech:
         units = units.fitted(train.texts) if train.has_text else units
         start = replace(self, rate=train.rate, speakers=train.speakers, texts=train.has_text, units=units)
         codec = self.codec.at(train.rate) if base is None else base.codec
-        some = train.select(range(0, len(train), -(-len(train) // MEASURED)))
+        some = train.select(self._some(train))
         if base is None:
             codec = codec.fitted(list(some.each()), train.rate)
         start = replace(start, codec=codec)
         units_of_some = start.units_of(some)
         if isinstance(self.alignment, Monotonic) and units_of_some is not None and not self.alignment.models:
             start = replace(start, alignment=alignment.fitted(self.alignment, start, some.each(), units_of_some))
-        lengths = start.spliced_lengths(train)
-        longest = self.seconds or min(LONGEST, float(lengths.quantile(COVERED)) / train.rate)
-        return replace(
-            start, window=max(1, min(codec.frames(int(longest * train.rate)), codec.frames(int(lengths.max())))),
-            durations=start.fitted_durations(train),
-        )  # fmt: skip
+        return replace(start, window=start.longest_window(train), durations=start.fitted_durations(train))
+
+    def longest_window(self, train: Clips) -> int:
+        """Frames of the longest example.
+
+        Raises:
+            ValueError: filler tokens, and recordings that are longer than `seconds`."""
+        lengths, packed = self.spliced_lengths(train), isinstance(self.alignment, Filler)
+        most = float(lengths.max() if packed else lengths.quantile(COVERED)) / train.rate
+        seconds = self.seconds or (most if packed else min(LONGEST, most))
+        if packed and most > seconds:
+            raise ValueError(
+                f"data.alignment.kind=filler needs whole recordings, and the longest has {most:.2f} seconds: data.seconds="
+                f"{seconds:g} is too short"
+            )
+        frames = self.codec.frames
+        return max(1, min(frames(int(seconds * train.rate)), frames(int(lengths.max()))))
 
     def _fitted_vocoder(self, train: Clips) -> Self:
         """A vocoder has no texts and speakers, and short windows."""
         assert self.vocoder is not None
-        signals = [train.signal(i) for i in range(0, len(train), -(-len(train) // MEASURED))]
+        signals = [train.signal(i) for i in self._some(train)]
         mel = self.vocoder.at(train.rate).fitted(signals, train.rate)
         codec = Waveform(patch=mel.stride).fitted(signals, train.rate)
         window = max(4, int((self.seconds or 0.5) * train.rate / mel.stride))
@@ -186,15 +241,22 @@ class Speech:
             return train.lengths.double()
         examples = self.examples(train)
         assert isinstance(examples, SplicedExamples)
-        items = range(0, len(train), -(-len(train) // 200))
-        return torch.tensor([len(examples.spliced(i, stream(i)).signal) for i in items], dtype=torch.float64)
+        lengths = [len(examples.spliced(i, stream(i)).signal) for i in self._some(train)]
+        return torch.tensor(lengths, dtype=torch.float64)
+
+    def _some(self, train: Clips) -> list[int]:
+        """Recordings that are measured, evenly spaced."""
+        return list(range(0, len(train), -(-len(train) // MEASURED)))
 
     def fitted_durations(self, train: Clips) -> Durations:
         """The model of durations of the training recordings."""
         units, seconds = self.units_of(train), train.lengths.double() / train.rate
         speakers = {"speakers": train.labels, "num_speakers": len(self.speakers)}
         if units is None:
-            nothing = [torch.tensor([0])] * len(train)
+            if self.splice is not None:
+                some = self._some(train)
+                seconds, speakers["speakers"] = self.spliced_lengths(train) / train.rate, train.labels[some]
+            nothing = [torch.tensor([0])] * len(seconds)
             return fit_durations(nothing, seconds=seconds, inventory=1, **speakers)
         known = None
         if isinstance(self.alignment, Monotonic):

@@ -35,7 +35,6 @@ class Utterance:
         name: what is said by whom.
         x: (channels, frames) of what is given; None for nothing.
         given: (frames,) bool, where x is kept.
-        keep: the frames that are returned, (first, end); None for all.
     """
 
     frames: int
@@ -45,7 +44,6 @@ class Utterance:
     name: str
     x: Tensor | None = None
     given: Tensor | None = None
-    keep: tuple[int, int] | None = None
 
 
 @dataclass(kw_only=True, eq=False)
@@ -89,8 +87,8 @@ def draw(
     for number in range(max(len(one.windows) for one in growing)):
         groups = defaultdict[int, list[_Growing]](list)
         for one in growing:
-            if number < len(one.windows):
-                start, end = one.windows[number]
+            start, end = one.windows[number] if number < len(one.windows) else (0, 0)
+            if not bool(one.done[start:end].all()):
                 groups[padded_frames(end - start)].append(one)
         for frames, members in sorted(groups.items()):
             x = yield _draw_windows(speech, members, number, frames, sampling or context.model.sampling)
@@ -101,11 +99,10 @@ def draw(
                 one.done[start:end] = True
     seeds = torch.tensor([one.seed for one in growing])
     signals = yield from decoding(speech, [one.x for one in growing], seeds)
-    kept = [_kept(signal, one.wanted, speech) for signal, one in zip(signals, growing, strict=True)]
     arrays = {"seed": seeds}
     if speech.speakers:
         arrays["speaker"] = torch.tensor([one.speaker for one in wanted])
-    return Samples(modality=speech, values=kept, names=tuple(one.name for one in wanted), arrays=arrays)
+    return Samples(modality=speech, values=signals, names=tuple(one.name for one in wanted), arrays=arrays)
 
 
 def decoding(speech: "Speech", x: Sequence[Tensor], seeds: Tensor) -> Vocoding:
@@ -126,14 +123,6 @@ def copies(speech: "Speech", signals: Sequence[Tensor], names: Sequence[str], *,
         assert isinstance(speech.codec, Waveform), "the modality of a run is fitted"
         made = yield from vocode(mels, seeds, hop=speech.vocoder.stride, std=speech.codec.std)
     return Samples(modality=speech, values=made, names=tuple(names), arrays={"seed": seeds})
-
-
-def _kept(signal: Tensor, wanted: Utterance, speech: "Speech") -> Tensor:
-    if wanted.keep is None:
-        return signal
-    first, end = wanted.keep
-    stride = speech.codec.stride
-    return signal[first * stride : end * stride]
 
 
 def _draw_windows(speech: "Speech", members: list[_Growing], number: int, frames: int, sampling: Sampling) -> Draw:

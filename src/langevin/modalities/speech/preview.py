@@ -42,7 +42,7 @@ def picture(signals: Sequence[Tensor], names: Sequence[str], rate: int, *, colum
         signal = signals[i]
         wave.plot(np.arange(len(signal)) / rate, signal.numpy(), linewidth=0.4, color="#3c5a78")
         wave.set(xlim=(0, seconds), ylim=(-1, 1))
-        wave.set_title(names[i][:60] if names else "", fontsize=8, pad=2)
+        wave.set_title(names[i][:60] if names else "", fontsize=8, pad=2, parse_math=False)
         spectrogram = codec.log_mel(long_enough(signal, codec.shortest)[None].float(), rate)[0]
         mel.imshow(
             spectrogram.numpy(), origin="lower", aspect="auto", cmap="magma", vmin=-9, vmax=2,

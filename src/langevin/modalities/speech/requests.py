@@ -14,7 +14,7 @@ from langevin.diffusion.process import Gaussian
 from langevin.modalities.modality import Plan, RequestContext
 from langevin.modalities.paths import did_you_mean, regular
 from langevin.modalities.speech import alignment, plans
-from langevin.modalities.speech.alignment import Monotonic, Uniform
+from langevin.modalities.speech.alignment import Filler, Monotonic, Uniform
 from langevin.modalities.speech.codec import peak_normalised
 from langevin.modalities.speech.data import Clips
 from langevin.modalities.speech.examples import SplicedExamples, stream
@@ -64,7 +64,16 @@ def plan(speech: "Speech", options: Sample, context: RequestContext) -> Plan:
         ]
     else:
         wanted = [_utterance(speech, *pair, frames_of(speech, s)) for pair, s in zip(pairs, seconds, strict=True)]
+    if isinstance(speech.alignment, Filler) and (long := max(one.frames for one in wanted)) > speech.window:
+        raise ValueError(
+            f"a run with filler tokens speaks in one piece, of up to {_seconds(speech, speech.window):.2f} seconds, and "
+            f"this would take {_seconds(speech, long):.2f}: split the text"
+        )
     return plans.draw(speech, wanted, context, sampling=sampling)
+
+
+def _seconds(speech: "Speech", frames: int) -> float:
+    return frames * speech.codec.stride / speech.known_rate
 
 
 def _vocoded(speech: "Speech", options: Sample, context: RequestContext) -> Plan:
@@ -79,7 +88,7 @@ def _vocoded(speech: "Speech", options: Sample, context: RequestContext) -> Plan
 
 def copied(speech: "Speech", dataset: Clips, count: int, *, seed: int) -> Plan:
     """The plan of copies of `count` recordings, evenly spaced over a part of the data."""
-    items = (torch.arange(count) * len(dataset) // count % len(dataset)).tolist()
+    items = (torch.arange(count) * len(dataset) // count).tolist()
     names = [Path(dataset.recordings[i].name).stem for i in items]
     return plans.copies(speech, [dataset.signal(i) for i in items], names, seed=seed)
 
@@ -177,7 +186,7 @@ def lengths(
 
 def frames_of(speech: "Speech", seconds: float) -> int:
     """Frames of a sample of this length."""
-    return max(1, speech.codec.frames(int(seconds * speech.known_rate)))
+    return max(2, speech.codec.frames(int(seconds * speech.known_rate)))
 
 
 def durations_of(speech: "Speech", units: Tensor, frames: int, signal: Tensor | None) -> Tensor:
@@ -197,8 +206,9 @@ def _utterance(speech: "Speech", text: str, speaker: int, frames: int, *, signal
     """The text in so many frames; with a signal, at the times at which it is said there."""
     units = speech.units_in(text)
     name = " ".join(part for part in (f"{speech.speakers[speaker]}:" if speech.speakers else "", text) if part)
-    durations = durations_of(speech, units, frames, signal)
-    aligned = speech.encoder.features(units, frames, durations) if speech.texts else None
+    aligned = None
+    if speech.texts:
+        aligned = speech.encoder.features(units, frames, durations_of(speech, units, frames, signal))
     return Utterance(frames=frames, aligned=aligned, speaker=speaker, text=text, name=name)
 
 
@@ -219,7 +229,7 @@ def utterances(speech: "Speech", pairs: Sequence[tuple[str, int]], *, seed: int)
 
 def like(speech: "Speech", dataset: Clips, count: int, *, seed: int) -> list[Utterance]:
     """Utterances with the texts and speakers of a part of the data, in its proportions."""
-    items, examples = torch.arange(count) * len(dataset) // count % len(dataset), None
+    items, examples = torch.arange(count) * len(dataset) // count, None
     if speech.splice is not None:
         examples = speech.examples(dataset)
         assert isinstance(examples, SplicedExamples)

@@ -21,11 +21,12 @@ import torch
 from torch import Tensor
 
 from langevin.modalities.modality import Progress
+from langevin.modalities.speech.signal import together
 
 CEPSTRA = 13
 FLOOR = 0.05  # of variances, as a share of those of all frames
 PRIOR = 10.0  # frames of the distribution of all frames that are added to those of each state
-BATCH = 64  # utterances that are searched together
+CELLS, LARGEST = 2**24, 2**28  # frames x states of utterances that are searched together, and of one, at most
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -154,12 +155,14 @@ def states_of(units: Tensor, *, states: int, pauses: frozenset[int]) -> States:
 
 
 def align(models: StateModels, features: Sequence[Tensor], sequences: Sequence[States]) -> list[Tensor]:
-    """The state of every frame of each utterance, (frames,) int64; of equal lengths where there are too few frames."""
+    """The state of every frame of each utterance, (frames,) int64.
+
+    States have equal lengths where there are fewer frames than states, or where the search would take too much memory."""
     paths = [_equal(len(f), len(s.kinds)) for f, s in zip(features, sequences, strict=True)]
-    possible = [i for i, (f, s) in enumerate(zip(features, sequences, strict=True)) if len(f) >= s.required]
-    possible.sort(key=lambda i: len(features[i]))
-    for start in range(0, len(possible), BATCH):
-        items = possible[start : start + BATCH]
+    cells = [len(f) * len(s.kinds) for f, s in zip(features, sequences, strict=True)]
+    possible = [i for i, s in enumerate(sequences) if len(features[i]) >= s.required and cells[i] <= LARGEST]
+    for group in together([cells[i] for i in possible], CELLS):
+        items = [possible[k] for k in group]
         n, m = max(len(features[i]) for i in items), max(len(sequences[i].kinds) for i in items)
         table = torch.full((len(items), n, m), -torch.inf)
         optional = torch.zeros(len(items), m, dtype=torch.bool)

@@ -10,7 +10,7 @@ from Modified Short-Time Fourier Transform", 1984), with momentum ("A Fast Griff
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -63,6 +63,18 @@ class STFT:
             angle = accelerated / accelerated.abs().clamp_min(1e-12)
             previous = rebuilt
         return self.inverse(magnitude * angle)
+
+
+def together(sizes: Sequence[int], most: int) -> Iterator[list[int]]:
+    """Indices in groups of similar size, which padded to the largest are at most `most` in all; a larger one is alone."""
+    items = list[int]()
+    for i in sorted(range(len(sizes)), key=sizes.__getitem__):
+        if items and (len(items) + 1) * sizes[i] > most:
+            yield items
+            items = []
+        items.append(i)
+    if items:
+        yield items
 
 
 @contextmanager

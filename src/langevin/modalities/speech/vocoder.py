@@ -82,15 +82,18 @@ class VocoderBatches:
         """Windows of the recordings at `items` (b,); without noise, the window is a function of the item."""
         own = noise or SampleNoise(seeds=items.clone(), steps=torch.full_like(items, FIXED))
         u, hop, frames = own.fork(3).uniform(torch.empty(len(items), 1)), self.mel.stride, padded_frames(self.window)
-        signals = [self.dataset.signal(item) for item in items.tolist()]
-        mels = self.mel.encode(signals, self.dataset.rate)
-        x, given, lengths = torch.zeros(len(items), hop, frames), list[Tensor](), list[int]()
-        for row, (signal, mel) in enumerate(zip(signals, mels, strict=True)):
+        margin = -(-self.mel.stft.n_fft // (2 * hop))  # frames that the first one's window reaches back to
+        x, cuts, spans = torch.zeros(len(items), hop, frames), list[Tensor](), list[tuple[int, int]]()
+        for row, item in enumerate(items.tolist()):
+            signal = self.dataset.signal(item)
             whole = max(1, len(signal) // hop)  # frames with all of their samples
             start = int(u[row, 0] * max(1, whole - self.window + 1))
             count = min(self.window, whole - start)
             piece = torch.nn.functional.pad(signal[start * hop : (start + count) * hop], (0, max(0, hop - len(signal))))
             x[row, :, :count] = piece.view(count, hop).T / self.std
-            given.append(mel[:, start : start + count])
-            lengths.append(count)
+            begin = max(0, start - margin)
+            cuts.append(signal[begin * hop : (start + count + margin) * hop])
+            spans.append((start - begin, count))
+        mels = self.mel.encode(cuts, self.dataset.rate)
+        given = [mel[:, first : first + count] for mel, (first, count) in zip(mels, spans, strict=True)]
         return Batch(x=x.to(self.device), condition=_condition(given, frames).to(self.device))

@@ -7,9 +7,10 @@ model of its own, is an independent second opinion. All state their score on hel
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -17,7 +18,7 @@ from torch import Tensor
 from langevin.diffusion.noise import SampleNoise
 from langevin.evaluation.report import Better
 from langevin.extras import require
-from langevin.modalities.modality import Measuring, spread
+from langevin.modalities.modality import Measuring
 from langevin.modalities.speech.codec import peak_normalised
 from langevin.modalities.speech.data import Clips
 from langevin.modalities.speech.examples import SplicedExamples
@@ -27,13 +28,16 @@ from langevin.modalities.speech.metrics.listener import (
     train_classifiers,
     train_recogniser,
 )
+from langevin.modalities.speech.metrics.real import utterances
 
 if TYPE_CHECKING:
     from langevin.modalities.speech.modality import Speech
 
 FEW = 100  # texts, or words, up to which they are classes
 OFTEN = 5  # times that each of them occurs
-TRAINED_ON = 20_000  # recordings at most
+TRAINED_ON = 4_000  # recordings at most
+LONGEST = 400  # frames that the classifier hears
+FRAMES = 7_500_000  # that the classifier is trained on, about, within 3 to 25 epochs
 RecogniserName = Literal["auto", "pocketsphinx"]
 
 
@@ -155,19 +159,26 @@ class Sphinx:
     metric: str = "character error rate"
     better: Better = "lower"
     meaning: str = "of the text that pocketsphinx hears, letters and spaces; its model is of other people's recordings"
+    known: dict[bytes, str] = field(default_factory=dict[bytes, str])
+
+    @cached_property
+    def decoder(self) -> Any:
+        pocketsphinx = require("pocketsphinx", "--recogniser pocketsphinx")
+        return pocketsphinx.Decoder(samprate=16000, cmn="batch", loglevel="FATAL")  # each signal by itself
 
     def heard(self, signal: Tensor) -> str:
         """The text of a signal."""
-        pocketsphinx = require("pocketsphinx", "--recogniser pocketsphinx")
         samples = (peak_normalised(signal) * 32767).numpy()
         if self.rate != 16_000:
             samples = require("soxr", "resampling sound").resample(samples, self.rate, 16_000)
-        decoder = pocketsphinx.Decoder(samprate=16000, loglevel="FATAL")
-        decoder.start_utt()
-        decoder.process_raw(samples.round().astype("<i2").tobytes(), full_utt=True)
-        decoder.end_utt()
-        found = decoder.hyp()
-        return "" if found is None else found.hypstr
+        content = samples.round().astype("<i2").tobytes()
+        if content not in self.known:
+            self.decoder.start_utt()
+            self.decoder.process_raw(content, full_utt=True)
+            self.decoder.end_utt()
+            found = self.decoder.hyp()
+            self.known[content] = "" if found is None else found.hypstr
+        return self.known[content]
 
     def score(self, signals: Sequence[Tensor], texts: Sequence[str]) -> float:
         return error_rate([letters(text) for text in texts], [letters(self.heard(signal)) for signal in signals])
@@ -200,7 +211,7 @@ def judge_of(speech: "Speech", m: Measuring, recogniser: str) -> Judge | None:
     train: Clips = m.train
     texts = few(train.texts)
     if texts and speech.splice is None:
-        return Classes(listener=listener_of(m), texts=texts)
+        return Classes(listener=listener_of(speech, m), texts=texts)
     words = few(tuple(word for text in train.texts for word in text.split()))
     return Speller(listener=speller_of(speech, m, words), words=words, speech=None if words else speech)
 
@@ -211,28 +222,30 @@ def few(texts: Sequence[str]) -> tuple[str, ...]:
     return tuple(sorted(counts)) if len(counts) <= FEW and min(counts.values()) >= OFTEN else ()
 
 
-def listener_of(m: Measuring) -> Listener:
-    """The classifier of texts and speakers, whose features are also a feature space."""
-    train, val = m.train, m.val
-    texts = few(train.texts) if train.has_text else ()
-    frames = max(16, int(float(train.lengths.double().quantile(0.99)) / (train.rate // 100)) + 8)
-    config = ListenerConfig(rate=train.rate, frames=min(frames, 400), texts=len(texts), speakers=len(train.speakers))
+def listener_of(speech: "Speech", m: Measuring) -> Listener:
+    """The classifier of texts and speakers of a run's utterances, whose features are also a feature space."""
+    train, val, splice = m.train, m.val, speech.splice
+    texts = few(train.texts) if train.has_text and splice is None else ()
+    known = utterances(speech, train, TRAINED_ON)
+    lengths = torch.tensor([len(signal) for signal in known.signals]).double()
+    frames = min(LONGEST, max(16, int(float(lengths.quantile(0.99)) / (train.rate // 100)) + 8))
+    config = ListenerConfig(rate=train.rate, frames=frames, texts=len(texts), speakers=len(train.speakers))
 
     def make() -> Listener:
-        items = spread(len(train), TRAINED_ON).tolist()
-        signals = [train.signal(i) for i in items]
-        epochs = max(3, min(25, 25 * 3000 // len(items)))
+        epochs = max(3, min(25, FRAMES // (len(known.items) * frames)))
         listener = train_classifiers(
-            signals, targets_of(train, items, texts), config, epochs=epochs,
+            known.signals, targets_of(train, known.items, texts), config, epochs=epochs,
             progress=m.progress("training the judge, step"),
         )  # fmt: skip
-        held = [i for i in range(len(val)) if not texts or val.texts[i] in texts]
-        for head, classes in targets_of(val, held, texts).items():
-            found = listener.classes([val.signal(i) for i in held], head)
-            listener.accuracy[head] = float((found == classes).double().mean())
+        held = utterances(speech, val, TRAINED_ON)
+        some = [k for k, text in enumerate(held.texts) if not texts or text in texts]
+        signals = [held.signals[k] for k in some]
+        for head, classes in targets_of(val, [held.items[k] for k in some], texts).items():
+            listener.accuracy[head] = float((listener.classes(signals, head) == classes).double().mean())
         return listener
 
-    return _kept(m, f"listener-{train.fingerprint[:12]}", make)
+    how = "" if splice is None else f"-{splice.least}-{splice.most}-{splice.gap:g}"
+    return _kept(m, f"listener-{train.fingerprint[:12]}{how}", make)
 
 
 def targets_of(clips: Clips, items: Sequence[int], texts: tuple[str, ...]) -> dict[str, Tensor]:

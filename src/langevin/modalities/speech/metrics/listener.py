@@ -9,6 +9,7 @@ Learning Rates" (2017, arXiv 1708.07120).
 """
 
 import hashlib
+import itertools
 import json
 import math
 from collections.abc import Callable, Sequence
@@ -204,7 +205,8 @@ def train_classifiers(
         if not listener.heads:  # nothing to tell apart: random features, which still compare sounds
             return listener.eval()
 
-        _one_cycle(listener, loss, len(x), batch=min(64, len(x)), epochs=epochs, progress=progress)
+        batch = min(64, len(x))
+        _one_cycle(listener, loss, len(x), batch=batch, steps=epochs * (len(x) // batch), progress=progress)
     return listener.eval()
 
 
@@ -218,15 +220,16 @@ def train_recogniser(
     seed: int = 0,
     progress: Progress = lambda done, total: None,
 ) -> Listener:
-    """A CTC recogniser; `example(i)` is a signal and its labels, for i from 0 on, drawn anew where it can be."""
+    """A CTC recogniser; `example(i + k count)` is a signal of item i and its labels in pass k, which may differ."""
     half = machine.precision("auto") == "bfloat16"
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         listener = Listener(config)
-        drawn = iter(range(steps * batch))
+        done = itertools.count()
 
         def loss(items: Tensor) -> Tensor:
-            pairs = [example(next(drawn)) for _ in items]
+            passes = next(done) * batch // count
+            pairs = [example(item + passes * count) for item in items.tolist()]
             x, lengths = heard([signal for signal, _ in pairs], config.rate)
             x = x + 0.1 * torch.randn(())
             band, start = int(torch.randint(0, 7, ())), int(torch.randint(0, BINS - 6, ()))
@@ -237,31 +240,14 @@ def train_recogniser(
                 log_p = listener.log_spelling(x).transpose(0, 1)
             return F.ctc_loss(log_p, target, lengths // 2, sizes, zero_infinity=True)
 
-        _one_cycle(
-            listener,
-            loss,
-            count,
-            batch=batch,
-            epochs=-(-steps * batch // max(1, count)),
-            progress=progress,
-            steps=steps,
-        )
+        _one_cycle(listener, loss, count, batch=batch, steps=steps, progress=progress)
     return listener.eval()
 
 
 def _one_cycle(
-    listener: Listener,
-    loss: Callable[[Tensor], Tensor],
-    count: int,
-    *,
-    batch: int,
-    epochs: int,
-    progress: Progress,
-    steps: int | None = None,
+    listener: Listener, loss: Callable[[Tensor], Tensor], count: int, *, batch: int, steps: int, progress: Progress
 ) -> None:
-    """AdamW with a one-cycle learning rate of at most 4e-3."""
-    per_epoch = max(1, count // batch)
-    steps = steps or epochs * per_epoch
+    """AdamW with a one-cycle learning rate of at most 4e-3, on batches of `count` items in random order."""
     optimizer = torch.optim.AdamW(listener.parameters(), lr=1e-3, weight_decay=0.01)
     cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, total_steps=steps + 1)
     listener.train()
@@ -271,7 +257,7 @@ def _one_cycle(
             if len(order) < batch:
                 order = torch.randperm(count)
             items, order = order[:batch], order[batch:]
-            value = loss(items if len(items) else torch.zeros(batch, dtype=torch.int64))
+            value = loss(items)
             optimizer.zero_grad()
             value.backward()
             nn.utils.clip_grad_norm_(listener.parameters(), 5.0)

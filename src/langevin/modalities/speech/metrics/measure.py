@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from langevin.evaluation.frechet import Moments, frechet_distance
 from langevin.evaluation.suite import Measures, measure
 from langevin.modalities.modality import Measuring, RequestContext, Samples, spread
 from langevin.modalities.speech import plans, requests
 from langevin.modalities.speech.codec import long_enough, peak_normalised
-from langevin.modalities.speech.data import Clips
-from langevin.modalities.speech.examples import SplicedExamples, stream
 from langevin.modalities.speech.metrics.judges import Classes, Judge, judge_of, listener_of
 from langevin.modalities.speech.metrics.listener import Listener, ear, heard
+from langevin.modalities.speech.metrics.real import Real, utterances
 from langevin.modalities.speech.plans import Utterance
 from langevin.safety.memorisation import LossGap, Memorisation, loss_gap, memorisation
 
@@ -57,6 +57,7 @@ class Measured:
         unseen: score on the pairs of speaker and text that were held out; None without such.
         beyond: score on texts longer than any window of training; None where a judge does not spell.
         mel_distance: mean absolute difference of the log-mel spectrograms of copies and originals.
+        copied: Fréchet distance of copies to training recordings: the ceiling of the codec.
         seconds: of computing per second of sound.
         longer: Kolmogorov-Smirnov distance of the lengths of samples and held-out recordings.
     """
@@ -69,6 +70,7 @@ class Measured:
     unseen: float | None
     beyond: float | None
     mel_distance: float
+    copied: float
     measures: Measures
     memory: Memorisation
     gap: LossGap
@@ -84,7 +86,7 @@ class Measured:
 def measure_run(speech: "Speech", m: Measuring, recogniser: str, count: int) -> Measured:
     """Draw `count` samples per seed, and measure them."""
     rate = speech.known_rate
-    judge, listener = judge_of(speech, m, recogniser), listener_of(m)
+    judge, listener = judge_of(speech, m, recogniser), listener_of(speech, m)
     wanted = requests.like(speech, m.val, count, seed=0)
     texts = [one.text for one in wanted]
     drawn, seconds = _draw(speech, m, count)
@@ -108,29 +110,10 @@ def measure_run(speech: "Speech", m: Measuring, recogniser: str, count: int) -> 
         drawn=drawn, judge=judge, words=words, speakers=voices, by_speaker=by_speaker,
         unseen=_unseen(speech, judge, m), beyond=_beyond(speech, judge, m, wanted),
         mel_distance=mel_distance(real.signals, copies, rate),
+        copied=frechet_distance(Moments.of(features[0]), Moments.of(listener.features(copies))),
         measures=measure({"listener": lambda x: x}, features[0], features[1], features[2:], seed=0),
         memory=memorisation(*seen), gap=gap, losses=losses, seconds=seconds, longer=_longer(generated[0], real.signals),
     )  # fmt: skip
-
-
-@dataclass(frozen=True, kw_only=True)
-class Real:
-    """Recordings to compare with, or splices of such, with what is said in them and by whom."""
-
-    signals: list[Tensor]
-    texts: list[str]
-    speakers: Tensor
-
-
-def utterances(speech: "Speech", clips: Clips, most: int) -> Real:
-    """At most `most` utterances of a part of the data, as the run was trained on them."""
-    items, examples = spread(len(clips), most).tolist(), speech.examples(clips)
-    if not isinstance(examples, SplicedExamples):
-        texts = [clips.texts[i] for i in items]
-        return Real(signals=[clips.signal(i) for i in items], texts=texts, speakers=clips.labels[items])
-    joined = [examples.spliced(i, stream(i)) for i in items]
-    texts = [" ".join(clips.texts[j] for j in one.items) for one in joined]
-    return Real(signals=[one.signal for one in joined], texts=texts, speakers=clips.labels[items])
 
 
 def mel_distance(originals: Sequence[Tensor], copies: Sequence[Tensor], rate: int) -> float:

@@ -43,20 +43,22 @@ def vocoded(speech: "Speech", m: Measuring, count: int) -> tuple[dict[str, Vocod
     real = [m.val.signal(i) for i in items]
     begin = time.perf_counter()
     samples = m.model.run(plans.copies(speech, real, [m.val.texts[i] for i in items]), batch=m.batch)
-    found = {"vocoder": _scored(m, items, real, list(samples.values), time.perf_counter() - begin)}
+    found = {"vocoder": _scored(speech, m, items, real, list(samples.values), time.perf_counter() - begin)}
     mels = speech.vocoder.encode(real, speech.known_rate)
     for iterations in ITERATIONS:
         codec = replace(speech.vocoder, iterations=iterations)
         begin = time.perf_counter()
         with one_thread():
             made = [codec.decode(mel[None], speech.known_rate, torch.tensor([i]))[0] for i, mel in enumerate(mels)]
-        found[f"Griffin-Lim, {iterations}"] = _scored(m, items, real, made, time.perf_counter() - begin)
-    found["real"] = _scored(m, items, real, real, 0.0)
+        found[f"Griffin-Lim, {iterations}"] = _scored(speech, m, items, real, made, time.perf_counter() - begin)
+    found["real"] = _scored(speech, m, items, real, real, 0.0)
     return found, samples
 
 
-def _scored(m: Measuring, items: list[int], real: list[Tensor], made: list[Tensor], seconds: float) -> Vocoded:
-    listener, texts = listener_of(m), few(m.train.texts) if m.train.has_text else ()
+def _scored(
+    speech: "Speech", m: Measuring, items: list[int], real: list[Tensor], made: list[Tensor], seconds: float
+) -> Vocoded:
+    listener, texts = listener_of(speech, m), few(m.train.texts) if m.train.has_text else ()
     shares = dict[str, float]()
     known = [j for j, i in enumerate(items) if not texts or m.val.texts[i] in texts]
     for head, right in (("text", [m.val.texts[items[j]] for j in known]), ("speaker", m.val.labels[items].tolist())):
