@@ -13,9 +13,10 @@ from scipy.stats import ks_2samp
 
 from langevin.modalities.speech.examples import Splice
 from langevin.modalities.speech.metrics import listener, measure
-from langevin.modalities.speech.metrics.judges import Classes, Speller, edit_distance, error_rate, judge_of, targets_of
+from langevin.modalities.speech.metrics.judges import Classes, Speller, error_rate, judge_of, targets_of
 from langevin.modalities.speech.metrics.real import utterances
 from langevin.modalities.speech.modality import Speech
+from langevin.modalities.speech.text.edits import edit_distance
 from tests.voices import RATE, VOWELS, spoken, vowel
 
 WORDS = tuple(sorted(VOWELS))
@@ -85,6 +86,10 @@ def test_a_recogniser_spells_words_that_it_was_trained_on_in_new_orders():
     texts = [" ".join(WORDS[x] for x in labels) for _, labels in pairs]
     assert judge.score([signal for signal, _ in pairs], texts) < 0.1
     assert judge.score([signal for signal, _ in pairs], texts[1:] + texts[:1]) > 0.4
+    lone, _ = listener.heard([pairs[0][0]], RATE)
+    both, lengths = listener.heard([pairs[0][0], torch.zeros(9 * RATE)], RATE)
+    spelled = [recogniser.log_spelling(x)[0, : lengths[0] // 2] for x in (lone, both)]
+    torch.testing.assert_close(*spelled, rtol=1e-4, atol=1e-4)  # whatever it is heard with
 
 
 def test_lengths_are_compared_as_by_scipy():

@@ -22,7 +22,7 @@ from langevin.evaluation.statistics import mean_interval
 from langevin.methods.models import LOG_SNR
 from langevin.modalities.modality import Evaluation, Measuring, Samples, Scorer
 from langevin.modalities.sound import wav
-from langevin.modalities.speech.metrics.judges import listener_of
+from langevin.modalities.speech.metrics.judges import Judge, listener_of
 from langevin.modalities.speech.metrics.measure import Heard, Measured, measure_run
 from langevin.modalities.speech.metrics.real import utterances
 from langevin.modalities.speech.metrics.vocoding import ITERATIONS, MOST, vocoded
@@ -134,31 +134,7 @@ def sounds(speech: "Speech", samples: Samples) -> list[Sound]:
 
 def own_rows(found: Measured) -> list[MetricRow]:
     """Rows of what is heard, of memorisation, and of speed."""
-    rows = list[MetricRow]()
-    if found.words is not None and found.judge is not None:
-        judge = found.judge
-        rows += _heard_rows(found.words, judge.metric, judge.better, judge.meaning)
-        if found.unseen is not None:
-            rows.append(
-                MetricRow(
-                    metric=f"{judge.metric}, unseen pairs",
-                    generated=mean_interval([found.unseen]),
-                    better=judge.better,
-                    floor=found.words.real,
-                    meaning="the same on pairs of speaker and text that were never trained on",
-                )
-            )
-        if found.beyond is not None:
-            rows.append(
-                MetricRow(
-                    metric=f"{judge.metric}, long texts",
-                    generated=mean_interval([found.beyond]),
-                    better=judge.better,
-                    floor=found.words.real,
-                    meaning="the same on texts longer than any window of training, made in windows that overlap; real is "
-                    "of usual lengths",
-                )
-            )
+    rows = [] if found.words is None or found.judge is None else said_rows(found, found.words, found.judge)
     if found.speakers is not None:
         meaning = "share of samples in which a classifier hears the speaker; real is its accuracy"
         rows += _heard_rows(found.speakers, "speaker", "higher", meaning)
@@ -192,6 +168,27 @@ def own_rows(found: Measured) -> list[MetricRow]:
         MetricRow(
             metric="real-time factor", generated=mean_interval([found.seconds]), better="lower",
             meaning="seconds of computing per second of sound, on this machine, with decoding",
+        ),
+    ]  # fmt: skip
+
+
+def said_rows(found: Measured, words: Heard, judge: Judge) -> list[MetricRow]:
+    """Rows of what is said: in texts like those of the data, by unseen pairs, and in long texts."""
+    further = {
+        "unseen pairs": (found.unseen, "the same on pairs of speaker and text that were never trained on"),
+        "long texts": (
+            found.beyond,
+            "the same on texts longer than any window of training, made in windows that overlap; real is of usual lengths",
+        ),
+    }
+    return [
+        *_heard_rows(words, judge.metric, judge.better, judge.meaning),
+        *(
+            MetricRow(
+                metric=f"{judge.metric}, {what}", generated=mean_interval([value]), better=judge.better, floor=words.real,
+                meaning=meaning,
+            )
+            for what, (value, meaning) in further.items() if value is not None
         ),
     ]  # fmt: skip
 

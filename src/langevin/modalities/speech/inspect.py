@@ -27,7 +27,7 @@ class Inspection:
         length: least, median and greatest seconds of one.
         speakers: recordings by speaker.
         texts, words: different texts, and different words in them.
-        pauses: median share of a recording that is silent, below a hundredth of its peak.
+        silence: median share of a recording that is silent, below a hundredth of its peak.
         findings: sentences on what is broken or unusual.
     """
 

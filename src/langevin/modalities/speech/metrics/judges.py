@@ -29,6 +29,7 @@ from langevin.modalities.speech.metrics.listener import (
     train_recogniser,
 )
 from langevin.modalities.speech.metrics.real import utterances
+from langevin.modalities.speech.text.edits import edit_distance
 
 if TYPE_CHECKING:
     from langevin.modalities.speech.modality import Speech
@@ -72,16 +73,6 @@ def error_rate(wanted: Sequence[Sequence[object]], heard: Sequence[Sequence[obje
     """(substitutions + deletions + insertions) / tokens that should be there, over all pairs."""
     edits = sum(edit_distance(a, b) for a, b in zip(wanted, heard, strict=True))
     return edits / max(1, sum(map(len, wanted)))
-
-
-def edit_distance(a: Sequence[object], b: Sequence[object]) -> int:
-    """The least number of insertions, deletions and substitutions from one sequence to another."""
-    row = list(range(len(b) + 1))
-    for i, x in enumerate(a, start=1):
-        before, row[0] = row[0], i
-        for j, y in enumerate(b, start=1):
-            before, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, before + (x != y))
-    return row[-1]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

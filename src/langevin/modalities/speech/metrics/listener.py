@@ -27,6 +27,7 @@ from langevin.modalities.speech.codec import LogMel, peak_normalised
 from langevin.training import machine
 
 BINS = 40
+TAIL = 48  # frames of silence after a signal, at least as many as a recogniser looks ahead
 CENTRE, SCALE = -4.0, 3.0  # of log-mel features, roughly their mean and standard deviation
 
 
@@ -40,10 +41,11 @@ def heard(signals: Sequence[Tensor], rate: int, frames: int | None = None) -> tu
     """Features (n, bins, frames) of signals, normalised to one peak, and their lengths (n,).
 
     Args:
-        frames: to which all are cut or padded with silence; None takes the longest.
+        frames: to which all are cut or padded with silence; None takes the longest, and so much more that what a network
+            hears of each does not depend on the others.
     """
     rows = ear(rate).encode([peak_normalised(signal) for signal in signals], rate)
-    longest = frames or max(row.shape[1] for row in rows)
+    longest = frames or TAIL + max(row.shape[1] for row in rows)
     lengths = torch.tensor([min(row.shape[1], longest) for row in rows])
     silence = (math.log(1e-4) - CENTRE) / SCALE
     return torch.stack(

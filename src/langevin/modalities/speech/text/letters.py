@@ -16,6 +16,7 @@ import numpy as np
 
 from langevin.modalities.speech.text.align import Pairs, align, chunk_codes
 from langevin.modalities.speech.text.dictionary import CONSONANTS, VOWELS, Pronunciation, dictionary, without_stress
+from langevin.modalities.speech.text.edits import edit_distance
 from langevin.modalities.speech.text.joint import BEGIN, END, NGram, fit_ngram
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz'"
@@ -193,15 +194,8 @@ def accuracy(found: Sequence[Pronunciation], variants: Sequence[Sequence[Pronunc
 
 def _nearest(found: Pronunciation, variants: Sequence[Pronunciation]) -> tuple[int, int]:
     """(edits, length) of the variant with the fewest edits."""
-    return (0, len(found)) if found in variants else min((_edits(found, variant), len(variant)) for variant in variants)
-
-
-def _edits(a: Pronunciation, b: Pronunciation) -> int:
-    """Levenshtein distance."""
-    before = list(range(len(b) + 1))
-    for i, x in enumerate(a, 1):
-        here = [i]
-        for j, y in enumerate(b, 1):
-            here.append(min(before[j] + 1, here[-1] + 1, before[j - 1] + (x != y)))
-        before = here
-    return before[-1]
+    return (
+        (0, len(found))
+        if found in variants
+        else min((edit_distance(found, variant), len(variant)) for variant in variants)
+    )
