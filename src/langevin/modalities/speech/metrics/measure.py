@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 REAL = 2000  # real recordings that are compared with, at most
 UNSEEN = 20  # samples of each pair that was held out
-BEYOND, TIMES = 48, 1.5  # samples that are longer than the window, and how much longer they are at least
+BEYOND, TIMES = 24, 1.5  # samples that are longer than the window, and how much longer they are at least
 LOSSES = 256  # examples of each part whose denoising loss is measured
 
 
@@ -142,11 +142,12 @@ def _draw(speech: "Speech", m: Measuring, count: int) -> tuple[list[Samples], fl
 def _heard(
     judge: Judge, generated: Sequence[list[Tensor]], texts: list[str], real: Real, copies: list[Tensor]
 ) -> Heard:
-    shuffled = _shuffled(real.texts)
+    some = spread(len(real.items), len(texts)).tolist()  # as many as samples: a judge may be slow
+    said, signals, made = ([part[i] for i in some] for part in (real.texts, real.signals, copies))
     return Heard(
-        generated=tuple(judge.score(signals, texts) for signals in generated),
-        copies=judge.score(copies, real.texts), real=judge.score(real.signals, real.texts),
-        shuffled=judge.score(real.signals, shuffled), mistakes=tuple(judge.mistakes(generated[0], texts)[:40]),
+        generated=tuple(judge.score(drawn, texts) for drawn in generated),
+        copies=judge.score(made, said), real=judge.score(signals, said), shuffled=judge.score(signals, _shuffled(said)),
+        mistakes=tuple(judge.mistakes(generated[0], texts)[:40]),
     )  # fmt: skip
 
 
@@ -188,7 +189,7 @@ def _beyond(speech: "Speech", judge: Judge | None, m: Measuring, wanted: Sequenc
     if judge is None or isinstance(judge, Classes):
         return None
     pairs = list[tuple[str, int]]()
-    for first in spread(len(wanted), BEYOND).tolist():
+    for first in spread(len(wanted), min(BEYOND, len(wanted))).tolist():
         speaker, texts, frames = wanted[first].speaker, list[str](), 0
         own = [one for one in (*wanted[first:], *wanted[:first]) if one.speaker == speaker]
         while frames <= TIMES * speech.window:
