@@ -1,5 +1,7 @@
 """Windows: what an example is, with noise and without."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -24,7 +26,7 @@ def music(tmp_path_factory):
 
 def batches(music, **options):
     modality, train = music
-    return Music(**{**vars(modality), **options}).batches(train, device=torch.device("cpu"))
+    return Music(**{**vars(modality), "context": 0.0, **options}).batches(train, device=torch.device("cpu"))
 
 
 def noise(count: int, seed: int = 0) -> SampleNoise:
@@ -73,7 +75,8 @@ def test_with_noise_a_window_begins_with_its_piece_or_at_a_bar_of_it_transposed(
 def test_bars_longer_than_a_window_leave_none_empty(music):
     modality, train = music
     long = of_pitches(np.array(scores.chorale(18, seed=5)), bar=96)
-    windows = modality.batches(type(train)(pieces=(long,), voices=4), device=torch.device("cpu"))
+    alone = replace(modality, context=0.0)
+    windows = alone.batches(type(train)(pieces=(long,), voices=4), device=torch.device("cpu"))
     for seed in range(20):
         assert int(windows(torch.tensor([0]), noise(1, seed)).mask.sum()) >= 4
 
@@ -122,3 +125,24 @@ def test_late_quarters_of_a_long_bar_are_alike():
     at = [(6 + i) % 44 for i in range(60)]
     assert places[:, :4].argmax(1).tolist() == [step % 4 for step in at]
     assert places[:, 4:].argmax(1).tolist() == [min(step // 4, QUARTERS - 1) for step in at]
+
+
+def test_parts_of_examples_are_given_as_requests_give_them(music):
+    """Voices or all but a span, in half of the share each; what is given is known, and its loss does not count."""
+    windows, count = batches(music, context=0.6), 4000
+    batch = windows(torch.arange(count) % len(windows), noise(count))
+    assert torch.equal(batch.known, ~batch.mask)
+    real = (batch.x != windows.padding).unflatten(1, (-1, 4))
+    given = batch.known.unflatten(1, (-1, 4)) & real
+    assert not given.flatten(1).logical_xor(real.flatten(1)).logical_not().all(1).any()  # something is left to draw
+    some = given.flatten(1).any(1)
+    by_voice = (given == (given.any(1)[:, None] & real)).flatten(1).all(1) & some
+    by_step = (given == given.any(2)[:, :, None]).flatten(1).all(1) & some
+    assert torch.equal(by_voice | by_step, some)
+    assert abs(float(by_voice.double().mean()) - 0.3) < 0.04
+    assert abs(float(by_step.double().mean()) - 0.3) < 0.06  # of short windows a span may be all
+    spans = given.all(2)[by_step]
+    assert ((~spans & real.any(2)[by_step]).int().diff(dim=1) == 1).sum(1).max() <= 1  # one span is free
+    subsets = {tuple(row) for row in given.any(1)[by_voice].tolist()}
+    assert len(subsets) == 14
+    assert batches(music, context=0.6)(torch.arange(4)).known.eq(batches(music)(torch.arange(4)).known).all()

@@ -14,7 +14,7 @@ from torch import Tensor
 from langevin.diffusion.batch import Batch
 from langevin.diffusion.condition import Condition, Port
 from langevin.diffusion.noise import SampleNoise
-from langevin.modalities.music.codec import AnyCodec, outside
+from langevin.modalities.music.codec import AnyCodec, Voices, outside
 from langevin.modalities.music.data import Scores
 from langevin.modalities.music.key import key_of, transposed
 
@@ -60,6 +60,7 @@ class Windows:
         transpose: most semitones of a transposition, up or down.
         keyed: whether the key of the whole piece is a condition.
         per_quarter: steps in a quarter note, if the metre is a condition; 0 if it is not.
+        given: probability that a part of an example is given and not to be generated, see `_given`; only with noise.
     """
 
     dataset: Scores
@@ -68,6 +69,7 @@ class Windows:
     transpose: int = 0
     keyed: bool = False
     per_quarter: int = 0
+    given: float = 0.0
     device: torch.device = torch.device("cpu")
 
     @property
@@ -106,18 +108,35 @@ class Windows:
         return len(self.starts)
 
     def __call__(self, items: Tensor, noise: SampleNoise | None = None) -> Batch:
-        u = None if noise is None else noise.fork(9).uniform(torch.empty(len(items), 2)).tolist()
-        chosen = [self.window(item, None if u is None else u[i]) for i, item in enumerate(items.tolist())]
+        u = None if noise is None else noise.fork(9).uniform(torch.empty(len(items), 6))
+        chosen = [self.window(item, None if u is None else u[i].tolist()) for i, item in enumerate(items.tolist())]
         x = torch.nn.utils.rnn.pad_sequence(
             [one.tokens for one in chosen], batch_first=True, padding_value=self.padding
         )
         x = x.to(self.device)
         keys = torch.tensor([one.key for one in chosen]) if self.keyed else None
         condition = condition_of(keys, [one.metre for one in chosen] if self.per_quarter else [])
-        real = x != self.padding
+        free = x != self.padding
+        if u is not None and self.given:
+            free &= ~self._given(u[:, 2:], free.unflatten(1, (-1, self.codec.streams)).any(2).sum(1).cpu(), x.shape[1])
         return Batch(
-            x=x, condition=None if condition is None else condition.to(self.device), mask=real, known=~real
+            x=x, condition=None if condition is None else condition.to(self.device), mask=free, known=~free
         )  # fmt: skip
+
+    def _given(self, u: Tensor, steps: Tensor, positions: int) -> Tensor:
+        """Which positions are given, (b, positions) bool, from uniforms u (b, 4): as requests give them, of a share `given`
+        of the examples. Half of these are voices, not all; half are all but a span of a quarter to three quarters."""
+        streams = self.codec.streams
+        at = torch.arange(positions // streams)
+        span = ((0.25 + 0.5 * u[:, 2]) * steps).long().clamp_min(1)
+        start = ((steps - span + 1) * (1.5 * u[:, 3] - 0.25).clamp(0, 0.999)).long()  # a quarter each at either end
+        outside = (at < start[:, None]) | (at >= (start + span)[:, None])  # (b, steps)
+        given = outside[:, :, None].expand(-1, -1, streams)
+        if isinstance(self.codec, Voices) and streams > 1:
+            some = 1 + (u[:, 2] * (2**streams - 2)).long()  # a subset, as bits
+            voices = (some[:, None] >> torch.arange(streams)) & 1 > 0
+            given = torch.where((u[:, 1] < 0.5)[:, None, None], voices[:, None].expand_as(given), given)
+        return (given & (u[:, 0] < self.given)[:, None, None]).flatten(1).to(self.device)
 
     def window(self, item: int, u: list[float] | None = None) -> "Window":
         """A window, drawn by two uniform numbers `u`; without these, that of the item."""

@@ -48,6 +48,7 @@ class Music:
         val_fraction: fraction of the pieces that is held out if the data has no parts of its own.
         transpose: most semitones by which training examples are transposed, up or down, within the ranges of the voices.
         key: whether the network is conditioned on the key, which is estimated.
+        context: probability that a part of a training example is given: voices, or all but a span.
         metre: whether it is told where in its quarter and its bar each step is.
         bar: steps in a bar, and `tempo` in quarter notes a minute, of samples; fitted to the data.
         soundfont: a soundfont for .wav files, see `synthesis`.
@@ -61,6 +62,7 @@ class Music:
     val_fraction: float = 0.1
     transpose: int = 6
     key: bool = False
+    context: float = 0.5
     metre: bool = True
     bar: int = 0
     tempo: float = 0.0
@@ -71,8 +73,11 @@ class Music:
             raise ValueError(f"data.steps_per_quarter must be 1 to 96, got {self.steps_per_quarter}")
         if not 8 <= self.context_length <= 8192:
             raise ValueError(f"data.context_length must be 8 to 8192 steps, got {self.context_length}")
-        if not 0 < self.val_fraction < 1:
-            raise ValueError(f"data.val_fraction must be between 0 and 1, got {self.val_fraction}")
+        if not 0 < self.val_fraction < 1 or not 0 <= self.context < 1:
+            raise ValueError(
+                f"data.val_fraction is between 0 and 1 and data.context from 0 to below 1, got {self.val_fraction} and "
+                f"{self.context}"
+            )
         if not 0 <= self.transpose <= 24 or not 0 <= self.bar <= 2**16 or not 0 <= self.tempo <= 999:
             raise ValueError(
                 f"data.transpose is 0 to 24 semitones, data.bar and data.tempo are not negative: got {self.transpose}, "
@@ -134,7 +139,7 @@ class Music:
     def batches(self, dataset: Scores, *, device: torch.device) -> Windows:
         return Windows(
             dataset=dataset, codec=self.fixed, length=self.context_length, transpose=self.transpose, keyed=self.key,
-            per_quarter=self.steps_per_quarter if self.metre else 0, device=device,
+            per_quarter=self.steps_per_quarter if self.metre else 0, given=self.context, device=device,
         )  # fmt: skip
 
     def tokens_of(self, model: Model) -> TokenModel:

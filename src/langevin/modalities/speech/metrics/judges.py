@@ -269,10 +269,11 @@ def speller_of(speech: "Speech", m: Measuring, words: tuple[str, ...]) -> Listen
                 return joined.signal, speller.labels(" ".join(train.texts[j] for j in joined.items))
             return train.signal(item), speller.labels(train.texts[item])
 
-        steps = max(10, min(1200, len(train) // 2) if words else min(3000, 2 * len(train)))
+        steps, batch = (min(1200, len(train) // 2), 32) if words else (min(1500, 2 * len(train)), 16)
         return train_recogniser(
-            example, len(train), config, steps=steps, progress=m.progress("training the recogniser, step")
-        )
+            example, len(train), config, steps=max(10, steps), batch=batch,
+            progress=m.progress("training the recogniser, step"),
+        )  # fmt: skip
 
     kind = "spliced" if speech.splice else "speller"
     return _kept(m, f"{kind}-{train.fingerprint[:12]}", make)
