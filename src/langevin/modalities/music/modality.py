@@ -62,7 +62,7 @@ class Music:
     val_fraction: float = 0.1
     transpose: int = 6
     key: bool = False
-    context: float = 0.5
+    context: float = 0.25
     metre: bool = True
     bar: int = 0
     tempo: float = 0.0
