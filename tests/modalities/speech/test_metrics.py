@@ -13,7 +13,7 @@ from scipy.stats import ks_2samp
 
 from langevin.modalities.speech.examples import Splice
 from langevin.modalities.speech.metrics import listener, measure
-from langevin.modalities.speech.metrics.judges import Classes, Speller, error_rate, judge_of, targets_of
+from langevin.modalities.speech.metrics.judges import Classes, Speller, Sphinx, error_rate, judge_of, targets_of
 from langevin.modalities.speech.metrics.real import utterances
 from langevin.modalities.speech.modality import Speech
 from langevin.modalities.speech.text.edits import edit_distance
@@ -127,3 +127,10 @@ def test_a_recogniser_that_is_not_installed_is_named_with_its_extra(clips, monke
         judge_of(speech, m, "pocketsphinx")
     with pytest.raises(ValueError, match="--recogniser is auto or pocketsphinx, got whisper"):
         judge_of(speech, m, "whisper")
+
+
+def test_pocketsphinx_hears_each_signal_by_itself():
+    pytest.importorskip("pocketsphinx", reason="pip install 'langevin[recogniser]'")
+    signals = [torch.from_numpy(vowel(word, 150, 0.8, rate=16_000)).float() for word in WORDS]
+    one, other = Sphinx(rate=16_000), Sphinx(rate=16_000)
+    assert [one.heard(s) for s in signals] == [other.heard(s) for s in signals[::-1]][::-1]
