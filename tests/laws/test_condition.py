@@ -104,6 +104,18 @@ def test_a_join_holds_the_rows_of_both_to_the_bit():
     assert same(join(Condition(), Condition()), Condition())
 
 
+def test_a_join_of_many_is_a_join_of_joins():
+    parts = [condition(2, n=3), condition(1, 10, n=5, reference=None, guidance={}), condition(3, 20, n=4, cross=None)]
+    assert same(join(*parts), join(join(parts[0], parts[1]), parts[2]))
+
+
+def test_counts_say_how_many_samples_an_empty_condition_has():
+    vector = Condition(global_vector=Port(tensor=torch.ones(2, 3)))
+    both = join(Condition(), vector, counts=(3, 2))
+    assert both.global_vector.kept().tolist() == [False] * 3 + [True] * 2
+    assert same(join(Condition(), Condition(), counts=(1, 2)), Condition())
+
+
 @pytest.mark.parametrize("lengths", [(3, 5), (5, 3), (1, 4)])
 def test_a_join_pads_and_cutting_the_padding_off_gives_back_each_side(lengths):
     sides = [condition(2, n=lengths[0]), condition(3, 10, n=lengths[1])]
@@ -192,7 +204,7 @@ def test_data_masks_of_pictures_are_padded_along_both_sides():
 
 def test_what_cannot_be_joined_is_refused():
     vector = Condition(global_vector=Port(tensor=torch.zeros(1, 3)))
-    with pytest.raises(ValueError, match=r"'global_vector' is \(1, 3\) in one and \(1, 4\) in the other"):
+    with pytest.raises(ValueError, match=r"'global_vector' is \(1, 3\) in one and \(1, 4\) in another"):
         join(vector, Condition(global_vector=Port(tensor=torch.zeros(1, 4))))
     with pytest.raises(ValueError, match="'prepend' is"):
         join(*(Condition(prepend=Port(tensor=torch.zeros(1, 3, d))) for d in (2, 4)))

@@ -5,13 +5,17 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from langevin.diffusion.guidance import ClassifierFreeGuidance
 from langevin.diffusion.process import Gaussian
-from langevin.diffusion.sampler import kinds_for
+from langevin.diffusion.sampler import kinds_for, sample
 from langevin.methods.models import LOG_SNR
+from langevin.modalities.image.conditions import encode
 from langevin.modalities.image.options import Sample
 from langevin.modalities.modality import Draw, Predict, RequestContext, Samples
+from langevin.recipe.build import guided
+from langevin.run.begin import begin
 from langevin.run.directory import load_model, open_run
 from langevin.run.watch import Watch
 from langevin.training.loop import TrainingState
@@ -48,6 +52,36 @@ def test_a_samplers_parameters_change_what_is_drawn(model):
     images = [drawn(model, range(2), sampler=f"exponential max_order={k}").values for k in (1, 2, 3)]
     near(images[0], drawn(model, range(2), sampler="ddim").values)
     assert not torch.equal(images[1], images[2])
+
+
+def test_weights_are_cast_once_a_draw_and_anew_for_the_next(trained):
+    model = load_model(open_run(trained))[0]
+    denoiser = replace(model.parts.denoiser, precision=torch.bfloat16)
+    half = replace(model, built=replace(model.built, model=replace(model.parts, denoiser=denoiser)))
+    casts = []
+
+    class Counted(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            if function is torch.ops.aten._to_copy.default and isinstance(args[0], torch.nn.Parameter):
+                casts.append(args[0])
+            return function(*args, **(kwargs or {}))
+
+    with Counted():
+        first = drawn(half, range(2), steps=5).values
+    layers = {id(part.weight) for part in model.parts.network.modules() if isinstance(part, torch.nn.Linear)}
+    cast = [id(weight) for weight in casts if id(weight) in layers]
+    assert len(cast) == len(set(cast)) > 0
+    with torch.no_grad():
+        for parameter in model.parts.network.parameters():
+            parameter.mul_(1.5)
+    changed = drawn(half, range(2), steps=5).values
+    assert not torch.equal(first, changed)
+    request = Draw(shape=SHAPE, seeds=torch.arange(2), sampling=replace(half.sampling, steps=5), condition=encode(
+        torch.zeros(2, dtype=torch.int64), None, None))  # fmt: skip
+    start = begin(half.built, request, torch.arange(2))
+    calls = sample(start.sampler, half.parts.process, guided(half.built, half.sampling), start.state, start.condition)
+    *_, state = calls  # every call casts every weight
+    assert torch.equal(half.modality.decode(state.x), changed)
 
 
 def test_other_seeds_and_classes_give_other_images(model):

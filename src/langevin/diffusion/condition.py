@@ -219,41 +219,44 @@ class Condition:
         return mask[:, None]
 
 
-def join(first: Condition, second: Condition) -> Condition:
-    """The samples of `first`, then those of `second`, so that different requests to one model can share a batch.
+def join(*conditions: Condition, counts: Sequence[int] | None = None) -> Condition:
+    """The samples of all conditions, in order, so that different requests to one model can share a batch.
 
-    Sequences and spaces of different sizes are padded at their end, with a mask. A port that one side lacks is withheld
-    there. A missing weight is 1, a missing interval all noise levels, a missing data mask all positions of the other's
-    space (so samples of different sizes need masks on both sides), a missing reference the condition with its ports
-    withheld.
+    Sequences and spaces of different sizes are padded at their end, with a mask. A port that one of them lacks is withheld
+    there. A missing weight is 1, a missing interval all noise levels, a missing data mask all positions of the others'
+    space (so samples of different sizes need masks everywhere), a missing reference the condition with its ports withheld.
+
+    Args:
+        conditions: one or more.
+        counts: their numbers of samples, which an empty condition does not know.
 
     Raises:
-        ValueError: widths or channels differ, or one side is empty, so that its number of samples is not known.
+        ValueError: widths or channels differ, or the number of samples of an empty condition is not known.
     """
-    one, two = first.count, second.count
-    if one is None and two is None:
-        return first
-    if one is None or two is None:
+    if len(conditions) == 1:
+        return conditions[0]
+    known = [condition.count for condition in conditions] if counts is None else list(counts)
+    if all(count is None for count in known):
+        return conditions[0]
+    if any(count is None for count in known):
         raise ValueError(
             "cannot join conditions: one of them is empty, so its number of samples is not known; give it a port with "
             "keep False, or a guidance weight of 1"
         )
-    return _join(first, second, (one, two))
+    return _join(conditions, known)  # type: ignore[arg-type]
 
 
-def _join(first: Condition, second: Condition, counts: tuple[int, int]) -> Condition:
+def _join(all_of: Sequence[Condition], counts: Sequence[int]) -> Condition:
     """`join`, given the numbers of samples."""
-    parts: dict[str, Any] = {
-        name: _join_ports(name, getattr(first, name), getattr(second, name), counts) for name in PORTS
-    }
+    parts: dict[str, Any] = {name: _join_ports(name, [getattr(c, name) for c in all_of], counts) for name in PORTS}
     for name, fill in (("data_mask", True), ("prompt", False), ("source", NOTHING), ("clean", NOTHING)):
-        parts[name] = _join_tensors(name, getattr(first, name), getattr(second, name), counts, absent=fill)
-    parts["cache"] = _join_caches(first.cache, second.cache, counts)
-    kinds = dict.fromkeys((*first.guidance, *second.guidance))
-    parts["guidance"] = {k: _join_weights(first.guidance.get(k), second.guidance.get(k), counts) for k in kinds}
-    if first.reference is not None or second.reference is not None:
-        one, two = (Condition(**side.compared().ports) for side in (first, second))  # type: ignore[arg-type]
-        parts["reference"] = _join(one, two, counts)
+        parts[name] = _join_tensors(name, [getattr(c, name) for c in all_of], counts, absent=fill)
+    parts["cache"] = _join_caches([c.cache for c in all_of], counts)
+    kinds = dict.fromkeys(kind for condition in all_of for kind in condition.guidance)
+    parts["guidance"] = {kind: _join_weights([c.guidance.get(kind) for c in all_of], counts) for kind in kinds}
+    if any(condition.reference is not None for condition in all_of):
+        references = [Condition(**condition.compared().ports) for condition in all_of]  # type: ignore[arg-type]
+        parts["reference"] = _join(references, counts)
     return Condition(**parts)
 
 
@@ -297,56 +300,57 @@ def _padded_dimensions(name: str, tensor: Tensor) -> range:
 
 
 def _join_tensors(
-    name: str, a: Tensor | None, b: Tensor | None, counts: tuple[int, int], *, absent: float, fill: float | None = None
+    name: str, parts: Sequence[Tensor | None], counts: Sequence[int], *, absent: float, fill: float | None = None
 ) -> Tensor | None:
-    """a and b concatenated along the batch; the shorter is padded with `fill`, a missing one filled with `absent`."""
-    if a is None and b is None:
+    """The parts concatenated along the batch; shorter ones are padded with `fill`, missing ones filled with `absent`."""
+    like = next((part for part in parts if part is not None), None)
+    if like is None:
         return None
     fill = (0 if name == "data_mask" else absent) if fill is None else fill
-    like = b if a is None else a
-    assert like is not None
-    a, b = (
+    full = [
         torch.full((n, *like.shape[1:]), absent, dtype=like.dtype, device=like.device) if part is None else part
-        for part, n in ((a, counts[0]), (b, counts[1]))
-    )
-    free = _padded_dimensions(name, a)
-    if a.ndim != b.ndim or any(
-        m != n for i, (m, n) in enumerate(zip(a.shape, b.shape, strict=True)) if i and i not in free
-    ):
-        raise ValueError(
-            f"cannot join conditions: '{name}' is {tuple(a.shape)} in one and {tuple(b.shape)} in the other"
-        )
-    sizes = [max(m, n) for m, n in zip(a.shape[1:], b.shape[1:], strict=True)]
-    return torch.cat([pad_to(a, sizes, fill), pad_to(b, sizes, fill)])
+        for part, n in zip(parts, counts, strict=True)
+    ]
+    shapes = {part.shape[1:] for part in full}
+    if len(shapes) == 1:
+        return torch.cat(full)
+    fixed = [i for i in range(1, like.ndim) if i not in _padded_dimensions(name, like)]
+    for part in full:
+        if part.ndim != like.ndim or any(part.shape[i] != like.shape[i] for i in fixed):
+            raise ValueError(
+                f"cannot join conditions: '{name}' is {tuple(like.shape)} in one and {tuple(part.shape)} in another"
+            )
+    sizes = [max(part.shape[i] for part in full) for i in range(1, like.ndim)]
+    return torch.cat([pad_to(part, sizes, fill) for part in full])
 
 
-def _join_ports(name: str, a: Port | None, b: Port | None, counts: tuple[int, int]) -> Port | None:
-    tensor = _join_tensors(name, a and a.tensor, b and b.tensor, counts, absent=0)
+def _join_ports(name: str, ports: Sequence[Port | None], counts: Sequence[int]) -> Port | None:
+    tensor = _join_tensors(name, [port and port.tensor for port in ports], counts, absent=0)
     if tensor is None:
         return None
-    unpadded = a is not None and b is not None and a.mask is None and b.mask is None
+    plain = [port is not None and port.mask is None for port in ports]
+    lengths = {port.tensor.shape[1] for port in ports if port is not None and name in SEQUENCES}
     mask = None
-    if name in SEQUENCES and not (unpadded and a.tensor.shape[1] == b.tensor.shape[1]):  # type: ignore[union-attr]
-        mask = _join_tensors(name, a and a.shown(), b and b.shown(), counts, absent=False)
-    if a is not None and b is not None and a.keep is None and b.keep is None:
+    if name in SEQUENCES and not (all(plain) and len(lengths) == 1):
+        mask = _join_tensors(name, [port and port.shown() for port in ports], counts, absent=False)
+    if all(port is not None and port.keep is None for port in ports):
         return Port(tensor=tensor, mask=mask)
-    keep = _join_tensors("global_", a and a.kept(), b and b.kept(), counts, absent=False)
+    keep = _join_tensors("global_", [port and port.kept() for port in ports], counts, absent=False)
     return Port(tensor=tensor, mask=mask, keep=keep)
 
 
-def _join_caches(a: KVCache | None, b: KVCache | None, counts: tuple[int, int]) -> KVCache | None:
-    held = _join_tensors("cache", a and a.keys_values, b and b.keys_values, counts, absent=0)
-    mask = _join_tensors("cache", a and a.mask, b and b.mask, counts, absent=False)
+def _join_caches(caches: Sequence[KVCache | None], counts: Sequence[int]) -> KVCache | None:
+    held = _join_tensors("cache", [cache and cache.keys_values for cache in caches], counts, absent=0)
+    mask = _join_tensors("cache", [cache and cache.mask for cache in caches], counts, absent=False)
     return None if held is None or mask is None else KVCache(keys_values=held, mask=mask)
 
 
-def _join_weights(a: GuidanceWeight | None, b: GuidanceWeight | None, counts: tuple[int, int]) -> GuidanceWeight:
-    weight = _join_tensors("global_", a and a.weight, b and b.weight, counts, absent=1)
+def _join_weights(weights: Sequence[GuidanceWeight | None], counts: Sequence[int]) -> GuidanceWeight:
+    weight = _join_tensors("global_", [part and part.weight for part in weights], counts, absent=1)
     assert weight is not None
-    if (a is None or a.interval is None) and (b is None or b.interval is None):
+    if all(part is None or part.interval is None for part in weights):
         return GuidanceWeight(weight=weight)
-    one, two = (
-        GuidanceWeight(weight=torch.ones(n, dtype=weight.dtype, device=weight.device)) if part is None else part
-        for part, n in ((a, counts[0]), (b, counts[1]))
-    )
-    return GuidanceWeight(weight=weight, interval=torch.cat([one.intervals(), two.intervals()]))
+    everywhere = GuidanceWeight(weight=weight).intervals()
+    intervals = [None if part is None else part.intervals() for part in weights]
+    parts = [mine if mine is not None else everywhere[:n] for mine, n in zip(intervals, counts, strict=True)]
+    return GuidanceWeight(weight=weight, interval=torch.cat(parts))

@@ -103,6 +103,11 @@ def _computing(device: torch.device, precision: torch.dtype) -> AbstractContextM
     return torch.autocast(device.type, dtype=precision) if precision == torch.bfloat16 else nullcontext()
 
 
+def weights_cast_once(device: torch.device) -> AbstractContextManager[Any]:
+    """Within it, a weight is cast to a denoiser's `precision` at its first use only: for many calls with equal weights."""
+    return torch.autocast(device.type, enabled=False)  # casts are kept up to the end of the outermost context
+
+
 @dataclass(frozen=True, kw_only=True)
 class GaussianDenoiser:
     """A network as a denoiser of a Gaussian process: E[x | x_t] = c_skip x_t + c_out F(c_in x_t, c_time, condition).

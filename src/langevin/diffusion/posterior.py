@@ -6,8 +6,8 @@ each named part. A `Score`, the gradient of ln p_t, is a prediction that is no p
 from it.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
 from typing import Any, Protocol, Self
 
 import torch
@@ -229,3 +229,13 @@ class Joint:
 
 
 AnyPrediction = Point | Score | Categorical | MaskedCategorical | Joint
+
+
+def concatenate(predictions: Sequence[Any]) -> Any:
+    """The predictions of the samples of all `predictions`, in order; they are of one class."""
+    first = predictions[0]
+    if len(predictions) == 1:
+        return first
+    if isinstance(first, Joint):
+        return Joint({name: concatenate([q.parts[name] for q in predictions]) for name in first.parts})
+    return type(first)(*(torch.cat([getattr(q, part.name) for q in predictions]) for part in fields(first)))

@@ -7,18 +7,16 @@ from typing import Any, assert_never
 import torch
 from torch import Tensor
 
-from langevin.diffusion.condition import Condition, KVCache
-from langevin.diffusion.denoiser import Denoiser
-from langevin.diffusion.float64 import float64_device
-from langevin.diffusion.guidance import weighted, with_weight
-from langevin.diffusion.posterior import Point
-from langevin.diffusion.sampler import AncestralUnmask, AnySampler, State, UnmaskGrid, sample, start
+from langevin.diffusion.denoiser import weights_cast_once
+from langevin.diffusion.guidance import with_weight
+from langevin.diffusion.sampler import State, sample
 from langevin.diffusion.sampler.choice import tokens_of
 from langevin.diffusion.sampling import Sampling
 from langevin.methods.models import GaussianModel, SDEModel, TokenModel
 from langevin.modalities.modality import Batches, Draw, Plan, Predict, Progress, Request, Samples
 from langevin.recipe.build import Built, guided
-from langevin.recipe.sampling import describe, parse_sampler, sampler_of
+from langevin.recipe.sampling import parse_sampler, sampler_of
+from langevin.run.begin import Prefix, begin, predict
 
 BATCH = 256  # samples per batch by default
 
@@ -80,9 +78,7 @@ class _Driver:
     progress: Progress
     evaluations: int = 0  # function evaluations, summed over samples
     states: list[Tensor] = field(default_factory=list)  # of the last draw, a tensor per step
-    caches: dict[tuple[str, int], tuple[Tensor, KVCache]] = field(
-        default_factory=dict
-    )  # by model and first sample of the batch: tokens and their keys and values
+    prefixes: dict[tuple[str, int], Prefix] = field(default_factory=dict)  # by model and first sample of the batch
 
     def run(self, plan: Plan) -> Samples:
         result: Any = None
@@ -100,7 +96,8 @@ class _Driver:
         model = self.model if request.model == "run" else self.model.others[request.model]
         match request:
             case Draw():
-                return self._draw(model, request)
+                with weights_cast_once(model.device):
+                    return self._draw(model, request)
             case Predict():
                 return self._predict(model, request)
             case _:
@@ -108,31 +105,27 @@ class _Driver:
 
     def _predict(self, model: RunModel, request: Predict) -> Tensor:
         self.evaluations += len(request.x_t)
-        predictions: list[Tensor] = []
-        for index in torch.arange(len(request.x_t)).split(self.batch):
-            condition = None if request.condition is None else request.condition.select(index).to(model.device)
-            x_t, t = request.x_t[index].to(model.device), request.t[index].to(float64_device(model.device))
-            with torch.no_grad():
-                q: Any = model.parts.denoiser(x_t, t, condition)
-                if request.where is None:
-                    assert isinstance(q, Point), "the mean is predicted for continuous data only"
-                    predictions.append(q.mean.cpu())
-                else:
-                    predictions.append(q.logits_at(request.where[index].to(model.device)).cpu().double())
-        return torch.cat(predictions)
+        parts = torch.arange(len(request.x_t)).split(self.batch)
+        return torch.cat([predict(model.built, request, index) for index in parts])
 
     def _draw(self, model: RunModel, request: Draw) -> Tensor:
         count = len(request.seeds)
         drawn: list[Tensor] = []
         trajectories: list[list[Tensor]] = []
         for index in torch.arange(count).split(self.batch):
-            sampler, state, condition, denoiser = self._begin(model, request, index)
-            nfe, trajectory = 0, [rescaled(model, state)] if self.frames else []
-            for state in sample(sampler, model.parts.process, denoiser, state, condition):  # noqa: B020
-                nfe += 1
+            key = (request.model, int(index[0]))
+            begun = begin(model.built, request, index, self.prefixes.get(key))
+            if begun.prefix is not None:
+                self.prefixes[key] = begun.prefix
+            denoiser = guided(model.built, request.sampling)
+            denoiser = denoiser if request.wrap is None else request.wrap(denoiser)
+            state = begun.state
+            left, trajectory = int((~state.done).sum()), [rescaled(model, state)] if self.frames else []
+            for state in sample(begun.sampler, model.parts.process, denoiser, state, begun.condition):  # noqa: B020
+                self.evaluations += left
+                left = int((~state.done).sum())
                 if self.frames:
                     trajectory.append(rescaled(model, state))
-            self.evaluations += nfe * len(index)
             drawn.append(state.x.cpu())
             trajectories.append(trajectory)
             self.progress(sum(map(len, drawn)), count)
@@ -140,63 +133,6 @@ class _Driver:
             steps = range(max(map(len, trajectories)))  # a batch that is done earlier stays at its last state
             self.states = [torch.cat([states[min(i, len(states) - 1)] for states in trajectories]) for i in steps]
         return torch.cat(drawn)
-
-    def _begin(
-        self, model: RunModel, request: Draw, index: Tensor
-    ) -> tuple[AnySampler, State, Condition | None, Denoiser]:
-        """Sampler, initial state, condition and guided denoiser for the samples of a request with these indices."""
-        device, parts, sampling = model.device, model.parts, request.sampling
-        sampler = sampler_of(parts.process, sampling, model.built.learned)
-        if isinstance(parts, TokenModel) and parts.autoregressive:
-            require_left_to_right(sampler)
-        steps = torch.full((len(index),), sampling.steps)
-        if isinstance(parts, TokenModel):
-            times = unmasking_grid(sampling)(steps)
-            like = torch.zeros(len(index), *request.shape, dtype=torch.int64, device=device)
-        else:
-            times = sampling.grid(steps, parts.process.schedule)
-            like = torch.zeros(len(index), *request.shape, device=device)
-        x, clean = (None if part is None else part[index].to(device) for part in (request.x, request.clean))
-        if request.known is not None:
-            times = torch.where(request.known[index][:, None], 0.0, times[..., None])
-        condition = None if request.condition is None else request.condition.select(index).to(device)
-        condition = self._conditioned(model, request, condition, index)
-        denoiser = guided(model.built, sampling)
-        denoiser = denoiser if request.wrap is None else request.wrap(denoiser)
-        state = start(sampler, parts.process, like, times, request.seeds[index], x=x, clean=clean)
-        return sampler, state, condition, denoiser
-
-    def _conditioned(
-        self, model: RunModel, request: Draw, condition: Condition | None, index: Tensor
-    ) -> Condition | None:
-        """The condition with guidance weights, and with the KV cache of the request's prefix."""
-        condition = weighted(condition, request.sampling.guidance, len(index), model.device)
-        if request.prefix is None or not request.prefix.shape[1]:
-            return condition
-        assert isinstance(model.parts, TokenModel), "only tokens have a prefix"
-        key, prefix = (request.model, int(index[0])), request.prefix[index]
-        tokens, cache = self.caches.get(key, (prefix[:, :0], None))
-        if not torch.equal(tokens, prefix[:, : tokens.shape[1]]):  # the cache is of other sequences
-            tokens, cache = prefix[:, :0], None
-        with torch.no_grad():
-            cache = model.parts.network.cache(prefix[:, tokens.shape[1] :].to(model.device), cache)
-        self.caches[key] = (prefix, cache)
-        return replace(condition or Condition(), cache=cache)
-
-
-def require_left_to_right(sampler: AnySampler) -> None:
-    """Check that a sampler unmasks in the order of an autoregressive model. Raises `ValueError` with the one that does."""
-    if not isinstance(sampler, AncestralUnmask) or sampler.order != "left_to_right":
-        raise ValueError(
-            f"an autoregressive run is sampled by --sampler 'unmask order=left_to_right' only, got {describe(sampler)}"
-        )
-
-
-def unmasking_grid(sampling: Sampling) -> UnmaskGrid:
-    """The grid of a sampling of tokens. Raises `ValueError` for a grid of continuous data."""
-    if not isinstance(sampling.grid, UnmaskGrid):
-        raise ValueError(f"tokens are sampled on sampling.grid.kind=unmask, got {sampling.grid.kind}")
-    return sampling.grid
 
 
 def rescaled(model: RunModel, state: State) -> Tensor:

@@ -1,0 +1,113 @@
+"""The samples of a request before their first function evaluation: sampler, state, condition and guidance."""
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from langevin.diffusion.condition import Condition, KVCache
+from langevin.diffusion.float64 import float64_device
+from langevin.diffusion.guidance import weighted
+from langevin.diffusion.posterior import Point
+from langevin.diffusion.sampler import AncestralUnmask, AnySampler, State, UnmaskGrid, start
+from langevin.diffusion.sampling import Sampling
+from langevin.methods.models import TokenModel
+from langevin.modalities.modality import Draw, Predict
+from langevin.recipe.build import Built
+from langevin.recipe.sampling import describe, sampler_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class Begun:
+    """m samples of a `Draw` at the start of their trajectories.
+
+    Args:
+        condition: on the model's device, with the guidance weights of the request.
+        prefix: tokens before x with their keys and values, for the next request of the same samples; None without.
+    """
+
+    sampler: AnySampler
+    state: State
+    condition: Condition | None
+    prefix: "Prefix | None" = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prefix:
+    """Tokens (m, n) that m samples begin with, and their keys and values; None of no tokens."""
+
+    tokens: Tensor
+    cache: KVCache | None
+
+    def shared_with(self, tokens: Tensor) -> "Prefix":
+        """This prefix if `tokens` (m, k) begin with it, else the empty one."""
+        if len(self.tokens) == len(tokens) and torch.equal(self.tokens, tokens[:, : self.tokens.shape[1]]):
+            return self
+        return Prefix(tokens=tokens[:, :0], cache=None)
+
+
+def begin(built: Built, request: Draw, index: Tensor, prefix: Prefix | None = None) -> Begun:
+    """The samples of a request with the indices `index` (m,) int64.
+
+    Args:
+        prefix: of the same samples in an earlier request, whose keys and values are used again.
+
+    Raises:
+        ValueError: a sampler or a grid that is not for the model."""
+    parts, sampling = built.model, request.sampling
+    sampler = sampler_of(parts.process, sampling, built.learned)
+    if isinstance(parts, TokenModel) and parts.autoregressive:
+        require_left_to_right(sampler)
+    steps = torch.full((len(index),), sampling.steps)
+    if isinstance(parts, TokenModel):
+        times = unmasking_grid(sampling)(steps)
+        like = torch.zeros(len(index), *request.shape, dtype=torch.int64, device=built.device)
+    else:
+        times = sampling.grid(steps, parts.process.schedule)
+        like = torch.zeros(len(index), *request.shape, device=built.device)
+    x, clean = (None if part is None else part[index].to(built.device) for part in (request.x, request.clean))
+    if request.known is not None:
+        times = torch.where(request.known[index][:, None], 0.0, times[..., None])
+    condition = None if request.condition is None else request.condition.select(index).to(built.device)
+    condition = weighted(condition, sampling.guidance, len(index), built.device)
+    if request.prefix is not None and request.prefix.shape[1]:
+        prefix = extended(built, request.prefix[index], prefix)
+        condition = replace(condition or Condition(), cache=prefix.cache)
+    state = start(sampler, parts.process, like, times, request.seeds[index], x=x, clean=clean)
+    return Begun(sampler=sampler, state=state, condition=condition, prefix=prefix)
+
+
+def extended(built: Built, tokens: Tensor, prefix: Prefix | None) -> Prefix:
+    """The prefix of tokens (m, n), whose keys and values are computed beyond those of `prefix` only."""
+    assert isinstance(built.model, TokenModel), "only tokens have a prefix"
+    known = (prefix or Prefix(tokens=tokens[:, :0], cache=None)).shared_with(tokens)
+    with torch.no_grad():
+        cache = built.model.network.cache(tokens[:, known.tokens.shape[1] :].to(built.device), known.cache)
+    return Prefix(tokens=tokens, cache=cache)
+
+
+def predict(built: Built, request: Predict, index: Tensor) -> Tensor:
+    """The result of a `Predict` request for its samples `index` (m,) int64."""
+    condition = None if request.condition is None else request.condition.select(index).to(built.device)
+    x_t, t = request.x_t[index].to(built.device), request.t[index].to(float64_device(built.device))
+    with torch.no_grad():
+        q = built.model.denoiser(x_t, t, condition)
+        if request.where is None:
+            assert isinstance(q, Point), "the mean is predicted for continuous data only"
+            return q.mean.cpu()
+        return q.logits_at(request.where[index].to(built.device)).cpu().double()  # type: ignore[union-attr]
+
+
+def require_left_to_right(sampler: AnySampler) -> None:
+    """Check that a sampler unmasks in the order of an autoregressive model. Raises `ValueError` with the one that does."""
+    if not isinstance(sampler, AncestralUnmask) or sampler.order != "left_to_right":
+        raise ValueError(
+            f"an autoregressive run is sampled by --sampler 'unmask order=left_to_right' only, got {describe(sampler)}"
+        )
+
+
+def unmasking_grid(sampling: Sampling) -> UnmaskGrid:
+    """The grid of a sampling of tokens. Raises `ValueError` for a grid of continuous data."""
+    if not isinstance(sampling.grid, UnmaskGrid):
+        raise ValueError(f"tokens are sampled on sampling.grid.kind=unmask, got {sampling.grid.kind}")
+    return sampling.grid
