@@ -17,12 +17,13 @@ import pytest
 import torch
 import yaml
 from PIL import Image as Picture
+from safetensors.torch import save_file
 from torch.nn.utils.rnn import pad_sequence
 
 from langevin.diffusion.batch import Batch
 from langevin.diffusion.noise import SampleNoise
 from langevin.modalities import union
-from langevin.modalities.modality import MEDIA_TYPES, Measuring, RequestContext, Samples
+from langevin.modalities.modality import MEDIA_TYPES, Measuring, Plan, RequestContext, Samples
 from langevin.modalities.options import options_of
 from langevin.modalities.text.options import Classify, Correct
 from langevin.recipe.detect import candidates, chosen
@@ -31,8 +32,10 @@ from langevin.run.directory import Run, load_model, open_run
 from langevin.run.evaluate import evaluate_run
 from langevin.run.generate import RunModel
 from langevin.run.train import Wanted, train_run
+from langevin.serving.suspend import read
 from langevin.training.metrics import read_metrics
 from tests import pictures, scores, texts, voices
+from tests.serving.driving import engine
 from tests.tiny import SMALL
 
 MEMBERS = {member.__dataclass_fields__["kind"].default: member for member in get_args(union.AnyModality)}
@@ -142,9 +145,11 @@ class Trained:
     def asked(self, **changes) -> RequestContext:
         return RequestContext(model=self.model, data=lambda: (self.train, self.val), **changes)
 
+    def plan(self, **changes) -> Plan:
+        return self.modality.plan(self.case.options(self.folder / "request"), self.asked(**changes))
+
     def drawn(self, *, batch: int = 256, frames: bool = False, **changes) -> Samples:
-        plan = self.modality.plan(self.case.options(self.folder / "request"), self.asked(batch=batch, **changes))
-        return self.model.run(plan, batch=batch, frames=frames)
+        return self.model.run(self.plan(batch=batch, **changes), batch=batch, frames=frames)
 
 
 @pytest.fixture(scope="module", params=CASES)
@@ -351,6 +356,50 @@ def test_a_plan_is_a_function_of_its_seed_alone(trained):
     near(trained.drawn(seed=5, count=2).values, whole.values[2:4])
     assert len(whole) == 6
     assert not isinstance(whole.values, torch.Tensor) or len(whole.values.flatten(1).unique(dim=0)) == 6
+
+
+def served(trained, *, suspended=None, steps=10**6, **options):
+    """A request that an engine has served for so many steps at most: its engine and ticket."""
+    serving = engine()
+    ticket = serving.submit(
+        trained.plan(seed=3, count=3), trained.model, reproducible=True, suspended=suspended, **options
+    )
+    for _ in range(steps):
+        if not serving.tick():
+            break
+    return serving, ticket
+
+
+def test_requests_that_are_served_together_get_what_they_get_alone(trained):
+    serving = engine()
+    tickets = {seed: serving.submit(trained.plan(seed=seed, count=2), trained.model) for seed in (3, 50)}
+    while serving.tick():
+        pass
+    for seed, ticket in tickets.items():
+        alone = trained.drawn(seed=seed, count=2)
+        near(ticket.result(0).values, alone.values)
+        assert ticket.result(0).names == alone.names
+        assert ticket.result(0).nfe == alone.nfe
+
+
+def test_a_request_suspended_after_any_step_ends_in_the_same_bytes(trained, tmp_path):
+    whole, ticket = served(trained)
+    expected = ticket.result(0)
+    for steps in sorted({0, 1, whole.ticks // 2, whole.ticks - 1}):
+        first, half_done = served(trained, steps=steps)
+        kept = first.suspend(half_done)
+        save_file(kept.tensors(), tmp_path / "kept.safetensors")
+        again, rest = served(trained, suspended=read(tmp_path / "kept.safetensors"))
+        assert again.ticks <= whole.ticks - steps + 1  # a prediction in parts begins again
+        assert equal(rest.result(0).values, expected.values)
+        assert rest.result(0).nfe == expected.nfe
+
+
+def equal(a: Any, b: Any) -> bool:
+    """Whether values are the same to the bit."""
+    if isinstance(a, torch.Tensor):
+        return torch.equal(a, b)
+    return len(a) == len(b) and all(equal(x, y) if isinstance(x, torch.Tensor) else x == y for x, y in zip(a, b))
 
 
 def test_what_is_like_the_data_does_not_depend_on_the_batch(trained):

@@ -1,0 +1,129 @@
+"""Runs the plans of requests, on threads of their own, from one network request to the next."""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass, field, replace
+from typing import assert_never
+
+import torch
+from torch import Tensor
+
+from langevin.modalities.modality import Draw, Predict, Request, Samples
+from langevin.recipe.build import guided
+from langevin.run.begin import Prefix, begin, extended
+from langevin.run.generate import RunModel
+from langevin.serving.suspend import Suspended, restored
+from langevin.serving.ticket import Preview, Ticket
+from langevin.serving.trajectory import Item, Trajectory, scoring, trajectories
+
+
+@dataclass(eq=False, kw_only=True)
+class Plans:
+    """Advances plans, and collects what they request.
+
+    Args:
+        executor: runs them.
+        wake: called when something was requested, or a plan ended.
+        arrivals: what was requested, for the engine to take.
+    """
+
+    executor: Executor
+    wake: Callable[[], None]
+    arrivals: deque[Item] = field(default_factory=lambda: deque[Item]())
+
+    def begin(self, ticket: Ticket, suspended: Suspended | None) -> None:
+        """Start a plan on a thread, or go on where it was suspended."""
+        self.executor.submit(self._begun, ticket, suspended)
+
+    def advance(self, ticket: Ticket, result: Tensor) -> None:
+        """Send a plan the result of its last request, on a thread."""
+        ticket.results.append(result)
+        self.executor.submit(self._advance, ticket, result, None)
+
+    def show(self, one: Trajectory, x: Tensor) -> None:
+        """Decode a preview and hand it on, on a thread."""
+        self.executor.submit(_show, one, x)
+
+    def _begun(self, ticket: Ticket, suspended: Suspended | None) -> None:
+        last = None
+        ticket.evaluations = 0 if suspended is None else suspended.evaluations
+        for result in () if suspended is None else suspended.results:
+            request = self._send(ticket, last)
+            if request is None:
+                return
+            if isinstance(request, Draw) and request.prefix is not None and request.prefix.shape[1]:
+                self._keep(
+                    ticket,
+                    request,
+                    extended(self._model(ticket, request).built, request.prefix, self._kept(ticket, request)),
+                )
+            ticket.results.append(last := result)
+        self._advance(ticket, last, suspended)
+
+    def _advance(self, ticket: Ticket, result: Tensor | None, suspended: Suspended | None) -> None:
+        """Run a plan up to its next request, and queue what it requests."""
+        request = self._send(ticket, result)
+        try:
+            if request is not None:
+                self.arrivals.extend(self._items(ticket, request, suspended))
+        except Exception as error:  # guidance or a sampler that is not for the model
+            ticket.end("failed", error)
+        self.wake()
+
+    def _send(self, ticket: Ticket, result: Tensor | None) -> Request | None:
+        """The plan's next request; None if the plan ended, and the ticket with it."""
+        if ticket.ended:
+            return None
+        try:
+            return ticket.plan.send(result)  # type: ignore[arg-type]
+        except StopIteration as done:
+            samples: Samples = done.value
+            ticket.end("done", replace(samples, nfe=round(ticket.evaluations / max(1, len(samples)))))
+        except Exception as error:  # whatever a plan raises is the failure of its request alone
+            ticket.end("failed", error)
+        return None
+
+    def _items(self, ticket: Ticket, request: Request, suspended: Suspended | None) -> Sequence[Item]:
+        model = self._model(ticket, request)
+        match request:
+            case Predict():
+                item = scoring(ticket, model, request)
+                ticket.work = item.work
+                return [item]
+            case Draw():
+                guided(model.built, request.sampling)  # raises for guidance that is not for the model
+                begun = begin(model.built, request, torch.arange(len(request.seeds)), self._kept(ticket, request))
+                self._keep(ticket, request, begun.prefix)
+                items = trajectories(ticket, model, request, begun)
+                ticket.expected += sum(item.left for item in items)
+                if suspended is not None:
+                    restored(items, suspended)
+                ticket.work = sum(item.work for item in items)
+                return items
+            case _:
+                assert_never(request)
+
+    @staticmethod
+    def _model(ticket: Ticket, request: Request) -> RunModel:
+        return ticket.model if request.model == "run" else ticket.model.others[request.model]
+
+    @staticmethod
+    def _kept(ticket: Ticket, request: Draw) -> Prefix | None:
+        return ticket.prefixes.get(request.model)
+
+    @staticmethod
+    def _keep(ticket: Ticket, request: Draw, prefix: Prefix | None) -> None:
+        if prefix is not None:
+            ticket.prefixes[request.model] = prefix
+
+
+def _show(one: Trajectory, x: Tensor) -> None:
+    """Decode a preview, and hand it on; one that cannot be decoded is left out."""
+    ticket, modality = one.ticket, one.model.modality
+    try:
+        samples = Samples(modality=modality, values=modality.decode(x))
+    except ValueError:
+        return
+    number = ticket.shown[one.index] = ticket.shown.get(one.index, -1) + 1
+    ticket.listen(Preview(index=one.index, number=number, samples=samples))

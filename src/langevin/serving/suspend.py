@@ -1,0 +1,106 @@
+"""Requests that are half done, as tensors: kept over a restart, they end in the same bytes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from langevin.diffusion.sampler import State
+from langevin.serving.trajectory import Trajectory
+
+FIELDS = ("t", "times", "call_index", "num_calls", "seeds")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Suspended:
+    """What was made of a request.
+
+    Args:
+        results: of its plan's requests that are done, in order; the plan is advanced to the next one by sending them.
+        states: of the samples of the draw under way, by index; a finished one has no evaluations left.
+        evaluations: made for all of these, summed over samples.
+    """
+
+    results: tuple[Tensor, ...]
+    states: dict[int, State]
+    evaluations: int
+
+    def tensors(self) -> dict[str, Tensor]:
+        """As named tensors."""
+        named = {f"result.{i}": result for i, result in enumerate(self.results)}
+        named["evaluations"] = torch.tensor(self.evaluations)
+        for i, state in self.states.items():
+            named |= {f"state.{i}.{name}": getattr(state, name) for name in FIELDS}
+            named |= {f"state.{i}.memory.{name}": value for name, value in state.memory.items()}
+            named |= {f"state.{i}.{name}": value for name, value in _named("x", state.x).items()}
+        return {name: value.clone().contiguous() for name, value in named.items()}
+
+    @staticmethod
+    def of(tensors: dict[str, Tensor]) -> "Suspended":
+        """From named tensors."""
+        results, samples = dict[int, Tensor](), dict[int, dict[str, Tensor]]()
+        for name, value in tensors.items():
+            kind, _, rest = name.partition(".")
+            number, _, part = rest.partition(".")
+            if kind == "result":
+                results[int(number)] = value
+            elif kind == "state":
+                samples.setdefault(int(number), {})[part] = value
+        return Suspended(
+            results=tuple(results[i] for i in range(len(results))),
+            states={i: _state(parts) for i, parts in samples.items()}, evaluations=int(tensors["evaluations"]),
+        )  # fmt: skip
+
+
+def _named(name: str, x: Any) -> dict[str, Tensor]:
+    """The tensors of data, with their paths."""
+    if isinstance(x, Tensor):
+        return {name: x}
+    return {path: value for key, part in x.items() for path, value in _named(f"{name}.{key}", part).items()}
+
+
+def _state(parts: dict[str, Tensor]) -> State:
+    x: Any = parts.get("x")
+    if x is None:
+        x = {}
+        for name, value in parts.items():
+            if name.startswith("x."):
+                *path, last = name.split(".")[1:]
+                inner = x
+                for key in path:
+                    inner = inner.setdefault(key, {})
+                inner[last] = value
+    memory = {name.removeprefix("memory."): value for name, value in parts.items() if name.startswith("memory.")}
+    return State(x=x, memory=memory, **{name: parts[name] for name in FIELDS})
+
+
+def restored(items: Sequence[Trajectory], suspended: Suspended) -> list[Trajectory]:
+    """The trajectories of a draw with their suspended states."""
+    for item in items:
+        state = suspended.states.get(item.index)
+        if state is not None:
+            item.state = _like(state, item.state)
+            item.left = int(state.num_calls[0] - state.call_index[0])
+    return list(items)
+
+
+def _like(state: State, fresh: State) -> State:
+    """The state on the devices of a fresh one."""
+    x = state.x.to(fresh.x.device) if isinstance(state.x, Tensor) else state.x
+    return replace(state, x=x)
+
+
+def read(path: Path) -> Suspended | None:
+    """What a file holds; None if it is not there or damaged, so that the request begins anew."""
+    try:
+        return Suspended.of(load_file(path))
+    except (OSError, SafetensorError, ValueError, KeyError, IndexError):
+        return None
+
+
+__all__ = ["Suspended", "read", "restored"]
