@@ -53,6 +53,12 @@ class Voices:
     def _pitches(self) -> int:
         return max(high for _, high in self.ranges) - self.low + 1
 
+    @property
+    def pitches(self) -> Tensor:
+        """The pitch of each token, (vocab_size,) int64; -1 for the rest."""
+        pitches = self.low + torch.arange(self._pitches)
+        return torch.cat([torch.tensor([-1]), pitches, pitches])
+
     def fitted(self, scores: Scores) -> "Voices":
         """With the ranges of the voices.
 

@@ -55,6 +55,7 @@ def evaluate(music: "Music", options: Evaluate, m: Measuring) -> Evaluation:
     if not 0 <= options.pieces <= 1000:
         raise ValueError(f"--pieces is a number of test pieces to harmonise, 0 to 1000, got {options.pieces}")
     count = m.count or COUNT
+    music = music.avoiding_parallels() if options.avoid_parallels else music
     parts, model = parts_of(music, m.train, m.val, count), ngrams(music, m.train.pieces)
     costs = costs_of(music, m, model)
     context = RequestContext(model=m.model, data=lambda: (m.train, m.val), count=count, seed=SEED)

@@ -1,6 +1,7 @@
 """The modality of music: scores as tokens of several streams per step."""
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
@@ -8,6 +9,7 @@ from typing import Literal, Self
 
 import torch
 
+from langevin.diffusion.denoiser import Denoiser
 from langevin.methods.models import TokenModel
 from langevin.modalities.modality import (
     Budget,
@@ -28,6 +30,7 @@ from langevin.modalities.music import inspect, plans, preview, sources, suggest
 from langevin.modalities.music.batches import QUARTERS, Windows
 from langevin.modalities.music.codec import AnyCodec, PianoRoll, Voices
 from langevin.modalities.music.data import Scores, load_parts
+from langevin.modalities.music.harmony import NoParallels
 from langevin.modalities.music.key import KEYS
 from langevin.modalities.music.options import Evaluate, Sample
 from langevin.modalities.music.piece import Piece
@@ -52,6 +55,7 @@ class Music:
         metre: whether it is told where in its quarter and its bar each step is.
         bar: steps in a bar, and `tempo` in quarter notes a minute, of samples; fitted to the data.
         soundfont: a soundfont for .wav files, see `synthesis`.
+        avoid_parallels: whether samples are drawn without parallel fifths and octaves, see `harmony`.
     """
 
     kind: Literal["music"] = "music"
@@ -67,6 +71,7 @@ class Music:
     bar: int = 0
     tempo: float = 0.0
     soundfont: str = ""
+    avoid_parallels: bool = False
 
     def __post_init__(self) -> None:
         if not 1 <= self.steps_per_quarter <= 96:
@@ -141,6 +146,23 @@ class Music:
             dataset=dataset, codec=self.fixed, length=self.context_length, transpose=self.transpose, keyed=self.key,
             per_quarter=self.steps_per_quarter if self.metre else 0, given=self.context, device=device,
         )  # fmt: skip
+
+    def avoiding_parallels(self) -> Self:
+        """The same, whose samples are drawn without parallel fifths and octaves.
+
+        Raises:
+            ValueError: the run has no voices."""
+        if not isinstance(self.codec, Voices):
+            raise ValueError("--avoid-parallels is a rule for voices, and this run holds a piano roll: leave it out")
+        return replace(self, avoid_parallels=True)
+
+    @property
+    def rules(self) -> Callable[[Denoiser], Denoiser] | None:
+        """What samples are drawn by besides the model; None for nothing."""
+        codec = self.codec
+        if not self.avoid_parallels or not isinstance(codec, Voices):
+            return None
+        return lambda denoiser: NoParallels(denoiser=denoiser, codec=codec)
 
     def tokens_of(self, model: Model) -> TokenModel:
         """The parts of a token model. Raises `ValueError` for any other model."""

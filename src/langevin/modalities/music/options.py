@@ -35,6 +35,8 @@ class Sample:
     """The key, such as "G major" or "F# minor", for runs with data.key=true."""
     tempo: float | None = None
     """Quarter notes in a minute; default: those of the file that is given, or of the training data."""
+    avoid_parallels: bool = False
+    """Forbid parallel fifths and octaves with the notes that are known, for runs of voices."""
     soundfont: Path | None = None
     """A soundfont (.sf2) with which the program fluidsynth renders .wav files; default: a plain synthesiser."""
 
@@ -45,5 +47,7 @@ class Evaluate:
 
     pieces: int = 12
     """Pieces of the test part whose highest voice is harmonised; 0 for none."""
+    avoid_parallels: bool = False
+    """Forbid parallel fifths and octaves in what is generated, for runs of voices."""
 
     UNUSED: ClassVar[dict[str, str]] = {"seeds": "pieces are measured on one set of samples"}

@@ -56,6 +56,7 @@ def sample(music: "Music", options: Sample, context: RequestContext) -> Plan:
     if options.soundfont is not None:
         synthesis.fluidsynth(Path(options.soundfont))
         music = replace(music, soundfont=str(options.soundfont))
+    music = music.avoiding_parallels() if options.avoid_parallels else music
     seeds = seeds_of(context.seed, COUNT if context.count is None else context.count)
     tempo = options.tempo or (score.piece and score.piece.tempo) or music.tempo
     return drawn(music, score, seeds, _keys(music, options, score, seeds, context), context, tempo=tempo)
@@ -264,7 +265,14 @@ def filled(
         if sampling.guidance and not bool(masked.all()):
             condition = replace(condition or Condition(), prompt=~masked)
         names = mix(seeds, first) if first else seeds
-        draw = Draw(shape=tuple(window.shape[1:]), seeds=names, sampling=sampling, condition=condition, x=window)
+        draw = Draw(
+            shape=tuple(window.shape[1:]),
+            seeds=names,
+            sampling=sampling,
+            condition=condition,
+            x=window,
+            wrap=music.rules,
+        )
         if isinstance(sampling.sampler, GibbsSampler):  # resamples a complete window
             begun = replace(sampling, sampler=AncestralUnmask(tokens=sampling.sampler.tokens))
             draw = replace(draw, x=(yield replace(draw, sampling=begun)), known=~masked)
