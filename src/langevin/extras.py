@@ -16,6 +16,11 @@ EXTRAS = {
     "pocketsphinx": ("pocketsphinx", "recogniser"),
     "mido": ("mido", "music"),
     "tensorboard": ("tensorboard", "track"),
+    "fastapi": ("fastapi", "serve"),
+    "starlette": ("starlette", "serve"),
+    "uvicorn": ("uvicorn", "serve"),
+    "sqlalchemy": ("sqlalchemy", "serve"),
+    "prometheus_client": ("prometheus-client", "serve"),
 }  # by the name that is imported: the package and the extra that brings it
 
 

@@ -82,7 +82,7 @@ def test_requests_of_all_samplers_and_weights_share_network_calls(model, monkeyp
         made, _ = calls_of(model, monkeypatch, lambda one=one: alone(model, **one))
         calls.append(made)
         longest = max(longest, made)
-    serving = engine(most_rows=1000)
+    serving = engine(max_batch=1000)
     for one in wanted:
         submit(serving, model, **one)
     together, _ = calls_of(model, monkeypatch, lambda: drain(serving))
@@ -104,16 +104,16 @@ def calls_of(model, monkeypatch, work):
     return count[0], result
 
 
-def test_only_guided_samples_take_a_second_row(model, monkeypatch):
-    rows = []
+def test_only_guided_samples_are_two_inputs(model, monkeypatch):
+    sizes = []
     network = type(model.parts.network)
     forward = network.forward
-    monkeypatch.setattr(network, "forward", lambda self, x, *rest: rows.append(len(x)) or forward(self, x, *rest))
+    monkeypatch.setattr(network, "forward", lambda self, x, *rest: sizes.append(len(x)) or forward(self, x, *rest))
     serving = engine()
     for i, weight in enumerate((1.0, 2.0, 1.0, 3.0)):
         submit(serving, model, A, seed=i, changes={"guidance": weight, "steps": 2})
     drain(serving)
-    assert rows == [6, 6]
+    assert sizes == [6, 6]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -122,7 +122,7 @@ def test_reproducible_bytes_do_not_depend_on_what_else_is_served(model, kind):
     quiet = engine()
     first = submit(quiet, model, **one, reproducible=True)
     drain(quiet)
-    busy = engine(most_rows=24)
+    busy = engine(max_batch=24)
     others = [submit(busy, model, **other, reproducible=i % 2 == 0) for i, other in enumerate(mixed(model))]
     busy.tick()
     second = submit(busy, model, **one, reproducible=True)
@@ -167,7 +167,7 @@ def test_plans_that_predict_and_draw_in_turns_are_served(model):
         return Samples(modality=model.modality, values=model.modality.decode(x))
 
     served, expected = [], []
-    serving = engine(most_rows=2)
+    serving = engine(max_batch=2)
     ticket = serving.submit(plan(served), model)
     other = submit(serving, model, A, count=3)
     drain(serving)
@@ -190,8 +190,8 @@ def finished(serving, tickets):
 
 @pytest.mark.parametrize("policy", POLICIES, ids=lambda policy: policy.kind)
 def test_a_short_request_after_a_long_one(model, policy):
-    """One row a call: the policies differ in who waits."""
-    serving = engine(policy=policy, most_rows=1)
+    """One sample a call: the policies differ in who waits."""
+    serving = engine(policy=policy, max_batch=1)
     tickets = {"long": submit(serving, model, A, changes={"steps": 20, "sampler": "ddim"})}
     for _ in range(5):
         serving.tick()
@@ -222,7 +222,7 @@ def test_step_batching_takes_equal_samplers_and_weights_and_no_others(model):
 
 
 def test_age_makes_up_for_length_and_priority_comes_first(model):
-    serving = engine(policy=ShortestRemaining(ageing=1e9), most_rows=1)
+    serving = engine(policy=ShortestRemaining(ageing=1e9), max_batch=1)
     old = submit(serving, model, A, changes={"steps": 9, "sampler": "ddim"})
     serving.clock.now = 1.0
     young = submit(serving, model, A, changes={"steps": 2, "sampler": "ddim"})
@@ -260,7 +260,7 @@ def test_a_paused_request_waits_and_then_ends_the_same(model):
 
 
 def test_a_deadline_ends_a_request_and_a_hopeless_one_is_refused(model):
-    serving = engine(most_rows=1)
+    serving = engine(max_batch=1)
     late = submit(serving, model, A, changes={"steps": 9}, timeout=1.0)
     serving.tick()
     serving.clock.now = 2.0

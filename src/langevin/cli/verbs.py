@@ -190,6 +190,33 @@ class Inspect:
     """Print JSON."""
 
 
+Scheduling = Literal["shortest_remaining", "fifo", "whole_requests", "step_batching"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Serve:
+    """Serve runs over HTTP: OpenAI's endpoints, and jobs with progress for every modality."""
+
+    runs: Positional[tuple[Path, ...]] = (Path("runs"),)
+    """Directories of runs, or folders that hold some, whose later runs are served too; default: the folder runs."""
+    host: str = "127.0.0.1"
+    """Address to listen on; another than this machine's own needs --keys."""
+    port: int = 8000
+    """Port to listen on; 0 takes a free one."""
+    keys: Path | None = None
+    """File of API keys, one a line: a name and a key of 16 characters or more."""
+    database: str = "sqlite:///langevin-jobs.db"
+    """URL of the database of jobs; servers that share one share its jobs: postgresql+psycopg://user@host/name."""
+    policy: Scheduling = "shortest_remaining"
+    """What is evaluated next: the least work left first, requests one by one, requests in batches, or steps in batches."""
+    memory: float = 4.0
+    """GB of weights to keep in memory."""
+    pending: int = 256
+    """Requests that may be waiting or under way; more are refused with 429."""
+    grace: float = 20.0
+    """Seconds that requests get to end when the server stops; jobs that are not done go on after the next start."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Doctor:
     """Show what this machine can do, and what is wrong with its setup and how to correct it."""

@@ -17,7 +17,9 @@ def kinds() -> tuple[str, ...]:
 def options_of(kind: str) -> ModuleType | Any:
     """The options module of a modality, with `Sample`, `Evaluate` and optionally `VERBS`.
 
-    A class of options may have `UNUSED`: options of the verb that have no effect with it -> why, which are refused.
+    A module may have `ENDPOINTS`: of OpenAI's API, such as "audio/speech" -> a function from fields of a request, as
+    keywords, to options; a server then answers it. A class of options may have `UNUSED`: options of the verb that have no
+    effect with it -> why, which are refused.
 
     Raises:
         ValueError: there is no such modality."""

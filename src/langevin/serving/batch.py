@@ -53,14 +53,9 @@ class Batch:
         self.denoiser = denoiser_of(self.members)
 
     @property
-    def rows(self) -> int:
-        """Rows of the network's batch, at most."""
-        return sum(one.rows for one in self.members)
-
-    @property
     def positions(self) -> int:
-        """Rows times positions, by which a call is counted."""
-        return sum(one.rows * one.size for one in self.members)
+        """Inputs times positions, by which a call is counted."""
+        return sum(one.inputs * one.size for one in self.members)
 
     def step(self) -> Prediction:
         """Evaluate the network, and update every sample by its own sampler; returns the prediction, in member order."""

@@ -1,4 +1,4 @@
-"""The time of a network call as a + b n, for n = rows times positions, fitted to the calls as they are made."""
+"""The time of a network call as a + b n, for n = inputs times positions, fitted to the calls as they are made."""
 
 from dataclasses import dataclass, field
 
@@ -11,7 +11,7 @@ class Cost:
 
     Args:
         overhead: the share of a call that may be spent on a, from which the size of batches follows.
-        most: rows per call at most.
+        most: inputs per call at most.
     """
 
     overhead: float = 0.05
@@ -19,7 +19,7 @@ class Cost:
     sums: list[float] = field(default_factory=lambda: [0.0] * 5)  # of 1, n, n^2, seconds, n seconds
 
     def observe(self, n: int, seconds: float) -> None:
-        """Take in a call of n rows times positions."""
+        """Take in a call of n inputs times positions."""
         new = (1.0, float(n), float(n) * n, seconds, n * seconds)
         self.sums = [FORGET * old + value for old, value in zip(self.sums, new, strict=True)]
 
@@ -36,12 +36,12 @@ class Cost:
         return (a, b) if a > 0 else (0.0, s / n)
 
     def seconds(self, n: int) -> float:
-        """The expected time of a call of n rows times positions."""
+        """The expected time of a call of n inputs times positions."""
         a, b = self.fit()
         return a + b * n
 
-    def rows(self, size: int) -> int:
-        """Rows of `size` positions to put into a call: as few as keep a within its share of the call."""
+    def batch_size(self, size: int) -> int:
+        """How many inputs of `size` positions to put into a call: as few as keep a within its share of the call."""
         a, b = self.fit()
         if not self.sums[0] or (a == 0 and b > 0 and self.sums[2] * self.sums[0] <= self.sums[1] ** 2 * (1 + 1e-9)):
             return self.most  # nothing is known yet, or only calls of one size were seen
@@ -51,6 +51,6 @@ class Cost:
         return max(1, min(self.most, round(wanted)))
 
     def remaining(self, work: int, size: int) -> float:
-        """The expected seconds of `work` rows times positions in full calls of rows of `size` positions."""
-        rows = self.rows(size)
-        return work / (rows * size) * self.seconds(rows * size)
+        """The expected seconds of `work` inputs times positions in full calls of inputs of `size` positions."""
+        full = self.batch_size(size) * size
+        return work / full * self.seconds(full)

@@ -35,19 +35,20 @@ class Engine:
     Args:
         policy: chooses what is evaluated next.
         pending: requests that may be waiting or under way, at most.
-        most_rows: rows per network call, at most.
+        max_batch: inputs per network call, at most.
         executor: runs plans; by default two threads.
         clock: the time in seconds.
     """
 
     policy: AnyPolicy = field(default_factory=ShortestRemaining)
     pending: int = 256
-    most_rows: int = 32
+    max_batch: int = 32
     executor: Executor = field(default_factory=lambda: ThreadPoolExecutor(2, thread_name_prefix="plan"))
     clock: Callable[[], float] = time.monotonic
     tickets: dict[str, Ticket] = field(default_factory=dict)  # those that have not ended
     items: list[Item] = field(default_factory=list)  # in the order of arrival of their requests
-    ticks: int = 0
+    ticks: int = 0  # network calls so far
+    evaluations: int = 0  # so far, summed over samples
 
     def __post_init__(self) -> None:
         self._costs = dict[int, Cost]()  # by model
@@ -73,7 +74,7 @@ class Engine:
             id: must be new; default a random one.
             priority: requests of a higher one go first.
             timeout: seconds after which it fails.
-            reproducible: make the same bytes whatever else is served, by calls of a fixed number of rows.
+            reproducible: make the same bytes whatever else is served, by calls of a fixed batch size.
             previews: previews wanted of each sample.
             suspended: what was made of the same request before.
             listen: see `Ticket`.
@@ -106,7 +107,7 @@ class Engine:
 
     def cost(self, item: Item) -> Cost:
         """The cost of the network calls of the item's model."""
-        return self._costs.setdefault(id(item.model.built), Cost(most=self.most_rows))
+        return self._costs.setdefault(id(item.model.built), Cost(most=self.max_batch))
 
     def suspend(self, ticket: Ticket) -> Suspended:
         """What has been made of a request, which goes on."""
@@ -198,7 +199,8 @@ class Engine:
         self.cost(chosen[0]).observe(batch.positions, time.perf_counter() - begun)
         sound = batch.finite(q)
         for i, one in enumerate(batch.members):
-            one.ticket.evaluated(one.rows * one.size)
+            one.ticket.evaluated(one.inputs * one.size)
+            self.evaluations += 1
             if not sound[i]:
                 message = "the model's output is not finite, as of a run that diverged"
                 one.ticket.end("failed", ValueError(message))
@@ -236,9 +238,9 @@ class Engine:
                 self._plans.advance(one.ticket, one.ticket.collect())
 
     def _score(self, item: Scoring) -> None:
-        """Evaluate some rows of a `Predict` request."""
+        """Evaluate some inputs of a `Predict` request."""
         done, count = item.done, len(item.request.x_t)
-        index = torch.arange(done, min(count, done + self.cost(item).rows(item.size)))
+        index = torch.arange(done, min(count, done + self.cost(item).batch_size(item.size)))
         begun = time.perf_counter()
         try:
             part = predict(item.model.built, item.request, index)
@@ -249,6 +251,7 @@ class Engine:
         item.parts.append(part)
         item.done += len(index)
         item.ticket.evaluated(len(index) * item.size, len(index))
+        self.evaluations += len(index)
         if item.done == count:
             self.items = [other for other in self.items if other is not item]
             self._plans.advance(item.ticket, torch.cat(item.parts))

@@ -11,25 +11,25 @@ from langevin.diffusion.denoiser import Denoiser, TokenDenoiser
 from langevin.diffusion.posterior import Prediction, concatenate
 from langevin.diffusion.shape import first_leaf, tree_map
 
-ROWS = 8
+BATCH = 8
 
 
 @dataclass(frozen=True, kw_only=True)
-class FixedRows:
-    """`denoiser`, evaluated on exactly `rows` rows at a time; missing ones repeat the last.
+class FixedBatch:
+    """`denoiser`, evaluated on exactly `batch_size` inputs at a time; missing ones repeat the last.
 
-    Matrix products of another number of rows round otherwise. With this one a sample's prediction is the same to the bit in
-    any batch, on a CPU and on GPUs whose kernels do not depend on the content of other rows."""
+    Matrix products of another size round otherwise. With this one a sample's prediction is the same to the bit in
+    any batch, on a CPU and on GPUs whose kernels do not depend on the content of the other inputs."""
 
     denoiser: Denoiser[Prediction]
-    rows: int = ROWS
+    batch_size: int = BATCH
 
     def __call__(self, x_t: Any, t: Tensor, condition: Condition | None = None) -> Prediction:
         count, parts = len(first_leaf(x_t)), list[Prediction]()
-        for first in range(0, count, self.rows):
-            index = torch.arange(first, first + self.rows, device=first_leaf(x_t).device).clamp_max(count - 1)
+        for first in range(0, count, self.batch_size):
+            index = torch.arange(first, first + self.batch_size, device=first_leaf(x_t).device).clamp_max(count - 1)
             part = self._evaluated(index, x_t, t, condition)
-            parts.append(part.select(slice(0, min(self.rows, count - first))))
+            parts.append(part.select(slice(0, min(self.batch_size, count - first))))
         return concatenate(parts)
 
     def _evaluated(self, index: Tensor, x_t: Any, t: Tensor, condition: Condition | None) -> Prediction:
@@ -39,11 +39,11 @@ class FixedRows:
         )  # fmt: skip
 
 
-def fixed(denoiser: Denoiser[Any]) -> FixedRows:
-    """The denoiser at a fixed number of rows, and of tokens at every position: the number of masks varies too."""
+def fixed(denoiser: Denoiser[Any]) -> FixedBatch:
+    """The denoiser at a fixed batch size, and of tokens at every position: the number of masks varies too."""
     if isinstance(denoiser, TokenDenoiser):
         denoiser = replace(denoiser, at_masks_only=False)
-    return FixedRows(denoiser=denoiser)
+    return FixedBatch(denoiser=denoiser)
 
 
-__all__ = ["ROWS", "FixedRows", "fixed"]
+__all__ = ["BATCH", "FixedBatch", "fixed"]

@@ -38,14 +38,14 @@ class Policy(Protocol):
 
 def fill(first: Item, others: Sequence[Item], cost: CostOf) -> list[Item]:
     """`first`, then those of `others` that have its key, in their order, while there is room in the call."""
-    chosen, room = [first], cost(first).rows(first.size) - first.rows
+    chosen, room = [first], cost(first).batch_size(first.size) - first.inputs
     for item in others:
         if item is first or item.key != first.key:
             continue
-        if item.rows > room:
+        if item.inputs > room:
             break
         chosen.append(item)
-        room -= item.rows
+        room -= item.inputs
     return chosen
 
 
@@ -61,7 +61,7 @@ class ShortestRemaining:
     ageing: float = 0.05
 
     def choose(self, ready: Sequence[Item], running: Sequence[Item], cost: CostOf, now: float) -> Sequence[Item]:
-        slopes = dict[int, float]()  # seconds per row and position, by model
+        slopes = dict[int, float]()  # seconds per input and position, by model
 
         def rank(item: Item) -> tuple[int, float, int]:
             ticket, model = item.ticket, id(item.model)
@@ -72,7 +72,7 @@ class ShortestRemaining:
 
         first = min(ready, key=rank)
         alike = [item for item in ready if item.key == first.key]
-        return fill(first, heapq.nsmallest(cost(first).rows(first.size), alike, key=rank), cost)
+        return fill(first, heapq.nsmallest(cost(first).batch_size(first.size), alike, key=rank), cost)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -94,7 +94,7 @@ class Ticket:
     paused: bool = False
     evaluations: int = 0  # made, summed over samples
     expected: int = 0  # of the draws so far, summed over samples
-    work: int = 0  # rows times positions left of the current request
+    work: int = 0  # inputs times positions left of the current request
     results: list[Tensor] = field(default_factory=list)  # of the plan's requests so far
     drawn: dict[int, State] = field(default_factory=dict)  # finished samples of the current draw, by index
     prefixes: dict[str, Prefix] = field(default_factory=dict)  # by model
@@ -122,7 +122,7 @@ class Ticket:
             ValueError: the request cannot be fulfilled, or the model's output was not finite."""
         return self._result.result(timeout)
 
-    def when_ended(self, function: Callable[["Ticket"], None]) -> None:
+    def when_ended(self, function: Callable[["Ticket"], object]) -> None:
         """Call a function when it has ended, from one of the engine's threads, or now."""
         self._result.add_done_callback(lambda _: function(self))
 
@@ -160,7 +160,7 @@ class Ticket:
         return tree_map(lambda *parts: torch.cat(parts).cpu(), states[0].x, *(state.x for state in states[1:]))
 
     def evaluated(self, positions: int, count: int = 1) -> None:
-        """Note function evaluations, of so many rows times positions."""
+        """Note function evaluations, of so many inputs times positions."""
         self.status = "running" if self.status == "queued" else self.status
         self.evaluations += count
         self.work -= positions

@@ -27,8 +27,8 @@ class Trajectory:
         state: b = 1.
         condition: b = 1; None for nothing.
         left: function evaluations left.
-        rows: rows of the network's batch that an evaluation takes; 2 under guidance.
-        size: positions of a row, to which its cost is taken to be proportional.
+        inputs: inputs of the network's batch that an evaluation takes; 2 under guidance.
+        size: positions of an input, to which its cost is taken to be proportional.
         previews: the numbers of evaluations left at which a preview is wanted.
     """
 
@@ -43,19 +43,19 @@ class Trajectory:
     state: State
     condition: Condition | None
     left: int
-    rows: int
+    inputs: int
     size: int
     previews: frozenset[int] = frozenset()
 
     @property
     def work(self) -> int:
-        """Rows times positions that are left to evaluate."""
-        return self.left * self.rows * self.size
+        """Inputs times positions that are left to evaluate."""
+        return self.left * self.inputs * self.size
 
 
 @dataclass(eq=False, slots=True, kw_only=True)
 class Scoring:
-    """A `Predict` request, of which some rows are evaluated at a time."""
+    """A `Predict` request, of which some inputs are evaluated at a time."""
 
     ticket: Ticket
     model: RunModel
@@ -70,8 +70,8 @@ class Scoring:
         return self.key
 
     @property
-    def rows(self) -> int:
-        """Rows that are left to evaluate."""
+    def inputs(self) -> int:
+        """Inputs that are left to evaluate."""
         return len(self.request.x_t) - self.done
 
     @property
@@ -80,7 +80,7 @@ class Scoring:
 
     @property
     def work(self) -> int:
-        return self.rows * self.size
+        return self.inputs * self.size
 
 
 Item = Trajectory | Scoring
@@ -99,7 +99,7 @@ def trajectories(ticket: Ticket, model: RunModel, request: Draw, begun: Begun) -
             ticket=ticket, index=i, model=model, request=request, sampler=begun.sampler, guidance=methods, key=key,
             alike=(key, begun.sampler, methods), state=state.select(slice(i, i + 1)),
             condition=None if condition is None else condition.select(slice(i, i + 1)), left=left[i],
-            rows=1 + len(methods), size=_positions(state.x), previews=_previews(left[i], ticket.previews),
+            inputs=1 + len(methods), size=_positions(state.x), previews=_previews(left[i], ticket.previews),
         )
         for i in range(len(left))
     ]  # fmt: skip

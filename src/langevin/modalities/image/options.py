@@ -30,3 +30,11 @@ class Evaluate:
     """Also compute bits per dimension: the terms of the ELBO, the probability-flow likelihood, Gaussian baselines."""
     likelihood_count: int = 64
     """Images of each part for the probability-flow likelihood, which is slow; the ELBO uses eight times as many."""
+
+
+def generations(*, prompt: str) -> Sample:
+    """Options of /v1/images/generations: the prompt is a class or a caption; a blank one leaves the choice to the run."""
+    return Sample(condition=(prompt,)) if prompt.strip() else Sample()
+
+
+ENDPOINTS = {"images/generations": generations}

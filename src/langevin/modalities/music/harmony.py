@@ -18,8 +18,8 @@ UNKNOWN = -2
 class NoParallels:
     """Forbids tokens that would make parallel fifths or octaves with notes that are known.
 
-    Two voices are parallel if they are a fifth or an octave (or unison) apart, up to octaves, move in the same direction, and
-    are so again. What is forbidden follows from the notes of the step, of the one before and of the one after. Tokens that
+    Two voices are parallel if they are a fifth or an octave apart, up to octaves, move in the same direction, and are so
+    again. What is forbidden follows from the notes of the step, of the one before and of the one after. Tokens that
     are drawn in the same step of the sampler do not know each other; a position at which every token is forbidden is free.
 
     Args:

@@ -1,10 +1,11 @@
 """Options of runs of music. No torch here."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, ClassVar
 
 from tyro.conf import arg
+
+from langevin.modalities.inputs import InputFile, LocalFile
 
 RECOGNISED = (
     "music: a .mid file, a folder of these, a .json of pieces in parts, or a .parquet file with a column of MIDI files"
@@ -17,15 +18,15 @@ class Sample:
 
     bars: int | None = None
     """Number of bars to generate, or to add to --continue; default: as many as the run's context holds."""
-    melody: Path | None = None
+    melody: InputFile | None = None
     """A MIDI file whose highest part is harmonised: it is the highest voice of the samples."""
-    voices: Path | None = None
+    voices: InputFile | None = None
     """A MIDI file some of whose voices are kept, those of --given."""
     given: str | None = None
     """The voices of --voices or --infill that are kept: names or numbers, such as soprano,bass or 1,4."""
-    continue_: Annotated[Path | None, arg(name="continue")] = None
+    continue_: Annotated[InputFile | None, arg(name="continue")] = None
     """A MIDI file that is continued."""
-    infill: Path | None = None
+    infill: InputFile | None = None
     """A MIDI file of which the bars --from-bar to --to-bar are generated anew."""
     from_bar: int | None = None
     """The first bar of --infill to generate, counted from 1."""
@@ -37,7 +38,7 @@ class Sample:
     """Quarter notes in a minute; default: those of the file that is given, or of the training data."""
     avoid_parallels: bool = False
     """Forbid parallel fifths and octaves with the notes that are known, for runs of voices."""
-    soundfont: Path | None = None
+    soundfont: LocalFile | None = None
     """A soundfont (.sf2) with which the program fluidsynth renders .wav files; default: a plain synthesiser."""
 
 

@@ -5,6 +5,8 @@ from typing import Annotated
 
 from tyro.conf import arg
 
+from langevin.modalities.inputs import InputFile
+
 RECOGNISED = (
     "speech: a folder of sound files, with transcripts (metadata.csv, metadata.jsonl, LJSpeech's layout, or .txt files "
     "beside them), with a directory per speaker or class, or alone"
@@ -18,15 +20,15 @@ class Sample:
     text: tuple[str, ...] = ()
     """What to say, one or more, repeated up to --count; - reads a text per line from standard input. Default: texts of
     the data."""
-    file: str | None = None
+    file: InputFile | None = None
     """A file with a text per line, each of which is said."""
     speaker: tuple[str, ...] = ()
     """Names of speakers, or of classes, one or more, repeated up to --count. Default: all in turn."""
     seconds: float | None = None
     """Length of each sample; default: drawn from the model of durations."""
-    continue_: Annotated[str | None, arg(name="continue")] = None
+    continue_: Annotated[InputFile | None, arg(name="continue")] = None
     """A sound file that the samples go on from; --text is what follows."""
-    infill: str | None = None
+    infill: InputFile | None = None
     """A sound file of which the part from --from to --to is made anew; --text is what is said in all of it."""
     from_: Annotated[float | None, arg(name="from")] = None
     """Seconds at which the part begins."""
@@ -34,7 +36,7 @@ class Sample:
     """Seconds at which the part ends."""
     voice: str | None = None
     """The speaker who says --clip again."""
-    clip: str | None = None
+    clip: InputFile | None = None
     """A sound file that --voice says again; --text is what is said in it."""
     strength: float = 0.7
     """How much of --clip is forgotten, in (0, 1]: the time t to which it is corrupted."""
@@ -47,3 +49,11 @@ class Evaluate:
     recogniser: str = "auto"
     """auto: a network trained on the real training part, on words if texts repeat, else on letters; pocketsphinx: the
     program's own model of US English."""
+
+
+def speech(*, input: str, voice: str) -> Sample:
+    """Options of /v1/audio/speech: the voice is a speaker; "default" leaves the choice to the run."""
+    return Sample(text=(input,), speaker=() if voice == "default" else (voice,))
+
+
+ENDPOINTS = {"audio/speech": speech}

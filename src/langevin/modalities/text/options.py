@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+from langevin.modalities.inputs import InputFile
+
 RECOGNISED = "text: a text file, .jsonl records, a .parquet file with columns of text, or a folder of these"
 
 
@@ -44,7 +46,7 @@ class Evaluate:
 class Summarise:
     """Summarise texts with a run that was trained on texts and summaries."""
 
-    file: str
+    file: InputFile
     """A text per line, or JSON lines with a field text; - reads standard input."""
     temperature: float | None = None
     """Softmax temperature: below 1 sharpens the predictions."""
@@ -56,7 +58,7 @@ class Summarise:
 class Correct:
     """Correct spelling and grammar with a run that was trained to; only confident changes are made."""
 
-    file: str
+    file: InputFile
     """A text; - reads standard input."""
     edit_threshold: float | None = None
     """Nats by which another token must be likelier than the text's own to replace it; default the recipe's."""
@@ -70,7 +72,7 @@ class Correct:
 class Classify:
     """Classify pairs of texts with a run that was trained on labelled pairs."""
 
-    file: str
+    file: InputFile
     """Premise and hypothesis separated by a tab, one pair per line, or JSON lines with these fields; - reads
     standard input."""
 
@@ -80,3 +82,26 @@ class Classify:
 
 
 VERBS = (Correct, Summarise, Classify)
+
+
+def completions(
+    *, prompt: str, suffix: str | None, max_tokens: int | None, temperature: float | None, top_p: float | None,
+    best_of: int | None,
+) -> Sample:  # fmt: skip
+    """Options of /v1/completions; with a suffix, the gap before it is filled."""
+    return Sample(
+        prompt=prompt or None, suffix=suffix or None, length=max_tokens, temperature=temperature, top_p=top_p,
+        best_of=best_of,
+    )  # fmt: skip
+
+
+def chat(
+    *, turns: tuple[tuple[str, str], ...], max_tokens: int | None, temperature: float | None, top_p: float | None
+) -> Sample:
+    """Options of /v1/chat/completions: turns of (user or assistant, text); data calls the latter "system"."""
+    names = {"user": "user", "assistant": "system"}
+    prompt = "\n".join(f"{names[role]}: {' '.join(text.split())}" for role, text in turns)
+    return Sample(prompt=prompt, length=max_tokens, temperature=temperature, top_p=top_p)
+
+
+ENDPOINTS = {"completions": completions, "chat/completions": chat}

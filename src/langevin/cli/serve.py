@@ -1,0 +1,72 @@
+"""`langevin serve`: serve runs over HTTP."""
+
+import ipaddress
+import logging
+import socket
+from typing import get_args
+
+from langevin.cli.show import LiveLine
+from langevin.cli.verbs import Serve
+from langevin.extras import require
+
+
+def run(args: Serve) -> None:
+    """Serve until a signal; returns when everything is drained."""
+    require("fastapi", "serving")
+    require("sqlalchemy", "serving")
+    require("prometheus_client", "serving")
+    uvicorn = require("uvicorn", "serving")
+    require_safe(args)
+    from langevin.server.app import create
+    from langevin.server.keys import Keys
+    from langevin.server.runs import Runs
+    from langevin.server.service import Service
+    from langevin.server.store import Store
+    from langevin.serving.engine import Engine
+    from langevin.serving.policy import AnyPolicy
+
+    runs = Runs(folders=args.runs, memory=int(args.memory * 1e9))
+    names = list(runs.paths())
+    if not names:
+        raise ValueError(f"there is no run in {', '.join(map(str, args.runs))}; `langevin train` creates one")
+    policy = next(member() for member in get_args(AnyPolicy) if member.kind == args.policy)
+    service = Service(runs=runs, engine=Engine(policy=policy, pending=args.pending))
+    keys = None if args.keys is None else Keys.read(args.keys)
+    app = create(service, Store(url=args.database), keys=keys, grace=args.grace)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    bound = listening(args.host, args.port)
+    host, port = bound.getsockname()[:2]
+    shown = f"[{host}]" if ":" in host else host
+    LiveLine().say(f"serving {', '.join(names)} at http://{shown}:{port}  (Ctrl-C stops)")
+    config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=max(1, round(args.grace)))
+    uvicorn.Server(config).run(sockets=[bound])
+
+
+def require_safe(args: Serve) -> None:
+    """Check the options. Raises `ValueError` for an address that others reach without keys, or numbers out of range."""
+    if not is_loopback(args.host) and args.keys is None:
+        raise ValueError(f"--host {args.host} can be reached by others: give --keys FILE, or leave --host out")
+    if not 0 <= args.port <= 65535:
+        raise ValueError(f"--port is 0 to 65535, got {args.port}")
+    if not args.memory > 0 or args.pending < 1 or not 0 <= args.grace <= 3600:
+        raise ValueError("--memory and --pending are positive, and --grace is 0 to 3600 seconds")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address is this machine's own."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def listening(host: str, port: int) -> socket.socket:
+    """A socket that listens. Raises `ValueError` if the address is taken or unknown."""
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        bound = socket.socket(family, socket.SOCK_STREAM)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind(address)
+    except OSError as error:
+        raise ValueError(f"cannot listen on {host} port {port}: {error.strerror or error}") from error
+    return bound

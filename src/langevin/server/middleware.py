@@ -1,0 +1,105 @@
+"""What every request passes, as plain ASGI, which does not hide that a client has left: ids, keys, size, measure, log."""
+
+import json
+import logging
+import re
+import time
+import uuid
+from collections.abc import Awaitable, Callable, MutableMapping
+from dataclasses import dataclass
+from typing import Any
+
+from langevin.server import errors
+from langevin.server.errors import Refused
+from langevin.server.keys import Keys
+from langevin.server.metrics import Measures
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Message, Receive, Send], Awaitable[None]]
+LOG = logging.getLogger("langevin.access")
+OPEN = ("/healthz", "/readyz")  # paths that need no key
+ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gate:
+    """Lets requests through to an app.
+
+    Args:
+        body: bytes that a request may have.
+    """
+
+    app: App
+    keys: Keys
+    measures: Measures
+    body: int
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
+        given = headers.get("x-request-id", "")
+        state = _State(id=given if ID.fullmatch(given) else f"req_{uuid.uuid4().hex}", begun=time.perf_counter())
+
+        async def sending(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                state.status = message["status"]
+                extra = [(b"x-request-id", state.id.encode()), (b"x-content-type-options", b"nosniff")]
+                message = {**message, "headers": [*message["headers"], *extra]}
+            await send(message)
+
+        try:
+            if scope["path"] not in OPEN:
+                state.key = self.keys.admit(headers.get("authorization"))
+            length = headers.get("content-length", "0")
+            if not length.isdigit() or int(length) > self.body:
+                raise too_large(self.body)
+            await self.app(scope, self._limited(receive), sending)
+        except Refused as error:
+            if state.status:
+                raise
+            answer = errors.response(
+                error.message, status=error.status, code=error.code, param=error.param, headers=error.headers
+            )  # fmt: skip
+            await answer(scope, receive, sending)  # type: ignore[arg-type]
+        finally:
+            self._note(scope, state)
+
+    def _limited(self, receive: Receive) -> Receive:
+        """Counts the body as it comes in, whatever the length that was announced."""
+        taken = 0
+
+        async def limited() -> Message:
+            nonlocal taken
+            message = await receive()
+            taken += len(message.get("body", b""))
+            if taken > self.body:
+                raise too_large(self.body)
+            return message
+
+        return limited
+
+    def _note(self, scope: Message, state: "_State") -> None:
+        seconds, route = time.perf_counter() - state.begun, getattr(scope.get("route"), "path", "other")
+        self.measures.requests.labels(route, str(state.status or 499)).inc()
+        self.measures.seconds.labels(route).observe(seconds)
+        if scope["path"] not in OPEN:
+            line = {"id": state.id, "method": scope["method"], "path": scope["path"], "status": state.status or 499,
+                    "seconds": round(seconds, 4), "key": state.key}  # fmt: skip
+            LOG.info(json.dumps(line))
+
+
+@dataclass(kw_only=True)
+class _State:
+    id: str
+    begun: float
+    status: int = 0
+    key: str = ""
+
+
+def too_large(most: int) -> Refused:
+    """The error of a body that is too large."""
+    return Refused(f"a request has at most {most:,} bytes", status=413, code="too_large")

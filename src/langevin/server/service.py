@@ -1,0 +1,171 @@
+"""What the endpoints share: from a request in JSON to a ticket of the engine, and from its samples to files."""
+
+import asyncio
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from langevin.modalities.modality import File, RequestContext, Samples
+from langevin.run.generate import RunModel, changed
+from langevin.server.errors import Refused, refusal
+from langevin.server.options import checked, options_from, verbs_of
+from langevin.server.runs import Loaded, Runs, data_of
+from langevin.serving.engine import Engine
+from langevin.serving.suspend import Suspended
+from langevin.serving.ticket import Event, Ticket
+
+TEXT = "-"  # the form of samples that are text
+
+
+class Limits(BaseModel):
+    """What a single request may take.
+
+    Args:
+        count: samples.
+        evaluations: function evaluations, samples times steps.
+        body: bytes of a request.
+        timeout: seconds.
+    """
+
+    count: int = 64
+    evaluations: int = 20_000
+    body: int = 32 << 20
+    timeout: float = 600.0
+
+
+class JobRequest(BaseModel):
+    """A request of any modality."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    model: Annotated[str, Field(description="Name of the run.", max_length=64)]
+    verb: Annotated[str, Field(description="sample, or a verb that the run's modality brings.", max_length=32)] = (
+        "sample"
+    )
+    count: Annotated[int | None, Field(ge=1, description="Number of samples; default what the modality shows.")] = None
+    seed: Annotated[int, Field(ge=-(2**62), le=2**62, description="Sample i has the seed SEED + i.")] = 0
+    steps: Annotated[int | None, Field(ge=1, le=10_000, description="Sampling steps; default the run's.")] = None
+    sampler: Annotated[str | None, Field(max_length=200, description="As on the command line, 'heun'.")] = None
+    guidance: Annotated[float | None, Field(ge=-1e4, le=1e4, description="Weight; 1 is no guidance.")] = None
+    ema: Annotated[float | None, Field(ge=0, le=0.28, description="EMA length; default the run's.")] = None
+    previews: Annotated[int, Field(ge=0, le=10, description="Previews of each sample while it is made.")] = 0
+    reproducible: Annotated[bool, Field(description="Make bytes that do not depend on what else is served.")] = False
+    priority: Annotated[int, Field(ge=-10, le=10, description="Requests of a higher one go first.")] = 0
+    timeout: Annotated[float | None, Field(gt=0, description="Seconds after which the request fails.")] = None
+    options: Annotated[dict[str, Any], Field(description="Options of the run's modality: GET /v1/runs/{name}.")] = {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Service:
+    """Runs and the engine that serves them."""
+
+    runs: Runs
+    engine: Engine
+    limits: Limits = field(default_factory=Limits)
+
+    def submit(
+        self, job: JobRequest, *, options: Any = None, folder: Path | None = None, id: str | None = None,
+        listen: Callable[[Event], None] = lambda event: None, stream: Callable[[str], None] | None = None,
+        suspended: Suspended | None = None,
+    ) -> Ticket:  # fmt: skip
+        """Hand a request to the engine. Slow when its model is not in memory.
+
+        Args:
+            options: of the modality, in place of `job.options`.
+            folder: where the files of the request are written; None for requests without files.
+            stream: called with text as soon as it is final.
+
+        Raises:
+            Refused: the request cannot be fulfilled."""
+        held = self.runs.load(job.model, ema=job.ema)
+        try:
+            model = changed(held.model, steps=job.steps, sampler=job.sampler, guidance=job.guidance)
+            self._require_within(job, model.sampling.steps)
+            plan = self._plan(job, options, held, model, folder, stream)
+            return self.engine.submit(
+                plan, model, id=id, priority=job.priority, timeout=min(job.timeout or 1e9, self.limits.timeout),
+                reproducible=job.reproducible, previews=job.previews, suspended=suspended, listen=listen,
+            )  # fmt: skip
+        except Exception as error:
+            raise refusal(error) from error
+
+    def check(self, job: JobRequest) -> None:
+        """Check a request without a model, before it is written down.
+
+        Raises:
+            Refused: there is no such run, verb or option, or it is too much."""
+        recipe = self.runs.open(job.model).recipe
+        options = self._verb(job, recipe.data.kind)
+        checked(options, job.options)
+        self._require_within(job, job.steps or recipe.sampling.steps)
+
+    @staticmethod
+    def _verb(job: JobRequest, kind: str) -> type[Any]:
+        verbs = verbs_of(kind)
+        if job.verb not in verbs:
+            raise Refused(f"a run of {kind} has no verb '{job.verb}'; it has {', '.join(verbs)}", param="verb")
+        return verbs[job.verb]
+
+    def _require_within(self, job: JobRequest, steps: int) -> None:
+        count = job.count or 1
+        if count > self.limits.count or count * steps > self.limits.evaluations:
+            raise Refused(
+                f"{count} samples of {steps} steps are too much for one request: at most "
+                f"{self.limits.count} samples and {self.limits.evaluations} steps in all",
+                code="too_large", param="count",
+            )  # fmt: skip
+
+    def _plan(
+        self, job: JobRequest, options: Any, held: Loaded, model: RunModel, folder: Path | None,
+        stream: Callable[[str], None] | None,
+    ) -> Any:  # fmt: skip
+        if options is None:
+            assert folder is not None, "options may hold files"
+            options = options_from(self._verb(job, model.modality.kind), job.options, folder)
+        context = RequestContext(
+            model=model, data=partial(data_of, held.run.path, held.model.data_fingerprint), count=job.count,
+            seed=job.seed, stream=stream, guided=job.guidance not in (None, 1),
+        )  # fmt: skip
+        return model.modality.plan(options, context)
+
+    async def finished(self, ticket: Ticket, gone: Callable[[], Any]) -> Samples:
+        """Wait for a ticket; if `gone` (async) says that nobody waits any more, it is cancelled.
+
+        Raises:
+            Refused: it ended without samples."""
+        loop, ended = asyncio.get_running_loop(), asyncio.Event()
+        ticket.when_ended(lambda _: loop.call_soon_threadsafe(ended.set))
+        try:
+            while not ended.is_set():
+                try:
+                    await asyncio.wait_for(ended.wait(), 0.25)
+                except TimeoutError:
+                    if await gone():
+                        ticket.cancel()
+            return ticket.result(0)
+        except asyncio.CancelledError:
+            ticket.cancel()
+            raise
+        except Exception as error:
+            raise refusal(error) from error
+
+
+def files_of(samples: Samples) -> list[File]:
+    """One file a sample where the modality writes such, else one of all: as they are stored and sent."""
+    forms = samples.modality.forms
+    if TEXT in forms:
+        return [File(suffix=".txt", content=str(value).encode()) for value in samples.values]
+    with tempfile.TemporaryDirectory(prefix="langevin-") as folder:
+        if "" not in forms:
+            path = samples.save(Path(folder) / f"samples{forms[0]}")
+            return [File(suffix=path.suffix, content=path.read_bytes())]
+        out = samples.save(Path(folder) / "samples")
+        return [File(suffix=path.suffix, content=path.read_bytes()) for path in sorted(out.iterdir())]
+
+
+__all__ = ["TEXT", "JobRequest", "Limits", "Service", "files_of"]

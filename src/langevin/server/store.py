@@ -1,0 +1,248 @@
+"""Jobs in a database: SQLite by default, or any that SQLAlchemy reads by its URL, which several servers can share.
+
+A job is claimed by the server that runs it, with a lease. A server that dies stops renewing its leases, and another one, or
+the same after a restart, claims the jobs again.
+"""
+
+import json
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.event import listen
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+
+from langevin.modalities.modality import File
+
+META = sa.MetaData()
+JOBS = sa.Table(
+    "jobs", META,
+    sa.Column("id", sa.String(64), primary_key=True),
+    sa.Column("created", sa.Float, nullable=False, index=True),
+    sa.Column("ended", sa.Float),
+    sa.Column("model", sa.String(64), nullable=False),
+    sa.Column("body", sa.Text, nullable=False),
+    sa.Column("priority", sa.Integer, nullable=False),
+    sa.Column("status", sa.String(16), nullable=False, index=True),
+    sa.Column("cancelled", sa.Boolean, nullable=False, default=False),
+    sa.Column("error", sa.Text),
+    sa.Column("done", sa.Integer, nullable=False, default=0),
+    sa.Column("total", sa.Integer, nullable=False, default=0),
+    sa.Column("owner", sa.String(64)),
+    sa.Column("lease", sa.Float, nullable=False, default=0.0),
+    sa.Column("idempotency", sa.String(200), unique=True),
+)  # fmt: skip
+FILES = sa.Table(
+    "files", META,
+    sa.Column("job", sa.String(64), primary_key=True),
+    sa.Column("role", sa.String(16), primary_key=True),
+    sa.Column("number", sa.Integer, primary_key=True),
+    sa.Column("suffix", sa.String(16), nullable=False),
+    sa.Column("content", sa.LargeBinary, nullable=False),
+)  # fmt: skip
+OPEN = ("queued", "in_progress")
+LEASE = 15.0  # seconds after which a job whose server is silent may be claimed by another
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """A row of the table of jobs; `body` is the request as JSON, `error` {"message", "code"} or None."""
+
+    id: str
+    created: float
+    ended: float | None
+    model: str
+    body: dict[str, Any]
+    priority: int
+    status: str
+    cancelled: bool
+    error: dict[str, Any] | None
+    done: int
+    total: int
+    owner: str | None
+    lease: float
+    idempotency: str | None
+
+    @property
+    def open(self) -> bool:
+        """Whether it has not ended."""
+        return self.status in OPEN
+
+
+@dataclass(eq=False, kw_only=True)
+class Store:
+    """The database of jobs.
+
+    Args:
+        url: such as sqlite:///jobs.db or postgresql+psycopg://user@host/name.
+        owner: names this server among those that share the database.
+
+    Raises:
+        ValueError: the database cannot be opened.
+    """
+
+    url: str
+    owner: str = field(default_factory=lambda: uuid.uuid4().hex)
+
+    def __post_init__(self) -> None:
+        lite = self.url.startswith("sqlite")
+        options: dict[str, Any] = {"connect_args": {"timeout": 5.0}} if lite else {"pool_pre_ping": True}
+        try:
+            self.engine = sa.create_engine(self.url, **options)
+            if lite:
+                listen(self.engine, "connect", _durable)
+            META.create_all(self.engine)
+        except (SQLAlchemyError, ImportError, ValueError) as error:
+            reason = str(error).splitlines()[0]
+            raise ValueError(f"the database of jobs cannot be opened ({reason}): check --database") from error
+
+    def add(
+        self, body: Mapping[str, Any], *, id: str | None = None, idempotency: str | None = None
+    ) -> tuple[Job, bool]:
+        """Write a new job; it is not lost from here on. With a key that was used before, the job of that time.
+
+        Returns:
+            the job, and whether it is new."""
+        name = id or uuid.uuid4().hex
+        row = {
+            "id": name, "created": time.time(), "model": str(body["model"]), "body": json.dumps(body),
+            "priority": int(body.get("priority", 0)), "status": "queued", "idempotency": idempotency,
+        }  # fmt: skip
+        try:
+            with self.engine.begin() as connection:
+                connection.execute(sa.insert(JOBS).values(row))
+        except IntegrityError:
+            if idempotency is None:
+                raise
+            with self.engine.connect() as connection:
+                found = connection.execute(sa.select(JOBS).where(JOBS.c.idempotency == idempotency)).first()
+            if found is None:
+                raise
+            return _job(found), False
+        job = self.get(name)
+        assert job is not None, "it was written"
+        return job, True
+
+    def get(self, id: str) -> Job | None:
+        """A job; None if there is none."""
+        with self.engine.connect() as connection:
+            row = connection.execute(sa.select(JOBS).where(JOBS.c.id == id)).first()
+        return None if row is None else _job(row)
+
+    def list(self, *, after: str | None = None, limit: int = 20, newest_first: bool = True) -> Sequence[Job]:
+        """Jobs in the order of their creation, those behind `after`."""
+        order = JOBS.c.created.desc() if newest_first else JOBS.c.created.asc()
+        query = sa.select(JOBS).order_by(order).limit(limit)
+        if after is not None and (mark := self.get(after)) is not None:
+            query = query.where(JOBS.c.created < mark.created if newest_first else JOBS.c.created > mark.created)
+        with self.engine.connect() as connection:
+            return [_job(row) for row in connection.execute(query)]
+
+    def count_open(self) -> int:
+        """The number of jobs that have not ended."""
+        with self.engine.connect() as connection:
+            query = sa.select(sa.func.count()).select_from(JOBS).where(JOBS.c.status.in_(OPEN))
+            return int(connection.execute(query).scalar_one())
+
+    def claim(self) -> Job | None:
+        """Take the next job that nobody runs; None if there is none. No two servers get the same."""
+        now = time.time()
+        free = sa.or_(JOBS.c.status == "queued", sa.and_(JOBS.c.status == "in_progress", JOBS.c.lease < now))
+        with self.engine.begin() as connection:
+            query = sa.select(JOBS.c.id).where(free).order_by(JOBS.c.priority.desc(), JOBS.c.created).limit(1)
+            id = connection.execute(query).scalar()
+            if id is None:
+                return None
+            values = {"status": "in_progress", "owner": self.owner, "lease": now + LEASE}
+            taken = connection.execute(sa.update(JOBS).where(JOBS.c.id == id, free).values(values)).rowcount
+        return self.get(id) if taken else None
+
+    def renew(self, progress: Mapping[str, tuple[int, int]]) -> set[str]:
+        """Extend the leases of this server's jobs, and write their progress; returns those that are to be cancelled."""
+        with self.engine.begin() as connection:
+            for id, (done, total) in progress.items():
+                values = {"lease": time.time() + LEASE, "done": done, "total": total}
+                own = sa.and_(JOBS.c.id == id, JOBS.c.owner == self.owner)
+                connection.execute(sa.update(JOBS).where(own).values(values))
+            query = sa.select(JOBS.c.id).where(JOBS.c.id.in_(list(progress)), JOBS.c.cancelled)
+            return set(connection.execute(query).scalars())
+
+    def end(
+        self, id: str, status: str, *, files: Sequence[File] = (), error: Mapping[str, Any] | None = None,
+        progress: tuple[int, int] = (0, 0),
+    ) -> bool:  # fmt: skip
+        """Write the outcome of a job, files and status at once; False if this server does not own it any more."""
+        values = {"status": status, "ended": time.time(), "error": None if error is None else json.dumps(error),
+                  "done": progress[0], "total": progress[1], "lease": 0.0}  # fmt: skip
+        with self.engine.begin() as connection:
+            mine = sa.and_(JOBS.c.id == id, JOBS.c.owner == self.owner, JOBS.c.status == "in_progress")
+            if not connection.execute(sa.update(JOBS).where(mine).values(values)).rowcount:
+                return False
+            connection.execute(sa.delete(FILES).where(FILES.c.job == id))
+            for number, file in enumerate(files):
+                row = {"job": id, "role": "output", "number": number, "suffix": file.suffix, "content": file.content}
+                connection.execute(sa.insert(FILES).values(row))
+        return True
+
+    def release(self, id: str) -> None:
+        """Give a job of this server back to the queue."""
+        mine = sa.and_(JOBS.c.id == id, JOBS.c.owner == self.owner, JOBS.c.status == "in_progress")
+        with self.engine.begin() as connection:
+            connection.execute(sa.update(JOBS).where(mine).values(status="queued", owner=None, lease=0.0))
+
+    def cancel(self, id: str) -> bool:
+        """Ask for the end of a job; one that nobody runs ends at once. False if there is no such job, or it has ended."""
+        with self.engine.begin() as connection:
+            waiting = sa.and_(JOBS.c.id == id, JOBS.c.status == "queued")
+            values = {"status": "cancelled", "cancelled": True, "ended": time.time()}
+            if connection.execute(sa.update(JOBS).where(waiting).values(values)).rowcount:
+                return True
+            running = sa.and_(JOBS.c.id == id, JOBS.c.status == "in_progress")
+            return bool(connection.execute(sa.update(JOBS).where(running).values(cancelled=True)).rowcount)
+
+    def delete(self, id: str) -> None:
+        """Forget a job that has ended, with its files."""
+        with self.engine.begin() as connection:
+            connection.execute(sa.delete(FILES).where(FILES.c.job == id))
+            connection.execute(sa.delete(JOBS).where(JOBS.c.id == id, JOBS.c.status.not_in(OPEN)))
+
+    def keep(self, id: str, state: bytes) -> None:
+        """Keep the state of a job that is half done."""
+        with self.engine.begin() as connection:
+            connection.execute(sa.delete(FILES).where(FILES.c.job == id, FILES.c.role == "state"))
+            row = {"job": id, "role": "state", "number": 0, "suffix": ".safetensors", "content": state}
+            connection.execute(sa.insert(FILES).values(row))
+
+    def file(self, id: str, number: int, *, role: str = "output") -> File | None:
+        """A file of a job; None if there is none."""
+        where = sa.and_(FILES.c.job == id, FILES.c.role == role, FILES.c.number == number)
+        with self.engine.connect() as connection:
+            row = connection.execute(sa.select(FILES.c.suffix, FILES.c.content).where(where)).first()
+        return None if row is None else File(suffix=row.suffix, content=bytes(row.content))
+
+    def files(self, id: str) -> Sequence[str]:
+        """The suffixes of the output files of a job, in order."""
+        where = sa.and_(FILES.c.job == id, FILES.c.role == "output")
+        with self.engine.connect() as connection:
+            return list(connection.execute(sa.select(FILES.c.suffix).where(where).order_by(FILES.c.number)).scalars())
+
+    def close(self) -> None:
+        """Close all connections."""
+        self.engine.dispose()
+
+
+def _durable(connection: Any, record: Any) -> None:
+    """A commit of SQLite is on the disk, and readers do not wait for writers."""
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA journal_mode=WAL")
+    cursor.execute("PRAGMA synchronous=FULL")
+    cursor.close()
+
+
+def _job(row: Any) -> Job:
+    values = dict(row._mapping)
+    error = values.pop("error")
+    return Job(**values | {"body": json.loads(values["body"]), "error": None if error is None else json.loads(error)})

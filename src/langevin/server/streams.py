@@ -1,0 +1,69 @@
+"""A ticket's events as an asynchronous stream. A slow reader holds up nobody: what it does not read in time is left out."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from langevin.serving.ticket import Preview, Progress, Ticket
+
+KEPT = 64  # events that wait for a reader
+
+
+@dataclass(eq=False, kw_only=True)
+class Events:
+    """Collects events from the engine's threads for one reader in the event loop.
+
+    Progress replaces progress that was not read; of previews and texts the oldest are left out.
+    """
+
+    loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop)
+    waiting: list[Any] = field(default_factory=list)
+    some: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __call__(self, event: Any) -> None:
+        """Take in an event, on any thread."""
+        self.loop.call_soon_threadsafe(self._put, event)
+
+    def _put(self, event: Any) -> None:
+        if isinstance(event, Progress):
+            self.waiting = [other for other in self.waiting if not isinstance(other, Progress)]
+        if len(self.waiting) >= KEPT:
+            kept = next((i for i, other in enumerate(self.waiting) if isinstance(other, Preview)), 0)
+            del self.waiting[kept]
+        self.waiting.append(event)
+        self.some.set()
+
+    async def take(self, *, seconds: float) -> AsyncIterator[Any]:
+        """The events of the next `seconds`, or less if some come earlier."""
+        if not self.waiting:
+            self.some.clear()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self.some.wait(), seconds)
+        while self.waiting:
+            yield self.waiting.pop(0)
+
+    async def until(self, ticket: Ticket, gone: Callable[[], Any], *, idle: float = 10.0) -> AsyncIterator[Any]:
+        """The events, None after `idle` seconds without any, and in the end the ticket.
+
+        The ticket is cancelled if `gone` (async) says that the reader has left."""
+        ticket.when_ended(self)
+        quiet = 0.0
+        while True:
+            while self.waiting:
+                event = self.waiting.pop(0)
+                yield event
+                if event is ticket:
+                    return
+                quiet = 0.0
+            self.some.clear()
+            try:
+                await asyncio.wait_for(self.some.wait(), 0.25)
+            except TimeoutError:
+                quiet += 0.25
+                if await gone():
+                    ticket.cancel()
+                if quiet >= idle:
+                    quiet = 0.0
+                    yield None

@@ -1,0 +1,69 @@
+"""A server of small runs in a thread of this process, and clients of it."""
+
+import socket
+import threading
+import time
+from contextlib import contextmanager
+
+import httpx2 as httpx
+import pytest
+import uvicorn
+
+from langevin.server.app import create
+from langevin.server.runs import Runs
+from langevin.server.service import Limits, Service
+from langevin.server.store import Store
+from langevin.serving.engine import Engine
+from tests import texts, tiny, voices
+
+
+@pytest.fixture(scope="session")
+def runs(trained, captioned, tmp_path_factory):
+    """A folder of runs: of classes, of captions, of text, of dialogues, of speech."""
+    folder, data = tmp_path_factory.mktemp("runs"), tmp_path_factory.mktemp("data")
+    (folder / "classes").symlink_to(trained)
+    (folder / "captions").symlink_to(captioned)
+    tiny.run_of(texts.corpus(data / "text"), folder / "text", "data.task.context_length=32")
+    tiny.run_of(texts.dialogues(data / "talk"), folder / "talk", "data.codec.size=300", "data.task.context_length=64",
+                "data.task.max_target_length=16")  # fmt: skip
+    tiny.run_of(texts.corpus(data / "blocks"), folder / "blocks", "data.task.context_length=32", "network.attention=block",
+                "network.block_size=8")  # fmt: skip
+    tiny.run_of(voices.spoken(data / "speech"), folder / "speech", "data.val_fraction=0.3", "network.kernel=3",
+                "data.units.kind=characters")  # fmt: skip
+    return folder
+
+
+@contextmanager
+def serving(folders, database, *, keys=None, limits=None, grace=5.0, **engine):
+    """The URL of a server, its service and its store."""
+    service = Service(
+        runs=Runs(folders=folders), engine=Engine(**engine), limits=limits or Limits()
+    )  # fmt: skip
+    store = Store(url=f"sqlite:///{database}")
+    app = create(service, store, keys=keys, grace=grace)
+    bound = socket.socket()
+    bound.bind(("127.0.0.1", 0))
+    server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="on", timeout_graceful_shutdown=2))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]}, daemon=True)
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    try:
+        yield f"http://127.0.0.1:{bound.getsockname()[1]}", service, store
+    finally:
+        server.should_exit = True
+        thread.join(60)
+        bound.close()
+
+
+@pytest.fixture(scope="session")
+def server(runs, tmp_path_factory):
+    folders = [runs / name for name in ("classes", "captions", "text", "talk", "blocks", "speech")]
+    with serving(folders, tmp_path_factory.mktemp("jobs") / "jobs.db") as (url, _, _):
+        yield url
+
+
+@pytest.fixture(scope="session")
+def http(server):
+    with httpx.Client(base_url=server, timeout=60) as client:
+        yield client

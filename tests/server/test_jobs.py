@@ -1,0 +1,228 @@
+"""Jobs of any modality: durable, with progress, cancelled, made once, made again after a kill."""
+
+import base64
+import json
+import time
+
+import httpx2 as httpx
+import pytest
+
+from langevin.run.directory import load_model, open_run
+from langevin.server.service import files_of
+from langevin.server.store import LEASE, Store
+from tests import scores, tiny
+from tests.server.conftest import serving
+from tests.serving.driving import alone
+
+
+def ended(http, id, *, limit=60):
+    """The job when it has ended."""
+    until = time.monotonic() + limit
+    while time.monotonic() < until:
+        job = http.get(f"/v1/jobs/{id}").json()
+        if job["status"] not in ("queued", "in_progress"):
+            return job
+        time.sleep(0.05)
+    raise AssertionError(f"job {id} did not end: {job}")
+
+
+def events_of(http, id):
+    """(kind, data) of the events of a job, to its end."""
+    found = []
+    with http.stream("GET", f"/v1/jobs/{id}/events") as response:
+        assert response.headers["content-type"].startswith("text/event-stream")
+        for block in "".join(response.iter_text()).split("\n\n"):
+            fields = dict(line.split(": ", 1) for line in block.splitlines() if not line.startswith(":"))
+            if fields:
+                found.append((fields["event"], json.loads(fields["data"])))
+    return found
+
+
+def test_a_job_gives_the_files_of_the_command_line(http, trained):
+    from langevin.modalities.image.options import Sample
+
+    asked = {"model": "classes", "count": 3, "seed": 2, "options": {"condition": ["bar", "disc"]}, "reproducible": True}
+    response = http.post("/v1/jobs", json=asked)
+    assert response.status_code == 202
+    job = ended(http, response.json()["id"])
+    assert (job["status"], job["error"], job["request"]["count"]) == ("completed", None, 3)
+    assert job["progress"]["done"] == job["progress"]["total"] == 9
+    model = load_model(open_run(trained))[0]
+    expected = files_of(alone(model, Sample(condition=("bar", "disc")), count=3, seed=2))
+    assert len(job["files"]) == len(expected) == 3
+    for listed, file in zip(job["files"], expected, strict=True):
+        got = http.get(listed["url"])
+        assert got.headers["content-type"] == listed["media_type"] == "image/png"
+        assert got.content == file.content
+
+
+def test_progress_and_previews_are_events(http):
+    asked = {"model": "classes", "count": 2, "steps": 200, "previews": 2, "options": {"condition": ["disc"]}}
+    id = http.post("/v1/jobs", json=asked).json()["id"]
+    found = events_of(http, id)
+    kinds = [kind for kind, _ in found]
+    assert kinds[-1] == "job"
+    assert found[-1][1]["status"] == "completed"
+    done = [data["done"] for kind, data in found if kind == "progress"]
+    assert done == sorted(done)
+    assert len(done) > 1
+    previews = [data for kind, data in found if kind == "preview"]
+    assert {(data["index"], data["number"]) for data in previews} == {(i, k) for i in range(2) for k in range(2)}
+    assert all(base64.b64decode(data["data"])[:4] == b"\x89PNG" for data in previews)
+    assert events_of(http, id)[-1][1]["status"] == "completed"  # who comes late sees how it ended
+
+
+def test_every_modality_is_served_by_its_own_options(http):
+    wav = http.post(
+        "/v1/audio/speech", json={"model": "speech", "voice": "ben", "input": "ah", "response_format": "wav"}
+    )
+    clip = base64.b64encode(wav.content).decode()
+    wanted = {
+        "captions": ({"condition": ["blue bar"]}, "image/png"),
+        "text": ({"infill": "the [[4]] sea"}, "text/plain; charset=utf-8"),
+        "talk": ({"prompt": "user: what do you see?"}, "text/plain; charset=utf-8"),
+        "speech": ({"text": ["ah"], "continue": f"data:audio/wav;base64,{clip}"}, "audio/wav"),
+    }
+    ids = {
+        model: http.post("/v1/jobs", json={"model": model, "count": 1, "options": options}).json()["id"]
+        for model, (options, _) in wanted.items()
+    }
+    for model, id in ids.items():
+        job = ended(http, id)
+        assert job["status"] == "completed", job
+        assert [file["media_type"] for file in job["files"]] == [wanted[model][1]]
+        assert http.get(job["files"][0]["url"]).content
+
+
+def test_a_run_says_what_can_be_requested_of_it(http):
+    found = http.get("/v1/runs/speech").json()
+    assert found["kind"] == "speech"
+    assert found["answers"] == ["/v1/audio/speech"]
+    options = found["verbs"]["sample"]["properties"]
+    assert "voice" in options
+    assert "What to say" in options["text"]["description"]
+    assert "base64" in options["clip"]["description"]
+    assert "heun" in found["samplers"]
+
+
+def test_a_job_is_cancelled_and_forgotten(http):
+    id = http.post("/v1/jobs", json={"model": "classes", "steps": 9000, "count": 1}).json()["id"]
+    assert http.delete(f"/v1/jobs/{id}").json()["status"] == "cancelled"
+    assert ended(http, id)["status"] == "cancelled"
+    assert http.get(f"/v1/jobs/{id}/content").status_code == 404
+    assert http.delete(f"/v1/jobs/{id}").json() == {"id": id, "object": "job.deleted", "deleted": True}
+    assert http.get(f"/v1/jobs/{id}").status_code == 404
+
+
+def test_a_job_is_made_once_for_each_key(http):
+    asked, header = {"model": "classes", "count": 1, "seed": 11}, {"Idempotency-Key": "once"}
+    first, second = (http.post("/v1/jobs", json=asked, headers=header).json() for _ in range(2))
+    assert first["id"] == second["id"]
+    other = http.post("/v1/jobs", json={**asked, "seed": 12}, headers=header)
+    assert other.status_code == 409
+    assert other.json()["error"]["code"] == "idempotency_conflict"
+
+
+def test_jobs_are_listed_page_by_page(http):
+    ids = [http.post("/v1/jobs", json={"model": "classes", "count": 1, "seed": i}).json()["id"] for i in range(5)]
+    first = http.get("/v1/jobs", params={"limit": 3}).json()
+    assert first["has_more"]
+    second = http.get("/v1/jobs", params={"limit": 3, "after": first["data"][-1]["id"]}).json()
+    assert [job["id"] for job in (*first["data"], *second["data"])][:5] == ids[::-1]
+
+
+BAD = {
+    "no model": ({}, "model"),
+    "an unknown model": ({"model": "nothing"}, "model"),
+    "a path": ({"model": "../../etc"}, "model"),
+    "an unknown field": ({"model": "classes", "colour": 1}, "colour"),
+    "an unknown option": ({"model": "classes", "options": {"prompt": "x"}}, "options.prompt"),
+    "an option of another type": ({"model": "classes", "options": {"condition": 5}}, "options.condition"),
+    "another verb": ({"model": "classes", "verb": "correct"}, "verb"),
+    "too many": ({"model": "classes", "count": 10**6}, "count"),
+    "a seed beyond": ({"model": "classes", "seed": 2**63}, "seed"),
+    "standard input": ({"model": "text", "options": {"prompt": "-"}}, "options.prompt"),
+    "a file of the server": ({"model": "speech", "options": {"file": "/etc/passwd"}}, "options.file"),
+}
+
+
+@pytest.mark.parametrize("what", BAD)
+def test_what_cannot_be_a_job_is_refused_at_once(http, what):
+    asked, where = BAD[what]
+    response = http.post("/v1/jobs", json=asked)
+    if response.status_code == 202:  # what is found only when the options are read
+        job = ended(http, response.json()["id"])
+        assert job["status"] == "failed"
+        assert job["error"]["message"].startswith(where)
+        return
+    assert response.status_code in (400, 404)
+    assert response.json()["error"]["param"].startswith(where)
+
+
+def test_jobs_that_fail_say_why(http):
+    job = ended(
+        http, http.post("/v1/jobs", json={"model": "classes", "options": {"condition": ["zebra"]}}).json()["id"]
+    )
+    assert job["status"] == "failed"
+    assert "no class is called 'zebra'" in job["error"]["message"]
+
+
+# ------------------------------------------------------------------------------------------------- over a restart
+
+
+def test_a_job_that_is_half_done_when_the_server_stops_ends_in_the_same_bytes(runs, tmp_path):
+    asked = {
+        "model": "classes",
+        "count": 2,
+        "steps": 3000,
+        "seed": 4,
+        "reproducible": True,
+        "options": {"condition": ["bar"]},
+    }
+    with serving([runs / "classes"], tmp_path / "whole.db") as (url, _, _), httpx.Client(base_url=url) as http:
+        whole = ended(http, http.post("/v1/jobs", json=asked).json()["id"])
+        expected = [http.get(file["url"]).content for file in whole["files"]]
+    with (
+        serving([runs / "classes"], tmp_path / "jobs.db", grace=0.0) as (url, service, _),
+        httpx.Client(base_url=url) as http,
+    ):
+        id = http.post("/v1/jobs", json=asked).json()["id"]
+        while service.engine.evaluations < 400:
+            time.sleep(0.01)
+    store = Store(url=f"sqlite:///{tmp_path / 'jobs.db'}")
+    assert store.get(id).status == "queued"
+    assert store.file(id, 0, role="state") is not None
+    store.close()
+    with serving([runs / "classes"], tmp_path / "jobs.db") as (url, service, _), httpx.Client(base_url=url) as http:
+        job = ended(http, id)
+        assert [http.get(file["url"]).content for file in job["files"]] == expected
+        assert job["progress"] == whole["progress"]
+        assert service.engine.evaluations < 6000 - 300  # what had been made was not made again
+
+
+def test_a_job_whose_server_died_is_claimed_again_by_one_server(runs, tmp_path, monkeypatch):
+    """The lease of the dead one has run out; two others share its database."""
+    store = Store(url=f"sqlite:///{tmp_path / 'jobs.db'}", owner="dead")
+    job, _ = store.add({"model": "classes", "count": 1, "steps": 5})
+    assert store.claim().id == job.id
+    assert store.claim() is None
+    others = [Store(url=f"sqlite:///{tmp_path / 'jobs.db'}") for _ in range(2)]
+    assert all(other.claim() is None for other in others)
+    now = time.time()
+    monkeypatch.setattr("langevin.server.store.time.time", lambda: now + LEASE + 1)
+    assert [other.claim() is not None for other in others] == [True, False]
+    assert not store.end(job.id, "completed")  # it wakes up, and the job is not its own any more
+    assert others[0].end(job.id, "completed")
+
+
+def test_music_comes_with_its_files(tmp_path):
+    """A melody is sent along, and comes back harmonised."""
+    run = tiny.run_of(scores.chorales(tmp_path / "data"), tmp_path / "run", "data.context_length=16")
+    melody = base64.b64encode(scores.tune(tmp_path / "tune").read_bytes()).decode()
+    with serving([run], tmp_path / "jobs.db") as (url, _, _), httpx.Client(base_url=url, timeout=60) as http:
+        asked = {"model": "run", "count": 2, "options": {"melody": melody, "avoid_parallels": True}}
+        job = ended(http, http.post("/v1/jobs", json=asked).json()["id"])
+        assert job["status"] == "completed", job
+        assert all(http.get(file["url"]).content[:4] == b"MThd" for file in job["files"])
+        refused = http.post("/v1/jobs", json={"model": "run", "options": {"soundfont": "/etc/passwd"}})
+        assert refused.json()["error"]["param"] == "options.soundfont"
