@@ -15,12 +15,12 @@ from langevin.modalities.modality import Draw, Predict, Samples
 from langevin.modalities.text.options import Sample as Texts
 from langevin.run.directory import load_model, open_run
 from langevin.serving.engine import Engine
-from langevin.serving.policy import FirstInFirstOut, ShortestRemaining, StepBatching, WholeRequests
+from langevin.serving.policy import ContinuousBatching, FirstInFirstOut, ShortestRemaining, StepBatching, WholeRequests
 from langevin.serving.ticket import Cancelled, DeadlineExceeded, Preview, Progress, QueueFull
 from tests import texts, tiny
 from tests.serving.driving import Heard, alone, drain, engine, submit
 
-POLICIES = (ShortestRemaining(), FirstInFirstOut(), WholeRequests(), StepBatching())
+POLICIES = (ShortestRemaining(), FirstInFirstOut(), WholeRequests(), StepBatching(), ContinuousBatching())
 KINDS = [kind for kind in kinds_for(Gaussian()) if kind != "learned"]
 A, B = Images(condition=("bar",)), Images(condition=("disc",))
 

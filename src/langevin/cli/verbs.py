@@ -190,7 +190,7 @@ class Inspect:
     """Print JSON."""
 
 
-Scheduling = Literal["shortest_remaining", "fifo", "whole_requests", "step_batching"]
+Scheduling = Literal["shortest_remaining", "fifo", "whole_requests", "step_batching", "continuous"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -208,7 +208,8 @@ class Serve:
     database: str = "sqlite:///langevin-jobs.db"
     """URL of the database of jobs; servers that share one share its jobs: postgresql+psycopg://user@host/name."""
     policy: Scheduling = "shortest_remaining"
-    """What is evaluated next: the least work left first, requests one by one, requests in batches, or steps in batches."""
+    """What is evaluated next: the least work left first, requests one by one, batches of whole requests,
+    batches of steps with equal samplers and guidance, or of any."""
     memory: float = 4.0
     """GB of weights to keep in memory."""
     pending: int = 256

@@ -116,4 +116,15 @@ class StepBatching:
         return fill(first, [*running, *joining], cost)
 
 
-AnyPolicy = ShortestRemaining | FirstInFirstOut | WholeRequests | StepBatching
+@dataclass(frozen=True, kw_only=True)
+class ContinuousBatching:
+    """Requests of any sampler, guidance and number of steps join the batch at any step, in the order of arrival."""
+
+    kind: Literal["continuous"] = "continuous"
+
+    def choose(self, ready: Sequence[Item], running: Sequence[Item], cost: CostOf, now: float) -> Sequence[Item]:
+        first = min(ready, key=lambda item: (-item.ticket.priority, item.ticket.order))
+        return fill(first, ready, cost)
+
+
+AnyPolicy = ShortestRemaining | FirstInFirstOut | WholeRequests | StepBatching | ContinuousBatching
