@@ -3,6 +3,7 @@
 import ipaddress
 import logging
 import socket
+from contextlib import suppress
 from typing import get_args
 
 from langevin.cli.show import LiveLine
@@ -39,7 +40,9 @@ def run(args: Serve) -> None:
     shown = f"[{host}]" if ":" in host else host
     LiveLine().say(f"serving {', '.join(names)} at http://{shown}:{port}  (Ctrl-C stops)")
     config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=max(1, round(args.grace)))
-    uvicorn.Server(config).run(sockets=[bound])
+    with suppress(KeyboardInterrupt):  # uvicorn repeats the signal when all is drained
+        uvicorn.Server(config).run(sockets=[bound])
+    LiveLine().say("stopped")
 
 
 def require_safe(args: Serve) -> None:
@@ -67,6 +70,7 @@ def listening(host: str, port: int) -> socket.socket:
         bound = socket.socket(family, socket.SOCK_STREAM)
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind(address)
+        bound.listen(128)  # who is told the address can connect at once
     except OSError as error:
         raise ValueError(f"cannot listen on {host} port {port}: {error.strerror or error}") from error
     return bound

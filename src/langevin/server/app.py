@@ -38,7 +38,14 @@ def create(service: Service, store: Store, *, keys: Keys | None = None, grace: f
         await asyncio.to_thread(stop, service, jobs, grace)
         store.close()
 
-    app = FastAPI(title="langevin", version=version("langevin"), lifespan=lifespan, docs_url=None, redoc_url=None)
+    app = FastAPI(
+        title="langevin",
+        version=version("langevin"),
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
     app.state.service, app.state.jobs, app.state.ready = service, jobs, False
     errors.install(app)
     for part in (images.router, audio.router, text.router, models.router, jobs_api.router):

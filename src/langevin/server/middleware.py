@@ -45,6 +45,8 @@ class Gate:
         state = _State(id=given if ID.fullmatch(given) else f"req_{uuid.uuid4().hex}", begun=time.perf_counter())
 
         async def sending(message: Message) -> None:
+            if state.refused is not None and not state.status:  # the app's own words for a body that broke off
+                return
             if message["type"] == "http.response.start":
                 state.status = message["status"]
                 extra = [(b"x-request-id", state.id.encode()), (b"x-content-type-options", b"nosniff")]
@@ -57,10 +59,13 @@ class Gate:
             length = headers.get("content-length", "0")
             if not length.isdigit() or int(length) > self.body:
                 raise too_large(self.body)
-            await self.app(scope, self._limited(receive), sending)
+            await self.app(scope, self._limited(receive, state), sending)
+            if state.refused is not None and not state.status:
+                raise state.refused
         except Refused as error:
             if state.status:
                 raise
+            state.refused = None
             answer = errors.response(
                 error.message, status=error.status, code=error.code, param=error.param, headers=error.headers
             )  # fmt: skip
@@ -68,7 +73,7 @@ class Gate:
         finally:
             self._note(scope, state)
 
-    def _limited(self, receive: Receive) -> Receive:
+    def _limited(self, receive: Receive, state: "_State") -> Receive:
         """Counts the body as it comes in, whatever the length that was announced."""
         taken = 0
 
@@ -77,7 +82,8 @@ class Gate:
             message = await receive()
             taken += len(message.get("body", b""))
             if taken > self.body:
-                raise too_large(self.body)
+                state.refused = too_large(self.body)
+                raise state.refused
             return message
 
         return limited
@@ -97,6 +103,7 @@ class _State:
     id: str
     begun: float
     status: int = 0
+    refused: Refused | None = None
     key: str = ""
 
 
