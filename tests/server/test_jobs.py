@@ -1,14 +1,17 @@
 """Jobs of any modality: durable, with progress, cancelled, made once, made again after a kill."""
 
 import base64
+import io
 import json
 import time
 
 import httpx2 as httpx
 import pytest
+import torch
+from PIL import Image
 
+from langevin.embed import extract
 from langevin.run.directory import load_model, open_run
-from langevin.server.service import files_of
 from langevin.server.store import LEASE, Store
 from tests import scores, tiny
 from tests.server.conftest import serving
@@ -48,12 +51,16 @@ def test_a_job_gives_the_files_of_the_command_line(http, trained):
     assert (job["status"], job["error"], job["request"]["count"]) == ("completed", None, 3)
     assert job["progress"]["done"] == job["progress"]["total"] == 9
     model = load_model(open_run(trained))[0]
-    expected = files_of(alone(model, Sample(condition=("bar", "disc")), count=3, seed=2))
+    expected = alone(model, Sample(condition=("bar", "disc")), count=3, seed=2)
     assert len(job["files"]) == len(expected) == 3
-    for listed, file in zip(job["files"], expected, strict=True):
+    for i, (listed, wanted) in enumerate(zip(job["files"], expected.values, strict=True)):
         got = http.get(listed["url"])
         assert got.headers["content-type"] == listed["media_type"] == "image/png"
-        assert got.content == file.content
+        pixels = Image.open(io.BytesIO(got.content)).convert("RGB")
+        assert torch.equal(torch.tensor(list(pixels.tobytes())), wanted.permute(1, 2, 0).flatten().long())
+        facts = extract(got.content)
+        assert (facts["model"], facts["seed"], facts["prompt"]) == ("classes", 2 + i, ("bar", "disc", "bar")[i])
+        assert facts["command"].startswith("langevin sample classes --count 3 --seed 2 ")
 
 
 def test_progress_and_previews_are_events(http):

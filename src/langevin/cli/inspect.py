@@ -9,6 +9,8 @@ import torch
 
 from langevin.cli.show import LiveLine, output
 from langevin.cli.verbs import Inspect
+from langevin.embed import CARRYING, extract
+from langevin.files import read_regular
 from langevin.modalities.paths import did_you_mean
 from langevin.recipe.detect import candidates, chosen
 from langevin.recipe.read import check, check_density, read_tree, shipped
@@ -16,6 +18,8 @@ from langevin.run.directory import open_run
 from langevin.run.train import Wanted, plan
 from langevin.training import machine
 from langevin.training.checkpoint import Damaged, load, steps
+
+MOST = 1 << 28  # bytes of a file that may hold what it was made from
 
 
 def run(args: Inspect) -> None:
@@ -33,6 +37,9 @@ def run(args: Inspect) -> None:
     if not target.exists():
         hint = did_you_mean(str(target), shipped()) or "; the shipped recipes are " + ", ".join(shipped())
         raise ValueError(f"there is no data, run or recipe at {target}{hint}")
+    if target.suffix.lower() in CARRYING and target.is_file() and (facts := extract(read_regular(target, most=MOST))):
+        show(facts, json_wanted=args.json)
+        return
     data(args)
 
 

@@ -3,7 +3,7 @@
 import hashlib
 import math
 import time
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from langevin.recipe.user_function import CodePermission
 from langevin.run.directory import Run, load_model, open_run
 from langevin.run.display import duration
 from langevin.run.generate import RunModel
+from langevin.run.provenance import facts_of
 from langevin.training import machine
 
 MOST = 10_000_000  # samples of one command
@@ -53,6 +54,17 @@ def run(args: Any) -> Path | None:
     )  # fmt: skip
     samples = model.run(plan, batch=args.batch, frames=animated, progress=progress)
     line.close()
+    facts = facts_of(
+        samples,
+        model,
+        run=str(args.run),
+        step=step,
+        options=args.options,
+        seed=args.seed,
+        count=args.count,
+        ema=args.ema,
+    )
+    samples = replace(samples, facts=facts)
     if not streamed:
         deliver(samples, out)
     if animated and out is not None and out.suffix != ".gif":

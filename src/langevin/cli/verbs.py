@@ -182,10 +182,10 @@ class Compare:
 
 @dataclass(frozen=True, kw_only=True)
 class Inspect:
-    """Describe data, a run or a recipe, and what `train` would choose for the data."""
+    """Describe data, a run or a recipe, and what `train` would choose for the data; or say how a sample was made."""
 
     target: Positional[Path]
-    """A file or folder of data, the directory of a run, or the name or path of a recipe."""
+    """A file or folder of data, the directory of a run, the name or path of a recipe, or a .png or .wav of samples."""
     json: bool = False
     """Print JSON."""
 

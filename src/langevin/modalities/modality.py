@@ -25,6 +25,7 @@ from langevin.diffusion.condition import Condition
 from langevin.diffusion.denoiser import Denoiser
 from langevin.diffusion.noise import SampleNoise
 from langevin.diffusion.sampling import Sampling
+from langevin.embed import embed
 from langevin.evaluation.report import MetricRow, Section
 from langevin.methods.models import AnyModel
 from langevin.networks.sizes import Reads
@@ -307,6 +308,7 @@ class Samples:
         nfe: function evaluations per sample, averaged over the samples; the driver sets it.
         document: whether the values are consecutive pieces of one document.
         frames: decoded states along the trajectory of the plan's last draw, noise first; empty unless they were recorded.
+        facts: what the samples were made from, of JSON types, for their files; "seed" is that of the first one.
     """
 
     modality: "Modality"
@@ -318,6 +320,7 @@ class Samples:
     nfe: int = 0
     document: bool = False
     frames: Sequence[Any] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         return f"Samples({len(self)} of {self.modality.kind}, {self.nfe} function evaluations each)"
@@ -332,6 +335,18 @@ class Samples:
         """The first `count` samples, without table and frames."""
         arrays = {name: values[:count] for name, values in self.arrays.items()}
         return replace(self, values=self.values[:count], names=self.names[:count], arrays=arrays, table=None, frames=())
+
+    def stamped(self, content: bytes, index: int | None = None) -> bytes:
+        """The content of a file with the samples' facts in it, or with those of one sample."""
+        if not self.facts:
+            return content
+        index = 0 if index is None and len(self) == 1 else index
+        own: dict[str, Any] = {"count": len(self)} if index is None else {"index": index}
+        if index is not None and "seed" in self.facts:
+            own["seed"] = self.facts["seed"] + index
+        if index is not None and index < len(self.names) and self.names[index]:
+            own["prompt"] = self.names[index]
+        return embed(content, {**self.facts, **own})
 
     def preview(self) -> File:
         """All samples in one file to look at."""

@@ -10,8 +10,9 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from langevin.modalities.modality import File, RequestContext, Samples
+from langevin.modalities.modality import File, Plan, RequestContext, Samples
 from langevin.run.generate import RunModel, changed
+from langevin.run.provenance import facts_of
 from langevin.server.errors import Refused, refusal
 from langevin.server.options import checked, options_from, verbs_of
 from langevin.server.runs import Loaded, Runs, data_of
@@ -86,10 +87,18 @@ class Service:
         try:
             model = changed(held.model, steps=job.steps, sampler=job.sampler, guidance=job.guidance)
             self._require_within(job, model.sampling.steps)
-            plan = self._plan(job, options, held, model, folder, stream)
+            if options is None:
+                assert folder is not None, "options may hold files"
+                options = options_from(self._verb(job, model.modality.kind), job.options, folder)
+            plan = self._plan(job, options, held, model, stream)
+            facts = partial(
+                facts_of, model=model, run=job.model, step=held.step, options=options, seed=job.seed, count=job.count,
+                verb=job.verb, ema=job.ema,
+            )  # fmt: skip
             return self.engine.submit(
-                plan, model, id=id, priority=job.priority, timeout=min(job.timeout or 1e9, self.limits.timeout),
-                reproducible=job.reproducible, previews=job.previews, suspended=suspended, listen=listen,
+                plan, model, facts=facts, id=id, priority=job.priority,
+                timeout=min(job.timeout or self.limits.timeout, self.limits.timeout), reproducible=job.reproducible, previews=job.previews,
+                suspended=suspended, listen=listen,
             )  # fmt: skip
         except Exception as error:
             raise refusal(error) from error
@@ -120,13 +129,10 @@ class Service:
                 code="too_large", param="count",
             )  # fmt: skip
 
+    @staticmethod
     def _plan(
-        self, job: JobRequest, options: Any, held: Loaded, model: RunModel, folder: Path | None,
-        stream: Callable[[str], None] | None,
-    ) -> Any:  # fmt: skip
-        if options is None:
-            assert folder is not None, "options may hold files"
-            options = options_from(self._verb(job, model.modality.kind), job.options, folder)
+        job: JobRequest, options: Any, held: Loaded, model: RunModel, stream: Callable[[str], None] | None
+    ) -> Plan:
         context = RequestContext(
             model=model, data=partial(data_of, held.run.path, held.model.data_fingerprint), count=job.count,
             seed=job.seed, stream=stream, guided=job.guidance not in (None, 1),

@@ -8,13 +8,14 @@ threads of their own, so reading and decoding do not hold up the network.
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 
-from langevin.modalities.modality import Plan
+from langevin.modalities.modality import Plan, Samples
 from langevin.run.begin import predict
 from langevin.run.generate import RunModel
 from langevin.serving.batch import Batch, estimate
@@ -65,6 +66,7 @@ class Engine:
     def submit(
         self, plan: Plan, model: RunModel, *, id: str | None = None, priority: int = 0, timeout: float | None = None,
         reproducible: bool = False, previews: int = 0, suspended: Suspended | None = None,
+        facts: Callable[[Samples], Mapping[str, Any]] = lambda samples: {},
         listen: Callable[[Event], None] = lambda event: None,
     ) -> Ticket:  # fmt: skip
         """Take in a request; its plan begins at once, on another thread.
@@ -77,7 +79,7 @@ class Engine:
             reproducible: make the same bytes whatever else is served, by calls of a fixed batch size.
             previews: previews wanted of each sample.
             suspended: what was made of the same request before.
-            listen: see `Ticket`.
+            facts, listen: see `Ticket`.
 
         Raises:
             QueueFull: too many requests are pending, or this one could not be done in time."""
@@ -92,7 +94,7 @@ class Engine:
             ticket = Ticket(
                 id=id or uuid.uuid4().hex, plan=plan, model=model, order=self._order, arrived=now, priority=priority,
                 deadline=None if timeout is None else now + timeout, reproducible=reproducible, previews=previews,
-                listen=listen, wake=self._work.set,
+                facts=facts, listen=listen, wake=self._work.set,
             )  # fmt: skip
             self.tickets[ticket.id] = ticket
         self._plans.begin(ticket, suspended)

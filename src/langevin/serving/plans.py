@@ -78,8 +78,8 @@ class Plans:
         try:
             return ticket.plan.send(result)  # type: ignore[arg-type]
         except StopIteration as done:
-            samples: Samples = done.value
-            ticket.end("done", replace(samples, nfe=round(ticket.evaluations / max(1, len(samples)))))
+            samples = replace(done.value, nfe=round(ticket.evaluations / max(1, len(done.value))))
+            ticket.end("done", replace(samples, facts=ticket.facts(samples)))
         except Exception as error:  # whatever a plan raises is the failure of its request alone
             ticket.end("failed", error)
         return None

@@ -1,7 +1,7 @@
 """The state of a request, from `Engine.submit` to its result, as its owner sees it."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -77,6 +77,7 @@ class Ticket:
         deadline: the engine's time after which it fails; None for none.
         reproducible: whether its bytes must not depend on what else is served.
         previews: previews wanted of each sample.
+        facts: of finished samples, what they were made from, for their files.
         listen: called with each event, from the engine's threads; it must return at once.
     """
 
@@ -89,6 +90,7 @@ class Ticket:
     deadline: float | None = None
     reproducible: bool = False
     previews: int = 0
+    facts: Callable[[Samples], Mapping[str, Any]] = lambda samples: {}
     listen: Callable[[Event], None] = lambda event: None
     status: Status = "queued"
     paused: bool = False

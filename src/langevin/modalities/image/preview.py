@@ -107,7 +107,7 @@ def save(samples: Samples, out: Path) -> None:
         ValueError: an animation of samples without recorded frames."""
     match out.suffix:
         case ".png":
-            write_atomic(out, samples.preview().content)
+            write_atomic(out, samples.stamped(samples.preview().content))
         case ".npz":
             save_arrays(out, samples, "images", samples.values.permute(0, 2, 3, 1).numpy())
         case ".gif":
@@ -119,7 +119,7 @@ def save(samples: Samples, out: Path) -> None:
             with write_folder(out) as folder:
                 for i, (image, name) in enumerate(zip(samples.values, shown, strict=True)):
                     file = f"{i:05d}" + (f"-{file_name(name)}" if name else "") + ".png"
-                    (folder / file).write_bytes(png(picture(image)))
+                    (folder / file).write_bytes(samples.stamped(png(picture(image)), i))
 
 
 def animation(frames: Sequence[Tensor], *, columns: int | None = None, seconds: float = 3.0) -> bytes:

@@ -73,8 +73,8 @@ def content(music: "Music", pieces: list[Piece], form: str) -> bytes:
 def save(music: "Music", samples: "Samples", out: Path) -> None:
     """Write all samples into one file, or each as a MIDI file into a folder."""
     if out.suffix:
-        write_atomic(out, content(music, samples.values, out.suffix))
+        write_atomic(out, samples.stamped(content(music, samples.values, out.suffix)))
         return
     with write_folder(out) as folder:
         for i, piece in enumerate(samples.values):
-            (folder / f"{i:05d}.mid").write_bytes(content(music, [piece], ".mid"))
+            (folder / f"{i:05d}.mid").write_bytes(samples.stamped(content(music, [piece], ".mid"), i))

@@ -36,6 +36,6 @@ def truth(points: "Points", samples: Tensor) -> tuple[Curve | None, dict[str, Te
 def save(samples: Samples, out: Path) -> None:
     """Write the preview (.png), or an .npz with the array `points`."""
     if out.suffix == ".png":
-        write_atomic(out, samples.preview().content)
+        write_atomic(out, samples.stamped(samples.preview().content))
     else:
         save_arrays(out, samples, "points", samples.values.numpy())

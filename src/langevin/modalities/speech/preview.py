@@ -65,9 +65,9 @@ def save(speech: "Speech", samples: Samples, out: Path) -> None:
     rate = speech.known_rate
     match out.suffix:
         case ".wav":
-            write_atomic(out, wav(joined(samples.values, rate), rate))
+            write_atomic(out, samples.stamped(wav(joined(samples.values, rate), rate)))
         case ".png":
-            write_atomic(out, samples.preview().content)
+            write_atomic(out, samples.stamped(samples.preview().content))
         case ".npz":
             lengths = torch.tensor([len(signal) for signal in samples.values])
             padded = torch.nn.utils.rnn.pad_sequence(list(samples.values), batch_first=True)
@@ -80,4 +80,4 @@ def save(speech: "Speech", samples: Samples, out: Path) -> None:
             with write_folder(out) as folder:
                 for i, (signal, name) in enumerate(zip(samples.values, names, strict=True)):
                     file = f"{i:05d}" + (f"-{file_name(name)}" if name else "") + ".wav"
-                    (folder / file).write_bytes(wav(signal, rate))
+                    (folder / file).write_bytes(samples.stamped(wav(signal, rate), i))
