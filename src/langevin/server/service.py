@@ -97,8 +97,8 @@ class Service:
             )  # fmt: skip
             return self.engine.submit(
                 plan, model, facts=facts, id=id, priority=job.priority,
-                timeout=min(job.timeout or self.limits.timeout, self.limits.timeout), reproducible=job.reproducible, previews=job.previews,
-                suspended=suspended, listen=listen,
+                timeout=min(job.timeout or self.limits.timeout, self.limits.timeout), reproducible=job.reproducible,
+                previews=job.previews, suspended=suspended, listen=listen,
             )  # fmt: skip
         except Exception as error:
             raise refusal(error) from error
