@@ -19,6 +19,7 @@ EXTRAS = {
     "fastapi": ("fastapi", "serve"),
     "starlette": ("starlette", "serve"),
     "uvicorn": ("uvicorn", "serve"),
+    "python_multipart": ("python-multipart", "serve"),
     "sqlalchemy": ("sqlalchemy", "serve"),
     "prometheus_client": ("prometheus-client", "serve"),
 }  # by the name that is imported: the package and the extra that brings it

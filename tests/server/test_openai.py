@@ -6,6 +6,7 @@ import io
 import struct
 import time
 
+import numpy as np
 import openai
 import pytest
 from PIL import Image
@@ -208,3 +209,49 @@ def test_a_request_that_is_left_costs_one_more_step_at_most(server, http):
     time.sleep(1.0)
     assert evaluations()["langevin_function_evaluations"] == before["langevin_function_evaluations"]
     assert before["langevin_requests_pending"] == 0
+
+
+def picture(array, mode=None):
+    out = io.BytesIO()
+    Image.fromarray(array, mode).save(out, "PNG")
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("listed", [False, True])
+def test_the_masked_part_of_an_image_is_drawn_anew(client, listed):
+    given = np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8)
+    alpha = np.full((8, 8), 255, np.uint8)
+    alpha[:4] = 0
+    image, mask = picture(given), picture(np.dstack([given, alpha]), "RGBA")
+    named = ("image.png", image, "image/png")
+    found = client.images.edit(
+        model="classes", image=[named] if listed else named, mask=("mask.png", mask, "image/png"), prompt="disc", n=2,
+        extra_body={"seed": 3, "num_inference_steps": 5},
+    )  # fmt: skip
+    drawn = [np.frombuffer(bytes(pixels(one.b64_json)), np.uint8).reshape(8, 8, 3) for one in found.data]
+    assert all((one[4:] == given[4:]).all() for one in drawn)
+    assert (drawn[0][:4] != drawn[1][:4]).any()
+    events = list(
+        client.images.edit(
+            model="classes", image=named, mask=("mask.png", mask, "image/png"), prompt="disc", stream=True,
+            partial_images=1, extra_body={"num_inference_steps": 8},
+        )
+    )  # fmt: skip
+    assert [event.type for event in events] == ["image_edit.partial_image", "image_edit.completed"]
+
+
+def test_edits_that_cannot_be_made_are_refused(client):
+    image = ("image.png", picture(np.zeros((8, 8, 3), np.uint8)), "image/png")
+    bomb = ("mask.png", picture(np.zeros((8, 8), np.uint8))[:40], "image/png")
+    for files in ({"image": image}, {"image": image, "mask": bomb}, {"image": [image, image], "mask": image}):
+        with pytest.raises(openai.BadRequestError):
+            client.images.edit(model="classes", prompt="disc", **files)
+
+
+def test_what_a_file_was_made_from_is_read_back(client, http):
+    found = client.images.generate(model="classes", prompt="disc", extra_body={"seed": 77})
+    content = base64.b64decode(found.data[0].b64_json)
+    told = http.post("/v1/content_provenance_checks", files={"file": ("a.png", content)}).json()["results"][0]
+    assert (told["outcome"], told["recipe"]["seed"], told["recipe"]["model"]) == ("detected", 77, "classes")
+    other = http.post("/v1/content_provenance_checks", files={"file": ("a.png", b"nothing")}).json()["results"][0]
+    assert (other["outcome"], other["recipe"]) == ("not_detected", None)

@@ -522,7 +522,9 @@ class Scorer:
 
 
 class Modality(Protocol):
-    """A kind of data: its configuration, what was fitted to it, and everything that is done with it."""
+    """A kind of data: its configuration, what was fitted to it, and everything that is done with it.
+
+    It may also have `capacity` (see `require_form`), and `choices`: option -> the values that it takes, for forms."""
 
     @property
     def kind(self) -> str:

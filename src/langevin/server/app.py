@@ -8,15 +8,17 @@ from typing import Any, cast
 
 from fastapi import FastAPI, Request, Response
 
-from langevin.server import errors, jobs_api
+from langevin.server import errors, jobs_api, page, runs_api
 from langevin.server.errors import Refused
 from langevin.server.jobs import Jobs
 from langevin.server.keys import Keys
 from langevin.server.metrics import Measures
 from langevin.server.middleware import App, Gate
-from langevin.server.openai import audio, images, models, text
+from langevin.server.openai import audio, edits, images, models, provenance, text
 from langevin.server.service import Service
 from langevin.server.store import Store
+
+PARTS = (images, edits, audio, text, models, provenance, jobs_api, runs_api, page)
 
 
 def create(service: Service, store: Store, *, keys: Keys | None = None, grace: float = 20.0) -> App:
@@ -48,8 +50,8 @@ def create(service: Service, store: Store, *, keys: Keys | None = None, grace: f
     )
     app.state.service, app.state.jobs, app.state.ready = service, jobs, False
     errors.install(app)
-    for part in (images.router, audio.router, text.router, models.router, jobs_api.router):
-        app.include_router(part)
+    for part in PARTS:
+        app.include_router(part.router)
 
     @app.get("/healthz")
     async def healthz() -> dict[str, str]:

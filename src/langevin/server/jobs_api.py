@@ -1,4 +1,4 @@
-"""/v1/jobs: durable requests of any modality, with progress as server-sent events; /v1/runs: what can be requested."""
+"""/v1/jobs: durable requests of any modality, with progress as server-sent events."""
 
 import asyncio
 import base64
@@ -9,14 +9,12 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from sqlalchemy.exc import SQLAlchemyError
 
-from langevin.diffusion.sampler.choice import kinds_for
+from langevin.embed import extract
 from langevin.modalities.modality import MEDIA_TYPES
-from langevin.recipe.sampling import describe
 from langevin.server.errors import Refused
 from langevin.server.jobs import Jobs
-from langevin.server.openai.common import endpoints_of, events, service_of
-from langevin.server.options import schema_of, verbs_of
-from langevin.server.service import JobRequest, Service, files_of
+from langevin.server.openai.common import events
+from langevin.server.service import JobRequest, files_of
 from langevin.server.store import Job
 from langevin.server.streams import Events
 from langevin.serving.ticket import Preview, Progress
@@ -61,8 +59,11 @@ async def listed(
 
 @router.get("/v1/jobs/{id}")
 async def retrieve(id: str, jobs: TheJobs) -> dict[str, Any]:
-    """A job."""
-    return shown(jobs, await got(jobs, id))
+    """A job, with the command that makes its files again."""
+    job = await got(jobs, id)
+    first = await asyncio.to_thread(jobs.store.file, id, 0) if job.status == "completed" else None
+    facts = None if first is None else extract(first.content)
+    return shown(jobs, job) | {"command": facts and facts.get("command")}
 
 
 @router.delete("/v1/jobs/{id}")
@@ -157,29 +158,6 @@ def shown(jobs: Jobs, job: Job) -> dict[str, Any]:
         "id": job.id, "object": "job", "status": job.status, "model": job.model, "created_at": job.created,
         "ended_at": job.ended, "progress": {"done": done, "total": total}, "error": job.error, "files": files,
         "request": job.body,
-    }  # fmt: skip
-
-
-# ----------------------------------------------------------------------------------------------------------------- runs
-
-
-@router.get("/v1/runs/{name}")
-async def run(name: str, service: Annotated[Service, Depends(service_of)]) -> dict[str, Any]:
-    """What can be requested of a run: verbs with the schemas of their options, samplers, defaults."""
-    return await asyncio.to_thread(described, service, name)
-
-
-def described(service: Service, name: str) -> dict[str, Any]:
-    """See `run`."""
-    recipe = service.runs.open(name).recipe
-    data, sampling = recipe.data, recipe.sampling
-    process = service.runs.load(name).model.parts.process
-    return {
-        "id": name, "object": "run", "kind": data.kind, "description": recipe.description, "forms": list(data.forms),
-        "answers": sorted(f"/v1/{endpoint}" for endpoint in endpoints_of(data.kind)),
-        "sampling": {"sampler": describe(sampling.sampler), "steps": sampling.steps, "ema": sampling.ema},
-        "samplers": list(kinds_for(process)),
-        "verbs": {verb: schema_of(it, it.__name__).model_json_schema() for verb, it in verbs_of(data.kind).items()},
     }  # fmt: skip
 
 

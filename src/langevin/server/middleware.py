@@ -19,7 +19,8 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Message, Receive, Send], Awaitable[None]]
 LOG = logging.getLogger("langevin.access")
-OPEN = ("/healthz", "/readyz")  # paths that need no key
+PROBES = ("/healthz", "/readyz")
+OPEN = (*PROBES, "/")  # paths that need no key, as the files of the page
 ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
@@ -54,7 +55,7 @@ class Gate:
             await send(message)
 
         try:
-            if scope["path"] not in OPEN:
+            if scope["path"] not in OPEN and not scope["path"].startswith("/page/"):
                 state.key = self.keys.admit(headers.get("authorization"))
             length = headers.get("content-length", "0")
             if not length.isdigit() or int(length) > self.body:
@@ -92,7 +93,7 @@ class Gate:
         seconds, route = time.perf_counter() - state.begun, getattr(scope.get("route"), "path", "other")
         self.measures.requests.labels(route, str(state.status or 499)).inc()
         self.measures.seconds.labels(route).observe(seconds)
-        if scope["path"] not in OPEN:
+        if scope["path"] not in PROBES:
             line = {"id": state.id, "method": scope["method"], "path": scope["path"], "status": state.status or 499,
                     "seconds": round(seconds, 4), "key": state.key}  # fmt: skip
             LOG.info(json.dumps(line))

@@ -10,7 +10,7 @@ import binascii
 import inspect
 import textwrap
 from collections.abc import Mapping
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, fields, replace
 from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
@@ -43,7 +43,9 @@ def schema_of(options: type[Any], name: str) -> type[BaseModel]:
             continue
         default = ... if one.default is MISSING and one.default_factory is MISSING else one.default
         note = notes.get(one.name, "") + (f" {FILE_NOTE}" if marker is not None else "")
-        found[one.name.removesuffix("_")] = (plain(hints[one.name]), Field(default, description=note))
+        form: dict[str, Any] | None = None if marker is None else {"contentEncoding": "base64"}
+        declared = Field(default, description=note, json_schema_extra=form)
+        found[one.name.removesuffix("_")] = (plain(hints[one.name]), declared)
     config = ConfigDict(extra="forbid", title=name)
     return create_model(name, __config__=config, __doc__=options.__doc__, **found)
 
@@ -111,6 +113,15 @@ def options_from(options: type[Any], given: Mapping[str, Any], folder: Path) -> 
             value = str(written(str(value), folder / name, f"options.{name}"))
         values[one.name] = value
     return options(**values)
+
+
+def without_folders(options: Any) -> Any:
+    """The options with the names of files alone, not where they were kept."""
+    hints = get_type_hints(type(options), include_extras=True)
+    files = [one.name for one in fields(options) if marker_of(hints[one.name]) is not None]
+    return replace(
+        options, **{name: Path(value).name for name in files if (value := getattr(options, name)) is not None}
+    )
 
 
 def written(content: str, path: Path, where: str) -> Path:

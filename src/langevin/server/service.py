@@ -14,7 +14,7 @@ from langevin.modalities.modality import File, Plan, RequestContext, Samples
 from langevin.run.generate import RunModel, changed
 from langevin.run.provenance import facts_of
 from langevin.server.errors import Refused, refusal
-from langevin.server.options import checked, options_from, verbs_of
+from langevin.server.options import checked, options_from, verbs_of, without_folders
 from langevin.server.runs import Loaded, Runs, data_of
 from langevin.serving.engine import Engine
 from langevin.serving.suspend import Suspended
@@ -92,8 +92,8 @@ class Service:
                 options = options_from(self._verb(job, model.modality.kind), job.options, folder)
             plan = self._plan(job, options, held, model, stream)
             facts = partial(
-                facts_of, model=model, run=job.model, step=held.step, options=options, seed=job.seed, count=job.count,
-                verb=job.verb, ema=job.ema,
+                facts_of, model=model, run=job.model, step=held.step, options=without_folders(options), seed=job.seed,
+                count=job.count, verb=job.verb, ema=job.ema,
             )  # fmt: skip
             return self.engine.submit(
                 plan, model, facts=facts, id=id, priority=job.priority,

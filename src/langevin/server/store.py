@@ -16,40 +16,16 @@ from sqlalchemy.event import listen
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from langevin.modalities.modality import File
+from langevin.server.tables import FILES, JOBS, META
 
-META = sa.MetaData()
-JOBS = sa.Table(
-    "jobs", META,
-    sa.Column("id", sa.String(64), primary_key=True),
-    sa.Column("created", sa.Float, nullable=False, index=True),
-    sa.Column("ended", sa.Float),
-    sa.Column("model", sa.String(64), nullable=False),
-    sa.Column("body", sa.Text, nullable=False),
-    sa.Column("priority", sa.Integer, nullable=False),
-    sa.Column("status", sa.String(16), nullable=False, index=True),
-    sa.Column("cancelled", sa.Boolean, nullable=False, default=False),
-    sa.Column("error", sa.Text),
-    sa.Column("done", sa.Integer, nullable=False, default=0),
-    sa.Column("total", sa.Integer, nullable=False, default=0),
-    sa.Column("owner", sa.String(64)),
-    sa.Column("lease", sa.Float, nullable=False, default=0.0),
-    sa.Column("idempotency", sa.String(200), unique=True),
-)  # fmt: skip
-FILES = sa.Table(
-    "files", META,
-    sa.Column("job", sa.String(64), primary_key=True),
-    sa.Column("role", sa.String(16), primary_key=True),
-    sa.Column("number", sa.Integer, primary_key=True),
-    sa.Column("suffix", sa.String(16), nullable=False),
-    sa.Column("content", sa.LargeBinary, nullable=False),
-)  # fmt: skip
 OPEN = ("queued", "in_progress")
 LEASE = 15.0  # seconds after which a job whose server is silent may be claimed by another
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """A row of the table of jobs; `body` is the request as JSON, `error` {"message", "code"} or None."""
+    """A row of the table of jobs; `body` is the request as JSON, `error` {"message", "code"}, `review` the decision
+    on it {"verdict", "check", "reason", "reviewer"}; both may be None."""
 
     id: str
     created: float
@@ -65,6 +41,7 @@ class Job:
     owner: str | None
     lease: float
     idempotency: str | None
+    review: dict[str, Any] | None
 
     @property
     def open(self) -> bool:
@@ -132,10 +109,14 @@ class Store:
             row = connection.execute(sa.select(JOBS).where(JOBS.c.id == id)).first()
         return None if row is None else _job(row)
 
-    def list(self, *, after: str | None = None, limit: int = 20, newest_first: bool = True) -> Sequence[Job]:
-        """Jobs in the order of their creation, those behind `after`."""
+    def list(
+        self, *, after: str | None = None, limit: int = 20, newest_first: bool = True, status: str | None = None
+    ) -> Sequence[Job]:
+        """Jobs in the order of their creation, those behind `after`, of a status or of all."""
         order = JOBS.c.created.desc() if newest_first else JOBS.c.created.asc()
         query = sa.select(JOBS).order_by(order).limit(limit)
+        if status is not None:
+            query = query.where(JOBS.c.status == status)
         if after is not None and (mark := self.get(after)) is not None:
             query = query.where(JOBS.c.created < mark.created if newest_first else JOBS.c.created > mark.created)
         with self.engine.connect() as connection:
@@ -172,11 +153,12 @@ class Store:
 
     def end(
         self, id: str, status: str, *, files: Sequence[File] = (), error: Mapping[str, Any] | None = None,
-        progress: tuple[int, int] = (0, 0),
+        progress: tuple[int, int] = (0, 0), review: Mapping[str, Any] | None = None,
     ) -> bool:  # fmt: skip
         """Write the outcome of a job, files and status at once; False if this server does not own it any more."""
         values = {"status": status, "ended": time.time(), "error": None if error is None else json.dumps(error),
-                  "done": progress[0], "total": progress[1], "lease": 0.0}  # fmt: skip
+                  "done": progress[0], "total": progress[1], "lease": 0.0,
+                  "review": None if review is None else json.dumps(review)}  # fmt: skip
         with self.engine.begin() as connection:
             mine = sa.and_(JOBS.c.id == id, JOBS.c.owner == self.owner, JOBS.c.status == "in_progress")
             if not connection.execute(sa.update(JOBS).where(mine).values(values)).rowcount:
@@ -202,6 +184,13 @@ class Store:
                 return True
             running = sa.and_(JOBS.c.id == id, JOBS.c.status == "in_progress")
             return bool(connection.execute(sa.update(JOBS).where(running).values(cancelled=True)).rowcount)
+
+    def decide(self, id: str, status: str, review: Mapping[str, Any]) -> bool:
+        """Release (completed) or reject (denied) a held job; False if it is not held."""
+        held = sa.and_(JOBS.c.id == id, JOBS.c.status == "held")
+        with self.engine.begin() as connection:
+            values = {"status": status, "review": json.dumps(review)}
+            return bool(connection.execute(sa.update(JOBS).where(held).values(values)).rowcount)
 
     def delete(self, id: str) -> None:
         """Forget a job that has ended, with its files."""
@@ -244,5 +233,5 @@ def _durable(connection: Any, record: Any) -> None:
 
 def _job(row: Any) -> Job:
     values = dict(row._mapping)
-    error = values.pop("error")
-    return Job(**values | {"body": json.loads(values["body"]), "error": None if error is None else json.loads(error)})
+    read = {name: None if values[name] is None else json.loads(values[name]) for name in ("body", "error", "review")}
+    return Job(**values | read)

@@ -14,7 +14,7 @@ class Cost:
         most: inputs per call at most.
     """
 
-    overhead: float = 0.05
+    overhead: float = 0.15
     most: int = 32
     sums: list[float] = field(default_factory=lambda: [0.0] * 5)  # of 1, n, n^2, seconds, n seconds
 

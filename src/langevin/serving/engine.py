@@ -8,8 +8,9 @@ threads of their own, so reading and decoding do not hold up the network.
 import threading
 import time
 import uuid
+from collections import deque
 from collections.abc import Callable, Mapping
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -55,7 +56,8 @@ class Engine:
         self._costs = dict[int, Cost]()  # by model
         self._batch: Batch | None = None
         self._order = 0
-        self._lock = threading.RLock()  # held during a step
+        self._lock = threading.Lock()  # of the tickets; never held during a step, which a submission must not wait for
+        self._between_steps = deque[Callable[[], None]]()
         self._work = threading.Event()
         self._plans = Plans(executor=self.executor, wake=self._work.set)
         self._thread: threading.Thread | None = None
@@ -113,12 +115,19 @@ class Engine:
 
     def suspend(self, ticket: Ticket) -> Suspended:
         """What has been made of a request, which goes on."""
-        with self._lock:
-            self._unstack()
-            mine = [item for item in self.items if item.ticket is ticket]
-            states = ticket.drawn | {item.index: item.state for item in mine if isinstance(item, Trajectory)}
-            lost = sum(item.done for item in mine if isinstance(item, Scoring))
-            return Suspended(results=tuple(ticket.results), states=states, evaluations=ticket.evaluations - lost)
+        found = Future[Suspended]()
+        self._between_steps.append(lambda: found.set_result(self._suspended(ticket)))
+        if self._thread is None or not self._thread.is_alive():
+            self._take_in()
+        self._work.set()
+        return found.result()
+
+    def _suspended(self, ticket: Ticket) -> Suspended:
+        self._unstack()
+        mine = [item for item in self.items if item.ticket is ticket]
+        states = ticket.drawn | {item.index: item.state for item in mine if isinstance(item, Trajectory)}
+        lost = sum(item.done for item in mine if isinstance(item, Scoring))
+        return Suspended(results=tuple(ticket.results), states=states, evaluations=ticket.evaluations - lost)
 
     # ------------------------------------------------------------------------------------------------------- running
 
@@ -154,20 +163,19 @@ class Engine:
 
     def tick(self) -> bool:
         """Make one network call for the samples that the policy chooses; False if there are none."""
-        with self._lock:
-            self._take_in()
-            ready = [item for item in self.items if not item.ticket.paused]
-            if not ready:
-                return False
-            seated = {id(one) for one in self._batch.members} if self._batch else set[int]()
-            running = [item for item in ready if id(item) in seated]
-            chosen = self.policy.choose(ready, running, self.cost, self.clock())
-            self.ticks += 1
-            if isinstance(chosen[0], Scoring):
-                self._score(chosen[0])
-            else:
-                self._step([item for item in chosen if isinstance(item, Trajectory)])
-            return True
+        self._take_in()
+        ready = [item for item in self.items if not item.ticket.paused]
+        if not ready:
+            return False
+        seated = {id(one) for one in self._batch.members} if self._batch else set[int]()
+        running = [item for item in ready if id(item) in seated]
+        chosen = self.policy.choose(ready, running, self.cost, self.clock())
+        self.ticks += 1
+        if isinstance(chosen[0], Scoring):
+            self._score(chosen[0])
+        else:
+            self._step([item for item in chosen if isinstance(item, Trajectory)])
+        return True
 
     def _take_in(self) -> None:
         """Add what arrived, and drop what ended or is too late."""
@@ -176,7 +184,7 @@ class Engine:
             if ticket.deadline is not None and now > ticket.deadline:
                 ticket.end("failed", DeadlineExceeded(f"request {ticket.id} was not done in its time"))
             if ticket.ended:
-                del self.tickets[ticket.id]
+                self.tickets.pop(ticket.id, None)
         arrived = [arrivals.popleft() for _ in range(len(arrivals))]
         if arrived or any(item.ticket.ended for item in self.items):
             self.items = sorted(
@@ -185,6 +193,8 @@ class Engine:
         for item in arrived:
             if isinstance(item, Trajectory) and item.left == 0:
                 self._finish(item)
+        while self._between_steps:
+            self._between_steps.popleft()()
 
     def _step(self, chosen: list[Trajectory]) -> None:
         """One step of the chosen trajectories, in one batch."""

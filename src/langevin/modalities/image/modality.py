@@ -1,12 +1,14 @@
 """The modality of images."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Self
 
 import torch
 
+from langevin.diffusion.denoiser import Denoiser
 from langevin.modalities.captions import CaptionVocabulary
 from langevin.modalities.image import inspect, preview, suggest
 from langevin.modalities.image.batches import ImageBatches
@@ -14,6 +16,7 @@ from langevin.modalities.image.codec import Pixels
 from langevin.modalities.image.conditions import Conditions, Known
 from langevin.modalities.image.data import Images, load_parts, quiet
 from langevin.modalities.image.detect import detect
+from langevin.modalities.image.inpaint import inpainting
 from langevin.modalities.image.options import Evaluate, Sample
 from langevin.modalities.image.sources import Folder, Parquet, Source, builtin_source
 from langevin.modalities.modality import (
@@ -181,7 +184,7 @@ class Image:
         for line in conditions.remarks:
             context.say(line)
         columns = 10 if len(set(conditions.names)) == 10 else None
-        return self.draw(conditions, context, count, columns=columns)
+        return self.draw(conditions, context, count, columns=columns, wrap=inpainting(self, options))
 
     def draw_table(self, options: Sample, context: RequestContext) -> Plan:
         """A table with one image per pair of row and column words; captions absent from training are marked.
@@ -221,6 +224,7 @@ class Image:
         *,
         columns: int | None = None,
         table: Table | None = None,
+        wrap: Callable[[Denoiser], Denoiser] | None = None,
     ) -> Plan:
         """The plan of `count` images with these conditions."""
         assert self.size, "the modality of a run is fitted"
@@ -229,8 +233,13 @@ class Image:
         return one_draw(
             self, shape=(self.channels, self.size, self.size), seeds=seeds_of(context.seed, count),
             sampling=context.model.sampling, condition=conditions.encoded(self.captions), names=conditions.names,
-            columns=columns, table=table, arrays=labels,
+            columns=columns, table=table, arrays=labels, wrap=wrap,
         )  # fmt: skip
+
+    @property
+    def choices(self) -> dict[str, tuple[str, ...]]:
+        """The classes, which `condition` is chosen from."""
+        return {"condition": self.classes} if self.classes else {}
 
     def decode(self, x: torch.Tensor) -> torch.Tensor:
         return self.codec.decode(x)

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from langevin.modalities.inputs import InputFile
+
 RECOGNISED = (
     "images: a folder of image files (classes from directories, captions from metadata.jsonl or .txt files), a .parquet "
     "file with an image column, or CIFAR-10's binary version"
@@ -20,6 +22,10 @@ class Sample:
     training are framed."""
     columns: tuple[str, ...] = ()
     """See --rows."""
+    image: InputFile | None = None
+    """An image of which a part is drawn anew, that of --mask."""
+    mask: InputFile | None = None
+    """An image of the same size that is transparent, or white, where is drawn."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,4 +43,9 @@ def generations(*, prompt: str) -> Sample:
     return Sample(condition=(prompt,)) if prompt.strip() else Sample()
 
 
-ENDPOINTS = {"images/generations": generations}
+def edits(*, prompt: str, image: str, mask: str) -> Sample:
+    """Options of /v1/images/edits; `image` and `mask` are paths of files."""
+    return Sample(condition=(prompt,) if prompt.strip() else (), image=image, mask=mask)
+
+
+ENDPOINTS = {"images/generations": generations, "images/edits": edits}

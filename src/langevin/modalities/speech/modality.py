@@ -346,6 +346,11 @@ class Speech:
         with one_thread():
             return [self.codec.decode(row[None], self.known_rate, seeds[i : i + 1])[0] for i, row in enumerate(x)]
 
+    @property
+    def choices(self) -> dict[str, tuple[str, ...]]:
+        """The speakers, which `speaker` and `voice` are chosen from."""
+        return {"speaker": self.speakers, "voice": self.speakers} if self.speakers else {}
+
     def decode(self, x: Tensor) -> list[Tensor]:
         return self.decoded(list(x), torch.arange(len(x)))
 

@@ -60,7 +60,7 @@ async def generations(body: Generation, request: Request, service: Annotated[Ser
 
 
 async def streamed(
-    ticket: Ticket, heard: Events, request: Request, form: str, quality: int | None
+    ticket: Ticket, heard: Events, request: Request, form: str, quality: int | None, *, kind: str = "image_generation"
 ) -> AsyncIterator[str]:
     """The events of one image."""
     async for event in heard.until(ticket, request.is_disconnected):
@@ -69,12 +69,12 @@ async def streamed(
                 yield ": keep-alive\n\n"
             case Preview():
                 (image,) = await asyncio.to_thread(encoded, event.samples, form, quality)
-                yield sse("image_generation.partial_image", image, form, partial_image_index=event.number)
+                yield sse(f"{kind}.partial_image", image, form, partial_image_index=event.number)
             case Ticket():
                 try:
                     samples = ticket.result(0)
                     (image,) = await asyncio.to_thread(encoded, samples, form, quality)
-                    yield sse("image_generation.completed", image, form)
+                    yield sse(f"{kind}.completed", image, form)
                 except Exception as error:
                     refused = errors.refusal(error)
                     yield f"data: {json.dumps(errors.body(refused.message, status=refused.status, code=refused.code))}\n\n"

@@ -1,0 +1,142 @@
+"""The safeguards of a server: the policy of a file, the decisions by it, and their record."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import BaseModel, ConfigDict, ValidationError
+from sqlalchemy.exc import SQLAlchemyError
+
+from langevin.modalities.modality import Samples
+from langevin.safety.policy import (
+    ALLOWED,
+    AllowedWords,
+    Decision,
+    NearCopies,
+    Phrases,
+    Policy,
+    strictest,
+    texts_of,
+    threshold,
+)
+from langevin.server.audit import Audit
+from langevin.server.errors import Refused
+from langevin.server.runs import data_of
+from langevin.strict_yaml import load_yaml
+
+MOST = 20_000  # training items that samples are compared with
+
+
+class Rules(BaseModel):
+    """A file of safeguards.
+
+    Args:
+        deny, hold: phrases that a request may not hold, or that a person has to look at.
+        allowed: all that the options of a request may say, such as classes; None for anything.
+        near_copies: what becomes of samples that are near copies of training data, of modalities whose samples are tensors.
+        fail_closed: refuse requests when the audit log cannot be written.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    deny: tuple[str, ...] = ()
+    hold: tuple[str, ...] = ()
+    allowed: tuple[str, ...] | None = None
+    near_copies: str | None = None
+    fail_closed: bool = True
+
+    def policy(self) -> Policy:
+        """The checks of requests."""
+        checks: list[Any] = []
+        checks += [Phrases(phrases=self.deny)] if self.deny else []
+        checks += [Phrases(phrases=self.hold, verdict="hold")] if self.hold else []
+        checks += [AllowedWords(values=self.allowed)] if self.allowed is not None else []
+        return Policy(before=tuple(checks))
+
+
+def read(path: Path) -> Rules:
+    """The rules of a YAML file. Raises `ValueError` if it is none."""
+    try:
+        rules = Rules.model_validate(load_yaml(path.read_text(encoding="utf-8")) or {})
+        rules.policy()
+        if rules.near_copies not in (None, "hold", "deny"):
+            raise ValueError(f"near_copies is hold or deny, got {rules.near_copies!r}")
+    except FileNotFoundError as error:
+        raise ValueError(f"there is no file {path}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ValueError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    return rules
+
+
+@dataclass(frozen=True, kw_only=True)
+class Safeguards:
+    """Decides on requests and samples, and writes every decision down.
+
+    Args:
+        audit: None writes nothing down.
+    """
+
+    rules: Rules = field(default_factory=Rules)
+    audit: Audit | None = None
+
+    def request(self, id: str, model: str, options: Any) -> Decision:
+        """The decision on a request, by the texts of its options.
+
+        Raises:
+            Refused: it is denied, or cannot be written down."""
+        decision = self.rules.policy().request(texts_of(options))
+        self.note("request", {"id": id, "model": model, **told(decision)})
+        if decision.verdict == "deny":
+            raise Refused(
+                f"refused: {decision.reason}", code="content_policy_violation", headers={"x-should-retry": "false"}
+            )
+        return decision
+
+    def samples(self, id: str, samples: Samples, run: Path, fingerprint: str, before: Decision) -> Decision:
+        """The decision on samples, and on their request."""
+        decision = strictest([before, self._copies(samples, run, fingerprint)])
+        self.note("samples", {"id": id, "count": len(samples), **told(decision)})
+        return decision
+
+    def _copies(self, samples: Samples, run: Path, fingerprint: str) -> Decision:
+        if self.rules.near_copies is None or not isinstance(samples.values, torch.Tensor):
+            return ALLOWED
+        check = copies_of(run, fingerprint)
+        if check is None:
+            return ALLOWED
+        verdict = "deny" if self.rules.near_copies == "deny" else "hold"
+        return replace(check, verdict=verdict).check(samples.values.float())
+
+    def note(self, event: str, facts: Mapping[str, Any]) -> None:
+        """Write a row of the audit log. Raises `Refused` if it cannot be written and the rules say so."""
+        if self.audit is None:
+            return
+        try:
+            self.audit.append(event, facts)
+        except (SQLAlchemyError, RuntimeError) as error:
+            if self.rules.fail_closed:
+                raise Refused("the audit log cannot be written", status=503, code="audit_unavailable") from error
+
+
+@lru_cache(maxsize=4)
+def copies_of(run: Path, fingerprint: str) -> NearCopies | None:
+    """The check for copies of a run's training data; None where its items are no tensors, or it cannot be read."""
+    try:
+        train, val = data_of(run, fingerprint)
+        items, held_out = (
+            part.read(torch.arange(min(MOST, len(part)))).float() for part in (train, val)
+        )  # fmt: skip
+    except (ValueError, OSError, AttributeError):
+        return None
+    return NearCopies(items=items, below=threshold(items, held_out))
+
+
+def told(decision: Decision) -> dict[str, str]:
+    """A decision as JSON."""
+    return {"verdict": decision.verdict, "check": decision.check, "reason": decision.reason}

@@ -1,0 +1,95 @@
+// The form of a run's own options, made from their JSON schema, and samples as they are shown everywhere.
+import { ask, blob, el } from "/page/lib.js";
+
+let count = 0;
+
+// {element, value()} for a property of a schema; value() is undefined where nothing was given.
+function field(name, schema, choices, given) {
+  const id = `field-${count += 1}`;
+  const kinds = (schema.anyOf || [schema]).filter((one) => one.type !== "null");
+  const kind = kinds[0] || {};
+  const hint = schema.description ? el("p", { class: "hint", id: `${id}-hint` }, schema.description) : null;
+  const about = hint ? { "aria-describedby": `${id}-hint` } : {};
+  const titled = (input) => el("div", {}, el("label", { for: id }, name), input, hint);
+  if (schema.contentEncoding) {
+    const input = el("input", { id, type: "file", ...about });
+    return { element: titled(input), value: async () => (input.files[0] ? asData(input.files[0]) : undefined) };
+  }
+  if (kind.type === "boolean") {
+    const input = el("input", { id, type: "checkbox", ...about });
+    input.checked = given ?? schema.default ?? false;
+    return { element: el("div", {}, el("label", { class: "check", for: id }, input, name), hint), value: () => input.checked || undefined };
+  }
+  if (kind.type === "array" && choices?.length) {
+    const boxes = choices.map((choice) => {
+      const box = el("input", { type: "checkbox", value: choice });
+      box.checked = (given || []).includes(choice);
+      return box;
+    });
+    const set = el("fieldset", about, el("legend", {}, name),
+      el("div", { class: "choices" }, boxes.map((box) => el("label", { class: "check" }, box, box.value))), hint);
+    return { element: set, value: () => list(boxes.filter((box) => box.checked).map((box) => box.value)) };
+  }
+  if (kind.type === "array") {
+    const input = el("textarea", { id, ...about });
+    input.value = (given || []).join("\n");
+    const note = el("p", { class: "hint" }, "One a line.");
+    return { element: el("div", {}, el("label", { for: id }, name), input, hint, note), value: () => list(input.value.split("\n").filter((line) => line.trim())) };
+  }
+  if (choices?.length) {
+    const input = el("select", { id, ...about }, el("option", { value: "" }, "default"), choices.map((one) => el("option", { value: one }, one)));
+    input.value = given ?? "";
+    return { element: titled(input), value: () => input.value || undefined };
+  }
+  const number = kind.type === "number" || kind.type === "integer";
+  const input = number ? el("input", { id, type: "number", step: kind.type === "integer" ? 1 : "any", ...about }) : el("textarea", { id, ...about });
+  input.value = given ?? "";
+  return { element: titled(input), value: () => (input.value === "" ? undefined : number ? Number(input.value) : input.value) };
+}
+
+function list(values) { return values.length ? values : undefined; }
+
+async function asData(file) {
+  return new Promise((done, failed) => {
+    const reader = new FileReader();
+    reader.onload = () => done(reader.result);
+    reader.onerror = () => failed(reader.error);
+    reader.readAsDataURL(file);
+  });
+}
+
+// {elements, values()} for the options of a verb.
+export function optionsForm(schema, choices, given = {}) {
+  const fields = Object.entries(schema.properties || {}).map(([name, one]) => [name, field(name, one, choices[name], given[name])]);
+  const values = async () => {
+    const found = {};
+    for (const [name, one] of fields) {
+      const value = await one.value();
+      if (value !== undefined) found[name] = value;
+    }
+    return found;
+  };
+  return { elements: fields.map(([, one]) => one.element), values };
+}
+
+// An element that shows a file of a media type.
+export function shown(source, type, name) {
+  if (type.startsWith("image/")) return el("img", { src: source, alt: name, loading: "lazy" });
+  if (type.startsWith("audio/")) return el("audio", { controls: true, src: source, "aria-label": name });
+  if (type.startsWith("video/")) return el("video", { controls: true, src: source, "aria-label": name });
+  return el("a", { href: source, download: name, class: "button" }, `Download ${name}`);
+}
+
+// The files of a finished job.
+export async function samplesOf(job) {
+  return Promise.all(job.files.map(async (file) => {
+    const name = `sample ${file.number + 1} of ${job.model}`;
+    if (file.media_type.startsWith("text/")) {
+      const text = await (await ask(file.url)).text();
+      return el("figure", { class: "sample" }, el("pre", {}, text));
+    }
+    const source = await blob(file.url);
+    return el("figure", { class: "sample" }, shown(source, file.media_type, name),
+      el("figcaption", {}, `seed ${job.request.seed + file.number} `, el("a", { href: source, download: `${job.id}-${file.number}` }, "save")));
+  }));
+}
