@@ -91,8 +91,8 @@ def test_every_command_of_a_page_runs_in_order(page: Path, somewhere: Path) -> N
             assert words[1] in targets, f"{page.name}: there is no `make {words[1]}`"
         elif words[0] == "langevin":
             shown = " ".join(words)
-            if "LANGEVIN_DATA" in shown or "--likelihood" in words:
-                # real data, or minutes of integration (run small in cli/test_measure): the words must parse
+            if "LANGEVIN_DATA" in shown or "--likelihood" in words or words[1] in ("serve", "audit"):
+                # real data, minutes of integration (run small in cli/test_measure), a server: the words must parse
                 parse(words[1:])
             else:
                 assert main(shortened(words[1:])) == 0, f"{page.name}: `{shown}` failed"

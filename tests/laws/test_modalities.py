@@ -362,7 +362,7 @@ def served(trained, *, suspended=None, steps=10**6, **options):
     """A request that an engine has served for so many steps at most: its engine and ticket."""
     serving = engine()
     ticket = serving.submit(
-        trained.plan(seed=3, count=3), trained.model, reproducible=True, suspended=suspended, **options
+        trained.plan(seed=3, count=3), trained.model, reproducible=True, resume=suspended, **options
     )
     for _ in range(steps):
         if not serving.tick():

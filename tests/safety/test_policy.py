@@ -21,8 +21,9 @@ BAD = Phrases(phrases=("evil robot", "grass"))
 
 @pytest.mark.parametrize(
     "text",
-    ["an evil robot", "EVIL  ROBOT!", "\u00e9v\u00efl r\u00f6bot", "ev1l r0b0t", "evil-robot", "evil_robot", "e\u200bvil robot", "eeevil robooot",
-     "\uff45\uff56\uff49\uff4c robot", "e v i l r o b o t", "gras", "gra$$", "the\ngrass\n"],
+    ["an evil robot", "EVIL  ROBOT!", "\u00e9v\u00efl r\u00f6bot", "ev1l r0b0t", "evil-robot", "evil_robot",
+     "e\u200bvil robot", "eeevil robooot", "\uff45\uff56\uff49\uff4c robot", "e v i l r o b o t", "gras", "gra$$",
+     "the\ngrass\n"],
 )  # fmt: skip
 def test_a_phrase_is_found_however_it_is_written(text):
     assert BAD.check([text]) == Decision(verdict="deny", check="phrases", reason=BAD.check([text]).reason)
@@ -51,7 +52,7 @@ def test_a_phrase_without_letters_is_refused():
 def test_copies_are_held_and_fresh_samples_are_not():
     """The share of fresh samples below the threshold is what was asked for."""
     generator = torch.Generator().manual_seed(0)
-    train, held_out, fresh = (torch.randn(n, 6, generator=generator) for n in (500, 2000, 2000))
+    train, held_out, fresh = (torch.randn(n, 6, generator=generator) for n in (500, 10_000, 4000))
     below = threshold(train, held_out, share=0.02)
     check = NearCopies(items=train, below=below)
     held = sum(check.check(sample[None]).verdict == "hold" for sample in fresh)

@@ -10,7 +10,9 @@ import pytest
 import uvicorn
 
 from langevin.server.app import create
+from langevin.server.audit import Audit
 from langevin.server.runs import Runs
+from langevin.server.safeguards import Safeguards
 from langevin.server.service import Limits, Service
 from langevin.server.store import Store
 from langevin.serving.engine import Engine
@@ -34,12 +36,13 @@ def runs(trained, captioned, tmp_path_factory):
 
 
 @contextmanager
-def serving(folders, database, *, keys=None, limits=None, grace=5.0, **engine):
+def serving(folders, database, *, keys=None, limits=None, rules=None, grace=5.0, **engine):
     """The URL of a server, its service and its store."""
-    service = Service(
-        runs=Runs(folders=folders), engine=Engine(**engine), limits=limits or Limits()
-    )  # fmt: skip
     store = Store(url=f"sqlite:///{database}")
+    safeguards = Safeguards() if rules is None else Safeguards(rules=rules, audit=Audit(engine=store.engine))
+    service = Service(
+        runs=Runs(folders=folders), engine=Engine(**engine), limits=limits or Limits(), safeguards=safeguards
+    )
     app = create(service, store, keys=keys, grace=grace)
     bound = socket.socket()
     bound.bind(("127.0.0.1", 0))

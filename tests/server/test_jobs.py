@@ -104,7 +104,7 @@ def test_every_modality_is_served_by_its_own_options(http):
 def test_a_run_says_what_can_be_requested_of_it(http):
     found = http.get("/v1/runs/speech").json()
     assert found["kind"] == "speech"
-    assert found["answers"] == ["/v1/audio/speech"]
+    assert found["endpoints"] == ["/v1/audio/speech"]
     options = found["verbs"]["sample"]["properties"]
     assert "voice" in options
     assert "What to say" in options["text"]["description"]

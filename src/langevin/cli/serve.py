@@ -19,8 +19,10 @@ def run(args: Serve) -> None:
     uvicorn = require("uvicorn", "serving")
     require_safe(args)
     from langevin.server.app import create
+    from langevin.server.audit import Audit
     from langevin.server.keys import Keys
     from langevin.server.runs import Runs
+    from langevin.server.safeguards import Safeguards, read
     from langevin.server.service import Service
     from langevin.server.store import Store
     from langevin.serving.engine import Engine
@@ -31,9 +33,14 @@ def run(args: Serve) -> None:
     if not names:
         raise ValueError(f"there is no run in {', '.join(map(str, args.runs))}; `langevin train` creates one")
     policy = next(member() for member in get_args(AnyPolicy) if member.kind == args.policy)
-    service = Service(runs=runs, engine=Engine(policy=policy, pending=args.pending))
+    store = Store(url=args.database)
+    safeguards = Safeguards()
+    if args.safeguards is not None:
+        safeguards = Safeguards(rules=read(args.safeguards), audit=Audit(engine=store.engine))
+    engine = Engine(policy=policy, pending=args.pending)
+    service = Service(runs=runs, engine=engine, safeguards=safeguards)
     keys = None if args.keys is None else Keys.read(args.keys)
-    app = create(service, Store(url=args.database), keys=keys, grace=args.grace)
+    app = create(service, store, keys=keys, grace=args.grace)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     bound = listening(args.host, args.port)
     host, port = bound.getsockname()[:2]

@@ -205,6 +205,9 @@ class Serve:
     """Port to listen on; 0 takes a free one."""
     keys: Path | None = None
     """File of API keys, one a line: a name and a key of 16 characters or more."""
+    safeguards: Path | None = None
+    """YAML file of rules: phrases to deny or hold, what is allowed, what becomes of near copies of training data. Every
+    decision is then written into an audit log: `langevin audit verify`."""
     database: str = "sqlite:///langevin-jobs.db"
     """URL of the database of jobs; servers that share one share its jobs: postgresql+psycopg://user@host/name."""
     policy: Scheduling = "shortest_remaining"
@@ -216,6 +219,16 @@ class Serve:
     """Requests that may be waiting or under way; more are refused with 429."""
     grace: float = 20.0
     """Seconds that requests get to end when the server stops; jobs that are not done go on after the next start."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Audit:
+    """Check that the audit log of a server was not changed, or print it."""
+
+    action: Positional[Literal["verify", "show"]]
+    """verify: check every row against the one before it; show: print the rows as JSON lines."""
+    database: str = "sqlite:///langevin-jobs.db"
+    """URL of the server's database."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -53,28 +53,34 @@ class Phrases:
         """The decision on the texts of a request."""
         wanted = {phrase: normalised(phrase) for phrase in self.phrases}
         for text in texts:
-            plain, joined = normalised(text), normalised(text).replace(" ", "")
+            plain = normalised(text)
             for phrase, form in wanted.items():
-                spelled = spelled_out(text) and form.replace(" ", "") in joined
+                spelled = spelled_out(plain) and joined(form) in joined(plain)
                 if f" {form} " in f" {plain} " or spelled:
                     return Decision(verdict=self.verdict, check="phrases", reason=f"the text has the phrase '{phrase}'")
         return ALLOWED
 
 
-LEET = str.maketrans("013457@$!", "oleastasi")
+LEET = str.maketrans("01l3457@$", "oiieastas")  # i, l and 1 are one letter
 
 
 def normalised(text: str) -> str:
     """The words of a text in lower case, without accents, signs and repeated letters."""
-    plain = unicodedata.normalize("NFKD", text).casefold().translate(LEET)
+    plain = unicodedata.normalize("NFKD", text).casefold()
+    plain = re.sub(r"[!|](?=\w)", "i", plain).translate(LEET)
     plain = "".join(c for c in plain if not unicodedata.combining(c) and unicodedata.category(c) != "Cf")
     words = re.sub(r"[\W_]+", " ", plain).split()
     return " ".join(re.sub(r"(.)\1+", r"\1", word) for word in words)
 
 
-def spelled_out(text: str) -> bool:
-    """Whether a text has three single letters or more in a row, as in "b a d"."""
-    return re.search(r"(?:\b\w\b[\W_]*){3,}", normalised(text)) is not None
+def spelled_out(plain: str) -> bool:
+    """Whether a normalised text has three single letters or more in a row, as in "b a d"."""
+    return re.search(r"(?:\b\w\b ?){3,}", plain) is not None
+
+
+def joined(plain: str) -> str:
+    """A normalised text without spaces, and without the repetitions that this makes."""
+    return re.sub(r"(.)\1+", r"\1", plain.replace(" ", ""))
 
 
 @dataclass(frozen=True, kw_only=True)

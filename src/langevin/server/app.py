@@ -8,17 +8,17 @@ from typing import Any, cast
 
 from fastapi import FastAPI, Request, Response
 
-from langevin.server import errors, jobs_api, page, runs_api
+from langevin.server import errors, jobs_api, page, reviews_api, runs_api
 from langevin.server.errors import Refused
 from langevin.server.jobs import Jobs
 from langevin.server.keys import Keys
 from langevin.server.metrics import Measures
 from langevin.server.middleware import App, Gate
-from langevin.server.openai import audio, edits, images, models, provenance, text
+from langevin.server.openai import audio, edits, images, models, moderations, provenance, text
 from langevin.server.service import Service
 from langevin.server.store import Store
 
-PARTS = (images, edits, audio, text, models, provenance, jobs_api, runs_api, page)
+PARTS = (images, edits, audio, text, models, moderations, provenance, jobs_api, reviews_api, runs_api, page)
 
 
 def create(service: Service, store: Store, *, keys: Keys | None = None, grace: float = 20.0) -> App:

@@ -42,10 +42,11 @@ class Audit:
                 continue
         raise RuntimeError("the audit log could not be appended to: too many servers append at once")
 
-    def rows(self) -> Iterator[dict[str, Any]]:
+    def rows(self, *, newest_first: bool = False) -> Iterator[dict[str, Any]]:
         """All rows, in order."""
+        order = AUDIT.c.number.desc() if newest_first else AUDIT.c.number
         with self.engine.connect() as connection:
-            for row in connection.execute(sa.select(AUDIT).order_by(AUDIT.c.number)):
+            for row in connection.execute(sa.select(AUDIT).order_by(order)):
                 yield dict(row._mapping)
 
     def verify(self) -> tuple[int, str | None]:

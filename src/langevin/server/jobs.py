@@ -15,6 +15,7 @@ from safetensors.torch import load, save
 from sqlalchemy.exc import SQLAlchemyError
 
 from langevin.server.errors import Refused, refusal
+from langevin.server.safeguards import told
 from langevin.server.service import JobRequest, Service, files_of
 from langevin.server.store import LEASE, Job, Store
 from langevin.serving.suspend import Suspended
@@ -122,7 +123,7 @@ class Jobs:
         for wait in (0.5, 2.0, 8.0, None):
             try:
                 if ticket.status == "done":
-                    self.store.end(id, "completed", files=files_of(ticket.result(0)), progress=progress)
+                    self._done(id, ticket, progress)
                 elif ticket.status == "cancelled":
                     self.store.end(id, "cancelled", progress=progress)
                 else:
@@ -139,6 +140,20 @@ class Jobs:
         self.running.pop(id, None)
         self._tell(id, None)
         self._wake.set()
+
+    def _done(self, id: str, ticket: Ticket, progress: tuple[int, int]) -> None:
+        """Write the files of a job, and whether they are released, held or denied."""
+        samples = ticket.result(0)
+        decision = ticket.decide(samples)
+        status = {"allow": "completed", "hold": "held", "deny": "denied"}[decision.verdict]
+        files = [] if status == "denied" else files_of(samples)
+        review = None if status == "completed" else told(decision)
+        error = (
+            {"message": f"refused: {decision.reason}", "code": "content_policy_violation"}
+            if status == "denied"
+            else None
+        )
+        self.store.end(id, status, files=files, progress=progress, review=review, error=error)
 
     def _renew(self) -> None:
         """Renew leases, cancel what is to be cancelled, keep states of long jobs."""

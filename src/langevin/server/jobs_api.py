@@ -50,10 +50,13 @@ async def create(body: JobRequest, jobs: TheJobs, idempotency: Key = None) -> di
 
 @router.get("/v1/jobs")
 async def listed(
-    jobs: TheJobs, after: str | None = None, limit: Annotated[int, Query(ge=1, le=100)] = 20, order: str = "desc"
-) -> dict[str, Any]:
-    """Jobs, newest first, or oldest first with order=asc."""
-    found = await asyncio.to_thread(jobs.store.list, after=after, limit=limit + 1, newest_first=order != "asc")
+    jobs: TheJobs, after: str | None = None, limit: Annotated[int, Query(ge=1, le=100)] = 20, order: str = "desc",
+    status: Annotated[str | None, Query(max_length=16)] = None,
+) -> dict[str, Any]:  # fmt: skip
+    """Jobs, newest first, or oldest first with order=asc; of one status, or of all."""
+    found = await asyncio.to_thread(
+        jobs.store.list, after=after, limit=limit + 1, newest_first=order != "asc", status=status
+    )
     return {"object": "list", "data": [shown(jobs, job) for job in found[:limit]], "has_more": len(found) > limit}
 
 
@@ -82,6 +85,9 @@ async def delete(id: str, jobs: TheJobs) -> dict[str, Any]:
 async def content(id: str, jobs: TheJobs, number: Annotated[int, Query(ge=0)] = 0) -> Response:
     """A file that a job has made."""
     job = await got(jobs, id)
+    if job.status in ("held", "denied"):
+        reason = (job.review or {}).get("reason", "")
+        raise Refused(f"the files of job {id} are {job.status}: {reason}", status=403, code=job.status)
     file = await asyncio.to_thread(jobs.store.file, id, number)
     if file is None:
         what = f"it is {job.status}" if job.status != "completed" else f"it has {len(jobs.store.files(id))} files"
@@ -156,8 +162,8 @@ def shown(jobs: Jobs, job: Job) -> dict[str, Any]:
     ]  # fmt: skip
     return {
         "id": job.id, "object": "job", "status": job.status, "model": job.model, "created_at": job.created,
-        "ended_at": job.ended, "progress": {"done": done, "total": total}, "error": job.error, "files": files,
-        "request": job.body,
+        "ended_at": job.ended, "progress": {"done": done, "total": total}, "error": job.error, "review": job.review,
+        "files": files, "request": job.body,
     }  # fmt: skip
 
 

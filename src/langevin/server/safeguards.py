@@ -25,7 +25,7 @@ from langevin.safety.policy import (
 from langevin.server.audit import Audit
 from langevin.server.errors import Refused
 from langevin.server.runs import data_of
-from langevin.strict_yaml import load_yaml
+from langevin.strict_yaml import parse
 
 MOST = 20_000  # training items that samples are compared with
 
@@ -60,7 +60,7 @@ class Rules(BaseModel):
 def read(path: Path) -> Rules:
     """The rules of a YAML file. Raises `ValueError` if it is none."""
     try:
-        rules = Rules.model_validate(load_yaml(path.read_text(encoding="utf-8")) or {})
+        rules = Rules.model_validate(parse(path.read_text(encoding="utf-8")) or {})
         rules.policy()
         if rules.near_copies not in (None, "hold", "deny"):
             raise ValueError(f"near_copies is hold or deny, got {rules.near_copies!r}")

@@ -2,6 +2,7 @@
 
 import asyncio
 import tempfile
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -16,6 +17,7 @@ from langevin.run.provenance import facts_of
 from langevin.server.errors import Refused, refusal
 from langevin.server.options import checked, options_from, verbs_of, without_folders
 from langevin.server.runs import Loaded, Runs, data_of
+from langevin.server.safeguards import Safeguards
 from langevin.serving.engine import Engine
 from langevin.serving.suspend import Suspended
 from langevin.serving.ticket import Event, Ticket
@@ -63,11 +65,12 @@ class JobRequest(BaseModel):
 
 @dataclass(frozen=True, kw_only=True)
 class Service:
-    """Runs and the engine that serves them."""
+    """Runs, the engine that serves them, and what requests are allowed."""
 
     runs: Runs
     engine: Engine
     limits: Limits = field(default_factory=Limits)
+    safeguards: Safeguards = field(default_factory=Safeguards)
 
     def submit(
         self, job: JobRequest, *, options: Any = None, folder: Path | None = None, id: str | None = None,
@@ -90,16 +93,22 @@ class Service:
             if options is None:
                 assert folder is not None, "options may hold files"
                 options = options_from(self._verb(job, model.modality.kind), job.options, folder)
+            id = id or uuid.uuid4().hex
+            before = self.safeguards.request(id, job.model, vars(options))
             plan = self._plan(job, options, held, model, stream)
             facts = partial(
                 facts_of, model=model, run=job.model, step=held.step, options=without_folders(options), seed=job.seed,
                 count=job.count, verb=job.verb, ema=job.ema,
             )  # fmt: skip
-            return self.engine.submit(
+            ticket = self.engine.submit(
                 plan, model, facts=facts, id=id, priority=job.priority,
                 timeout=min(job.timeout or self.limits.timeout, self.limits.timeout), reproducible=job.reproducible,
-                previews=job.previews, suspended=suspended, listen=listen,
+                previews=job.previews, resume=suspended, listen=listen,
             )  # fmt: skip
+            ticket.decide = partial(
+                self.safeguards.samples, id, run=held.run.path, fingerprint=held.model.data_fingerprint, before=before
+            )
+            return ticket
         except Exception as error:
             raise refusal(error) from error
 
@@ -139,6 +148,21 @@ class Service:
         )  # fmt: skip
         return model.modality.plan(options, context)
 
+    @staticmethod
+    def released(ticket: Ticket) -> Samples:
+        """The samples of a ticket that has ended, if they may be given out.
+
+        Raises:
+            Refused: they are held or denied; whatever the ticket raises."""
+        samples = ticket.result(0)
+        decision = ticket.decide(samples)
+        if decision.verdict == "allow":
+            return samples
+        what = "are held for a person to look at" if decision.verdict == "hold" else "are refused"
+        code = "held_for_review" if decision.verdict == "hold" else "content_policy_violation"
+        message = f"the samples {what}: {decision.reason}"
+        raise Refused(message, status=400, code=code, headers={"x-should-retry": "false"})
+
     async def finished(self, ticket: Ticket, gone: Callable[[], Any]) -> Samples:
         """Wait for a ticket; if `gone` (async) says that nobody waits any more, it is cancelled.
 
@@ -153,7 +177,7 @@ class Service:
                 except TimeoutError:
                     if await gone():
                         ticket.cancel()
-            return ticket.result(0)
+            return await asyncio.to_thread(self.released, ticket)
         except asyncio.CancelledError:
             ticket.cancel()
             raise

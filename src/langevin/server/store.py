@@ -56,6 +56,7 @@ class Store:
     Args:
         url: such as sqlite:///jobs.db or postgresql+psycopg://user@host/name.
         owner: names this server among those that share the database.
+        create: make the tables; without, there must be some.
 
     Raises:
         ValueError: the database cannot be opened.
@@ -63,6 +64,7 @@ class Store:
 
     url: str
     owner: str = field(default_factory=lambda: uuid.uuid4().hex)
+    create: bool = True
 
     def __post_init__(self) -> None:
         lite = self.url.startswith("sqlite")
@@ -71,7 +73,10 @@ class Store:
             self.engine = sa.create_engine(self.url, **options)
             if lite:
                 listen(self.engine, "connect", _durable)
-            META.create_all(self.engine)
+            if self.create:
+                META.create_all(self.engine)
+            elif not sa.inspect(self.engine).has_table(JOBS.name):
+                raise ValueError("it has no jobs")
         except (SQLAlchemyError, ImportError, ValueError) as error:
             reason = str(error).splitlines()[0]
             raise ValueError(f"the database of jobs cannot be opened ({reason}): check --database") from error

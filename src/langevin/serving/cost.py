@@ -1,6 +1,7 @@
 """The time of a network call as a + b n, for n = inputs times positions, fitted to the calls as they are made."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 FORGET = 0.98  # weight of a call relative to the next one: about 50 calls count
 
@@ -54,3 +55,19 @@ class Cost:
         """The expected seconds of `work` inputs times positions in full calls of inputs of `size` positions."""
         full = self.batch_size(size) * size
         return work / full * self.seconds(full)
+
+
+@dataclass(eq=False, kw_only=True)
+class Costs:
+    """The costs of the network calls of several models."""
+
+    max_batch: int
+    by_model: dict[int, Cost] = field(default_factory=dict)
+
+    def of(self, item: Any) -> Cost:
+        """That of an item's model."""
+        return self.by_model.setdefault(id(item.model.built), Cost(most=self.max_batch))
+
+    def remaining(self, item: Any) -> float:
+        """The expected seconds of an item's work."""
+        return self.of(item).remaining(item.work, item.size)

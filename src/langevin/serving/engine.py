@@ -17,13 +17,12 @@ from typing import Any
 import torch
 
 from langevin.modalities.modality import Plan, Samples
-from langevin.run.begin import predict
 from langevin.run.generate import RunModel
 from langevin.serving.batch import Batch, estimate
-from langevin.serving.cost import Cost
+from langevin.serving.cost import Costs
 from langevin.serving.plans import Plans
 from langevin.serving.policy import AnyPolicy, ShortestRemaining
-from langevin.serving.suspend import Suspended
+from langevin.serving.suspend import Suspended, suspended
 from langevin.serving.ticket import DeadlineExceeded, Event, Progress, QueueFull, Ticket
 from langevin.serving.trajectory import Item, Scoring, Trajectory
 
@@ -53,7 +52,7 @@ class Engine:
     evaluations: int = 0  # so far, summed over samples
 
     def __post_init__(self) -> None:
-        self._costs = dict[int, Cost]()  # by model
+        self.costs = Costs(max_batch=self.max_batch)
         self._batch: Batch | None = None
         self._order = 0
         self._lock = threading.Lock()  # of the tickets; never held during a step, which a submission must not wait for
@@ -63,11 +62,9 @@ class Engine:
         self._thread: threading.Thread | None = None
         self._accepting, self._running = True, False
 
-    # ----------------------------------------------------------------------------------------------------- requests
-
     def submit(
         self, plan: Plan, model: RunModel, *, id: str | None = None, priority: int = 0, timeout: float | None = None,
-        reproducible: bool = False, previews: int = 0, suspended: Suspended | None = None,
+        reproducible: bool = False, previews: int = 0, resume: Suspended | None = None,
         facts: Callable[[Samples], Mapping[str, Any]] = lambda samples: {},
         listen: Callable[[Event], None] = lambda event: None,
     ) -> Ticket:  # fmt: skip
@@ -80,18 +77,18 @@ class Engine:
             timeout: seconds after which it fails.
             reproducible: make the same bytes whatever else is served, by calls of a fixed batch size.
             previews: previews wanted of each sample.
-            suspended: what was made of the same request before.
+            resume: what was made of the same request before.
             facts, listen: see `Ticket`.
 
         Raises:
             QueueFull: too many requests are pending, or this one could not be done in time."""
         now, wait = self.clock(), self.backlog(priority)
+        if timeout is not None and wait > timeout:
+            message = f"{wait:.1f} s of work are waiting, and the request allows {timeout:g} s"
+            raise QueueFull(message, retry_after=wait - timeout + 1)
         with self._lock:
             if not self._accepting or len(self.tickets) >= self.pending:
                 raise QueueFull("the queue is full: try again later", retry_after=max(1.0, self.backlog()))
-            if timeout is not None and wait > timeout:
-                message = f"{wait:.1f} s of work are waiting, and the request allows {timeout:g} s"
-                raise QueueFull(message, retry_after=wait - timeout + 1)
             self._order += 1
             ticket = Ticket(
                 id=id or uuid.uuid4().hex, plan=plan, model=model, order=self._order, arrived=now, priority=priority,
@@ -99,37 +96,28 @@ class Engine:
                 facts=facts, listen=listen, wake=self._work.set,
             )  # fmt: skip
             self.tickets[ticket.id] = ticket
-        self._plans.begin(ticket, suspended)
+        self._plans.begin(ticket, resume)
         return ticket
 
     def backlog(self, priority: int | None = None) -> float:
         """Expected seconds of the work that is waiting, of requests of `priority` and more; of all for None.
 
         A plan may request more than it has so far."""
-        waiting = [item for item in self.items if priority is None or item.ticket.priority >= priority]
-        return sum(self.cost(item).remaining(item.work, item.size) for item in waiting)
-
-    def cost(self, item: Item) -> Cost:
-        """The cost of the network calls of the item's model."""
-        return self._costs.setdefault(id(item.model.built), Cost(most=self.max_batch))
+        return sum(self.costs.remaining(i) for i in self.items if priority is None or i.ticket.priority >= priority)
 
     def suspend(self, ticket: Ticket) -> Suspended:
         """What has been made of a request, which goes on."""
         found = Future[Suspended]()
-        self._between_steps.append(lambda: found.set_result(self._suspended(ticket)))
+
+        def between_steps() -> None:
+            self._unstack()
+            found.set_result(suspended([item for item in self.items if item.ticket is ticket], ticket))
+
+        self._between_steps.append(between_steps)
         if self._thread is None or not self._thread.is_alive():
             self._take_in()
         self._work.set()
-        return found.result()
-
-    def _suspended(self, ticket: Ticket) -> Suspended:
-        self._unstack()
-        mine = [item for item in self.items if item.ticket is ticket]
-        states = ticket.drawn | {item.index: item.state for item in mine if isinstance(item, Trajectory)}
-        lost = sum(item.done for item in mine if isinstance(item, Scoring))
-        return Suspended(results=tuple(ticket.results), states=states, evaluations=ticket.evaluations - lost)
-
-    # ------------------------------------------------------------------------------------------------------- running
+        return found.result(timeout=60)
 
     def start(self) -> "Engine":
         """Run on a thread until `stop`."""
@@ -157,9 +145,8 @@ class Engine:
         self._work.set()
         if self._thread is not None:
             self._thread.join()
+        self._take_in()
         return {name: self.suspend(ticket) for name, ticket in list(self.tickets.items()) if not ticket.ended}
-
-    # --------------------------------------------------------------------------------------------------------- steps
 
     def tick(self) -> bool:
         """Make one network call for the samples that the policy chooses; False if there are none."""
@@ -167,9 +154,9 @@ class Engine:
         ready = [item for item in self.items if not item.ticket.paused]
         if not ready:
             return False
-        seated = {id(one) for one in self._batch.members} if self._batch else set[int]()
+        seated = self._batch.same if self._batch else frozenset[int]()
         running = [item for item in ready if id(item) in seated]
-        chosen = self.policy.choose(ready, running, self.cost, self.clock())
+        chosen = self.policy.choose(ready, running, self.costs.of, self.clock())
         self.ticks += 1
         if isinstance(chosen[0], Scoring):
             self._score(chosen[0])
@@ -208,14 +195,13 @@ class Engine:
             self._step_apart(chosen, error)
             return
         batch = self._batch
-        self.cost(chosen[0]).observe(batch.positions, time.perf_counter() - begun)
+        self.costs.of(chosen[0]).observe(batch.positions, time.perf_counter() - begun)
         sound = batch.finite(q)
         for i, one in enumerate(batch.members):
             one.ticket.evaluated(one.inputs * one.size)
             self.evaluations += 1
             if not sound[i]:
-                message = "the model's output is not finite, as of a run that diverged"
-                one.ticket.end("failed", ValueError(message))
+                one.ticket.end("failed", ValueError("the model's output is not finite, as of a run that diverged"))
             elif one.left in one.previews:
                 self._plans.show(one, estimate(one.model, batch.state_of(one), q.select(slice(i, i + 1))))
         for ticket in dict.fromkeys(one.ticket for one in batch.members):
@@ -251,19 +237,15 @@ class Engine:
 
     def _score(self, item: Scoring) -> None:
         """Evaluate some inputs of a `Predict` request."""
-        done, count = item.done, len(item.request.x_t)
-        index = torch.arange(done, min(count, done + self.cost(item).batch_size(item.size)))
         begun = time.perf_counter()
         try:
-            part = predict(item.model.built, item.request, index)
+            count = item.evaluate(self.costs.of(item).batch_size(item.size))
         except Exception as error:
             item.ticket.end("failed", error)
             return
-        self.cost(item).observe(len(index) * item.size, time.perf_counter() - begun)
-        item.parts.append(part)
-        item.done += len(index)
-        item.ticket.evaluated(len(index) * item.size, len(index))
-        self.evaluations += len(index)
-        if item.done == count:
+        self.costs.of(item).observe(count * item.size, time.perf_counter() - begun)
+        item.ticket.evaluated(count * item.size, count)
+        self.evaluations += count
+        if not item.inputs:
             self.items = [other for other in self.items if other is not item]
             self._plans.advance(item.ticket, torch.cat(item.parts))

@@ -58,7 +58,7 @@ class ShortestRemaining:
     """
 
     kind: Literal["shortest_remaining"] = "shortest_remaining"
-    ageing: float = 0.05
+    ageing: float = 0.01
 
     def choose(self, ready: Sequence[Item], running: Sequence[Item], cost: CostOf, now: float) -> Sequence[Item]:
         slopes = dict[int, float]()  # seconds per input and position, by model

@@ -11,7 +11,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from langevin.diffusion.sampler import State
-from langevin.serving.trajectory import Trajectory
+from langevin.serving.ticket import Ticket
+from langevin.serving.trajectory import Item, Scoring, Trajectory
 
 FIELDS = ("t", "times", "call_index", "num_calls", "seeds")
 
@@ -77,6 +78,13 @@ def _state(parts: dict[str, Tensor]) -> State:
                 inner[last] = value
     memory = {name.removeprefix("memory."): value for name, value in parts.items() if name.startswith("memory.")}
     return State(x=x, memory=memory, **{name: parts[name] for name in FIELDS})
+
+
+def suspended(items: Sequence[Item], ticket: Ticket) -> Suspended:
+    """What has been made of a request, whose unfinished items are given."""
+    states = ticket.drawn | {item.index: item.state for item in items if isinstance(item, Trajectory)}
+    lost = sum(item.done for item in items if isinstance(item, Scoring))  # predictions in parts begin again
+    return Suspended(results=tuple(ticket.results), states=states, evaluations=ticket.evaluations - lost)
 
 
 def restored(items: Sequence[Trajectory], suspended: Suspended) -> list[Trajectory]:

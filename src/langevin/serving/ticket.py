@@ -102,6 +102,7 @@ class Ticket:
     prefixes: dict[str, Prefix] = field(default_factory=dict)  # by model
     shown: dict[int, int] = field(default_factory=dict)  # previews so far, by sample
     wake: Callable[[], None] = lambda: None
+    decide: Any = None  # what its owner asks before the samples are given out
     _result: "Future[Samples]" = field(default_factory=lambda: Future[Samples]())
     _lock: Any = field(default_factory=threading.Lock)
 

@@ -4,13 +4,14 @@ from collections.abc import Hashable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from langevin.diffusion.condition import Condition
 from langevin.diffusion.guidance import AnyGuidance, ClassifierFreeGuidance, PromptGuidance, active
 from langevin.diffusion.sampler import AnySampler, State
 from langevin.modalities.modality import Draw, Predict
-from langevin.run.begin import Begun
+from langevin.run.begin import Begun, predict
 from langevin.run.generate import RunModel
 from langevin.serving.ticket import Ticket
 
@@ -77,6 +78,13 @@ class Scoring:
     @property
     def left(self) -> int:
         return 1
+
+    def evaluate(self, most: int) -> int:
+        """Evaluate the next inputs, `most` at most; their number."""
+        index = torch.arange(self.done, min(len(self.request.x_t), self.done + most))
+        self.parts.append(predict(self.model.built, self.request, index))
+        self.done += len(index)
+        return len(index)
 
     @property
     def work(self) -> int:

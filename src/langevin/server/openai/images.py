@@ -72,7 +72,7 @@ async def streamed(
                 yield sse(f"{kind}.partial_image", image, form, partial_image_index=event.number)
             case Ticket():
                 try:
-                    samples = ticket.result(0)
+                    samples = await asyncio.to_thread(Service.released, ticket)
                     (image,) = await asyncio.to_thread(encoded, samples, form, quality)
                     yield sse(f"{kind}.completed", image, form)
                 except Exception as error:

@@ -10,7 +10,6 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Depends, Request
 from pydantic import BaseModel, ConfigDict, Field
 
-from langevin.modalities.modality import Samples
 from langevin.server import errors
 from langevin.server.errors import Refused
 from langevin.server.openai.common import OurFields, events, options_for, refuse, service_of
@@ -166,7 +165,8 @@ async def pieces(
                     yield f"data: {json.dumps(head | {'choices': [choice(0, piece, None)]})}\n\n"
             case Ticket():
                 try:
-                    rest = part(str(result(ticket).values[0]))[sent:]
+                    samples = await asyncio.to_thread(Service.released, ticket)
+                    rest = part(str(samples.values[0]))[sent:]
                     yield f"data: {json.dumps(head | {'choices': [choice(0, rest, 'length')]})}\n\n"
                     yield "data: [DONE]\n\n"
                 except Exception as error:
@@ -174,11 +174,6 @@ async def pieces(
                     yield f"data: {json.dumps(errors.body(refused.message, status=refused.status, code=refused.code))}\n\n"
             case _:
                 pass
-
-
-def result(ticket: Ticket) -> Samples:
-    """The samples of a ticket that has ended."""
-    return ticket.result(0)
 
 
 def between(text: str, prompt: str, suffix: str) -> str:

@@ -1,8 +1,8 @@
 // Shows the view that the address names.
 import { NeedsKey, el } from "/page/lib.js";
-import { check, compare, create, gallery, jobs, run, runs } from "/page/views.js";
+import { check, compare, create, gallery, jobs, reviews, run, runs } from "/page/views.js";
 
-const VIEWS = { "": runs, create, compare, runs, gallery, jobs, check };
+const VIEWS = { "": runs, create, compare, runs, gallery, jobs, reviews, check };
 const main = document.getElementById("main");
 let leave = () => {};
 

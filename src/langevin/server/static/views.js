@@ -316,6 +316,40 @@ export async function jobs({ signal }) {
   return [el("h1", {}, "Jobs"), el("div", { class: "scroll", tabindex: 0 }, el("table", {}, el("thead", {}, el("tr", {}, heads)), body))];
 }
 
+// ---------------------------------------------------------------------------------------------------------- review
+
+export async function reviews() {
+  const held = (await get("/v1/reviews")).data;
+  const cards = held.map((job) => {
+    const content = el("div", { class: "samples" });
+    const look = el("button", { type: "button", onclick: async () => {
+      const whole = await get(`/v1/reviews/${job.id}`);
+      content.replaceChildren(...whole.content.map((file, i) => {
+        const name = `held sample ${i + 1}`;
+        const part = file.media_type.startsWith("text/") ? el("pre", {}, decoded(file.data)) : shown(`data:${file.media_type};base64,${file.data}`, file.media_type, name);
+        part.classList.add("blurred");
+        const clear = el("button", { type: "button", onclick: () => part.classList.toggle("blurred") }, "Blur or show");
+        return el("figure", { class: "sample" }, part, clear);
+      }));
+    } }, "Look at it");
+    const who = el("input", { id: `who-${job.id}`, required: true, value: localStorage.getItem("reviewer") || "" });
+    const why = el("input", { id: `why-${job.id}`, required: true });
+    const card = el("article", { class: "card" }, el("h2", {}, job.model), el("p", {}, `Held by ${job.review.check}: ${job.review.reason}`), look, content,
+      el("form", { onsubmit: async (event) => {
+        event.preventDefault();
+        localStorage.setItem("reviewer", who.value);
+        try {
+          await post(`/v1/reviews/${job.id}`, { verdict: event.submitter.value, reviewer: who.value, reason: why.value });
+          card.remove();
+          say("The decision is written down");
+        } catch (error) { say(error.message); }
+      } }, el("div", {}, el("label", { for: who.id }, "Your name"), who), el("div", {}, el("label", { for: why.id }, "Reason"), why),
+      el("div", {}, el("button", { value: "approve", class: "main" }, "Approve"), " ", el("button", { value: "reject" }, "Reject"))));
+    return card;
+  });
+  return [el("h1", {}, "Held for review"), cards.length ? el("div", { class: "cards" }, cards) : el("p", {}, "Nothing is held.")];
+}
+
 // ------------------------------------------------------------------------------------------------------ provenance
 
 export async function check() {

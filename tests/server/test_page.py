@@ -1,0 +1,148 @@
+"""The page in a real browser: it creates, compares, shows and checks, without errors of the console and of axe-core.
+
+It needs playwright and a Chromium: `pip install playwright axe-playwright-python`, and the browser of the system."""
+
+import base64
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+sync_api = pytest.importorskip(
+    "playwright.sync_api", reason="the page is tested with playwright, which is not installed"
+)
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine")
+SHOTS = os.environ.get("LANGEVIN_SCREENSHOTS")  # a folder, to look at
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(params=["light", "dark", "phone"])
+def page(request, browser, server):
+    """A page whose console must stay silent."""
+    sizes = {"width": 390, "height": 844} if request.param == "phone" else {"width": 1280, "height": 900}
+    scheme = "dark" if request.param == "dark" else "light"
+    context = browser.new_context(viewport=sizes, color_scheme=scheme, base_url=server)
+    page = context.new_page()
+    problems = []
+    page.on("console", lambda message: problems.append(message.text) if message.type in ("error", "warning") else None)
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.kind = request.param
+    yield page
+    context.close()
+    assert problems == []
+
+
+def shot(page, name):
+    if SHOTS:
+        page.screenshot(path=Path(SHOTS) / f"{name}-{page.kind}.png", full_page=True)
+
+
+def test_an_image_is_created_and_its_parameters_are_used_again(page):
+    page.goto("/#/create/classes")
+    page.get_by_label("disc", exact=True).check()
+    page.get_by_label("Samples").fill("2")
+    page.get_by_label("Steps").fill("30")
+    shot(page, "form")
+    page.get_by_role("button", name="Create", exact=True).click()
+    page.get_by_role("heading", name="Samples", exact=True).wait_for(timeout=30_000)
+    assert page.locator(".sample img").count() == 2
+    assert page.locator(".sample img").first.evaluate("image => image.naturalWidth") == 8
+    assert "langevin sample classes --count 2" in page.locator("code").first.inner_text()
+    shot(page, "created")
+    page.get_by_role("link", name="Gallery").click()
+    page.get_by_role("link", name="Use these parameters").first.click()
+    page.get_by_label("disc", exact=True).wait_for()
+    assert page.get_by_label("disc", exact=True).is_checked()
+    assert page.get_by_label("Steps").input_value() == "30"
+
+
+def test_text_and_speech_are_created_by_their_own_forms(page):
+    page.goto("/#/create/text")
+    page.get_by_label("prompt").fill("the cat")
+    page.get_by_role("button", name="Create", exact=True).click()
+    page.get_by_role("heading", name="Samples", exact=True).wait_for(timeout=30_000)
+    assert page.locator(".sample pre").first.inner_text().startswith("the cat")
+    page.goto("/#/create/speech")
+    page.get_by_role("group", name="speaker").get_by_label("ben").check()
+    page.get_by_label("text", exact=True).fill("ah")
+    page.get_by_label("Samples").fill("1")
+    page.get_by_role("button", name="Create", exact=True).click()
+    page.get_by_role("heading", name="Samples", exact=True).wait_for(timeout=60_000)
+    assert page.locator(".sample audio").count() == 1
+    shot(page, "speech")
+
+
+def test_samplers_and_steps_are_compared_side_by_side(page):
+    page.goto("/#/compare/classes")
+    page.get_by_label("Values of the columns").fill("2, 5")
+    page.get_by_label("Values of the rows").fill("ddim, heun")
+    page.get_by_role("button", name="Compare", exact=True).click()
+    page.wait_for_function("document.querySelectorAll('td img').length == 4", timeout=60_000)
+    shot(page, "compared")
+
+
+def test_a_run_shows_its_training_and_its_data(page):
+    page.goto("/#/runs")
+    shot(page, "runs")
+    page.get_by_role("link", name="classes", exact=True).click()
+    page.get_by_role("heading", name="classes").wait_for()
+    assert page.locator("svg.curve").count() == 1 or page.get_by_text("No curve yet").count() == 1
+    assert page.locator("img.sheet").count() == 1
+    page.get_by_role("button", name="Show the data").click()
+    page.locator("pre", has_text="bar").wait_for(timeout=30_000)
+    shot(page, "run")
+
+
+def test_a_file_is_checked(page, http, tmp_path):
+    body = {"model": "classes", "prompt": "disc", "seed": 4, "response_format": "b64_json"}
+    image = http.post("/v1/images/generations", json=body).json()["data"][0]["b64_json"]
+    (tmp_path / "a.png").write_bytes(base64.b64decode(image))
+    page.goto("/#/check")
+    page.get_by_label("Drop a .png").set_input_files(tmp_path / "a.png")
+    page.get_by_role("heading", name="What the file says").wait_for()
+    assert "langevin sample classes" in page.locator("table").inner_text()
+    (tmp_path / "b.txt").write_text("nothing")
+    page.get_by_label("Drop a .png").set_input_files(tmp_path / "b.txt")
+    page.get_by_role("heading", name="Nothing found").wait_for()
+    shot(page, "checked")
+
+
+def test_a_form_is_filled_by_the_keyboard_alone(page):
+    page.goto("/#/create/classes")
+    page.get_by_label("disc", exact=True).wait_for()
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.className") == "skip"
+    for _ in range(60):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.matches('button.main')"):
+            break
+    page.keyboard.press("Enter")
+    page.get_by_role("heading", name="Samples", exact=True).wait_for(timeout=30_000)
+
+
+VIEWS = (
+    "create/classes", "create/speech", "compare/classes", "runs", "runs/classes", "gallery", "jobs", "reviews", "check"
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_axe_finds_nothing_serious(browser, server, view):
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-core is not installed")
+    for scheme in ("light", "dark"):
+        context = browser.new_context(color_scheme=scheme, base_url=server, bypass_csp=True)  # for axe's own script
+        page = context.new_page()
+        page.goto(f"/#/{view}")
+        page.locator("h1").wait_for()
+        found = axe.Axe().run(page).response["violations"]
+        context.close()
+        serious = [one for one in found if one["impact"] in ("serious", "critical")]
+        assert [(one["id"], [node["target"] for node in one["nodes"]]) for one in serious] == [], scheme

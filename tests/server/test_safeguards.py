@@ -1,0 +1,144 @@
+"""What is denied is an error with a reason, what is held waits for a person, and every decision is written down."""
+
+import base64
+import json
+
+import httpx2 as httpx
+import numpy as np
+import openai
+import pytest
+import torch
+
+from langevin.cli import main
+from langevin.modalities.modality import Samples
+from langevin.run.directory import open_run
+from langevin.server import safeguards
+from langevin.server.audit import Audit
+from langevin.server.safeguards import Rules, Safeguards, read
+from tests.server.conftest import serving
+from tests.server.test_jobs import ended
+
+
+@pytest.fixture
+def guarded(runs, tmp_path):
+    """A server that denies one class and holds another."""
+    rules = Rules(deny=("disc",), hold=("bar",))
+    folders = [runs / "classes", runs / "text"]
+    with (
+        serving(folders, tmp_path / "jobs.db", rules=rules) as (url, service, store),
+        httpx.Client(base_url=url, timeout=30) as http,
+    ):
+        yield http, service, store
+
+
+def test_a_denied_request_is_an_error_with_a_reason_and_makes_no_step(guarded):
+    http, service, store = guarded
+    response = http.post("/v1/images/generations", json={"model": "classes", "prompt": "disc"})
+    assert response.status_code == 400
+    error = response.json()["error"]
+    assert error["code"] == "content_policy_violation"
+    assert "the text has the phrase 'disc'" in error["message"]
+    job = ended(http, http.post("/v1/jobs", json={"model": "classes", "options": {"condition": ["DISC"]}}).json()["id"])
+    assert (job["status"], job["error"]["code"]) == ("failed", "content_policy_violation")
+    assert service.engine.evaluations == 0
+    assert http.post("/v1/completions", json={"model": "text", "prompt": "a d1sc"}).status_code == 400
+    rows = [json.loads(row["facts"]) for row in Audit(engine=store.engine).rows()]
+    assert [row["verdict"] for row in rows] == ["deny"] * 3
+
+
+def test_what_is_held_is_given_out_when_a_person_approves_it(guarded):
+    http, _, store = guarded
+    asked = {"model": "classes", "count": 1, "options": {"condition": ["bar"]}}
+    ids = [http.post("/v1/jobs", json={**asked, "seed": i}).json()["id"] for i in range(2)]
+    for id in ids:
+        job = ended(http, id)
+        assert job["status"] == "held"
+        assert job["files"] == []
+        assert "phrase 'bar'" in job["review"]["reason"]
+        refused = http.get(f"/v1/jobs/{id}/content")
+        assert (refused.status_code, refused.json()["error"]["code"]) == (403, "held")
+    assert [job["id"] for job in http.get("/v1/reviews").json()["data"]] == ids
+    looked = http.get(f"/v1/reviews/{ids[0]}").json()["content"]
+    assert base64.b64decode(looked[0]["data"])[:4] == b"\x89PNG"
+    said = {"verdict": "approve", "reviewer": "anna", "reason": "it is a bar"}
+    assert http.post(f"/v1/reviews/{ids[0]}", json=said).json()["status"] == "completed"
+    assert http.get(f"/v1/jobs/{ids[0]}/content").content == base64.b64decode(looked[0]["data"])
+    assert http.post(f"/v1/reviews/{ids[1]}", json={**said, "verdict": "reject"}).json()["status"] == "denied"
+    assert http.get(f"/v1/jobs/{ids[1]}/content").status_code == 403
+    assert http.post(f"/v1/reviews/{ids[1]}", json=said).status_code == 409
+    assert http.post(f"/v1/reviews/{ids[1]}", json={"verdict": "approve"}).status_code == 400
+    events = [(row["event"], json.loads(row["facts"]).get("verdict")) for row in Audit(engine=store.engine).rows()]
+    assert events.count(("review", "approve")) == events.count(("review", "reject")) == 1
+    assert events.count(("samples", "hold")) == 2
+
+
+def test_a_held_answer_that_somebody_waits_for_is_an_error(guarded):
+    http, _, _ = guarded
+    response = http.post("/v1/images/generations", json={"model": "classes", "prompt": "bar"})
+    assert (response.status_code, response.json()["error"]["code"]) == (400, "held_for_review")
+    with http.stream(
+        "POST", "/v1/images/generations", json={"model": "classes", "prompt": "bar", "stream": True}
+    ) as stream:
+        assert "held_for_review" in "".join(stream.iter_text())
+
+
+def test_moderations_say_what_the_rules_say(guarded):
+    http, _, _ = guarded
+    client = openai.OpenAI(base_url=f"{http.base_url}/v1", api_key="unused", max_retries=0)
+    found = client.moderations.create(input=["a square", "a disc", "the bar"]).results
+    assert [one.flagged for one in found] == [False, True, True]
+    client.close()
+
+
+def test_copies_of_training_data_are_held_and_other_samples_are_not(trained):
+    """Among samples, one that is a training image."""
+    run = open_run(trained)
+    train, val = run.open_data()
+    guard = Safeguards(rules=Rules(near_copies="hold"))
+
+    def decided(values):
+        samples = Samples(modality=run.recipe.data, values=values)
+        return guard.samples("x", samples, run.path, str(run.facts["data"]), safeguards.ALLOWED)
+
+    noise = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (3, 3, 8, 8), np.uint8))
+    assert decided(noise) == safeguards.ALLOWED
+    found = decided(torch.cat([noise, train.read(torch.tensor([4]))]))
+    assert (found.verdict, found.check) == ("hold", "near_copies")
+    assert "sample 3 is a near copy of item 4" in found.reason
+    assert len(val)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("deny: 5", "deny"), ("- a", "valid dictionary"), ("unknown: [a]", "unknown"), ("deny: ['!!']", "needs letters"),
+     ("near_copies: blur", "hold or deny"), ("deny: [", "expected the node content")],
+)  # fmt: skip
+def test_rules_that_are_none_are_refused(tmp_path, text, message):
+    (tmp_path / "rules.yaml").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        read(tmp_path / "rules.yaml")
+
+
+def test_without_a_log_nothing_is_made_if_the_rules_say_so(runs, tmp_path):
+    with serving([runs / "classes"], tmp_path / "jobs.db", rules=Rules()) as (url, service, store):
+        with store.engine.begin() as connection:
+            connection.exec_driver_sql("DROP TABLE audit")
+        with httpx.Client(base_url=url) as http:
+            response = http.post("/v1/images/generations", json={"model": "classes", "prompt": "disc"})
+        assert (response.status_code, response.json()["error"]["code"]) == (503, "audit_unavailable")
+        assert service.engine.evaluations == 0
+
+
+def test_the_command_line_verifies_the_log(guarded, tmp_path, capsys):
+    http, _, store = guarded
+    http.post("/v1/images/generations", json={"model": "classes", "prompt": "disc"})
+    url = f"sqlite:///{tmp_path / 'jobs.db'}"
+    assert main(["audit", "verify", "--database", url]) == 0
+    assert "1 rows, none changed" in capsys.readouterr().err
+    with store.engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE audit SET event = 'nothing'")
+    assert main(["audit", "verify", "--database", url]) == 1
+    assert "row 1 was changed" in capsys.readouterr().err
+    assert main(["audit", "show", "--database", url]) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[0])["event"] == "nothing"
+    assert main(["audit", "verify", "--database", f"sqlite:///{tmp_path / 'none.db'}"]) == 1
