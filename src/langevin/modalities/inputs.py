@@ -7,10 +7,16 @@ from typing import Annotated
 
 @dataclass(frozen=True)
 class Reads:
-    """Marks an option that names a file: one that a server's client sends along, or one of this machine alone."""
+    """Marks an option that names a file: one that a server's client sends along, or one of this machine alone.
+
+    Args:
+        mask_of: the option whose image the file is a mask of, which a page can let one draw.
+    """
 
     uploaded: bool = True
+    mask_of: str = ""
 
 
 InputFile = Annotated[str, Reads()]  # a file with what a request is about
+MaskFile = Annotated[str, Reads(mask_of="image")]  # an image that is white where the image of option `image` is meant
 LocalFile = Annotated[Path, Reads(uploaded=False)]  # a file that belongs to the machine, which no client may name

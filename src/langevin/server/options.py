@@ -44,6 +44,8 @@ def schema_of(options: type[Any], name: str) -> type[BaseModel]:
         default = ... if one.default is MISSING and one.default_factory is MISSING else one.default
         note = notes.get(one.name, "") + (f" {FILE_NOTE}" if marker is not None else "")
         form: dict[str, Any] | None = None if marker is None else {"contentEncoding": "base64"}
+        if form is not None and marker is not None and marker.mask_of:
+            form["x-mask-of"] = marker.mask_of
         declared = Field(default, description=note, json_schema_extra=form)
         found[one.name.removesuffix("_")] = (plain(hints[one.name]), declared)
     config = ConfigDict(extra="forbid", title=name)

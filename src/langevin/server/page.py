@@ -16,7 +16,7 @@ MEDIA = {
 }
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' blob: data:; "
-    "media-src 'self' blob:; frame-src 'self' blob:; form-action 'none'; base-uri 'none'; frame-ancestors 'none'"
+    "media-src 'self' blob: data:; frame-src 'self' blob:; form-action 'none'; base-uri 'none'; frame-ancestors 'none'"
 )
 HEADERS = {"Content-Security-Policy": POLICY, "Referrer-Policy": "no-referrer", "Cache-Control": "no-cache"}
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from langevin.modalities.inputs import InputFile
+from langevin.modalities.inputs import InputFile, MaskFile
 
 RECOGNISED = (
     "images: a folder of image files (classes from directories, captions from metadata.jsonl or .txt files), a .parquet "
@@ -17,15 +17,15 @@ class Sample:
     condition: tuple[str, ...] = ()
     """Class names or captions, one or more, repeated up to --count. Default: all classes in turn, or captions of the
     data."""
+    image: InputFile | None = None
+    """An image of which a part is drawn anew, that of --mask."""
+    mask: MaskFile | None = None
+    """An image of the same size that is transparent, or white, where is drawn."""
     rows: tuple[str, ...] = ()
     """With --columns: a table in which each caption is the words of its row, then of its column. Captions absent from
     training are framed."""
     columns: tuple[str, ...] = ()
     """See --rows."""
-    image: InputFile | None = None
-    """An image of which a part is drawn anew, that of --mask."""
-    mask: InputFile | None = None
-    """An image of the same size that is transparent, or white, where is drawn."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,10 @@ function field(name, schema, choices, given) {
   const titled = (input) => el("div", {}, el("label", { for: id }, name), input, hint);
   if (schema.contentEncoding) {
     const input = el("input", { id, type: "file", ...about });
-    return { element: titled(input), value: async () => (input.files[0] ? asData(input.files[0]) : undefined) };
+    const own = async () => (input.files[0] ? asData(input.files[0]) : undefined);
+    if (!schema["x-mask-of"]) return { element: titled(input), input, value: own };
+    const drawing = painter();
+    return { element: el("div", {}, titled(input), drawing.element), input, maskOf: schema["x-mask-of"], drawing, value: async () => (await own()) ?? drawing.value() };
   }
   if (kind.type === "boolean") {
     const input = el("input", { id, type: "checkbox", ...about });
@@ -47,6 +50,58 @@ function field(name, schema, choices, given) {
   return { element: titled(input), value: () => (input.value === "" ? undefined : number ? Number(input.value) : input.value) };
 }
 
+// A canvas on which the part of an image that is drawn anew is painted: white there, black elsewhere.
+function painter() {
+  const seen = el("canvas", { class: "painter", role: "img", "aria-label": "Paint what is drawn anew; a mask can also be chosen as a file" });
+  const mask = document.createElement("canvas");
+  const size = el("input", { type: "range", min: 4, max: 60, value: 30, "aria-label": "Size of the brush, in percent of the image" });
+  const clear = el("button", { type: "button", onclick: () => { fill(); show(); } }, "Clear");
+  const element = el("div", { hidden: true }, seen, el("label", { class: "check" }, "Brush ", size), clear);
+  let image = null, painted = false, down = false;
+  const fill = () => {
+    const pen = mask.getContext("2d");
+    pen.fillStyle = "black";
+    pen.fillRect(0, 0, mask.width, mask.height);
+    painted = false;
+  };
+  const show = () => {
+    const pen = seen.getContext("2d");
+    pen.imageSmoothingEnabled = false;
+    pen.drawImage(image, 0, 0, seen.width, seen.height);
+    pen.globalAlpha = 0.6;
+    pen.globalCompositeOperation = "lighten";
+    pen.drawImage(mask, 0, 0);
+    pen.globalAlpha = 1;
+    pen.globalCompositeOperation = "source-over";
+  };
+  const paint = (event) => {
+    if (!down) return;
+    const box = seen.getBoundingClientRect();
+    const pen = mask.getContext("2d");
+    pen.fillStyle = "white";
+    pen.beginPath();
+    pen.arc(((event.clientX - box.left) / box.width) * mask.width, ((event.clientY - box.top) / box.height) * mask.height, (Number(size.value) / 200) * mask.width, 0, 7);
+    pen.fill();
+    painted = true;
+    show();
+  };
+  seen.addEventListener("pointerdown", (event) => { down = true; seen.setPointerCapture(event.pointerId); paint(event); });
+  seen.addEventListener("pointermove", paint);
+  seen.addEventListener("pointerup", () => { down = false; });
+  return {
+    element,
+    value: () => (painted ? mask.toDataURL("image/png") : undefined),
+    load: async (file) => {
+      image = await createImageBitmap(file);
+      seen.width = mask.width = 320;
+      seen.height = mask.height = Math.round((320 * image.height) / image.width);
+      fill();
+      show();
+      element.hidden = false;
+    },
+  };
+}
+
 function list(values) { return values.length ? values : undefined; }
 
 async function asData(file) {
@@ -61,6 +116,10 @@ async function asData(file) {
 // {elements, values()} for the options of a verb.
 export function optionsForm(schema, choices, given = {}) {
   const fields = Object.entries(schema.properties || {}).map(([name, one]) => [name, field(name, one, choices[name], given[name])]);
+  for (const [, one] of fields.filter(([, one]) => one.maskOf)) {
+    const source = fields.find(([name]) => name === one.maskOf)?.[1].input;
+    source?.addEventListener("change", () => { if (source.files[0]) one.drawing.load(source.files[0]); });
+  }
   const values = async () => {
     const found = {};
     for (const [name, one] of fields) {
@@ -69,7 +128,10 @@ export function optionsForm(schema, choices, given = {}) {
     }
     return found;
   };
-  return { elements: fields.map(([, one]) => one.element), values };
+  const usual = ([name], i) => i === 0 || choices[name]?.length || given[name] !== undefined;
+  const first = fields.filter(usual).map(([, one]) => one.element);
+  const more = fields.filter((one, i) => !usual(one, i)).map(([, one]) => one.element);
+  return { elements: more.length ? [...first, el("details", {}, el("summary", {}, "More options"), more)] : first, values };
 }
 
 // An element that shows a file of a media type.
