@@ -297,7 +297,7 @@ def capacity(model: RunModel, trace: Sequence[Wanted]) -> float:
 def main() -> None:
     parser = table.options(__doc__ or "")
     parser.add_argument("--count", type=int, default=300, help="requests of a trace")
-    parser.add_argument("--loads", type=float, nargs="+", default=[0.7, 1.0, 1.3], help="1: what fifo can just serve")
+    parser.add_argument("--loads", type=float, nargs="+", default=[0.7, 1.0, 1.4], help="1: what fifo can just serve")
     parser.add_argument("--threads", type=int, default=1, help="of the network; plans and HTTP have others")
     asked = table.parse(parser)
     if asked.quick:

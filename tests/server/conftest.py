@@ -38,7 +38,7 @@ def runs(trained, captioned, tmp_path_factory):
 @contextmanager
 def serving(folders, database, *, keys=None, limits=None, rules=None, grace=5.0, **engine):
     """The URL of a server, its service and its store."""
-    store = Store(url=f"sqlite:///{database}")
+    store = Store(url=database if "://" in str(database) else f"sqlite:///{database}")
     safeguards = Safeguards() if rules is None else Safeguards(rules=rules, audit=Audit(engine=store.engine))
     service = Service(
         runs=Runs(folders=folders), engine=Engine(**engine), limits=limits or Limits(), safeguards=safeguards

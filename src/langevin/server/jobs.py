@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from sqlalchemy.exc import SQLAlchemyError
 
-from langevin.server.errors import Refused, refusal
+from langevin.server.errors import refusal
 from langevin.server.safeguards import told
 from langevin.server.service import JobRequest, Service, files_of
 from langevin.server.store import LEASE, Job, Store
@@ -72,6 +72,7 @@ class Jobs:
                     self.store.release(id)
             except SQLAlchemyError as error:
                 LOG.error("job %s was not given back: %s", id, error)
+            shutil.rmtree(one.folder, ignore_errors=True)
 
     def look(self) -> None:
         """Look for new jobs now."""
@@ -90,6 +91,8 @@ class Jobs:
             except SQLAlchemyError as error:
                 LOG.error("the database does not answer: %s", str(error).splitlines()[0])
                 self._wake.wait(2.0)
+            except Exception:  # not foreseen: one job must not stop the others
+                LOG.exception("a job could not be begun")
             self._wake.wait(POLL)
 
     def _begin(self, job: Job) -> None:
@@ -100,13 +103,14 @@ class Jobs:
                 JobRequest.model_validate(job.body), folder=folder, id=job.id, listen=partial(self._tell, job.id),
                 suspended=None if state is None else _suspended(state.content),
             )  # fmt: skip
-        except Refused as error:
+        except Exception as error:
             shutil.rmtree(folder, ignore_errors=True)
             if isinstance(error.__cause__, QueueFull):
                 self.store.release(job.id)
                 self._wake.wait(min(error.__cause__.retry_after, 5.0))
                 return
-            self.store.end(job.id, "failed", error={"message": error.message, "code": error.code})
+            refused = refusal(error)
+            self.store.end(job.id, "failed", error={"message": refused.message, "code": refused.code})
             self._tell(job.id, None)
             return
         self.running[job.id] = Running(job=job, ticket=ticket, folder=folder)
@@ -122,14 +126,7 @@ class Jobs:
         progress = (ticket.evaluations, max(ticket.expected, ticket.evaluations))
         for wait in (0.5, 2.0, 8.0, None):
             try:
-                if ticket.status == "done":
-                    self._done(id, ticket, progress)
-                elif ticket.status == "cancelled":
-                    self.store.end(id, "cancelled", progress=progress)
-                else:
-                    refused = refusal(ticket.error or RuntimeError())
-                    error = {"message": refused.message, "code": refused.code}
-                    self.store.end(id, "failed", error=error, progress=progress)
+                self._write(id, ticket, progress)
                 break
             except SQLAlchemyError as error:
                 LOG.error("the outcome of job %s was not written: %s", id, str(error).splitlines()[0])
@@ -141,12 +138,23 @@ class Jobs:
         self._tell(id, None)
         self._wake.set()
 
-    def _done(self, id: str, ticket: Ticket, progress: tuple[int, int]) -> None:
-        """Write the files of a job, and whether they are released, held or denied."""
-        samples = ticket.result(0)
-        decision = ticket.decide(samples)
+    def _write(self, id: str, ticket: Ticket, progress: tuple[int, int]) -> None:
+        """Write how a job ended, with its files, and whether they are released, held or denied."""
+        if ticket.status == "cancelled":
+            self.store.end(id, "cancelled", progress=progress)
+            return
+        try:
+            samples = ticket.result(0)
+            decision = ticket.decide(samples)
+            files = [] if decision.verdict == "deny" else files_of(samples)
+        except SQLAlchemyError:
+            raise
+        except Exception as failure:
+            refused = refusal(failure)
+            error = {"message": refused.message, "code": refused.code}
+            self.store.end(id, "failed", error=error, progress=progress)
+            return
         status = {"allow": "completed", "hold": "held", "deny": "denied"}[decision.verdict]
-        files = [] if status == "denied" else files_of(samples)
         review = None if status == "completed" else told(decision)
         error = (
             {"message": f"refused: {decision.reason}", "code": "content_policy_violation"}

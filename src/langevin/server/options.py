@@ -8,6 +8,7 @@ import ast
 import base64
 import binascii
 import inspect
+import re
 import textwrap
 from collections.abc import Mapping
 from dataclasses import MISSING, fields, replace
@@ -23,6 +24,7 @@ from langevin.modalities.inputs import Reads
 from langevin.modalities.options import options_of
 from langevin.server.errors import Refused
 
+STANDARD_INPUT = re.compile(r"; - reads [^.;]*")  # of the command line alone
 FILE_NOTE = "The content of the file, as a data: URL or in base64."
 
 
@@ -42,7 +44,7 @@ def schema_of(options: type[Any], name: str) -> type[BaseModel]:
         if marker is not None and not marker.uploaded:
             continue
         default = ... if one.default is MISSING and one.default_factory is MISSING else one.default
-        note = notes.get(one.name, "") + (f" {FILE_NOTE}" if marker is not None else "")
+        note = STANDARD_INPUT.sub("", notes.get(one.name, "")) + (f" {FILE_NOTE}" if marker is not None else "")
         form: dict[str, Any] | None = None if marker is None else {"contentEncoding": "base64"}
         if form is not None and marker is not None and marker.mask_of:
             form["x-mask-of"] = marker.mask_of

@@ -49,6 +49,7 @@ class Runs:
     folders: Sequence[Path]
     memory: int = 4 << 30
     _loaded: "OrderedDict[tuple[str, float | None], Loaded]" = field(default_factory=lambda: OrderedDict())
+    _loading: dict[tuple[str, float | None], Any] = field(default_factory=dict)
     _lock: Any = field(default_factory=threading.Lock)
 
     def paths(self) -> dict[str, Path]:
@@ -90,14 +91,18 @@ class Runs:
 
         Raises:
             Refused: there is no such run, or it is damaged, or it has no checkpoint yet."""
+        run, key = self.open(name), (name, ema)
         with self._lock:
-            run, key = self.open(name), (name, ema)
+            loading = self._loading.setdefault(key, threading.Lock())
+        with loading:  # others are served meanwhile
             newest = str(next(iter(steps(run.checkpoints)), None))
-            held = self._loaded.pop(key, None)
+            held = self._loaded.get(key)
             if held is None or held.checkpoint != newest or held.run.path != run.path:
                 held = self._read(run, name, ema, newest)
-            self._loaded[key] = held
-            self._evict()
+            with self._lock:
+                self._loaded[key] = held
+                self._loaded.move_to_end(key)
+                self._evict()
             return held
 
     def _read(self, run: Run, name: str, ema: float | None, newest: str) -> Loaded:

@@ -5,6 +5,7 @@ chooses which trajectories take part, so requests join, overtake, pause and leav
 threads of their own, so reading and decoding do not hold up the network.
 """
 
+import logging
 import threading
 import time
 import uuid
@@ -26,6 +27,7 @@ from langevin.serving.suspend import Suspended, suspended
 from langevin.serving.ticket import DeadlineExceeded, Event, Progress, QueueFull, Ticket
 from langevin.serving.trajectory import Item, Scoring, Trajectory
 
+LOG = logging.getLogger("langevin.serving")
 IDLE = 0.2  # seconds between two looks at deadlines when there is nothing to do
 
 
@@ -129,7 +131,14 @@ class Engine:
     def _run(self) -> None:
         while self._running:
             self._work.clear()
-            if not self.tick():
+            try:
+                worked = self.tick()
+            except Exception as error:  # not foreseen: those who took part fail, and the others go on
+                LOG.exception("a step failed")
+                for one in self._batch.members if self._batch else ():
+                    one.ticket.end("failed", error)
+                self._batch, worked = None, False
+            if not worked:
                 self._work.wait(IDLE)
 
     def stop(self, grace: float = 0.0) -> dict[str, Suspended]:

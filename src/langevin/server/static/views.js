@@ -112,7 +112,7 @@ async function finished(job, place) {
   }
   const whole = await get(`/v1/jobs/${job.id}`);
   place.replaceChildren(el("h2", {}, "Samples"), el("div", { class: "samples" }, await samplesOf(whole)), commandOf(whole));
-  say(`${job.files.length} samples are ready`);
+  say("The samples are ready");
 }
 
 function commandOf(job) {
