@@ -57,6 +57,7 @@ def extract(content: bytes) -> dict[str, Any] | None:
         return None
     try:
         facts = json.loads(found)
+        json.dumps(facts, ensure_ascii=False).encode()  # no half characters
     except (ValueError, RecursionError):
         return None
     return facts if isinstance(facts, dict) else None

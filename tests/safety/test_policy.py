@@ -74,6 +74,6 @@ def test_the_strictest_decision_counts():
 
 
 def test_texts_are_found_at_any_depth():
-    found = texts_of({"a": ["x", {"b": ("y", 3, None)}], "file": "data:image/png;base64,AAAA", "c": "z"})
-    assert found == ["x", "y", "z"]
+    found = texts_of({"a": ["x", {"b": ("y", 3, None)}], "c": "data: z"})
+    assert found == ["x", "y", "data: z"]
     assert normalised("  ") == ""

@@ -164,19 +164,19 @@ PATHS = [
 @pytest.mark.parametrize("path", PATHS)
 def test_a_path_that_leads_elsewhere_is_refused(small, path):
     url, _, _ = small
-    got = raw(url, f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+    got = raw(url, f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
     assert got.split(b" ", 2)[1] in (b"400", b"404")
     assert b"root:" not in got
 
 
 SMUGGLED = [
-    b"POST /v1/jobs HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n"
+    b"POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n"
     b"0\r\n\r\nGET /metrics HTTP/1.1\r\n\r\n",
-    b"POST /v1/jobs HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello",
-    b"POST /v1/jobs HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
-    b"POST /v1/jobs HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999999999999\r\n\r\n",
-    b"GET /v1/models HTTP/1.1\r\nHost: x\r\nX-Request-Id: a\r\n b\r\nConnection: close\r\n\r\n",
-    b"GET /v1/models HTTP/1.1\r\nHost: x\r\nX-Bad\x00: 1\r\n\r\n",
+    b"POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello",
+    b"POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\n\r\n",
+    b"POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999999999999999\r\n\r\n",
+    b"GET /v1/models HTTP/1.1\r\nHost: localhost\r\nX-Request-Id: a\r\n b\r\nConnection: close\r\n\r\n",
+    b"GET /v1/models HTTP/1.1\r\nHost: localhost\r\nX-Bad\x00: 1\r\n\r\n",
     b"\x16\x03\x01\x02\x00", b"GET\r\n\r\n", b"G" * 100_000,
 ]  # fmt: skip
 
@@ -253,3 +253,46 @@ def test_a_run_that_is_deleted_or_damaged_while_it_is_served_fails_its_requests_
         (folder / "bad" / "recipe.yaml").write_text("data: [")
         assert http.post("/v1/images/generations", json={"model": "bad", **body}).status_code == 503
         assert [model["id"] for model in http.get("/v1/models").json()["data"]] == ["bad", "good", "new"]
+
+
+def test_without_keys_other_sites_and_names_are_refused(small):
+    """A web page elsewhere, by its own name or by one that it lets point here."""
+    url, _, _ = small
+    own = url.removeprefix("http://")
+    with httpx.Client(base_url=url) as http:
+        for headers in (
+            {"Host": "evil.example"},
+            {"Host": "evil.example:80"},
+            {"Origin": "https://evil.example"},
+            {"Origin": "null"},
+        ):
+            response = http.get("/v1/models", headers=headers)
+            assert (response.status_code, error(response)["code"]) == (403, "not_own")
+        for headers in ({"Host": own}, {"Host": "localhost:1"}, {"Origin": url}):
+            assert http.get("/v1/models", headers=headers).status_code == 200
+
+
+def test_half_characters_are_refused_where_they_would_be_stored(small):
+    url, _, _ = small
+    with httpx.Client(base_url=url) as http:
+        body = b'{"model": "classes", "count": 1, "options": {"condition": ["\\ud800"]}}'
+        response = http.post("/v1/jobs", content=body, headers={"Content-Type": "application/json"})
+        assert response.status_code == 400
+        assert "surrogate" in error(response)["message"]
+        assert http.get("/v1/jobs").status_code == 200
+
+
+def test_a_request_for_more_than_it_may_take_fails_before_anything_is_drawn(runs, tmp_path):
+    limits = Limits(evaluations=200)
+    with (
+        serving([runs / "captions"], tmp_path / "jobs.db", limits=limits) as (url, service, _),
+        httpx.Client(base_url=url) as http,
+    ):
+        words = [str(i) for i in range(300)]
+        for asked in ({"options": {"rows": words, "columns": words}}, {"steps": 100}):  # 90,000 images; 16 of 100 steps
+            id = http.post("/v1/jobs", json={"model": "captions", **asked}).json()["id"]
+            while (job := http.get(f"/v1/jobs/{id}").json())["status"] in ("queued", "in_progress"):
+                time.sleep(0.02)
+            assert job["status"] == "failed"
+            assert "function evaluations or more, and 200 are allowed" in job["error"]["message"]
+        assert service.engine.evaluations == 0

@@ -6,6 +6,7 @@ import io
 import struct
 import time
 
+import httpx2 as httpx
 import numpy as np
 import openai
 import pytest
@@ -144,6 +145,23 @@ def test_the_asynchronous_client_asks_for_many_at_once(server):
             return await asyncio.gather(*many)
 
     assert len({one.data[0].b64_json for one in asyncio.run(ask())}) == 8
+
+
+def test_a_stream_that_is_left_ends_its_request(server, http):
+    """The connection is closed after the first bytes."""
+
+    def pending():
+        lines = http.get("/metrics").text.splitlines()
+        return {line.split()[0]: float(line.split()[1]) for line in lines if line.startswith("langevin_requests")}
+
+    body = {"model": "classes", "prompt": "disc", "stream": True, "partial_images": 3, "num_inference_steps": 9999}
+    with httpx.stream("POST", f"{server}/v1/images/generations", json=body, timeout=30) as response:
+        assert response.status_code == 200
+        assert pending()["langevin_requests_pending"] == 1
+    until = time.monotonic() + 5
+    while pending()["langevin_requests_pending"] and time.monotonic() < until:
+        time.sleep(0.05)
+    assert pending()["langevin_requests_pending"] == 0
 
 
 REFUSALS = {

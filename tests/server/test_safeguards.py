@@ -8,15 +8,21 @@ import numpy as np
 import openai
 import pytest
 import torch
+from PIL import Image
 
 from langevin.cli import main
+from langevin.modalities.image.options import Sample as Images
 from langevin.modalities.modality import Samples
+from langevin.modalities.speech.options import Sample as Speech
+from langevin.modalities.text.options import Sample as Texts
 from langevin.run.directory import open_run
 from langevin.server import safeguards
 from langevin.server.audit import Audit
+from langevin.server.errors import Refused
+from langevin.server.keys import Keys
 from langevin.server.safeguards import Rules, Safeguards, read
 from tests.server.conftest import serving
-from tests.server.test_jobs import ended
+from tests.server.test_jobs import ended, events_of
 
 
 @pytest.fixture
@@ -72,14 +78,55 @@ def test_what_is_held_is_given_out_when_a_person_approves_it(guarded):
     assert events.count(("samples", "hold")) == 2
 
 
-def test_a_held_answer_that_somebody_waits_for_is_an_error(guarded):
+def test_a_request_that_a_person_has_to_look_at_is_sent_to_the_jobs(guarded):
+    http, service, _ = guarded
+    for stream in (False, True):
+        body = {"model": "classes", "prompt": "bar", "stream": stream}
+        response = http.post("/v1/images/generations", json=body)
+        assert (response.status_code, response.json()["error"]["code"]) == (400, "needs_review")
+    assert service.engine.evaluations == 0
+
+
+def test_nothing_of_what_is_held_is_shown_on_the_way(guarded):
     http, _, _ = guarded
-    response = http.post("/v1/images/generations", json={"model": "classes", "prompt": "bar"})
-    assert (response.status_code, response.json()["error"]["code"]) == (400, "held_for_review")
-    with http.stream(
-        "POST", "/v1/images/generations", json={"model": "classes", "prompt": "bar", "stream": True}
-    ) as stream:
-        assert "held_for_review" in "".join(stream.iter_text())
+    asked = {"model": "classes", "count": 1, "steps": 50, "previews": 3, "options": {"condition": ["bar"]}}
+    found = events_of(http, http.post("/v1/jobs", json=asked).json()["id"])
+    assert "preview" not in [kind for kind, _ in found]
+    assert found[-1][1]["status"] == "held"
+    id = found[-1][1]["id"]
+    assert http.delete(f"/v1/jobs/{id}").status_code == 409
+
+
+def test_texts_in_options_are_checked_whole_and_names_of_files_are_not(tmp_path):
+    rules = Rules(deny=("bad phrase",))
+    guard = Safeguards(rules=rules)
+    for prompt in ("data: a bad phrase", "a bad phrase" + " " * 200_000):
+        with pytest.raises(Refused, match="bad phrase"):
+            guard.request("x", "m", Texts(prompt=prompt))
+    (tmp_path / "lines.txt").write_text("one\na bad phrase\n")
+    with pytest.raises(Refused, match="bad phrase"):
+        guard.request("x", "m", Speech(file=str(tmp_path / "lines.txt")))
+    only = Safeguards(rules=Rules(allowed=("cat",)))
+    mask = str(tmp_path / "mask.png")
+    Image.new("L", (4, 4)).save(mask)
+    assert only.request("x", "m", Images(condition=("cat",), image=mask, mask=mask)).verdict == "allow"
+
+
+def test_copies_that_cannot_be_ruled_out_are_held(trained, tmp_path):
+    run = open_run(trained)
+    values = torch.zeros(1, 3, 8, 8, dtype=torch.uint8)
+    samples = Samples(modality=run.recipe.data, values=values)
+    for closed, verdict in ((True, "hold"), (False, "allow")):
+        guard = Safeguards(rules=Rules(near_copies="hold", fail_closed=closed))
+        found = guard.samples("x", samples, tmp_path / "nothing", "0", safeguards.ALLOWED)
+        assert found.verdict == verdict
+
+
+def test_only_reviewers_look_at_what_is_held(runs, tmp_path):
+    (tmp_path / "keys").write_text("anna a-key-of-more-than-16 reviewer\nben b-key-of-more-than-16\n")
+    with serving([runs / "classes"], tmp_path / "jobs.db", keys=Keys.read(tmp_path / "keys")) as (url, _, _):
+        for key, status in (("a-key-of-more-than-16", 200), ("b-key-of-more-than-16", 403)):
+            assert httpx.get(f"{url}/v1/reviews", headers={"Authorization": f"Bearer {key}"}).status_code == status
 
 
 def test_moderations_say_what_the_rules_say(guarded):

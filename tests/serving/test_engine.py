@@ -254,7 +254,7 @@ def test_a_paused_request_waits_and_then_ends_the_same(model):
     other = submit(serving, model, B)
     drain(serving)
     assert (other.status, one.status) == ("done", "running")
-    one.resume()
+    one.unpause()
     drain(serving)
     near(one.result(0).values, alone(model, A, changes={"steps": 9}).values)
 

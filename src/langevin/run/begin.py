@@ -1,11 +1,13 @@
 """The samples of a request before their first function evaluation: sampler, state, condition and guidance."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from langevin.diffusion.condition import Condition, KVCache
+from langevin.diffusion.denoiser import Denoiser
 from langevin.diffusion.float64 import float64_device
 from langevin.diffusion.guidance import weighted
 from langevin.diffusion.posterior import Point
@@ -86,12 +88,12 @@ def extended(built: Built, tokens: Tensor, prefix: Prefix | None) -> Prefix:
     return Prefix(tokens=tokens, cache=cache)
 
 
-def predict(built: Built, request: Predict, index: Tensor) -> Tensor:
-    """The result of a `Predict` request for its samples `index` (m,) int64."""
+def predict(built: Built, request: Predict, index: Tensor, denoiser: Denoiser[Any] | None = None) -> Tensor:
+    """The result of a `Predict` request for its samples `index` (m,) int64, by the model's denoiser or the one given."""
     condition = None if request.condition is None else request.condition.select(index).to(built.device)
     x_t, t = request.x_t[index].to(built.device), request.t[index].to(float64_device(built.device))
     with torch.no_grad():
-        q = built.model.denoiser(x_t, t, condition)
+        q: Any = (denoiser or built.model.denoiser)(x_t, t, condition)
         if request.where is None:
             assert isinstance(q, Point), "the mean is predicted for continuous data only"
             return q.mean.cpu()

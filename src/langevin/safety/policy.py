@@ -160,9 +160,9 @@ def strictest(decisions: Sequence[Decision]) -> Decision:
 
 
 def texts_of(value: Any) -> list[str]:
-    """All texts within JSON, at any depth; contents of files are left out."""
+    """All texts within JSON, at any depth."""
     if isinstance(value, str):
-        return [] if value.startswith("data:") or len(value) > 100_000 else [value]
+        return [value]
     if isinstance(value, Mapping):
         return [text for part in value.values() for text in texts_of(part)]
     return [text for part in value for text in texts_of(part)] if isinstance(value, list | tuple) else []

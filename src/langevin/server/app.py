@@ -55,7 +55,9 @@ def create(service: Service, store: Store, *, keys: Keys | None = None, grace: f
 
     @app.get("/healthz")
     async def healthz() -> dict[str, str]:
-        """Whether the process answers."""
+        """Whether the process answers and its engine runs."""
+        if app.state.ready and not service.engine.alive:
+            raise Refused("the engine has stopped", status=503, code="engine_stopped")
         return {"status": "ok"}
 
     @app.get("/readyz")
@@ -75,6 +77,7 @@ def create(service: Service, store: Store, *, keys: Keys | None = None, grace: f
 
 def stop(service: Service, jobs: Jobs, grace: float) -> None:
     """Let requests end, and keep what is left of jobs."""
+    jobs.close()
     suspended = service.engine.stop(grace)
     jobs.stop(suspended)
     service.engine.executor.shutdown(wait=True, cancel_futures=False)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.exc import IntegrityError
 
 from langevin.server.tables import AUDIT
 
@@ -38,7 +39,7 @@ class Audit:
                     }
                     connection.execute(sa.insert(AUDIT).values(row | {"hash": digest(before, row)}))
                 return number
-            except sa.exc.IntegrityError:  # another server has appended the same number
+            except IntegrityError:  # another server has appended the same number
                 continue
         raise RuntimeError("the audit log could not be appended to: too many servers append at once")
 

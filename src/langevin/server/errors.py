@@ -1,14 +1,17 @@
 """Errors in the form of OpenAI's API: {"error": {"message", "type", "param", "code"}}."""
 
+import logging
 from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 
 from langevin.serving.ticket import Cancelled, DeadlineExceeded, QueueFull
 
+LOG = logging.getLogger("langevin.server")
 TYPES = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
 
 
@@ -57,9 +60,12 @@ def refusal(error: BaseException) -> Refused:
             return Refused(str(error), status=408, code="deadline_exceeded", headers={"x-should-retry": "false"})
         case Cancelled():
             return Refused(str(error), status=409, code="cancelled", headers={"x-should-retry": "false"})
+        case SQLAlchemyError():
+            return Refused("the database does not answer", status=503, code="database_unavailable")
         case ValueError():
             return Refused(str(error), status=400, code="invalid_value")
         case _:
+            LOG.error("not foreseen", exc_info=error)
             return Refused(f"internal error ({type(error).__name__})", status=500, code="internal_error")
 
 
@@ -83,6 +89,7 @@ def install(app: FastAPI) -> None:
     async def http(request: Request, error: HTTPException) -> JSONResponse:
         return response(str(error.detail), status=error.status_code, headers=dict(error.headers or {}))
 
+    @app.exception_handler(SQLAlchemyError)
     @app.exception_handler(Exception)
     async def unforeseen(request: Request, error: Exception) -> JSONResponse:
         one = refusal(error)

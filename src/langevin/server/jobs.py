@@ -1,5 +1,6 @@
 """Runs the jobs of the store on the engine, from claim to result."""
 
+import json
 import logging
 import shutil
 import tempfile
@@ -50,44 +51,53 @@ class Jobs:
     listeners: dict[str, list[Any]] = field(default_factory=dict)  # by job: called with its events
     _wake: threading.Event = field(default_factory=threading.Event)
     _stop: bool = False
+    _stopped: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
+    _leases: threading.Thread | None = None
 
     def start(self) -> "Jobs":
         """Run on a thread until `stop`."""
         self._thread = threading.Thread(target=self._run, name="jobs", daemon=True)
+        self._leases = threading.Thread(target=self._keep_leases, name="leases", daemon=True)
         self._thread.start()
+        self._leases.start()
         return self
 
     def stop(self, suspended: dict[str, Suspended]) -> None:
         """Keep what the engine had made of the jobs, and give them back to the queue."""
-        self._stop = True
-        self._wake.set()
-        if self._thread is not None:
-            self._thread.join()
+        self.close()
+        self._stopped.set()
+        for thread in (self._thread, self._leases):
+            if thread is not None:
+                thread.join()
         for id, one in list(self.running.items()):
             try:
                 if id in suspended:
-                    self.store.keep(id, save(suspended[id].tensors()))
+                    self._keep(one, suspended[id])
                 if not one.ticket.ended:
                     self.store.release(id)
             except SQLAlchemyError as error:
                 LOG.error("job %s was not given back: %s", id, error)
             shutil.rmtree(one.folder, ignore_errors=True)
 
+    def close(self) -> None:
+        """Begin no more jobs; those that run go on."""
+        self._stop = True
+        self._wake.set()
+
     def look(self) -> None:
         """Look for new jobs now."""
         self._wake.set()
 
     def _run(self) -> None:
-        renewed = 0.0
+        """Begin jobs; renewing has a thread of its own, as loading a model can take longer than a lease."""
         while not self._stop:
             self._wake.clear()
             try:
-                while len(self.running) < self.most and (job := self.store.claim()) is not None:
-                    self._begin(job)
-                if time.monotonic() - renewed > RENEW:
-                    renewed = time.monotonic()
-                    self._renew()
+                while not self._stop and len(self.running) < self.most:
+                    job = self.store.claim(tuple(self.running))
+                    if job is None or not self._begin(job):
+                        break
             except SQLAlchemyError as error:
                 LOG.error("the database does not answer: %s", str(error).splitlines()[0])
                 self._wake.wait(2.0)
@@ -95,34 +105,39 @@ class Jobs:
                 LOG.exception("a job could not be begun")
             self._wake.wait(POLL)
 
-    def _begin(self, job: Job) -> None:
+    def _keep_leases(self) -> None:
+        while not self._stopped.wait(RENEW):
+            try:
+                self._renew()
+            except Exception:  # the database may answer the next time
+                LOG.exception("leases were not renewed")
+
+    def _begin(self, job: Job) -> bool:
+        """Hand a job to the engine; False if there is no room now."""
         folder = Path(tempfile.mkdtemp(prefix="langevin-job-"))
         try:
             state = self.store.file(job.id, 0, role="state")
             ticket = self.service.submit(
-                JobRequest.model_validate(job.body), folder=folder, id=job.id, listen=partial(self._tell, job.id),
-                suspended=None if state is None else _suspended(state.content),
+                JobRequest.model_validate(job.body), folder=folder, id=job.id, durable=True,
+                listen=partial(self._tell, job.id), state=None if state is None else partial(state_of, state.content),
             )  # fmt: skip
         except Exception as error:
             shutil.rmtree(folder, ignore_errors=True)
-            if isinstance(error.__cause__, QueueFull):
+            if passing(error):
                 self.store.release(job.id)
-                self._wake.wait(min(error.__cause__.retry_after, 5.0))
-                return
+                self._stopped.wait(1.0)  # not at once, as nothing has changed
+                return False
             refused = refusal(error)
             self.store.end(job.id, "failed", error={"message": refused.message, "code": refused.code})
             self._tell(job.id, None)
-            return
-        self.running[job.id] = Running(job=job, ticket=ticket, folder=folder)
-        ticket.when_ended(lambda _: self.service.engine.executor.submit(self._ended, job.id))
+            return True
+        one = self.running[job.id] = Running(job=job, ticket=ticket, folder=folder)
+        ticket.when_ended(lambda _: self.service.engine.executor.submit(self._ended, one))
+        return True
 
-    def _ended(self, id: str) -> None:
+    def _ended(self, one: Running) -> None:
         """Write the outcome of a job."""
-        while (one := self.running.get(id)) is None and not self._stop:
-            time.sleep(0.01)  # it ended while it was being noted down
-        if one is None:
-            return
-        ticket = one.ticket
+        id, ticket = one.job.id, one.ticket
         progress = (ticket.evaluations, max(ticket.expected, ticket.evaluations))
         for wait in (0.5, 2.0, 8.0, None):
             try:
@@ -147,9 +162,9 @@ class Jobs:
             samples = ticket.result(0)
             decision = ticket.decide(samples)
             files = [] if decision.verdict == "deny" else files_of(samples)
-        except SQLAlchemyError:
-            raise
         except Exception as failure:
+            if isinstance(failure.__cause__ or failure, SQLAlchemyError):
+                raise failure.__cause__ or failure from failure  # the log of decisions: try again
             refused = refusal(failure)
             error = {"message": refused.message, "code": refused.code}
             self.store.end(id, "failed", error=error, progress=progress)
@@ -168,10 +183,14 @@ class Jobs:
         progress = {id: (one.ticket.evaluations, one.ticket.expected) for id, one in list(self.running.items())}
         for id in self.store.renew(progress):
             self.cancel(id)
-        for id, one in list(self.running.items()):
+        for one in list(self.running.values()):
             if time.monotonic() - one.kept > KEEP and not one.ticket.ended:
                 one.kept = time.monotonic()
-                self.store.keep(id, save(self.service.engine.suspend(one.ticket).tensors()))
+                self._keep(one, self.service.engine.suspend(one.ticket))
+
+    def _keep(self, one: Running, state: Suspended) -> None:
+        """Keep the state of a job, with the weights that it is of."""
+        self.store.keep(one.job.id, save(state.tensors(), {"weights": one.ticket.weights}))
 
     def cancel(self, id: str) -> None:
         """Cancel a job that runs here."""
@@ -183,9 +202,18 @@ class Jobs:
             listener(event)
 
 
-def _suspended(state: bytes) -> Suspended | None:
-    """What a job's state holds; None if it is damaged, so that the job begins anew."""
+def passing(error: BaseException) -> bool:
+    """Whether an error is of the moment: a full queue, a database or a model that does not answer now."""
+    causes = (error, error.__cause__)
+    return any(isinstance(one, QueueFull | SQLAlchemyError) for one in causes) or getattr(error, "status", 0) == 503
+
+
+def state_of(content: bytes, weights: str) -> Suspended | None:
+    """What a job's state holds; None if it is damaged or of other weights, so that the job begins anew."""
     try:
-        return Suspended.of(load(state))
-    except (SafetensorError, ValueError, KeyError):
+        size = int.from_bytes(content[:8], "little")
+        if json.loads(content[8 : 8 + size]).get("__metadata__", {}).get("weights") != weights:
+            return None
+        return Suspended.of(load(content))
+    except (SafetensorError, ValueError, KeyError, AttributeError):
         return None

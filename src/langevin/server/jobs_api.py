@@ -20,6 +20,7 @@ from langevin.server.streams import Events
 from langevin.serving.ticket import Preview, Progress
 
 router = APIRouter()
+LONG = 4000  # characters of a text in a list
 
 
 def jobs_of(request: Request) -> Jobs:
@@ -45,7 +46,7 @@ async def create(body: JobRequest, jobs: TheJobs, idempotency: Key = None) -> di
         raise Refused("this Idempotency-Key was used for another request", status=409, code="idempotency_conflict",
                       headers={"x-should-retry": "false"})  # fmt: skip
     jobs.look()
-    return shown(jobs, job)
+    return await asyncio.to_thread(shown, jobs, job)
 
 
 @router.get("/v1/jobs")
@@ -57,7 +58,8 @@ async def listed(
     found = await asyncio.to_thread(
         jobs.store.list, after=after, limit=limit + 1, newest_first=order != "asc", status=status
     )
-    return {"object": "list", "data": [shown(jobs, job) for job in found[:limit]], "has_more": len(found) > limit}
+    data = await asyncio.to_thread(lambda: [shown(jobs, job, whole=False) for job in found[:limit]])
+    return {"object": "list", "data": data, "has_more": len(found) > limit}
 
 
 @router.get("/v1/jobs/{id}")
@@ -66,13 +68,15 @@ async def retrieve(id: str, jobs: TheJobs) -> dict[str, Any]:
     job = await got(jobs, id)
     first = await asyncio.to_thread(jobs.store.file, id, 0) if job.status == "completed" else None
     facts = None if first is None else extract(first.content)
-    return shown(jobs, job) | {"command": facts and facts.get("command")}
+    return await asyncio.to_thread(shown, jobs, job) | {"command": facts and facts.get("command")}
 
 
 @router.delete("/v1/jobs/{id}")
 async def delete(id: str, jobs: TheJobs) -> dict[str, Any]:
     """Cancel a job, or forget one that has ended."""
     job = await got(jobs, id)
+    if job.status == "held":
+        raise Refused(f"job {id} is held for review and cannot be deleted", status=409, code="held")
     if job.open:
         await asyncio.to_thread(jobs.store.cancel, id)
         jobs.cancel(id)
@@ -151,8 +155,17 @@ async def got(jobs: Jobs, id: str) -> Job:
     return job
 
 
-def shown(jobs: Jobs, job: Job) -> dict[str, Any]:
-    """A job as JSON."""
+def shortened(value: Any) -> Any:
+    """JSON without long texts, such as files."""
+    if isinstance(value, str):
+        return value if len(value) <= LONG else f"({len(value):,} characters)"
+    if isinstance(value, dict):
+        return {name: shortened(part) for name, part in value.items()}
+    return [shortened(part) for part in value] if isinstance(value, list) else value
+
+
+def shown(jobs: Jobs, job: Job, *, whole: bool = True) -> dict[str, Any]:
+    """A job as JSON; if not `whole`, without long texts of the request."""
     one = jobs.running.get(job.id)
     done, total = (job.done, job.total) if one is None else (one.ticket.evaluations, one.ticket.expected)
     files = [
@@ -163,7 +176,7 @@ def shown(jobs: Jobs, job: Job) -> dict[str, Any]:
     return {
         "id": job.id, "object": "job", "status": job.status, "model": job.model, "created_at": job.created,
         "ended_at": job.ended, "progress": {"done": done, "total": total}, "error": job.error, "review": job.review,
-        "files": files, "request": job.body,
+        "files": files, "request": job.body if whole else shortened(job.body),
     }  # fmt: skip
 
 

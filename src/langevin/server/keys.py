@@ -35,10 +35,12 @@ class Keys:
 
     Args:
         digests: SHA-256 of each key, by its name.
+        reviewers: names of the keys that may look at what is held, and decide.
         rate: requests a second that a key may make on average, and `burst` at once.
     """
 
     digests: dict[str, bytes] = field(default_factory=dict)
+    reviewers: frozenset[str] = frozenset()
     rate: float = 10.0
     burst: float = 50.0
     clock: Callable[[], float] = time.monotonic
@@ -46,11 +48,11 @@ class Keys:
 
     @classmethod
     def read(cls, path: Path, *, rate: float = 10.0, burst: float = 50.0) -> "Keys":
-        """The keys of a file: one a line, "NAME KEY"; lines with # are comments.
+        """The keys of a file: one a line, "NAME KEY" or "NAME KEY reviewer"; lines with # are comments.
 
         Raises:
             ValueError: a line that is neither, a short key, or no key."""
-        digests = dict[str, bytes]()
+        digests, reviewers = dict[str, bytes](), set[str]()
         try:
             lines = path.read_text(encoding="utf-8").splitlines()
         except FileNotFoundError as error:
@@ -63,12 +65,15 @@ class Keys:
             words = line.split()
             if not words or words[0].startswith("#"):
                 continue
+            if len(words) == 3 and words[2] == "reviewer":
+                reviewers.add(words[0])
+                words.pop()
             if len(words) != 2 or len(words[1]) < 16:
                 raise ValueError(f"{path}, line {number}: give a name and a key of 16 characters or more")
             digests[words[0]] = _digest(words[1])
         if not digests:
             raise ValueError(f"{path} holds no key: give a name and a key on a line")
-        return cls(digests=digests, rate=rate, burst=burst)
+        return cls(digests=digests, reviewers=frozenset(reviewers), rate=rate, burst=burst)
 
     def admit(self, authorization: str | None) -> str:
         """The name of the key in an Authorization header; "" if no keys are needed.

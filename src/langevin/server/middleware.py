@@ -19,6 +19,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Message, Receive, Send], Awaitable[None]]
 LOG = logging.getLogger("langevin.access")
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
 PROBES = ("/healthz", "/readyz")
 OPEN = (*PROBES, "/")  # paths that need no key, as the files of the page
 ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -56,7 +57,14 @@ class Gate:
 
         try:
             if scope["path"] not in OPEN and not scope["path"].startswith("/page/"):
+                self._require_own(headers)
                 state.key = self.keys.admit(headers.get("authorization"))
+                if (
+                    self.keys.digests
+                    and scope["path"].startswith("/v1/reviews")
+                    and state.key not in self.keys.reviewers
+                ):
+                    raise Refused("only keys of reviewers may do this", status=403, code="not_a_reviewer")
             length = headers.get("content-length", "0")
             if not length.isdigit() or int(length) > self.body:
                 raise too_large(self.body)
@@ -73,6 +81,17 @@ class Gate:
             await answer(scope, receive, sending)  # type: ignore[arg-type]
         finally:
             self._note(scope, state)
+
+    def _require_own(self, headers: dict[str, str]) -> None:
+        """Without keys, refuse what a page of another site sends, be it by a name that it lets point to this machine."""
+        if self.keys.digests:
+            return
+        host, origin = headers.get("host", ""), headers.get("origin")
+        name = host.rpartition(":")[0] if re.search(r":\d+$", host) else host
+        if name.strip("[]") not in LOOPBACK or (origin is not None and origin.partition("://")[2] != host):
+            raise Refused(
+                "this server answers its own machine only; for others it needs --keys", status=403, code="not_own"
+            )
 
     def _limited(self, receive: Receive, state: "_State") -> Receive:
         """Counts the body as it comes in, whatever the length that was announced."""

@@ -8,6 +8,7 @@ import ast
 import base64
 import binascii
 import inspect
+import json
 import re
 import textwrap
 from collections.abc import Mapping
@@ -85,6 +86,17 @@ def docs_of(options: type[Any]) -> dict[str, str]:
         and isinstance(note, ast.Expr)
         and isinstance(note.value, ast.Constant)
     }
+
+
+def sound(value: Any) -> Any:
+    """JSON as it is. Raises `ValueError` for text that is no Unicode, which could be stored and never be sent."""
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise ValueError("the text holds half a character (a lone surrogate)") from error
+    except (TypeError, ValueError):  # no JSON: what it should be is checked elsewhere
+        pass
+    return value
 
 
 def checked(options: type[Any], given: Mapping[str, Any]) -> BaseModel:

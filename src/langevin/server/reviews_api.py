@@ -29,7 +29,7 @@ class Review(BaseModel):
 async def listed(jobs: TheJobs) -> dict[str, Any]:
     """The jobs that are held, oldest first."""
     held = await asyncio.to_thread(jobs.store.list, limit=100, newest_first=False, status="held")
-    return {"object": "list", "data": [shown(jobs, job) for job in held]}
+    return {"object": "list", "data": await asyncio.to_thread(lambda: [shown(jobs, job) for job in held])}
 
 
 @router.get("/v1/reviews/{id}")

@@ -1,15 +1,17 @@
 """The safeguards of a server: the policy of a file, the decisions by it, and their record."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from contextlib import suppress
+from dataclasses import dataclass, field, fields, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 from sqlalchemy.exc import SQLAlchemyError
 
+from langevin.files import read_regular
 from langevin.modalities.modality import Samples
 from langevin.safety.policy import (
     ALLOWED,
@@ -24,10 +26,12 @@ from langevin.safety.policy import (
 )
 from langevin.server.audit import Audit
 from langevin.server.errors import Refused
+from langevin.server.options import marker_of
 from langevin.server.runs import data_of
 from langevin.strict_yaml import parse
 
 MOST = 20_000  # training items that samples are compared with
+MOST_TEXT = 4 << 20  # bytes of a file that is checked as a text
 
 
 class Rules(BaseModel):
@@ -37,7 +41,8 @@ class Rules(BaseModel):
         deny, hold: phrases that a request may not hold, or that a person has to look at.
         allowed: all that the options of a request may say, such as classes; None for anything.
         near_copies: what becomes of samples that are near copies of training data, of modalities whose samples are tensors.
-        fail_closed: refuse requests when the audit log cannot be written.
+        fail_closed: refuse requests when the audit log cannot be written, and treat samples as copies where the training
+            data cannot be read.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -90,7 +95,7 @@ class Safeguards:
 
         Raises:
             Refused: it is denied, or cannot be written down."""
-        decision = self.rules.policy().request(texts_of(options))
+        decision = self.rules.policy().request(texts_in(options))
         self.note("request", {"id": id, "model": model, **told(decision)})
         if decision.verdict == "deny":
             raise Refused(
@@ -107,10 +112,12 @@ class Safeguards:
     def _copies(self, samples: Samples, run: Path, fingerprint: str) -> Decision:
         if self.rules.near_copies is None or not isinstance(samples.values, torch.Tensor):
             return ALLOWED
-        check = copies_of(run, fingerprint)
-        if check is None:
-            return ALLOWED
         verdict = "deny" if self.rules.near_copies == "deny" else "hold"
+        try:
+            check = copies_of(run, fingerprint)
+        except (ValueError, OSError, AttributeError):
+            reason = "the training data cannot be read here, so copies of it cannot be ruled out"
+            return Decision(verdict=verdict, check="near_copies", reason=reason) if self.rules.fail_closed else ALLOWED
         return replace(check, verdict=verdict).check(samples.values.float())
 
     def note(self, event: str, facts: Mapping[str, Any]) -> None:
@@ -124,16 +131,27 @@ class Safeguards:
                 raise Refused("the audit log cannot be written", status=503, code="audit_unavailable") from error
 
 
+def texts_in(options: Any) -> list[str]:
+    """The texts of options: their values, and of files that are text the content. Names of files are not texts."""
+    hints, found = get_type_hints(type(options), include_extras=True), list[str]()
+    for one in fields(options):
+        value = getattr(options, one.name)
+        if marker_of(hints[one.name]) is None:
+            found += texts_of(value)
+        elif value is not None:
+            with suppress(UnicodeDecodeError, OSError):
+                found.append(read_regular(Path(value), most=MOST_TEXT).decode())
+    return found
+
+
 @lru_cache(maxsize=4)
-def copies_of(run: Path, fingerprint: str) -> NearCopies | None:
-    """The check for copies of a run's training data; None where its items are no tensors, or it cannot be read."""
-    try:
-        train, val = data_of(run, fingerprint)
-        items, held_out = (
-            part.read(torch.arange(min(MOST, len(part)))).float() for part in (train, val)
-        )  # fmt: skip
-    except (ValueError, OSError, AttributeError):
-        return None
+def copies_of(run: Path, fingerprint: str) -> NearCopies:
+    """The check for copies of a run's training data.
+
+    Raises:
+        ValueError, OSError, AttributeError: it cannot be read, or its items are no tensors."""
+    train, val = data_of(run, fingerprint)
+    items, held_out = (part.read(torch.arange(min(MOST, len(part)))).float() for part in (train, val))
     return NearCopies(items=items, below=threshold(items, held_out))
 
 

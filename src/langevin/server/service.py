@@ -9,13 +9,13 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from langevin.modalities.modality import File, Plan, RequestContext, Samples
 from langevin.run.generate import RunModel, changed
 from langevin.run.provenance import facts_of
 from langevin.server.errors import Refused, refusal
-from langevin.server.options import checked, options_from, verbs_of, without_folders
+from langevin.server.options import checked, options_from, sound, verbs_of, without_folders
 from langevin.server.runs import Loaded, Runs, data_of
 from langevin.server.safeguards import Safeguards
 from langevin.serving.engine import Engine
@@ -45,6 +45,7 @@ class JobRequest(BaseModel):
     """A request of any modality."""
 
     model_config = ConfigDict(extra="forbid")
+    _sound = model_validator(mode="before")(sound)
 
     model: Annotated[str, Field(description="Name of the run.", max_length=64)]
     verb: Annotated[str, Field(description="sample, or a verb that the run's modality brings.", max_length=32)] = (
@@ -75,18 +76,20 @@ class Service:
     def submit(
         self, job: JobRequest, *, options: Any = None, folder: Path | None = None, id: str | None = None,
         listen: Callable[[Event], None] = lambda event: None, stream: Callable[[str], None] | None = None,
-        suspended: Suspended | None = None,
+        state: Callable[[str], Suspended | None] | None = None, durable: bool = False,
     ) -> Ticket:  # fmt: skip
         """Hand a request to the engine. Slow when its model is not in memory.
 
         Args:
             options: of the modality, in place of `job.options`.
             folder: where the files of the request are written; None for requests without files.
-            stream: called with text as soon as it is final.
+            stream: called with text as soon as it is final; not if a person may have to look at it first.
+            state: from the weights' name, what was made of the request by them before.
+            durable: nobody waits, so that only its own timeout counts.
 
         Raises:
             Refused: the request cannot be fulfilled."""
-        held = self.runs.load(job.model, ema=job.ema)
+        held = self.runs.load(job.model, ema=None if job.ema is None else round(job.ema, 2))
         try:
             model = changed(held.model, steps=job.steps, sampler=job.sampler, guidance=job.guidance)
             self._require_within(job, model.sampling.steps)
@@ -94,17 +97,24 @@ class Service:
                 assert folder is not None, "options may hold files"
                 options = options_from(self._verb(job, model.modality.kind), job.options, folder)
             id = id or uuid.uuid4().hex
-            before = self.safeguards.request(id, job.model, vars(options))
-            plan = self._plan(job, options, held, model, stream)
+            before = self.safeguards.request(id, job.model, options)
+            if before.verdict == "hold" and not durable:
+                message = f"a person has to look at this: {before.reason}. Send it to /v1/jobs, where it waits for that"
+                raise Refused(message, code="needs_review", headers={"x-should-retry": "false"})
+            open_ = before.verdict == "allow" and self.safeguards.rules.near_copies is None
+            plan = self._plan(job, options, held, model, stream if open_ else None)
+            weights = f"{held.run.path.name} {held.checkpoint} {held.model.data_fingerprint} {job.ema}"
+            limit = job.timeout if durable else min(job.timeout or self.limits.timeout, self.limits.timeout)
             facts = partial(
                 facts_of, model=model, run=job.model, step=held.step, options=without_folders(options), seed=job.seed,
                 count=job.count, verb=job.verb, ema=job.ema,
             )  # fmt: skip
             ticket = self.engine.submit(
                 plan, model, facts=facts, id=id, priority=job.priority,
-                timeout=min(job.timeout or self.limits.timeout, self.limits.timeout), reproducible=job.reproducible,
-                previews=job.previews, resume=suspended, listen=listen,
+                timeout=limit, reproducible=job.reproducible, previews=job.previews if open_ else 0,
+                resume=None if state is None else state(weights), most=self.limits.evaluations, listen=listen,
             )  # fmt: skip
+            ticket.weights = weights
             ticket.decide = partial(
                 self.safeguards.samples, id, run=held.run.path, fingerprint=held.model.data_fingerprint, before=before
             )
@@ -158,9 +168,9 @@ class Service:
         decision = ticket.decide(samples)
         if decision.verdict == "allow":
             return samples
-        what = "are held for a person to look at" if decision.verdict == "hold" else "are refused"
-        code = "held_for_review" if decision.verdict == "hold" else "content_policy_violation"
-        message = f"the samples {what}: {decision.reason}"
+        hint = ". Send the request to /v1/jobs, where a person can look at them" if decision.verdict == "hold" else ""
+        code = "needs_review" if decision.verdict == "hold" else "content_policy_violation"
+        message = f"the samples are not given out: {decision.reason}{hint}"
         raise Refused(message, status=400, code=code, headers={"x-should-retry": "false"})
 
     async def finished(self, ticket: Ticket, gone: Callable[[], Any]) -> Samples:

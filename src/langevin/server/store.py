@@ -133,12 +133,20 @@ class Store:
             query = sa.select(sa.func.count()).select_from(JOBS).where(JOBS.c.status.in_(OPEN))
             return int(connection.execute(query).scalar_one())
 
-    def claim(self) -> Job | None:
-        """Take the next job that nobody runs; None if there is none. No two servers get the same."""
+    def claim(self, running: Sequence[str] = ()) -> Job | None:
+        """Take the next job that nobody runs; None if there is none. No two servers get the same.
+
+        Args:
+            running: jobs that this server runs, whatever became of their leases."""
         now = time.time()
         free = sa.or_(JOBS.c.status == "queued", sa.and_(JOBS.c.status == "in_progress", JOBS.c.lease < now))
         with self.engine.begin() as connection:
-            query = sa.select(JOBS.c.id).where(free).order_by(JOBS.c.priority.desc(), JOBS.c.created).limit(1)
+            query = (
+                sa.select(JOBS.c.id)
+                .where(free, JOBS.c.id.not_in(running))
+                .order_by(JOBS.c.priority.desc(), JOBS.c.created)
+                .limit(1)
+            )
             id = connection.execute(query).scalar()
             if id is None:
                 return None
@@ -204,8 +212,11 @@ class Store:
             connection.execute(sa.delete(JOBS).where(JOBS.c.id == id, JOBS.c.status.not_in(OPEN)))
 
     def keep(self, id: str, state: bytes) -> None:
-        """Keep the state of a job that is half done."""
+        """Keep the state of a job of this server that is half done."""
         with self.engine.begin() as connection:
+            mine = sa.and_(JOBS.c.id == id, JOBS.c.owner == self.owner, JOBS.c.status == "in_progress")
+            if connection.execute(sa.select(JOBS.c.id).where(mine).with_for_update()).first() is None:
+                return
             connection.execute(sa.delete(FILES).where(FILES.c.job == id, FILES.c.role == "state"))
             row = {"job": id, "role": "state", "number": 0, "suffix": ".safetensors", "content": state}
             connection.execute(sa.insert(FILES).values(row))
@@ -237,6 +248,8 @@ def _durable(connection: Any, record: Any) -> None:
 
 
 def _job(row: Any) -> Job:
-    values = dict(row._mapping)
-    read = {name: None if values[name] is None else json.loads(values[name]) for name in ("body", "error", "review")}
-    return Job(**values | read)
+    values: dict[str, Any] = dict(row._mapping)
+    read: dict[str, Any] = {
+        name: None if values[name] is None else json.loads(values[name]) for name in ("body", "error", "review")
+    }
+    return Job(**{**values, **read})

@@ -8,14 +8,14 @@ from typing import Any
 
 from langevin.serving.ticket import Preview, Progress, Ticket
 
-KEPT = 64  # events that wait for a reader
+KEPT = 64  # previews that wait for a reader
 
 
 @dataclass(eq=False, kw_only=True)
 class Events:
     """Collects events from the engine's threads for one reader in the event loop.
 
-    Progress replaces progress that was not read; of previews and texts the oldest are left out.
+    Progress replaces progress that was not read, texts are joined, and of previews the oldest are left out.
     """
 
     loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop)
@@ -29,9 +29,11 @@ class Events:
     def _put(self, event: Any) -> None:
         if isinstance(event, Progress):
             self.waiting = [other for other in self.waiting if not isinstance(other, Progress)]
-        if len(self.waiting) >= KEPT:
-            kept = next((i for i, other in enumerate(self.waiting) if isinstance(other, Preview)), 0)
-            del self.waiting[kept]
+        if isinstance(event, str) and self.waiting and isinstance(self.waiting[-1], str):
+            event = self.waiting.pop() + event
+        previews = [i for i, other in enumerate(self.waiting) if isinstance(other, Preview)]
+        if len(previews) >= KEPT:
+            del self.waiting[previews[0]]
         self.waiting.append(event)
         self.some.set()
 
@@ -49,6 +51,14 @@ class Events:
 
         The ticket is cancelled if `gone` (async) says that the reader has left."""
         ticket.when_ended(self)
+        try:
+            async for event in self._all(ticket, gone, idle):
+                yield event
+        finally:  # the reader may have left while it was written to
+            if not ticket.ended:
+                ticket.cancel()
+
+    async def _all(self, ticket: Ticket, gone: Callable[[], Any], idle: float) -> AsyncIterator[Any]:
         quiet = 0.0
         while True:
             while self.waiting:

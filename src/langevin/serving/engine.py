@@ -10,7 +10,7 @@ import threading
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -56,6 +56,7 @@ class Engine:
     def __post_init__(self) -> None:
         self.costs = Costs(max_batch=self.max_batch)
         self._batch: Batch | None = None
+        self._chosen: Sequence[Item] = ()
         self._order = 0
         self._lock = threading.Lock()  # of the tickets; never held during a step, which a submission must not wait for
         self._between_steps = deque[Callable[[], None]]()
@@ -66,7 +67,7 @@ class Engine:
 
     def submit(
         self, plan: Plan, model: RunModel, *, id: str | None = None, priority: int = 0, timeout: float | None = None,
-        reproducible: bool = False, previews: int = 0, resume: Suspended | None = None,
+        reproducible: bool = False, previews: int = 0, resume: Suspended | None = None, most: int | None = None,
         facts: Callable[[Samples], Mapping[str, Any]] = lambda samples: {},
         listen: Callable[[Event], None] = lambda event: None,
     ) -> Ticket:  # fmt: skip
@@ -80,10 +81,12 @@ class Engine:
             reproducible: make the same bytes whatever else is served, by calls of a fixed batch size.
             previews: previews wanted of each sample.
             resume: what was made of the same request before.
+            most: function evaluations that it may take, summed over samples; beyond, it fails.
             facts, listen: see `Ticket`.
 
         Raises:
-            QueueFull: too many requests are pending, or this one could not be done in time."""
+            QueueFull: too many requests are pending, or this one could not be done in time.
+            ValueError: there is a request of this id."""
         now, wait = self.clock(), self.backlog(priority)
         if timeout is not None and wait > timeout:
             message = f"{wait:.1f} s of work are waiting, and the request allows {timeout:g} s"
@@ -91,14 +94,16 @@ class Engine:
         with self._lock:
             if not self._accepting or len(self.tickets) >= self.pending:
                 raise QueueFull("the queue is full: try again later", retry_after=max(1.0, self.backlog()))
+            if id in self.tickets:
+                raise ValueError(f"there is a request {id} already")
             self._order += 1
             ticket = Ticket(
                 id=id or uuid.uuid4().hex, plan=plan, model=model, order=self._order, arrived=now, priority=priority,
                 deadline=None if timeout is None else now + timeout, reproducible=reproducible, previews=previews,
-                facts=facts, listen=listen, wake=self._work.set,
+                facts=facts, listen=listen, wake=self._work.set, resume=resume, most=most,
             )  # fmt: skip
             self.tickets[ticket.id] = ticket
-        self._plans.begin(ticket, resume)
+        self._plans.begin(ticket)
         return ticket
 
     def backlog(self, priority: int | None = None) -> float:
@@ -113,7 +118,8 @@ class Engine:
 
         def between_steps() -> None:
             self._unstack()
-            found.set_result(suspended([item for item in self.items if item.ticket is ticket], ticket))
+            mine = [item for item in self.items if item.ticket is ticket]
+            found.set_result(ticket.resume or suspended(mine, ticket))
 
         self._between_steps.append(between_steps)
         if self._thread is None or not self._thread.is_alive():
@@ -135,11 +141,16 @@ class Engine:
                 worked = self.tick()
             except Exception as error:  # not foreseen: those who took part fail, and the others go on
                 LOG.exception("a step failed")
-                for one in self._batch.members if self._batch else ():
+                for one in self._chosen:
                     one.ticket.end("failed", error)
                 self._batch, worked = None, False
             if not worked:
                 self._work.wait(IDLE)
+
+    @property
+    def alive(self) -> bool:
+        """Whether its thread runs."""
+        return self._thread is not None and self._thread.is_alive()
 
     def stop(self, grace: float = 0.0) -> dict[str, Suspended]:
         """Take in nothing more, and stop after `grace` seconds, or when everything is done.
@@ -166,7 +177,7 @@ class Engine:
         seated = self._batch.same if self._batch else frozenset[int]()
         running = [item for item in ready if id(item) in seated]
         chosen = self.policy.choose(ready, running, self.costs.of, self.clock())
-        self.ticks += 1
+        self.ticks, self._chosen = self.ticks + 1, chosen
         if isinstance(chosen[0], Scoring):
             self._score(chosen[0])
         else:
@@ -186,9 +197,8 @@ class Engine:
             self.items = sorted(
                 (item for item in (*self.items, *arrived) if not item.ticket.ended), key=lambda item: item.ticket.order
             )
-        for item in arrived:
-            if isinstance(item, Trajectory) and item.left == 0:
-                self._finish(item)
+        for item in [item for item in self.items if isinstance(item, Trajectory) and item.left <= 0]:
+            self._finish(item)
         while self._between_steps:
             self._between_steps.popleft()()
 

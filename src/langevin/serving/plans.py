@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
-from typing import assert_never
+from typing import Any, assert_never
 
 import torch
 from torch import Tensor
@@ -32,20 +32,29 @@ class Plans:
     wake: Callable[[], None]
     arrivals: deque[Item] = field(default_factory=lambda: deque[Item]())
 
-    def begin(self, ticket: Ticket, suspended: Suspended | None) -> None:
+    def begin(self, ticket: Ticket) -> None:
         """Start a plan on a thread, or go on where it was suspended."""
-        self.executor.submit(self._begun, ticket, suspended)
+        self.executor.submit(self._guarded, self._begun, ticket)
 
     def advance(self, ticket: Ticket, result: Tensor) -> None:
         """Send a plan the result of its last request, on a thread."""
         ticket.results.append(result)
-        self.executor.submit(self._advance, ticket, result, None)
+        self.executor.submit(self._guarded, self._advance, ticket, result)
 
     def show(self, one: Trajectory, x: Tensor) -> None:
         """Decode a preview and hand it on, on a thread."""
         self.executor.submit(_show, one, x)
 
-    def _begun(self, ticket: Ticket, suspended: Suspended | None) -> None:
+    def _guarded(self, function: Callable[..., None], ticket: Ticket, *arguments: Any) -> None:
+        """Call a function; whatever it raises is the failure of its request alone."""
+        try:
+            function(ticket, *arguments)
+        except Exception as error:
+            ticket.end("failed", error)
+            self.wake()
+
+    def _begun(self, ticket: Ticket) -> None:
+        suspended = ticket.resume
         last = None
         ticket.evaluations = 0 if suspended is None else suspended.evaluations
         for result in () if suspended is None else suspended.results:
@@ -59,16 +68,14 @@ class Plans:
                     extended(self._model(ticket, request).built, request.prefix, self._kept(ticket, request)),
                 )
             ticket.results.append(last := result)
-        self._advance(ticket, last, suspended)
+        self._advance(ticket, last)
 
-    def _advance(self, ticket: Ticket, result: Tensor | None, suspended: Suspended | None) -> None:
+    def _advance(self, ticket: Ticket, result: Tensor | None) -> None:
         """Run a plan up to its next request, and queue what it requests."""
         request = self._send(ticket, result)
-        try:
-            if request is not None:
-                self.arrivals.extend(self._items(ticket, request, suspended))
-        except Exception as error:  # guidance or a sampler that is not for the model
-            ticket.end("failed", error)
+        if request is not None:
+            self.arrivals.extend(self._items(ticket, request, ticket.resume))
+            ticket.resume = None
         self.wake()
 
     def _send(self, ticket: Ticket, result: Tensor | None) -> Request | None:
@@ -80,18 +87,18 @@ class Plans:
         except StopIteration as done:
             samples = replace(done.value, nfe=round(ticket.evaluations / max(1, len(done.value))))
             ticket.end("done", replace(samples, facts=ticket.facts(samples)))
-        except Exception as error:  # whatever a plan raises is the failure of its request alone
-            ticket.end("failed", error)
         return None
 
     def _items(self, ticket: Ticket, request: Request, suspended: Suspended | None) -> Sequence[Item]:
         model = self._model(ticket, request)
         match request:
             case Predict():
+                self._require_within(ticket, len(request.x_t))
                 item = scoring(ticket, model, request)
                 ticket.work = item.work
                 return [item]
             case Draw():
+                self._require_within(ticket, len(request.seeds) * request.sampling.steps)
                 guided(model.built, request.sampling)  # raises for guidance that is not for the model
                 begun = begin(model.built, request, torch.arange(len(request.seeds)), self._kept(ticket, request))
                 self._keep(ticket, request, begun.prefix)
@@ -103,6 +110,15 @@ class Plans:
                 return items
             case _:
                 assert_never(request)
+
+    @staticmethod
+    def _require_within(ticket: Ticket, more: int) -> None:
+        """Raises `ValueError` if a request takes more than it may, before anything is allocated for it."""
+        if ticket.most is not None and ticket.evaluations + more > ticket.most:
+            wanted = ticket.evaluations + more
+            raise ValueError(
+                f"the request takes {wanted:,} function evaluations or more, and {ticket.most:,} are allowed"
+            )
 
     @staticmethod
     def _model(ticket: Ticket, request: Request) -> RunModel:

@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from langevin.diffusion.sampler import State
+from langevin.diffusion.shape import tree_map
 from langevin.serving.ticket import Ticket
 from langevin.serving.trajectory import Item, Scoring, Trajectory
 
@@ -99,8 +100,9 @@ def restored(items: Sequence[Trajectory], suspended: Suspended) -> list[Trajecto
 
 def _like(state: State, fresh: State) -> State:
     """The state on the devices of a fresh one."""
-    x = state.x.to(fresh.x.device) if isinstance(state.x, Tensor) else state.x
-    return replace(state, x=x)
+    x = tree_map(lambda part, like: part.to(like.device), state.x, fresh.x)
+    memory = {name: value.to(fresh.memory[name].device) for name, value in state.memory.items()}
+    return replace(state, x=x, memory=memory)
 
 
 def read(path: Path) -> Suspended | None:

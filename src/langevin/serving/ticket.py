@@ -102,6 +102,9 @@ class Ticket:
     prefixes: dict[str, Prefix] = field(default_factory=dict)  # by model
     shown: dict[int, int] = field(default_factory=dict)  # previews so far, by sample
     wake: Callable[[], None] = lambda: None
+    weights: str = ""  # names those that it is made by
+    most: int | None = None  # function evaluations that it may take
+    resume: Any = None  # what was made of it before, until it is taken up
     decide: Any = None  # what its owner asks before the samples are given out
     _result: "Future[Samples]" = field(default_factory=lambda: Future[Samples]())
     _lock: Any = field(default_factory=threading.Lock)
@@ -134,10 +137,10 @@ class Ticket:
         self.end("cancelled", Cancelled(f"request {self.id} was cancelled"))
 
     def pause(self) -> None:
-        """Make no further step until `resume`."""
+        """Make no further step until `unpause`."""
         self.paused = True
 
-    def resume(self) -> None:
+    def unpause(self) -> None:
         """Go on after `pause`."""
         self.paused = False
         self.wake()
@@ -148,8 +151,6 @@ class Ticket:
             if self.ended:
                 return
             self.status = status
-        self.drawn.clear()
-        self.prefixes.clear()
         if isinstance(outcome, BaseException):
             self._result.set_exception(outcome)
         else:
@@ -158,8 +159,8 @@ class Ticket:
 
     def collect(self) -> Tensor:
         """The finished samples of the current draw in their order, (b, ...)."""
-        states = [self.drawn[i] for i in range(len(self.drawn))]
-        self.drawn.clear()
+        drawn, self.drawn = self.drawn, {}
+        states = [drawn[i] for i in range(len(drawn))]
         return tree_map(lambda *parts: torch.cat(parts).cpu(), states[0].x, *(state.x for state in states[1:]))
 
     def evaluated(self, positions: int, count: int = 1) -> None:

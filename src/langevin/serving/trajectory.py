@@ -13,6 +13,7 @@ from langevin.diffusion.sampler import AnySampler, State
 from langevin.modalities.modality import Draw, Predict
 from langevin.run.begin import Begun, predict
 from langevin.run.generate import RunModel
+from langevin.serving.fixed import BATCH, fixed
 from langevin.serving.ticket import Ticket
 
 
@@ -81,8 +82,11 @@ class Scoring:
 
     def evaluate(self, most: int) -> int:
         """Evaluate the next inputs, `most` at most; their number."""
+        most = BATCH if self.ticket.reproducible else most
         index = torch.arange(self.done, min(len(self.request.x_t), self.done + most))
-        self.parts.append(predict(self.model.built, self.request, index))
+        denoiser = self.model.parts.denoiser
+        denoiser = fixed(denoiser) if self.ticket.reproducible else denoiser
+        self.parts.append(predict(self.model.built, self.request, index, denoiser))
         self.done += len(index)
         return len(index)
 

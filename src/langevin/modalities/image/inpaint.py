@@ -67,7 +67,7 @@ def inpainting(image: "Image", options: Sample) -> Callable[[Denoiser], Denoiser
 def drawn(mask: Path, size: int) -> Tensor:
     """(size, size) bool: where a mask is transparent, or, if it is opaque, where it is white."""
     white, black = (
-        decode(mask, size=size, channels=1, background=(level,) * 3)[0].int() for level in (255, 0)
+        decode(mask, size=size, channels=1, background=(level, level, level))[0].int() for level in (255, 0)
     )  # fmt: skip
     transparent = white - black >= 128  # what is behind shows
     return transparent if bool(transparent.any()) else white >= 128

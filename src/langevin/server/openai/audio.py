@@ -18,6 +18,7 @@ ENDPOINT = "audio/speech"
 MEDIA = {
     "mp3": "audio/mpeg", "opus": "audio/ogg", "flac": "audio/flac", "wav": "audio/wav", "pcm": "audio/pcm",
 }  # fmt: skip
+OPUS_RATES = (8000, 12_000, 16_000, 24_000, 48_000)
 CODERS = {"mp3": ("MP3", "MPEG_LAYER_III"), "opus": ("OGG", "OPUS"), "flac": ("FLAC", "PCM_16")}
 
 
@@ -65,6 +66,8 @@ def encoded(samples: Samples, form: str) -> bytes:
     values, rate = soundfile.read(io.BytesIO(wav.content), dtype="int16")
     if form == "pcm":
         return values.astype("<i2").tobytes()
+    if form == "opus" and rate not in OPUS_RATES:
+        values, rate = require("soxr", "sound at another rate").resample(values, rate, 48_000), 48_000
     out, (container, subtype) = io.BytesIO(), CODERS[form]
     soundfile.write(out, values, rate, format=container, subtype=subtype)
     return out.getvalue()

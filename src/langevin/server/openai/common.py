@@ -6,10 +6,11 @@ from typing import Annotated, Any
 
 from fastapi import Request
 from fastapi.responses import StreamingResponse
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from langevin.modalities.options import options_of
 from langevin.server.errors import Refused
+from langevin.server.options import sound
 from langevin.server.service import JobRequest, Service
 
 
@@ -17,6 +18,7 @@ class OurFields(BaseModel):
     """Fields beyond OpenAI's, which its client sends by `extra_body`; names are those of diffusion servers."""
 
     model_config = ConfigDict(extra="ignore")
+    _sound = model_validator(mode="before")(sound)
 
     model: Annotated[str | None, Field(max_length=64)] = None
     seed: Annotated[int | None, Field(ge=-(2**62), le=2**62)] = None

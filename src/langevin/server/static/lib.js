@@ -60,7 +60,7 @@ export async function listen(path, heard, signal) {
         const at = line.indexOf(": ");
         return [line.slice(0, at), line.slice(at + 2)];
       }));
-      if (fields.event) heard(fields.event, JSON.parse(fields.data));
+      if (fields.event) await heard(fields.event, JSON.parse(fields.data));
     }
   }
 }
