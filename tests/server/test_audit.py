@@ -21,7 +21,7 @@ def test_rows_are_in_order_and_verify(log):
     assert log.verify() == (0, None)
     assert [log.append("request", {"n": i}) for i in range(20)] == list(range(1, 21))
     assert log.verify() == (20, None)
-    assert [row["facts"] for row in log.rows()] == [f'{{"n": {i}}}' for i in range(20)]
+    assert [row["facts"] for row in log.entries()] == [f'{{"n": {i}}}' for i in range(20)]
 
 
 CHANGES = {

@@ -48,7 +48,7 @@ def test_a_denied_request_is_an_error_with_a_reason_and_makes_no_step(guarded):
     assert (job["status"], job["error"]["code"]) == ("failed", "content_policy_violation")
     assert service.engine.evaluations == 0
     assert http.post("/v1/completions", json={"model": "text", "prompt": "a d1sc"}).status_code == 400
-    rows = [json.loads(row["facts"]) for row in Audit(engine=store.engine).rows()]
+    rows = [json.loads(row["facts"]) for row in Audit(engine=store.engine).entries()]
     assert [row["verdict"] for row in rows] == ["deny"] * 3
 
 
@@ -73,7 +73,7 @@ def test_what_is_held_is_given_out_when_a_person_approves_it(guarded):
     assert http.get(f"/v1/jobs/{ids[1]}/content").status_code == 403
     assert http.post(f"/v1/reviews/{ids[1]}", json=said).status_code == 409
     assert http.post(f"/v1/reviews/{ids[1]}", json={"verdict": "approve"}).status_code == 400
-    events = [(row["event"], json.loads(row["facts"]).get("verdict")) for row in Audit(engine=store.engine).rows()]
+    events = [(row["event"], json.loads(row["facts"]).get("verdict")) for row in Audit(engine=store.engine).entries()]
     assert events.count(("review", "approve")) == events.count(("review", "reject")) == 1
     assert events.count(("samples", "hold")) == 2
 

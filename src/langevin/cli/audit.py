@@ -19,11 +19,11 @@ def run(args: Arguments) -> None:
     store = Store(url=args.database, create=False)
     log = Audit(engine=store.engine)
     if args.action == "show":
-        for row in log.rows():
+        for row in log.entries():
             output(json.dumps(row))
         return
     count, wrong = log.verify()
     if wrong is not None:
         raise ValueError(f"the audit log was changed: {wrong}")
-    last = next(iter(log.rows(newest_first=True)), None)
+    last = next(iter(log.entries(newest_first=True)), None)
     LiveLine().say(f"{count:,} rows, none changed; the hash of the last is {last['hash'] if last else 'none'}")

@@ -33,13 +33,14 @@ def run(args: Serve) -> None:
     if not names:
         raise ValueError(f"there is no run in {', '.join(map(str, args.runs))}; `langevin train` creates one")
     policy = next(member() for member in get_args(AnyPolicy) if member.kind == args.policy)
+    keys = None if args.keys is None else Keys.read(args.keys)
+    rules = None if args.safeguards is None else read(args.safeguards)
     store = Store(url=args.database)
     safeguards = Safeguards()
-    if args.safeguards is not None:
-        safeguards = Safeguards(rules=read(args.safeguards), audit=Audit(engine=store.engine))
+    if rules is not None:
+        safeguards = Safeguards(rules=rules, audit=Audit(engine=store.engine))
     engine = Engine(policy=policy, pending=args.pending)
     service = Service(runs=runs, engine=engine, safeguards=safeguards)
-    keys = None if args.keys is None else Keys.read(args.keys)
     app = create(service, store, keys=keys, grace=args.grace)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     bound = listening(args.host, args.port)

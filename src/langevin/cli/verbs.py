@@ -225,7 +225,7 @@ class Serve:
 class Audit:
     """Check that the audit log of a server was not changed, or print it."""
 
-    action: Positional[Literal["verify", "show"]]
+    action: Positional[Literal["verify", "show"]] = "verify"
     """verify: check every row against the one before it; show: print the rows as JSON lines."""
     database: str = "sqlite:///langevin-jobs.db"
     """URL of the server's database."""

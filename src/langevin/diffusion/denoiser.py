@@ -105,6 +105,8 @@ def _computing(device: torch.device, precision: torch.dtype) -> AbstractContextM
 
 def weights_cast_once(device: torch.device) -> AbstractContextManager[Any]:
     """Within it, a weight is cast to a denoiser's `precision` at its first use only: for many calls with equal weights."""
+    if device.type not in ("cpu", "cuda"):
+        return nullcontext()
     return torch.autocast(device.type, enabled=False)  # casts are kept up to the end of the outermost context
 
 

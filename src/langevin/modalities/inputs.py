@@ -18,5 +18,4 @@ class Reads:
 
 
 InputFile = Annotated[str, Reads()]  # a file with what a request is about
-MaskFile = Annotated[str, Reads(mask_of="image")]  # an image that is white where the image of option `image` is meant
 LocalFile = Annotated[Path, Reads(uploaded=False)]  # a file that belongs to the machine, which no client may name

@@ -43,7 +43,7 @@ class Audit:
                 continue
         raise RuntimeError("the audit log could not be appended to: too many servers append at once")
 
-    def rows(self, *, newest_first: bool = False) -> Iterator[dict[str, Any]]:
+    def entries(self, *, newest_first: bool = False) -> Iterator[dict[str, Any]]:
         """All rows, in order."""
         order = AUDIT.c.number.desc() if newest_first else AUDIT.c.number
         with self.engine.connect() as connection:
@@ -56,7 +56,7 @@ class Audit:
         Rows that were cut off at the end do not show in the log itself: compare the count and the last hash with a note
         that was kept elsewhere."""
         before, count = FIRST, 0
-        for row in self.rows():
+        for row in self.entries():
             count += 1
             if row["number"] != count:
                 return count, f"row {count} is missing: row {row['number']} follows row {count - 1}"
@@ -69,7 +69,7 @@ class Audit:
         return count, None
 
 
-def digest(before: str, row: Mapping[str, Any]) -> str:
+def digest(before: str, entry: Mapping[str, Any]) -> str:
     """The hash of a row, which includes that of the row before."""
-    content = json.dumps([before, row["number"], repr(float(row["time"])), row["event"], row["facts"]])
+    content = json.dumps([before, entry["number"], repr(float(entry["time"])), entry["event"], entry["facts"]])
     return hashlib.sha256(content.encode()).hexdigest()

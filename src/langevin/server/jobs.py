@@ -16,7 +16,7 @@ from safetensors.torch import load, save
 from sqlalchemy.exc import SQLAlchemyError
 
 from langevin.server.errors import refusal
-from langevin.server.safeguards import told
+from langevin.server.safeguards import as_json
 from langevin.server.service import JobRequest, Service, files_of
 from langevin.server.store import LEASE, Job, Store
 from langevin.serving.suspend import Suspended
@@ -170,7 +170,7 @@ class Jobs:
             self.store.end(id, "failed", error=error, progress=progress)
             return
         status = {"allow": "completed", "hold": "held", "deny": "denied"}[decision.verdict]
-        review = None if status == "completed" else told(decision)
+        review = None if status == "completed" else as_json(decision)
         error = (
             {"message": f"refused: {decision.reason}", "code": "content_policy_violation"}
             if status == "denied"

@@ -96,7 +96,7 @@ class Safeguards:
         Raises:
             Refused: it is denied, or cannot be written down."""
         decision = self.rules.policy().request(texts_in(options))
-        self.note("request", {"id": id, "model": model, **told(decision)})
+        self.note("request", {"id": id, "model": model, **as_json(decision)})
         if decision.verdict == "deny":
             raise Refused(
                 f"refused: {decision.reason}", code="content_policy_violation", headers={"x-should-retry": "false"}
@@ -106,7 +106,7 @@ class Safeguards:
     def samples(self, id: str, samples: Samples, run: Path, fingerprint: str, before: Decision) -> Decision:
         """The decision on samples, and on their request."""
         decision = strictest([before, self._copies(samples, run, fingerprint)])
-        self.note("samples", {"id": id, "count": len(samples), **told(decision)})
+        self.note("samples", {"id": id, "count": len(samples), **as_json(decision)})
         return decision
 
     def _copies(self, samples: Samples, run: Path, fingerprint: str) -> Decision:
@@ -155,6 +155,6 @@ def copies_of(run: Path, fingerprint: str) -> NearCopies:
     return NearCopies(items=items, below=threshold(items, held_out))
 
 
-def told(decision: Decision) -> dict[str, str]:
+def as_json(decision: Decision) -> dict[str, str]:
     """A decision as JSON."""
     return {"verdict": decision.verdict, "check": decision.check, "reason": decision.reason}

@@ -9,6 +9,7 @@ import time
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
@@ -73,6 +74,8 @@ class Store:
             self.engine = sa.create_engine(self.url, **options)
             if lite:
                 listen(self.engine, "connect", _durable)
+            if not self.create and lite and not Path(self.url.removeprefix("sqlite:///")).is_file():
+                raise ValueError("there is no such file")  # which connecting would make
             if self.create:
                 META.create_all(self.engine)
             elif not sa.inspect(self.engine).has_table(JOBS.name):

@@ -1,8 +1,9 @@
 """Options of runs on images. Imports no torch."""
 
 from dataclasses import dataclass
+from typing import Annotated
 
-from langevin.modalities.inputs import InputFile, MaskFile
+from langevin.modalities.inputs import InputFile, Reads
 
 RECOGNISED = (
     "images: a folder of image files (classes from directories, captions from metadata.jsonl or .txt files), a .parquet "
@@ -19,7 +20,7 @@ class Sample:
     data."""
     image: InputFile | None = None
     """An image of which a part is drawn anew, that of --mask."""
-    mask: MaskFile | None = None
+    mask: Annotated[str, Reads(mask_of="image")] | None = None
     """An image of the same size that is transparent, or white, where is drawn."""
     rows: tuple[str, ...] = ()
     """With --columns: a table in which each caption is the words of its row, then of its column. Captions absent from
