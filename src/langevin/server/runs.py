@@ -112,6 +112,7 @@ class Runs:
             raise Refused(
                 f"the model '{name}' cannot be loaded: {error}", status=503, code="model_unavailable"
             ) from error
+        torch.clear_autocast_cache()  # casts of weights that were replaced
         size = sum(p.numel() * p.element_size() for p in model.parts.network.parameters())
         return Loaded(run=run, model=model, step=step, size=size, checkpoint=newest)
 

@@ -5,13 +5,11 @@ chooses which trajectories take part, so requests join, overtake, pause and leav
 threads of their own, so reading and decoding do not hold up the network.
 """
 
-import logging
 import threading
 import time
 import uuid
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,9 +24,7 @@ from langevin.serving.policy import AnyPolicy, ShortestRemaining
 from langevin.serving.suspend import Suspended, suspended
 from langevin.serving.ticket import DeadlineExceeded, Event, Progress, QueueFull, Ticket
 from langevin.serving.trajectory import Item, Scoring, Trajectory
-
-LOG = logging.getLogger("langevin.serving")
-IDLE = 0.2  # seconds between two looks at deadlines when there is nothing to do
+from langevin.serving.worker import Worker
 
 
 @dataclass(eq=False, kw_only=True)
@@ -59,11 +55,9 @@ class Engine:
         self._chosen: Sequence[Item] = ()
         self._order = 0
         self._lock = threading.Lock()  # of the tickets; never held during a step, which a submission must not wait for
-        self._between_steps = deque[Callable[[], None]]()
-        self._work = threading.Event()
-        self._plans = Plans(executor=self.executor, wake=self._work.set)
-        self._thread: threading.Thread | None = None
-        self._accepting, self._running = True, False
+        self._worker = Worker(self.tick, self._failed)
+        self._plans = Plans(executor=self.executor, wake=self._worker.work.set)
+        self._accepting = True
 
     def submit(
         self, plan: Plan, model: RunModel, *, id: str | None = None, priority: int = 0, timeout: float | None = None,
@@ -100,7 +94,7 @@ class Engine:
             ticket = Ticket(
                 id=id or uuid.uuid4().hex, plan=plan, model=model, order=self._order, arrived=now, priority=priority,
                 deadline=None if timeout is None else now + timeout, reproducible=reproducible, previews=previews,
-                facts=facts, listen=listen, wake=self._work.set, resume=resume, most=most,
+                facts=facts, listen=listen, wake=self._worker.work.set, resume=resume, most=most,
             )  # fmt: skip
             self.tickets[ticket.id] = ticket
         self._plans.begin(ticket)
@@ -114,43 +108,22 @@ class Engine:
 
     def suspend(self, ticket: Ticket) -> Suspended:
         """What has been made of a request, which goes on."""
-        found = Future[Suspended]()
 
-        def between_steps() -> None:
+        def made() -> Suspended:
             self._unstack()
-            mine = [item for item in self.items if item.ticket is ticket]
-            found.set_result(ticket.resume or suspended(mine, ticket))
+            return ticket.resume or suspended([item for item in self.items if item.ticket is ticket], ticket)
 
-        self._between_steps.append(between_steps)
-        if self._thread is None or not self._thread.is_alive():
-            self._take_in()
-        self._work.set()
-        return found.result(timeout=60)
+        return self._worker.between_steps(made)
 
     def start(self) -> "Engine":
         """Run on a thread until `stop`."""
-        self._running = True
-        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
-        self._thread.start()
+        self._worker.start()
         return self
-
-    def _run(self) -> None:
-        while self._running:
-            self._work.clear()
-            try:
-                worked = self.tick()
-            except Exception as error:  # not foreseen: those who took part fail, and the others go on
-                LOG.exception("a step failed")
-                for one in self._chosen:
-                    one.ticket.end("failed", error)
-                self._batch, worked = None, False
-            if not worked:
-                self._work.wait(IDLE)
 
     @property
     def alive(self) -> bool:
         """Whether its thread runs."""
-        return self._thread is not None and self._thread.is_alive()
+        return self._worker.alive
 
     def stop(self, grace: float = 0.0) -> dict[str, Suspended]:
         """Take in nothing more, and stop after `grace` seconds, or when everything is done.
@@ -161,15 +134,19 @@ class Engine:
         until = time.monotonic() + grace
         while any(not ticket.ended for ticket in list(self.tickets.values())) and time.monotonic() < until:
             time.sleep(0.02)
-        self._running = False
-        self._work.set()
-        if self._thread is not None:
-            self._thread.join()
+        self._worker.stop()
         self._take_in()
         return {name: self.suspend(ticket) for name, ticket in list(self.tickets.items()) if not ticket.ended}
 
+    def _failed(self, error: Exception) -> None:
+        """After an error that was not foreseen: those who took part fail, and the others go on."""
+        self._batch = None
+        for one in self._chosen:
+            one.ticket.end("failed", error)
+
     def tick(self) -> bool:
         """Make one network call for the samples that the policy chooses; False if there are none."""
+        self._worker.make_calls()
         self._take_in()
         ready = [item for item in self.items if not item.ticket.paused]
         if not ready:
@@ -199,8 +176,6 @@ class Engine:
             )
         for item in [item for item in self.items if isinstance(item, Trajectory) and item.left <= 0]:
             self._finish(item)
-        while self._between_steps:
-            self._between_steps.popleft()()
 
     def _step(self, chosen: list[Trajectory]) -> None:
         """One step of the chosen trajectories, in one batch."""
