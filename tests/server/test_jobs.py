@@ -9,10 +9,13 @@ import httpx2 as httpx
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save
 
 from langevin.embed import extract
 from langevin.run.directory import load_model, open_run
+from langevin.server.jobs import state_of
 from langevin.server.store import LEASE, Store
+from langevin.serving.suspend import Suspended
 from tests import scores, tiny
 from tests.server.conftest import serving
 from tests.serving.driving import alone
@@ -220,6 +223,43 @@ def test_a_job_whose_server_died_is_claimed_again_by_one_server(runs, tmp_path, 
     assert [other.claim() is not None for other in others] == [True, False]
     assert not store.end(job.id, "completed")  # it wakes up, and the job is not its own any more
     assert others[0].end(job.id, "completed")
+
+
+def test_jobs_wait_for_room_and_a_full_server_stops_at_once(runs, tmp_path):
+    """One request at a time: the others stay in the queue, and go on after the next start."""
+    with serving([runs / "classes"], tmp_path / "jobs.db", pending=1, grace=0.0) as (url, service, _):
+        with httpx.Client(base_url=url) as http:
+            asked = {"model": "classes", "count": 1, "steps": 4000}
+            ids = [http.post("/v1/jobs", json={**asked, "seed": i}).json()["id"] for i in range(3)]
+            while service.engine.evaluations < 20:
+                time.sleep(0.01)
+        begun = time.monotonic()
+    assert time.monotonic() - begun < 10
+    store = Store(url=f"sqlite:///{tmp_path / 'jobs.db'}")
+    assert {store.get(id).status for id in ids} == {"queued"}
+    assert sum(store.file(id, 0, role="state") is not None for id in ids) == 1
+    store.close()
+
+
+def test_a_server_does_not_claim_what_it_runs_itself(tmp_path, monkeypatch):
+    """Its lease has run out, as after a long sleep of the machine."""
+    store = Store(url=f"sqlite:///{tmp_path / 'jobs.db'}")
+    id = store.add({"model": "classes", "count": 1})[0].id
+    assert store.claim().id == id
+    now = time.time()
+    monkeypatch.setattr("langevin.server.store.time.time", lambda: now + LEASE + 1)
+    assert store.claim((id,)) is None
+    store.renew({id: (1, 2)})
+    assert store.claim() is None
+    store.close()
+
+
+def test_a_state_of_other_weights_is_not_taken_up():
+    content = save(Suspended(results=(), states={}, evaluations=3).tensors(), {"weights": "run step-4"})
+    assert state_of(content, "run step-4").evaluations == 3
+    assert state_of(content, "run step-8") is None
+    assert state_of(content[:20], "run step-4") is None
+    assert state_of(b"", "run step-4") is None
 
 
 def test_music_comes_with_its_files(tmp_path):

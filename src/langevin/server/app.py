@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 from typing import Any, cast
@@ -32,6 +33,7 @@ def create(service: Service, store: Store, *, keys: Keys | None = None, grace: f
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(32))  # loading a model holds one for long
         service.engine.start()
         jobs.start()
         app.state.ready = True

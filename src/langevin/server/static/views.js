@@ -226,13 +226,24 @@ export async function run({ rest, signal }) {
   ].filter(Boolean);
 }
 
-// The curves of a run: the smoothed loss, and the held-out loss at evaluations with its best point marked.
+// The curves of a run: the loss of training, and, by another measure, the losses of both parts at evaluations.
 function curves({ steps, evaluations }) {
-  const first = steps.filter((one) => one.smooth_loss !== null).map((one) => [one.step, one.smooth_loss]);
-  const second = evaluations.map((one) => [one.step, one.validation]);
-  const points = [...first, ...second];
-  if (points.length < 2) return [el("p", { class: "hint" }, "No curve yet.")];
-  const [width, height, left, bottom] = [900, 260, 56, 28];
+  const loss = steps.filter((one) => one.smooth_loss !== null).map((one) => [one.step, one.smooth_loss]);
+  const parts = ["train", "validation"].map((name) => evaluations.map((one) => [one.step, one[name]]));
+  const held = parts[1];
+  const best = held.length ? held.reduce((a, b) => (b[1] < a[1] ? b : a)) : null;
+  if (loss.length < 2 && held.length < 2) return [el("p", { class: "hint" }, "No curve yet.")];
+  const found = [];
+  if (loss.length > 1) found.push(chart([loss], null, `loss ${loss.at(-1)[1].toPrecision(4)} at step ${loss.at(-1)[0]}`),
+    el("p", { class: "hint" }, el("span", { class: "key" }), "loss of training, smoothed"));
+  if (held.length > 1) found.push(chart(parts, best, `best held-out loss ${best[1].toPrecision(4)} at step ${best[0]}`),
+    el("p", { class: "hint" }, el("span", { class: "key" }), "training part  ", el("span", { class: "key second" }), `held-out part, both the mean over noise levels; the dot is the best, step ${best[0]}`));
+  return found;
+}
+
+function chart(lines, best, said) {
+  const points = lines.flat();
+  const [width, height, left, bottom] = [900, 220, 56, 28];
   const range = (values) => [Math.min(...values), Math.max(...values)];
   const [low, high] = range(points.map((one) => one[1]));
   const [from, to] = range(points.map((one) => one[0]));
@@ -245,15 +256,13 @@ function curves({ steps, evaluations }) {
     return made;
   };
   const path = (line, kind) => svg("path", { class: kind, d: line.map((one, i) => `${i ? "L" : "M"}${x(one[0]).toFixed(1)} ${y(one[1]).toFixed(1)}`).join("") });
-  const best = second.length ? second.reduce((a, b) => (b[1] < a[1] ? b : a)) : null;
-  const said = `training loss ${first.at(-1)?.[1] ?? ""} at step ${to}` + (best ? `; best held-out loss ${best[1].toPrecision(4)} at step ${best[0]}` : "");
   const drawn = svg("svg", { class: "curve", viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": said });
   drawn.append(svg("line", { class: "axis", x1: left, x2: left, y1: 8, y2: height - bottom }), svg("line", { class: "axis", x1: left, x2: width, y1: height - bottom, y2: height - bottom }),
     svg("text", { x: 4, y: 18 }, high.toPrecision(3)), svg("text", { x: 4, y: height - bottom }, low.toPrecision(3)),
     svg("text", { x: left, y: height - 8 }, `step ${from}`), svg("text", { x: width - 12, y: height - 8, "text-anchor": "end" }, String(to)),
-    path(first, "first"), path(second, "second"));
+    ...lines.map((line, i) => path(line, i ? "second" : "first")));
   if (best) drawn.append(svg("circle", { class: "best", cx: x(best[0]), cy: y(best[1]), r: 5 }));
-  return [drawn, el("p", { class: "hint" }, el("span", { class: "key" }), "loss of training, smoothed  ", el("span", { class: "key second" }), best ? `held-out loss at evaluations; the dot is the best, step ${best[0]}` : "held-out loss")];
+  return drawn;
 }
 
 async function sheets(previews, place) {
