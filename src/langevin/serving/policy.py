@@ -51,24 +51,26 @@ def fill(first: Item, others: Sequence[Item], cost: CostOf) -> list[Item]:
 
 @dataclass(frozen=True, kw_only=True)
 class ShortestRemaining:
-    """Requests with the least work left go first, less a credit for their age, and pre-empt others between two steps.
+    """Samples with the least time left, in full calls, go first, less a credit for their age, and pre-empt others between
+    two steps. Calls count and not inputs: samples of a call are evaluated together, so guidance makes none longer.
 
     Args:
-        ageing: seconds of work that a second of age makes up for; 0 lets long requests wait for as long as short ones come.
+        ageing: seconds left that a second of age makes up for; 0 lets long requests wait for as long as short ones come.
     """
 
     kind: Literal["shortest_remaining"] = "shortest_remaining"
-    ageing: float = 0.01
+    ageing: float = 0.05
 
     def choose(self, ready: Sequence[Item], running: Sequence[Item], cost: CostOf, now: float) -> Sequence[Item]:
-        slopes = dict[int, float]()  # seconds per input and position, by model
+        calls = dict[tuple[int, int], float]()  # seconds of a full call, by model and size
 
         def rank(item: Item) -> tuple[int, float, int]:
-            ticket, model = item.ticket, id(item.model)
-            if model not in slopes:
-                slopes[model] = cost(item).fit()[1]
-            work = slopes[model] * ticket.work
-            return (-ticket.priority, work - self.ageing * (now - ticket.arrived), ticket.order)
+            ticket, kind = item.ticket, (id(item.model), item.size)
+            if kind not in calls:
+                own = cost(item)
+                calls[kind] = own.seconds(own.batch_size(item.size) * item.size)
+            left = calls[kind] * item.left
+            return (-ticket.priority, left - self.ageing * (now - ticket.arrived), ticket.order)
 
         first = min(ready, key=rank)
         alike = [item for item in ready if item.key == first.key]
