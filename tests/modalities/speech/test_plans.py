@@ -173,7 +173,7 @@ def test_lengths_are_a_function_of_the_seed(voices):
         ({"text": ("ah",), "speaker": ("bem",)}, "no speaker is called 'bem'; did you mean 'ben'"),
         ({"text": ("ah",), "seconds": 0.0}, "--seconds must be above 0"),
         ({"text": ("ah",), "file": "x"}, "both say what to speak"),
-        ({"file": "no-such-file.txt"}, "is no text file"),
+        ({"file": "no-such-file.txt"}, "there is no file"),
         ({"infill": "a.wav", "text": ("ah",)}, "--infill takes --from and --to"),
         ({"from_": 0.1, "text": ("ah",)}, "--infill takes --from and --to"),
         ({"continue_": "a.wav", "infill": "b.wav"}, "three different requests"),

@@ -111,7 +111,7 @@ def _check(speech: "Speech", options: Sample) -> None:
     if (options.from_ is None) != (options.infill is None) or (options.to is None) != (options.infill is None):
         raise ValueError("--infill takes --from and --to, the seconds between which the clip is made anew")
     if (options.voice is None) != (options.clip is None) or (options.voice is not None and options.speaker):
-        raise ValueError("--voice NAME says --clip FILE again: give both, without --speaker")
+        raise ValueError("--clip FILE is said again by --voice NAME: give both, and no --speaker")
     if not 0 < options.strength <= 1:
         raise ValueError(f"--strength must be in (0, 1], got {options.strength:g}")
     if options.strength != Sample.strength and options.clip is None:
@@ -143,6 +143,8 @@ def _lines(file: str | None) -> list[str]:
         content, where = sys.stdin.read(LONGEST_FILE), "standard input"
     else:
         path = Path(file)
+        if not path.exists():
+            raise ValueError(f"there is no file {file}")
         if not regular(path) or path.stat().st_size > LONGEST_FILE:
             raise ValueError(f"--file {file} is no text file of up to {LONGEST_FILE >> 20} megabytes")
         try:
