@@ -49,7 +49,9 @@ def extract(content: bytes) -> dict[str, Any] | None:
         found = next((data[len(NAME) + 1 :] for kind, data in _png_chunks(content) if _is_json(kind, data)), None)
     elif content.startswith(RIFF) and content[8:12] == b"WAVE":
         lists = [data[4:] for kind, data in _riff_chunks(content) if _is_info(kind, data)]
-        found = next((part.rstrip(b"\0") for one in lists for kind, part in _chunks(one) if kind == b"ICMT"), None)
+        found = next(
+            (part.rstrip(b"\0") for one in lists for kind, part in _riff_chunks(one, 0) if kind == b"ICMT"), None
+        )
     elif content.startswith(MIDI):
         texts = (data for kind, data in _midi_chunks(content) if kind == b"MTrk" and data.startswith(TEXT))
         found = next((data[data.find(b"{") : data.rfind(b"}") + 1] for data in texts), None)
@@ -77,15 +79,34 @@ def parameters(facts: Mapping[str, Any]) -> str:
     return "\n".join([str(facts.get("prompt") or ""), ", ".join([*pairs, "Version: langevin"])]).lstrip("\n")
 
 
-def _png_chunks(content: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """(kind, data) of each chunk, up to where a file breaks off."""
-    at = len(PNG)
+def _chunks(
+    content: bytes, at: int, header: str, *, after: int = 0, even: bool = False
+) -> Iterator[tuple[bytes, bytes]]:
+    """(kind, data) of each chunk from a place on, up to where a file breaks off.
+
+    Args:
+        header: format of the size and the kind, in either order.
+        after: bytes behind the data, as of a checksum.
+        even: whether data of odd length is padded."""
     while at + 8 <= len(content):
-        size, kind = struct.unpack(">I4s", content[at : at + 8])
-        if at + 12 + size > len(content):
+        parts = struct.unpack(header, content[at : at + 8])
+        kind, size = parts if isinstance(parts[0], bytes) else parts[::-1]
+        if at + 8 + size + after > len(content):
             return
         yield kind, content[at + 8 : at + 8 + size]
-        at += 12 + size
+        at += 8 + size + after + (size % 2 if even else 0)
+
+
+def _png_chunks(content: bytes) -> Iterator[tuple[bytes, bytes]]:
+    return _chunks(content, len(PNG), ">I4s", after=4)
+
+
+def _riff_chunks(content: bytes, at: int = 12) -> Iterator[tuple[bytes, bytes]]:
+    return _chunks(content, at, "<4sI", even=True)
+
+
+def _midi_chunks(content: bytes) -> Iterator[tuple[bytes, bytes]]:
+    return _chunks(content, 14, ">4sI")
 
 
 def _png_chunk(kind: bytes, data: bytes) -> bytes:
@@ -100,33 +121,8 @@ def _is_ours(kind: bytes, data: bytes) -> bool:
     return _is_json(kind, data) or (kind == b"tEXt" and data.startswith(b"parameters\0"))
 
 
-def _riff_chunks(content: bytes) -> Iterator[tuple[bytes, bytes]]:
-    return _chunks(content[12:])
-
-
-def _chunks(content: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """(kind, data) of each chunk of RIFF, up to where it breaks off."""
-    at = 0
-    while at + 8 <= len(content):
-        kind, size = struct.unpack("<4sI", content[at : at + 8])
-        if at + 8 + size > len(content):
-            return
-        yield kind, content[at + 8 : at + 8 + size]
-        at += 8 + size + size % 2
-
-
 def _riff_chunk(kind: bytes, data: bytes) -> bytes:
     return kind + struct.pack("<I", len(data)) + data + b"\0" * (len(data) % 2)
-
-
-def _midi_chunks(content: bytes) -> Iterator[tuple[bytes, bytes]]:
-    at = 14
-    while at + 8 <= len(content):
-        kind, size = struct.unpack(">4sI", content[at : at + 8])
-        if at + 8 + size > len(content):
-            return
-        yield kind, content[at + 8 : at + 8 + size]
-        at += 8 + size
 
 
 def _variable(number: int) -> bytes:

@@ -68,9 +68,8 @@ def test_the_strictest_decision_counts():
     assert strictest([]) == ALLOWED
     assert strictest([hold, ALLOWED]) == hold
     assert strictest([hold, deny, Decision(verdict="deny", check="c")]) == deny
-    policy = Policy(before=(BAD,), after=(lambda values, facts: hold,))
-    assert policy.request(["fine"]) == ALLOWED
-    assert policy.samples(None, {}) == hold
+    assert Policy(checks=(BAD, AllowedWords(values=("fine",)))).request(["fine"]) == ALLOWED
+    assert Policy(checks=(BAD,)).request(["grass"]).verdict == "deny"
 
 
 def test_texts_are_found_at_any_depth():

@@ -112,6 +112,8 @@ def test_samplers_and_steps_are_compared_side_by_side(page):
     page.get_by_label("Values of the rows").fill("ddim, heun")
     page.get_by_role("button", name="Compare", exact=True).click()
     page.locator("td img").nth(3).wait_for(timeout=60_000)
+    assert page.locator("th[scope=row]").all_inner_texts() == ["ddim", "heun"]
+    assert len({image.get_attribute("src") for image in page.locator("td img").all()}) == 4
     shot(page, "compared")
 
 
@@ -123,6 +125,7 @@ def test_a_run_shows_its_training_and_its_data(page):
     page.locator("img.sheet").wait_for()
     page.get_by_role("button", name="Show the data").click()
     page.locator("pre", has_text="bar").wait_for(timeout=30_000)
+    assert "30 readable images" in page.locator("pre").inner_text()
     shot(page, "run")
 
 

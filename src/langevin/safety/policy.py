@@ -5,8 +5,8 @@ Nothing is changed silently: what is denied is an error that names the check, an
 
 import re
 import unicodedata
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
@@ -135,23 +135,13 @@ def threshold(train: Tensor, held_out: Tensor, *, share: float = 0.01) -> float:
 
 @dataclass(frozen=True, kw_only=True)
 class Policy:
-    """Checks of requests, by their texts, and of samples.
+    """Checks of requests: each maps their texts to a decision."""
 
-    Args:
-        before: each maps the texts of a request to a decision.
-        after: each maps decoded samples, with the facts of the request, to a decision.
-    """
-
-    before: Sequence[Any] = ()
-    after: Sequence[Callable[[Any, Mapping[str, Any]], Decision]] = field(default=())
+    checks: Sequence[Any] = ()
 
     def request(self, texts: Sequence[str]) -> Decision:
         """The strictest decision on a request."""
-        return strictest([check.check(texts) for check in self.before])
-
-    def samples(self, values: Any, facts: Mapping[str, Any]) -> Decision:
-        """The strictest decision on samples."""
-        return strictest([check(values, facts) for check in self.after])
+        return strictest([check.check(texts) for check in self.checks])
 
 
 def strictest(decisions: Sequence[Decision]) -> Decision:

@@ -59,7 +59,7 @@ class Rules(BaseModel):
         checks += [Phrases(phrases=self.deny)] if self.deny else []
         checks += [Phrases(phrases=self.hold, verdict="hold")] if self.hold else []
         checks += [AllowedWords(values=self.allowed)] if self.allowed is not None else []
-        return Policy(before=tuple(checks))
+        return Policy(checks=tuple(checks))
 
 
 def read(path: Path) -> Rules:
