@@ -36,14 +36,14 @@ def runs(trained, captioned, tmp_path_factory):
 
 
 @contextmanager
-def serving(folders, database, *, keys=None, limits=None, rules=None, grace=5.0, **engine):
+def serving(folders, database, *, keys=None, limits=None, rules=None, grace=5.0, data=None, **engine):
     """The URL of a server, its service and its store."""
     store = Store(url=database if "://" in str(database) else f"sqlite:///{database}")
     safeguards = Safeguards() if rules is None else Safeguards(rules=rules, audit=Audit(engine=store.engine))
     service = Service(
         runs=Runs(folders=folders), engine=Engine(**engine), limits=limits or Limits(), safeguards=safeguards
     )
-    app = create(service, store, keys=keys, grace=grace)
+    app = create(service, store, keys=keys, data=data, grace=grace)
     bound = socket.socket()
     bound.bind(("127.0.0.1", 0))
     server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="on", timeout_graceful_shutdown=2))

@@ -4,7 +4,7 @@ import ipaddress
 import logging
 import socket
 from contextlib import suppress
-from typing import get_args
+from typing import Any, get_args
 
 from langevin.cli.show import LiveLine
 from langevin.cli.verbs import Serve
@@ -13,10 +13,7 @@ from langevin.extras import require
 
 def run(args: Serve) -> None:
     """Serve until a signal; returns when everything is drained."""
-    require("fastapi", "serving")
-    require("sqlalchemy", "serving")
-    require("prometheus_client", "serving")
-    uvicorn = require("uvicorn", "serving")
+    uvicorn = require_packages()
     require_safe(args)
     from langevin.server.app import create
     from langevin.server.audit import Audit
@@ -30,7 +27,7 @@ def run(args: Serve) -> None:
 
     runs = Runs(folders=args.runs, memory=int(args.memory * 1e9))
     names = list(runs.paths())
-    if not names:
+    if not names and not any(folder.is_dir() for folder in args.runs):
         raise ValueError(f"there is no run in {', '.join(map(str, args.runs))}; `langevin train` creates one")
     policy = next(member() for member in get_args(AnyPolicy) if member.kind == args.policy)
     keys = None if args.keys is None else Keys.read(args.keys)
@@ -41,16 +38,23 @@ def run(args: Serve) -> None:
         safeguards = Safeguards(rules=rules, audit=Audit(engine=store.engine))
     engine = Engine(policy=policy, pending=args.pending)
     service = Service(runs=runs, engine=engine, safeguards=safeguards)
-    app = create(service, store, keys=keys, grace=args.grace)
+    app = create(service, store, keys=keys, data=args.data, grace=args.grace)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     bound = listening(args.host, args.port)
     host, port = bound.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
-    LiveLine().say(f"serving {', '.join(names)} at http://{shown}:{port}  (Ctrl-C stops)")
+    LiveLine().say(f"serving {', '.join(names) or 'no run yet'} at http://{shown}:{port}  (Ctrl-C stops)")
     config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=max(1, round(args.grace)))
     with suppress(KeyboardInterrupt):  # uvicorn repeats the signal when all is drained
         uvicorn.Server(config).run(sockets=[bound])
     LiveLine().say("stopped")
+
+
+def require_packages() -> Any:
+    """The package uvicorn. Raises `ValueError` if one that serving needs is not installed."""
+    for name in ("fastapi", "sqlalchemy", "prometheus_client"):
+        require(name, "serving")
+    return require("uvicorn", "serving")
 
 
 def require_safe(args: Serve) -> None:
@@ -59,6 +63,8 @@ def require_safe(args: Serve) -> None:
         raise ValueError(f"--host {args.host} can be reached by others: give --keys FILE, or leave --host out")
     if not 0 <= args.port <= 65535:
         raise ValueError(f"--port is 0 to 65535, got {args.port}")
+    if args.data is not None and not args.data.is_dir():
+        raise ValueError(f"--data {args.data} is no folder")
     if not args.memory > 0 or args.pending < 1 or not 0 <= args.grace <= 3600:
         raise ValueError("--memory and --pending are positive, and --grace is 0 to 3600 seconds")
 

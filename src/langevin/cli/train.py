@@ -1,5 +1,8 @@
 """`langevin train`: train a run on data or by a recipe."""
 
+from contextlib import nullcontext
+
+from langevin.cli.page import Page
 from langevin.cli.sample import check_seed
 from langevin.cli.show import LiveLine
 from langevin.cli.verbs import Train
@@ -8,7 +11,12 @@ from langevin.run.train import Wanted, train_run
 
 
 def run(args: Train) -> Run:
-    """Train, and return the finished run."""
+    """Train, and return the finished run; with --serve only after the page was closed."""
     if args.seed is not None:
         check_seed(args.seed)
-    return train_run(Wanted(**vars(args)), LiveLine().display())
+    line, wanted = LiveLine(), {name: value for name, value in vars(args).items() if name != "serve"}
+    with Page(say=line.say) if args.serve else nullcontext() as page:
+        run = train_run(Wanted(**wanted), line.display(), created=page.show if page else lambda path: None)
+        if page:
+            page.wait()
+    return run

@@ -30,6 +30,8 @@ class Train:
     """Allow functions (module:function) that the recipe names to be imported; those named in this command always are."""
     tensorboard: bool = False
     """Also write TensorBoard events."""
+    serve: bool = False
+    """Also serve the run on this machine, and show its page: curves and previews while it trains, then a form."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -205,6 +207,9 @@ class Serve:
     """Port to listen on; 0 takes a free one."""
     keys: Path | None = None
     """File of API keys, one a line: a name and a key of 16 characters or more."""
+    data: Path | None = None
+    """Folder whose files and folders can be trained on, from the page and by /v1/jobs; without, only recipes with data of
+    their own can."""
     safeguards: Path | None = None
     """YAML file of rules: phrases to deny or hold, what is allowed, what becomes of near copies of training data. Every
     decision is then written into an audit log: `langevin audit verify`."""

@@ -36,7 +36,7 @@ from langevin.training.snapshots import ema_of_length
 LOCK = ".lock"
 FILES = {  # that are written into a run
     "recipe.yaml", "environment.json", "metrics.jsonl", "report.html", "report.json", "evaluation.json", "checkpoints",
-    "samples", "ema", "solvers", "evaluation", "tensorboard", "comparison",
+    "samples", "ema", "solvers", "evaluation", "tensorboard", "comparison", "requests",
 }  # fmt: skip
 
 

@@ -4,6 +4,7 @@ import os
 import re
 import signal
 import time
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from difflib import get_close_matches
@@ -26,6 +27,7 @@ from langevin.recipe.tree import Recipe
 from langevin.recipe.user_function import NO_CODE, CodePermission
 from langevin.run.directory import FILES, Run, create, is_being_written, is_leftover, open_run, writing
 from langevin.run.display import QUIET, Display, duration
+from langevin.run.requests import Requests
 from langevin.run.stop import Stopped, stop_requests
 from langevin.run.watch import Watch
 from langevin.training import checkpoint, machine
@@ -70,8 +72,13 @@ class Wanted:
         return [*changes, *([] if self.seed is None else [f"training.seed={self.seed}"]), *self.overrides]
 
 
-def train_run(wanted: Wanted, display: Display = QUIET) -> Run:
+def train_run(
+    wanted: Wanted, display: Display = QUIET, *, created: Callable[[Path], None] = lambda path: None
+) -> Run:  # fmt: skip
     """Train, and return the finished run.
+
+    Args:
+        created: called with the directory of the run before its first step.
 
     Raises:
         ValueError: the target is neither data nor a recipe, or options do not fit it."""
@@ -104,6 +111,8 @@ def train_run(wanted: Wanted, display: Display = QUIET) -> Run:
         run = create(path, recipe, facts) if world.first else None
         world.barrier()
         run = run or open_run(path)
+        if world.first:
+            created(path)
         carry_on(run, built, data, val, world, tensorboard=wanted.tensorboard, display=display, calibration=calibration)
     return run
 
@@ -198,13 +207,16 @@ def carry_on(
     for text in batches.remarks if world.first else ():
         display.say(text)
     watch = Watch(run, built, state, batches, built.batches(val), tensorboard=tensorboard)
-    hooks = Hooks(progress=display.training, measure=watch.measure, preview=watch.preview, log=display.say)
+    requests = Requests(run=run.path)
+    hooks = Hooks(
+        progress=display.training, measure=watch.measure, preview=watch.preview, log=display.say, requests=requests.take
+    )
     begin, again = time.perf_counter(), f"`langevin resume {run.path}` continues"
     with stop_requests(display.say) as requested:
         try:
             train(
                 run.path, state, training_batches(recipe, batches), method, recipe.training,
-                hooks=replace(hooks, stop=lambda: requested() > 0), world=world, calibration=calibration,
+                hooks=replace(hooks, stop=lambda: requests.stop or requested() > 0), world=world, calibration=calibration,
             )  # fmt: skip
         except KeyboardInterrupt as error:
             text = f"left at step {state.step}: {again} from the newest checkpoint"

@@ -1,35 +1,56 @@
 """The application: every endpoint over one service, with readiness and draining."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any, cast
 
 from fastapi import FastAPI, Request, Response
 
-from langevin.server import errors, jobs_api, page, reviews_api, runs_api
+from langevin.server import errors, jobs_api, page, reviews_api, runs_api, training_api
 from langevin.server.errors import Refused
 from langevin.server.jobs import Jobs
 from langevin.server.keys import Keys
 from langevin.server.metrics import Measures
 from langevin.server.middleware import App, Gate
 from langevin.server.openai import audio, edits, images, models, moderations, provenance, text
+from langevin.server.processes import Processes
 from langevin.server.service import Service
 from langevin.server.store import Store
+from langevin.server.training import Training
 
-PARTS = (images, edits, audio, text, models, moderations, provenance, jobs_api, reviews_api, runs_api, page)
+PARTS = (
+    images,
+    edits,
+    audio,
+    text,
+    models,
+    moderations,
+    provenance,
+    jobs_api,
+    reviews_api,
+    runs_api,
+    training_api,
+    page,
+)
 
 
-def create(service: Service, store: Store, *, keys: Keys | None = None, grace: float = 20.0) -> App:
+def create(
+    service: Service, store: Store, *, keys: Keys | None = None, data: Path | None = None, grace: float = 20.0
+) -> App:
     """The server as an ASGI application.
 
     Args:
         service: its engine is started and stopped with the application.
         keys: that are accepted; None accepts everybody.
+        data: folder of data that can be trained on.
         grace: seconds that requests get to end when it stops."""
-    measures, jobs = Measures.of(service.engine), Jobs(service=service, store=store)
+    processes = Processes(training=Training(runs=service.runs, data=data), store=store)
+    measures, jobs = Measures.of(service.engine), Jobs(service=service, store=store, processes=processes)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -51,6 +72,7 @@ def create(service: Service, store: Store, *, keys: Keys | None = None, grace: f
         redirect_slashes=False,
     )
     app.state.service, app.state.jobs, app.state.ready = service, jobs, False
+    app.state.keys = keys = keys or Keys()
     errors.install(app)
     for part in PARTS:
         app.include_router(part.router)
@@ -74,12 +96,13 @@ def create(service: Service, store: Store, *, keys: Keys | None = None, grace: f
         """Figures for Prometheus."""
         return Response(measures.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
-    return Gate(app=cast(App, app), keys=keys or Keys(), measures=measures, body=service.limits.body)
+    return Gate(app=cast(App, app), keys=keys, measures=measures, body=service.limits.body)
 
 
 def stop(service: Service, jobs: Jobs, grace: float) -> None:
     """Let requests end, and keep what is left of jobs."""
     jobs.close()
+    begun = time.monotonic()
     suspended = service.engine.stop(grace)
-    jobs.stop(suspended)
+    jobs.stop(suspended, grace=max(5.0, grace - (time.monotonic() - begun)))
     service.engine.executor.shutdown(wait=True, cancel_futures=False)

@@ -81,7 +81,7 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"] if part != "body") or None
+        where = ".".join(str(part) for part in first["loc"] if part != "body" and str(part)[:1] != "(") or None
         message = f"{where}: {first['msg']}" if where else str(first["msg"])
         return response(message, status=400, code="invalid_value", param=where)
 

@@ -16,14 +16,15 @@ from safetensors.torch import load, save
 from sqlalchemy.exc import SQLAlchemyError
 
 from langevin.server.errors import refusal
+from langevin.server.processes import POLL, RENEW, Processes
 from langevin.server.safeguards import as_json
 from langevin.server.service import JobRequest, Service, files_of
-from langevin.server.store import LEASE, Job, Store
+from langevin.server.store import Job, Store
 from langevin.serving.suspend import Suspended
 from langevin.serving.ticket import Event, QueueFull, Ticket
 
 LOG = logging.getLogger("langevin.server")
-POLL, RENEW, KEEP = 0.5, LEASE / 3, 30.0  # seconds between looks for jobs, renewals of leases, states kept
+KEEP = 30.0  # seconds between states kept
 
 
 @dataclass(eq=False, kw_only=True)
@@ -41,11 +42,13 @@ class Jobs:
     """Claims jobs, hands them to the service, and writes what becomes of them.
 
     Args:
+        processes: runs the jobs that train or evaluate.
         most: jobs on the engine at once.
     """
 
     service: Service
     store: Store
+    processes: Processes
     most: int = 64
     running: dict[str, Running] = field(default_factory=dict)
     listeners: dict[str, list[Any]] = field(default_factory=dict)  # by job: called with its events
@@ -61,11 +64,14 @@ class Jobs:
         self._leases = threading.Thread(target=self._keep_leases, name="leases", daemon=True)
         self._thread.start()
         self._leases.start()
+        self.processes.tell = self.tell
+        self.processes.start()
         return self
 
-    def stop(self, suspended: dict[str, Suspended]) -> None:
+    def stop(self, suspended: dict[str, Suspended], *, grace: float) -> None:
         """Keep what the engine had made of the jobs, and give them back to the queue."""
         self.close()
+        self.processes.stop(grace)
         self._stopped.set()
         for thread in (self._thread, self._leases):
             if thread is not None:
@@ -81,13 +87,15 @@ class Jobs:
             shutil.rmtree(one.folder, ignore_errors=True)
 
     def close(self) -> None:
-        """Begin no more jobs; those that run go on."""
+        """Begin no more jobs; those on the engine go on, and training stops with its state saved."""
+        self.processes.close()
         self._stop = True
         self._wake.set()
 
     def look(self) -> None:
         """Look for new jobs now."""
         self._wake.set()
+        self.processes.look()
 
     def _run(self) -> None:
         """Begin jobs; renewing has a thread of its own, as loading a model can take longer than a lease."""
@@ -119,7 +127,7 @@ class Jobs:
             state = self.store.file(job.id, 0, role="state")
             ticket = self.service.submit(
                 JobRequest.model_validate(job.body), folder=folder, id=job.id, durable=True,
-                listen=partial(self._tell, job.id), state=None if state is None else partial(state_of, state.content),
+                listen=partial(self.tell, job.id), state=None if state is None else partial(state_of, state.content),
             )  # fmt: skip
         except Exception as error:
             shutil.rmtree(folder, ignore_errors=True)
@@ -129,7 +137,7 @@ class Jobs:
                 return False
             refused = refusal(error)
             self.store.end(job.id, "failed", error={"message": refused.message, "code": refused.code})
-            self._tell(job.id, None)
+            self.tell(job.id, None)
             return True
         one = self.running[job.id] = Running(job=job, ticket=ticket, folder=folder)
         ticket.when_ended(lambda _: self.service.engine.executor.submit(self._ended, one))
@@ -150,7 +158,7 @@ class Jobs:
                 time.sleep(wait)
         shutil.rmtree(one.folder, ignore_errors=True)
         self.running.pop(id, None)
-        self._tell(id, None)
+        self.tell(id, None)
         self._wake.set()
 
     def _write(self, id: str, ticket: Ticket, progress: tuple[int, int]) -> None:
@@ -194,10 +202,20 @@ class Jobs:
 
     def cancel(self, id: str) -> None:
         """Cancel a job that runs here."""
+        self.processes.cancel(id)
         if (one := self.running.get(id)) is not None:
             one.ticket.cancel()
 
-    def _tell(self, id: str, event: Event | None) -> None:
+    def progress(self, job: Job) -> tuple[int, int]:
+        """The work that is done of a job, and all of it: function evaluations, or steps of training."""
+        if (one := self.running.get(job.id)) is not None:
+            return one.ticket.evaluations, one.ticket.expected
+        if (process := self.processes.current) is not None and process.job.id == job.id:
+            return process.progress
+        return job.done, job.total
+
+    def tell(self, id: str, event: Event | str | None) -> None:
+        """Pass on to who listens what happens to a job."""
         for listener in list(self.listeners.get(id, ())):
             listener(event)
 

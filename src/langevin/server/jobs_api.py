@@ -4,19 +4,23 @@ import asyncio
 import base64
 import json
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from pydantic import Discriminator, Tag
 from sqlalchemy.exc import SQLAlchemyError
 
 from langevin.embed import extract
 from langevin.modalities.modality import MEDIA_TYPES
 from langevin.server.errors import Refused
 from langevin.server.jobs import Jobs
+from langevin.server.keys import Client, client_of
 from langevin.server.openai.common import events
 from langevin.server.service import JobRequest, files_of
 from langevin.server.store import Job
 from langevin.server.streams import Events
+from langevin.server.training import OF_VERB, EvaluateRequest, ResumeRequest, TrainRequest
 from langevin.serving.ticket import Preview, Progress
 
 router = APIRouter()
@@ -28,21 +32,41 @@ def jobs_of(request: Request) -> Jobs:
     return request.app.state.jobs
 
 
+def tag_of(body: Any) -> str:
+    """The tag of the form that a request has, by its verb."""
+    verb = body.get("verb") if isinstance(body, dict) else getattr(body, "verb", None)
+    return f"({verb})" if verb in OF_VERB else "(sample)"
+
+
 TheJobs = Annotated[Jobs, Depends(jobs_of)]
+TheClient = Annotated[Client, Depends(client_of)]
 Key = Annotated[str | None, Header(alias="Idempotency-Key", max_length=200)]
+AnyJob = Annotated[
+    Annotated[JobRequest, Tag("(sample)")]
+    | Annotated[TrainRequest, Tag("(train)")]
+    | Annotated[ResumeRequest, Tag("(resume)")]
+    | Annotated[EvaluateRequest, Tag("(evaluate)")],
+    Discriminator(tag_of),
+]
 
 
 @router.post("/v1/jobs", status_code=202)
-async def create(body: JobRequest, jobs: TheJobs, idempotency: Key = None) -> dict[str, Any]:
+async def create(body: AnyJob, jobs: TheJobs, client: TheClient, idempotency: Key = None) -> dict[str, Any]:
     """Write a request down and queue it; from the response on it is not lost. Repeated with the same Idempotency-Key it is
-    made once."""
-    await asyncio.to_thread(jobs.service.check, body)
-    if await asyncio.to_thread(jobs.store.count_open) >= jobs.service.engine.pending * 4:
-        raise Refused(
-            "the queue is full: try again later", status=429, code="queue_full", headers={"Retry-After": "10"}
-        )
-    job, _ = await asyncio.to_thread(jobs.store.add, body.model_dump(mode="json"), idempotency=idempotency)
-    if job.body != body.model_dump(mode="json"):
+    made once. Besides samples: the verbs `train`, `resume` and `evaluate`, which run one at a time."""
+    if isinstance(body, JobRequest):
+        await asyncio.to_thread(jobs.service.check, body)
+        if len(await asyncio.to_thread(jobs.store.open_models)) >= jobs.service.engine.pending * 4:
+            raise Refused(
+                "the queue is full: try again later", status=429, code="queue_full", headers={"Retry-After": "10"}
+            )
+        add = partial(jobs.store.add, body.model_dump(mode="json"))
+    else:
+        client.require("trainer")
+        add = partial(jobs.processes.add, body)
+    job, _ = await asyncio.to_thread(add, idempotency=idempotency, client=client.name)
+    asked = body.model_dump(mode="json")
+    if job.body != asked | {"model": asked["model"] or job.model}:  # a new run without a name was given one
         raise Refused("this Idempotency-Key was used for another request", status=409, code="idempotency_conflict",
                       headers={"x-should-retry": "false"})  # fmt: skip
     jobs.look()
@@ -51,30 +75,39 @@ async def create(body: JobRequest, jobs: TheJobs, idempotency: Key = None) -> di
 
 @router.get("/v1/jobs")
 async def listed(
-    jobs: TheJobs, after: str | None = None, limit: Annotated[int, Query(ge=1, le=100)] = 20, order: str = "desc",
-    status: Annotated[str | None, Query(max_length=16)] = None,
+    jobs: TheJobs, client: TheClient, after: str | None = None, limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    order: str = "desc", status: Annotated[str | None, Query(max_length=16)] = None,
 ) -> dict[str, Any]:  # fmt: skip
-    """Jobs, newest first, or oldest first with order=asc; of one status, or of all."""
-    found = await asyncio.to_thread(
-        jobs.store.list, after=after, limit=limit + 1, newest_first=order != "asc", status=status
+    """Jobs, newest first, or oldest first with order=asc; of one status, or of all. With keys, those of this key, and those
+    that train or evaluate."""
+    some = await asyncio.to_thread(
+        jobs.store.list,
+        after=after,
+        limit=limit + 1,
+        newest_first=order != "asc",
+        status=status,
+        client=client.name or None,
     )
-    data = await asyncio.to_thread(lambda: [shown(jobs, job, whole=False) for job in found[:limit]])
-    return {"object": "list", "data": data, "has_more": len(found) > limit}
+    data = await asyncio.to_thread(lambda: [shown(jobs, job, whole=False) for job in some[:limit]])
+    return {"object": "list", "data": data, "has_more": len(some) > limit}
 
 
 @router.get("/v1/jobs/{id}")
-async def retrieve(id: str, jobs: TheJobs) -> dict[str, Any]:
-    """A job, with the command that makes its files again."""
-    job = await got(jobs, id)
+async def retrieve(id: str, jobs: TheJobs, client: TheClient) -> dict[str, Any]:
+    """A job, with the command that makes its files again; one that trains or evaluates with what it has printed."""
+    job = await got(jobs, id, client)
     first = await asyncio.to_thread(jobs.store.file, id, 0) if job.status == "completed" else None
     facts = None if first is None else extract(first.content)
-    return await asyncio.to_thread(shown, jobs, job) | {"command": facts and facts.get("command")}
+    lines = await asyncio.to_thread(jobs.processes.lines_of, id) if job.queue == "process" else []
+    return await asyncio.to_thread(shown, jobs, job) | {"command": facts and facts.get("command"), "lines": lines}
 
 
 @router.delete("/v1/jobs/{id}")
-async def delete(id: str, jobs: TheJobs) -> dict[str, Any]:
-    """Cancel a job, or forget one that has ended."""
-    job = await got(jobs, id)
+async def delete(id: str, jobs: TheJobs, client: TheClient) -> dict[str, Any]:
+    """Cancel a job, or forget one that has ended. Training that is cancelled saves its state first."""
+    job = await got(jobs, id, client)
+    if job.queue == "process":
+        client.require("trainer")
     if job.status == "held":
         raise Refused(f"job {id} is held for review and cannot be deleted", status=409, code="held")
     if job.open:
@@ -86,9 +119,9 @@ async def delete(id: str, jobs: TheJobs) -> dict[str, Any]:
 
 
 @router.get("/v1/jobs/{id}/content")
-async def content(id: str, jobs: TheJobs, number: Annotated[int, Query(ge=0)] = 0) -> Response:
+async def content(id: str, jobs: TheJobs, client: TheClient, number: Annotated[int, Query(ge=0)] = 0) -> Response:
     """A file that a job has made."""
-    job = await got(jobs, id)
+    job = await got(jobs, id, client)
     if job.status in ("held", "denied"):
         reason = (job.review or {}).get("reason", "")
         raise Refused(f"the files of job {id} are {job.status}: {reason}", status=403, code=job.status)
@@ -101,9 +134,10 @@ async def content(id: str, jobs: TheJobs, number: Annotated[int, Query(ge=0)] = 
 
 
 @router.get("/v1/jobs/{id}/events")
-async def progress(id: str, request: Request, jobs: TheJobs) -> Any:
-    """Progress and previews of a job as server-sent events, and in the end the job."""
-    await got(jobs, id)
+async def progress(id: str, request: Request, jobs: TheJobs, client: TheClient) -> Any:
+    """Progress and previews of a job as server-sent events, and in the end the job; of one that trains or evaluates also
+    what it prints."""
+    await got(jobs, id, client)
     return events(told(jobs, id, request))
 
 
@@ -114,17 +148,19 @@ async def told(jobs: Jobs, id: str, request: Request) -> AsyncIterator[str]:
     try:
         last = None
         while not await request.is_disconnected():
-            job = await got(jobs, id)
+            job = await found(jobs, id)
             if not job.open:
                 yield event("job", await asyncio.to_thread(shown, jobs, job))
                 return
-            if id not in jobs.running and (job.done, job.total) != last:
-                last = (job.done, job.total)
-                yield event("progress", {"done": job.done, "total": job.total})
+            if id not in jobs.running and jobs.progress(job) != last:
+                last = jobs.progress(job)
+                yield event("progress", {"done": last[0], "total": last[1]})
             async for one in heard.take(seconds=1.0):
                 match one:
                     case Progress():
                         yield event("progress", {"done": one.done, "total": one.total})
+                    case str():
+                        yield event("output", {"text": one})
                     case Preview():
                         file = (await asyncio.to_thread(files_of, one.samples))[0]
                         data = base64.b64encode(file.content).decode()
@@ -144,15 +180,28 @@ def event(kind: str, data: dict[str, Any]) -> str:
     return f"event: {kind}\ndata: {json.dumps(data)}\n\n"
 
 
-async def got(jobs: Jobs, id: str) -> Job:
+async def got(jobs: Jobs, id: str, client: Client) -> Job:
+    """A job of a client, or one that trains or evaluates. Raises `Refused` if there is none."""
+    job = await found(jobs, id)
+    if job.queue == "engine" and client.name and job.client != client.name:
+        raise unknown(id)
+    return job
+
+
+async def found(jobs: Jobs, id: str) -> Job:
     """A job. Raises `Refused` if there is none."""
     try:
         job = await asyncio.to_thread(jobs.store.get, id[:64])
     except SQLAlchemyError as error:
         raise Refused("the database does not answer", status=503, code="database_unavailable") from error
     if job is None:
-        raise Refused(f"there is no job {id[:64]}", status=404, code="not_found")
+        raise unknown(id)
     return job
+
+
+def unknown(id: str) -> Refused:
+    """The error of a job that is not there."""
+    return Refused(f"there is no job {id[:64]}", status=404, code="not_found")
 
 
 def shortened(value: Any) -> Any:
@@ -166,8 +215,7 @@ def shortened(value: Any) -> Any:
 
 def shown(jobs: Jobs, job: Job, *, whole: bool = True) -> dict[str, Any]:
     """A job as JSON; if not `whole`, without long texts of the request."""
-    one = jobs.running.get(job.id)
-    done, total = (job.done, job.total) if one is None else (one.ticket.evaluations, one.ticket.expected)
+    done, total = jobs.progress(job)
     files = [
         {"number": i, "media_type": MEDIA_TYPES.get(suffix, "application/octet-stream"),
          "url": f"/v1/jobs/{job.id}/content?number={i}"}

@@ -7,7 +7,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from fastapi import Request
+
 from langevin.server.errors import Refused
+
+CLIENT = "langevin.client"  # of the scope of a request: the name of its key
+ROLES = ("reviewer", "trainer")
 
 
 @dataclass(eq=False, kw_only=True)
@@ -35,12 +40,13 @@ class Keys:
 
     Args:
         digests: SHA-256 of each key, by its name.
-        reviewers: names of the keys that may look at what is held, and decide.
+        roles: what a key may beyond asking, by its name: "reviewer" look at what is held, and decide; "trainer" train, stop
+            and evaluate runs.
         rate: requests a second that a key may make on average, and `burst` at once.
     """
 
     digests: dict[str, bytes] = field(default_factory=dict)
-    reviewers: frozenset[str] = frozenset()
+    roles: dict[str, frozenset[str]] = field(default_factory=dict)
     rate: float = 10.0
     burst: float = 50.0
     clock: Callable[[], float] = time.monotonic
@@ -48,11 +54,11 @@ class Keys:
 
     @classmethod
     def read(cls, path: Path, *, rate: float = 10.0, burst: float = 50.0) -> "Keys":
-        """The keys of a file: one a line, "NAME KEY" or "NAME KEY reviewer"; lines with # are comments.
+        """The keys of a file: one a line, "NAME KEY", and behind it its roles, if any; lines with # are comments.
 
         Raises:
             ValueError: a line that is neither, a short key, or no key."""
-        digests, reviewers = dict[str, bytes](), set[str]()
+        digests, roles = dict[str, bytes](), dict[str, frozenset[str]]()
         try:
             lines = path.read_text(encoding="utf-8").splitlines()
         except FileNotFoundError as error:
@@ -65,15 +71,21 @@ class Keys:
             words = line.split()
             if not words or words[0].startswith("#"):
                 continue
-            if len(words) == 3 and words[2] == "reviewer":
-                reviewers.add(words[0])
-                words.pop()
-            if len(words) != 2 or len(words[1]) < 16:
+            if len(words) < 2 or len(words[0]) > 64 or len(words[1]) < 16:
                 raise ValueError(f"{path}, line {number}: give a name and a key of 16 characters or more")
-            digests[words[0]] = _digest(words[1])
+            if unknown := set(words[2:]) - set(ROLES):
+                raise ValueError(
+                    f"{path}, line {number}: there is no role '{min(unknown)}'; there are {', '.join(ROLES)}"
+                )
+            digests[words[0]], roles[words[0]] = _digest(words[1]), frozenset(words[2:])
         if not digests:
             raise ValueError(f"{path} holds no key: give a name and a key on a line")
-        return cls(digests=digests, reviewers=frozenset(reviewers), rate=rate, burst=burst)
+        return cls(digests=digests, roles=roles, rate=rate, burst=burst)
+
+    def require(self, name: str, role: str) -> None:
+        """Check that a key has a role. Raises `Refused` if there are keys and this one has not."""
+        if self.digests and role not in self.roles.get(name, ()):
+            raise Refused(f"only keys with the role of a {role} may do this", status=403, code=f"not_a_{role}")
 
     def admit(self, authorization: str | None) -> str:
         """The name of the key in an Authorization header; "" if no keys are needed.
@@ -98,6 +110,27 @@ class Keys:
             headers = {"Retry-After": str(max(1, round(wait)))}
             raise Refused("too many requests of this key", status=429, code="rate_limit_exceeded", headers=headers)
         return name
+
+
+@dataclass(frozen=True, kw_only=True)
+class Client:
+    """Who sends a request.
+
+    Args:
+        name: of its key; "" without keys.
+    """
+
+    name: str
+    keys: Keys
+
+    def require(self, role: str) -> None:
+        """Check that it has a role. Raises `Refused` if not."""
+        self.keys.require(self.name, role)
+
+
+def client_of(request: Request) -> Client:
+    """Who has sent a request, which the gate has let through."""
+    return Client(name=request.scope.get(CLIENT, ""), keys=request.app.state.keys)
 
 
 def _digest(key: str) -> bytes:

@@ -8,11 +8,15 @@ from fastapi import APIRouter, Depends
 from pydantic import BaseModel, ConfigDict, Field
 
 from langevin.server.errors import Refused
-from langevin.server.jobs import Jobs
-from langevin.server.jobs_api import got, jobs_of, shown
+from langevin.server.jobs_api import TheClient, TheJobs, found, shown
 
-router = APIRouter()
-TheJobs = Annotated[Jobs, Depends(jobs_of)]
+
+def reviewer(client: TheClient) -> None:
+    """Lets reviewers through."""
+    client.require("reviewer")
+
+
+router = APIRouter(dependencies=[Depends(reviewer)])
 
 
 class Review(BaseModel):
@@ -35,7 +39,7 @@ async def listed(jobs: TheJobs) -> dict[str, Any]:
 @router.get("/v1/reviews/{id}")
 async def retrieve(id: str, jobs: TheJobs) -> dict[str, Any]:
     """A held job with its files, which are given to nobody else."""
-    job = await got(jobs, id)
+    job = await found(jobs, id)
     if job.status != "held":
         raise Refused(f"job {id} is {job.status}, and not held", status=409, code="not_held")
     count = len(await asyncio.to_thread(jobs.store.files, id))
@@ -51,7 +55,7 @@ async def retrieve(id: str, jobs: TheJobs) -> dict[str, Any]:
 @router.post("/v1/reviews/{id}")
 async def decide(id: str, body: Review, jobs: TheJobs) -> dict[str, Any]:
     """Release or reject a held job; the decision is written down first."""
-    job = await got(jobs, id)
+    job = await found(jobs, id)
     if job.status != "held":
         raise Refused(f"job {id} is {job.status}, and not held", status=409, code="not_held")
     facts = {"id": id, **body.model_dump()}
@@ -60,4 +64,4 @@ async def decide(id: str, body: Review, jobs: TheJobs) -> dict[str, Any]:
     review = (job.review or {}) | {"decision": body.verdict, "reviewer": body.reviewer, "said": body.reason}
     if not await asyncio.to_thread(jobs.store.decide, id, status, review):
         raise Refused(f"job {id} was decided by somebody else", status=409, code="not_held")
-    return shown(jobs, await got(jobs, id))
+    return shown(jobs, await found(jobs, id))

@@ -17,6 +17,7 @@ from langevin.run.directory import Run, is_being_written, open_run
 from langevin.server.errors import Refused
 from langevin.server.openai.common import endpoints_of, service_of
 from langevin.server.options import schema_of, verbs_of
+from langevin.server.processes import progress_of
 from langevin.server.service import Service
 from langevin.training.metrics import read_metrics
 
@@ -98,12 +99,11 @@ def summary(service: Service, name: str) -> dict[str, Any]:
         run = service.runs.open(name)
     except Refused as error:
         return {"id": name, "object": "run", "error": error.message}
-    lines = read_metrics(run.path / "metrics.jsonl")
-    planned = next((line["steps"] for line in reversed(lines) if line.get("event") == "plan" and "steps" in line), None)
+    step, planned = progress_of(run.path)
     shown = [f"/v1/runs/{name}/previews/{path.name}" for _, path in previews_of(run)]
     return {
         "id": name, "object": "run", "kind": run.recipe.data.kind, "description": run.recipe.description,
-        "step": max((line["step"] for line in lines), default=0), "steps": run.recipe.training.steps or planned,
+        "step": step, "steps": run.recipe.training.steps or planned or None,
         "training": is_being_written(run.path), "preview": shown[-1] if shown else None,
         "report": (run.path / "report.html").is_file(),
         "endpoints": sorted(f"/v1/{endpoint}" for endpoint in endpoints_of(run.recipe.data.kind)),

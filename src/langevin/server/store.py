@@ -26,7 +26,8 @@ LEASE = 15.0  # seconds after which a job whose server is silent may be claimed 
 @dataclass(frozen=True, kw_only=True)
 class Job:
     """A row of the table of jobs; `body` is the request as JSON, `error` {"message", "code"}, `review` the decision
-    on it {"verdict", "check", "reason", "reviewer"}; both may be None."""
+    on it {"verdict", "check", "reason", "reviewer"}; both may be None. `queue` is "engine", or "process" for those that
+    train or evaluate. `client` is the name of the key that it came with."""
 
     id: str
     created: float
@@ -43,6 +44,8 @@ class Job:
     lease: float
     idempotency: str | None
     review: dict[str, Any] | None
+    queue: str
+    client: str
 
     @property
     def open(self) -> bool:
@@ -85,31 +88,37 @@ class Store:
             raise ValueError(f"the database of jobs cannot be opened ({reason}): check --database") from error
 
     def add(
-        self, body: Mapping[str, Any], *, id: str | None = None, idempotency: str | None = None
-    ) -> tuple[Job, bool]:
-        """Write a new job; it is not lost from here on. With a key that was used before, the job of that time.
+        self, body: Mapping[str, Any], *, id: str | None = None, idempotency: str | None = None, queue: str = "engine",
+        client: str = "",
+    ) -> tuple[Job, bool]:  # fmt: skip
+        """Write a new job; it is not lost from here on. With a key that this client used before, the job of that time.
 
         Returns:
             the job, and whether it is new."""
         name = id or uuid.uuid4().hex
         row = {
             "id": name, "created": time.time(), "model": str(body["model"]), "body": json.dumps(body),
-            "priority": int(body.get("priority", 0)), "status": "queued", "idempotency": idempotency,
+            "priority": int(body.get("priority", 0)), "status": "queued", "queue": queue, "client": client,
+            "idempotency": None if idempotency is None else f"{client}:{idempotency}",
         }  # fmt: skip
         try:
             with self.engine.begin() as connection:
                 connection.execute(sa.insert(JOBS).values(row))
         except IntegrityError:
-            if idempotency is None:
+            before = None if idempotency is None else self.repeated(idempotency, client)
+            if before is None:
                 raise
-            with self.engine.connect() as connection:
-                found = connection.execute(sa.select(JOBS).where(JOBS.c.idempotency == idempotency)).first()
-            if found is None:
-                raise
-            return _job(found), False
+            return before, False
         job = self.get(name)
         assert job is not None, "it was written"
         return job, True
+
+    def repeated(self, idempotency: str, client: str) -> Job | None:
+        """The job that this client wrote with this idempotency key, if any."""
+        with self.engine.connect() as connection:
+            query = sa.select(JOBS).where(JOBS.c.idempotency == f"{client}:{idempotency}")
+            row = connection.execute(query).first()
+        return None if row is None else _job(row)
 
     def get(self, id: str) -> Job | None:
         """A job; None if there is none."""
@@ -118,26 +127,30 @@ class Store:
         return None if row is None else _job(row)
 
     def list(
-        self, *, after: str | None = None, limit: int = 20, newest_first: bool = True, status: str | None = None
-    ) -> Sequence[Job]:
-        """Jobs in the order of their creation, those behind `after`, of a status or of all."""
+        self, *, after: str | None = None, limit: int = 20, newest_first: bool = True, status: str | None = None,
+        client: str | None = None,
+    ) -> Sequence[Job]:  # fmt: skip
+        """Jobs in the order of their creation, those behind `after`, of a status or of all; if a client is named, its own,
+        and those that train or evaluate."""
         order = JOBS.c.created.desc() if newest_first else JOBS.c.created.asc()
         query = sa.select(JOBS).order_by(order).limit(limit)
         if status is not None:
             query = query.where(JOBS.c.status == status)
+        if client is not None:
+            query = query.where(sa.or_(JOBS.c.client == client, JOBS.c.queue == "process"))
         if after is not None and (mark := self.get(after)) is not None:
             query = query.where(JOBS.c.created < mark.created if newest_first else JOBS.c.created > mark.created)
         with self.engine.connect() as connection:
             return [_job(row) for row in connection.execute(query)]
 
-    def count_open(self) -> int:
-        """The number of jobs that have not ended."""
+    def open_models(self, queue: str = "engine") -> Sequence[str]:
+        """The models of the jobs of a queue that have not ended, one for each job."""
         with self.engine.connect() as connection:
-            query = sa.select(sa.func.count()).select_from(JOBS).where(JOBS.c.status.in_(OPEN))
-            return int(connection.execute(query).scalar_one())
+            query = sa.select(JOBS.c.model).where(JOBS.c.status.in_(OPEN), JOBS.c.queue == queue)
+            return list(connection.execute(query).scalars())
 
-    def claim(self, running: Sequence[str] = ()) -> Job | None:
-        """Take the next job that nobody runs; None if there is none. No two servers get the same.
+    def claim(self, running: Sequence[str] = (), *, queue: str = "engine") -> Job | None:
+        """Take the next job of a queue that nobody runs; None if there is none. No two servers get the same.
 
         Args:
             running: jobs that this server runs, whatever became of their leases."""
@@ -146,7 +159,7 @@ class Store:
         with self.engine.begin() as connection:
             query = (
                 sa.select(JOBS.c.id)
-                .where(free, JOBS.c.id.not_in(running))
+                .where(free, JOBS.c.queue == queue, JOBS.c.id.not_in(running))
                 .order_by(JOBS.c.priority.desc(), JOBS.c.created)
                 .limit(1)
             )
@@ -169,9 +182,9 @@ class Store:
 
     def end(
         self, id: str, status: str, *, files: Sequence[File] = (), error: Mapping[str, Any] | None = None,
-        progress: tuple[int, int] = (0, 0), review: Mapping[str, Any] | None = None,
+        progress: tuple[int, int] = (0, 0), review: Mapping[str, Any] | None = None, log: str | None = None,
     ) -> bool:  # fmt: skip
-        """Write the outcome of a job, files and status at once; False if this server does not own it any more."""
+        """Write the outcome of a job, files, log and status at once; False if this server does not own it any more."""
         values = {"status": status, "ended": time.time(), "error": None if error is None else json.dumps(error),
                   "done": progress[0], "total": progress[1], "lease": 0.0,
                   "review": None if review is None else json.dumps(review)}  # fmt: skip
@@ -180,8 +193,10 @@ class Store:
             if not connection.execute(sa.update(JOBS).where(mine).values(values)).rowcount:
                 return False
             connection.execute(sa.delete(FILES).where(FILES.c.job == id))
-            for number, file in enumerate(files):
-                row = {"job": id, "role": "output", "number": number, "suffix": file.suffix, "content": file.content}
+            written = [("output", number, file) for number, file in enumerate(files)]
+            written += [] if log is None else [("log", 0, File(suffix=".txt", content=log.encode()))]
+            for role, number, file in written:
+                row = {"job": id, "role": role, "number": number, "suffix": file.suffix, "content": file.content}
                 connection.execute(sa.insert(FILES).values(row))
         return True
 

@@ -20,6 +20,8 @@ JOBS = sa.Table(
     sa.Column("lease", sa.Float, nullable=False, default=0.0),
     sa.Column("idempotency", sa.String(200), unique=True),
     sa.Column("review", sa.Text),
+    sa.Column("queue", sa.String(16), nullable=False),
+    sa.Column("client", sa.String(64), nullable=False),
 )  # fmt: skip
 FILES = sa.Table(
     "files", META,

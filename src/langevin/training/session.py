@@ -3,7 +3,7 @@
 It handles tensors, steps and files. Data, evaluation and display are passed in as functions.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,6 +57,7 @@ class Hooks:
             more than a tenth of a time budget are left out, except the last one.
         log: called with a line of text for the user.
         stop: called after every step; whether to save and return before the end of the run.
+        requests: called after every step; what is to be done now: "save" a checkpoint, draw a preview ("sample").
     """
 
     progress: Callable[[Progress], None] = lambda progress: None
@@ -64,6 +65,7 @@ class Hooks:
     preview: Callable[[int], None] = lambda step: None
     log: Callable[[str], None] = lambda line: None
     stop: Callable[[], bool] = lambda: False
+    requests: Callable[[], Collection[str]] = lambda: ()
 
 
 def train(
@@ -192,6 +194,7 @@ class _Session:
         """Train to the end of the plan; raises `Diverged` when the run has to be rolled back."""
         state, world = self.state, self.world
         if world.first and state.step == 0 and state.restarts == 0:
+            self._record("plan", steps=self._plan.total)
             self._save()
             self.hooks.log(f"previews of samples: {self.directory / 'samples'}")
             self._call(self.hooks.preview)
@@ -206,6 +209,7 @@ class _Session:
                 )
             if world.first:
                 self._after_step(report)
+                self._fulfil(self.hooks.requests())
             if world.any(self.hooks.stop()):
                 self.stopped = True
                 if world.first and self.last_saved != state.step and state.finite():
@@ -245,6 +249,17 @@ class _Session:
             and state.finite()
         ):
             self._save()
+
+    def _fulfil(self, requests: Collection[str]) -> None:
+        """Do what was requested. It changes no weights, and counts as no evaluation."""
+        step, before = self.state.step, (self.last_evaluation, self.state.evaluating)
+        if "save" in requests and self.state.finite():
+            self._save()
+            self.hooks.log(f"step {step}: saved, as requested")
+        if "sample" in requests:
+            self._call(self.hooks.preview)
+            self.last_evaluation, self.state.evaluating = before
+            self.hooks.log(f"step {step}: sampled, as requested")
 
     def _adapt_to_speed(self, report: StepReport) -> None:
         """Update the elapsed time; change thread count and step plan if the time per step has changed."""

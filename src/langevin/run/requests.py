@@ -1,0 +1,50 @@
+"""Requests to the process that trains a run, as files RUN/requests/ACTION. Whoever can write in the run can make one, also
+from another machine that shares the directory: `touch RUN/requests/save`."""
+
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, get_args
+
+from langevin.files import own_folder
+
+Action = Literal["save", "sample", "stop"]  # write a checkpoint; draw a preview; save and end the training
+FOLDER = "requests"
+EVERY = 0.2  # seconds between two looks
+
+
+def request(run: Path, action: Action) -> None:
+    """Ask the process that trains a run for something, which it does after the step that it is at."""
+    (own_folder(run, FOLDER) / action).touch()
+
+
+@dataclass(eq=False, kw_only=True)
+class Requests:
+    """The requests to this process, which trains a run. Earlier ones, to another process, are forgotten."""
+
+    run: Path
+    clock: Callable[[], float] = time.monotonic
+    stop: bool = False
+    _looked: float = field(default=0.0, init=False)
+
+    def __post_init__(self) -> None:
+        folder = self.run / FOLDER
+        if folder.is_dir() and not folder.is_symlink():
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def take(self) -> set[Action]:
+        """The requests since the last call, looked for every `EVERY` seconds; `stop` also stays, as an attribute."""
+        now = self.clock()
+        if now - self._looked < EVERY:
+            return set()
+        self._looked = now
+        found = set[Action]()
+        for action in get_args(Action):
+            file = self.run / FOLDER / action
+            if file.exists():
+                file.unlink(missing_ok=True)
+                found.add(action)
+        self.stop = self.stop or "stop" in found
+        return found
