@@ -11,11 +11,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests import pictures, tiny
+from tests.server.conftest import serving
+
 sync_api = pytest.importorskip(
     "playwright.sync_api", reason="the page is tested with playwright, which is not installed"
 )
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine")
+TRAINING = [change for change in (*tiny.SMALL, "training.steps=100000", "data.val_fraction=0.2") if "[" not in change]
 SHOTS = os.environ.get("LANGEVIN_SCREENSHOTS")  # a folder, to look at
 
 
@@ -156,20 +160,67 @@ def test_a_form_is_filled_by_the_keyboard_alone(page):
     page.get_by_role("heading", name="Samples", exact=True).wait_for(timeout=30_000)
 
 
+def require_accessible(page):
+    """Axe-core finds nothing serious."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-core is not installed")
+    found = axe.Axe().run(page).response["violations"]
+    serious = [one for one in found if one["impact"] in ("serious", "critical")]
+    assert [(one["id"], [node["target"] for node in one["nodes"]]) for one in serious] == []
+
+
 VIEWS = (
-    "create/classes", "create/speech", "compare/classes", "runs", "runs/classes", "gallery", "jobs", "reviews", "check"
+    "create/classes", "create/speech", "compare/classes", "runs", "runs/classes", "train", "gallery", "jobs", "reviews",
+    "check",
 )  # fmt: skip
 
 
 @pytest.mark.parametrize("view", VIEWS)
 def test_axe_finds_nothing_serious(browser, server, view):
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-core is not installed")
     for scheme in ("light", "dark"):
         context = browser.new_context(color_scheme=scheme, base_url=server, bypass_csp=True)  # for axe's own script
         page = context.new_page()
         page.goto(f"/#/{view}")
         page.locator("h1").wait_for()
-        found = axe.Axe().run(page).response["violations"]
+        require_accessible(page)
         context.close()
-        serious = [one for one in found if one["impact"] in ("serious", "critical")]
-        assert [(one["id"], [node["target"] for node in one["nodes"]]) for one in serious] == [], scheme
+
+
+def test_a_run_is_trained_steered_and_stopped_from_the_page(browser, tmp_path):
+    pictures.classes(tmp_path / "data" / "shapes")
+    (tmp_path / "runs").mkdir()
+    with serving([tmp_path / "runs"], tmp_path / "jobs.db", data=tmp_path / "data", grace=30.0) as (url, _, _):
+        context = browser.new_context(base_url=url, viewport={"width": 1280, "height": 900}, bypass_csp=True)
+        page = context.new_page()
+        page.kind = "light"
+        page.goto("/#/train")
+        page.get_by_label("Train on").select_option("text/books")
+        assert page.get_by_label("Data of the recipe").is_visible()
+        page.get_by_label("Train on").select_option("shapes")
+        assert not page.get_by_label("Data of the recipe").is_visible()
+        page.get_by_text("More options").click()
+        page.get_by_label("Changes of the recipe").fill("\n".join(TRAINING))
+        shot(page, "train")
+        require_accessible(page)
+        page.get_by_role("button", name="Train", exact=True).click()
+        page.get_by_role("heading", name="train shapes").wait_for()
+        page.get_by_text("previews of samples").wait_for(timeout=60_000)
+        shot(page, "training")
+        require_accessible(page)
+        page.get_by_role("link", name="Show the run").click()
+        page.get_by_role("button", name="Sample now").wait_for(timeout=30_000)
+        before = set((tmp_path / "runs" / "shapes" / "samples").iterdir())
+        page.get_by_role("button", name="Sample now").click()
+        page.get_by_role("button", name="Save now").click()
+        page.get_by_text("after this step").wait_for()
+        shot(page, "steered")
+        require_accessible(page)
+        page.get_by_role("button", name="Stop").click()
+        page.get_by_role("button", name="Resume").wait_for(timeout=30_000)
+        assert set((tmp_path / "runs" / "shapes" / "samples").iterdir()) - before
+        page.get_by_role("button", name="Evaluate").click()
+        page.get_by_role("heading", name="evaluate shapes").wait_for()
+        page.get_by_role("button", name="Stop").click()
+        page.get_by_text("cancelled").wait_for(timeout=60_000)
+        page.get_by_role("link", name="Jobs").click()
+        page.get_by_role("link", name="train shapes").wait_for()
+        context.close()

@@ -61,7 +61,7 @@ def test_a_run_is_trained_measured_and_sampled_over_http(shop):
     job = asked(shop, verb="train", target="pictures", changes=[*CHANGES, "training.steps=6"], seed=3)
     assert (job["model"], job["request"]["seed"]) == ("pictures", 3)
     found = events_of(shop, job["id"])
-    assert "trained 6 steps" in "".join(data["text"] for kind, data in found if kind == "output")
+    assert "trained 6 steps" in "".join(data["lines"] for kind, data in found if kind == "output")
     assert found[-1][1]["status"] == "completed"
     job = shop.get(f"/v1/jobs/{job['id']}").json()
     assert job["progress"] == {"done": 6, "total": 6}

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from langevin.run.requests import Requests, request
 from langevin.training import checkpoint
 from langevin.training.calibration import calibrate
 from langevin.training.loop import Diverged
@@ -335,3 +336,38 @@ def test_steps_that_a_budget_gives_would_fill_it():
     state, threads = tiny.state_of(made, training), ThreadPolicy((1,))
     found = calibrate(state, tiny.batches(training), made, training, threads=threads, world=tiny.ALONE)
     assert 0.85 * 60_000 < found.steps * found.seconds < 60_000
+
+
+def test_a_requested_checkpoint_and_preview_change_nothing_of_the_run(tmp_path):
+    """They are made after the very step, and the run ends in the same bits, with the same evaluations."""
+    training, wanted, seen = tiny.config(steps=12), {3: {"save"}, 5: {"sample"}, 7: {"save", "sample"}}, []
+    whole = run(tmp_path / "whole", training)
+    count = iter(range(1, 13))
+    hooks = Hooks(
+        measure=lambda step: {"held_out_loss": [0.0]},
+        preview=seen.append,
+        requests=lambda: wanted.get(next(count), set()),
+    )
+    state = run(tmp_path / "asked", training, hooks=hooks)
+    tiny.assert_same(tiny.everything(whole), tiny.everything(state))
+    evaluations = [m["step"] for m in lines(tmp_path / "whole") if "held_out_loss" in m]
+    assert sorted(set(seen) - {0}) == sorted({5, 7} | set(evaluations))
+    assert [m["step"] for m in lines(tmp_path / "asked") if "held_out_loss" in m] == evaluations
+    kept = {checkpoint.step_of(path) for path in checkpoint.steps(tmp_path / "asked" / "checkpoints")}
+    assert kept - {checkpoint.step_of(path) for path in checkpoint.steps(tmp_path / "whole" / "checkpoints")} <= {3, 7}
+
+
+def test_requests_to_a_process_that_has_ended_are_forgotten(tmp_path):
+    (tmp_path / "requests").mkdir()
+    (tmp_path / "requests" / "stop").touch()
+    now = [0.0]
+    requests = Requests(run=tmp_path, clock=lambda: now[0])
+    now[0] = 1.0
+    assert requests.take() == set()
+    request(tmp_path, "sample")
+    request(tmp_path, "stop")
+    assert requests.take() == set()  # it looks now and then
+    now[0] = 2.0
+    assert (requests.take(), requests.stop) == ({"sample", "stop"}, True)
+    now[0] = 3.0
+    assert (requests.take(), requests.stop) == (set(), True)

@@ -64,7 +64,7 @@ class Jobs:
         self._leases = threading.Thread(target=self._keep_leases, name="leases", daemon=True)
         self._thread.start()
         self._leases.start()
-        self.processes.tell = self.tell
+        self.processes.notify = self.notify
         self.processes.start()
         return self
 
@@ -127,7 +127,7 @@ class Jobs:
             state = self.store.file(job.id, 0, role="state")
             ticket = self.service.submit(
                 JobRequest.model_validate(job.body), folder=folder, id=job.id, durable=True,
-                listen=partial(self.tell, job.id), state=None if state is None else partial(state_of, state.content),
+                listen=partial(self.notify, job.id), state=None if state is None else partial(state_of, state.content),
             )  # fmt: skip
         except Exception as error:
             shutil.rmtree(folder, ignore_errors=True)
@@ -137,7 +137,7 @@ class Jobs:
                 return False
             refused = refusal(error)
             self.store.end(job.id, "failed", error={"message": refused.message, "code": refused.code})
-            self.tell(job.id, None)
+            self.notify(job.id, None)
             return True
         one = self.running[job.id] = Running(job=job, ticket=ticket, folder=folder)
         ticket.when_ended(lambda _: self.service.engine.executor.submit(self._ended, one))
@@ -158,7 +158,7 @@ class Jobs:
                 time.sleep(wait)
         shutil.rmtree(one.folder, ignore_errors=True)
         self.running.pop(id, None)
-        self.tell(id, None)
+        self.notify(id, None)
         self._wake.set()
 
     def _write(self, id: str, ticket: Ticket, progress: tuple[int, int]) -> None:
@@ -214,7 +214,7 @@ class Jobs:
             return process.progress
         return job.done, job.total
 
-    def tell(self, id: str, event: Event | str | None) -> None:
+    def notify(self, id: str, event: Event | str | None) -> None:
         """Pass on to who listens what happens to a job."""
         for listener in list(self.listeners.get(id, ())):
             listener(event)

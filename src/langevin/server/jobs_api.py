@@ -160,7 +160,7 @@ async def told(jobs: Jobs, id: str, request: Request) -> AsyncIterator[str]:
                     case Progress():
                         yield event("progress", {"done": one.done, "total": one.total})
                     case str():
-                        yield event("output", {"text": one})
+                        yield event("output", {"lines": one})
                     case Preview():
                         file = (await asyncio.to_thread(files_of, one.samples))[0]
                         data = base64.b64encode(file.content).decode()

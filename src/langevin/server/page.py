@@ -12,6 +12,7 @@ MEDIA = {
     "lib.js": "text/javascript",
     "views.js": "text/javascript",
     "form.js": "text/javascript",
+    "training.js": "text/javascript",
     "style.css": "text/css",
 }
 POLICY = (

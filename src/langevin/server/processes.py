@@ -64,12 +64,12 @@ class Processes:
     A process whose server dies stops by itself. Claimed again, training goes on from its newest checkpoint.
 
     Args:
-        tell: called with the id of a job and what happens to it: lines that it prints (str), None at its end.
+        notify: called with the id of a job and what happens to it: lines that it prints (str), None at its end.
     """
 
     training: Training
     store: Store
-    tell: Callable[[str, Any], None] = lambda id, event: None
+    notify: Callable[[str, Any], None] = lambda id, event: None
     current: Process | None = None
     _wake: threading.Event = field(default_factory=threading.Event)
     _naming: Any = field(default_factory=threading.Lock)
@@ -162,7 +162,7 @@ class Processes:
                 raise
             refused = refusal(error)
             self.store.end(job.id, "failed", error={"message": refused.message, "code": refused.code})
-            self.tell(job.id, None)
+            self.notify(job.id, None)
             return
         one = self.current = Process(job=job, run=run, popen=popen)
         reader = threading.Thread(target=self._read, args=(one,), daemon=True)
@@ -175,7 +175,7 @@ class Processes:
             reader.join(5.0)
             self._end(one)
             self.current = None
-            self.tell(job.id, None)
+            self.notify(job.id, None)
 
     def _read(self, one: Process) -> None:
         assert one.popen.stdout is not None
@@ -184,7 +184,7 @@ class Processes:
             one.lines.append(line)
             if one.job.body["verb"] == "evaluate" and (counted := COUNTED.search(line)):
                 one.progress = (int(counted[1]), int(counted[2]))
-            self.tell(one.job.id, line + "\n")
+            self.notify(one.job.id, line + "\n")
 
     def _attend(self, one: Process) -> None:
         """Wait for the end of a process; meanwhile keep its lease and its progress, and stop it if that is asked for."""

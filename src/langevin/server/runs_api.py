@@ -128,7 +128,8 @@ def curves(run: Run) -> dict[str, Any]:
     """See `metrics`; a curve has at most `POINTS` points."""
     lines = read_metrics(run.path / "metrics.jsonl")
     steps = [line for line in lines if "loss" in line]
-    kept = steps[:: max(1, -(-len(steps) // POINTS))] + steps[-1:]
+    every = max(1, -(-len(steps) // POINTS))
+    kept = [line for i, line in enumerate(steps) if i % every == 0 or line is steps[-1]]
     names = ("step", "loss", "smooth_loss", "samples_per_second", "seconds")
     evaluations = [
         {"step": line["step"], "train": mean(line["train_loss"]), "validation": mean(line["val_loss"])}

@@ -1,8 +1,9 @@
 // Shows the view that the address names.
-import { NeedsKey, el } from "/page/lib.js";
+import { NeedsKey, el, forget } from "/page/lib.js";
+import { train, training } from "/page/training.js";
 import { check, compare, create, gallery, jobs, reviews, run, runs } from "/page/views.js";
 
-const VIEWS = { "": runs, create, compare, runs, gallery, jobs, reviews, check };
+const VIEWS = { "": runs, create, compare, runs, train, gallery, jobs, reviews, check };
 const main = document.getElementById("main");
 let leave = () => {};
 
@@ -26,6 +27,7 @@ function place() {
 
 async function show() {
   leave();
+  forget();
   const stop = new AbortController();
   leave = () => stop.abort();
   const [name, rest, parameters] = place();
@@ -33,7 +35,8 @@ async function show() {
     if (link.getAttribute("href") === `#/${name || "runs"}`) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
   }
-  const view = name === "runs" && rest.length ? run : VIEWS[name] || runs;
+  const single = rest.length ? { runs: run, train: training }[name] : null;
+  const view = single || VIEWS[name] || runs;
   main.replaceChildren(el("p", { class: "hint" }, "Loading"));
   try {
     const parts = await view({ rest, parameters, signal: stop.signal });

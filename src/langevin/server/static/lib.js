@@ -24,10 +24,15 @@ function headers() {
   return key ? { Authorization: `Bearer ${key}` } : {};
 }
 
-// A response of the server; an error's message is thrown. A missing key is asked for once.
+// A response of the server; an error's message is thrown. Reading that comes too fast for its key is repeated.
 export async function ask(path, options = {}) {
   const response = await fetch(path, { ...options, headers: { ...headers(), ...(options.headers || {}) } });
   if (response.ok) return response;
+  if (response.status === 429 && !options.method && (options.tries ?? 20) > 0) {
+    const seconds = Number(response.headers.get("Retry-After") || 1);
+    await new Promise((done) => { setTimeout(done, 1000 * seconds * (0.5 + Math.random())); });
+    return ask(path, { ...options, tries: (options.tries ?? 20) - 1 });
+  }
   let message = `${response.status} ${response.statusText}`;
   try { message = (await response.json()).error.message; } catch { /* it is no JSON */ }
   if (response.status === 401) throw new NeedsKey(message);
@@ -43,7 +48,18 @@ export async function post(path, body) {
 }
 
 // A file of the server as an address for <img> and <audio>, which cannot send a key.
-export async function blob(path) { return URL.createObjectURL(await (await ask(path)).blob()); }
+export async function blob(path) {
+  const made = URL.createObjectURL(await (await ask(path)).blob());
+  addresses.push(made);
+  return made;
+}
+
+const addresses = [];
+
+// Release the files of the view that is left.
+export function forget() { for (const one of addresses.splice(0)) URL.revokeObjectURL(one); }
+
+export function withKey() { return sessionStorage.getItem("key") !== null; }
 
 // Call heard(kind, data) for every event of a job until it ends or the signal aborts.
 export async function listen(path, heard, signal) {

@@ -1,5 +1,6 @@
 // The pages: each is a function of { rest, parameters, signal } that gives its elements.
-import { ask, blob, el, get, listen, post, say } from "/page/lib.js";
+import { ask, blob, el, get, listen, post, say, withKey } from "/page/lib.js";
+import { steering } from "/page/training.js";
 import { optionsForm, samplesOf, shown } from "/page/form.js";
 
 const hash = (path, values) => `#/${path}?${new URLSearchParams(values)}`;
@@ -194,7 +195,7 @@ export async function runs() {
 
 export async function run({ rest, signal }) {
   const base = `/v1/runs/${encodeURIComponent(rest[0])}`;
-  const curve = el("div"), sheet = el("div"), head = el("p", { class: "hint" });
+  const curve = el("div"), sheet = el("div"), head = el("p", { class: "hint" }), actions = el("div", { class: "actions" });
   const update = async () => {
     const about = (await get("/v1/runs")).data.find((one) => one.id === rest[0]);
     if (!about) throw new Error(`There is no run ${rest[0]}.`);
@@ -202,11 +203,14 @@ export async function run({ rest, signal }) {
     head.replaceChildren(`${about.kind}. ${about.description}. ${about.step} steps${about.steps ? ` of ${about.steps}` : ""}. `, about.training ? tag("training") : "");
     curve.replaceChildren(...curves(await get(`${base}/metrics`)));
     await sheets((await get(`${base}/previews`)).data, sheet);
+    if (actions.dataset.training !== String(about.training)) {
+      actions.dataset.training = String(about.training);
+      actions.replaceChildren(...steering(about));
+    }
     return about;
   };
   const about = await update();
   const timer = setInterval(() => { if (!signal.aborted) update().catch((error) => say(error.message)); }, 3000);
-  if (!about.training) clearInterval(timer);
   signal.addEventListener("abort", () => clearInterval(timer));
   const data = el("div"), report = el("div");
   const inspect = el("button", { type: "button", onclick: async () => {
@@ -217,11 +221,13 @@ export async function run({ rest, signal }) {
     } catch (error) { data.replaceChildren(el("p", { class: "error" }, error.message)); }
   } }, "Show the data");
   const open = about.report ? el("button", { type: "button", onclick: async () => {
-    report.replaceChildren(el("iframe", { src: `${base}/report`, title: `Report of ${rest[0]}`, sandbox: "" }));
+    // a frame cannot send a key
+    report.replaceChildren(withKey() ? el("a", { class: "button", href: await blob(`${base}/report`), download: `${rest[0]}-report.html` }, "Save the report")
+      : el("iframe", { src: `${base}/report`, title: `Report of ${rest[0]}`, sandbox: "" }));
   } }, "Show the report") : null;
   return [
     el("h1", {}, rest[0]), head, el("p", {}, el("a", { class: "button", href: `#/create/${encodeURIComponent(rest[0])}` }, "Create with it")),
-    el("h2", {}, "Training"), curve, el("h2", {}, "Samples through the training"), sheet, el("h2", {}, "Data"), inspect, data,
+    el("h2", {}, "Training"), actions, curve, el("h2", {}, "Samples through the training"), sheet, el("h2", {}, "Data"), inspect, data,
     open ? el("h2", {}, "Evaluation") : null, open, report,
   ].filter(Boolean);
 }
@@ -289,8 +295,10 @@ async function sheets(previews, place) {
 
 // ------------------------------------------------------------------------------------------------- gallery and jobs
 
-export async function gallery() {
-  const jobs = (await get("/v1/jobs?limit=60")).data.filter((job) => job.status === "completed");
+export async function gallery({ parameters }) {
+  const after = parameters.get("after");
+  const page = await get(`/v1/jobs?limit=24${after ? `&after=${encodeURIComponent(after)}` : ""}`);
+  const jobs = page.data.filter((job) => job.status === "completed" && job.files.length);
   const cards = await Promise.all(jobs.map(async (job) => {
     const again = hash("create", { request: JSON.stringify(job.request) }).replace("#/create", `#/create/${encodeURIComponent(job.model)}`);
     const command = el("details", {}, el("summary", {}, "Command"));
@@ -301,8 +309,11 @@ export async function gallery() {
       el("div", { class: "samples" }, await samplesOf({ ...job, files: job.files.slice(0, 4) })),
       el("p", {}, el("a", { href: again }, "Use these parameters")), command);
   }));
-  return [el("h1", {}, "Gallery"), cards.length ? el("div", { class: "cards" }, cards) : el("p", {}, "Nothing has been created yet.")];
+  const older = page.has_more ? el("p", {}, el("a", { class: "button", href: hash("gallery", { after: page.data.at(-1).id }) }, "Older ones")) : null;
+  return [el("h1", {}, "Gallery"), cards.length ? el("div", { class: "cards" }, cards) : el("p", {}, "Nothing has been created yet."), older].filter(Boolean);
 }
+
+const WORK = ["train", "resume", "evaluate"];
 
 export async function jobs({ signal }) {
   const body = el("tbody");
@@ -313,7 +324,8 @@ export async function jobs({ signal }) {
       const open = job.status === "queued" || job.status === "in_progress";
       const act = el("button", { type: "button", onclick: async () => { await ask(`/v1/jobs/${job.id}`, { method: "DELETE" }); await update(); } },
         open ? "Cancel" : "Forget", el("span", { class: "skip" }, ` job ${job.id}`));
-      return el("tr", {}, el("td", {}, job.model), el("td", {}, when(job.created_at)), el("td", {}, tag(job.status), job.error ? el("p", { class: "error" }, job.error.message) : null),
+      const name = WORK.includes(job.request.verb) ? el("a", { href: `#/train/${job.id}` }, `${job.request.verb} ${job.model}`) : job.model;
+      return el("tr", {}, el("td", {}, name), el("td", {}, when(job.created_at)), el("td", {}, tag(job.status), job.error ? el("p", { class: "error" }, job.error.message) : null),
         el("td", {}, total ? `${done} of ${total}` : ""), el("td", {}, act));
     }));
     if (!found.length) body.replaceChildren(el("tr", {}, el("td", { colspan: 5 }, "No jobs.")));
@@ -321,7 +333,7 @@ export async function jobs({ signal }) {
   await update();
   const timer = setInterval(() => { if (!body.contains(document.activeElement)) update().catch((error) => say(error.message)); }, 2000);
   signal.addEventListener("abort", () => clearInterval(timer));
-  const heads = ["Run", "Created", "Status", "Function evaluations", "Action"].map((name) => el("th", { scope: "col" }, name));
+  const heads = ["Run", "Created", "Status", "Function evaluations or steps", "Action"].map((name) => el("th", { scope: "col" }, name));
   return [el("h1", {}, "Jobs"), el("div", { class: "scroll", tabindex: 0 }, el("table", {}, el("thead", {}, el("tr", {}, heads)), body))];
 }
 
