@@ -91,8 +91,10 @@ def test_help_of_a_run_shows_the_options_of_its_modality_and_no_others(kind, tmp
 def test_every_verb_takes_the_arguments_that_it_is_made_of(name):
     verb = VERBS.get(name, verbs.Apply)
     made_of = [verb] if name in VERBS else [verb, REQUESTS[name][1]]
-    needed = [f.name for part in made_of for f in dataclasses.fields(part) if f.default is dataclasses.MISSING]
-    parsed = parse([name, *(["here"] * len(needed))])
+    required = [f for part in made_of for f in dataclasses.fields(part) if f.default is dataclasses.MISSING]
+    needed = [f.name for f in required]
+    named = [f"--{f.name}=here" for f in required if f.type is Path]  # not Positional
+    parsed = parse([name, *(["here"] * (len(needed) - len(named))), *named])
     assert (parsed.verb, parsed.kind) == (name, None if name in VERBS else REQUESTS[name][0])
     assert type(parsed.args) is verb or isinstance(parsed.args, verbs.Apply)
     assert module_of(parsed) == (name.replace("-", "_") if name in VERBS else "apply")

@@ -15,6 +15,7 @@ from langevin.server.runs import Runs
 from langevin.server.safeguards import Safeguards
 from langevin.server.service import Limits, Service
 from langevin.server.store import Store
+from langevin.server.watermark import Watermark
 from langevin.serving.engine import Engine
 from tests import texts, tiny, voices
 
@@ -36,13 +37,14 @@ def runs(trained, captioned, tmp_path_factory):
 
 
 @contextmanager
-def serving(folders, database, *, keys=None, limits=None, rules=None, grace=5.0, data=None, **engine):
+def serving(folders, database, *, keys=None, limits=None, rules=None, grace=5.0, data=None, key=None, **engine):
     """The URL of a server, its service and its store."""
     store = Store(url=database if "://" in str(database) else f"sqlite:///{database}")
     safeguards = Safeguards() if rules is None else Safeguards(rules=rules, audit=Audit(engine=store.engine))
     service = Service(
-        runs=Runs(folders=folders), engine=Engine(**engine), limits=limits or Limits(), safeguards=safeguards
-    )
+        runs=Runs(folders=folders, key=key), engine=Engine(**engine), limits=limits or Limits(), safeguards=safeguards,
+        watermark=None if key is None else Watermark(key=key, engine=store.engine),
+    )  # fmt: skip
     app = create(service, store, keys=keys, data=data, grace=grace)
     bound = socket.socket()
     bound.bind(("127.0.0.1", 0))

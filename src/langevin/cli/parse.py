@@ -17,7 +17,7 @@ from langevin.run.version import read_environment
 VERBS: dict[str, type[Any]] = {
     "train": verbs.Train, "resume": verbs.Resume, "sample": verbs.Sample, "evaluate": verbs.Evaluate,
     "compare": verbs.Compare, "fit-solver": verbs.FitSolver, "inspect": verbs.Inspect, "doctor": verbs.Doctor,
-    "demo": verbs.Demo, "serve": verbs.Serve, "audit": verbs.Audit,
+    "demo": verbs.Demo, "serve": verbs.Serve, "audit": verbs.Audit, "detect": verbs.Detect,
 }  # fmt: skip
 OF_KIND = {"sample": "Sample", "evaluate": "Evaluate"}  # verb -> class of its options in a modality's `options.py`
 

@@ -19,6 +19,7 @@ from langevin.run.directory import Run, load_model, open_run
 from langevin.run.display import duration
 from langevin.run.generate import RunModel
 from langevin.run.provenance import facts_of
+from langevin.safety.watermark import read_key
 from langevin.training import machine
 
 MOST = 10_000_000  # samples of one command
@@ -35,7 +36,9 @@ def run(args: Any) -> Path | None:
     given = named_out(args.out, run, count=args.count)
     if args.gif:
         require_form(run.recipe.data, ".gif", "--gif", count=args.count)
+    key = None if args.watermark is None else read_key(args.watermark)
     model, step = loaded(args, run, line)
+    model = replace(model, built=replace(model.built, key=key))
     out = given if args.out is not None else default_out(run, model, step, args)
     animated = args.gif or (out is not None and out.suffix == ".gif")
     streamed: list[str] = []
@@ -162,6 +165,7 @@ def default_name(model: RunModel, step: int, args: Any) -> str:
     parts += [f"{name}{value:g}" for name in ("ema", "count") if (value := getattr(args, name)) is not None]
     given = {name: value for name, value in vars(args.options).items() if value != defaults[name]}
     parts += [name + short("-".join(v) if isinstance(v, tuple) else str(v)) for name, v in given.items()]
+    parts += ["watermarked"] if args.watermark is not None else []
     return "-".join([*parts, f"seed{args.seed}"])
 
 

@@ -15,6 +15,7 @@ def run(args: Serve) -> None:
     """Serve until a signal; returns when everything is drained."""
     uvicorn = require_packages()
     require_safe(args)
+    from langevin.safety.watermark import read_key
     from langevin.server.app import create
     from langevin.server.audit import Audit
     from langevin.server.keys import Keys
@@ -22,10 +23,12 @@ def run(args: Serve) -> None:
     from langevin.server.safeguards import Safeguards, read
     from langevin.server.service import Service
     from langevin.server.store import Store
+    from langevin.server.watermark import Watermark
     from langevin.serving.engine import Engine
     from langevin.serving.policy import AnyPolicy
 
-    runs = Runs(folders=args.runs, memory=int(args.memory * 1e9))
+    key = None if args.watermark is None else read_key(args.watermark)
+    runs = Runs(folders=args.runs, memory=int(args.memory * 1e9), key=key)
     names = list(runs.paths())
     if not names and not any(folder.is_dir() for folder in args.runs):
         raise ValueError(f"there is no run in {', '.join(map(str, args.runs))}; `langevin train` creates one")
@@ -37,7 +40,8 @@ def run(args: Serve) -> None:
     if rules is not None:
         safeguards = Safeguards(rules=rules, audit=Audit(engine=store.engine))
     engine = Engine(policy=policy, pending=args.pending)
-    service = Service(runs=runs, engine=engine, safeguards=safeguards)
+    watermark = None if key is None else Watermark(key=key, engine=store.engine)
+    service = Service(runs=runs, engine=engine, safeguards=safeguards, watermark=watermark)
     app = create(service, store, keys=keys, data=args.data, grace=args.grace)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     bound = listening(args.host, args.port)

@@ -81,6 +81,9 @@ class Sample(Drawing):
     named after the options, or standard output."""
     gif: bool = False
     """Also write an animation of the sampling steps."""
+    watermark: Path | None = None
+    """File with a secret key of 32 characters or more, from which and the seed the noise then follows: who has the key can
+    tell that a sample was made with it, by `langevin detect`. The law of the samples stays the same."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,6 +195,24 @@ class Inspect:
     """Print JSON."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Detect:
+    """Test whether files were sampled from a run with a key (`langevin sample --watermark`), from their content alone."""
+
+    run: Positional[Path]
+    """Directory of the run."""
+    files: Positional[tuple[Path, ...]]
+    """Images, or texts of a run on texts."""
+    watermark: Path
+    """File with the key."""
+    seeds: tuple[int, int] = (0, 1000)
+    """The first and the last of the seeds to try. That in a file's own text is tried too."""
+    steps: int | None = None
+    """Number of sampling steps of a text; default the recipe's."""
+    json: bool = False
+    """Print JSON."""
+
+
 Scheduling = Literal["shortest_remaining", "fifo", "whole_requests", "step_batching", "continuous"]
 
 
@@ -215,6 +236,9 @@ class Serve:
     decision is then written into an audit log: `langevin audit verify`."""
     database: str = "sqlite:///langevin-jobs.db"
     """URL of the database of jobs; servers that share one share its jobs: postgresql+psycopg://user@host/name."""
+    watermark: Path | None = None
+    """File with a secret key of 32 characters or more, from which and the seed the noise of every sample then follows.
+    /v1/content_provenance_checks tests files for it."""
     policy: Scheduling = "shortest_remaining"
     """What is evaluated next: the least work left first, requests one by one, batches of whole requests,
     batches of steps with equal samplers and guidance, or of any."""

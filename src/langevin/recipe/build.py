@@ -61,6 +61,7 @@ class Built:
     model: AnyModel
     learned: Callable[[Sampling], AnySampler] = unfitted  # finds the fitted solver of a sampling
     models: Models = alone  # finds the other models of autoguidance
+    key: bytes | None = None  # of the watermark: see `safety.watermark`
 
     @property
     def device(self) -> torch.device:

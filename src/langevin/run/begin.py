@@ -17,6 +17,7 @@ from langevin.methods.models import TokenModel
 from langevin.modalities.modality import Draw, Predict
 from langevin.recipe.build import Built
 from langevin.recipe.sampling import describe, sampler_of
+from langevin.safety.watermark import keyed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +76,8 @@ def begin(built: Built, request: Draw, index: Tensor, prefix: Prefix | None = No
     if request.prefix is not None and request.prefix.shape[1]:
         prefix = extended(built, request.prefix[index], prefix)
         condition = replace(condition or Condition(), cache=prefix.cache)
-    state = start(sampler, parts.process, like, times, request.seeds[index], x=x, clean=clean)
+    seeds = request.seeds[index] if built.key is None else keyed(request.seeds[index], built.key)
+    state = start(sampler, parts.process, like, times, seeds, x=x, clean=clean)
     return Begun(sampler=sampler, state=state, condition=condition, prefix=prefix)
 
 

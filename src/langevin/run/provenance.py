@@ -8,6 +8,7 @@ from langevin.diffusion.guidance import weight_of
 from langevin.modalities.modality import Samples
 from langevin.recipe.sampling import describe
 from langevin.run.generate import RunModel
+from langevin.safety.watermark import name_of
 
 
 def facts_of(
@@ -26,10 +27,12 @@ def facts_of(
     words += ["--steps", str(sampling.steps), "--sampler", describe(sampling.sampler)]
     words += [] if weight == 1 else ["--guidance", f"{weight:g}"]
     words += [] if ema is None else ["--ema", f"{ema:g}"]
+    words += [] if model.built.key is None else ["--watermark", "KEY"]
     return {
         "made_by": "langevin", "command": shlex.join([*words, *words_of(options)]), "model": run, "step": step,
         "data": model.data_fingerprint, "seed": seed, "steps": sampling.steps, "sampler": describe(sampling.sampler),
         "guidance": weight, "function_evaluations": samples.nfe,
+        **({} if model.built.key is None else {"watermark": name_of(model.built.key)}),
     }  # fmt: skip
 
 

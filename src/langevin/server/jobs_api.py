@@ -60,13 +60,14 @@ async def create(body: AnyJob, jobs: TheJobs, client: TheClient, idempotency: Ke
             raise Refused(
                 "the queue is full: try again later", status=429, code="queue_full", headers={"Retry-After": "10"}
             )
-        add = partial(jobs.store.add, body.model_dump(mode="json"))
+        add = partial(jobs.store.add, body.seeded().model_dump(mode="json"))
     else:
         client.require("trainer")
         add = partial(jobs.processes.add, body)
     job, _ = await asyncio.to_thread(add, idempotency=idempotency, client=client.name)
     asked = body.model_dump(mode="json")
-    if job.body != asked | {"model": asked["model"] or job.model}:  # a new run without a name was given one
+    chosen = {name: job.body[name] for name in ("model", "seed") if name in asked and asked[name] is None}
+    if job.body != asked | chosen:
         raise Refused("this Idempotency-Key was used for another request", status=409, code="idempotency_conflict",
                       headers={"x-should-retry": "false"})  # fmt: skip
     jobs.look()

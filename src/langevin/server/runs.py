@@ -4,7 +4,7 @@ import re
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import torch
 
 from langevin.run.directory import Run, load_model, open_run
 from langevin.run.generate import RunModel
+from langevin.safety.watermark import name_of
 from langevin.server.errors import Refused
 from langevin.training import machine
 from langevin.training.checkpoint import steps
@@ -36,6 +37,12 @@ class Loaded:
     size: int
     checkpoint: str
 
+    @property
+    def name(self) -> str:
+        """A name of what its samples follow from, by which a half-made one is known again."""
+        key = self.model.built.key
+        return f"{self.run.path.name} {self.checkpoint} {self.model.data_fingerprint} {'' if key is None else name_of(key)}"
+
 
 @dataclass(eq=False, kw_only=True)
 class Runs:
@@ -44,10 +51,12 @@ class Runs:
     Args:
         folders: run directories, and folders of these; a run that appears in a folder later is served too.
         memory: bytes of weights to keep loaded; the model of a request is loaded in any case.
+        key: of the watermark in all samples; None for none.
     """
 
     folders: Sequence[Path]
     memory: int = 4 << 30
+    key: bytes | None = None
     _loaded: "OrderedDict[tuple[str, float | None], Loaded]" = field(default_factory=lambda: OrderedDict())
     _loading: dict[tuple[str, float | None], Any] = field(default_factory=dict)
     _lock: Any = field(default_factory=threading.Lock)
@@ -112,6 +121,7 @@ class Runs:
             raise Refused(
                 f"the model '{name}' cannot be loaded: {error}", status=503, code="model_unavailable"
             ) from error
+        model = replace(model, built=replace(model.built, key=self.key))
         torch.clear_autocast_cache()  # casts of weights that were replaced
         size = sum(p.numel() * p.element_size() for p in model.parts.network.parameters())
         return Loaded(run=run, model=model, step=step, size=size, checkpoint=newest)

@@ -18,6 +18,7 @@ from langevin.server.errors import Refused, refusal
 from langevin.server.options import checked, options_from, sound, verbs_of, without_folders
 from langevin.server.runs import Loaded, Runs, data_of
 from langevin.server.safeguards import Safeguards
+from langevin.server.watermark import Watermark, fresh_seed
 from langevin.serving.engine import Engine
 from langevin.serving.suspend import Suspended
 from langevin.serving.ticket import Event, Ticket
@@ -52,7 +53,9 @@ class JobRequest(BaseModel):
         "sample"
     )
     count: Annotated[int | None, Field(ge=1, description="Number of samples; default what the modality shows.")] = None
-    seed: Annotated[int, Field(ge=-(2**62), le=2**62, description="Sample i has the seed SEED + i.")] = 0
+    seed: Annotated[
+        int | None, Field(ge=-(2**62), le=2**62, description="Sample i has the seed SEED + i; default a fresh one.")
+    ] = None
     steps: Annotated[int | None, Field(ge=1, le=10_000, description="Sampling steps; default the run's.")] = None
     sampler: Annotated[str | None, Field(max_length=200, description="As on the command line, 'heun'.")] = None
     guidance: Annotated[float | None, Field(ge=-1e4, le=1e4, description="Weight; 1 is no guidance.")] = None
@@ -63,15 +66,20 @@ class JobRequest(BaseModel):
     timeout: Annotated[float | None, Field(gt=0, description="Seconds after which the request fails.")] = None
     options: Annotated[dict[str, Any], Field(description="Options of the run's modality: GET /v1/runs/{name}.")] = {}
 
+    def seeded(self) -> "JobRequest":
+        """The request with a fresh seed, if it has none."""
+        return self if self.seed is not None else self.model_copy(update={"seed": fresh_seed()})
+
 
 @dataclass(frozen=True, kw_only=True)
 class Service:
-    """Runs, the engine that serves them, and what requests are allowed."""
+    """Runs, the engine that serves them, what requests are allowed, and the watermark of their samples, if any."""
 
     runs: Runs
     engine: Engine
     limits: Limits = field(default_factory=Limits)
     safeguards: Safeguards = field(default_factory=Safeguards)
+    watermark: Watermark | None = None
 
     def submit(
         self, job: JobRequest, *, options: Any = None, folder: Path | None = None, id: str | None = None,
@@ -97,16 +105,19 @@ class Service:
                 assert folder is not None, "options may hold files"
                 options = options_from(self._verb(job, model.modality.kind), job.options, folder)
             id = id or uuid.uuid4().hex
+            seed = fresh_seed() if job.seed is None else job.seed
+            if self.watermark is not None:
+                self.watermark.note(job.model, seed, job.count or self.limits.count)
             before = self.safeguards.request(id, job.model, options)
             if before.verdict == "hold" and not durable:
                 message = f"a person has to look at this: {before.reason}. Send it to /v1/jobs, where it waits for that"
                 raise Refused(message, code="needs_review", headers={"x-should-retry": "false"})
             open_ = before.verdict == "allow" and self.safeguards.rules.near_copies is None
-            plan = self._plan(job, options, held, model, stream if open_ else None)
-            weights = f"{held.run.path.name} {held.checkpoint} {held.model.data_fingerprint} {job.ema}"
+            plan = self._plan(job, seed, options, held, model, stream if open_ else None)
+            weights = f"{held.name} {job.ema}"
             limit = job.timeout if durable else min(job.timeout or self.limits.timeout, self.limits.timeout)
             facts = partial(
-                facts_of, model=model, run=job.model, step=held.step, options=without_folders(options), seed=job.seed,
+                facts_of, model=model, run=job.model, step=held.step, options=without_folders(options), seed=seed,
                 count=job.count, verb=job.verb, ema=job.ema,
             )  # fmt: skip
             ticket = self.engine.submit(
@@ -150,11 +161,11 @@ class Service:
 
     @staticmethod
     def _plan(
-        job: JobRequest, options: Any, held: Loaded, model: RunModel, stream: Callable[[str], None] | None
+        job: JobRequest, seed: int, options: Any, held: Loaded, model: RunModel, stream: Callable[[str], None] | None
     ) -> Plan:
         context = RequestContext(
             model=model, data=partial(data_of, held.run.path, held.model.data_fingerprint), count=job.count,
-            seed=job.seed, stream=stream, guided=job.guidance not in (None, 1),
+            seed=seed, stream=stream, guided=job.guidance not in (None, 1),
         )  # fmt: skip
         return model.modality.plan(options, context)
 

@@ -31,6 +31,12 @@ FILES = sa.Table(
     sa.Column("suffix", sa.String(16), nullable=False),
     sa.Column("content", sa.LargeBinary, nullable=False),
 )  # fmt: skip
+SEEDS = sa.Table(  # that were used with a watermark
+    "seeds", META,
+    sa.Column("model", sa.String(64), primary_key=True),
+    sa.Column("seed", sa.BigInteger, primary_key=True),
+    sa.Column("count", sa.Integer, primary_key=True),
+)  # fmt: skip
 AUDIT = sa.Table(
     "audit", META,
     sa.Column("number", sa.Integer, primary_key=True),

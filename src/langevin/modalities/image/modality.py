@@ -15,6 +15,7 @@ from langevin.modalities.image.batches import ImageBatches
 from langevin.modalities.image.codec import Pixels
 from langevin.modalities.image.conditions import Conditions, Known
 from langevin.modalities.image.data import Images, load_parts, quiet
+from langevin.modalities.image.decode import decode
 from langevin.modalities.image.detect import detect
 from langevin.modalities.image.inpaint import inpainting
 from langevin.modalities.image.options import Evaluate, Sample
@@ -243,6 +244,12 @@ class Image:
 
     def decode(self, x: torch.Tensor) -> torch.Tensor:
         return self.codec.decode(x)
+
+    def encode_file(self, path: Path) -> torch.Tensor:
+        """The image in a file as x (1, c, h, w). Raises `ValueError` if it cannot be read."""
+        assert self.size, "the modality of a run is fitted"
+        assert self.channels, "the modality of a run is fitted"
+        return self.codec.encode(decode(path, size=self.size, channels=self.channels)[None])
 
     def preview(self, samples: Samples) -> File:
         if samples.table is not None:

@@ -29,6 +29,7 @@ from langevin.modalities.text.batches import AnyExamples, CorrectionExamples, Pa
 from langevin.modalities.text.codec import AnyTokens, Bytes, Characters
 from langevin.modalities.text.data import Texts, load_parts, quiet
 from langevin.modalities.text.files import JSONL, PLAIN
+from langevin.modalities.text.input import read_text
 from langevin.modalities.text.options import Classify, Correct, Evaluate, Sample, Summarise
 from langevin.modalities.text.pairs import inferences
 from langevin.modalities.text.sources import TextSource
@@ -167,6 +168,10 @@ class Text:
 
     def decode(self, x: torch.Tensor) -> list[str]:
         return [self.codec.decode(ids[ids < self.codec.vocab_size]) for ids in x]
+
+    def encode_file(self, path: Path) -> torch.Tensor:
+        """The text in a file as x (1, n). Raises `ValueError` if it is not UTF-8."""
+        return self.codec.encode(read_text(str(path)).strip("\n"))[None]
 
     def preview(self, samples: Samples) -> File:
         return preview.preview(samples)

@@ -1,6 +1,5 @@
 """What OpenAI's endpoints share: their own fields beside ours, and the options of the run that answers."""
 
-import time
 from collections.abc import AsyncIterator, Callable
 from typing import Annotated, Any
 
@@ -33,7 +32,7 @@ class OurFields(BaseModel):
         """The request in our form, for the run that is named, or the first one that answers the endpoint."""
         return JobRequest(
             model=self.model or first_with(service, endpoint), count=count,
-            seed=time.time_ns() % 2**31 if self.seed is None else self.seed, steps=self.num_inference_steps,
+            seed=self.seed, steps=self.num_inference_steps,
             guidance=self.guidance_scale, sampler=self.sampler, reproducible=self.reproducible, previews=previews,
             priority=self.priority, timeout=self.timeout,
         )  # fmt: skip

@@ -2,19 +2,42 @@
 
 import asyncio
 import time
+from pathlib import PurePath
 from typing import Annotated, Any
 
-from fastapi import APIRouter, UploadFile
+from fastapi import APIRouter, Depends, Form, UploadFile
 from fastapi.params import File
 
 from langevin.embed import extract
+from langevin.server.openai.common import service_of
+from langevin.server.service import Service
+from langevin.server.watermark import TRIED, result_of
 
 router = APIRouter()
 
 
 @router.post("/v1/content_provenance_checks")
-async def check(file: Annotated[UploadFile, File(description="An image, a sound or a score.")]) -> dict[str, Any]:
-    """What a file says it was made from. Anyone can write such text into a file, and anyone can remove it."""
-    facts = await asyncio.to_thread(extract, await file.read())
+async def check(
+    file: Annotated[UploadFile, File(description="An image, a sound, a score or a text.")],
+    service: Annotated[Service, Depends(service_of)],
+    model: Annotated[str | None, Form(max_length=64, description="Whose watermark is looked for; default all.")] = None,
+) -> dict[str, Any]:
+    """What a file says it was made from, which anyone can write into a file and remove. On a server with a key, also
+    whether its noise is that of samples of this server; `p_value` is the probability of a match as good by chance."""
+    content, suffix = await file.read(), PurePath(file.filename or "").suffix.lower()[:8]
+    facts = await asyncio.to_thread(extract, content)
     found = {"type": "embedded_recipe", "outcome": "not_detected" if facts is None else "detected", "recipe": facts}
-    return {"object": "content_provenance_check", "created_at": int(time.time()), "results": [found]}
+    marks = await asyncio.to_thread(watermarks, service, content, suffix, model)
+    return {"object": "content_provenance_check", "created_at": int(time.time()), "results": [found, *marks]}
+
+
+def watermarks(service: Service, content: bytes, suffix: str, model: str | None) -> list[dict[str, Any]]:
+    """The results of the test for each model, or for the one that is named."""
+    mark = service.watermark
+    if mark is None:
+        return []
+    if model is not None:
+        service.runs.open(model)  # raises if there is none
+    names = list(service.runs.paths())[:TRIED] if model is None else [model]
+    tested = ((name, mark.test(service.runs, name, content, suffix)) for name in names)
+    return [result_of(name, detection) for name, detection in tested if detection is not None]

@@ -383,7 +383,8 @@ export async function check() {
       const found = (await (await ask("/v1/content_provenance_checks", { method: "POST", body: form })).json()).results;
       const [own] = found.filter((one) => one.type === "embedded_recipe");
       result.replaceChildren(...(own.outcome === "detected" ? recipe(own.recipe) : [el("h2", {}, "Nothing found"),
-        el("p", {}, "The file does not say how it was made. That proves nothing: what a file says can be removed.")]));
+        el("p", {}, "The file does not say how it was made. That proves nothing: what a file says can be removed.")]),
+      ...found.filter((one) => one.type === "noise_watermark").flatMap(watermark));
     } catch (error) { result.replaceChildren(el("p", { class: "error", role: "alert" }, error.message)); }
   };
   const input = el("input", { id: "file", type: "file", onchange: () => input.files[0] && read(input.files[0]) });
@@ -393,6 +394,12 @@ export async function check() {
     ondrop: (event) => { event.preventDefault(); drop.classList.remove("over"); if (event.dataTransfer.files[0]) read(event.dataTransfer.files[0]); },
   }, el("label", { for: "file" }, "Drop a .png, .wav or .mid file here, or choose one"), input);
   return [el("h1", {}, "How was this file made?"), drop, result];
+}
+
+// What the test for the watermark of this server says of one model.
+function watermark(one) {
+  const chance = `The chance of such a match without it is ${one.p_value.toExponential(1)}.`;
+  return [el("h2", {}, one.outcome === "detected" ? `Watermark of ${one.model}, seed ${one.seed}` : `No watermark of ${one.model}`), el("p", {}, chance)];
 }
 
 function recipe(facts) {

@@ -1,0 +1,134 @@
+"""Detection of the watermark of `safety.watermark` in a sample of a run."""
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from itertools import islice
+
+import torch
+from torch import Tensor
+
+from langevin.diffusion.condition import Condition, Port
+from langevin.diffusion.noise import SampleNoise
+from langevin.diffusion.sampler import DDIM, AncestralUnmask, sample, start
+from langevin.diffusion.sampler.grid import KarrasGrid
+from langevin.methods.models import GaussianModel, TokenModel
+from langevin.recipe.sampling import describe
+from langevin.run.begin import unmasking_grid
+from langevin.run.generate import RunModel
+from langevin.safety.watermark import Detection, keyed, log10_p, normal_scores
+
+STEPS = 40  # of the way from data to noise
+LEVELS = (0.02, 0.4)  # noise that data is taken to have, in units of its standard deviation: none, or that of a JPEG
+SHIFTS = 8  # tokens by which a text may have moved, in either direction
+CHUNK = 1 << 24  # numbers of noise at a time
+
+
+def detect(model: RunModel, x: Tensor, seeds: Iterable[int], key: bytes) -> Detection:
+    """Test whether data was sampled from a run with a key.
+
+    Args:
+        x: (1, ...) the data, encoded as `Draw` returns it.
+        seeds: of the samples that it may be.
+
+    Raises:
+        ValueError: there is no seed to try, or the run's process or sampler keeps nothing of the noise."""
+    match model.parts:
+        case GaussianModel():
+            evidence = [inverted(model, x, low).flatten() for low in LEVELS]
+            like, shifts = x, (0,)
+        case TokenModel():
+            evidence, shifts = [normal_scores(x[0])], tuple(range(-SHIFTS, SHIFTS + 1))
+            like = torch.zeros(1, x.shape[1] + 2 * SHIFTS, dtype=torch.int64)
+        case _:
+            raise ValueError("a run with a simulated process draws noise at every step, of which nothing can be found")
+    found, tried = (0, math.inf), 0
+    for chunk in chunks(seeds, max(1, CHUNK // like.numel())):
+        names = keyed(torch.tensor(chunk), key)
+        noise = token_noise(model, names, like) if isinstance(model.parts, TokenModel) else initial_noise(names, like)
+        scores = [log10_p(e, shifted(noise, shift, len(e))) for e in evidence for shift in shifts]
+        best, index = torch.stack(scores).amin(0).min(0)
+        tried += len(chunk) * len(scores)
+        found = min(found, (chunk[int(index)], float(best)), key=lambda one: one[1])
+    if not tried:
+        raise ValueError("there are no seeds to try")
+    return Detection(seed=found[0], log10_p=min(0.0, found[1] + math.log10(tried)), tried=tried)
+
+
+def initial_noise(seeds: Tensor, like: Tensor) -> Tensor:
+    """(m, n) the noise from which samples with the shape of `like` (1, ...) start."""
+    return (
+        SampleNoise(seeds=seeds, steps=torch.full_like(seeds, -1))
+        .normal(like.expand(len(seeds), *like.shape[1:]))
+        .flatten(1)
+    )
+
+
+def inverted(model: RunModel, x: Tensor, low: float) -> Tensor:
+    """An estimate of the noise that data x (1, ...) was made of: the probability flow, from data to noise, unconditionally.
+
+    Args:
+        low: sigma / alpha that x is taken to have. What was done to the data since, up to that level, then counts little."""
+    parts = model.parts
+    assert isinstance(parts, GaussianModel)
+    grid = KarrasGrid(low=low * parts.process.sigma_data)
+    times = grid(torch.tensor([STEPS]), parts.process.schedule)[:, :-1].flip(1)
+    x = x.to(model.device)
+    alpha, _ = parts.process.scales(times[:, 0], x)
+    state = start(DDIM(), parts.process, x, times, torch.zeros(1, dtype=torch.int64), x=x * alpha)
+    for state in sample(DDIM(), parts.process, parts.denoiser, state, unconditional(model, x)):  # noqa: B007, B020
+        pass
+    return state.x.cpu()
+
+
+def unconditional(model: RunModel, x: Tensor) -> Condition | None:
+    """The condition of one sample x (1, ...) from which every port of the network is withheld; None without ports."""
+    sizes = getattr(model.built.recipe.network, "conditioning", None)
+    if sizes is None or not sizes.ports:
+        return None
+    indices, keep = torch.zeros(1, dtype=torch.int64), torch.zeros(1, dtype=torch.bool)
+    forms: dict[str, Tensor] = {
+        "global_": indices, "cross": indices[:, None], "global_vector": torch.zeros(1, sizes.vector_width),
+        "cross_vectors": torch.zeros(1, 1, sizes.cross_width), "prepend": torch.zeros(1, 1, sizes.prepend_width),
+        "concat": torch.zeros(1, sizes.concat_channels, *x.shape[2:]), "aligned": torch.zeros(1, 1, sizes.aligned_width),
+    }  # fmt: skip
+    ports = {name: Port(tensor=forms[name], keep=keep) for name in sizes.ports}
+    return replace(Condition(), **ports).to(model.device)
+
+
+def token_noise(model: RunModel, seeds: Tensor, like: Tensor) -> Tensor:
+    """(m, n) the normal quantiles of the uniform numbers that draw the tokens of texts like `like` (1, n).
+
+    Raises:
+        ValueError: the sampler's order of positions depends on more than the seed."""
+    parts, sampler = model.parts, model.sampling.sampler
+    assert isinstance(parts, TokenModel)
+    if not isinstance(sampler, AncestralUnmask) or parts.attention == "block":
+        raise ValueError(
+            f"the numbers that text was drawn from are known for the sampler `unmask` of runs without blocks alone, and "
+            f"this one has {describe(sampler)} and {parts.attention} attention"
+        )
+    like = like.expand(len(seeds), -1)
+    times = unmasking_grid(model.sampling)(torch.full((len(seeds),), model.sampling.steps))
+    state = start(sampler, parts.process, like, times, seeds)
+    drawn = torch.full(like.shape, 0.5, dtype=torch.float64)
+    for call in range(int(state.num_calls.max())):
+        u = SampleNoise(seeds=seeds, steps=torch.full_like(seeds, call)).uniform(like)
+        drawn = torch.where(state.memory["reveal_at"] == call, u, drawn)
+    return torch.special.ndtri(drawn)
+
+
+def shifted(noise: Tensor, shift: int, count: int) -> Tensor:
+    """(m, count) of the noise (m, n), from position `shift` on; before the first position there is none (0)."""
+    part = noise[:, max(shift, 0) : max(shift, 0) + count - max(-shift, 0)]
+    return torch.nn.functional.pad(part, (max(-shift, 0), 0))
+
+
+def chunks(seeds: Iterable[int], size: int) -> Iterator[list[int]]:
+    """The seeds, `size` at a time."""
+    left = iter(seeds)
+    while part := list(islice(left, size)):
+        yield part
+
+
+__all__ = ["detect", "inverted"]
