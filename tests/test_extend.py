@@ -5,9 +5,12 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import httpx2 as httpx
 import numpy as np
+import openai
 import pytest
 from PIL import Image
 
@@ -61,6 +64,7 @@ def copy(tmp_path):
         assert (done.returncode != 0) == fails, done.stdout + done.stderr
         return done.stdout + done.stderr
 
+    run.environment = env
     return run
 
 
@@ -104,6 +108,7 @@ def test_a_network(tmp_path, copy):
     assert "points data is read by network.kind mlp, and this is conv" in refused
 
 
+@pytest.mark.filterwarnings("ignore:The Sora API:DeprecationWarning")
 def test_a_modality(tmp_path, copy):
     follow("A modality", tmp_path)
     (tmp_path / "years").mkdir()
@@ -123,3 +128,76 @@ def test_a_modality(tmp_path, copy):
     assert "--warmer is an option of runs of weather" in copy(
         "langevin", "sample", "points", "--warmer", "1", fails=True
     )
+    served(tmp_path, copy.environment)
+
+
+def served(root, environment):
+    """A new modality's requests are answered and shown without a change of the server: its options, also as OpenAI's."""
+    with (root / "src/langevin/modalities/weather/options.py").open("a") as file:
+        file.write(
+            "\n\nENDPOINTS = {'videos': lambda prompt, seconds=None, reference=None: Sample(warmer=float(prompt))}\n"
+        )
+    command = [sys.executable, "-m", "langevin", "serve", "run", "--port", "0"]
+    with subprocess.Popen(command, cwd=root, env=environment, stderr=subprocess.PIPE, text=True) as server:
+        try:
+            url = next(found[0] for line in server.stderr if (found := re.search(r"http://[\d.:]+", line)))
+            with httpx.Client(base_url=url, timeout=60) as http:
+                about = http.get("/v1/runs/run").json()
+                assert about["verbs"]["sample"]["properties"]["warmer"]["description"] == "Degrees to add."
+                assert about["endpoints"] == ["/v1/videos"]
+                body = {"model": "run", "count": 3, "seed": 0, "steps": 2, "options": {"warmer": 2}}
+                job = wait(http, f"/v1/jobs/{http.post('/v1/jobs', json=body).json()['id']}")
+                [file] = job["files"]
+                warmer = np.reshape(degrees(http.get(file["url"]).text), (3, -1))
+                np.testing.assert_allclose(warmer, np.load(root / "a.npz")["degrees"], atol=0.051)  # to a tenth
+                answer = http.post("/v1/jobs", json={**body, "options": {"colder": 2}})
+                assert (answer.status_code, answer.json()["error"]["param"]) == (400, "options.colder")
+            client = openai.OpenAI(base_url=f"{url}/v1", api_key="unused", max_retries=0)
+            video = client.videos.create(model="run", prompt="2", extra_body={"seed": 0, "num_inference_steps": "2"})
+            video = client.videos.poll(video.id, poll_interval_ms=100)
+            assert (video.status, video.progress, video.model) == ("completed", 100, "run")
+            film = degrees(client.videos.download_content(video.id).text)
+            np.testing.assert_allclose(film, warmer[0])
+            assert next(iter(client.videos.list())).id == video.id
+            client.videos.delete(video.id)
+            with pytest.raises(openai.NotFoundError):
+                client.videos.retrieve(video.id)
+            with pytest.raises(openai.BadRequestError, match="prompt"):
+                client.videos.create(model="run", prompt="")
+            client.close()
+            formed(url)
+        finally:
+            server.terminate()
+            assert server.wait(30) == 0
+
+
+def degrees(text):
+    """The numbers of a year."""
+    return [float(word) for word in text.split()]
+
+
+def wait(http, path):
+    """The job at a path when it is done."""
+    for _ in range(600):
+        job = http.get(path).json()
+        if job["status"] not in ("queued", "in_progress"):
+            return job
+        time.sleep(0.1)
+    raise AssertionError(job)
+
+
+def formed(url):
+    """The page has a form of its options."""
+    sync_api, chromium = pytest.importorskip("playwright.sync_api"), shutil.which("chromium")
+    if chromium is None:
+        return
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        page = browser.new_page(base_url=url)
+        page.goto("/#/create/run")
+        page.get_by_label("warmer", exact=True).fill("3")
+        page.get_by_label("Samples").fill("1")
+        page.get_by_role("button", name="Create", exact=True).click()
+        page.get_by_role("heading", name="Samples", exact=True).wait_for(timeout=30_000)
+        assert len(degrees(page.locator(".sample pre").inner_text())) == 32
+        browser.close()

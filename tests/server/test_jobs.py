@@ -273,3 +273,10 @@ def test_music_comes_with_its_files(tmp_path):
         assert all(http.get(file["url"]).content[:4] == b"MThd" for file in job["files"])
         refused = http.post("/v1/jobs", json={"model": "run", "options": {"soundfont": "/etc/passwd"}})
         assert refused.json()["error"]["param"] == "options.soundfont"
+
+
+def test_the_card_of_a_run_is_read(http):
+    answer = http.get("/v1/runs/classes/card")
+    assert answer.headers["content-type"].startswith("text/markdown")
+    assert "Training data" in answer.text
+    assert http.get("/v1/runs/nothing/card").status_code == 404

@@ -37,6 +37,7 @@ LOCK = ".lock"
 FILES = {  # that are written into a run
     "recipe.yaml", "environment.json", "metrics.jsonl", "report.html", "report.json", "evaluation.json", "checkpoints",
     "samples", "ema", "solvers", "evaluation", "tensorboard", "comparison", "requests",
+    "card.md",
 }  # fmt: skip
 
 

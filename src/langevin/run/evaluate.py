@@ -13,6 +13,7 @@ from langevin.evaluation.report import Curves, Facts, Line, Report, Section, Sou
 from langevin.files import own_folder, write_atomic
 from langevin.modalities.modality import Evaluation, Measuring, RequestContext
 from langevin.recipe.sampling import describe
+from langevin.run.card import write_card
 from langevin.run.directory import Run, load_model, open_run, put
 from langevin.run.display import QUIET, Display
 from langevin.run.generate import RunModel
@@ -27,7 +28,7 @@ def evaluate_run(
     run: Run, model: RunModel, options: Any, *, step: int, count: int | None = None, seeds: int = 3, batch: int = 256,
     curve: bool = False, command: str = "", guided: bool = False, display: Display = QUIET,
 ) -> tuple[Evaluation, Path]:  # fmt: skip
-    """Measure the run, and write `report.html`, `report.json` and `evaluation.json` into it.
+    """Measure the run, and write `report.html`, `report.json`, `evaluation.json` and `card.md` into it.
 
     Args:
         options: the options of the run's modality (its `Evaluate`).
@@ -71,6 +72,7 @@ def evaluate_run(
     if evaluation.samples is not None:
         preview = evaluation.samples.preview()
         write_atomic(run.samples / f"evaluation{preview.suffix}", preview.content)
+    write_card(run, step=step, rows=evaluation.rows, command=command)
     return evaluation, write_report(run, model, evaluation, sections, step=step, command=command)
 
 

@@ -25,6 +25,7 @@ from langevin.recipe.detect import chosen
 from langevin.recipe.read import check, merge, override, read_tree, shipped
 from langevin.recipe.tree import Recipe
 from langevin.recipe.user_function import NO_CODE, CodePermission
+from langevin.run.card import write_card
 from langevin.run.directory import FILES, Run, create, is_being_written, is_leftover, open_run, writing
 from langevin.run.display import QUIET, Display, duration
 from langevin.run.requests import Requests
@@ -237,6 +238,7 @@ def carry_on(
                 f"the loss rose from {state.loss.best:.3g} to {state.loss.smooth:.3g}, so the samples are worth little: "
                 "train again with a lower learning rate (training.optimizer.lr)"
             )
+        write_card(run, step=state.step)
         took = duration(time.perf_counter() - begin)
         display.say(f"trained {state.step} steps, {state.samples_seen} samples, in {took}: {run.path}")
         display.say(f"next: langevin sample {run.path}    langevin evaluate {run.path}")

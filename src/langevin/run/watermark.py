@@ -65,10 +65,11 @@ def initial_noise(seeds: Tensor, like: Tensor) -> Tensor:
 
 
 def inverted(model: RunModel, x: Tensor, low: float) -> Tensor:
-    """An estimate of the noise that data x (1, ...) was made of: the probability flow, from data to noise, unconditionally.
+    """An estimate of the noise that data x (1, ...) was made of: the probability flow to noise, without a condition.
 
     Args:
-        low: sigma / alpha that x is taken to have. What was done to the data since, up to that level, then counts little."""
+        low: sigma / alpha that x is taken to have, in units of the standard deviation of data: what was done to it since,
+            up to that level, then counts little."""
     parts = model.parts
     assert isinstance(parts, GaussianModel)
     grid = KarrasGrid(low=low * parts.process.sigma_data)

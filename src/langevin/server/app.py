@@ -17,7 +17,7 @@ from langevin.server.jobs import Jobs
 from langevin.server.keys import Keys
 from langevin.server.metrics import Measures
 from langevin.server.middleware import App, Gate
-from langevin.server.openai import audio, edits, images, models, moderations, provenance, text
+from langevin.server.openai import audio, edits, images, models, moderations, provenance, text, videos
 from langevin.server.processes import Processes
 from langevin.server.service import Service
 from langevin.server.store import Store
@@ -31,6 +31,7 @@ PARTS = (
     models,
     moderations,
     provenance,
+    videos,
     jobs_api,
     reviews_api,
     runs_api,

@@ -13,6 +13,7 @@ from langevin.diffusion.sampler.choice import kinds_for
 from langevin.files import read_regular
 from langevin.modalities.modality import MEDIA_TYPES
 from langevin.recipe.sampling import describe
+from langevin.run.card import NAME
 from langevin.run.directory import Run, is_being_written, open_run
 from langevin.server.errors import Refused
 from langevin.server.openai.common import endpoints_of, service_of
@@ -81,6 +82,15 @@ async def report(name: str, service: TheService) -> Response:
         raise Refused(f"'{name}' has no report: `langevin evaluate` writes one", status=404, code="not_found")
     content = await asyncio.to_thread(read_regular, path, most=MOST)
     return Response(content, media_type="text/html; charset=utf-8", headers={"Content-Security-Policy": SANDBOX})
+
+
+@router.get("/v1/runs/{name}/card")
+async def card(name: str, service: TheService) -> Response:
+    """Its model card, in Markdown."""
+    path = (await asyncio.to_thread(service.runs.open, name)).path / NAME
+    if not path.is_file() or path.is_symlink():
+        raise Refused(f"'{name}' has no card: it is written at the end of training", status=404, code="not_found")
+    return Response(await asyncio.to_thread(read_regular, path, most=MOST), media_type="text/markdown; charset=utf-8")
 
 
 @router.get("/v1/runs/{name}/data")

@@ -4,7 +4,7 @@ import asyncio
 import tempfile
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -210,7 +210,9 @@ def files_of(samples: Samples) -> list[File]:
     """One file a sample where the modality writes such, else one of all: as they are stored and sent."""
     forms = samples.modality.forms
     if TEXT in forms:
-        return [File(suffix=".txt", content=str(value).encode()) for value in samples.values]
+        singles = [replace(samples, values=samples.values[i : i + 1]) for i in range(len(samples))]
+        texts = [one.values[0] if isinstance(one.values[0], str) else one.text() for one in singles]
+        return [File(suffix=".txt", content=text.encode()) for text in texts]
     with tempfile.TemporaryDirectory(prefix="langevin-") as folder:
         if "" not in forms:
             path = samples.save(Path(folder) / f"samples{forms[0]}")

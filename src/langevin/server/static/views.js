@@ -212,7 +212,12 @@ export async function run({ rest, signal }) {
   const about = await update();
   const timer = setInterval(() => { if (!signal.aborted) update().catch((error) => say(error.message)); }, 3000);
   signal.addEventListener("abort", () => clearInterval(timer));
-  const data = el("div"), report = el("div");
+  const data = el("div"), report = el("div"), card = el("div");
+  const describe = el("button", { type: "button", onclick: async () => {
+    try {
+      card.replaceChildren(el("pre", { class: "output" }, await (await ask(`${base}/card`)).text()));
+    } catch (error) { card.replaceChildren(el("p", { class: "error" }, error.message)); }
+  } }, "Show the model card");
   const inspect = el("button", { type: "button", onclick: async () => {
     inspect.disabled = true;
     data.replaceChildren(el("p", { class: "hint" }, "Reading the data"));
@@ -229,6 +234,7 @@ export async function run({ rest, signal }) {
     el("h1", {}, rest[0]), head, el("p", {}, el("a", { class: "button", href: `#/create/${encodeURIComponent(rest[0])}` }, "Create with it")),
     el("h2", {}, "Training"), actions, curve, el("h2", {}, "Samples through the training"), sheet, el("h2", {}, "Data"), inspect, data,
     open ? el("h2", {}, "Evaluation") : null, open, report,
+    el("h2", {}, "Model card"), describe, card,
   ].filter(Boolean);
 }
 
