@@ -16,11 +16,11 @@ from langevin.methods.models import GaussianModel, TokenModel
 from langevin.recipe.sampling import describe
 from langevin.run.begin import unmasking_grid
 from langevin.run.generate import RunModel
-from langevin.safety.watermark import Detection, keyed, log10_p, normal_scores
+from langevin.safety.watermark import Detection, keyed, log10_evidence, log10_p, normal_scores
 
 STEPS = 40  # of the way from data to noise
 LEVELS = (0.02, 0.4)  # noise that data is taken to have, in units of its standard deviation: none, or that of a JPEG
-SHIFTS = 8  # tokens by which a text may have moved, in either direction
+CORRELATION = (0.9, 0.5)  # of tokens with their noise, for the first and the last that are drawn
 CHUNK = 1 << 24  # numbers of noise at a time
 
 
@@ -36,19 +36,17 @@ def detect(model: RunModel, x: Tensor, seeds: Iterable[int], key: bytes) -> Dete
     match model.parts:
         case GaussianModel():
             evidence = [inverted(model, x, low).flatten() for low in LEVELS]
-            like, shifts = x, (0,)
+            levels = lambda names: torch.stack([log10_p(e, initial_noise(names, x)) for e in evidence]).amin(0)  # noqa: E731
+            ways = len(evidence)
         case TokenModel():
-            evidence, shifts = [normal_scores(x[0])], tuple(range(-SHIFTS, SHIFTS + 1))
-            like = torch.zeros(1, x.shape[1] + 2 * SHIFTS, dtype=torch.int64)
+            scores, ways = normal_scores(x[0]), 1
+            levels = lambda names: -log10_evidence(scores, *token_noise(model, names))  # noqa: E731
         case _:
             raise ValueError("a run with a simulated process draws noise at every step, of which nothing can be found")
     found, tried = (0, math.inf), 0
-    for chunk in chunks(seeds, max(1, CHUNK // like.numel())):
-        names = keyed(torch.tensor(chunk), key)
-        noise = token_noise(model, names, like) if isinstance(model.parts, TokenModel) else initial_noise(names, like)
-        scores = [log10_p(e, shifted(noise, shift, len(e))) for e in evidence for shift in shifts]
-        best, index = torch.stack(scores).amin(0).min(0)
-        tried += len(chunk) * len(scores)
+    for chunk in chunks(seeds, max(1, CHUNK // x.numel())):
+        best, index = levels(keyed(torch.tensor(chunk), key)).min(0)
+        tried += len(chunk) * ways
         found = min(found, (chunk[int(index)], float(best)), key=lambda one: one[1])
     if not tried:
         raise ValueError("there are no seeds to try")
@@ -97,32 +95,30 @@ def unconditional(model: RunModel, x: Tensor) -> Condition | None:
     return replace(Condition(), **ports).to(model.device)
 
 
-def token_noise(model: RunModel, seeds: Tensor, like: Tensor) -> Tensor:
-    """(m, n) the normal quantiles of the uniform numbers that draw the tokens of texts like `like` (1, n).
+def token_noise(model: RunModel, seeds: Tensor) -> tuple[Tensor, Tensor]:
+    """The normal quantiles (m, positions) of the uniform numbers that draw the tokens of m whole samples, and how strongly
+    a token is taken to depend on its own: the first tokens are drawn without others to go by.
 
     Raises:
-        ValueError: the sampler's order of positions depends on more than the seed."""
+        ValueError: the sampler's order of positions depends on more than the seed, or samples have no fixed length."""
     parts, sampler = model.parts, model.sampling.sampler
     assert isinstance(parts, TokenModel)
-    if not isinstance(sampler, AncestralUnmask) or parts.attention == "block":
+    positions = getattr(model.modality, "positions", None)
+    if not isinstance(sampler, AncestralUnmask) or parts.attention == "block" or positions is None:
         raise ValueError(
-            f"the numbers that text was drawn from are known for the sampler `unmask` of runs without blocks alone, and "
-            f"this one has {describe(sampler)} and {parts.attention} attention"
+            "the numbers that tokens were drawn from are known for the sampler `unmask`, without blocks and for samples of "
+            f"one length, and this run has {describe(sampler)} and {parts.attention} attention"
         )
-    like = like.expand(len(seeds), -1)
+    like = torch.full((len(seeds), positions), parts.process.mask)
     times = unmasking_grid(model.sampling)(torch.full((len(seeds),), model.sampling.steps))
     state = start(sampler, parts.process, like, times, seeds)
+    order, calls = state.memory["reveal_at"], int(state.num_calls.max())
     drawn = torch.full(like.shape, 0.5, dtype=torch.float64)
-    for call in range(int(state.num_calls.max())):
+    for call in range(calls):
         u = SampleNoise(seeds=seeds, steps=torch.full_like(seeds, call)).uniform(like)
-        drawn = torch.where(state.memory["reveal_at"] == call, u, drawn)
-    return torch.special.ndtri(drawn)
-
-
-def shifted(noise: Tensor, shift: int, count: int) -> Tensor:
-    """(m, count) of the noise (m, n), from position `shift` on; before the first position there is none (0)."""
-    part = noise[:, max(shift, 0) : max(shift, 0) + count - max(-shift, 0)]
-    return torch.nn.functional.pad(part, (max(-shift, 0), 0))
+        drawn = torch.where(order == call, u, drawn)
+    first, last = CORRELATION
+    return torch.special.ndtri(drawn), first + (last - first) * (order.double() / calls).clamp(0, 1)
 
 
 def chunks(seeds: Iterable[int], size: int) -> Iterator[list[int]]:

@@ -11,8 +11,10 @@ with the noise z of a seed, z is independent of e and standard normal, so
     s = <e, z> / |e|  ~  N(0, 1)   exactly, whatever the file,    p = 1 - Phi(s), times the number of seeds that are tried.
 
 For text e is the normal score of each token among the text's tokens, and z that of the uniform number from which the token
-of the position was drawn, as its distribution function was inverted ("Robust Distortion-free Watermarks for Language
-Models", 2023, arXiv:2307.15593).
+of a position was drawn, as its distribution function was inverted ("Robust Distortion-free Watermarks for Language
+Models", 2023, arXiv:2307.15593). Words may have been lost or added since, so every alignment of tokens and positions is
+weighed: E = sum over alignments of P(alignment) prod P(z | e) / P(z), which is 1 in expectation without the key. By
+Markov's inequality p = 1 / E, which is exact as well.
 """
 
 import hashlib
@@ -25,6 +27,7 @@ import torch
 from torch import Tensor
 
 SHORTEST = 32  # characters of a key
+SLIP, OTHER = 0.02, 0.1  # P(a token or a position has no partner), P(a token is not what was drawn)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,4 +85,33 @@ def normal_scores(values: Tensor) -> Tensor:
     return torch.special.ndtri((middle.double() / len(values)).clamp(0.5 / len(values), 1 - 0.5 / len(values)))
 
 
-__all__ = ["Detection", "keyed", "log10_p", "name_of", "normal_scores", "read_key"]
+def log10_evidence(evidence: Tensor, noise: Tensor, correlation: Tensor) -> Tensor:
+    """(m,) log10 of E, see above, by the forward algorithm over alignments, in order and each position at most once.
+
+    Args:
+        evidence: (n,) normal scores of the tokens.
+        noise: (m, positions) of the positions; 0 where nothing was drawn.
+        correlation: (m, positions) that tokens and noise are taken to have, in [0, 1)."""
+    z, rho = (torch.nn.functional.pad(part.double(), (0, 1)) for part in (noise, correlation))  # one beyond the end
+    rest = 1 - rho * rho
+    mass = torch.full(z.shape, 0.5 / noise.shape[1], dtype=torch.float64)  # P(position at which the text begins)
+    mass[:, -1] = 0
+    mass[:, 0] += 0.5
+    total = torch.zeros(len(z), dtype=torch.float64)
+    for e in evidence.double().tolist():  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+        ratio = torch.exp(0.5 * (z * z - (z - rho * e) ** 2 / rest)) / rest.sqrt()
+        skipped = (1 - 2 * SLIP) * mass + SLIP * moved(mass, 1) + SLIP * moved(mass, 2)
+        mass = SLIP * skipped + (1 - SLIP) * moved(skipped * ((1 - OTHER) * ratio + OTHER), 1)
+        scale = mass.sum(1)
+        mass, total = mass / scale[:, None], total + scale.log()
+    return total / math.log(10)
+
+
+def moved(mass: Tensor, by: int) -> Tensor:
+    """Mass over positions (m, n), moved on by some positions, at most to the last."""
+    new = torch.nn.functional.pad(mass[:, :-by], (by, 0))
+    new[:, -1] += mass[:, -by:].sum(1)
+    return new
+
+
+__all__ = ["Detection", "keyed", "log10_evidence", "log10_p", "name_of", "normal_scores", "read_key"]

@@ -16,10 +16,9 @@ from langevin.modalities.modality import MEDIA_TYPES
 from langevin.server.errors import Refused
 from langevin.server.jobs import Jobs
 from langevin.server.keys import Client, client_of
-from langevin.server.openai.common import events
 from langevin.server.service import JobRequest, files_of
 from langevin.server.store import Job
-from langevin.server.streams import Events
+from langevin.server.streams import Events, events
 from langevin.server.training import OF_VERB, EvaluateRequest, ResumeRequest, TrainRequest
 from langevin.serving.ticket import Preview, Progress
 

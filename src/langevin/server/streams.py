@@ -6,6 +6,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+from fastapi.responses import StreamingResponse
+
 from langevin.serving.ticket import Preview, Progress, Ticket
 
 KEPT = 64  # previews that wait for a reader
@@ -77,3 +79,9 @@ class Events:
                 if quiet >= idle:
                     quiet = 0.0
                     yield None
+
+
+def events(source: AsyncIterator[str]) -> StreamingResponse:
+    """Server-sent events."""
+    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+    return StreamingResponse(source, media_type="text/event-stream", headers=headers)

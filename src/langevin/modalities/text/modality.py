@@ -169,6 +169,11 @@ class Text:
     def decode(self, x: torch.Tensor) -> list[str]:
         return [self.codec.decode(ids[ids < self.codec.vocab_size]) for ids in x]
 
+    @property
+    def positions(self) -> int | None:
+        """Tokens of a text that is drawn whole; None where lengths differ."""
+        return self.task.context_length if isinstance(self.task, LanguageModel) else None
+
     def encode_file(self, path: Path) -> torch.Tensor:
         """The text in a file as x (1, n). Raises `ValueError` if it is not UTF-8."""
         return self.codec.encode(read_text(str(path)).strip("\n"))[None]

@@ -1,10 +1,9 @@
 """What OpenAI's endpoints share: their own fields beside ours, and the options of the run that answers."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import Annotated, Any
 
 from fastapi import Request
-from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from langevin.modalities.options import options_of
@@ -72,12 +71,6 @@ def refuse(fields: dict[str, tuple[Any, Any]]) -> None:
     for name, (value, only) in fields.items():
         if value is not None and value != only:
             raise Refused(f"{name}={value!r} has no meaning here", code="unsupported_value", param=name)
-
-
-def events(source: AsyncIterator[str]) -> StreamingResponse:
-    """Server-sent events."""
-    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    return StreamingResponse(source, media_type="text/event-stream", headers=headers)
 
 
 def service_of(request: Request) -> Service:

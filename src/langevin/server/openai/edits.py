@@ -12,10 +12,10 @@ from pydantic import ValidationError
 from starlette.datastructures import FormData, UploadFile
 
 from langevin.server.errors import Refused
-from langevin.server.openai.common import events, options_for, refuse, service_of
+from langevin.server.openai.common import options_for, refuse, service_of
 from langevin.server.openai.images import Generation, encoded, require_size, streamed
 from langevin.server.service import Service
-from langevin.server.streams import Events
+from langevin.server.streams import Events, events
 
 router = APIRouter()
 ENDPOINT = "images/edits"

@@ -12,9 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from langevin.server import errors
 from langevin.server.errors import Refused
-from langevin.server.openai.common import OurFields, events, options_for, refuse, service_of
+from langevin.server.openai.common import OurFields, options_for, refuse, service_of
 from langevin.server.service import Service
-from langevin.server.streams import Events
+from langevin.server.streams import Events, events
 from langevin.serving.ticket import Ticket
 
 router = APIRouter()
