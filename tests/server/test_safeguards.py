@@ -1,6 +1,7 @@
 """What is denied is an error with a reason, what is held waits for a person, and every decision is written down."""
 
 import base64
+import io
 import json
 
 import httpx2 as httpx
@@ -158,7 +159,7 @@ def test_copies_of_training_data_are_held_and_other_samples_are_not(trained):
 @pytest.mark.parametrize(
     ("text", "message"),
     [("deny: 5", "deny"), ("- a", "valid dictionary"), ("unknown: [a]", "unknown"), ("deny: ['!!']", "needs letters"),
-     ("near_copies: blur", "hold or deny"), ("deny: [", "expected the node content")],
+     ("near_copies: blur", "'hold' or 'deny'"), ("deny: [", "expected the node content")],
 )  # fmt: skip
 def test_rules_that_are_none_are_refused(tmp_path, text, message):
     (tmp_path / "rules.yaml").write_text(text)
@@ -189,3 +190,82 @@ def test_the_command_line_verifies_the_log(guarded, tmp_path, capsys):
     assert main(["audit", "show", "--database", url]) == 0
     assert json.loads(capsys.readouterr().out.splitlines()[0])["event"] == "nothing"
     assert main(["audit", "verify", "--database", f"sqlite:///{tmp_path / 'none.db'}"]) == 1
+
+
+def judge(samples):
+    """For the tests: what is dark is held."""
+    if samples.values.float().mean() > 300:
+        raise RuntimeError("broken")
+    return "it is dark" if float(samples.values.float().mean()) < 200 else None
+
+
+def test_a_function_of_the_users_own_looks_at_samples(runs, trained, tmp_path):
+    guard = Safeguards(rules=Rules(classifier="tests.server.test_safeguards:judge"))
+    run = open_run(trained)
+
+    def decided(level):
+        samples = Samples(modality=run.recipe.data, values=torch.full((1, 3, 8, 8), level))
+        return guard.samples("x", samples, run.path, "", safeguards.ALLOWED)
+
+    assert decided(250).verdict == "allow"
+    assert (decided(10).verdict, decided(10).reason) == ("hold", "it is dark")
+    broken = decided(400)
+    assert (broken.verdict, broken.check) == ("hold", "tests.server.test_safeguards:judge")
+    assert "has failed" in broken.reason
+    assert "RuntimeError: broken" in broken.reason
+    (tmp_path / "rules.yaml").write_text("classifier: tests.server.test_safeguards:nothing\n")
+    with pytest.raises(ValueError, match="has no function nothing"):
+        read(tmp_path / "rules.yaml")
+    with (
+        serving([runs / "classes"], tmp_path / "jobs.db", rules=guard.rules) as (url, _, _),
+        httpx.Client(base_url=url, timeout=30) as http,
+    ):
+        job = ended(http, http.post("/v1/jobs", json={"model": "classes", "count": 1, "previews": 2}).json()["id"])
+        assert job["status"] == "held"
+        assert {kind for kind, _ in events_of(http, job["id"])} == {"job"}  # previews would show it
+
+
+def test_samples_near_to_a_file_of_the_block_list_are_denied(trained, tmp_path):
+    run = open_run(trained)
+    train, _ = run.open_data()
+    (tmp_path / "blocked").mkdir()
+    pixels = train.read(torch.arange(1))[0]
+    Image.fromarray(pixels.permute(1, 2, 0).numpy()).save(tmp_path / "blocked" / "a.png")
+    guard = Safeguards(rules=Rules(block_list=tmp_path / "blocked"))
+
+    def decided(values):
+        samples = Samples(modality=run.recipe.data, values=values)
+        return guard.samples("x", samples, run.path, str(run.facts["data"]), safeguards.ALLOWED)
+
+    near = (pixels.int() + torch.randint(-2, 3, pixels.shape)).clamp(0, 255).to(torch.uint8)
+    assert decided(near[None]).verdict == "deny"
+    assert "of the block list" in decided(near[None]).reason
+    other = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (3, 3, 8, 8), np.uint8))
+    assert decided(other).verdict == "allow"
+    (tmp_path / "blocked" / "b.png").write_bytes(b"nothing")
+    safeguards.listed_in.cache_clear()
+    assert decided(other).verdict == "hold"  # the list cannot be read
+    (tmp_path / "rules.yaml").write_text("block_list: nowhere\n")
+    with pytest.raises(ValueError, match="there is no folder nowhere"):
+        read(tmp_path / "rules.yaml")
+
+
+def test_what_is_to_be_avoided_is_added_to_every_request(runs, tmp_path):
+    rules = Rules(avoid=("bar",), allowed=("disc", "disc, bar"))
+    guard = Safeguards(rules=rules)
+    assert guard.steered(Images(condition=("disc",))).avoid == ("bar",)
+    assert guard.steered(Images(avoid=("disc", "bar"))).avoid == ("disc", "bar")
+    text = Texts(prompt="a")
+    assert guard.steered(text) is text
+    body = {"model": "classes", "count": 1, "seed": 3, "options": {"condition": ["disc"]}}
+    led = {**body, "guidance": 2.0, "options": {"condition": ["disc"], "avoid": ["bar"]}}
+    contents = []
+    for asked, used in ((body, rules), (led, None), (body, None)):
+        with (
+            serving([runs / "classes"], tmp_path / f"{len(contents)}.db", rules=used) as (url, _, _),
+            httpx.Client(base_url=url, timeout=30) as http,
+        ):
+            job = ended(http, http.post("/v1/jobs", json={**asked, "reproducible": True}).json()["id"])
+            assert job["status"] == "completed", job
+            contents.append(Image.open(io.BytesIO(http.get(job["files"][0]["url"]).content)).tobytes())
+    assert contents[0] == contents[1] != contents[2]

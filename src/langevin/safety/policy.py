@@ -5,7 +5,7 @@ Nothing is changed silently: what is denied is an error that names the check, an
 
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -131,6 +131,28 @@ def threshold(train: Tensor, held_out: Tensor, *, share: float = 0.01) -> float:
     """The distance to the training data that only a share of held-out items is below."""
     distances = nearest(train, held_out)[0][:, 0]
     return float(torch.quantile(distances, share))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judgement:
+    """A function that looks at samples, such as a classifier of the user's own.
+
+    Args:
+        function: called with the samples; returns None, or the reason why they are not given out.
+        name: of the function, for the reason.
+    """
+
+    function: Callable[[Any], str | None]
+    name: str
+    verdict: Verdict = "hold"
+
+    def check(self, samples: Any) -> Decision:
+        """The decision on samples; a function that fails is no permission."""
+        try:
+            reason = self.function(samples)
+        except Exception as error:
+            reason = f"the check {self.name} has failed ({type(error).__name__}: {error})"
+        return ALLOWED if reason is None else Decision(verdict=self.verdict, check=self.name, reason=str(reason))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, Literal, get_type_hints
 
 import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -13,10 +13,12 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from langevin.files import read_regular
 from langevin.modalities.modality import Samples
+from langevin.recipe.user_function import CodePermission, load_function
 from langevin.safety.policy import (
     ALLOWED,
     AllowedWords,
     Decision,
+    Judgement,
     NearCopies,
     Phrases,
     Policy,
@@ -31,6 +33,7 @@ from langevin.server.runs import data_of
 from langevin.strict_yaml import parse
 
 MOST = 20_000  # training items that samples are compared with
+AVOID, LED = "avoid", 2.0  # an option of modalities with guidance, and its weight where there is none
 MOST_TEXT = 4 << 20  # bytes of a file that is checked as a text
 
 
@@ -40,7 +43,10 @@ class Rules(BaseModel):
     Args:
         deny, hold: phrases that a request may not hold, or that a person has to look at.
         allowed: all that the options of a request may say, such as classes; None for anything.
+        avoid: classes or captions that guidance leads away from, in requests whose options can say so.
         near_copies: what becomes of samples that are near copies of training data, of modalities whose samples are tensors.
+        block_list: a folder of files; samples as near to one of them are denied.
+        classifier: module:function, called with `Samples` (modalities.modality); returns None, or why they are held.
         fail_closed: refuse requests when the audit log cannot be written, and treat samples as copies where the training
             data cannot be read.
     """
@@ -50,7 +56,10 @@ class Rules(BaseModel):
     deny: tuple[str, ...] = ()
     hold: tuple[str, ...] = ()
     allowed: tuple[str, ...] | None = None
-    near_copies: str | None = None
+    avoid: tuple[str, ...] = ()
+    near_copies: Literal["hold", "deny"] | None = None
+    block_list: Path | None = None
+    classifier: str | None = None
     fail_closed: bool = True
 
     def policy(self) -> Policy:
@@ -61,14 +70,21 @@ class Rules(BaseModel):
         checks += [AllowedWords(values=self.allowed)] if self.allowed is not None else []
         return Policy(checks=tuple(checks))
 
+    @property
+    def judges_samples(self) -> bool:
+        """Whether samples are looked at before they are given out."""
+        return not (self.near_copies is None and self.block_list is None and self.classifier is None)
+
 
 def read(path: Path) -> Rules:
     """The rules of a YAML file. Raises `ValueError` if it is none."""
     try:
         rules = Rules.model_validate(parse(path.read_text(encoding="utf-8")) or {})
         rules.policy()
-        if rules.near_copies not in (None, "hold", "deny"):
-            raise ValueError(f"near_copies is hold or deny, got {rules.near_copies!r}")
+        if rules.block_list is not None and not rules.block_list.is_dir():
+            raise ValueError(f"block_list: there is no folder {rules.block_list}")
+        if rules.classifier is not None:
+            judgement_of(rules.classifier)
     except FileNotFoundError as error:
         raise ValueError(f"there is no file {path}") from error
     except ValidationError as error:
@@ -103,22 +119,42 @@ class Safeguards:
             )
         return decision
 
+    def steered(self, options: Any) -> Any:
+        """The options of a request, with what is to be avoided where they can say so."""
+        if not self.rules.avoid or not hasattr(options, AVOID):
+            return options
+        return replace(options, **{AVOID: tuple(dict.fromkeys((*getattr(options, AVOID), *self.rules.avoid)))})
+
     def samples(self, id: str, samples: Samples, run: Path, fingerprint: str, before: Decision) -> Decision:
         """The decision on samples, and on their request."""
-        decision = strictest([before, self._copies(samples, run, fingerprint)])
+        rules, decisions = self.rules, [before]
+        decisions += [self._copies(samples, run, fingerprint)]
+        decisions += [self._listed(samples, run, fingerprint)]
+        decisions += [] if rules.classifier is None else [judgement_of(rules.classifier).check(samples)]
+        decision = strictest(decisions)
         self.note("samples", {"id": id, "count": len(samples), **as_json(decision)})
         return decision
 
     def _copies(self, samples: Samples, run: Path, fingerprint: str) -> Decision:
         if self.rules.near_copies is None or not isinstance(samples.values, torch.Tensor):
             return ALLOWED
-        verdict = "deny" if self.rules.near_copies == "deny" else "hold"
+        verdict = self.rules.near_copies
         try:
             check = copies_of(run, fingerprint)
         except (ValueError, OSError, AttributeError):
             reason = "the training data cannot be read here, so copies of it cannot be ruled out"
             return Decision(verdict=verdict, check="near_copies", reason=reason) if self.rules.fail_closed else ALLOWED
         return replace(check, verdict=verdict).check(samples.values.float())
+
+    def _listed(self, samples: Samples, run: Path, fingerprint: str) -> Decision:
+        if self.rules.block_list is None or not isinstance(samples.values, torch.Tensor):
+            return ALLOWED
+        try:
+            check = listed_in(self.rules.block_list, samples.modality, run, fingerprint)
+        except (ValueError, OSError, AttributeError) as error:
+            reason = f"samples cannot be compared with the block list: {error}"
+            return Decision(verdict="hold", check="block_list", reason=reason) if self.rules.fail_closed else ALLOWED
+        return check.check(samples.values.float())
 
     def note(self, event: str, facts: Mapping[str, Any]) -> None:
         """Write a row of the audit log. Raises `Refused` if it cannot be written and the rules say so."""
@@ -153,6 +189,27 @@ def copies_of(run: Path, fingerprint: str) -> NearCopies:
     train, val = data_of(run, fingerprint)
     items, held_out = (part.read(torch.arange(min(MOST, len(part)))).float() for part in (train, val))
     return NearCopies(items=items, below=threshold(items, held_out))
+
+
+@lru_cache(maxsize=4)
+def listed_in(folder: Path, modality: Any, run: Path, fingerprint: str) -> NearCopies:
+    """The check for copies of the files of a folder, as strict as that for training data.
+
+    Raises:
+        ValueError, OSError, AttributeError: a file or the run's data cannot be read, or the modality reads no files."""
+    paths = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+    if not paths:
+        raise ValueError(f"there is no file in {folder}")
+    items = torch.cat([modality.decode(modality.encode_file(path)) for path in paths]).float()
+    return NearCopies(items=items, below=copies_of(run, fingerprint).below, name="the block list", verdict="deny")
+
+
+@lru_cache(maxsize=4)
+def judgement_of(name: str) -> Judgement:
+    """The function that looks at samples. Raises `ValueError` if it cannot be imported."""
+    return Judgement(
+        function=load_function(name, CodePermission.of([name], allow=False), takes=("samples",)), name=name
+    )
 
 
 def as_json(decision: Decision) -> dict[str, str]:

@@ -11,13 +11,14 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from langevin.diffusion.guidance import weight_of
 from langevin.modalities.modality import File, Plan, RequestContext, Samples
 from langevin.run.generate import RunModel, changed
 from langevin.run.provenance import facts_of
 from langevin.server.errors import Refused, refusal
 from langevin.server.options import checked, options_from, sound, verbs_of, without_folders
 from langevin.server.runs import Loaded, Runs, data_of
-from langevin.server.safeguards import Safeguards
+from langevin.server.safeguards import LED, Safeguards
 from langevin.server.watermark import Watermark, fresh_seed
 from langevin.serving.engine import Engine
 from langevin.serving.suspend import Suspended
@@ -112,7 +113,11 @@ class Service:
             if before.verdict == "hold" and not durable:
                 message = f"a person has to look at this: {before.reason}. Send it to /v1/jobs, where it waits for that"
                 raise Refused(message, code="needs_review", headers={"x-should-retry": "false"})
-            open_ = before.verdict == "allow" and self.safeguards.rules.near_copies is None
+            steered = self.safeguards.steered(options)
+            if steered is not options and weight_of(model.sampling.guidance) <= 1:
+                model = changed(model, guidance=LED)
+            options = steered
+            open_ = before.verdict == "allow" and not self.safeguards.rules.judges_samples
             plan = self._plan(job, seed, options, held, model, stream if open_ else None)
             weights = f"{held.name} {job.ema}"
             limit = job.timeout if durable else min(job.timeout or self.limits.timeout, self.limits.timeout)

@@ -8,7 +8,9 @@ from typing import Any, Literal, Self
 
 import torch
 
+from langevin.diffusion.condition import Condition
 from langevin.diffusion.denoiser import Denoiser
+from langevin.diffusion.guidance import weight_of
 from langevin.modalities.captions import CaptionVocabulary
 from langevin.modalities.image import inspect, preview, suggest
 from langevin.modalities.image.batches import ImageBatches
@@ -185,7 +187,21 @@ class Image:
         for line in conditions.remarks:
             context.say(line)
         columns = 10 if len(set(conditions.names)) == 10 else None
-        return self.draw(conditions, context, count, columns=columns, wrap=inpainting(self, options))
+        avoided = self.avoided(options, context, count)
+        return self.draw(conditions, context, count, columns=columns, wrap=inpainting(self, options), avoided=avoided)
+
+    def avoided(self, options: Sample, context: RequestContext, count: int) -> Condition | None:
+        """The ports of what guidance leads away from; None if the options name nothing.
+
+        Raises:
+            ValueError: an unknown class, or no guidance, without which it would have no effect."""
+        if not options.avoid:
+            return None
+        if weight_of(context.model.sampling.guidance) <= 1:
+            raise ValueError("--avoid leads guidance away from a condition, and there is none: give --guidance above 1")
+        conditions = self.known.requested(options.avoid, count, seed=context.seed, data=context.data)
+        condition = conditions.encoded(self.captions)
+        return None if condition is None else replace(Condition(), **condition.ports)
 
     def draw_table(self, options: Sample, context: RequestContext) -> Plan:
         """A table with one image per pair of row and column words; captions absent from training are marked.
@@ -226,21 +242,25 @@ class Image:
         columns: int | None = None,
         table: Table | None = None,
         wrap: Callable[[Denoiser], Denoiser] | None = None,
+        avoided: Condition | None = None,
     ) -> Plan:
-        """The plan of `count` images with these conditions."""
+        """The plan of `count` images with these conditions, led away from those `avoided`."""
         assert self.size, "the modality of a run is fitted"
         assert self.channels, "the modality of a run is fitted"
         labels = {} if conditions.labels is None else {"labels": conditions.labels}
+        condition = conditions.encoded(self.captions)
+        if avoided is not None:
+            condition = replace(condition or Condition(), reference=avoided)
         return one_draw(
             self, shape=(self.channels, self.size, self.size), seeds=seeds_of(context.seed, count),
-            sampling=context.model.sampling, condition=conditions.encoded(self.captions), names=conditions.names,
+            sampling=context.model.sampling, condition=condition, names=conditions.names,
             columns=columns, table=table, arrays=labels, wrap=wrap,
         )  # fmt: skip
 
     @property
     def choices(self) -> dict[str, tuple[str, ...]]:
-        """The classes, which `condition` is chosen from."""
-        return {"condition": self.classes} if self.classes else {}
+        """The classes, which `condition` and `avoid` are chosen from."""
+        return {"condition": self.classes, "avoid": self.classes} if self.classes else {}
 
     def decode(self, x: torch.Tensor) -> torch.Tensor:
         return self.codec.decode(x)

@@ -18,6 +18,8 @@ class Sample:
     condition: tuple[str, ...] = ()
     """Class names or captions, one or more, repeated up to --count. Default: all classes in turn, or captions of the
     data."""
+    avoid: tuple[str, ...] = ()
+    """Class names or captions, repeated up to --count, that guidance leads away from; it needs --guidance above 1."""
     image: InputFile | None = None
     """An image of which a part is drawn anew, that of --mask."""
     mask: Annotated[str, Reads(mask_of="image")] | None = None
