@@ -37,6 +37,7 @@ NEEDING = {  # by extra: commands that need it
     "recogniser": (),
     "serve": (("serve", "run"),),
     "postgres": (),
+    "provenance": (),
     "track": (("train", "photos", "--out", "tracked", "--tensorboard", *STEPS),),
     "docs": (),
     "bench": (),

@@ -22,6 +22,7 @@ EXTRAS = {
     "python_multipart": ("python-multipart", "serve"),
     "sqlalchemy": ("sqlalchemy", "serve"),
     "prometheus_client": ("prometheus-client", "serve"),
+    "c2pa": ("c2pa-python", "provenance"),
 }  # by the name that is imported: the package and the extra that brings it
 
 

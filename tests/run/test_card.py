@@ -22,7 +22,7 @@ def test_training_writes_the_card_and_an_evaluation_its_figures(trained, tmp_pat
     assert "trained on 29 items only" in card
     assert "was not measured" in card
     (run.path / "NOTES.md").write_text("For tests. CC0.")
-    card = write_card(run, step=4, rows=[ROW], command="langevin evaluate run").read_text()
+    card = write_card(run, step=4, metrics=[ROW], command="langevin evaluate run").read_text()
     assert "| FD (pixels) | 2.5 ± 0.25 | 1.25 | 0.5 | lower |" in card
     assert "For tests. CC0." in card
     assert "was not measured" not in card

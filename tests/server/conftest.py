@@ -37,13 +37,15 @@ def runs(trained, captioned, tmp_path_factory):
 
 
 @contextmanager
-def serving(folders, database, *, keys=None, limits=None, rules=None, grace=5.0, data=None, key=None, **engine):
+def serving(
+    folders, database, *, keys=None, limits=None, rules=None, grace=5.0, data=None, key=None, signing=None, **engine
+):
     """The URL of a server, its service and its store."""
     store = Store(url=database if "://" in str(database) else f"sqlite:///{database}")
     safeguards = Safeguards() if rules is None else Safeguards(rules=rules, audit=Audit(engine=store.engine))
     service = Service(
         runs=Runs(folders=folders, key=key), engine=Engine(**engine), limits=limits or Limits(), safeguards=safeguards,
-        watermark=None if key is None else Watermark(key=key, engine=store.engine),
+        watermark=None if key is None else Watermark(key=key, engine=store.engine), signing=signing,
     )  # fmt: skip
     app = create(service, store, keys=keys, data=data, grace=grace)
     bound = socket.socket()

@@ -15,6 +15,7 @@ def run(args: Serve) -> None:
     """Serve until a signal; returns when everything is drained."""
     uvicorn = require_packages()
     require_safe(args)
+    from langevin.safety.manifest import Signing
     from langevin.safety.watermark import read_key
     from langevin.server.app import create
     from langevin.server.audit import Audit
@@ -40,8 +41,9 @@ def run(args: Serve) -> None:
     if rules is not None:
         safeguards = Safeguards(rules=rules, audit=Audit(engine=store.engine))
     engine = Engine(policy=policy, pending=args.pending)
+    signing = None if args.sign is None else Signing.read(*args.sign)
     watermark = None if key is None else Watermark(key=key, engine=store.engine)
-    service = Service(runs=runs, engine=engine, safeguards=safeguards, watermark=watermark)
+    service = Service(runs=runs, engine=engine, safeguards=safeguards, watermark=watermark, signing=signing)
     app = create(service, store, keys=keys, data=args.data, grace=args.grace)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     bound = listening(args.host, args.port)

@@ -239,6 +239,9 @@ class Serve:
     watermark: Path | None = None
     """File with a secret key of 32 characters or more, from which and the seed the noise of every sample then follows.
     /v1/content_provenance_checks tests files for it."""
+    sign: tuple[Path, Path] | None = None
+    """Files with a chain of certificates and the private key of the first: what is made gets a signed C2PA manifest, if its
+    kind of file can hold one (extra `provenance`)."""
     policy: Scheduling = "shortest_remaining"
     """What is evaluated next: the least work left first, requests one by one, batches of whole requests,
     batches of steps with equal samplers and guidance, or of any."""

@@ -20,11 +20,11 @@ NONE = f"Not stated. Write a file {NOTES} in the run, and it stands here."
 FEW = 1000  # training items below which a model is likely to repeat some
 
 
-def write_card(run: Run, *, step: int, rows: Sequence[MetricRow] = (), command: str = "") -> Path:
+def write_card(run: Run, *, step: int, metrics: Sequence[MetricRow] = (), command: str = "") -> Path:
     """Write the card of a run at a training step.
 
     Args:
-        rows: the metrics of an evaluation; none where there was none.
+        metrics: of an evaluation; none where there was none.
         command: which made them."""
     recipe, facts = run.recipe, run.facts
     machine, sampling = facts.get("machine", {}), recipe.sampling
@@ -42,8 +42,8 @@ def write_card(run: Run, *, step: int, rows: Sequence[MetricRow] = (), command: 
         f"{recipe.training.precision}, on {machine.get('gpu') or machine.get('processor', 'an unknown machine')}. "
         "`langevin train recipe.yaml` with the recipe of this folder trains it again.",
         "Sampling": f"{describe(sampling.sampler)}, {sampling.steps} steps, EMA {sampling.ema:g}.",
-        "Figures": table(rows, command) if rows else f"None yet: `langevin evaluate {run.path.name}`.",
-        "Limits": "\n".join(f"- {line}" for line in limits(items, rows)),
+        "Figures": table(metrics, command) if metrics else f"None yet: `langevin evaluate {run.path.name}`.",
+        "Limits": "\n".join(f"- {line}" for line in limits(items, metrics)),
     }
     text = (
         f"# {run.path.name}\n\n" + "\n\n".join(f"## {head}\n\n{body.strip()}" for head, body in sections.items()) + "\n"
@@ -61,10 +61,10 @@ def notes(run: Path) -> str:
         return ""
 
 
-def table(rows: Sequence[MetricRow], command: str) -> str:
+def table(metrics: Sequence[MetricRow], command: str) -> str:
     """The metrics in Markdown, beside those of real data and of training data in place of samples."""
     lines = ["| metric | generated | real data | training data | better |", "|---|---|---|---|---|"]
-    for group, members in grouped(rows).items():
+    for group, members in grouped(metrics).items():
         for row in members:
             metric, *values = row.cells()[:4]
             name = f"{metric} ({group})" if group else metric
@@ -72,12 +72,12 @@ def table(rows: Sequence[MetricRow], command: str) -> str:
     return "\n".join([*lines, "", f'By `{command}`. "Real data": held-out data in place of samples.'])
 
 
-def limits(items: int, rows: Sequence[MetricRow]) -> list[str]:
+def limits(items: int, metrics: Sequence[MetricRow]) -> list[str]:
     """What is not to be expected of the model."""
     found = ["It draws from the distribution of its training data, with the gaps and the biases of these."]
     if items < FEW:
         found.append(f"It was trained on {items:,} items only: expect samples that are close to some of them.")
-    copied = [row for row in rows if row.copycat is not None and row.floor is not None]
+    copied = [row for row in metrics if row.copycat is not None and row.floor is not None]
     if copied:
         found.append(
             "Copying: the column of training data shows what each metric would be for a model that repeats its training "

@@ -6,7 +6,7 @@ import shutil
 import tempfile
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -170,6 +170,7 @@ class Jobs:
             samples = ticket.result(0)
             decision = ticket.decide(samples)
             files = [] if decision.verdict == "deny" else files_of(samples)
+            files = [replace(one, content=self.service.signed(one.content, one.media_type, samples)) for one in files]
         except Exception as failure:
             if isinstance(failure.__cause__ or failure, SQLAlchemyError):
                 raise failure.__cause__ or failure from failure  # the log of decisions: try again

@@ -15,6 +15,7 @@ from langevin.diffusion.guidance import weight_of
 from langevin.modalities.modality import File, Plan, RequestContext, Samples
 from langevin.run.generate import RunModel, changed
 from langevin.run.provenance import facts_of
+from langevin.safety.manifest import Signing
 from langevin.server.errors import Refused, refusal
 from langevin.server.options import checked, options_from, sound, verbs_of, without_folders
 from langevin.server.runs import Loaded, Runs, data_of
@@ -74,13 +75,18 @@ class JobRequest(BaseModel):
 
 @dataclass(frozen=True, kw_only=True)
 class Service:
-    """Runs, the engine that serves them, what requests are allowed, and the watermark of their samples, if any."""
+    """Runs, the engine that serves them, what requests are allowed, and how samples are marked and signed, if they are."""
 
     runs: Runs
     engine: Engine
     limits: Limits = field(default_factory=Limits)
     safeguards: Safeguards = field(default_factory=Safeguards)
     watermark: Watermark | None = None
+    signing: Signing | None = None
+
+    def signed(self, content: bytes, media_type: str, samples: Samples) -> bytes:
+        """The content of a file of samples, with a signed manifest if the server signs."""
+        return content if self.signing is None else self.signing.signed(content, media_type, samples.facts)
 
     def submit(
         self, job: JobRequest, *, options: Any = None, folder: Path | None = None, id: str | None = None,

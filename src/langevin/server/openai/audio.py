@@ -54,6 +54,7 @@ async def speech(body: Speech, request: Request, service: Annotated[Service, Dep
     ticket = await asyncio.to_thread(service.submit, job, options=options)
     samples = await service.finished(ticket, request.is_disconnected)
     content = await asyncio.to_thread(encoded, samples, body.response_format)
+    content = await asyncio.to_thread(service.signed, content, MEDIA[body.response_format], samples)
     return Response(content, media_type=MEDIA[body.response_format])
 
 

@@ -57,9 +57,9 @@ async def edits(request: Request, service: Annotated[Service, Depends(service_of
         shutil.rmtree(folder, ignore_errors=True)  # the plan has read them
     form_, quality = body.output_format or "png", body.output_compression
     if body.stream:
-        return events(streamed(ticket, heard, request, form_, quality, kind="image_edit"))
+        return events(streamed(service, ticket, heard, request, form_, quality, kind="image_edit"))
     samples = await service.finished(ticket, request.is_disconnected)
-    content = await asyncio.to_thread(encoded, samples, form_, quality)
+    content = await asyncio.to_thread(encoded, service, samples, form_, quality)
     return {"created": int(time.time()), "output_format": form_, "data": [{"b64_json": image} for image in content]}
 
 

@@ -53,14 +53,21 @@ async def generations(body: Generation, request: Request, service: Annotated[Ser
     ticket = await asyncio.to_thread(service.submit, job, options=options, listen=heard)
     form, quality = body.output_format or "png", body.output_compression
     if body.stream:
-        return events(streamed(ticket, heard, request, form, quality))
+        return events(streamed(service, ticket, heard, request, form, quality))
     samples = await service.finished(ticket, request.is_disconnected)
-    content = await asyncio.to_thread(encoded, samples, form, quality)
+    content = await asyncio.to_thread(encoded, service, samples, form, quality)
     return {"created": int(time.time()), "output_format": form, "data": [{"b64_json": image} for image in content]}
 
 
 async def streamed(
-    ticket: Ticket, heard: Events, request: Request, form: str, quality: int | None, *, kind: str = "image_generation"
+    service: Service,
+    ticket: Ticket,
+    heard: Events,
+    request: Request,
+    form: str,
+    quality: int | None,
+    *,
+    kind: str = "image_generation",
 ) -> AsyncIterator[str]:
     """The events of one image."""
     async for event in heard.until(ticket, request.is_disconnected):
@@ -68,12 +75,12 @@ async def streamed(
             case None:
                 yield ": keep-alive\n\n"
             case Preview():
-                (image,) = await asyncio.to_thread(encoded, event.samples, form, quality)
+                (image,) = await asyncio.to_thread(encoded, service, event.samples, form, quality)
                 yield sse(f"{kind}.partial_image", image, form, partial_image_index=event.number)
             case Ticket():
                 try:
                     samples = await asyncio.to_thread(Service.released, ticket)
-                    (image,) = await asyncio.to_thread(encoded, samples, form, quality)
+                    (image,) = await asyncio.to_thread(encoded, service, samples, form, quality)
                     yield sse(f"{kind}.completed", image, form)
                 except Exception as error:
                     refused = errors.refusal(error)
@@ -89,9 +96,10 @@ def sse(kind: str, image: str, form: str, **more: Any) -> str:
     return f"event: {kind}\ndata: {json.dumps(data)}\n\n"
 
 
-def encoded(samples: Samples, form: str, quality: int | None) -> list[str]:
+def encoded(service: Service, samples: Samples, form: str, quality: int | None) -> list[str]:
     """Each sample as an image file in base64."""
-    return [base64.b64encode(as_form(file, form, quality)).decode() for file in files_of(samples)]
+    contents = [service.signed(as_form(file, form, quality), f"image/{form}", samples) for file in files_of(samples)]
+    return [base64.b64encode(content).decode() for content in contents]
 
 
 def as_form(file: File, form: str, quality: int | None) -> bytes:

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Depends, Form, UploadFile
 from fastapi.params import File
 
 from langevin.embed import extract
+from langevin.safety.manifest import MEDIA_TYPES, manifest_in
 from langevin.server.openai.common import service_of
 from langevin.server.service import Service
 from langevin.server.watermark import TRIED, result_of
@@ -27,8 +28,19 @@ async def check(
     content, suffix = await file.read(), PurePath(file.filename or "").suffix.lower()[:8]
     facts = await asyncio.to_thread(extract, content)
     found = {"type": "embedded_recipe", "outcome": "not_detected" if facts is None else "detected", "recipe": facts}
+    found_in = await asyncio.to_thread(manifests, content, file.content_type or "")
     marks = await asyncio.to_thread(watermarks, service, content, suffix, model)
-    return {"object": "content_provenance_check", "created_at": int(time.time()), "results": [found, *marks]}
+    return {"object": "content_provenance_check", "created_at": int(time.time()), "results": [found, *found_in, *marks]}
+
+
+def manifests(content: bytes, media_type: str) -> list[dict[str, Any]]:
+    """The result on a signed manifest, of kinds of files that can hold one; none without the extra for it."""
+    if media_type not in MEDIA_TYPES:
+        return []
+    try:
+        return [{"type": "c2pa", **manifest_in(content, media_type)}]
+    except ValueError:
+        return []
 
 
 def watermarks(service: Service, content: bytes, suffix: str, model: str | None) -> list[dict[str, Any]]:

@@ -65,7 +65,9 @@ async def listed(
     """The clips, newest first."""
     some = await asyncio.to_thread(jobs.store.list, after=after, limit=limit + 1, client=client.name or None)
     clips = [
-        shown(job, jobs.progress(job)) for job in some[:limit] if await asyncio.to_thread(answers, service, job.model)
+        shown(job, jobs.progress(job))
+        for job in some[:limit]
+        if await asyncio.to_thread(makes_clips, service, job.model)
     ]
     return {"object": "list", "data": clips, "has_more": len(some) > limit}
 
@@ -109,7 +111,7 @@ async def read(request: Request) -> tuple[Video, str | None]:
     return body, reference
 
 
-def answers(service: Service, model: str) -> bool:
+def makes_clips(service: Service, model: str) -> bool:
     """Whether a model makes clips; of one that is gone not."""
     try:
         return ENDPOINT in endpoints_of(service.runs.open(model).recipe.data.kind)
