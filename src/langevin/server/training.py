@@ -18,6 +18,7 @@ CHANGE = re.compile(
     r"(network|process|method|training|sampling)(\.[a-z]\w*)+=[A-Za-z0-9_.+-]{1,40}"
     r"|data\.kind=[a-z]{1,40}|data(\.[a-z]\w*)+=(true|false|null|[0-9][0-9.e+-]{0,40})"
 )
+ABOUT = re.compile(r"readme|licen[cs]e|notice", re.IGNORECASE)  # files about data
 
 
 class _Request(BaseModel):
@@ -96,8 +97,9 @@ class Training:
             if "density" not in tree:
                 needs = tree.get("data", {}).get("path") is not None
                 recipes.append({"id": name, "description": tree.get("description", ""), "needs_data": needs})
-        inside = sorted(self.data.iterdir()) if self.data is not None and self.data.is_dir() else []
-        return {"recipes": recipes, "data": [path.name for path in inside if NAME.fullmatch(path.name)]}
+        inside = list(self.data.iterdir()) if self.data is not None and self.data.is_dir() else []
+        names = [path.name for path in sorted(inside, key=lambda path: (path.is_file(), path.name))]
+        return {"recipes": recipes, "data": [name for name in names if NAME.fullmatch(name) and not ABOUT.match(name)]}
 
     def named(self, request: AnyRequest, open_: set[str]) -> AnyRequest:
         """The request with the name of its run, after all checks that need no work.

@@ -18,12 +18,12 @@ class Sample:
     condition: tuple[str, ...] = ()
     """Class names or captions, one or more, repeated up to --count. Default: all classes in turn, or captions of the
     data."""
-    avoid: tuple[str, ...] = ()
-    """Class names or captions, repeated up to --count, that guidance leads away from; it needs --guidance above 1."""
     image: InputFile | None = None
     """An image of which a part is drawn anew, that of --mask."""
     mask: Annotated[str, Reads(mask_of="image")] | None = None
     """An image of the same size that is transparent, or white, where is drawn."""
+    avoid: tuple[str, ...] = ()
+    """Class names or captions, repeated up to --count, that guidance leads away from; it needs --guidance above 1."""
     rows: tuple[str, ...] = ()
     """With --columns: a table in which each caption is the words of its row, then of its column. Captions absent from
     training are framed."""

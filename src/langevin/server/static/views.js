@@ -18,7 +18,7 @@ function pair(id, label, attributes, hint) {
 function commonForm(about, given) {
   const usual = about.sampling;
   const amount = pair("count", "Samples", { type: "number", min: 1, max: 64, value: given.count ?? 4 });
-  const seed = pair("seed", "Seed", { type: "number", step: 1, value: given.seed ?? 0 }, "Sample i has the seed plus i.");
+  const seed = pair("seed", "Seed", { type: "number", step: 1, value: given.seed ?? "" }, "Empty: a new one. Sample i has the seed plus i.");
   const steps = pair("steps", "Steps", { type: "number", min: 1, max: 10000, value: given.steps ?? usual.steps });
   const sampler = el("select", { id: "sampler" }, el("option", { value: "" }, `${usual.sampler} (the run's)`),
     about.samplers.filter((kind) => kind !== "learned").map((kind) => el("option", { value: kind }, kind)));
@@ -36,7 +36,7 @@ function commonForm(about, given) {
       el("label", { class: "check", for: "reproducible" }, exact, "The same bytes whatever else is served"),
     ],
     read: () => ({
-      count: Number(amount.input.value), seed: Number(seed.input.value), steps: Number(steps.input.value),
+      count: Number(amount.input.value), ...(seed.input.value === "" ? {} : { seed: Number(seed.input.value) }), steps: Number(steps.input.value),
       ...(sampler.value ? { sampler: sampler.value } : {}),
       ...(Number(guidance.value) === usual.guidance ? {} : { guidance: Number(guidance.value) }), reproducible: exact.checked,
     }),
@@ -112,7 +112,7 @@ async function finished(job, place) {
     return;
   }
   const whole = await get(`/v1/jobs/${job.id}`);
-  place.replaceChildren(el("h2", {}, "Samples"), el("div", { class: "samples" }, await samplesOf(whole)), commandOf(whole));
+  place.replaceChildren(...[el("h2", {}, "Samples"), el("div", { class: "samples" }, await samplesOf(whole)), commandOf(whole)].filter(Boolean));
   say("The samples are ready");
 }
 
