@@ -54,7 +54,7 @@ def shot(page, name):
 
 def test_an_image_is_created_and_its_parameters_are_used_again(page):
     page.goto("/#/create/classes")
-    page.get_by_label("disc", exact=True).check()
+    page.get_by_label("disc", exact=True).first.check()
     page.get_by_label("Samples").fill("2")
     page.get_by_label("Steps").fill("30")
     shot(page, "form")
@@ -66,8 +66,8 @@ def test_an_image_is_created_and_its_parameters_are_used_again(page):
     shot(page, "created")
     page.get_by_role("link", name="Gallery").click()
     page.get_by_role("link", name="Use these parameters").first.click()
-    page.get_by_label("disc", exact=True).wait_for()
-    assert page.get_by_label("disc", exact=True).is_checked()
+    page.get_by_label("disc", exact=True).first.wait_for()
+    assert page.get_by_label("disc", exact=True).first.is_checked()
     assert page.get_by_label("Steps").input_value() == "30"
 
 
@@ -149,7 +149,7 @@ def test_a_file_is_checked(page, http, tmp_path):
 
 def test_a_form_is_filled_by_the_keyboard_alone(page):
     page.goto("/#/create/classes")
-    page.get_by_label("disc", exact=True).wait_for()
+    page.get_by_label("disc", exact=True).first.wait_for()
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.className") == "skip"
     for _ in range(60):
