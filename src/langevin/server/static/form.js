@@ -129,7 +129,8 @@ export function optionsForm(schema, choices, given = {}) {
     return found;
   };
   const several = (name) => choices[name]?.length && schema.properties[name].type === "array";
-  const usual = ([name], i) => i === 0 || (i === 1 && several(name)) || given[name] !== undefined;
+  const set = fields.find(([name]) => several(name))?.[0];
+  const usual = ([name], i) => i === 0 || name === set || given[name] !== undefined;
   const first = fields.filter(usual).map(([, one]) => one.element);
   const more = fields.filter((one, i) => !usual(one, i)).map(([, one]) => one.element);
   return { elements: more.length ? [...first, el("details", {}, el("summary", {}, "More options"), more)] : first, values };
