@@ -9,7 +9,6 @@ import io
 import json
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -20,7 +19,7 @@ from langevin.modalities.modality import RequestContext
 from langevin.modalities.options import options_of
 from langevin.run.directory import load_model, open_run
 from langevin.run.generate import RunModel, changed
-from langevin.run.watermark import detect
+from langevin.run.watermark import detect, marked
 
 KEY, SEEDS, SURE = b"the key of a benchmark, long enough", 1000, -6.0
 Picture = Image.Image
@@ -105,7 +104,7 @@ def shares(model: RunModel, values: list, attacks: dict, folder: Path) -> dict[s
         levels = []
         for value in values:
             path = written(value, folder / ("a.txt" if isinstance(value, str) else "a.png"), attack)
-            levels.append(detect(model, model.modality.encode_file(path), range(SEEDS), KEY).log10_p)
+            levels.append(detect(model, model.modality.encode_file(path), range(SEEDS)).log10_p)
         tensor = torch.tensor(levels)
         figures = {
             "detected": (tensor < SURE).double().mean(),
@@ -133,24 +132,16 @@ def main() -> None:
         attacks = IMAGES if image else TEXTS
         samplers = ("dpm2m", "heun", "unipc", "ancestral", "edm_stochastic") if image else (None,)
         here = results[path.name] = {}
+        nothing = {"nothing": attacks["nothing"]}
         for sampler in samplers:
-            kind = changed(model, sampler=sampler) if sampler else model
-            marked = replace(kind, built=replace(kind.built, key=KEY))
-            some = (
-                attacks
-                if sampler in ("dpm2m", None)
-                else {"nothing": attacks["nothing"], "JPEG 75": attacks["JPEG 75"]}
-            )
-            here[sampler or "unmask"] = shares(kind, drawn(marked, args.count, data), some, args.folder)
+            model_ = marked(changed(model, sampler=sampler) if sampler else model, run, KEY)
+            some = attacks if sampler in ("dpm2m", None) else nothing | {"JPEG 75": attacks["JPEG 75"]}
+            here[sampler or "unmask"] = shares(model_, drawn(model_, args.count, data), some, args.folder)
         if image:
-            guided = changed(model, guidance=3.0)
-            marked = replace(guided, built=replace(guided.built, key=KEY))
-            here["dpm2m, guidance 3"] = shares(
-                guided, drawn(marked, args.count, data), {"nothing": attacks["nothing"]}, args.folder
-            )
-        here["without a key"] = shares(
-            model, drawn(model, args.count, data, seed=5000), {"nothing": attacks["nothing"]}, args.folder
-        )
+            guided = marked(changed(model, guidance=3.0), run, KEY)
+            here["dpm2m, guidance 3"] = shares(guided, drawn(guided, args.count, data), nothing, args.folder)
+        plain = drawn(model, args.count, data, seed=5000)
+        here["without a key"] = shares(marked(model, run, KEY), plain, nothing, args.folder)
         for name, rows in here.items():
             for attack, row in rows.items():
                 p = f"p: median 1e{row['median_log10_p']:.1f}, lowest 1e{row['lowest']:.1f}"

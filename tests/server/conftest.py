@@ -45,7 +45,7 @@ def serving(
     safeguards = Safeguards() if rules is None else Safeguards(rules=rules, audit=Audit(engine=store.engine))
     service = Service(
         runs=Runs(folders=folders, key=key), engine=Engine(**engine), limits=limits or Limits(), safeguards=safeguards,
-        watermark=None if key is None else Watermark(key=key, engine=store.engine), signing=signing,
+        watermark=None if key is None else Watermark(engine=store.engine), signing=signing,
     )  # fmt: skip
     app = create(service, store, keys=keys, data=data, grace=grace)
     bound = socket.socket()

@@ -143,7 +143,7 @@ def test_a_file_is_checked(page, http, tmp_path):
     assert "langevin sample classes" in page.locator("table").inner_text()
     (tmp_path / "b.txt").write_text("nothing")
     page.get_by_label("Drop a .png").set_input_files(tmp_path / "b.txt")
-    page.get_by_role("heading", name="Nothing found").wait_for()
+    page.get_by_role("heading", name="No recipe in it").wait_for()
     shot(page, "checked")
 
 

@@ -20,7 +20,7 @@ STEPS = 40
 
 
 @contextmanager
-def process(run, database, *options):
+def process(run, database, *options, **more):
     """A server in a process of its own, with a client."""
     command = [
         sys.executable,
@@ -34,7 +34,7 @@ def process(run, database, *options):
         f"sqlite:///{database}",
     ]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    served = subprocess.Popen([*command, *options], stderr=subprocess.PIPE, text=True, env=environment)
+    served = subprocess.Popen([*command, *options], stderr=subprocess.PIPE, text=True, env=environment, **more)
     try:
         for line in served.stderr:
             if found := re.search(r"http://[\d.]+:\d+", line):

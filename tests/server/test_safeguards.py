@@ -12,11 +12,13 @@ import torch
 from PIL import Image
 
 from langevin.cli import main
+from langevin.diffusion.guidance import weight_of
 from langevin.modalities.image.options import Sample as Images
 from langevin.modalities.modality import Samples
 from langevin.modalities.speech.options import Sample as Speech
 from langevin.modalities.text.options import Sample as Texts
-from langevin.run.directory import open_run
+from langevin.run.directory import load_model, open_run
+from langevin.run.generate import changed
 from langevin.server import safeguards
 from langevin.server.audit import Audit
 from langevin.server.errors import Refused
@@ -243,29 +245,36 @@ def test_samples_near_to_a_file_of_the_block_list_are_denied(trained, tmp_path):
     other = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (3, 3, 8, 8), np.uint8))
     assert decided(other).verdict == "allow"
     (tmp_path / "blocked" / "b.png").write_bytes(b"nothing")
-    safeguards.listed_in.cache_clear()
     assert decided(other).verdict == "hold"  # the list cannot be read
     (tmp_path / "rules.yaml").write_text("block_list: nowhere\n")
     with pytest.raises(ValueError, match="there is no folder nowhere"):
         read(tmp_path / "rules.yaml")
 
 
-def test_what_is_to_be_avoided_is_added_to_every_request(runs, tmp_path):
-    rules = Rules(avoid=("bar",), allowed=("disc", "disc, bar"))
-    guard = Safeguards(rules=rules)
-    assert guard.steered(Images(condition=("disc",))).avoid == ("bar",)
-    assert guard.steered(Images(avoid=("disc", "bar"))).avoid == ("disc", "bar")
+def test_all_requests_are_led_away_from_what_the_rules_avoid(runs, trained, tmp_path):
+    """Whatever the request itself says: it gets the samples of one that avoids it, with guidance."""
+    model, guard = load_model(open_run(trained))[0], Safeguards(rules=Rules(avoid="bar"))
+    options, led = guard.steered(Images(condition=("disc",), avoid=("disc",)), model)
+    assert (options.avoid, weight_of(led.sampling.guidance)) == (("bar",), 2.0)
+    strong = changed(model, guidance=3.0)
+    assert weight_of(guard.steered(Images(), strong)[1].sampling.guidance) == 3.0
+    for unknown in (Safeguards(rules=Rules(avoid="cloud")), Safeguards()):
+        assert unknown.steered(Images(), model) == (Images(), model)
     text = Texts(prompt="a")
-    assert guard.steered(text) is text
-    body = {"model": "classes", "count": 1, "seed": 3, "options": {"condition": ["disc"]}}
-    led = {**body, "guidance": 2.0, "options": {"condition": ["disc"], "avoid": ["bar"]}}
+    assert guard.steered(text, model)[0] is text
+    asked = {"model": "classes", "count": 3, "seed": 3, "options": {"condition": ["disc"]}}
+    led = {**asked, "guidance": 2.0, "options": {"condition": ["disc"], "avoid": ["bar"]}}
+    against = {**asked, "guidance": 1.001, "options": {"condition": ["disc"], "avoid": ["disc"]}}
     contents = []
-    for asked, used in ((body, rules), (led, None), (body, None)):
+    for body, rules in (
+        (asked, guard.rules), (against, guard.rules),
+        (led, None), (asked, None),
+    ):  # fmt: skip
         with (
-            serving([runs / "classes"], tmp_path / f"{len(contents)}.db", rules=used) as (url, _, _),
+            serving([runs / "classes"], tmp_path / f"{len(contents)}.db", rules=rules) as (url, _, _),
             httpx.Client(base_url=url, timeout=30) as http,
         ):
-            job = ended(http, http.post("/v1/jobs", json={**asked, "reproducible": True}).json()["id"])
+            job = ended(http, http.post("/v1/jobs", json={**body, "reproducible": True}).json()["id"])
             assert job["status"] == "completed", job
-            contents.append(Image.open(io.BytesIO(http.get(job["files"][0]["url"]).content)).tobytes())
-    assert contents[0] == contents[1] != contents[2]
+            contents.append([Image.open(io.BytesIO(http.get(one["url"]).content)).tobytes() for one in job["files"]])
+    assert contents[0] == contents[1] == contents[2] != contents[3]

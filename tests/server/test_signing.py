@@ -1,9 +1,13 @@
 """Signed manifests: valid in what a server gives out, in every form of file, and invalid once a byte is changed."""
 
 import base64
+import io
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import httpx2 as httpx
 import pytest
+from PIL import Image
 
 pytest.importorskip("c2pa", reason="manifests need the extra provenance")
 pytest.importorskip("cryptography", reason="the certificates of the tests are made with cryptography")
@@ -88,3 +92,32 @@ def test_a_certificate_that_cannot_sign_is_refused(tmp_path, signing):
         Signing.read(tmp_path / "chain.pem", tmp_path / "key.pem")
     with pytest.raises(ValueError, match="cannot be read"):
         Signing.read(tmp_path / "none", tmp_path / "key.pem")
+
+
+def test_a_file_that_refers_to_an_address_fetches_nothing():
+    """A manifest elsewhere, named in the XMP of a picture, would let a client reach what the server can reach."""
+    asked = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append(self.path)
+            self.send_response(404)
+            self.end_headers()
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    out = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(out, "JPEG")
+    address = f"http://127.0.0.1:{server.server_port}/secret"
+    xmp = (
+        f'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+        f'<rdf:Description rdf:about="" xmlns:dcterms="http://purl.org/dc/terms/" dcterms:provenance="{address}"/>'
+        f"</rdf:RDF></x:xmpmeta>"
+    ).encode()
+    part = b"http://ns.adobe.com/xap/1.0/\0" + xmp
+    content = out.getvalue()
+    content = content[:2] + b"\xff\xe1" + (len(part) + 2).to_bytes(2, "big") + part + content[2:]
+    assert manifest_in(content, "image/jpeg")["outcome"] == "not_detected"
+    server.shutdown()
+    server.server_close()
+    assert asked == []

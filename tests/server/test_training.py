@@ -1,15 +1,18 @@
 """Training over HTTP: a queue of processes, what a running one can be asked for, and what no request can reach."""
 
 import json
+import os
+import signal
 import time
 
 import httpx2 as httpx
 import pytest
 from safetensors.torch import load_file
 
-from langevin.run.directory import is_being_written, open_run
+from langevin.run.directory import is_being_written, open_run, writing
 from langevin.server.keys import Keys
 from langevin.server.processes import reason
+from langevin.server.store import Store
 from langevin.training import checkpoint
 from tests import pictures, tiny
 from tests.server.conftest import serving
@@ -34,10 +37,10 @@ def shop(data, tmp_path_factory):
     """A server without any run, that can train."""
     folder = tmp_path_factory.mktemp("served")
     with (
-        serving([folder / "runs"], folder / "jobs.db", data=data, grace=30.0) as (url, _, _),
+        serving([folder / "runs"], folder / "jobs.db", data=data, grace=30.0) as (url, _, store),
         httpx.Client(base_url=url, timeout=60) as http,
     ):
-        http.runs = folder / "runs"
+        http.runs, http.store = folder / "runs", store
         yield http
 
 
@@ -132,6 +135,9 @@ def test_jobs_wait_for_each_other_and_a_waiting_one_is_cancelled(shop):
         ({"target": "pictures", "model": "../x"}, 400, "a name has letters"),
         ({"target": "pictures", "model": ".hidden"}, 400, "a name has letters"),
         ({"target": "pictures", "changes": ["data.path=secret"]}, 400, "is no change"),
+        ({"target": "pictures", "changes": ["data.path=1"]}, 400, "is no change"),
+        ({"target": "pictures", "changes": ["data.path=null"]}, 400, "is no change"),
+        ({"target": "pictures", "changes": ["sampling.guidance.run=x"]}, 400, "is no change"),
         ({"target": "pictures", "changes": ["init_from=x"]}, 400, "is no change"),
         ({"target": "pictures", "changes": ["training.steps=os:system"]}, 400, "is no change"),
         ({"target": "pictures", "changes": ["--allow-code"]}, 400, "is no change"),
@@ -233,3 +239,44 @@ def test_training_that_a_server_leaves_goes_on_with_the_next_one_to_the_same_wei
     for file, tensors in weights[False].items():
         for name, value in tensors.items():
             assert value.equal(weights[True][file][name]), name
+
+
+def test_a_signal_to_the_whole_group_leaves_training_to_the_next_server(data, tmp_path):
+    """As Ctrl-C in a terminal and service managers send it, with a reader of its events connected."""
+    (tmp_path / "runs").mkdir()
+    run, arguments = tmp_path / "runs" / "pictures", (tmp_path / "runs", tmp_path / "jobs.db", "--data", str(data))
+    with process(*arguments, start_new_session=True) as (served, http):
+        id = asked(http, verb="train", target="pictures", changes=LONG)["id"]
+        until(lambda: http.get(f"/v1/jobs/{id}").json()["progress"]["done"] > 0)
+        with http.stream("GET", f"/v1/jobs/{id}/events") as reader:
+            next(reader.iter_text())
+            os.killpg(served.pid, signal.SIGINT)
+            assert served.wait(60) == 0
+    store = Store(url=f"sqlite:///{tmp_path / 'jobs.db'}")
+    assert store.get(id).status == "queued"
+    with process(*arguments) as (_, http):
+        step = max(map(checkpoint.step_of, checkpoint.steps(run / "checkpoints")))
+        until(lambda: http.get(f"/v1/jobs/{id}").json()["progress"]["done"] > step)
+        http.delete(f"/v1/jobs/{id}")
+        assert ended(http, id, limit=LIMIT)["status"] == "cancelled"
+    store.close()
+
+
+def test_a_job_whose_run_is_still_written_waits(shop, data):
+    """As after a kill of the server, while the process that it left ends its step."""
+    job = asked(shop, verb="train", target="pictures", model="held", changes=LONG)
+    run = shop.runs / "held"
+    until(lambda: shop.get("/v1/runs/held/metrics").status_code == 200)
+    shop.post("/v1/runs/held/requests", json={"action": "stop"})
+    ended(shop, job["id"], limit=LIMIT)
+    with writing(run):
+        store = shop.store
+        again = store.add(store.get(job["id"]).body, queue="process")[0]
+        store.claim(queue="process")
+        store.keep(again.id, b"begun")
+        store.release(again.id)
+        time.sleep(3)
+        assert store.get(again.id).status in ("queued", "in_progress")
+    until(lambda: shop.get(f"/v1/jobs/{again.id}").json()["progress"]["done"] > 0)
+    shop.delete(f"/v1/jobs/{again.id}")
+    assert ended(shop, again.id, limit=LIMIT)["status"] == "cancelled"

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from langevin.server.store import Store
-from langevin.server.watermark import Watermark
+from langevin.server.watermark import Watermark, once
 from tests.server.conftest import serving
 from tests.server.test_jobs import ended
 
@@ -81,12 +81,33 @@ def test_the_samples_of_a_server_without_a_key_are_not_found(marked, http):
     assert checked(http, again(content)) == []
 
 
+def test_texts_are_found_at_the_number_of_steps_that_they_were_drawn_with(runs, tmp_path):
+    with (
+        serving([runs / "text"], tmp_path / "jobs.db", key=KEY) as (url, _, _),
+        httpx.Client(base_url=url, timeout=60) as http,
+    ):
+        jobs = [http.post("/v1/jobs", json={"model": "text", "count": 1, "steps": steps}).json() for steps in (8, 32)]
+        for job in jobs:
+            [file] = ended(http, job["id"])["files"]
+            content = http.get(file["url"]).content
+            files = {"file": ("a.txt", content)}
+            [_, found] = http.post("/v1/content_provenance_checks", files=files).json()["results"]
+            assert (found["tried"], found["model"]) == (2, "text")
+            assert found["log10_p_value"] < -1  # of 32 tokens
+        for nothing in (b"", b"\n\n", b"a" * 100_000):
+            answer = http.post("/v1/content_provenance_checks", files={"file": ("a.txt", nothing)})
+            assert answer.status_code == 200
+            assert all(one["outcome"] == "not_detected" for one in answer.json()["results"])
+
+
 def test_each_seed_is_tried_once(tmp_path):
     store = Store(url=f"sqlite:///{tmp_path / 'seeds.db'}")
-    mark = Watermark(key=KEY, engine=store.engine)
-    for seed, count in ((5, 3), (5, 3), (6, 4), (-2, 1), (100, 2), (5, 1)):
-        mark.note("a", seed, count)
-    mark.note("b", 7, 1)
-    assert list(mark.seeds("a")) == [-2, 5, 6, 7, 8, 9, 100, 101]
-    assert list(mark.seeds("c")) == []
+    mark = Watermark(engine=store.engine)
+    for seed, count, steps in ((5, 3, 10), (5, 3, 10), (6, 4, 10), (-2, 1, 10), (100, 2, 20), (5, 1, 10)):
+        mark.note("a", seed, count, steps)
+    mark.note("b", 7, 1, 10)
+    assert {steps: list(once(pairs)) for steps, pairs in mark.seeds("a").items()} == {
+        10: [-2, 5, 6, 7, 8, 9], 20: [100, 101],
+    }  # fmt: skip
+    assert mark.seeds("c") == {}
     store.close()

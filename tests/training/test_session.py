@@ -369,5 +369,6 @@ def test_requests_to_a_process_that_has_ended_are_forgotten(tmp_path):
     assert requests.take() == set()  # it looks now and then
     now[0] = 2.0
     assert (requests.take(), requests.stop) == ({"sample", "stop"}, True)
+    (tmp_path / "requests" / "save").mkdir()  # it cannot be removed as a file
     now[0] = 3.0
     assert (requests.take(), requests.stop) == (set(), True)

@@ -11,7 +11,7 @@ from langevin.cli.verbs import Detect
 from langevin.embed import CARRYING, extract
 from langevin.files import read_regular
 from langevin.run.directory import load_model, open_run
-from langevin.run.watermark import detect
+from langevin.run.watermark import detect, marked
 from langevin.safety.watermark import Detection, name_of, read_key
 from langevin.training import machine
 
@@ -29,14 +29,15 @@ def run(args: Detect) -> None:
     if last < first:
         raise ValueError(f"--seeds are the first and the last seed to try, got {first} and {last}")
     key, found = read_key(args.watermark), list[dict[str, Any]]()
-    model, _ = load_model(open_run(args.run), device=machine.device(), say=LiveLine().say, steps=args.steps)
+    run = open_run(args.run)
+    model = marked(load_model(run, device=machine.device(), say=LiveLine().say, steps=args.steps)[0], run, key)
     encode = getattr(model.modality, "encode_file", None)
     if encode is None:
         raise ValueError(f"samples of {model.modality.kind} cannot be tested yet")
     for path in args.files:
-        named = seed_in(path, key)
+        named = seed_in(path, model.built.key or b"")
         seeds = [*([] if named is None or first <= named <= last else [named]), *range(first, last + 1)]
-        detection = detect(model, encode(path), seeds, key)
+        detection = detect(model, encode(path), seeds)
         if args.json:
             found.append({"file": str(path), **asdict(detection), "p_value": detection.p_value})
         else:

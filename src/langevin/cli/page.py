@@ -23,6 +23,7 @@ class Page:
     say: Callable[[str], None]
     _server: subprocess.Popen[bytes] | None = None
     _log: IO[bytes] = field(default_factory=tempfile.TemporaryFile)
+    _folder: Any = field(default_factory=lambda: tempfile.TemporaryDirectory(prefix="langevin-page-"))
 
     def __enter__(self) -> "Page":
         require_packages()
@@ -36,10 +37,13 @@ class Page:
             bound = listening("127.0.0.1", 0)
         port = bound.getsockname()[1]
         bound.close()
-        words = ["serve", str(run.absolute().parent), f"--port={port}"]
+        database = (
+            f"sqlite:///{Path(self._folder.name) / 'jobs.db'}"  # of its own, as jobs of others are not to be taken up
+        )
+        words = ["serve", str(run.absolute().parent), f"--port={port}", f"--database={database}"]
         self._server = subprocess.Popen(
             [sys.executable, "-m", "langevin.cli.attended", *words], stdin=subprocess.PIPE, stdout=self._log,
-            stderr=self._log,
+            stderr=self._log, start_new_session=True,  # Ctrl-C is for this process, which ends it
         )  # fmt: skip
         address = f"http://127.0.0.1:{port}/#/runs/{quote(run.name)}"
         self.say(f"page: {address}")
@@ -49,7 +53,8 @@ class Page:
 
     def wait(self) -> None:
         """Go on serving until Ctrl-C."""
-        assert self._server is not None
+        if self._server is None:  # of several processes the first has the page
+            return
         if self._server.poll() is None:
             self.say("the page stays; Ctrl-C ends it")
             with suppress(KeyboardInterrupt):
@@ -66,3 +71,4 @@ class Page:
                 self._server.wait(30)
             self._server.kill()
         self._log.close()
+        self._folder.cleanup()

@@ -19,6 +19,7 @@ from langevin.run.directory import Run, load_model, open_run
 from langevin.run.display import duration
 from langevin.run.generate import RunModel
 from langevin.run.provenance import facts_of
+from langevin.run.watermark import marked
 from langevin.safety.watermark import read_key
 from langevin.training import machine
 
@@ -38,7 +39,7 @@ def run(args: Any) -> Path | None:
         require_form(run.recipe.data, ".gif", "--gif", count=args.count)
     key = None if args.watermark is None else read_key(args.watermark)
     model, step = loaded(args, run, line)
-    model = replace(model, built=replace(model.built, key=key))
+    model = marked(model, run, key)
     out = given if args.out is not None else default_out(run, model, step, args)
     animated = args.gif or (out is not None and out.suffix == ".gif")
     streamed: list[str] = []

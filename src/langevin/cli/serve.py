@@ -42,7 +42,7 @@ def run(args: Serve) -> None:
         safeguards = Safeguards(rules=rules, audit=Audit(engine=store.engine))
     engine = Engine(policy=policy, pending=args.pending)
     signing = None if args.sign is None else Signing.read(*args.sign)
-    watermark = None if key is None else Watermark(key=key, engine=store.engine)
+    watermark = None if key is None else Watermark(engine=store.engine)
     service = Service(runs=runs, engine=engine, safeguards=safeguards, watermark=watermark, signing=signing)
     app = create(service, store, keys=keys, data=args.data, grace=args.grace)
     logging.basicConfig(level=logging.INFO, format="%(message)s")

@@ -7,6 +7,7 @@ A lock ensures that one process writes at a time. Any number may read.
 import errno
 import json
 import os
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
@@ -34,6 +35,8 @@ from langevin.training.machine import describe, precision
 from langevin.training.snapshots import ema_of_length
 
 LOCK = ".lock"
+MOMENT = 0.3  # seconds, longer than another process takes to ask whether the lock is held
+_PROBING = threading.Lock()
 FILES = {  # that are written into a run
     "recipe.yaml", "environment.json", "metrics.jsonl", "report.html", "report.json", "evaluation.json", "checkpoints",
     "samples", "ema", "solvers", "evaluation", "tensorboard", "comparison", "requests",
@@ -310,7 +313,7 @@ def is_leftover(path: Path) -> bool:
 def is_being_written(path: Path) -> bool:
     """Whether a process holds the lock of a directory."""
     try:
-        with FileLock(path / LOCK, timeout=0):
+        with _PROBING, FileLock(path / LOCK, timeout=0):  # two who ask at once must not see each other
             return False
     except Timeout:
         return True
@@ -326,7 +329,7 @@ def _lock(path: Path) -> BaseFileLock:
     taken = f"{path} is being written by another process; wait for it, or use another --out"
     try:
         lock = FileLock(file)
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=MOMENT)
     except Timeout as error:
         raise ValueError(taken) from error
     except (OSError, NotImplementedError) as error:

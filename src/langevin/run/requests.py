@@ -1,9 +1,9 @@
 """Requests to the process that trains a run, as files RUN/requests/ACTION. Whoever can write in the run can make one, also
 from another machine that shares the directory: `touch RUN/requests/save`."""
 
-import shutil
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
@@ -22,7 +22,7 @@ def request(run: Path, action: Action) -> None:
 
 @dataclass(eq=False, kw_only=True)
 class Requests:
-    """The requests to this process, which trains a run. Earlier ones, to another process, are forgotten."""
+    """The requests to this process, which trains a run. Those made before it, to another process, are forgotten."""
 
     run: Path
     clock: Callable[[], float] = time.monotonic
@@ -30,9 +30,7 @@ class Requests:
     _looked: float = field(default=0.0, init=False)
 
     def __post_init__(self) -> None:
-        folder = self.run / FOLDER
-        if folder.is_dir() and not folder.is_symlink():
-            shutil.rmtree(folder, ignore_errors=True)
+        self._taken()
 
     def take(self) -> set[Action]:
         """The requests since the last call, looked for every `EVERY` seconds; `stop` also stays, as an attribute."""
@@ -40,11 +38,15 @@ class Requests:
         if now - self._looked < EVERY:
             return set()
         self._looked = now
+        found = self._taken()
+        self.stop = self.stop or "stop" in found
+        return found
+
+    def _taken(self) -> set[Action]:
+        """The requests that are there, and could be removed: else they would be met for ever."""
         found = set[Action]()
         for action in get_args(Action):
-            file = self.run / FOLDER / action
-            if file.exists():
-                file.unlink(missing_ok=True)
+            with suppress(OSError):
+                (self.run / FOLDER / action).unlink()
                 found.add(action)
-        self.stop = self.stop or "stop" in found
         return found

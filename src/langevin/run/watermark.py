@@ -15,37 +15,51 @@ from langevin.diffusion.sampler.grid import KarrasGrid
 from langevin.methods.models import GaussianModel, TokenModel
 from langevin.recipe.sampling import describe
 from langevin.run.begin import unmasking_grid
+from langevin.run.directory import Run
 from langevin.run.generate import RunModel
-from langevin.safety.watermark import Detection, keyed, log10_evidence, log10_p, normal_scores
+from langevin.safety.watermark import Detection, key_of, keyed, log10_evidence, log10_p, normal_scores
 
 STEPS = 40  # of the way from data to noise
 LEVELS = (0.02, 0.4)  # noise that data is taken to have, in units of its standard deviation: none, or that of a JPEG
 CORRELATION = (0.9, 0.5)  # of tokens with their noise, for the first and the last that are drawn
-CHUNK = 1 << 24  # numbers of noise at a time
+CHUNK, MOST = 1 << 22, 4  # numbers of noise at a time; texts that a file may hold, the rest of it is not looked at
 
 
-def detect(model: RunModel, x: Tensor, seeds: Iterable[int], key: bytes) -> Detection:
-    """Test whether data was sampled from a run with a key.
+def marked(model: RunModel, run: Run, key: bytes | None) -> RunModel:
+    """The model with the run's own key of a watermark; unchanged without a key."""
+    if key is None:
+        return model
+    own = key_of(key, (run.path / "recipe.yaml").read_bytes())
+    return replace(model, built=replace(model.built, key=own))
+
+
+def detect(model: RunModel, x: Tensor, seeds: Iterable[int]) -> Detection:
+    """Test whether data was sampled from a run with its key, `model.built.key`.
 
     Args:
         x: (1, ...) the data, encoded as `Draw` returns it.
         seeds: of the samples that it may be.
 
     Raises:
-        ValueError: there is no seed to try, or the run's process or sampler keeps nothing of the noise."""
+        ValueError: there is no seed to try or nothing to look at, or process or sampler keep nothing of the noise."""
+    assert model.built.key is not None, "the model is marked"
+    if not x.numel():
+        raise ValueError("there is nothing in it that could be tested")
+    size = x.numel()
     match model.parts:
         case GaussianModel():
             evidence = [inverted(model, x, low).flatten() for low in LEVELS]
             levels = lambda names: torch.stack([log10_p(e, initial_noise(names, x)) for e in evidence]).amin(0)  # noqa: E731
             ways = len(evidence)
         case TokenModel():
-            scores, ways = normal_scores(x[0]), 1
+            positions = getattr(model.modality, "positions", None) or x.shape[1]
+            scores, ways, size = normal_scores(x[0, : MOST * positions]), 1, max(size, positions)
             levels = lambda names: -log10_evidence(scores, *token_noise(model, names))  # noqa: E731
         case _:
             raise ValueError("a run with a simulated process draws noise at every step, of which nothing can be found")
     found, tried = (0, math.inf), 0
-    for chunk in chunks(seeds, max(1, CHUNK // x.numel())):
-        best, index = levels(keyed(torch.tensor(chunk), key)).min(0)
+    for chunk in chunks(seeds, max(1, CHUNK // size)):
+        best, index = levels(keyed(torch.tensor(chunk), model.built.key)).min(0)
         tried += len(chunk) * ways
         found = min(found, (chunk[int(index)], float(best)), key=lambda one: one[1])
     if not tried:
@@ -128,4 +142,4 @@ def chunks(seeds: Iterable[int], size: int) -> Iterator[list[int]]:
         yield part
 
 
-__all__ = ["detect", "inverted"]
+__all__ = ["detect", "inverted", "marked"]

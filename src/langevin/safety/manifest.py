@@ -16,6 +16,10 @@ from langevin.extras import require
 
 MADE_BY_A_MODEL = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
 MEDIA_TYPES = ("image/png", "image/jpeg", "image/webp", "image/gif", "audio/wav", "audio/mpeg", "video/mp4")
+SETTINGS = {  # nothing is fetched, whatever a file refers to
+    "builder": {"thumbnail": {"enabled": False}},
+    "verify": {"remote_manifest_fetch": False, "ocsp_fetch": False},
+}
 STATES = {"Trusted": "trusted", "Valid": "valid", "Invalid": "invalid"}
 
 
@@ -58,7 +62,7 @@ class Signing:
             ],
         }  # fmt: skip
         out = io.BytesIO()
-        context = c2pa.Context(c2pa.Settings.from_dict({"builder": {"thumbnail": {"enabled": False}}}))
+        context = c2pa.Context(c2pa.Settings.from_dict(SETTINGS))
         c2pa.Builder(json.dumps(manifest), context).sign(self._signer(), media_type, io.BytesIO(content), out)
         return out.getvalue()
 
@@ -79,7 +83,8 @@ def manifest_in(content: bytes, media_type: str) -> dict[str, Any]:
     nothing = {"outcome": "not_detected", "validation_state": "not_present", "issuer": None, "model": None,
                "generated_at": None}  # fmt: skip
     try:
-        with c2pa.Reader(media_type, io.BytesIO(content)) as reader:
+        context = c2pa.Context(c2pa.Settings.from_dict(SETTINGS))
+        with c2pa.Reader(media_type, io.BytesIO(content), context=context) as reader:
             found = json.loads(reader.json())
     except (c2pa.C2paError, ValueError):
         return nothing

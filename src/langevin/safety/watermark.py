@@ -65,6 +65,11 @@ def name_of(key: bytes) -> str:
     return hashlib.sha256(b"name of a langevin key" + key).hexdigest()[:12]
 
 
+def key_of(key: bytes, recipe: bytes) -> bytes:
+    """A run's own key, from its recipe, so that the samples of two runs never share their noise."""
+    return hmac.digest(key, b"run:" + hashlib.sha256(recipe).digest(), "sha256")
+
+
 def keyed(seeds: Tensor, key: bytes) -> Tensor:
     """(b,) int64: secret seeds in place of `seeds` (b,) int64, each a function of its own seed and of the key."""
     digests = (hmac.digest(key, str(seed).encode(), "sha256") for seed in seeds.tolist())  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType, reportUnknownArgumentType]
@@ -114,4 +119,4 @@ def moved(mass: Tensor, by: int) -> Tensor:
     return new
 
 
-__all__ = ["Detection", "keyed", "log10_evidence", "log10_p", "name_of", "normal_scores", "read_key"]
+__all__ = ["Detection", "key_of", "keyed", "log10_evidence", "log10_p", "name_of", "normal_scores", "read_key"]

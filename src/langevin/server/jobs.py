@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from sqlalchemy.exc import SQLAlchemyError
 
-from langevin.server.errors import refusal
+from langevin.server.errors import Refused, refusal
 from langevin.server.processes import POLL, RENEW, Processes
 from langevin.server.safeguards import as_json
 from langevin.server.service import JobRequest, Service, files_of
@@ -91,6 +91,12 @@ class Jobs:
         self.processes.close()
         self._stop = True
         self._wake.set()
+
+    def require_room(self) -> None:
+        """Raise `Refused` if as many jobs wait for the engine as may."""
+        if len(self.store.open_models()) >= 4 * self.service.engine.pending:
+            headers = {"Retry-After": "10"}
+            raise Refused("the queue is full: try again later", status=429, code="queue_full", headers=headers)
 
     def look(self) -> None:
         """Look for new jobs now."""

@@ -55,10 +55,7 @@ async def create(body: AnyJob, jobs: TheJobs, client: TheClient, idempotency: Ke
     made once. Besides samples: the verbs `train`, `resume` and `evaluate`, which run one at a time."""
     if isinstance(body, JobRequest):
         await asyncio.to_thread(jobs.service.check, body)
-        if len(await asyncio.to_thread(jobs.store.open_models)) >= jobs.service.engine.pending * 4:
-            raise Refused(
-                "the queue is full: try again later", status=429, code="queue_full", headers={"Retry-After": "10"}
-            )
+        await asyncio.to_thread(jobs.require_room)
         add = partial(jobs.store.add, body.seeded().model_dump(mode="json"))
     else:
         client.require("trainer")
@@ -110,8 +107,7 @@ async def delete(id: str, jobs: TheJobs, client: TheClient) -> dict[str, Any]:
         client.require("trainer")
     if job.status == "held":
         raise Refused(f"job {id} is held for review and cannot be deleted", status=409, code="held")
-    if job.open:
-        await asyncio.to_thread(jobs.store.cancel, id)
+    if job.open and await asyncio.to_thread(jobs.store.cancel, id):
         jobs.cancel(id)
         return {"id": id, "object": "job", "status": "cancelled"}
     await asyncio.to_thread(jobs.store.delete, id)
@@ -127,7 +123,8 @@ async def content(id: str, jobs: TheJobs, client: TheClient, number: Annotated[i
         raise Refused(f"the files of job {id} are {job.status}: {reason}", status=403, code=job.status)
     file = await asyncio.to_thread(jobs.store.file, id, number)
     if file is None:
-        what = f"it is {job.status}" if job.status != "completed" else f"it has {len(jobs.store.files(id))} files"
+        count = len(await asyncio.to_thread(jobs.store.files, id))
+        what = f"it is {job.status}" if job.status != "completed" else f"it has {count} files"
         raise Refused(f"job {id} has no file {number}: {what}", status=404, code="not_found")
     headers = {"Content-Disposition": f'inline; filename="{id}-{number:03d}{file.suffix}"'}
     return Response(file.content, media_type=file.media_type, headers=headers)
@@ -150,6 +147,9 @@ async def told(jobs: Jobs, id: str, request: Request) -> AsyncIterator[str]:
         while not await request.is_disconnected():
             job = await found(jobs, id)
             if not job.open:
+                async for one in heard.take(seconds=0.0):  # what it did before its end
+                    if isinstance(one, str):
+                        yield event("output", {"lines": one})
                 yield event("job", await asyncio.to_thread(shown, jobs, job))
                 return
             if id not in jobs.running and jobs.progress(job) != last:

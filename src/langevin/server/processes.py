@@ -16,6 +16,7 @@ from typing import Any
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from langevin.run.directory import is_being_written
 from langevin.server.errors import Refused, refusal
 from langevin.server.store import LEASE, Job, Store
 from langevin.server.training import AnyRequest, Training
@@ -147,15 +148,20 @@ class Processes:
             self._wake.wait(4 * POLL)
 
     def _perform(self, job: Job) -> None:
-        """Run a job to its end."""
+        """Run a job to its end. One whose run another process still writes in, such as one that is ending, waits."""
         again = self.store.file(job.id, 0, role="state") is not None
         try:
             run, words = self.training.command(job.body, again=again)
+            if self._stop or (again and run.is_dir() and is_being_written(run)):
+                self.store.release(job.id)
+                self._wake.wait(4 * POLL)
+                return
             self.store.keep(job.id, b"begun")
             run.parent.mkdir(parents=True, exist_ok=True)
             popen = subprocess.Popen(
                 [sys.executable, "-m", "langevin.cli.attended", *words], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT, env=os.environ | {"PYTHONUNBUFFERED": "1"},
+                start_new_session=True,  # a signal to the server's group is the server's to pass on
             )  # fmt: skip
         except Exception as error:
             if isinstance(error, SQLAlchemyError):
@@ -173,9 +179,11 @@ class Processes:
             popen.kill()
             popen.wait()
             reader.join(5.0)
-            self._end(one)
-            self.current = None
-            self.notify(job.id, None)
+            try:
+                self._end(one)
+            finally:
+                self.current = None
+                self.notify(job.id, None)
 
     def _read(self, one: Process) -> None:
         assert one.popen.stdout is not None

@@ -4,7 +4,7 @@ import re
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import torch
 
 from langevin.run.directory import Run, load_model, open_run
 from langevin.run.generate import RunModel
+from langevin.run.watermark import marked
 from langevin.safety.watermark import name_of
 from langevin.server.errors import Refused
 from langevin.training import machine
@@ -121,7 +122,7 @@ class Runs:
             raise Refused(
                 f"the model '{name}' cannot be loaded: {error}", status=503, code="model_unavailable"
             ) from error
-        model = replace(model, built=replace(model.built, key=self.key))
+        model = marked(model, run, self.key)
         torch.clear_autocast_cache()  # casts of weights that were replaced
         size = sum(p.numel() * p.element_size() for p in model.parts.network.parameters())
         return Loaded(run=run, model=model, step=step, size=size, checkpoint=newest)

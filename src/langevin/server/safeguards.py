@@ -11,9 +11,11 @@ import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 from sqlalchemy.exc import SQLAlchemyError
 
+from langevin.diffusion.guidance import weight_of
 from langevin.files import read_regular
 from langevin.modalities.modality import Samples
 from langevin.recipe.user_function import CodePermission, load_function
+from langevin.run.generate import RunModel, changed
 from langevin.safety.policy import (
     ALLOWED,
     AllowedWords,
@@ -33,7 +35,7 @@ from langevin.server.runs import data_of
 from langevin.strict_yaml import parse
 
 MOST = 20_000  # training items that samples are compared with
-AVOID, LED = "avoid", 2.0  # an option of modalities with guidance, and its weight where there is none
+AVOID, LED = "avoid", 2.0  # an option of modalities with guidance, and its least weight
 MOST_TEXT = 4 << 20  # bytes of a file that is checked as a text
 
 
@@ -43,7 +45,7 @@ class Rules(BaseModel):
     Args:
         deny, hold: phrases that a request may not hold, or that a person has to look at.
         allowed: all that the options of a request may say, such as classes; None for anything.
-        avoid: classes or captions that guidance leads away from, in requests whose options can say so.
+        avoid: a class or caption that guidance leads away from, in all requests to runs that know it.
         near_copies: what becomes of samples that are near copies of training data, of modalities whose samples are tensors.
         block_list: a folder of files; samples as near to one of them are denied.
         classifier: module:function, called with `Samples` (modalities.modality); returns None, or why they are held.
@@ -56,7 +58,7 @@ class Rules(BaseModel):
     deny: tuple[str, ...] = ()
     hold: tuple[str, ...] = ()
     allowed: tuple[str, ...] | None = None
-    avoid: tuple[str, ...] = ()
+    avoid: str | None = None
     near_copies: Literal["hold", "deny"] | None = None
     block_list: Path | None = None
     classifier: str | None = None
@@ -119,11 +121,14 @@ class Safeguards:
             )
         return decision
 
-    def steered(self, options: Any) -> Any:
-        """The options of a request, with what is to be avoided where they can say so."""
-        if not self.rules.avoid or not hasattr(options, AVOID):
-            return options
-        return replace(options, **{AVOID: tuple(dict.fromkeys((*getattr(options, AVOID), *self.rules.avoid)))})
+    def steered(self, options: Any, model: RunModel) -> tuple[Any, RunModel]:
+        """The options of a request and its model, led away from what is to be avoided, in place of what the request itself
+        avoids; unchanged for runs without guidance, or that do not know it."""
+        word, known = self.rules.avoid, getattr(model.modality, "choices", {}).get(AVOID)
+        if word is None or not hasattr(options, AVOID) or not model.conditional or (known and word not in known):
+            return options, model
+        weight = max(weight_of(model.sampling.guidance), LED)
+        return replace(options, **{AVOID: (word,)}), changed(model, guidance=weight)
 
     def samples(self, id: str, samples: Samples, run: Path, fingerprint: str, before: Decision) -> Decision:
         """The decision on samples, and on their request."""
@@ -150,7 +155,7 @@ class Safeguards:
         if self.rules.block_list is None or not isinstance(samples.values, torch.Tensor):
             return ALLOWED
         try:
-            check = listed_in(self.rules.block_list, samples.modality, run, fingerprint)
+            check = listed_in(files_in(self.rules.block_list), samples.modality, run, fingerprint)
         except (ValueError, OSError, AttributeError) as error:
             reason = f"samples cannot be compared with the block list: {error}"
             return Decision(verdict="hold", check="block_list", reason=reason) if self.rules.fail_closed else ALLOWED
@@ -191,16 +196,21 @@ def copies_of(run: Path, fingerprint: str) -> NearCopies:
     return NearCopies(items=items, below=threshold(items, held_out))
 
 
-@lru_cache(maxsize=4)
-def listed_in(folder: Path, modality: Any, run: Path, fingerprint: str) -> NearCopies:
-    """The check for copies of the files of a folder, as strict as that for training data.
-
-    Raises:
-        ValueError, OSError, AttributeError: a file or the run's data cannot be read, or the modality reads no files."""
+def files_in(folder: Path) -> tuple[tuple[Path, int], ...]:
+    """The files of a folder, with the times of their last changes. Raises `ValueError` if there are none."""
     paths = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
     if not paths:
         raise ValueError(f"there is no file in {folder}")
-    items = torch.cat([modality.decode(modality.encode_file(path)) for path in paths]).float()
+    return tuple((path, path.stat().st_mtime_ns) for path in paths)
+
+
+@lru_cache(maxsize=4)
+def listed_in(files: tuple[tuple[Path, int], ...], modality: Any, run: Path, fingerprint: str) -> NearCopies:
+    """The check for copies of files, as strict as that for training data.
+
+    Raises:
+        ValueError, OSError, AttributeError: a file or the run's data cannot be read, or the modality reads no files."""
+    items = torch.cat([modality.decode(modality.encode_file(path)) for path, _ in files]).float()
     return NearCopies(items=items, below=copies_of(run, fingerprint).below, name="the block list", verdict="deny")
 
 

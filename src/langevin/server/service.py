@@ -11,7 +11,6 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from langevin.diffusion.guidance import weight_of
 from langevin.modalities.modality import File, Plan, RequestContext, Samples
 from langevin.run.generate import RunModel, changed
 from langevin.run.provenance import facts_of
@@ -19,7 +18,7 @@ from langevin.safety.manifest import Signing
 from langevin.server.errors import Refused, refusal
 from langevin.server.options import checked, options_from, sound, verbs_of, without_folders
 from langevin.server.runs import Loaded, Runs, data_of
-from langevin.server.safeguards import LED, Safeguards
+from langevin.server.safeguards import Safeguards
 from langevin.server.watermark import Watermark, fresh_seed
 from langevin.serving.engine import Engine
 from langevin.serving.suspend import Suspended
@@ -113,16 +112,11 @@ class Service:
                 options = options_from(self._verb(job, model.modality.kind), job.options, folder)
             id = id or uuid.uuid4().hex
             seed = fresh_seed() if job.seed is None else job.seed
-            if self.watermark is not None:
-                self.watermark.note(job.model, seed, job.count or self.limits.count)
             before = self.safeguards.request(id, job.model, options)
             if before.verdict == "hold" and not durable:
                 message = f"a person has to look at this: {before.reason}. Send it to /v1/jobs, where it waits for that"
                 raise Refused(message, code="needs_review", headers={"x-should-retry": "false"})
-            steered = self.safeguards.steered(options)
-            if steered is not options and weight_of(model.sampling.guidance) <= 1:
-                model = changed(model, guidance=LED)
-            options = steered
+            options, model = self.safeguards.steered(options, model)
             open_ = before.verdict == "allow" and not self.safeguards.rules.judges_samples
             plan = self._plan(job, seed, options, held, model, stream if open_ else None)
             weights = f"{held.name} {job.ema}"
@@ -131,6 +125,8 @@ class Service:
                 facts_of, model=model, run=job.model, step=held.step, options=without_folders(options), seed=seed,
                 count=job.count, verb=job.verb, ema=job.ema,
             )  # fmt: skip
+            if self.watermark is not None:
+                self.watermark.note(job.model, seed, job.count or self.limits.count, model.sampling.steps)
             ticket = self.engine.submit(
                 plan, model, facts=facts, id=id, priority=job.priority,
                 timeout=limit, reproducible=job.reproducible, previews=job.previews if open_ else 0,

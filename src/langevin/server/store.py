@@ -4,6 +4,7 @@ A job is claimed by the server that runs it, with a lease. A server that dies st
 the same after a restart, claims the jobs again.
 """
 
+import hashlib
 import json
 import time
 import uuid
@@ -83,6 +84,10 @@ class Store:
                 META.create_all(self.engine)
             elif not sa.inspect(self.engine).has_table(JOBS.name):
                 raise ValueError("it has no jobs")
+            for table in META.sorted_tables:
+                there = {column["name"] for column in sa.inspect(self.engine).get_columns(table.name)}
+                if missing := [column.name for column in table.columns if column.name not in there]:
+                    raise ValueError(f"it is of an earlier version: its table {table.name} has no {missing[0]}")
         except (SQLAlchemyError, ImportError, ValueError) as error:
             reason = str(error).splitlines()[0]
             raise ValueError(f"the database of jobs cannot be opened ({reason}): check --database") from error
@@ -99,7 +104,7 @@ class Store:
         row = {
             "id": name, "created": time.time(), "model": str(body["model"]), "body": json.dumps(body),
             "priority": int(body.get("priority", 0)), "status": "queued", "queue": queue, "client": client,
-            "idempotency": None if idempotency is None else f"{client}:{idempotency}",
+            "idempotency": None if idempotency is None else once(idempotency, client),
         }  # fmt: skip
         try:
             with self.engine.begin() as connection:
@@ -116,7 +121,7 @@ class Store:
     def repeated(self, idempotency: str, client: str) -> Job | None:
         """The job that this client wrote with this idempotency key, if any."""
         with self.engine.connect() as connection:
-            query = sa.select(JOBS).where(JOBS.c.idempotency == f"{client}:{idempotency}")
+            query = sa.select(JOBS).where(JOBS.c.idempotency == once(idempotency, client))
             row = connection.execute(query).first()
         return None if row is None else _job(row)
 
@@ -128,14 +133,16 @@ class Store:
 
     def list(
         self, *, after: str | None = None, limit: int = 20, newest_first: bool = True, status: str | None = None,
-        client: str | None = None,
+        client: str | None = None, models: Sequence[str] | None = None,
     ) -> Sequence[Job]:  # fmt: skip
         """Jobs in the order of their creation, those behind `after`, of a status or of all; if a client is named, its own,
-        and those that train or evaluate."""
+        and those that train or evaluate; if models are named, samples of these."""
         order = JOBS.c.created.desc() if newest_first else JOBS.c.created.asc()
         query = sa.select(JOBS).order_by(order).limit(limit)
         if status is not None:
             query = query.where(JOBS.c.status == status)
+        if models is not None:
+            query = query.where(JOBS.c.queue == "engine", JOBS.c.model.in_(models))
         if client is not None:
             query = query.where(sa.or_(JOBS.c.client == client, JOBS.c.queue == "process"))
         if after is not None and (mark := self.get(after)) is not None:
@@ -171,14 +178,17 @@ class Store:
         return self.get(id) if taken else None
 
     def renew(self, progress: Mapping[str, tuple[int, int]]) -> set[str]:
-        """Extend the leases of this server's jobs, and write their progress; returns those that are to be cancelled."""
+        """Extend the leases of this server's jobs, and write their progress; returns those that it is to stop: cancelled
+        ones, and those that another server has claimed meanwhile."""
+        lost = set[str]()
         with self.engine.begin() as connection:
             for id, (done, total) in progress.items():
                 values = {"lease": time.time() + LEASE, "done": done, "total": total}
                 own = sa.and_(JOBS.c.id == id, JOBS.c.owner == self.owner)
-                connection.execute(sa.update(JOBS).where(own).values(values))
+                if not connection.execute(sa.update(JOBS).where(own).values(values)).rowcount:
+                    lost.add(id)
             query = sa.select(JOBS.c.id).where(JOBS.c.id.in_(list(progress)), JOBS.c.cancelled)
-            return set(connection.execute(query).scalars())
+            return lost | set(connection.execute(query).scalars())
 
     def end(
         self, id: str, status: str, *, files: Sequence[File] = (), error: Mapping[str, Any] | None = None,
@@ -255,6 +265,11 @@ class Store:
     def close(self) -> None:
         """Close all connections."""
         self.engine.dispose()
+
+
+def once(idempotency: str, client: str) -> str:
+    """An idempotency key together with who sent it."""
+    return hashlib.sha256(json.dumps([client, idempotency]).encode()).hexdigest()
 
 
 def _durable(connection: Any, record: Any) -> None:

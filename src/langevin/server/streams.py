@@ -10,7 +10,7 @@ from fastapi.responses import StreamingResponse
 
 from langevin.serving.ticket import Preview, Progress, Ticket
 
-KEPT = 64  # previews that wait for a reader
+KEPT, LONGEST = 64, 1 << 20  # previews, and characters of text, that wait for a reader
 
 
 @dataclass(eq=False, kw_only=True)
@@ -32,7 +32,7 @@ class Events:
         if isinstance(event, Progress):
             self.waiting = [other for other in self.waiting if not isinstance(other, Progress)]
         if isinstance(event, str) and self.waiting and isinstance(self.waiting[-1], str):
-            event = self.waiting.pop() + event
+            event = (self.waiting.pop() + event)[-LONGEST:]
         previews = [i for i, other in enumerate(self.waiting) if isinstance(other, Preview)]
         if len(previews) >= KEPT:
             del self.waiting[previews[0]]

@@ -36,6 +36,7 @@ SEEDS = sa.Table(  # that were used with a watermark
     sa.Column("model", sa.String(64), primary_key=True),
     sa.Column("seed", sa.BigInteger, primary_key=True),
     sa.Column("count", sa.Integer, primary_key=True),
+    sa.Column("steps", sa.Integer, primary_key=True),
 )  # fmt: skip
 AUDIT = sa.Table(
     "audit", META,

@@ -15,8 +15,8 @@ from langevin.server.runs import NAME, Runs
 
 # no path, no function, no nested mapping: a change of the recipe can reach no file and no code
 CHANGE = re.compile(
-    r"(network|process|method|training|sampling)(\.[a-z]\w*)+=[A-Za-z0-9_.+-]{1,40}"
-    r"|data\.kind=[a-z]{1,40}|data(\.[a-z]\w*)+=(true|false|null|[0-9][0-9.e+-]{0,40})"
+    r"(?![^=]*\.(?:path|run)=)(?:(network|process|method|training|sampling)(\.[a-z]\w*)+=[A-Za-z0-9_.+-]{1,40}"
+    r"|data\.kind=[a-z]{1,40}|data(\.[a-z]\w*)+=(true|false|null|[0-9][0-9.e+-]{0,40}))"
 )
 ABOUT = re.compile(r"readme|licen[cs]e|notice", re.IGNORECASE)  # files about data
 
@@ -143,7 +143,7 @@ class Training:
                 raise Refused(f"there is a run '{request.model}' already: choose another name", status=409,
                               code="run_exists", param="model")  # fmt: skip
             return request.model
-        stem = Path(request.target).stem
+        stem = Path(request.target).stem[:58]
         return next(name for i in range(1, 10_000) if not taken(name := stem if i == 1 else f"{stem}-{i}"))
 
     def _data(self, name: str, param: str) -> Path:

@@ -221,7 +221,8 @@ class Image:
             rows=options.rows, columns=options.columns, marked=tuple(caption not in trained for caption in captions),
             note="captions absent from training",
         )  # fmt: skip
-        return self.draw(conditions, context, len(captions), columns=len(options.columns), table=table)
+        avoided = self.avoided(options, context, len(captions))
+        return self.draw(conditions, context, len(captions), columns=len(options.columns), table=table, avoided=avoided)
 
     def preview_plan(self, context: RequestContext) -> Plan:
         few = 0 < len(self.classes) <= FEW_CLASSES

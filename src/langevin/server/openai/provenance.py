@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from itertools import islice
 from pathlib import PurePath
 from typing import Annotated, Any
 
@@ -12,7 +13,7 @@ from langevin.embed import extract
 from langevin.safety.manifest import MEDIA_TYPES, manifest_in
 from langevin.server.openai.common import service_of
 from langevin.server.service import Service
-from langevin.server.watermark import TRIED, result_of
+from langevin.server.watermark import TRIED, can_test, result_of
 
 router = APIRouter()
 
@@ -21,7 +22,9 @@ router = APIRouter()
 async def check(
     file: Annotated[UploadFile, File(description="An image, a sound, a score or a text.")],
     service: Annotated[Service, Depends(service_of)],
-    model: Annotated[str | None, Form(max_length=64, description="Whose watermark is looked for; default all.")] = None,
+    model: Annotated[
+        str | None, Form(max_length=64, description="Whose watermark is looked for; default the first eight.")
+    ] = None,
 ) -> dict[str, Any]:
     """What a file says it was made from, which anyone can write into a file and remove. On a server with a key, also
     whether its noise is that of samples of this server; `p_value` is the probability of a match as good by chance."""
@@ -50,6 +53,7 @@ def watermarks(service: Service, content: bytes, suffix: str, model: str | None)
         return []
     if model is not None:
         service.runs.open(model)  # raises if there is none
-    names = list(service.runs.paths())[:TRIED] if model is None else [model]
+    testable = (name for name in service.runs.paths() if can_test(service.runs, name))
+    names = list(islice(testable, TRIED)) if model is None else [model]
     tested = ((name, mark.test(service.runs, name, content, suffix)) for name in names)
     return [result_of(name, detection) for name, detection in tested if detection is not None]

@@ -2,7 +2,9 @@
 
 import asyncio
 import base64
+from collections.abc import Sequence
 from dataclasses import fields
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request, Response
@@ -10,7 +12,7 @@ from pydantic import Field, ValidationError
 from starlette.datastructures import UploadFile
 
 from langevin.server.errors import Refused
-from langevin.server.jobs_api import TheClient, TheJobs, content, delete, got
+from langevin.server.jobs_api import Key, TheClient, TheJobs, content, delete, got
 from langevin.server.openai.common import OurFields, endpoints_of, options_for, service_of
 from langevin.server.service import Service
 from langevin.server.store import Job
@@ -40,11 +42,12 @@ SCHEMA = {
 
 @router.post("/v1/videos", openapi_extra=SCHEMA)
 async def create(
-    request: Request, jobs: TheJobs, client: TheClient, service: Annotated[Service, Depends(service_of)]
-) -> dict[str, Any]:
+    request: Request, jobs: TheJobs, client: TheClient, service: Annotated[Service, Depends(service_of)],
+    idempotency: Key = None,
+) -> dict[str, Any]:  # fmt: skip
     """A clip after a prompt, and after a first picture, if one is sent."""
     body, reference = await read(request)
-    job = body.job(service, ENDPOINT)
+    job = await asyncio.to_thread(body.job, service, ENDPOINT)
     options = await asyncio.to_thread(
         options_for, service, job, ENDPOINT, prompt=body.prompt, seconds=body.seconds, reference=reference
     )
@@ -52,7 +55,9 @@ async def create(
              if getattr(options, one.name) != one.default}  # fmt: skip
     job = job.model_copy(update={"options": given}).seeded()
     await asyncio.to_thread(service.check, job)
-    row, _ = await asyncio.to_thread(jobs.store.add, job.model_dump(mode="json"), client=client.name)
+    await asyncio.to_thread(jobs.require_room)
+    added = partial(jobs.store.add, job.model_dump(mode="json"), client=client.name, idempotency=idempotency)
+    row, _ = await asyncio.to_thread(added)
     jobs.look()
     return shown(row, jobs.progress(row))
 
@@ -63,13 +68,14 @@ async def listed(
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
 ) -> dict[str, Any]:  # fmt: skip
     """The clips, newest first."""
-    some = await asyncio.to_thread(jobs.store.list, after=after, limit=limit + 1, client=client.name or None)
-    clips = [
-        shown(job, jobs.progress(job))
-        for job in some[:limit]
-        if await asyncio.to_thread(makes_clips, service, job.model)
-    ]
-    return {"object": "list", "data": clips, "has_more": len(some) > limit}
+
+    def some() -> Sequence[Job]:
+        models = [name for name in service.runs.paths() if makes_clips(service, name)]
+        return jobs.store.list(after=after, limit=limit + 1, client=client.name or None, models=models)
+
+    found = await asyncio.to_thread(some)
+    clips = [shown(job, jobs.progress(job)) for job in found[:limit]]
+    return {"object": "list", "data": clips, "has_more": len(found) > limit}
 
 
 @router.get("/v1/videos/{id}")

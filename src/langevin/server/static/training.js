@@ -74,7 +74,12 @@ export async function training({ rest, signal }) {
     bar.value = done;
     line.textContent = `${one.status.replace("_", " ")}${total ? `, ${done} of ${total}` : ""}${one.error ? `: ${one.error.message}` : ""}`;
     const open = one.status === "queued" || one.status === "in_progress";
-    const stop = el("button", { type: "button", onclick: async () => { await ask(path, { method: "DELETE" }); say("It stops after this step"); } }, "Stop");
+    const stop = el("button", { type: "button", onclick: async () => {
+      try {
+        await ask(path, { method: "DELETE" });
+        say("It stops after this step");
+      } catch (error) { say(error.message); }
+    } }, "Stop");
     const link = el("a", { class: "button", href: `#/runs/${encodeURIComponent(one.model)}` }, "Show the run");
     actions.replaceChildren(...(open ? [stop, link] : [link]));
   };

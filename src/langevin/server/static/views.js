@@ -388,7 +388,10 @@ export async function check() {
       form.append("file", file);
       const found = (await (await ask("/v1/content_provenance_checks", { method: "POST", body: form })).json()).results;
       const [own] = found.filter((one) => one.type === "embedded_recipe");
-      result.replaceChildren(...(own.outcome === "detected" ? recipe(own.recipe) : [el("h2", {}, "Nothing found"),
+      const [signature] = found.filter((one) => one.type === "c2pa" && one.outcome === "detected");
+      const signed = !signature ? [] : [el("h2", {}, `Signed manifest, ${signature.validation_state}`),
+        el("p", {}, `By ${signature.issuer || "somebody unknown"}${signature.model ? `, with ${signature.model}` : ""}.`)];
+      result.replaceChildren(...signed, ...(own.outcome === "detected" ? recipe(own.recipe) : [el("h2", {}, "No recipe in it"),
         el("p", {}, "The file does not say how it was made. That proves nothing: what a file says can be removed.")]),
       ...found.filter((one) => one.type === "noise_watermark").flatMap(watermark));
     } catch (error) { result.replaceChildren(el("p", { class: "error", role: "alert" }, error.message)); }
