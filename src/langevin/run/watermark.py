@@ -6,6 +6,7 @@ from dataclasses import replace
 from itertools import islice
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from langevin.diffusion.condition import Condition, Port
@@ -19,6 +20,7 @@ from langevin.run.directory import Run
 from langevin.run.generate import RunModel
 from langevin.safety.watermark import Detection, key_of, keyed, log10_evidence, log10_p, normal_scores
 
+MARGINS = (0.05, 0.1)  # of each side of an image, that may have been cut off
 STEPS = 40  # of the way from data to noise
 LEVELS = (0.02, 0.4)  # noise that data is taken to have, in units of its standard deviation: none, or that of a JPEG
 CORRELATION = (0.9, 0.5)  # of tokens with their noise, for the first and the last that are drawn
@@ -48,7 +50,8 @@ def detect(model: RunModel, x: Tensor, seeds: Iterable[int]) -> Detection:
     size = x.numel()
     match model.parts:
         case GaussianModel():
-            evidence = [inverted(model, x, low).flatten() for low in LEVELS]
+            parts, seen = map(torch.cat, zip(*views(x), strict=True))
+            evidence = torch.cat([inverted(model, parts, low) * seen for low in LEVELS]).flatten(1)
             levels = lambda names: torch.stack([log10_p(e, initial_noise(names, x)) for e in evidence]).amin(0)  # noqa: E731
             ways = len(evidence)
         case TokenModel():
@@ -76,8 +79,24 @@ def initial_noise(seeds: Tensor, like: Tensor) -> Tensor:
     )
 
 
+def views(x: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Data x (1, ...), and images of which a margin may have been cut off as they were, at the old scale: each with what is
+    seen of it, 1 inside and 0 in the margin."""
+    yield x, torch.ones_like(x)
+    if x.ndim != 4:
+        return
+    for share in MARGINS:
+        size, cut = x.shape[-2:], [round(share * side) for side in x.shape[-2:]]
+        inner = [side - 2 * margin for side, margin in zip(size, cut, strict=True)]
+        if min(cut) < 1 or min(inner) < 8:
+            continue
+        small = F.interpolate(x, size=inner, mode="bicubic", antialias=True)
+        margins = (cut[1], cut[1], cut[0], cut[0])
+        yield F.pad(small, margins, mode="replicate"), F.pad(torch.ones_like(small), margins)
+
+
 def inverted(model: RunModel, x: Tensor, low: float) -> Tensor:
-    """An estimate of the noise that data x (1, ...) was made of: the probability flow to noise, without a condition.
+    """An estimate of the noise that data x (b, ...) was made of: the probability flow to noise, without a condition.
 
     Args:
         low: sigma / alpha that x is taken to have, in units of the standard deviation of data: what was done to it since,
@@ -85,17 +104,17 @@ def inverted(model: RunModel, x: Tensor, low: float) -> Tensor:
     parts = model.parts
     assert isinstance(parts, GaussianModel)
     grid = KarrasGrid(low=low * parts.process.sigma_data)
-    times = grid(torch.tensor([STEPS]), parts.process.schedule)[:, :-1].flip(1)
+    times = grid(torch.full((len(x),), STEPS), parts.process.schedule)[:, :-1].flip(1)
     x = x.to(model.device)
     alpha, _ = parts.process.scales(times[:, 0], x)
-    state = start(DDIM(), parts.process, x, times, torch.zeros(1, dtype=torch.int64), x=x * alpha)
+    state = start(DDIM(), parts.process, x, times, torch.zeros(len(x), dtype=torch.int64), x=x * alpha)
     for state in sample(DDIM(), parts.process, parts.denoiser, state, unconditional(model, x)):  # noqa: B007, B020
         pass
     return state.x.cpu()
 
 
 def unconditional(model: RunModel, x: Tensor) -> Condition | None:
-    """The condition of one sample x (1, ...) from which every port of the network is withheld; None without ports."""
+    """The condition of samples x (b, ...) from which every port of the network is withheld; None without ports."""
     sizes = getattr(model.built.recipe.network, "conditioning", None)
     if sizes is None or not sizes.ports:
         return None
@@ -106,7 +125,7 @@ def unconditional(model: RunModel, x: Tensor) -> Condition | None:
         "concat": torch.zeros(1, sizes.concat_channels, *x.shape[2:]), "aligned": torch.zeros(1, 1, sizes.aligned_width),
     }  # fmt: skip
     ports = {name: Port(tensor=forms[name], keep=keep) for name in sizes.ports}
-    return replace(Condition(), **ports).to(model.device)
+    return replace(Condition(), **ports).select(torch.zeros(len(x), dtype=torch.int64)).to(model.device)
 
 
 def token_noise(model: RunModel, seeds: Tensor) -> tuple[Tensor, Tensor]:
