@@ -91,7 +91,12 @@ def test_every_command_of_a_page_runs_in_order(page: Path, somewhere: Path) -> N
             assert words[1] in targets, f"{page.name}: there is no `make {words[1]}`"
         elif words[0] == "langevin":
             shown = " ".join(words)
-            if "LANGEVIN_DATA" in shown or "--likelihood" in words or words[1] in ("serve", "audit"):
+            if (
+                "LANGEVIN_DATA" in shown
+                or "--likelihood" in words
+                or words[1] in ("serve", "audit", "detect")
+                or "--serve" in words
+            ):
                 # real data, minutes of integration (run small in cli/test_measure), a server: the words must parse
                 parse(words[1:])
             else:

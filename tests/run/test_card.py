@@ -18,7 +18,7 @@ def test_training_writes_the_card_and_an_evaluation_its_figures(trained, tmp_pat
     assert "29 items of image" in card
     assert str(run.facts["data"]) in card
     assert "4 steps of 8" in card
-    assert "None yet: `langevin evaluate run`" in card
+    assert "None yet: `langevin evaluate " in card
     assert "trained on 29 items only" in card
     assert "was not measured" in card
     (run.path / "NOTES.md").write_text("For tests. CC0.")

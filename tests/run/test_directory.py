@@ -35,7 +35,7 @@ def test_a_run_is_what_was_made(run, tmp_path):
 
 def test_a_run_holds_the_files_that_its_layout_says(run):
     names = {p.name for p in run.iterdir() if not p.name.startswith(".")}
-    assert names == {"recipe.yaml", "environment.json", "metrics.jsonl", "samples", "checkpoints", "ema"}
+    assert names == {"recipe.yaml", "environment.json", "metrics.jsonl", "samples", "checkpoints", "ema", "card.md"}
     newest = checkpoint.steps(run / "checkpoints")[0]
     assert newest.name == "step-00000004"
     assert {p.name for p in newest.iterdir()} == {

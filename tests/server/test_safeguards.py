@@ -160,7 +160,7 @@ def test_copies_of_training_data_are_held_and_other_samples_are_not(trained):
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("deny: 5", "deny"), ("- a", "valid dictionary"), ("unknown: [a]", "unknown"), ("deny: ['!!']", "needs letters"),
+    [("deny: 5", "deny"), ("- a", "names with values"), ("unknown: [a]", "unknown"), ("deny: ['!!']", "needs letters"),
      ("near_copies: blur", "'hold' or 'deny'"), ("deny: [", "expected the node content")],
 )  # fmt: skip
 def test_rules_that_are_none_are_refused(tmp_path, text, message):

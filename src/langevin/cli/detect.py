@@ -15,6 +15,7 @@ from langevin.run.watermark import detect, marked
 from langevin.safety.watermark import Detection, name_of, read_key
 from langevin.training import machine
 
+FOUND = -3.0  # log10 of the p-value below which a watermark is called found
 MOST = 1 << 28  # bytes of a file
 
 
@@ -35,6 +36,8 @@ def run(args: Detect) -> None:
     if encode is None:
         raise ValueError(f"samples of {model.modality.kind} cannot be tested yet")
     for path in args.files:
+        if path.is_dir():
+            raise ValueError(f"{path} is a folder: name its files, as {path}/*")
         named = seed_in(path, model.built.key or b"")
         seeds = [*([] if named is None or first <= named <= last else [named]), *range(first, last + 1)]
         detection = detect(model, encode(path), seeds)
@@ -42,6 +45,10 @@ def run(args: Detect) -> None:
             found.append({"file": str(path), **asdict(detection), "p_value": detection.p_value})
         else:
             output(f"{path}: {said(detection)}")
+            if named is not None and detection.log10_p > FOUND:
+                output(
+                    f"{path}: its text names this key. Of a sheet of many samples nothing is found: sample --out FOLDER"
+                )
     if args.json:
         print(json.dumps(found, indent=1))
 
@@ -49,7 +56,7 @@ def run(args: Detect) -> None:
 def said(detection: Detection) -> str:
     """A detection in words."""
     chance = f"p = {detection.p_value:.2g}" if detection.log10_p > -300 else f"p = 1e{detection.log10_p:.0f}"
-    if detection.log10_p > -3:
+    if detection.log10_p > FOUND:
         return f"no watermark found ({chance})"
     return f"watermark of seed {detection.seed} ({chance}, with {detection.tried:,} tries)"
 

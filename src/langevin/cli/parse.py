@@ -3,6 +3,7 @@
 import math
 import re
 from dataclasses import field, fields, is_dataclass, make_dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, NamedTuple, Union, get_args, get_origin
@@ -61,6 +62,8 @@ def parse(arguments: list[str]) -> Parsed:
             kind = kind_of(run)
             known[verb] = with_options(known[verb], getattr(options_of(kind), OF_KIND[verb]), kind)
             require_own(arguments[1:], verb, known[verb], str(run), f"a run of {kind}")
+        else:
+            require_run(arguments[1:], verb)
     if verb in known:
         require_values(arguments[1:], types_of(known[verb]))
     choices = tuple(Annotated[member, subcommand(name)] for name, member in known.items())
@@ -142,6 +145,20 @@ def require_own(arguments: list[str], verb: str, accepted: type[Any], target: st
                 f"--{name.replace('_', '-')} is an option of {owner}, and {target} is {what}: "
                 f"see `langevin {verb} {target} --help`"
             )
+
+
+def require_run(arguments: list[str], verb: str) -> None:
+    """Check that options of a modality come with a run. Raises `ValueError` if the target is none, and they are unknown."""
+    target = target_of(arguments)
+    given = [a.split("=", 1)[0].removeprefix("--").replace("-", "_") for a in arguments if a.startswith("--")]
+    if not target or all(name in names_of(VERBS[verb]) or name in ("help", "h") for name in given):
+        return
+    runs = [
+        path.parent for folder in (Path(target).parent, Path("runs")) for path in sorted(folder.glob("*/recipe.yaml"))
+    ]
+    near = get_close_matches(Path(target).name, [run.name for run in runs], n=1)
+    hint = next((f"; did you mean {run}?" for run in runs if near and run.name == near[0]), "")
+    raise ValueError(f"there is no run at {target}{hint}")
 
 
 def names_of(options: type[Any]) -> set[str]:

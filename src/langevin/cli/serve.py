@@ -92,5 +92,6 @@ def listening(host: str, port: int) -> socket.socket:
         bound.bind(address)
         bound.listen(128)  # who is told the address can connect at once
     except OSError as error:
-        raise ValueError(f"cannot listen on {host} port {port}: {error.strerror or error}") from error
+        hint = f"cannot listen on {host} port {port}: {error.strerror or error}; --port 0 takes a free one"
+        raise ValueError(hint) from error
     return bound

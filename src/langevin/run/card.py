@@ -16,7 +16,7 @@ from langevin.training.metrics import read_metrics
 
 NAME, NOTES = "card.md", "NOTES.md"
 MOST = 1 << 20  # bytes of the notes
-NONE = f"Not stated. Write a file {NOTES} in the run, and it stands here."
+NONE = f"Not stated. Write a file {NOTES} in the run, and it stands here after the next evaluation."
 FEW = 1000  # training items below which a model is likely to repeat some
 
 
@@ -42,7 +42,7 @@ def write_card(run: Run, *, step: int, metrics: Sequence[MetricRow] = (), comman
         f"{recipe.training.precision}, on {machine.get('gpu') or machine.get('processor', 'an unknown machine')}. "
         "`langevin train recipe.yaml` with the recipe of this folder trains it again.",
         "Sampling": f"{describe(sampling.sampler)}, {sampling.steps} steps, EMA {sampling.ema:g}.",
-        "Figures": table(metrics, command) if metrics else f"None yet: `langevin evaluate {run.path.name}`.",
+        "Figures": table(metrics, command) if metrics else f"None yet: `langevin evaluate {run.path}`.",
         "Limits": "\n".join(f"- {line}" for line in limits(items, metrics)),
     }
     text = (

@@ -1,5 +1,5 @@
 """The directory of a run, runs/<name>/: recipe.yaml (complete), environment.json, metrics.jsonl, samples/, checkpoints/,
-ema/, solvers/, report.html.
+ema/, solvers/, report.html, card.md, and requests/ to the process that trains it.
 
 A lock ensures that one process writes at a time. Any number may read.
 """

@@ -53,6 +53,10 @@ def read_key(path: Path) -> bytes:
     """The key in a file. Raises `ValueError` if there is none, or a short one."""
     try:
         key = path.read_text(encoding="ascii").strip()
+    except FileNotFoundError as error:
+        raise ValueError(
+            f"the key cannot be read: there is no file {path}; `openssl rand -hex 32 > {path}` makes one"
+        ) from error
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"the key {path} cannot be read: {error}") from error
     if len(key) < SHORTEST:

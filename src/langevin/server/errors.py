@@ -1,6 +1,8 @@
 """Errors in the form of OpenAI's API: {"error": {"message", "type", "param", "code"}}."""
 
 import logging
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -69,6 +71,31 @@ def refusal(error: BaseException) -> Refused:
             return Refused(f"internal error ({type(error).__name__})", status=500, code="internal_error")
 
 
+def in_words(error: Mapping[str, Any], names: Iterable[str] = ()) -> str:
+    """What is wrong with a value, for who wrote it.
+
+    Args:
+        error: of pydantic.
+        names: that are known in place of one that is not."""
+    match error["type"]:
+        case "extra_forbidden":
+            name, known = str(error["loc"][-1]), list(names)
+            near = get_close_matches(name, known, n=1)
+            return "there is no such field" + (
+                f"; did you mean '{near[0]}'?" if near else f"; known: {', '.join(known)}" if known else ""
+            )
+        case "tuple_type" | "list_type":
+            return 'give a list, as ["one"]'
+        case "missing":
+            return "is missing"
+        case "model_attributes_type" | "model_type" | "dict_type":
+            return "give a JSON object, with the header Content-Type: application/json"
+        case "json_invalid":
+            return f"the body is not JSON: {error.get('ctx', {}).get('error', error['msg'])}"
+        case _:
+            return str(error["msg"])
+
+
 def install(app: FastAPI) -> None:
     """Answer every error of an app in this form."""
 
@@ -82,7 +109,7 @@ def install(app: FastAPI) -> None:
     async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"] if part != "body" and str(part)[:1] != "(") or None
-        message = f"{where}: {first['msg']}" if where else str(first["msg"])
+        message = f"{where}: {in_words(first)}" if where else in_words(first)
         return response(message, status=400, code="invalid_value", param=where)
 
     @app.exception_handler(HTTPException)

@@ -109,7 +109,7 @@ class Jobs:
             self._wake.clear()
             try:
                 while not self._stop and len(self.running) < self.most:
-                    job = self.store.claim(tuple(self.running))
+                    job = self.store.claim(tuple(self.running), models=list(self.service.runs.paths()))
                     if job is None or not self._begin(job):
                         break
             except SQLAlchemyError as error:

@@ -155,7 +155,9 @@ async def told(jobs: Jobs, id: str, request: Request) -> AsyncIterator[str]:
             if id not in jobs.running and jobs.progress(job) != last:
                 last = jobs.progress(job)
                 yield event("progress", {"done": last[0], "total": last[1]})
+            silent = True
             async for one in heard.take(seconds=1.0):
+                silent = False
                 match one:
                     case Progress():
                         yield event("progress", {"done": one.done, "total": one.total})
@@ -168,7 +170,8 @@ async def told(jobs: Jobs, id: str, request: Request) -> AsyncIterator[str]:
                         yield event("preview", {**fields, "data": data})
                     case _:
                         break
-            yield ": keep-alive\n\n"
+            if silent:
+                yield ": keep-alive\n\n"
     finally:
         jobs.listeners[id].remove(heard)
         if not jobs.listeners[id]:

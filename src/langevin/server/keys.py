@@ -77,6 +77,10 @@ class Keys:
                 raise ValueError(
                     f"{path}, line {number}: there is no role '{min(unknown)}'; there are {', '.join(ROLES)}"
                 )
+            if (
+                twin := next((name for name, known in digests.items() if known == _digest(words[1])), None)
+            ) is not None:
+                raise ValueError(f"{path}, line {number}: {words[0]} has the key of {twin}: give each its own")
             digests[words[0]], roles[words[0]] = _digest(words[1]), frozenset(words[2:])
         if not digests:
             raise ValueError(f"{path} holds no key: give a name and a key on a line")

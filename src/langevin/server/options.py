@@ -23,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from langevin.modalities.inputs import Reads
 from langevin.modalities.options import options_of
-from langevin.server.errors import Refused
+from langevin.server.errors import Refused, in_words
 
 STANDARD_INPUT = re.compile(r"; - reads [^.;]*")  # of the command line alone
 FILE_NOTE = "The content of the file, as a data: URL or in base64."
@@ -106,7 +106,8 @@ def checked(options: type[Any], given: Mapping[str, Any]) -> BaseModel:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(["options", *map(str, first["loc"])])
-        raise Refused(f"{where}: {first['msg']}", code="invalid_value", param=where) from error
+        known = schema_of(options, options.__name__).model_fields
+        raise Refused(f"{where}: {in_words(first, known)}", code="invalid_value", param=where) from error
 
 
 def options_from(options: type[Any], given: Mapping[str, Any], folder: Path) -> Any:

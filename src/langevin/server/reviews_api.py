@@ -25,7 +25,9 @@ class Review(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     verdict: Literal["approve", "reject"]
-    reviewer: Annotated[str, Field(min_length=1, max_length=100, description="Who decides.")]
+    reviewer: Annotated[
+        str | None, Field(min_length=1, max_length=100, description="Who decides; with keys it is the name of the key.")
+    ] = None
     reason: Annotated[str, Field(min_length=1, max_length=1000, description="Why.")]
 
 
@@ -53,15 +55,18 @@ async def retrieve(id: str, jobs: TheJobs) -> dict[str, Any]:
 
 
 @router.post("/v1/reviews/{id}")
-async def decide(id: str, body: Review, jobs: TheJobs) -> dict[str, Any]:
-    """Release or reject a held job; the decision is written down first."""
+async def decide(id: str, body: Review, jobs: TheJobs, client: TheClient) -> dict[str, Any]:
+    """Release or reject a held job; the decision is written down first, with the name of the key that made it."""
+    who = client.name or body.reviewer
+    if who is None:
+        raise Refused("reviewer: say who decides, as there are no keys", code="invalid_value", param="reviewer")
     job = await found(jobs, id)
     if job.status != "held":
         raise Refused(f"job {id} is {job.status}, and not held", status=409, code="not_held")
-    facts = {"id": id, **body.model_dump()}
+    facts = {"id": id, **body.model_dump(), "reviewer": who}
     await asyncio.to_thread(jobs.service.safeguards.note, "review", facts)
     status = "completed" if body.verdict == "approve" else "denied"
-    review = (job.review or {}) | {"decision": body.verdict, "reviewer": body.reviewer, "said": body.reason}
+    review = (job.review or {}) | {"decision": body.verdict, "reviewer": who, "said": body.reason}
     if not await asyncio.to_thread(jobs.store.decide, id, status, review):
         raise Refused(f"job {id} was decided by somebody else", status=409, code="not_held")
     return shown(jobs, await found(jobs, id))

@@ -29,7 +29,7 @@ from langevin.safety.policy import (
     threshold,
 )
 from langevin.server.audit import Audit
-from langevin.server.errors import Refused
+from langevin.server.errors import Refused, in_words
 from langevin.server.options import marker_of
 from langevin.server.runs import data_of
 from langevin.strict_yaml import parse
@@ -81,17 +81,20 @@ class Rules(BaseModel):
 def read(path: Path) -> Rules:
     """The rules of a YAML file. Raises `ValueError` if it is none."""
     try:
-        rules = Rules.model_validate(parse(path.read_text(encoding="utf-8")) or {})
+        given = parse(path.read_text(encoding="utf-8")) or {}
+        if not isinstance(given, dict):
+            raise ValueError("rules are names with values, as deny: [some phrase]")
+        rules = Rules.model_validate(given)
         rules.policy()
         if rules.block_list is not None and not rules.block_list.is_dir():
             raise ValueError(f"block_list: there is no folder {rules.block_list}")
         if rules.classifier is not None:
             judgement_of(rules.classifier)
     except FileNotFoundError as error:
-        raise ValueError(f"there is no file {path}") from error
+        raise ValueError(f"--safeguards: there is no file {path}") from error
     except ValidationError as error:
-        first = error.errors()[0]
-        raise ValueError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+        faults = [f"{'.'.join(map(str, one['loc']))}: {in_words(one, Rules.model_fields)}" for one in error.errors()]
+        raise ValueError(f"{path}: {'; '.join(faults)}") from error
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     return rules

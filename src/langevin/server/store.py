@@ -156,17 +156,21 @@ class Store:
             query = sa.select(JOBS.c.model).where(JOBS.c.status.in_(OPEN), JOBS.c.queue == queue)
             return list(connection.execute(query).scalars())
 
-    def claim(self, running: Sequence[str] = (), *, queue: str = "engine") -> Job | None:
+    def claim(
+        self, running: Sequence[str] = (), *, queue: str = "engine", models: Sequence[str] | None = None
+    ) -> Job | None:  # fmt: skip
         """Take the next job of a queue that nobody runs; None if there is none. No two servers get the same.
 
         Args:
-            running: jobs that this server runs, whatever became of their leases."""
+            running: jobs that this server runs, whatever became of their leases.
+            models: that it serves; jobs of others wait for a server that does. None serves all."""
         now = time.time()
+        served = sa.true() if models is None else JOBS.c.model.in_(models)
         free = sa.or_(JOBS.c.status == "queued", sa.and_(JOBS.c.status == "in_progress", JOBS.c.lease < now))
         with self.engine.begin() as connection:
             query = (
                 sa.select(JOBS.c.id)
-                .where(free, JOBS.c.queue == queue, JOBS.c.id.not_in(running))
+                .where(free, served, JOBS.c.queue == queue, JOBS.c.id.not_in(running))
                 .order_by(JOBS.c.priority.desc(), JOBS.c.created)
                 .limit(1)
             )

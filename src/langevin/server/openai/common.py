@@ -1,6 +1,7 @@
 """What OpenAI's endpoints share: their own fields beside ours, and the options of the run that answers."""
 
 from collections.abc import Callable
+from difflib import get_close_matches
 from typing import Annotated, Any
 
 from fastapi import Request
@@ -10,6 +11,8 @@ from langevin.modalities.options import options_of
 from langevin.server.errors import Refused
 from langevin.server.options import sound
 from langevin.server.service import JobRequest, Service
+
+OWN = ("num_inference_steps", "guidance_scale", "sampler", "reproducible", "priority")
 
 
 class OurFields(BaseModel):
@@ -26,6 +29,16 @@ class OurFields(BaseModel):
     reproducible: bool = False
     priority: Annotated[int, Field(ge=-10, le=10)] = 0
     timeout: Annotated[float | None, Field(gt=0)] = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _spelled(cls, value: Any) -> Any:
+        """OpenAI's fields that have no meaning here are left out, but a misspelt one of ours would be missed."""
+        for name in value if isinstance(value, dict) else ():
+            near = get_close_matches(str(name), OWN, n=1, cutoff=0.85)
+            if near and name not in cls.model_fields:
+                raise ValueError(f"there is no field '{name}'; did you mean '{near[0]}'?")
+        return value
 
     def job(self, service: Service, endpoint: str, *, count: int = 1, previews: int = 0) -> JobRequest:
         """The request in our form, for the run that is named, or the first one that answers the endpoint."""

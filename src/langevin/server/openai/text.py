@@ -177,5 +177,10 @@ async def pieces(
 
 
 def between(text: str, prompt: str, suffix: str) -> str:
-    """The text after a prompt and before a suffix; nothing as long as not all of the prompt is there."""
-    return "" if prompt.startswith(text) else text.removeprefix(prompt).removesuffix(suffix)
+    """The text after a prompt and before a suffix; nothing as long as not all of the prompt is there. A run may drop the
+    spaces at their ends, as its tokens do not hold them."""
+    if prompt.rstrip().startswith(text):
+        return ""
+    before = prompt if text.startswith(prompt) else prompt.rstrip()
+    after = suffix if text.endswith(suffix) else suffix.lstrip()
+    return text.removeprefix(before).removesuffix(after)
