@@ -280,3 +280,14 @@ def test_the_card_of_a_run_is_read(http):
     assert answer.headers["content-type"].startswith("text/markdown")
     assert "Training data" in answer.text
     assert http.get("/v1/runs/nothing/card").status_code == 404
+
+
+def test_a_server_leaves_jobs_of_runs_that_it_does_not_serve(runs, tmp_path):
+    """They wait for one that does, and do not fail."""
+    with serving([runs / "classes"], tmp_path / "jobs.db") as (url, _, store), httpx.Client(base_url=url) as http:
+        other, _ = store.add({"model": "captions", "count": 1, "seed": 0, "steps": 2})
+        own = http.post("/v1/jobs", json={"model": "classes", "count": 1, "steps": 2}).json()["id"]
+        assert ended(http, own)["status"] == "completed"
+        assert store.get(other.id).status == "queued"
+    with serving([runs / "captions"], tmp_path / "jobs.db") as (url, _, _), httpx.Client(base_url=url) as http:
+        assert ended(http, other.id)["status"] == "completed"

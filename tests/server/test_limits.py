@@ -296,3 +296,23 @@ def test_a_request_for_more_than_it_may_take_fails_before_anything_is_drawn(runs
             assert job["status"] == "failed"
             assert "function evaluations or more, and 200 are allowed" in job["error"]["message"]
         assert service.engine.evaluations == 0
+
+
+def test_a_misspelt_field_is_named_with_the_nearest(small):
+    url, _, _ = small
+    with httpx.Client(base_url=url) as http:
+        for path, body, said in (
+            ("/v1/images/generations", {"prompt": "disc", "num_inference_step": 2},
+             "there is no field 'num_inference_step'; did you mean 'num_inference_steps'?"),
+            ("/v1/jobs", {"model": "classes", "options": {"conditon": ["disc"]}},
+             "options.conditon: there is no such field; did you mean 'condition'?"),
+            ("/v1/jobs", {"model": "classes", "options": {"condition": "disc"}},
+             'options.condition: give a list, as ["one"]'),
+        ):  # fmt: skip
+            answer = http.post(path, json=body)
+            assert (answer.status_code, answer.json()["error"]["message"]) == (400, said)
+        assert "Content-Type: application/json" in http.post("/v1/jobs", content=b"{}").json()["error"]["message"]
+        known = {"prompt": "disc", "user": "anna", "style": "vivid", "moderation": "low", "num_inference_steps": 2}
+        assert (
+            http.post("/v1/images/generations", json=known).status_code == 200
+        )  # OpenAI's own, without a meaning here

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from langevin.run.directory import load_model, open_run
+from langevin.server.openai.text import between
 from tests.serving.driving import alone
 
 
@@ -273,3 +274,14 @@ def test_what_a_file_was_made_from_is_read_back(client, http):
     assert (told["outcome"], told["recipe"]["seed"], told["recipe"]["model"]) == ("detected", 77, "classes")
     other = http.post("/v1/content_provenance_checks", files={"file": ("a.png", b"nothing")}).json()["results"][0]
     assert (other["outcome"], other["recipe"]) == ("not_detected", None)
+
+
+@pytest.mark.parametrize(
+    ("text", "prompt", "suffix", "expected"),
+    [
+        ("My lord, I\nLEO", "My lord, I ", "", "\nLEO"), ("My lord, I go", "My lord, I ", "", "go"),
+        ("My lo", "My lord, I ", "", ""), ("a b c", "a", "c", " b "), ("a bc", "a", " c", " b"),
+    ],
+)  # fmt: skip
+def test_what_lies_between_a_prompt_and_a_suffix(text, prompt, suffix, expected):
+    assert between(text, prompt, suffix) == expected

@@ -90,6 +90,8 @@ def in_words(error: Mapping[str, Any], names: Iterable[str] = ()) -> str:
             return "is missing"
         case "model_attributes_type" | "model_type" | "dict_type":
             return "give a JSON object, with the header Content-Type: application/json"
+        case "value_error":
+            return str(error["ctx"]["error"])
         case "json_invalid":
             return f"the body is not JSON: {error.get('ctx', {}).get('error', error['msg'])}"
         case _:
