@@ -512,7 +512,9 @@ def answered(model, denoiser, device, sampling, requests):
     parts = model(
         network=nn.Identity(), process=denoiser.process, denoiser=denoiser, method=None, levels=None, losses=None
     )
-    built = SimpleNamespace(model=parts, device=device, learned=None, models=None, recipe=SimpleNamespace(data=None))
+    built = SimpleNamespace(
+        model=parts, device=device, learned=None, models=None, key=None, recipe=SimpleNamespace(data=None)
+    )
     found = []
 
     def plan():

@@ -212,6 +212,7 @@ def test_a_key_sees_its_own_jobs_alone(trained, tmp_path):
         assert anna.get(f"/v1/jobs/{hers}/content").status_code == 200
 
 
+@pytest.mark.slow
 def test_training_that_a_server_leaves_goes_on_with_the_next_one_to_the_same_weights(data, tmp_path):
     """A kill of the server also ends the training, which the next server takes up at its newest checkpoint."""
     changes = [*CHANGES, "training.steps=400", "training.checkpoint_minutes=0.01"]
