@@ -263,6 +263,7 @@ def test_a_signal_to_the_whole_group_leaves_training_to_the_next_server(data, tm
     store.close()
 
 
+@pytest.mark.slow
 def test_a_job_whose_run_is_still_written_waits(shop, data):
     """As after a kill of the server, while the process that it left ends its step."""
     job = asked(shop, verb="train", target="pictures", model="held", changes=LONG)
