@@ -26,3 +26,9 @@ def test_training_writes_the_card_and_an_evaluation_its_figures(trained, tmp_pat
     assert "| FD (pixels) | 2.5 ± 0.25 | 1.25 | 0.5 | lower |" in card
     assert "For tests. CC0." in card
     assert "was not measured" not in card
+
+
+def test_notes_that_cannot_be_read_do_not_fail_a_training_that_is_done(trained, tmp_path):
+    shutil.copytree(trained, tmp_path / "run")
+    (tmp_path / "run" / "NOTES.md").mkdir()
+    assert "Not stated" in write_card(open_run(tmp_path / "run"), step=4).read_text()

@@ -12,10 +12,9 @@ from langevin.embed import CARRYING, extract
 from langevin.files import read_regular
 from langevin.run.directory import load_model, open_run
 from langevin.run.watermark import detect, marked
-from langevin.safety.watermark import Detection, name_of, read_key
+from langevin.safety.watermark import FOUND, Detection, name_of, read_key
 from langevin.training import machine
 
-FOUND = -3.0  # log10 of the p-value below which a watermark is called found
 MOST = 1 << 28  # bytes of a file
 
 

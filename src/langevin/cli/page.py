@@ -37,9 +37,7 @@ class Page:
             bound = listening("127.0.0.1", 0)
         port = bound.getsockname()[1]
         bound.close()
-        database = (
-            f"sqlite:///{Path(self._folder.name) / 'jobs.db'}"  # of its own, as jobs of others are not to be taken up
-        )
+        database = f"sqlite:///{Path(self._folder.name) / 'jobs.db'}"  # of its own: it takes up no jobs of others
         words = ["serve", str(run.absolute().parent), f"--port={port}", f"--database={database}"]
         self._server = subprocess.Popen(
             [sys.executable, "-m", "langevin.cli.attended", *words], stdin=subprocess.PIPE, stdout=self._log,

@@ -54,10 +54,10 @@ def write_card(run: Run, *, step: int, metrics: Sequence[MetricRow] = (), comman
 
 
 def notes(run: Path) -> str:
-    """What the owner of a run says of it; "" if nothing."""
+    """What the owner of a run says of it; "" if nothing, or nothing that can be read."""
     try:
         return read_regular(run / NOTES, most=MOST).decode(errors="replace").strip()
-    except OSError:
+    except (OSError, ValueError):
         return ""
 
 

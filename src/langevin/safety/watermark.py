@@ -27,6 +27,7 @@ import torch
 from torch import Tensor
 
 SHORTEST = 32  # characters of a key
+FOUND = -6.0  # log10 of the p-value from which on a watermark is called found
 SLIP, OTHER = 0.02, 0.1  # P(a token or a position has no partner), P(a token is not what was drawn)
 
 
@@ -123,4 +124,4 @@ def moved(mass: Tensor, by: int) -> Tensor:
     return new
 
 
-__all__ = ["Detection", "key_of", "keyed", "log10_evidence", "log10_p", "name_of", "normal_scores", "read_key"]
+__all__ = ["FOUND", "Detection", "key_of", "keyed", "log10_evidence", "log10_p", "name_of", "normal_scores", "read_key"]

@@ -16,12 +16,11 @@ from torch import Tensor
 from langevin.methods.models import TokenModel
 from langevin.run.generate import RunModel, changed
 from langevin.run.watermark import detect
-from langevin.safety.watermark import Detection
+from langevin.safety.watermark import FOUND, Detection
 from langevin.server.errors import Refused
 from langevin.server.runs import Runs
 from langevin.server.tables import SEEDS
 
-SURE = -6.0  # log10 of the p-value from which on a watermark is taken to be there
 TRIED = 8  # models that a file is tested against
 
 
@@ -101,7 +100,7 @@ def can_test(runs: Runs, name: str) -> bool:
 
 def result_of(name: str, detection: Detection) -> dict[str, Any]:
     """A detection as a result of a provenance check."""
-    found = detection.log10_p < SURE
+    found = detection.log10_p < FOUND
     return {
         "type": "noise_watermark", "outcome": "detected" if found else "not_detected", "model": name,
         "p_value": detection.p_value, "log10_p_value": round(detection.log10_p, 2), "tried": detection.tried,
