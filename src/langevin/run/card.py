@@ -57,7 +57,7 @@ def notes(run: Path) -> str:
     """What the owner of a run says of it; "" if nothing, or nothing that can be read."""
     try:
         return read_regular(run / NOTES, most=MOST).decode(errors="replace").strip()
-    except (OSError, ValueError):
+    except OSError:
         return ""
 
 
