@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from langevin.diffusion.condition import NOTHING, PORTS, Condition, GuidanceWeight, KVCache, Port, join
+from langevin.diffusion.measurement import Mask, Measurement
 
 
 def condition(rows: int, offset: int = 0, *, n: int = 3, **changes) -> Condition:
@@ -23,6 +24,10 @@ def condition(rows: int, offset: int = 0, *, n: int = 3, **changes) -> Condition
             "classifier_free": GuidanceWeight(weight=number + 0.5, interval=torch.stack([number, number + 1.0], 1))
         },
         "reference": Condition(global_=Port(tensor=number + 7)),
+        "measurement": Measurement(
+            operator=Mask(seen=number[:, None] % torch.tensor([2, 3]) == 0), y=number[:, None] + torch.tensor([0.5, 1.5]),
+            noise=number + 1.0, shape=(2,),
+        ),
     }  # fmt: skip
     return Condition(**{**every, **changes})
 

@@ -12,8 +12,8 @@ be given together:
 A keep bit of False withholds a port from its sample: training does so at random, classifier-free guidance on purpose.
 
 Facts about the data have their own fields and are never withheld: the data mask, the positions of the prompt, the
-tokens of a corrupted source, the clean copy of a text, the KV cache of earlier text. Guidance reads the weights and the
-reference.
+tokens of a corrupted source, the clean copy of a text, the KV cache of earlier text. Guidance reads the weights, the
+reference and the measurement.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -25,6 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from langevin.diffusion.float64 import float64_device
+from langevin.diffusion.measurement import Measurement, join_measurements
 from langevin.diffusion.posterior import Index
 
 # the five ports; two of them have a field for each form
@@ -137,6 +138,7 @@ class Condition:
         guidance: the weights of each guidance method, by its kind; a method without weights does not guide.
         reference: the ports of the guidance reference, a negative condition; ports that it lacks are withheld. None is the
             unconditional reference.
+        measurement: what was measured of the samples, which guidance makes them agree with.
 
     Raises:
         ValueError: a reference that holds more than ports.
@@ -156,10 +158,11 @@ class Condition:
     cache: KVCache | None = None
     guidance: Mapping[str, GuidanceWeight] = field(default_factory=dict[str, GuidanceWeight])
     reference: "Condition | None" = None
+    measurement: Measurement | None = None
 
     def __post_init__(self) -> None:
         other = self.reference
-        rest = (*FACTS, "prompt", "reference")
+        rest = (*FACTS, "prompt", "reference", "measurement")
         if other is not None and (other.guidance or any(getattr(other, name) is not None for name in rest)):
             raise ValueError("a reference condition holds ports only: set all other fields on the condition itself")
 
@@ -194,8 +197,8 @@ class Condition:
         return replace(self, **{name: port.only(torch.zeros_like(port.kept())) for name, port in self.ports.items()})
 
     def unguided(self) -> "Condition":
-        """The condition without guidance weights and reference."""
-        return replace(self, guidance={}, reference=None)
+        """The condition without guidance weights, reference and measurement."""
+        return replace(self, guidance={}, reference=None, measurement=None)
 
     def compared(self) -> "Condition":
         """The condition of the guidance reference: `reference` if given, else this one with every port withheld."""
@@ -225,6 +228,7 @@ def join(*conditions: Condition, counts: Sequence[int] | None = None) -> Conditi
     Sequences and spaces of different sizes are padded at their end, with a mask. A port that one of them lacks is withheld
     there. A missing weight is 1, a missing interval all noise levels, a missing data mask all positions of the others'
     space (so samples of different sizes need masks everywhere), a missing reference the condition with its ports withheld.
+    Where nothing was measured, a measurement of the others adds nothing.
 
     Args:
         conditions: one or more.
@@ -257,6 +261,7 @@ def _join(all_of: Sequence[Condition], counts: Sequence[int]) -> Condition:
     if any(condition.reference is not None for condition in all_of):
         references = [Condition(**condition.compared().ports) for condition in all_of]  # type: ignore[arg-type]
         parts["reference"] = _join(references, counts)
+    parts["measurement"] = join_measurements([condition.measurement for condition in all_of], counts)
     return Condition(**parts)
 
 
@@ -266,6 +271,8 @@ def _mapped(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
         return None
     if isinstance(value, Tensor):
         return function(value)
+    if isinstance(value, Measurement):
+        return value.map(function)
     if isinstance(value, Mapping):
         parts: Mapping[str, Any] = value  # pyright: ignore[reportUnknownVariableType]
         return {name: _mapped(part, function) for name, part in parts.items()}

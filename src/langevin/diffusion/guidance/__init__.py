@@ -10,18 +10,43 @@ from langevin.diffusion.condition import Condition
 from langevin.diffusion.denoiser import Denoiser
 from langevin.diffusion.guidance.autoguidance import Autoguidance, Autoguided
 from langevin.diffusion.guidance.classifier_free import ClassifierFree, ClassifierFreeGuidance
+from langevin.diffusion.guidance.ddnm import DDNM
+from langevin.diffusion.guidance.dps import DPS
 from langevin.diffusion.guidance.logits import KeepSourceBias, VocabularyMask
-from langevin.diffusion.guidance.method import Guidance, Models, OtherModel
+from langevin.diffusion.guidance.method import Guidance, Models, OtherModel, uniform_weights
+from langevin.diffusion.guidance.mmps import MMPS
+from langevin.diffusion.guidance.pigdm import PiGDM
 from langevin.diffusion.guidance.prompt import PromptGuidance, PromptGuided
 from langevin.diffusion.posterior import Prediction
 
 __all__ = [
-    "AnyGuidance", "Autoguidance", "Autoguided", "ClassifierFree", "ClassifierFreeGuidance", "Guidance", "KeepSourceBias",
-    "Models", "OtherModel", "PromptGuidance", "PromptGuided", "VocabularyMask", "active", "guide", "self_contained",
-    "weight_of", "weighted", "with_weight",
+    "DDNM",
+    "DPS",
+    "MMPS",
+    "AnyGuidance",
+    "AnyMeasured",
+    "Autoguidance",
+    "Autoguided",
+    "ClassifierFree",
+    "ClassifierFreeGuidance",
+    "Guidance",
+    "KeepSourceBias",
+    "Models",
+    "OtherModel",
+    "PiGDM",
+    "PromptGuidance",
+    "PromptGuided",
+    "VocabularyMask",
+    "active",
+    "guide",
+    "self_contained",
+    "weight_of",
+    "weighted",
+    "with_weight",
 ]  # fmt: skip
 
-AnyGuidance = ClassifierFreeGuidance | PromptGuidance | Autoguidance
+AnyMeasured = MMPS | PiGDM | DDNM | DPS  # by a measurement
+AnyGuidance = ClassifierFreeGuidance | PromptGuidance | Autoguidance | AnyMeasured
 
 
 def guide(
@@ -39,12 +64,12 @@ def weighted(
     """The condition of `count` samples with the configured weights of the methods; None without condition and methods."""
     if not guidance:
         return condition
-    return replace(condition or Condition(), guidance={g.kind: g.weights(count, device) for g in guidance})
+    return replace(condition or Condition(), guidance={g.kind: uniform_weights(g, count, device) for g in guidance})
 
 
 def active(guidance: Sequence[AnyGuidance]) -> tuple[AnyGuidance, ...]:
-    """The methods whose weight is not 1."""
-    return tuple(method for method in guidance if method.weight != 1)
+    """The methods whose weight is not neutral."""
+    return tuple(method for method in guidance if method.weight != method.neutral)
 
 
 def self_contained(guidance: Sequence[AnyGuidance]) -> tuple[AnyGuidance, ...]:
@@ -62,6 +87,8 @@ def with_weight(
 ) -> tuple[AnyGuidance, ...]:
     """The methods with another weight of classifier-free or prompt guidance; without either, `kind` is added in front."""
     if any(isinstance(method, ClassifierFreeGuidance | PromptGuidance) for method in guidance):
-        return tuple(m if isinstance(m, Autoguidance) else replace(m, weight=weight) for m in guidance)
+        return tuple(
+            replace(m, weight=weight) if isinstance(m, ClassifierFreeGuidance | PromptGuidance) else m for m in guidance
+        )
     more = PromptGuidance(weight=weight) if kind == "prompt" else ClassifierFreeGuidance(weight=weight)
     return (more, *guidance)

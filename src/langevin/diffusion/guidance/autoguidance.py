@@ -8,17 +8,15 @@ classifier-free guidance it keeps diversity, and needs no condition.
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import torch
 from torch import Tensor
 
-from langevin.diffusion.condition import Condition, GuidanceWeight
+from langevin.diffusion.condition import Condition
 from langevin.diffusion.denoiser import Denoiser
 from langevin.diffusion.guidance.method import (
     Models,
     OtherModel,
     require_usual,
     schedule_of,
-    uniform_weights,
     weight_at,
 )
 from langevin.diffusion.posterior import Prediction
@@ -50,9 +48,9 @@ class Autoguidance:
         if self.run is None and self.ema is None:
             raise ValueError("autoguidance needs a weaker model: give its run, or another EMA length as ema")
 
-    def weights(self, count: int, device: torch.device | None = None) -> GuidanceWeight:
-        """The same weight and interval for `count` samples."""
-        return uniform_weights(self.weight, self.interval, count, device)
+    @property
+    def neutral(self) -> float:
+        return 1.0
 
     def wrap(self, denoiser: Denoiser[Prediction], *, process: Any, models: Models) -> "Autoguided":
         """See `Guidance.wrap`; needs one other model."""

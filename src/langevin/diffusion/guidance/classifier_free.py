@@ -9,17 +9,15 @@ sample the tilted distribution p(x) p(c | x)^w.
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import torch
 from torch import Tensor
 
-from langevin.diffusion.condition import Condition, GuidanceWeight
+from langevin.diffusion.condition import Condition
 from langevin.diffusion.denoiser import Denoiser
 from langevin.diffusion.guidance.method import (
     Models,
     extrapolated,
     require_usual,
     schedule_of,
-    uniform_weights,
     weight_at,
 )
 from langevin.diffusion.posterior import Prediction
@@ -46,9 +44,9 @@ class ClassifierFreeGuidance:
     def __post_init__(self) -> None:
         require_usual(self.weight, self.interval)
 
-    def weights(self, count: int, device: torch.device | None = None) -> GuidanceWeight:
-        """The same weight and interval for `count` samples."""
-        return uniform_weights(self.weight, self.interval, count, device)
+    @property
+    def neutral(self) -> float:
+        return 1.0
 
     def wrap(self, denoiser: Denoiser[Prediction], *, process: Any, models: Models) -> "ClassifierFree":
         """See `Guidance.wrap`; a process without noise levels takes no interval."""

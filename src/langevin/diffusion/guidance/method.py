@@ -37,7 +37,7 @@ Models = Callable[[OtherModel], Denoiser[Prediction]]  # loads other models; rai
 
 
 class Guidance(Protocol):
-    """The configuration of a guidance method: a frozen dataclass with a `kind` and a `weight`."""
+    """The configuration of a guidance method: a frozen dataclass with a `kind`, a `weight` and, for some, an `interval`."""
 
     @property
     def kind(self) -> str:
@@ -46,17 +46,18 @@ class Guidance(Protocol):
 
     @property
     def weight(self) -> float:
-        """The default weight of a sample; 1 is no guidance."""
+        """The default weight of a sample."""
         ...
 
-    def weights(self, count: int, device: torch.device | None = None) -> GuidanceWeight:
-        """The default weight and interval, for `count` samples."""
+    @property
+    def neutral(self) -> float:
+        """The weight that is no guidance."""
         ...
 
     def wrap(self, denoiser: Denoiser[Prediction], *, process: Any, models: Models) -> Denoiser[Prediction]:
         """`denoiser` guided with the weights in `condition.guidance[kind]`.
 
-        With weight 1 it equals `denoiser` exactly. Samples stay independent.
+        With the neutral weight it equals `denoiser` exactly. Samples stay independent.
 
         Args:
             process: that of the denoiser.
@@ -67,11 +68,10 @@ class Guidance(Protocol):
         ...
 
 
-def uniform_weights(
-    weight: float, interval: tuple[float, float] | None, count: int, device: torch.device | None
-) -> GuidanceWeight:
-    """The same weight and interval for `count` samples, for data on `device`."""
+def uniform_weights(method: Guidance, count: int, device: torch.device | None) -> GuidanceWeight:
+    """The weight and the interval of a method, for `count` samples on `device`."""
     host = None if device is None else float64_device(device)
+    weight, interval = method.weight, getattr(method, "interval", None)
     return GuidanceWeight(
         weight=torch.full((count,), weight, dtype=torch.float64, device=host),
         interval=None
@@ -96,8 +96,18 @@ def schedule_of(process: Any) -> AnySchedule | None:
     return process.schedule if isinstance(process, Gaussian | SDE) else None
 
 
-def weight_at(guidance: GuidanceWeight, t: Tensor, schedule: AnySchedule | None) -> Tensor | None:
-    """The weight at time t, float64, shaped like t: 1 outside a sample's interval; None where it is 1 everywhere.
+def require_gaussian(process: Any, kind: str) -> Gaussian:
+    """The process, for a method of a Gaussian process. Raises `ValueError` if it is another one."""
+    if not isinstance(process, Gaussian):
+        name = getattr(process, "kind", type(process).__name__)
+        raise ValueError(f"{kind} guides continuous data under Gaussian noise, and this process is {name}")
+    return process
+
+
+def weight_at(
+    guidance: GuidanceWeight, t: Tensor, schedule: AnySchedule | None, *, neutral: float = 1.0
+) -> Tensor | None:
+    """The weight at time t, float64, shaped like t: `neutral` outside a sample's interval; None where it is so everywhere.
 
     Raises:
         ValueError: a weight that is not finite, an empty interval, or an interval without noise levels."""
@@ -118,8 +128,8 @@ def weight_at(guidance: GuidanceWeight, t: Tensor, schedule: AnySchedule | None)
                 f"a guidance interval needs 0 <= low < high in units of sigma / alpha, got ({low.item()}, {high.item()})"
             )
         ratio = rho(schedule, to_float64(t))
-        weight = torch.where((ratio > low) & (ratio <= high), append_dims(weight, t), 1.0)
-    return weight if bool((weight != 1).any()) else None
+        weight = torch.where((ratio > low) & (ratio <= high), append_dims(weight, t), neutral)
+    return weight if bool((weight != neutral).any()) else None
 
 
 def extrapolated(

@@ -13,9 +13,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from langevin.diffusion.condition import Condition, GuidanceWeight
+from langevin.diffusion.condition import Condition
 from langevin.diffusion.denoiser import Denoiser
-from langevin.diffusion.guidance.method import Models, extrapolated, require_usual, uniform_weights, weight_at
+from langevin.diffusion.guidance.method import Models, extrapolated, require_usual, weight_at
 from langevin.diffusion.posterior import Prediction
 from langevin.diffusion.process.gidd import GIDD
 from langevin.diffusion.process.masked import Masked
@@ -38,9 +38,9 @@ class PromptGuidance:
     def __post_init__(self) -> None:
         require_usual(self.weight)
 
-    def weights(self, count: int, device: torch.device | None = None) -> GuidanceWeight:
-        """The same weight for `count` samples."""
-        return uniform_weights(self.weight, None, count, device)
+    @property
+    def neutral(self) -> float:
+        return 1.0
 
     def wrap(self, denoiser: Denoiser[Prediction], *, process: Any, models: Models) -> "PromptGuided":
         """See `Guidance.wrap`; needs a process with a mask token."""

@@ -1,0 +1,284 @@
+"""Linear operators: what a measurement sees of the data.
+
+An operator maps x (b, *shape) to A x (b, ...), and its adjoint maps back: <A x, y> = <x, A' y> for all x and y. Its tensors
+are batch-first, so each sample of a batch has its own mask, blur or matrix. Operators know nothing of noise levels and
+networks.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from langevin.diffusion.noise import SampleNoise
+from langevin.diffusion.shape import append_dims
+
+
+class Operator(Protocol):
+    """A linear map A of b samples."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """A x, (b, ...), for x (b, *shape)."""
+        ...
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        """A' y, (b, *shape), for y of the shape of A x."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mask:
+    """The elements of x that are seen; the others are 0.
+
+    Args:
+        seen: bool, of a shape that broadcasts over x (b, ...), such as (b, 1, h, w).
+    """
+
+    seen: Tensor
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.where(self.seen, x, 0.0)
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        return torch.where(self.seen, y, 0.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Separable:
+    """A matrix along each of the last one or two dimensions: a blur, a change of resolution.
+
+    Args:
+        rows: (b, m, n), applied to the last dimension but one.
+        columns: (b, p, q), applied to the last dimension; None leaves it as it is.
+    """
+
+    rows: Tensor
+    columns: Tensor
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self._apply(x, self.rows, self.columns)
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        return self._apply(y, self.rows.mT, self.columns.mT)
+
+    @staticmethod
+    def _apply(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+        middle = (1,) * (x.ndim - 3)  # channels
+        rows = rows.to(x).reshape(len(rows), *middle, *rows.shape[1:])
+        columns = columns.to(x).reshape(len(columns), *middle, *columns.shape[1:])
+        return rows @ x @ columns.mT
+
+
+@dataclass(frozen=True, kw_only=True)
+class Channels:
+    """Weighted sums of the channels: colour to grey.
+
+    Args:
+        weights: (b, m, c).
+    """
+
+    weights: Tensor
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.einsum("bmc,bc...->bm...", self.weights.to(x), x)
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        return torch.einsum("bmc,bm...->bc...", self.weights.to(y), y)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Frequencies:
+    """Some coefficients of the Hartley transform over the last two dimensions, H = Re F - Im F with F the orthonormal
+    Fourier transform.
+
+    H is real, symmetric and its own inverse. The coefficients at k and -k together are the Fourier coefficient at k.
+
+    Args:
+        seen: (b, 1, h, w) bool, in the order of `torch.fft.fft2`; symmetric in k and -k, to see Fourier coefficients.
+    """
+
+    seen: Tensor
+
+    @staticmethod
+    def transform(x: Tensor) -> Tensor:
+        """H x."""
+        f = torch.view_as_real(torch.fft.fft2(x, norm="ortho"))  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType]
+        return f[..., 0] - f[..., 1]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.where(self.seen, self.transform(x), 0.0)
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        return self.transform(torch.where(self.seen, y, 0.0))
+
+
+@dataclass(frozen=True, kw_only=True)
+class BlockCosines:
+    """The cosine transform of blocks of 8x8, in units of the standard deviation of a JPEG file's rounding.
+
+    JPEG rounds each coefficient to a multiple of its step q. The error is about uniform, of variance q^2 / 12, so that the
+    coefficients divided by q / sqrt(12) are measured with noise 1: a linear problem.
+
+    Args:
+        std: (b, c, 8, 8), the standard deviation of the error of each coefficient, in units of x.
+    """
+
+    std: Tensor
+
+    def forward(self, x: Tensor) -> Tensor:
+        c = cosines(8).to(x)
+        h, w = x.shape[2:]
+        blocks = x.reshape(*x.shape[:2], h // 8, 8, w // 8, 8).transpose(-3, -2)  # (b, c, h / 8, w / 8, 8, 8)
+        return (c @ blocks @ c.mT) / self.std.to(x)[:, :, None, None]
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        c = cosines(8).to(y)
+        blocks = c.mT @ (y / self.std.to(y)[:, :, None, None]) @ c
+        return blocks.transpose(-3, -2).flatten(-4, -3).flatten(-2)
+
+
+def cosines(n: int) -> Tensor:
+    """The orthonormal cosine transform (DCT-II), (n, n) float64."""
+    k = torch.arange(n, dtype=torch.float64)
+    matrix = (torch.pi * k[:, None] * (k + 0.5) / n).cos() * (2 / n) ** 0.5
+    matrix[0] /= 2**0.5
+    return matrix
+
+
+@dataclass(frozen=True, kw_only=True)
+class Matrix:
+    """Any matrix on flattened samples.
+
+    Args:
+        matrix: (b, m, n).
+        shape: of a sample x, of n elements.
+    """
+
+    matrix: Tensor
+    shape: tuple[int, ...]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (self.matrix.to(x) @ x.flatten(1)[..., None])[..., 0]
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        return (self.matrix.mT.to(y) @ y[..., None])[..., 0].reshape(len(y), *self.shape)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chain:
+    """One operator after another: `second` of `first` of x."""
+
+    first: Any
+    second: Any
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.second.forward(self.first.forward(x))
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        return self.first.adjoint(self.second.adjoint(y))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Function:
+    """An operator of the user's own, the same for every sample.
+
+    Args:
+        function: A, from (b, *shape) to (b, ...).
+        adjoint_function: A'; None differentiates `function`, which costs another call of it.
+        shape: of a sample x.
+
+    Raises:
+        ValueError: `function` is not linear, or the adjoint is not its adjoint.
+    """
+
+    function: Callable[[Tensor], Tensor]
+    shape: tuple[int, ...]
+    adjoint_function: Callable[[Tensor], Tensor] | None = None
+
+    def __post_init__(self) -> None:
+        require_adjoint(self, self.shape)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(x)
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        if self.adjoint_function is not None:
+            return self.adjoint_function(y)
+        with torch.enable_grad():
+            x = torch.zeros(len(y), *self.shape, dtype=y.dtype, device=y.device, requires_grad=True)
+            return torch.autograd.grad(self.function(x), x, y)[0]
+
+
+AnyOperator = Mask | Separable | Channels | Frequencies | BlockCosines | Matrix | Chain | Function
+
+
+def require_adjoint(operator: Operator, shape: tuple[int, ...], *, count: int = 1, tolerance: float = 1e-6) -> None:
+    """Check on random vectors, in float64, that A is linear and that <A x, y> = <x, A' y>.
+
+    Args:
+        shape: of a sample x.
+        count: samples, for an operator whose tensors are of so many.
+
+    Raises:
+        ValueError: it is not; says which and by how much."""
+    x, z = (_normal(torch.empty(count, *shape, dtype=torch.float64), label) for label in (0, 1))
+    ax = operator.forward(x)
+    y = _normal(torch.empty_like(ax), 2)
+    bent = (operator.forward(2 * x + z) - 2 * ax - operator.forward(z)).abs().max()
+    if not bool(bent <= tolerance * ax.abs().max().clamp_min(1)):
+        raise ValueError(
+            f"the operator is not linear: A(2x + z) differs from 2 A x + A z by {float(bent):.2g}; give the linear part as "
+            "the operator, and the rest as the measurement's `nonlinearity`"
+        )
+    back = operator.adjoint(y)
+    if back.shape != x.shape:
+        raise ValueError(f"the adjoint returns {tuple(back.shape[1:])} per sample, and x is {shape}")
+    left, right = (ax * y).flatten(1).sum(1), (x * back).flatten(1).sum(1)
+    size = (dot(ax, ax) * dot(y, y)).sqrt().clamp_min(1e-30)
+    if not bool(((left - right).abs() <= tolerance * size).all()):
+        i = int(((left - right).abs() / size).argmax())
+        raise ValueError(
+            f"this is not the operator's adjoint: <A x, y> is {float(left[i]):.6g} and <x, A' y> is {float(right[i]):.6g} "
+            "for random x and y; leave the adjoint out to have it derived"
+        )
+
+
+def _normal(like: Tensor, label: int) -> Tensor:
+    names = torch.arange(len(like))
+    return SampleNoise(seeds=names, steps=torch.full_like(names, label)).normal(like)
+
+
+def dot(a: Tensor, b: Tensor) -> Tensor:
+    """The inner product of each sample, (b,)."""
+    return (a * b).flatten(1).sum(1)
+
+
+def solve_by_cg(
+    matrix: Callable[[Tensor], Tensor], target: Tensor, *, iterations: int, tolerance: float = 0.0
+) -> Tensor:
+    """The solution u of `matrix(u) = target` for a symmetric positive matrix of each sample, by conjugate gradients.
+
+    A sample whose residual has fallen below `tolerance` times that of 0 stays as it is, so samples are independent.
+
+    Args:
+        matrix: from (b, ...) to (b, ...).
+        iterations: applications of the matrix, at most.
+    """
+    u, r = torch.zeros_like(target), target
+    p, square = r, dot(r, r)
+    floor = square * tolerance**2
+    for _ in range(iterations):
+        active = (square > floor) & (square > 0)
+        if not bool(active.any()):
+            break
+        mp = matrix(p)
+        curvature = dot(p, mp)
+        active = active & (curvature > 0)  # a matrix that is not positive stops here
+        step = append_dims(torch.where(active, square / torch.where(active, curvature, 1.0), 0.0), u)
+        u, r = u + step * p, r - step * mp
+        new = torch.where(active, dot(r, r), 0.0)
+        p = r + append_dims(torch.where(active, new / torch.where(active, square, 1.0), 0.0), u) * p
+        square = new
+    return u
