@@ -19,6 +19,7 @@ from langevin.diffusion.guidance import (
     MMPS,
     AnyGuidance,
     Autoguidance,
+    Box,
     ClassifierFree,
     ClassifierFreeGuidance,
     KeepSourceBias,
@@ -134,7 +135,7 @@ def blind(x_t, t, told) -> Categorical:
 
 
 def measured(step):
-    """N(M_C, S_C) given `MEASURED`, by `step`: from (D, variance of x given x_t, r^2, alpha, sigma) to D_y - D where seen."""
+    """N(M_C, S_C) given `MEASURED`, by `step`: from (y - D, variance of x given x_t, r^2, alpha, sigma) to D_y - D."""
 
     def denoiser(x_t, t, told=None) -> Point:
         mean = exactly(M_C, S_C)(x_t, t).mean
@@ -158,12 +159,20 @@ PROMPTED = torch.tensor([[0, 1, 4], [2, 4, 4], [3, 3, 3], [4, 4, 4], [1, 4, 2], 
 SEEN = torch.tensor([[1, 0, 1], [0, 1, 0], [1, 1, 1], [0, 0, 1], [1, 1, 0], [1, 0, 0]]).bool()
 STD = 0.3  # of the measurement's noise
 MEASURED = Measurement(
-    operator=Mask(seen=SEEN), y=torch.where(SEEN, X.flip(0), 0.0), noise=torch.full((6,), STD, dtype=torch.float64), shape=(3,)
+    operator=Mask(seen=SEEN),
+    y=torch.where(SEEN, X.flip(0), 0.0),
+    noise=torch.full((6,), STD, dtype=torch.float64),
+    shape=(3,),
 )
 GIVEN = {"measurement": MEASURED}
 CASES = {
     MMPS: Case(
-        MMPS(weight=2.0, tolerance=0.0), GAUSSIAN, exactly(M_C, S_C), measured(lambda d, c, *_: c / (c + STD**2) * d), facts=GIVEN
+        MMPS(weight=2.0, tolerance=0.0), GAUSSIAN, exactly(M_C, S_C),
+        measured(lambda d, c, *_: c / (c + STD**2) * d), facts=GIVEN,
+    ),
+    Box: Case(
+        Box(weight=2.0, low=0.45, high=0.5), GAUSSIAN, exactly(M_C, S_C),
+        lambda x_t, t, told=None: Point(exactly(M_C, S_C)(x_t, t).mean.clamp(0.45, 0.5)),
     ),
     PiGDM: Case(
         PiGDM(weight=2.0), GAUSSIAN, exactly(M_C, S_C), measured(lambda d, c, r2, *_: c / (r2 + STD**2) * d), facts=GIVEN

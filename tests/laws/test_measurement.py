@@ -42,12 +42,14 @@ def symmetric(seen):
 
 OPERATORS = {
     Mask: Mask(seen=normal(B, 1, 8, 8) > 0),
-    Separable: Separable(rows=normal(B, 4, 8), columns=normal(B, 5, 8, seed=1)),
+    Separable: Separable(down=normal(B, 4, 8), across=normal(B, 5, 8, seed=1)),
     Channels: Channels(weights=normal(B, 1, 3)),
     Frequencies: Frequencies(seen=symmetric(normal(B, 1, 8, 8) > 0.5)),
     BlockCosines: BlockCosines(std=normal(B, 3, 8, 8).abs() + 0.1),
     Matrix: Matrix(matrix=normal(B, 7, 192), shape=SHAPE),
-    Chain: Chain(first=Channels(weights=normal(B, 1, 3)), second=Separable(rows=normal(B, 2, 8), columns=normal(B, 2, 8))),
+    Chain: Chain(
+        first=Channels(weights=normal(B, 1, 3)), second=Separable(down=normal(B, 2, 8), across=normal(B, 2, 8))
+    ),
     Function: Function(function=lambda x: x.roll(1, -1) - x, shape=SHAPE),
 }
 EVERY = pytest.mark.parametrize("operator", OPERATORS.values(), ids=[kind.__name__ for kind in OPERATORS])

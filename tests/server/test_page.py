@@ -75,8 +75,9 @@ def test_a_mask_is_painted_and_its_part_drawn_anew(page, tmp_path):
     given = np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8)
     Image.fromarray(given).save(tmp_path / "given.png")
     page.goto("/#/create/classes")
+    page.get_by_label("Make").select_option("edit")
     page.get_by_text("More options").click()
-    page.get_by_label("image", exact=True).set_input_files(tmp_path / "given.png")
+    page.get_by_label("input", exact=True).set_input_files(tmp_path / "given.png")
     canvas = page.locator("canvas.painter")
     canvas.scroll_into_view_if_needed()
     box = canvas.bounding_box()
@@ -89,6 +90,7 @@ def test_a_mask_is_painted_and_its_part_drawn_anew(page, tmp_path):
     page.get_by_role("heading", name="Samples", exact=True).wait_for(timeout=30_000)
     script = """image => { const c = document.createElement("canvas"); c.width = c.height = 8;
         c.getContext("2d").drawImage(image, 0, 0); return [...c.getContext("2d").getImageData(0, 0, 8, 8).data]; }"""
+    shot(page, "edited")
     made = np.array(page.locator(".sample img").first.evaluate(script)).reshape(8, 8, 4)[..., :3]
     assert (made[4:] == given[4:]).all()
     assert (made[1:3, 1:3] != given[1:3, 1:3]).any()

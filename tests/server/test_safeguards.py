@@ -13,6 +13,7 @@ from PIL import Image
 
 from langevin.cli import main
 from langevin.diffusion.guidance import weight_of
+from langevin.modalities.image.options import Edit as Edits
 from langevin.modalities.image.options import Sample as Images
 from langevin.modalities.modality import Samples
 from langevin.modalities.speech.options import Sample as Speech
@@ -112,7 +113,7 @@ def test_texts_in_options_are_checked_whole_and_names_of_files_are_not(tmp_path)
     only = Safeguards(rules=Rules(allowed=("cat",)))
     mask = str(tmp_path / "mask.png")
     Image.new("L", (4, 4)).save(mask)
-    assert only.request("x", "m", Images(condition=("cat",), image=mask, mask=mask)).verdict == "allow"
+    assert only.request("x", "m", Edits(input=mask, mask=mask, condition=("cat",))).verdict == "allow"
 
 
 def test_copies_that_cannot_be_ruled_out_are_held(trained, tmp_path):

@@ -12,6 +12,7 @@ INTERRUPTED = {  # what is left of a verb that was interrupted
     "train": " before training began: nothing was kept",
     "resume": " before the first step: the run is as it was",
     "sample": ": no samples were written",
+    "edit": "; files that were finished are kept: the same command goes on",
     "apply": ": no results were written",
     "density": ": no draws were written",
     "evaluate": ": no report was written",

@@ -16,11 +16,11 @@ from langevin.modalities.options import kinds, options_of, requests
 from langevin.run.version import read_environment
 
 VERBS: dict[str, type[Any]] = {
-    "train": verbs.Train, "resume": verbs.Resume, "sample": verbs.Sample, "evaluate": verbs.Evaluate,
+    "train": verbs.Train, "resume": verbs.Resume, "sample": verbs.Sample, "edit": verbs.Edit, "evaluate": verbs.Evaluate,
     "compare": verbs.Compare, "fit-solver": verbs.FitSolver, "inspect": verbs.Inspect, "doctor": verbs.Doctor,
     "demo": verbs.Demo, "serve": verbs.Serve, "audit": verbs.Audit, "detect": verbs.Detect,
 }  # fmt: skip
-OF_KIND = {"sample": "Sample", "evaluate": "Evaluate"}  # verb -> class of its options in a modality's `options.py`
+OF_KIND = {"sample": "Sample", "evaluate": "Evaluate", "edit": "Edit"}  # verb -> class of its options
 
 SECTIONS = (  # fields of a recipe, which overrides may set as a whole
     "name", "description", "measured", "data", "init_from", "network", "process", "method", "training", "sampling",
@@ -60,7 +60,7 @@ def parse(arguments: list[str]) -> Parsed:
         run = run_among(arguments[1:])
         if run is not None:
             kind = kind_of(run)
-            known[verb] = with_options(known[verb], getattr(options_of(kind), OF_KIND[verb]), kind)
+            known[verb] = with_options(known[verb], own_options(kind, verb), kind)
             require_own(arguments[1:], verb, known[verb], str(run), f"a run of {kind}")
         else:
             require_run(arguments[1:], verb)
@@ -101,6 +101,17 @@ def with_options(verb: type[Any], options: type[Any], kind: str) -> type[Any]:
     return combined
 
 
+def own_options(kind: str, verb: str) -> type[Any]:
+    """The options of a verb for runs of a modality. Raises `ValueError` if it has none."""
+    options = getattr(options_of(kind), OF_KIND[verb], None)
+    if options is None:
+        having = ", ".join(other for other in kinds() if hasattr(options_of(other), OF_KIND[verb]))
+        raise ValueError(
+            f"`{verb}` is for runs of {having}, and this is one of {kind}: see `langevin sample RUN --help`"
+        )
+    return options
+
+
 def run_among(arguments: list[str]) -> Path | None:
     """The first positional argument that is the directory of a run, if any."""
     return next((Path(a) for a in positionals(arguments) if (Path(a) / "recipe.yaml").is_file()), None)
@@ -134,7 +145,11 @@ def require_own(arguments: list[str], verb: str, accepted: type[Any], target: st
         ValueError: an option does; the message names its owner."""
     own, others = names_of(accepted), {"runs": names_of(VERBS[verb])}
     others |= {"densities": names_of(verbs.SampleDensity)} if verb == "sample" else {}
-    of_kinds = {kind: names_of(getattr(options_of(kind), OF_KIND[verb])) for kind in kinds()}
+    of_kinds = {
+        kind: names_of(getattr(options_of(kind), OF_KIND[verb]))
+        for kind in kinds()
+        if hasattr(options_of(kind), OF_KIND[verb])
+    }
     given = [a.split("=", 1)[0].removeprefix("--").replace("-", "_") for a in arguments if a.startswith("--")]
     for name in (name for name in given if name not in own):
         owners = [kind for kind, names in of_kinds.items() if name in names]
@@ -151,7 +166,8 @@ def require_run(arguments: list[str], verb: str) -> None:
     """Check that options of a modality come with a run. Raises `ValueError` if the target is none, and they are unknown."""
     target = target_of(arguments)
     given = [a.split("=", 1)[0].removeprefix("--").replace("-", "_") for a in arguments if a.startswith("--")]
-    if not target or all(name in names_of(VERBS[verb]) or name in ("help", "h") for name in given):
+    known = all(name in names_of(VERBS[verb]) or name in ("help", "h") for name in given)
+    if not target or (known and verb != "edit"):  # an edit has an input, which only a run's modality knows
         return
     runs = [
         path.parent for folder in (Path(target).parent, Path("runs")) for path in sorted(folder.glob("*/recipe.yaml"))
@@ -199,7 +215,9 @@ def target_of(arguments: list[str]) -> str:
 def positionals(arguments: list[str]) -> list[str]:
     """The arguments of `sample` and `evaluate` that are neither options nor values of options."""
     options = [VERBS[verb] for verb in OF_KIND] + [verbs.SampleDensity]
-    options += [getattr(options_of(kind), name) for kind in kinds() for name in OF_KIND.values()]
+    options += [
+        getattr(options_of(k), name) for k in kinds() for name in OF_KIND.values() if hasattr(options_of(k), name)
+    ]
     return [arguments[i] for i in positions(arguments, options)]
 
 

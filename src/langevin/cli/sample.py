@@ -54,6 +54,7 @@ def run(args: Any) -> Path | None:
         RequestContext(
             model=model, data=run.open_data, count=args.count, seed=args.seed, say=line.say, batch=args.batch,
             stream=stream if out is None else None, progress=progress, guided=args.guidance not in (None, 1),
+            chosen=chosen(args),
         ),
     )  # fmt: skip
     samples = model.run(plan, batch=args.batch, frames=animated, progress=progress)
@@ -103,6 +104,11 @@ def check_drawing(args: Any) -> None:
     for name, reason in getattr(getattr(args, "options", None), "UNUSED", {}).items():
         if getattr(args, name) != defaults[name]:
             raise ValueError(f"--{name} has no effect here, as {reason}: leave it out")
+
+
+def chosen(args: Any) -> frozenset[str]:
+    """The settings of sampling that the command gives."""
+    return frozenset(name for name in ("steps", "sampler", "guidance") if getattr(args, name) is not None)
 
 
 def check_batch(batch: int) -> None:

@@ -97,6 +97,20 @@ class Apply(Drawing):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Edit(Drawing):
+    """Repair, enhance or change a file, or all files of a folder, with a trained run; `langevin edit RUN --help` shows the
+    options of the run's modality."""
+
+    count: int | None = None
+    """Number of answers to each input; default what the modality shows."""
+    seed: int = 0
+    """Answer i has the seed SEED + i."""
+    out: Path | None = None
+    """A file, for a single input, or a folder; default NAME-edited here. A folder that holds answers of the same command is
+    continued."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class SampleDensity:
     """Draw from a density by Markov chains, or by annealing from a Gaussian."""
 

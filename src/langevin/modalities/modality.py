@@ -218,6 +218,8 @@ class Draw:
         wrap: a function applied to the guided denoiser, for guidance that only this request has.
         prefix: (b, n) clean tokens before x, which a network with block attention reads from its KV cache.
         model: which model draws: "run", or the name of another that the run was loaded with.
+        rising: from data to noise: x is data at the last time of the grid, and the result its noise at the first.
+        tile: the side of the images that the network is for, if the sample is a larger one (`diffusion.tiled`).
     """
 
     shape: tuple[int, ...]
@@ -230,6 +232,8 @@ class Draw:
     wrap: Callable[[Denoiser], Denoiser] | None = None
     prefix: Tensor | None = None
     model: str = "run"
+    rising: bool = False
+    tile: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -309,6 +313,8 @@ class Samples:
         document: whether the values are consecutive pieces of one document.
         frames: decoded states along the trajectory of the plan's last draw, noise first; empty unless they were recorded.
         facts: what the samples were made from, of JSON types, for their files; "seed" is that of the first one.
+        sampling: how they were drawn, if the plan did not use the model's own sampling.
+        answers: how many values, from the first, were drawn, if others show what they were made from; None is all.
     """
 
     modality: "Modality"
@@ -321,6 +327,8 @@ class Samples:
     document: bool = False
     frames: Sequence[Any] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
+    sampling: Sampling | None = None
+    answers: int | None = None
 
     def __repr__(self) -> str:
         return f"Samples({len(self)} of {self.modality.kind}, {self.nfe} function evaluations each)"
@@ -331,10 +339,22 @@ class Samples:
     def __getitem__(self, index: int) -> Any:
         return self.values[index]
 
+    def select(self, index: Sequence[int]) -> "Samples":
+        """Some of the samples, without table and frames."""
+        at = torch.tensor(list(index), dtype=torch.int64)
+        values = self.values[at] if isinstance(self.values, Tensor) else [self.values[i] for i in index]
+        names = tuple(self.names[i] for i in index) if self.names else ()
+        arrays = {name: part[at] for name, part in self.arrays.items()}
+        return replace(self, values=values, names=names, arrays=arrays, table=None, frames=())
+
+    @property
+    def drawn(self) -> "Samples":
+        """The samples without the values that show what they were made from."""
+        return self if self.answers is None else replace(self.first(self.answers), answers=None, names=())
+
     def first(self, count: int) -> "Samples":
         """The first `count` samples, without table and frames."""
-        arrays = {name: values[:count] for name, values in self.arrays.items()}
-        return replace(self, values=self.values[:count], names=self.names[:count], arrays=arrays, table=None, frames=())
+        return self.select(range(min(count, len(self))))
 
     def stamped(self, content: bytes, index: int | None = None) -> bytes:
         """The content of a file with the samples' facts in it, or with those of one sample."""
@@ -344,7 +364,7 @@ class Samples:
         own: dict[str, Any] = {"count": len(self)} if index is None else {"index": index}
         if index is not None and "seed" in self.facts:
             own["seed"] = self.facts["seed"] + index
-        if index is not None and index < len(self.names) and self.names[index]:
+        if index is not None and self.answers is None and index < len(self.names) and self.names[index]:
             own["prompt"] = self.names[index]
         return embed(content, {**self.facts, **own})
 
@@ -438,6 +458,7 @@ class RequestContext:
         batch: samples drawn together, at most.
         progress: called with (done, total) by plans that process many inputs.
         guided: whether the user asks for guidance, which is refused where it has no effect.
+        chosen: the settings of sampling that the user chose: "steps", "sampler", "guidance".
     """
 
     model: Model
@@ -449,6 +470,7 @@ class RequestContext:
     batch: int = 256
     progress: Progress = lambda done, total: None
     guided: bool = False
+    chosen: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, kw_only=True)

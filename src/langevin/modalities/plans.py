@@ -1,12 +1,10 @@
 """A plan that any modality can use: one draw, decoded."""
 
-from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor
 
 from langevin.diffusion.condition import Condition
-from langevin.diffusion.denoiser import Denoiser
 from langevin.diffusion.sampling import Sampling
 from langevin.modalities.modality import Draw, Plan, Samples, Table
 
@@ -22,10 +20,9 @@ def one_draw(
     columns: int | None = None,
     table: Table | None = None,
     arrays: dict[str, Tensor] | None = None,
-    wrap: Callable[[Denoiser], Denoiser] | None = None,
 ) -> Plan:
     """Draw one sample per seed of `seeds` (n,) and decode it; the other arguments are those of `Draw` and `Samples`."""
-    x = yield Draw(shape=shape, seeds=seeds, sampling=sampling, condition=condition, wrap=wrap)
+    x = yield Draw(shape=shape, seeds=seeds, sampling=sampling, condition=condition)
     return Samples(
         modality=modality, values=modality.decode(x), names=names, columns=columns, table=table,
         arrays={"seed": seeds, **(arrays or {})},

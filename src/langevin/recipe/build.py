@@ -17,6 +17,7 @@ from langevin.diffusion.objective import ELBO, CrossEntropy, UniformTime
 from langevin.diffusion.process import GIDD, Gaussian, Masked, UniformDiffusion
 from langevin.diffusion.sampler import AnySampler
 from langevin.diffusion.sampling import Sampling
+from langevin.diffusion.tiled import Tiled
 from langevin.diffusion.training_input import MaskByCount, MaskByCountPerBlock, NoiseAtTime, TrainingInput, Uncorrupted
 from langevin.methods import Diffusion, ScoreMatching, SpectralLoss
 from langevin.methods.levels import level_losses, score_losses
@@ -324,9 +325,14 @@ def training_batches(recipe: Recipe, batches: Batches) -> loop.BatchFn:
     return batch
 
 
-def guided(built: Built, sampling: Sampling) -> Denoiser[Any]:
+def guided(built: Built, sampling: Sampling, *, tile: int | None = None) -> Denoiser[Any]:
     """The denoiser with the sampling's guidance, whose weights it reads from the condition (`diffusion.guidance.weighted`).
+
+    Args:
+        tile: the side of the images that the network is for, if samples are larger.
 
     Raises:
         ValueError: guidance that is not for the process, or whose other model is not found."""
-    return guide(built.model.denoiser, active(sampling.guidance), process=built.model.process, models=built.models)
+    denoiser: Denoiser[Any] = built.model.denoiser
+    denoiser = denoiser if tile is None else Tiled(denoiser=denoiser, side=tile)
+    return guide(denoiser, active(sampling.guidance), process=built.model.process, models=built.models)

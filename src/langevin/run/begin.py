@@ -67,6 +67,7 @@ def begin(built: Built, request: Draw, index: Tensor, prefix: Prefix | None = No
         like = torch.zeros(len(index), *request.shape, dtype=torch.int64, device=built.device)
     else:
         times = sampling.grid(steps, parts.process.schedule)
+        times = times.flip(1) if request.rising else times
         like = torch.zeros(len(index), *request.shape, device=built.device)
     x, clean = (None if part is None else part[index].to(built.device) for part in (request.x, request.clean))
     if request.known is not None:

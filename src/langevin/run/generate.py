@@ -117,7 +117,7 @@ class _Driver:
             begun = begin(model.built, request, index, self.prefixes.get(key))
             if begun.prefix is not None:
                 self.prefixes[key] = begun.prefix
-            denoiser = guided(model.built, request.sampling)
+            denoiser = guided(model.built, request.sampling, tile=request.tile)
             denoiser = denoiser if request.wrap is None else request.wrap(denoiser)
             state = begun.state
             left, trajectory = int((~state.done).sum()), [rescaled(model, state)] if self.frames else []

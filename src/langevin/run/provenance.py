@@ -1,7 +1,7 @@
 """What samples were made from: the facts that their files carry, with the command that makes them again."""
 
 import shlex
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from typing import Any
 
 from langevin.diffusion.guidance import weight_of
@@ -22,7 +22,8 @@ def facts_of(
         step: training step of its weights.
         options: of its modality, as they were given.
         count: as it was given; None left it to the modality."""
-    sampling, weight = model.sampling, weight_of(model.sampling.guidance)
+    sampling = samples.sampling or model.sampling
+    weight = weight_of(sampling.guidance)
     words = ["langevin", verb, run, *(() if count is None else ("--count", str(count))), "--seed", str(seed)]
     words += ["--steps", str(sampling.steps), "--sampler", describe(sampling.sampler)]
     words += [] if weight == 1 else ["--guidance", f"{weight:g}"]
@@ -37,12 +38,14 @@ def facts_of(
 
 
 def words_of(options: Any) -> list[str]:
-    """The words of a command line for the options that are not the defaults; names of files as they are."""
+    """The words of a command line for the options that are not the defaults; names of files as they are.
+
+    Options without a default are positional arguments."""
     words = list[str]()
     for one in fields(options):
         value = getattr(options, one.name)
         if value == one.default or (isinstance(value, tuple) and not value):
             continue
-        words.append("--" + one.name.strip("_").replace("_", "-"))
+        words += [] if one.default is MISSING else ["--" + one.name.strip("_").replace("_", "-")]
         words += [] if value is True else [str(part) for part in (value if isinstance(value, tuple) else (value,))]
     return words

@@ -32,7 +32,8 @@ FILE_NOTE = "The content of the file, as a data: URL or in base64."
 def verbs_of(kind: str) -> dict[str, type[Any]]:
     """What can be requested of a run of a modality, by verb, with the class of its options."""
     module = options_of(kind)
-    return {"sample": module.Sample} | {verb.__name__.lower(): verb for verb in getattr(module, "VERBS", ())}
+    edit = {"edit": module.Edit} if hasattr(module, "Edit") else {}
+    return {"sample": module.Sample} | edit | {verb.__name__.lower(): verb for verb in getattr(module, "VERBS", ())}
 
 
 @lru_cache(maxsize=64)

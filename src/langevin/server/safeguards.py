@@ -5,7 +5,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal, get_type_hints
+from typing import Any, Literal, get_origin, get_type_hints
 
 import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -180,6 +180,8 @@ def texts_in(options: Any) -> list[str]:
     hints, found = get_type_hints(type(options), include_extras=True), list[str]()
     for one in fields(options):
         value = getattr(options, one.name)
+        if get_origin(hints[one.name]) is Literal:
+            continue  # one of our own words
         if marker_of(hints[one.name]) is None:
             found += texts_of(value)
         elif value is not None:

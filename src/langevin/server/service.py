@@ -123,7 +123,7 @@ class Service:
             limit = job.timeout if durable else min(job.timeout or self.limits.timeout, self.limits.timeout)
             facts = partial(
                 facts_of, model=model, run=job.model, step=held.step, options=without_folders(options), seed=seed,
-                count=job.count, verb=job.verb, ema=job.ema,
+                count=job.count, verb=self._name(options, model.modality.kind), ema=job.ema,
             )  # fmt: skip
             if self.watermark is not None:
                 self.watermark.note(job.model, seed, job.count or self.limits.count, model.sampling.steps)
@@ -157,6 +157,11 @@ class Service:
             raise Refused(f"a run of {kind} has no verb '{job.verb}'; it has {', '.join(verbs)}", param="verb")
         return verbs[job.verb]
 
+    @staticmethod
+    def _name(options: Any, kind: str) -> str:
+        """The verb that options are of."""
+        return next(verb for verb, known in verbs_of(kind).items() if isinstance(options, known))
+
     def _require_within(self, job: JobRequest, steps: int) -> None:
         count = job.count or 1
         if count > self.limits.count or count * steps > self.limits.evaluations:
@@ -173,6 +178,7 @@ class Service:
         context = RequestContext(
             model=model, data=partial(data_of, held.run.path, held.model.data_fingerprint), count=job.count,
             seed=seed, stream=stream, guided=job.guidance not in (None, 1),
+            chosen=frozenset(n for n in ("steps", "sampler", "guidance") if getattr(job, n) is not None),
         )  # fmt: skip
         return model.modality.plan(options, context)
 

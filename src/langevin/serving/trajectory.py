@@ -132,7 +132,7 @@ def _shared_key(ticket: Ticket, model: RunModel, request: Draw, methods: tuple[A
     plain = all(isinstance(method, ClassifierFreeGuidance | PromptGuidance) for method in methods) and len(methods) < 2
     guidance = () if plain else tuple(replace(method, weight=0.0) for method in methods)
     wrapped = None if request.wrap is None else id(request)
-    return (id(model.built), ticket.reproducible, guidance, wrapped)
+    return (id(model.built), ticket.reproducible, guidance, wrapped, request.tile)
 
 
 def _form(x: Any) -> Hashable:

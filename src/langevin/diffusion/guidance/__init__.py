@@ -9,6 +9,7 @@ import torch
 from langevin.diffusion.condition import Condition
 from langevin.diffusion.denoiser import Denoiser
 from langevin.diffusion.guidance.autoguidance import Autoguidance, Autoguided
+from langevin.diffusion.guidance.box import Box, Boxed
 from langevin.diffusion.guidance.classifier_free import ClassifierFree, ClassifierFreeGuidance
 from langevin.diffusion.guidance.ddnm import DDNM
 from langevin.diffusion.guidance.dps import DPS
@@ -26,7 +27,7 @@ __all__ = [
     "AnyGuidance",
     "AnyMeasured",
     "Autoguidance",
-    "Autoguided",
+    "Autoguided", "Box", "Boxed",
     "ClassifierFree",
     "ClassifierFreeGuidance",
     "Guidance",
@@ -46,7 +47,7 @@ __all__ = [
 ]  # fmt: skip
 
 AnyMeasured = MMPS | PiGDM | DDNM | DPS  # by a measurement
-AnyGuidance = ClassifierFreeGuidance | PromptGuidance | Autoguidance | AnyMeasured
+AnyGuidance = ClassifierFreeGuidance | PromptGuidance | Autoguidance | AnyMeasured | Box
 
 
 def guide(

@@ -15,8 +15,8 @@ LUMA = (0.299, 0.587, 0.114)  # of red, green and blue, ITU-R BT.601
 
 def gaussian_blur(width: float, *, height: int, side: int, count: int) -> Separable:
     """A Gaussian blur of standard deviation `width` in pixels; beyond the border the outermost pixels are repeated."""
-    rows, columns = (blur_matrix(n, width).expand(count, -1, -1) for n in (height, side))
-    return Separable(rows=rows, columns=columns)
+    down, across = (blur_matrix(n, width).expand(count, -1, -1) for n in (height, side))
+    return Separable(down=down, across=across)
 
 
 def downsampling(factor: int, *, height: int, side: int, count: int) -> Separable:
@@ -26,12 +26,12 @@ def downsampling(factor: int, *, height: int, side: int, count: int) -> Separabl
         ValueError: a size that is no multiple of the factor."""
     if factor < 1 or height % factor or side % factor:
         raise ValueError(f"{height} x {side} pixels are not divided into blocks of {factor} x {factor}")
-    rows, columns = (block_means(n, factor).expand(count, -1, -1) for n in (height, side))
-    return Separable(rows=rows, columns=columns)
+    down, across = (block_means(n, factor).expand(count, -1, -1) for n in (height, side))
+    return Separable(down=down, across=across)
 
 
 def blur_matrix(n: int, width: float) -> Tensor:
-    """(n, n) float32: row i weighs the values by a Gaussian around i, those beyond the ends added to the outermost."""
+    """(n, n) float32: line i weighs the values by a Gaussian around i, those beyond the ends added to the outermost."""
     reach = max(1, int(4 * width + 0.5))
     offset = torch.arange(-reach, reach + 1)
     weight = torch.exp(-0.5 * (offset.double() / max(width, 1e-6)) ** 2)
@@ -52,8 +52,14 @@ def grey(count: int, weights: Sequence[float] = LUMA) -> Channels:
 
 def low_frequencies(fraction: float, *, height: int, side: int, count: int) -> Frequencies:
     """The frequencies up to `fraction` of the highest one, along both axes."""
-    f = [torch.fft.fftfreq(n).abs() <= fraction / 2 for n in (height, side)]
-    return Frequencies(seen=(f[0][:, None] & f[1]).expand(count, 1, -1, -1))
+    rows, columns = (kept(n, fraction) for n in (height, side))
+    return Frequencies(seen=(rows[:, None] & columns).expand(count, 1, -1, -1))
+
+
+def kept(n: int, fraction: float) -> Tensor:
+    """(n,) bool: the frequencies up to `fraction` of the highest, in the order of `torch.fft.fft`."""
+    k = torch.arange(n)
+    return 2 * torch.minimum(k, n - k) <= fraction * n
 
 
 def jpeg(tables: Tensor, scale: float) -> BlockCosines:

@@ -47,28 +47,28 @@ class Mask:
 
 @dataclass(frozen=True, kw_only=True)
 class Separable:
-    """A matrix along each of the last one or two dimensions: a blur, a change of resolution.
+    """A matrix along each of the last two dimensions: a blur, a change of resolution.
 
     Args:
-        rows: (b, m, n), applied to the last dimension but one.
-        columns: (b, p, q), applied to the last dimension; None leaves it as it is.
+        down: (b, m, n), applied to the last dimension but one.
+        across: (b, p, q), applied to the last dimension.
     """
 
-    rows: Tensor
-    columns: Tensor
+    down: Tensor
+    across: Tensor
 
     def forward(self, x: Tensor) -> Tensor:
-        return self._apply(x, self.rows, self.columns)
+        return self._apply(x, self.down, self.across)
 
     def adjoint(self, y: Tensor) -> Tensor:
-        return self._apply(y, self.rows.mT, self.columns.mT)
+        return self._apply(y, self.down.mT, self.across.mT)
 
     @staticmethod
-    def _apply(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    def _apply(x: Tensor, down: Tensor, across: Tensor) -> Tensor:
         middle = (1,) * (x.ndim - 3)  # channels
-        rows = rows.to(x).reshape(len(rows), *middle, *rows.shape[1:])
-        columns = columns.to(x).reshape(len(columns), *middle, *columns.shape[1:])
-        return rows @ x @ columns.mT
+        down = down.to(x).reshape(len(down), *middle, *down.shape[1:])
+        across = across.to(x).reshape(len(across), *middle, *across.shape[1:])
+        return down @ x @ across.mT
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -85,6 +85,11 @@ class Known:
             )
         return Conditions()
 
+    def blank(self, count: int) -> Conditions:
+        """Conditions of `count` images that are not shown to the network: any, to be withheld."""
+        labels = torch.zeros(count, dtype=torch.int64) if self.classes else None
+        return Conditions(labels=labels, captions=None if self.vocabulary is None else [""] * count)
+
     def like(self, part: Images, count: int) -> Conditions:
         """Conditions of `count` images, with the frequencies of a part of the data."""
         items = torch.arange(count) * len(part) // count % len(part)

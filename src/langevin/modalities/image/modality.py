@@ -1,7 +1,6 @@
 """The modality of images."""
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -9,7 +8,6 @@ from typing import Any, Literal, Self
 import torch
 
 from langevin.diffusion.condition import Condition
-from langevin.diffusion.denoiser import Denoiser
 from langevin.diffusion.guidance import weight_of
 from langevin.modalities.captions import CaptionVocabulary
 from langevin.modalities.image import inspect, preview, suggest
@@ -19,8 +17,8 @@ from langevin.modalities.image.conditions import Conditions, Known
 from langevin.modalities.image.data import Images, load_parts, quiet
 from langevin.modalities.image.decode import decode
 from langevin.modalities.image.detect import detect
-from langevin.modalities.image.inpaint import inpainting
-from langevin.modalities.image.options import Evaluate, Sample
+from langevin.modalities.image.edit import edit_plan
+from langevin.modalities.image.options import Edit, Evaluate, Sample
 from langevin.modalities.image.sources import Folder, Parquet, Source, builtin_source
 from langevin.modalities.modality import (
     Budget,
@@ -179,7 +177,9 @@ class Image:
 
     # ---------------------------------------------------------------------------------------------------- requests
 
-    def plan(self, options: Sample, context: RequestContext) -> Plan:
+    def plan(self, options: Sample | Edit, context: RequestContext) -> Plan:
+        if isinstance(options, Edit):
+            return edit_plan(self, options, context)
         if options.rows or options.columns:
             return self.draw_table(options, context)
         count = 16 if context.count is None else context.count
@@ -188,7 +188,7 @@ class Image:
             context.say(line)
         columns = 10 if len(set(conditions.names)) == 10 else None
         avoided = self.avoided(options, context, count)
-        return self.draw(conditions, context, count, columns=columns, wrap=inpainting(self, options), avoided=avoided)
+        return self.draw(conditions, context, count, columns=columns, avoided=avoided)
 
     def avoided(self, options: Sample, context: RequestContext, count: int) -> Condition | None:
         """The ports of what guidance leads away from; None if the options name nothing.
@@ -242,7 +242,6 @@ class Image:
         *,
         columns: int | None = None,
         table: Table | None = None,
-        wrap: Callable[[Denoiser], Denoiser] | None = None,
         avoided: Condition | None = None,
     ) -> Plan:
         """The plan of `count` images with these conditions, led away from those `avoided`."""
@@ -255,13 +254,13 @@ class Image:
         return one_draw(
             self, shape=(self.channels, self.size, self.size), seeds=seeds_of(context.seed, count),
             sampling=context.model.sampling, condition=condition, names=conditions.names,
-            columns=columns, table=table, arrays=labels, wrap=wrap,
+            columns=columns, table=table, arrays=labels,
         )  # fmt: skip
 
     @property
     def choices(self) -> dict[str, tuple[str, ...]]:
-        """The classes, which `condition` and `avoid` are chosen from."""
-        return {"condition": self.classes, "avoid": self.classes} if self.classes else {}
+        """The classes, which conditions are chosen from."""
+        return dict.fromkeys(("condition", "avoid", "to"), self.classes) if self.classes else {}
 
     def decode(self, x: torch.Tensor) -> torch.Tensor:
         return self.codec.decode(x)

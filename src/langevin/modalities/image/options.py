@@ -1,7 +1,7 @@
 """Options of runs on images. Imports no torch."""
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 from langevin.modalities.inputs import InputFile, Reads
 
@@ -18,10 +18,6 @@ class Sample:
     condition: tuple[str, ...] = ()
     """Class names or captions, one or more, repeated up to --count. Default: all classes in turn, or captions of the
     data."""
-    image: InputFile | None = None
-    """An image of which a part is drawn anew, that of --mask."""
-    mask: Annotated[str, Reads(mask_of="image")] | None = None
-    """An image of the same size that is transparent, or white, where is drawn."""
     avoid: tuple[str, ...] = ()
     """Class names or captions, repeated up to --count, that guidance leads away from; it needs --guidance above 1."""
     rows: tuple[str, ...] = ()
@@ -41,14 +37,57 @@ class Evaluate:
     """Images of each part for the probability-flow likelihood, which is slow; the ELBO uses eight times as many."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Edit:
+    """Repair, enhance or change images with a trained run: fill a part, remove noise or blur, enlarge, colour, restyle.
+    Shows several answers, their mean and their spread: where they differ, the image is made up."""
+
+    input: InputFile
+    """An image, or a folder of images."""
+    mask: Annotated[str, Reads(mask_of="input")] | None = None
+    """The part that is drawn anew: X,Y,WIDTH,HEIGHT in pixels, or an image of the same size that is transparent, or white,
+    there. Default: where the input itself is transparent."""
+    denoise: float | None = None
+    """Remove Gaussian noise of this standard deviation, in grey levels of 255: 10 is faint, 50 strong."""
+    deblur: float | None = None
+    """Remove a Gaussian blur of this standard deviation, in pixels."""
+    enlarge: int | None = None
+    """Make an image of so many times the width and height, 2 or more."""
+    colour: bool = False
+    """Colour a grey image."""
+    outpaint: int | None = None
+    """Draw a border of so many pixels around the input."""
+    lock_coarse: int | None = None
+    """Keep the means of so many by so many squares, and draw what is finer anew."""
+    to: tuple[str, ...] = ()
+    """A class or caption to change the image to, one or more, repeated up to --count."""
+    strength: float | None = None
+    """How much is changed, in (0, 1]: the share of noise in what is begun from; 0.6 with --to. Without --to: variations of
+    the input."""
+    invert: bool = False
+    """With --to: follow the flow from the image to its noise, and back under the new condition; one answer for each."""
+    between: InputFile | None = None
+    """A second image: draw --count images between the two, on the way through their noises."""
+    condition: tuple[str, ...] = ()
+    """What the image shows, if known: a class or a caption."""
+    noise: float = 1.0
+    """Standard deviation of the noise of what is given, in grey levels of 255; --denoise gives a larger one."""
+    method: Literal["mmps", "pigdm", "ddnm", "dps"] = "mmps"
+    """How what is given is kept: mmps is calibrated; pigdm and ddnm are faster, dps is slow."""
+    fit: Literal["refuse", "resize", "tile"] = "refuse"
+    """What becomes of an input of another size than the run's: refuse it; resize its central square; or tile, which draws
+    at its own size, piece by piece."""
+
+
 def generations(*, prompt: str) -> Sample:
     """Options of /v1/images/generations: the prompt is a class or a caption; a blank one leaves the choice to the run."""
     return Sample(condition=(prompt,)) if prompt.strip() else Sample()
 
 
-def edits(*, prompt: str, image: str, mask: str) -> Sample:
+def edits(*, prompt: str, image: str, mask: str | None) -> Edit:
     """Options of /v1/images/edits; `image` and `mask` are paths of files."""
-    return Sample(condition=(prompt,) if prompt.strip() else (), image=image, mask=mask)
+    shown = (prompt,) if prompt.strip() else ()
+    return Edit(input=image, mask=mask, condition=shown, fit="resize")
 
 
 ENDPOINTS = {"images/generations": generations, "images/edits": edits}

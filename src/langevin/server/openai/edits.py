@@ -24,7 +24,7 @@ SCHEMA = {
     "requestBody": {
         "required": True,
         "content": {"multipart/form-data": {"schema": {
-            "type": "object", "required": ["image", "mask", "prompt"],
+            "type": "object", "required": ["image", "prompt"],
             "properties": {
                 "image": {"type": "string", "format": "binary"}, "mask": {"type": "string", "format": "binary"},
                 "prompt": {"type": "string"}, "model": {"type": "string"}, "n": {"type": "string"},
@@ -36,9 +36,9 @@ SCHEMA = {
 
 @router.post("/v1/images/edits", openapi_extra=SCHEMA)
 async def edits(request: Request, service: Annotated[Service, Depends(service_of)]) -> Any:
-    """The masked part of an image, drawn anew."""
+    """The masked part of an image, drawn anew; without a mask, the part in which the image is transparent."""
     form = await read(request)
-    body, files = fields_of(form), {name: file_of(form, name) for name in FILES}
+    body, files = fields_of(form), {name: file for name in FILES if (file := file_of(form, name)) is not None}
     refuse({"response_format": (body.response_format, "b64_json"), "background": (body.background, "auto")})
     if body.stream and (body.n or 1) != 1:
         raise Refused("a stream is of one image: leave n out", code="unsupported_value", param="n")
@@ -46,7 +46,7 @@ async def edits(request: Request, service: Annotated[Service, Depends(service_of
     folder = Path(tempfile.mkdtemp(prefix="langevin-edit-"))
     heard = Events()
     try:
-        paths = dict[str, str]()
+        paths: dict[str, Any] = {"mask": None}
         for name, file in files.items():
             paths[name] = str(folder / name)
             (folder / name).write_bytes(await file.read())
@@ -81,9 +81,11 @@ def fields_of(form: FormData) -> Generation:
         raise Refused(f"{where}: {first['msg']}", code="invalid_value", param=where) from error
 
 
-def file_of(form: FormData, name: str) -> UploadFile:
-    """The file of a field, or the only one of a list, NAME[]. Raises `Refused` if there is not one."""
+def file_of(form: FormData, name: str) -> UploadFile | None:
+    """The file of a field, or the only one of a list, NAME[]; None without a mask. Raises `Refused` if there is not one."""
     found = [value for key in (name, f"{name}[]") for value in form.getlist(key) if isinstance(value, UploadFile)]
+    if not found and name == "mask":
+        return None
     if len(found) != 1:
         raise Refused(f"{name}: give one file, got {len(found)}", code="invalid_value", param=name)
     return found[0]

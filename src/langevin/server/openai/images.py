@@ -98,7 +98,9 @@ def sse(kind: str, image: str, form: str, **more: Any) -> str:
 
 def encoded(service: Service, samples: Samples, form: str, quality: int | None) -> list[str]:
     """Each sample as an image file in base64."""
-    contents = [service.signed(as_form(file, form, quality), f"image/{form}", samples) for file in files_of(samples)]
+    contents = [
+        service.signed(as_form(file, form, quality), f"image/{form}", samples) for file in files_of(samples.drawn)
+    ]
     return [base64.b64encode(content).decode() for content in contents]
 
 

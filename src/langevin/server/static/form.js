@@ -21,7 +21,7 @@ function field(name, schema, choices, given) {
   if (kind.type === "boolean") {
     const input = el("input", { id, type: "checkbox", ...about });
     input.checked = given ?? schema.default ?? false;
-    return { element: el("div", {}, el("label", { class: "check", for: id }, input, name), hint), value: () => input.checked || undefined };
+    return { element: el("div", {}, el("label", { class: "check", for: id }, input, name), hint), value: () => (input.checked === (schema.default ?? false) ? undefined : input.checked) };
   }
   if (kind.type === "array" && choices?.length) {
     const boxes = choices.map((choice) => {
@@ -38,6 +38,11 @@ function field(name, schema, choices, given) {
     input.value = (given || []).join("\n");
     const note = el("p", { class: "hint" }, "One a line.");
     return { element: el("div", {}, el("label", { for: id }, name), input, hint, note), value: () => list(input.value.split("\n").filter((line) => line.trim())) };
+  }
+  if (kind.enum?.length) {
+    const input = el("select", { id, ...about }, kind.enum.map((one) => el("option", { value: one }, one)));
+    input.value = given ?? schema.default ?? kind.enum[0];
+    return { element: titled(input), value: () => (input.value === schema.default ? undefined : input.value) };
   }
   if (choices?.length) {
     const input = el("select", { id, ...about }, el("option", { value: "" }, "default"), choices.map((one) => el("option", { value: one }, one)));
@@ -90,7 +95,14 @@ function painter() {
   seen.addEventListener("pointerup", () => { down = false; });
   return {
     element,
-    value: () => (painted ? mask.toDataURL("image/png") : undefined),
+    value: () => {
+      if (!painted) return undefined;
+      const full = document.createElement("canvas");
+      full.width = image.width;
+      full.height = image.height;
+      full.getContext("2d").drawImage(mask, 0, 0, full.width, full.height);
+      return full.toDataURL("image/png");
+    },
     load: async (file) => {
       image = await createImageBitmap(file);
       seen.width = mask.width = 320;
@@ -154,6 +166,6 @@ export async function samplesOf(job) {
     }
     const source = await blob(file.url);
     return el("figure", { class: "sample" }, shown(source, file.media_type, name),
-      el("figcaption", {}, `seed ${job.request.seed + file.number} `, el("a", { href: source, download: `${job.id}-${file.number}` }, "save")));
+      el("figcaption", {}, file.number < job.request.count ? `seed ${job.request.seed + file.number} ` : "overview ", el("a", { href: source, download: `${job.id}-${file.number}` }, "save")));
   }));
 }

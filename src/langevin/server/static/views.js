@@ -36,7 +36,8 @@ function commonForm(about, given) {
       el("label", { class: "check", for: "reproducible" }, exact, "The same bytes whatever else is served"),
     ],
     read: () => ({
-      count: Number(amount.input.value), ...(seed.input.value === "" ? {} : { seed: Number(seed.input.value) }), steps: Number(steps.input.value),
+      count: Number(amount.input.value), ...(seed.input.value === "" ? {} : { seed: Number(seed.input.value) }),
+      ...(Number(steps.input.value) === usual.steps ? {} : { steps: Number(steps.input.value) }),
       ...(sampler.value ? { sampler: sampler.value } : {}),
       ...(Number(guidance.value) === usual.guidance ? {} : { guidance: Number(guidance.value) }), reproducible: exact.checked,
     }),
@@ -54,6 +55,13 @@ async function chooser(given, parts, target) {
   return get(`/v1/runs/${encodeURIComponent(name)}`);
 }
 
+function verbs(about, verb) {
+  const select = el("select", { id: "verb", onchange: () => { location.hash = `#/create/${encodeURIComponent(about.id)}?verb=${select.value}`; } },
+    Object.keys(about.verbs).map((one) => el("option", { value: one }, one)));
+  select.value = verb;
+  return el("div", {}, el("label", { for: "verb" }, "Make"), select);
+}
+
 export async function create({ rest, parameters, signal }) {
   const given = { ...Object.fromEntries(parameters), ...JSON.parse(parameters.get("request") || "{}") };
   const top = [];
@@ -61,6 +69,7 @@ export async function create({ rest, parameters, signal }) {
   const verb = given.verb in about.verbs ? given.verb : "sample";
   const options = optionsForm(about.verbs[verb], about.choices, given.options || {});
   const common = commonForm(about, given);
+  if (Object.keys(about.verbs).length > 1) top.push(verbs(about, verb));
   const result = el("section", { "aria-label": "Result" }, el("p", { class: "hint" }, "Samples appear here while they are made."));
   const button = el("button", { class: "main" }, "Create");
   const form = el("form", { onsubmit: async (event) => {

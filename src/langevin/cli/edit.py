@@ -1,0 +1,173 @@
+"""`langevin edit`: repair or change files with a trained run, one after the other; what is done is not done again."""
+
+import hashlib
+import json
+import time
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+from langevin.cli.out import require_writable
+from langevin.cli.sample import MOST, check_drawing, check_seed, chosen, loaded
+from langevin.cli.show import LiveLine
+from langevin.files import remove, sweep, write_atomic
+from langevin.modalities.files import file_name
+from langevin.modalities.modality import RequestContext, Samples, require_form
+from langevin.modalities.paths import list_entries
+from langevin.run.directory import Run, open_run
+from langevin.run.display import duration
+from langevin.run.generate import RunModel
+from langevin.run.provenance import facts_of, words_of
+
+SETTINGS = "edit.json"  # in the output folder: the command that its answers are of
+
+
+def run(args: Any) -> Path:
+    """Edit the input, or each file of a folder; returns where the answers are.
+
+    Raises:
+        ValueError: options out of range, an input that cannot be edited, or an output folder of another command."""
+    if args.count is not None and not 1 <= args.count <= MOST:
+        raise ValueError(f"--count must be 1 to {MOST:,}, got {args.count}")
+    check_drawing(args)
+    check_seed(args.seed)
+    line, begin = LiveLine(), time.perf_counter()
+    run, files = open_run(args.run), inputs(Path(args.options.input))
+    out = Path(f"{Path(args.options.input).absolute().stem}-edited") if args.out is None else args.out
+    single = bool(out.suffix)
+    if single and len(files) > 1:
+        raise ValueError(f"--out {out} is a file, and there are {len(files)} inputs: name a folder")
+    require_form(run.recipe.data, out.suffix, f"--out {out}")
+    require_apart(out, files)
+    model, step = loaded(args, run, line)
+    editing = Editing(args, run, model, step, line)
+    if single:
+        out = require_writable(out, folder=False)
+        editing.one(files[0], line.progress("sampling")).save(out)
+        line.say(f"{files[0].name} in {duration(time.perf_counter() - begin)}: {out}")
+        return out
+    failed = editing.all(files, out)
+    line.close()
+    done = len(files) - len(failed)
+    line.say(f"{done} of {len(files)} edited in {duration(time.perf_counter() - begin)}: {out}")
+    if failed:
+        raise ValueError(
+            f"{len(failed)} could not be edited: " + "; ".join(failed[:5]) + (" ..." if failed[5:] else "")
+        )
+    return out
+
+
+def inputs(path: Path) -> list[Path]:
+    """The file, or the files of a folder by name. Raises `ValueError` if there is none."""
+    if not path.exists():
+        raise ValueError(f"there is no file or folder {path}")
+    if not path.is_dir():
+        return [path]
+    found = sorted(one for one in list_entries(path) if one.is_file() and not one.name.startswith("."))
+    if not found:
+        raise ValueError(f"the folder {path} holds no files")
+    return found
+
+
+def require_apart(out: Path, files: list[Path]) -> None:
+    """Check that no input is overwritten, and that answers do not become inputs. Raises `ValueError` if they would."""
+    for file in files:
+        if out.resolve() == file.resolve():
+            raise ValueError(f"--out {out} is the input itself: choose another name")
+    if not out.suffix and out.resolve() == files[0].resolve().parent:
+        raise ValueError(f"--out {out} is the folder of the input: choose another, so that the inputs stay as they are")
+
+
+class Editing:
+    """The edits of one command."""
+
+    def __init__(self, args: Any, run: Run, model: RunModel, step: int, line: LiveLine) -> None:
+        self.args, self.run, self.model, self.step, self.line = args, run, model, step, line
+
+    def one(self, file: Path, progress: Any) -> Samples:
+        """The answers to one input."""
+        args = self.args
+        options = replace(args.options, input=str(file))
+        context = RequestContext(
+            model=self.model, data=self.run.open_data, count=args.count, seed=args.seed, say=self.line.say,
+            batch=args.batch, progress=progress, guided=args.guidance not in (None, 1), chosen=chosen(args),
+        )  # fmt: skip
+        plan = self.run.recipe.data.plan(options, context)
+        samples = self.model.run(plan, batch=args.batch, progress=progress)
+        facts = facts_of(
+            samples, self.model, run=str(args.run), step=self.step, options=options, seed=args.seed, count=args.count,
+            verb="edit", ema=args.ema,
+        )  # fmt: skip
+        return replace(samples, facts=facts)
+
+    def all(self, files: list[Path], out: Path) -> list[str]:
+        """Edit every file into a folder: a picture of all answers, and a folder with each. Returns what failed.
+
+        Raises:
+            ValueError: the folder holds something else."""
+        settings = self.settings()
+        require_own(out, settings)
+        names, failed = names_of(files), list[str]()
+        form = self.run.recipe.data.forms[0]
+        for i, (file, name) in enumerate(zip(files, names, strict=True)):
+            picture = out / f"{name}{form}"
+            if picture.is_file():  # it is written last
+                self.line.say(f"{file.name} is done already")
+                continue
+            shown = self.line.progress(f"{file.name} ({i + 1} of {len(files)})")
+            try:
+                samples = self.one(file, shown)
+            except ValueError as error:
+                if len(files) == 1:
+                    raise
+                failed.append(f"{file.name}: {error}")
+                self.line.say(failed[-1])
+                continue
+            out.mkdir(parents=True, exist_ok=True)
+            write_atomic(out / SETTINGS, json.dumps(settings, indent=1).encode())
+            sweep(out)
+            remove(out / name)
+            samples.save(out / name)
+            samples.save(picture)
+        return failed
+
+    def settings(self) -> dict[str, Any]:
+        """What the answers depend on, besides the input."""
+        own = {
+            f.name: getattr(self.args, f.name) for f in fields(self.args) if f.name not in ("options", "out", "batch")
+        }
+        words = words_of(replace(self.args.options, input=""))
+        contents = {word: digest(Path(word)) for word in words if Path(word).is_file()}
+        return {
+            "step": self.step,
+            **{name: str(value) for name, value in own.items()},
+            "options": words,
+            "files": contents,
+        }
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file that the options name."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def require_own(out: Path, settings: dict[str, Any]) -> None:
+    """Check that a folder is new, empty, or of the same command. Raises `ValueError` if it is not."""
+    if not (out / SETTINGS).is_file():
+        require_writable(out, folder=True)
+        return
+    try:
+        before = json.loads((out / SETTINGS).read_text(encoding="utf-8"))
+    except ValueError:
+        before = {}
+    if before != settings:
+        changed = [name for name in settings if before.get(name) != settings[name]]
+        raise ValueError(f"{out} holds answers of another command ({', '.join(changed)} differ): choose another --out")
+
+
+def names_of(files: list[Path]) -> list[str]:
+    """A name for each file: its stem, with its suffix where stems are equal."""
+    stems = [file.stem for file in files]
+    return [
+        file_name(s if stems.count(s) == 1 else f.name.replace(".", "-")) for s, f in zip(stems, files, strict=True)
+    ]
