@@ -5,7 +5,7 @@ from dataclasses import fields, replace
 import pytest
 import torch
 
-from langevin.diffusion.condition import NOTHING, PORTS, Condition, GuidanceWeight, KVCache, Port, join
+from langevin.diffusion.condition import NOTHING, PORTS, Condition, Further, GuidanceWeight, KVCache, Port, join
 from langevin.diffusion.measurement import Mask, Measurement
 
 
@@ -24,6 +24,7 @@ def condition(rows: int, offset: int = 0, *, n: int = 3, **changes) -> Condition
             "classifier_free": GuidanceWeight(weight=number + 0.5, interval=torch.stack([number, number + 1.0], 1))
         },
         "reference": Condition(global_=Port(tensor=number + 7)),
+        "further": (Further(ports=Condition(global_=Port(tensor=number + 9)), weight=number + 0.25),),
         "measurement": Measurement(
             operator=Mask(seen=number[:, None] % torch.tensor([2, 3]) == 0), y=number[:, None] + torch.tensor([0.5, 1.5]),
             noise=number + 1.0, shape=(2,),
@@ -58,7 +59,7 @@ def cut(value: Condition, n: int) -> Condition:
 
 def test_every_field_is_tested_and_touched_by_map():
     assert {f.name for f in fields(Condition)} == {
-        f.name for f in fields(Condition) if getattr(condition(2), f.name) not in (None, {})
+        f.name for f in fields(Condition) if getattr(condition(2), f.name) not in (None, {}, ())
     }
     doubled = condition(2).map(lambda tensor: torch.cat([tensor, tensor]))
     assert all(len(tensor) == 4 for tensor in tensors(doubled))

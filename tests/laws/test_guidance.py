@@ -12,7 +12,7 @@ from typing import get_args
 import pytest
 import torch
 
-from langevin.diffusion.condition import Condition, GuidanceWeight, Port, join
+from langevin.diffusion.condition import Condition, Further, GuidanceWeight, Port, join
 from langevin.diffusion.guidance import (
     DDNM,
     DPS,
@@ -22,11 +22,16 @@ from langevin.diffusion.guidance import (
     Box,
     ClassifierFree,
     ClassifierFreeGuidance,
+    Composition,
+    EnergyGuided,
     KeepSourceBias,
     OtherModel,
     PiGDM,
+    ProjectedGuidance,
     PromptGuidance,
+    RescaledGuidance,
     VocabularyMask,
+    ZeroStarGuidance,
     active,
     guide,
     self_contained,
@@ -53,11 +58,12 @@ class Toy:
 
     schedule: object
     asked: list = field(default_factory=list)
+    spread: float = S_U  # variance where nothing is told
 
     def __call__(self, x_t, t, condition=None):
         self.asked.append((x_t, t, condition))
         told = exact.Scalar(schedule=self.schedule, mean=M_C, variance=S_C)(x_t, t).mean
-        blind = exact.Scalar(schedule=self.schedule, mean=M_U, variance=S_U)(x_t, t).mean
+        blind = exact.Scalar(schedule=self.schedule, mean=M_U, variance=self.spread)(x_t, t).mean
         keep = condition.global_.kept().reshape(-1, *(1,) * (x_t.ndim - 1))
         return Point(torch.where(keep, told, blind))
 
@@ -102,6 +108,7 @@ class Case:
     plain: object
     reference: object
     weaker: object = None
+    combine: object = None  # of D_c, D_u and w (6, 1), where that is no line
     x: torch.Tensor = X
     facts: dict = field(default_factory=dict)
 
@@ -116,6 +123,8 @@ class Case:
     def line(self, told: Condition, weights):
         """What guidance is: a line between two predictions. That of the neutral weight is plain."""
         ends = [f(self.x, T, told.unguided()) for f in (self.plain, self.reference)]
+        if self.combine is not None:
+            return Point(self.combine(*(q.mean for q in ends), torch.tensor(weights, dtype=torch.float64)[:, None]))
         one, zero = ends if self.method.neutral == 1 else reversed(ends)
         return one.extrapolate_from(zero, torch.tensor(weights, dtype=torch.float64))
 
@@ -153,9 +162,38 @@ def dps_step(residual, c, r2, alpha, sigma):
     return slope / (2 * alpha / size * paper_step(2 * (alpha / sigma).log()))
 
 
+def projected(c, u, w):
+    """Line by line: the difference shortened to 0.3, and three quarters of its part along c removed."""
+    d = torch.stack([row * min(1.0, 0.3 / float(row.norm())) for row in c - u])
+    along = torch.stack([float(row @ one) / float(one @ one) * one for row, one in zip(d, c, strict=True)])
+    return c + (w - 1) * (d - 0.75 * along)
+
+
+def rescaled(c, u, w):
+    g = u + w * (c - u)
+    return torch.stack([(0.7 * a.std(correction=0) / b.std(correction=0) + 0.3) * b for a, b in zip(c, g, strict=True)])
+
+
+def zero_star(c, u, w):
+    """In velocities of the trigonometric schedule, x_t = cos x + sin eps in a = pi t / 2, so v = -sin D + cos eps."""
+    t, rows = T[:, None], []
+    a, s = torch.cos(torch.pi / 2 * t), torch.sin(torch.pi / 2 * t)
+    v_c, v_u = (-s * mean + a * (X - a * mean) / s for mean in (c, u))
+    for one, other, weight in zip(v_c, v_u, w, strict=True):
+        fitted = float(one @ other) / float(other @ other) * other
+        rows.append(fitted + weight * (one - fitted))
+    v = torch.where(t > 0.8, 0.0, torch.stack(rows))
+    return torch.where(w == 1, c, (v - a / s * X) / (-s - a * a / s))
+
+
+def told_more(x_t, t):
+    return exactly(M_C, S_C)(x_t, t).mean - exactly(M_U, S_U)(x_t, t).mean
+
+
 SCHEDULE_OF_ALL = Cosine()
 GAUSSIAN = Gaussian(schedule=SCHEDULE_OF_ALL)
 PROMPTED = torch.tensor([[0, 1, 4], [2, 4, 4], [3, 3, 3], [4, 4, 4], [1, 4, 2], [2, 2, 4]])
+MINUS_HALF = torch.full((6,), -0.5)
 SEEN = torch.tensor([[1, 0, 1], [0, 1, 0], [1, 1, 1], [0, 0, 1], [1, 1, 0], [1, 0, 0]]).bool()
 STD = 0.3  # of the measurement's noise
 MEASURED = Measurement(
@@ -183,6 +221,22 @@ CASES = {
     DPS: Case(DPS(weight=2.0), GAUSSIAN, exactly(M_C, S_C), measured(dps_step), facts=GIVEN),
     ClassifierFreeGuidance: Case(
         ClassifierFreeGuidance(weight=2.0), GAUSSIAN, Toy(SCHEDULE_OF_ALL), exactly(M_U, S_U)
+    ),
+    ProjectedGuidance: Case(
+        ProjectedGuidance(weight=2.0, parallel=0.25, radius=0.3), GAUSSIAN, Toy(SCHEDULE_OF_ALL), exactly(M_U, S_U),
+        combine=projected,
+    ),
+    RescaledGuidance: Case(
+        RescaledGuidance(weight=2.0), GAUSSIAN, Toy(SCHEDULE_OF_ALL), exactly(M_U, S_U), combine=rescaled
+    ),
+    ZeroStarGuidance: Case(
+        ZeroStarGuidance(weight=2.0, zero=0.2), GAUSSIAN, Toy(SCHEDULE_OF_ALL, spread=0.6), exactly(M_U, 0.6),
+        combine=zero_star,
+    ),
+    Composition: Case(
+        Composition(weight=2.0), GAUSSIAN, Toy(SCHEDULE_OF_ALL),
+        lambda x_t, t, told: Point(Toy(SCHEDULE_OF_ALL)(x_t, t, told).mean - 0.5 * told_more(x_t, t)),
+        facts={"further": (Further(ports=Condition(global_=Port(tensor=torch.ones(6).long())), weight=MINUS_HALF),)},
     ),
     Autoguidance: Case(
         Autoguidance(weight=2.0, run="weaker"), GAUSSIAN, exactly(M_C, S_C), exactly(M_C, 2.0), weaker=exactly(M_C, 2.0)
@@ -229,7 +283,9 @@ def test_samples_are_independent(case):
     whole, guided = values(case.guided()(case.x, T, told)), case.guided()
     for i in range(6):
         row = slice(i, i + 1)
-        assert torch.equal(values(guided(case.x[row], T[row], told.select(row)))[0], whole[i])
+        torch.testing.assert_close(
+            values(guided(case.x[row], T[row], told.select(row)))[0], whole[i], rtol=1e-14, atol=0
+        )
 
 
 @EVERY
@@ -616,3 +672,88 @@ def test_a_vocabulary_mask_forbids_controls_where_none_stands_already():
     x = torch.tensor([[4, 3, 0]])
     p = VocabularyMask(denoiser=lambda *asked: Categorical(torch.zeros(1, 3, 4)), limit=2)(x, T[:1]).logits.softmax(-1)
     torch.testing.assert_close(p, torch.tensor([[[0.5, 0.5, 0, 0], [0.25, 0.25, 0.25, 0.25], [0.5, 0.5, 0, 0]]]))
+
+
+# ------------------------------------------------------------------------------------------ several conditions, energies
+
+
+@pytest.mark.parametrize("weights", [(1.0, 1.0), (1.0, -0.5), (0.0, 2.0)])
+def test_composed_gaussians_of_one_covariance_add_what_they_move(weights):
+    """Scores of equal slope: the mean is m_u + sum_i w_i (m_i - m_u), at any noise level: "and", "not", neither."""
+    means = torch.tensor([0.5, -0.3, 1.1], dtype=torch.float64)
+
+    def classes(x_t, t, told):
+        own = torch.where(told.global_.kept(), means[told.global_.tensor], M_U)
+        return Point(exact_means(own, x_t, t))
+
+    guided = Composition().wrap(classes, process=GAUSSIAN, models=lambda other: classes)
+    x, t = torch.tensor([[0.2], [-0.7]], dtype=torch.float64), torch.tensor([0.3, 0.6], dtype=torch.float64)
+    first = Condition(global_=Port(tensor=torch.tensor([0, 0])))
+    further = tuple(
+        Further(ports=Condition(global_=Port(tensor=torch.full((2,), i))), weight=torch.full((2,), w))
+        for i, w in zip((1, 2), weights, strict=True)
+    )
+    got = guided(x, t, weighted(replace(first, further=further), [Composition()], 2)).mean
+    mean = means[0] + sum(w * (means[i] - M_U) for i, w in zip((1, 2), weights, strict=True))
+    torch.testing.assert_close(got, exact_means(mean.expand(2), x, t), rtol=1e-12, atol=1e-14)
+
+
+def test_samples_with_different_numbers_of_further_conditions_join():
+    told = Condition(global_=Port(tensor=torch.tensor([0])))
+    more = replace(told, further=(Further(ports=told, weight=torch.tensor([2.0])),))
+    both = join(told, more)
+    assert both.further[0].weight.tolist() == [0.0, 2.0]
+    assert both.further[0].ports.global_.kept().tolist() == [False, True]
+
+
+@SCHEDULE
+def test_a_likelihood_known_at_every_noise_level_gives_the_posterior(schedule):
+    """x ~ N(M_C, S_C) and y = x + noise: x_t given y has the mean of the posterior's denoiser, exactly."""
+    process, y, std = Gaussian(schedule=schedule), 1.3, 0.4
+
+    def likelihood(x_t, t):
+        """ln N(y; E[x | x_t], Var[x | x_t] + std^2)."""
+        a, s = schedule.alpha(t)[:, None], schedule.sigma(t)[:, None]
+        gain = a * S_C / (a * a * S_C + s * s)
+        mean, variance = M_C + gain * (x_t - a * M_C), S_C * s * s / (a * a * S_C + s * s) + std**2
+        return (-0.5 * (y - mean) ** 2 / variance).sum(1)
+
+    plain = exact.Scalar(schedule=schedule, mean=M_C, variance=S_C)
+    guided = EnergyGuided(denoiser=plain, process=process, log_likelihood=likelihood, of="noisy")
+    given = S_C / (S_C + std**2)
+    posterior = exact.Scalar(schedule=schedule, mean=M_C + given * (y - M_C), variance=S_C * (1 - given))
+    torch.testing.assert_close(guided(X, T, None).mean, posterior(X, T).mean, rtol=1e-10, atol=1e-12)
+    naive = replace(guided, of="clean", log_likelihood=lambda x, t: (-0.5 * (y - x) ** 2 / std**2).sum(1))
+    gap = (naive(X, T, None).mean - posterior(X, T).mean).abs() / (plain(X, T).mean - posterior(X, T).mean).abs()
+    assert float(gap.max()) > 0.1  # as if x were known to be D
+    assert torch.equal(replace(naive, weight=0.0)(X, T, None).mean, plain(X, T).mean)
+    with pytest.raises(ValueError, match="one number a sample"):
+        replace(naive, log_likelihood=lambda x, t: x)(X, T, None)
+
+
+@pytest.mark.parametrize("weight", [3.0, 8.0])
+def test_projected_guidance_keeps_the_length_that_classifier_free_stretches(weight):
+    """Along D_c nothing is added, so |D|^2 = |D_c|^2 + |(w - 1) d_orthogonal|^2 and no more."""
+    told = condition([weight] * 6)
+    method = ProjectedGuidance(weight=weight)
+    guided = method.wrap(Toy(SCHEDULE_OF_ALL), process=GAUSSIAN, models=lambda other: Toy(SCHEDULE_OF_ALL))
+    told = weighted(told, [method], 6)
+    d, c = guided(X, T, told).mean, Toy(SCHEDULE_OF_ALL)(X, T, told).mean
+    torch.testing.assert_close(((d - c) * c).sum(1), torch.zeros(6, dtype=torch.float64), rtol=0, atol=1e-12)
+
+
+def test_rescaled_guidance_has_the_spread_of_the_conditional_prediction():
+    method = RescaledGuidance(weight=5.0, rescale=1.0)
+    guided = method.wrap(Toy(SCHEDULE_OF_ALL), process=GAUSSIAN, models=lambda other: Toy(SCHEDULE_OF_ALL))
+    told = weighted(condition([5.0] * 6), [method], 6)
+    d, c = guided(X, T, told).mean, Toy(SCHEDULE_OF_ALL)(X, T, told).mean
+    torch.testing.assert_close(d.std(1), c.std(1), rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("bad", [{"parallel": 1.5}, {"radius": 0.0}, {"weight": math.nan}])
+def test_options_of_projected_guidance_out_of_range_are_refused(bad):
+    with pytest.raises(ValueError, match=r"projected guidance takes|finite number"):
+        ProjectedGuidance(**{"weight": 2.0, **bad})
+    for refused in (lambda: RescaledGuidance(weight=2.0, rescale=2.0), lambda: ZeroStarGuidance(weight=2.0, zero=1.0)):
+        with pytest.raises(ValueError, match="share"):
+            refused()

@@ -124,6 +124,19 @@ class GuidanceWeight:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Further:
+    """A further condition of b samples.
+
+    Args:
+        ports: a condition that holds ports only.
+        weight: (b,) float64; positive is "and", negative "not", 0 neither.
+    """
+
+    ports: "Condition"
+    weight: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
 class Condition:
     """The ports, the facts about the data, and what guidance needs; None is absent.
 
@@ -139,6 +152,7 @@ class Condition:
         reference: the ports of the guidance reference, a negative condition; ports that it lacks are withheld. None is the
             unconditional reference.
         measurement: what was measured of the samples, which guidance makes them agree with.
+        further: conditions besides the ports, which `Composition` adds or subtracts.
 
     Raises:
         ValueError: a reference that holds more than ports.
@@ -159,6 +173,7 @@ class Condition:
     guidance: Mapping[str, GuidanceWeight] = field(default_factory=dict[str, GuidanceWeight])
     reference: "Condition | None" = None
     measurement: Measurement | None = None
+    further: tuple[Further, ...] = ()
 
     def __post_init__(self) -> None:
         other = self.reference
@@ -197,14 +212,22 @@ class Condition:
         return replace(self, **{name: port.only(torch.zeros_like(port.kept())) for name, port in self.ports.items()})
 
     def unguided(self) -> "Condition":
-        """The condition without guidance weights, reference and measurement."""
-        return replace(self, guidance={}, reference=None, measurement=None)
+        """The condition without all that guidance reads: weights, reference, measurement, further conditions."""
+        return replace(self, guidance={}, reference=None, measurement=None, further=())
+
+    def alone(self) -> "Condition":
+        """The condition without further ones."""
+        return replace(self, further=())
+
+    def under(self, other: "Condition") -> "Condition":
+        """The condition with the ports of another one in place of its own."""
+        return replace(self, **{name: getattr(other, name) for name in PORTS})
 
     def compared(self) -> "Condition":
         """The condition of the guidance reference: `reference` if given, else this one with every port withheld."""
         if self.reference is None:
             return self.dropped().unguided()
-        return replace(self, **{name: getattr(self.reference, name) for name in PORTS}).unguided()
+        return self.under(self.reference).unguided()
 
     def over(self, x: Tensor) -> Tensor | None:
         """The data mask shaped for x, (b, 1, *space), or (b, positions) for tokens; None without one.
@@ -261,8 +284,23 @@ def _join(all_of: Sequence[Condition], counts: Sequence[int]) -> Condition:
     if any(condition.reference is not None for condition in all_of):
         references = [Condition(**condition.compared().ports) for condition in all_of]  # type: ignore[arg-type]
         parts["reference"] = _join(references, counts)
+    parts["further"] = _join_further(all_of, counts)
     parts["measurement"] = join_measurements([condition.measurement for condition in all_of], counts)
     return Condition(**parts)
+
+
+def _join_further(all_of: Sequence[Condition], counts: Sequence[int]) -> tuple[Further, ...]:
+    """The further conditions; a sample with fewer than others has more of weight 0."""
+    joined = list[Further]()
+    for i in range(max(len(condition.further) for condition in all_of)):
+        held = [condition.further[i] if i < len(condition.further) else None for condition in all_of]
+        like = next(one.weight for one in held if one is not None)
+        weight = torch.cat(
+            [like.new_zeros(n) if one is None else one.weight for one, n in zip(held, counts, strict=True)]
+        )
+        ports = _join([Condition() if one is None else one.ports for one in held], counts)
+        joined.append(Further(ports=ports, weight=weight))
+    return tuple(joined)
 
 
 def _mapped(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
@@ -273,6 +311,9 @@ def _mapped(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
         return function(value)
     if isinstance(value, Measurement):
         return value.map(function)
+    if isinstance(value, tuple):
+        several: tuple[Any, ...] = value  # pyright: ignore[reportUnknownVariableType]
+        return tuple(_mapped(part, function) for part in several)
     if isinstance(value, Mapping):
         parts: Mapping[str, Any] = value  # pyright: ignore[reportUnknownVariableType]
         return {name: _mapped(part, function) for name, part in parts.items()}

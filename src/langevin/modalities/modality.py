@@ -314,7 +314,7 @@ class Samples:
         frames: decoded states along the trajectory of the plan's last draw, noise first; empty unless they were recorded.
         facts: what the samples were made from, of JSON types, for their files; "seed" is that of the first one.
         sampling: how they were drawn, if the plan did not use the model's own sampling.
-        answers: how many values, from the first, were drawn, if others show what they were made from; None is all.
+        num_drawn: how many values, from the first, were drawn, if others show what they were made from; None is all.
     """
 
     modality: "Modality"
@@ -328,7 +328,7 @@ class Samples:
     frames: Sequence[Any] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
     sampling: Sampling | None = None
-    answers: int | None = None
+    num_drawn: int | None = None
 
     def __repr__(self) -> str:
         return f"Samples({len(self)} of {self.modality.kind}, {self.nfe} function evaluations each)"
@@ -350,7 +350,7 @@ class Samples:
     @property
     def drawn(self) -> "Samples":
         """The samples without the values that show what they were made from."""
-        return self if self.answers is None else replace(self.first(self.answers), answers=None, names=())
+        return self if self.num_drawn is None else replace(self.first(self.num_drawn), num_drawn=None, names=())
 
     def first(self, count: int) -> "Samples":
         """The first `count` samples, without table and frames."""
@@ -364,7 +364,7 @@ class Samples:
         own: dict[str, Any] = {"count": len(self)} if index is None else {"index": index}
         if index is not None and "seed" in self.facts:
             own["seed"] = self.facts["seed"] + index
-        if index is not None and self.answers is None and index < len(self.names) and self.names[index]:
+        if index is not None and self.num_drawn is None and index < len(self.names) and self.names[index]:
             own["prompt"] = self.names[index]
         return embed(content, {**self.facts, **own})
 

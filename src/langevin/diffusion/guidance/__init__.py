@@ -11,43 +11,31 @@ from langevin.diffusion.denoiser import Denoiser
 from langevin.diffusion.guidance.autoguidance import Autoguidance, Autoguided
 from langevin.diffusion.guidance.box import Box, Boxed
 from langevin.diffusion.guidance.classifier_free import ClassifierFree, ClassifierFreeGuidance
+from langevin.diffusion.guidance.composition import Composed, Composition
 from langevin.diffusion.guidance.ddnm import DDNM
 from langevin.diffusion.guidance.dps import DPS
+from langevin.diffusion.guidance.energy import EnergyGuided
 from langevin.diffusion.guidance.logits import KeepSourceBias, VocabularyMask
 from langevin.diffusion.guidance.method import Guidance, Models, OtherModel, uniform_weights
 from langevin.diffusion.guidance.mmps import MMPS
 from langevin.diffusion.guidance.pigdm import PiGDM
+from langevin.diffusion.guidance.projected import ProjectedGuidance
 from langevin.diffusion.guidance.prompt import PromptGuidance, PromptGuided
+from langevin.diffusion.guidance.rescaled import RescaledGuidance
+from langevin.diffusion.guidance.zero_star import ZeroStarGuidance
 from langevin.diffusion.posterior import Prediction
 
 __all__ = [
-    "DDNM",
-    "DPS",
-    "MMPS",
-    "AnyGuidance",
-    "AnyMeasured",
-    "Autoguidance",
-    "Autoguided", "Box", "Boxed",
-    "ClassifierFree",
-    "ClassifierFreeGuidance",
-    "Guidance",
-    "KeepSourceBias",
-    "Models",
-    "OtherModel",
-    "PiGDM",
-    "PromptGuidance",
-    "PromptGuided",
-    "VocabularyMask",
-    "active",
-    "guide",
-    "self_contained",
-    "weight_of",
-    "weighted",
-    "with_weight",
+    "DDNM", "DPS", "MMPS", "AnyGuidance", "AnyMeasured", "Autoguidance", "Autoguided", "Box", "Boxed", "ClassifierFree",
+    "ClassifierFreeGuidance", "Composed", "Composition", "EnergyGuided", "Guidance", "KeepSourceBias", "Models",
+    "OtherModel", "PiGDM", "ProjectedGuidance", "PromptGuidance", "PromptGuided", "RescaledGuidance", "VocabularyMask",
+    "ZeroStarGuidance", "active", "guide", "self_contained", "weight_of", "weighted", "with_weight",
 ]  # fmt: skip
 
+# with and without the condition in one call; `weight_of` and `--guidance` are about these
+ByCondition = ClassifierFreeGuidance | ProjectedGuidance | RescaledGuidance | ZeroStarGuidance | PromptGuidance
 AnyMeasured = MMPS | PiGDM | DDNM | DPS  # by a measurement
-AnyGuidance = ClassifierFreeGuidance | PromptGuidance | Autoguidance | AnyMeasured | Box
+AnyGuidance = ByCondition | Composition | Autoguidance | AnyMeasured | Box
 
 
 def guide(
@@ -80,16 +68,14 @@ def self_contained(guidance: Sequence[AnyGuidance]) -> tuple[AnyGuidance, ...]:
 
 def weight_of(guidance: Sequence[AnyGuidance]) -> float:
     """The weight of classifier-free or prompt guidance; 1 without either."""
-    return next((g.weight for g in guidance if isinstance(g, ClassifierFreeGuidance | PromptGuidance)), 1.0)
+    return next((g.weight for g in guidance if isinstance(g, ByCondition)), 1.0)
 
 
 def with_weight(
     guidance: Sequence[AnyGuidance], weight: float, *, kind: Literal["classifier_free", "prompt"] = "classifier_free"
 ) -> tuple[AnyGuidance, ...]:
     """The methods with another weight of classifier-free or prompt guidance; without either, `kind` is added in front."""
-    if any(isinstance(method, ClassifierFreeGuidance | PromptGuidance) for method in guidance):
-        return tuple(
-            replace(m, weight=weight) if isinstance(m, ClassifierFreeGuidance | PromptGuidance) else m for m in guidance
-        )
+    if any(isinstance(method, ByCondition) for method in guidance):
+        return tuple(replace(m, weight=weight) if isinstance(m, ByCondition) else m for m in guidance)
     more = PromptGuidance(weight=weight) if kind == "prompt" else ClassifierFreeGuidance(weight=weight)
     return (more, *guidance)

@@ -132,13 +132,13 @@ def weight_at(
     return weight if bool((weight != neutral).any()) else None
 
 
-def extrapolated(
+def with_reference(
     denoiser: Denoiser[Prediction], x_t: Any, t: Tensor, condition: Condition, weight: Tensor,
     second: Callable[[Tensor], tuple[Any, Condition]],
-) -> Prediction:  # fmt: skip
-    """The prediction, extrapolated from a reference prediction; both from one network call.
+) -> tuple[Prediction, Prediction]:  # fmt: skip
+    """The prediction and a reference prediction, from one network call.
 
-    Only samples whose weight is not 1 have a reference.
+    The reference is evaluated for samples whose weight is not 1 only; for others it is the prediction itself.
 
     Args:
         weight: (b,) or (b, positions), float64.
@@ -154,4 +154,4 @@ def extrapolated(
     samples = torch.arange(len(t), device=t.device)
     reference = samples.clone()
     reference[guided] = len(t) + torch.arange(len(guided), device=t.device)
-    return q.select(samples).extrapolate_from(q.select(reference), weight)
+    return q.select(samples), q.select(reference)

@@ -41,7 +41,7 @@ class MMPS:
     interval: tuple[float, float] | None = None
     iterations: int = 2
     solver: Literal["cg", "gmres"] = "cg"
-    tolerance: float = 1e-3
+    tolerance: float = 0.1
 
     def __post_init__(self) -> None:
         require_usual(self.weight, self.interval)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from langevin.diffusion.condition import Condition
 from langevin.diffusion.denoiser import Denoiser
-from langevin.diffusion.guidance.method import Models, extrapolated, require_usual, weight_at
+from langevin.diffusion.guidance.method import Models, require_usual, weight_at, with_reference
 from langevin.diffusion.posterior import Prediction
 from langevin.diffusion.process.gidd import GIDD
 from langevin.diffusion.process.masked import Masked
@@ -84,4 +84,5 @@ class PromptGuided:
         def second(guided: Tensor) -> tuple[Tensor, Condition]:
             return hidden[guided], condition.select(guided).unguided()
 
-        return extrapolated(self.denoiser, x_t, t, condition, weight, second)
+        q, reference = with_reference(self.denoiser, x_t, t, condition, weight, second)
+        return q.extrapolate_from(reference, weight)

@@ -220,7 +220,9 @@ def restored(image: "Image", options: Edit, context: RequestContext) -> Plan:
     shape, std = (y.shape[1], height, width), (options.denoise or options.noise) * image.codec.scale
     sampling = restoring(context, options)
     if not operators:
-        return answered(image, options, context, shape, given, sampling=denoising(sampling, std, context), noisy=y)
+        return posterior_samples(
+            image, options, context, shape, given, sampling=denoising(sampling, std, context), noisy=y
+        )
     operator = operators[0]
     for one in operators[1:]:
         operator = Chain(first=operator, second=one)
@@ -233,7 +235,7 @@ def restored(image: "Image", options: Edit, context: RequestContext) -> Plan:
     measurement = Measurement(operator=operator, y=y, noise=torch.tensor([std]), shape=shape)
     measurement.check()
     kept = y if masked is not None and len(operators) == 1 and options.noise <= 1 else None
-    return answered(
+    return posterior_samples(
         image, options, context, shape, given, sampling=sampling, measurement=measurement, kept=kept, masked=masked
     )
 
@@ -299,7 +301,7 @@ def denoising(sampling: Sampling, std: float, context: RequestContext) -> Sampli
     return replace(sampling, grid=grid, guidance=guidance)
 
 
-def answered(
+def posterior_samples(
     image: "Image", options: Edit, context: RequestContext, shape: tuple[int, ...], given: Given, *, sampling: Sampling,
     measurement: Measurement | None = None, noisy: Tensor | None = None, kept: Tensor | None = None,
     masked: Tensor | None = None,
@@ -357,7 +359,7 @@ def with_overview(
         arrays=arrays,
         columns=len(names),
         sampling=sampling,
-        answers=len(x),
+        num_drawn=len(x),
     )  # fmt: skip
 
 

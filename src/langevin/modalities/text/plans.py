@@ -78,8 +78,8 @@ def writer_of(
 
 def require_guidable(text: "Text", context: RequestContext, sampling: Sampling) -> None:
     """Check that the run was trained on inputs with the prompt masked. Raises `ValueError` if it was not."""
-    if any(method.kind == "classifier_free" for method in sampling.guidance):
-        raise ValueError("text is guided by its prompt: name kind prompt in sampling.guidance, not classifier_free")
+    if other := [method.kind for method in sampling.guidance if method.kind != "prompt"]:
+        raise ValueError(f"text is guided by its prompt: name kind prompt in sampling.guidance, not {other[0]}")
     model, weight = text.tokens_of(context.model), weight_of(sampling.guidance)
     if weight == 1:
         return
