@@ -7,8 +7,8 @@ from typing import Any, Literal, Self
 
 import torch
 
-from langevin.diffusion.condition import Condition
-from langevin.diffusion.guidance import weight_of
+from langevin.diffusion.condition import Condition, Further
+from langevin.diffusion.guidance import Composition, weight_of
 from langevin.modalities.captions import CaptionVocabulary
 from langevin.modalities.image import inspect, preview, suggest
 from langevin.modalities.image.batches import ImageBatches
@@ -41,7 +41,20 @@ from langevin.modalities.remarks import off_centre
 
 FEW_CLASSES = 12  # up to which each class has its own column in previews
 MEASURED = 2048  # images from which sigma_data is computed, about
+ALSO = 1.5  # the weight of a further condition
 CENTRED = 64  # images of which the mean is compared with the spread
+
+
+def weighed(text: str) -> tuple[str, float]:
+    """A name and its weight, from NAME or NAME:WEIGHT. Raises `ValueError` for a weight out of range."""
+    name, colon, weight = text.rpartition(":")
+    try:
+        value = float(weight) if colon else ALSO
+    except ValueError:
+        return text, ALSO  # the colon belongs to the name
+    if colon and (not name or not abs(value) <= 100):
+        raise ValueError(f"--also takes NAME or NAME:WEIGHT with a weight within 100 of 0, got '{text}'")
+    return name if colon else text, value
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,7 +201,8 @@ class Image:
             context.say(line)
         columns = 10 if len(set(conditions.names)) == 10 else None
         avoided = self.avoided(options, context, count)
-        return self.draw(conditions, context, count, columns=columns, avoided=avoided)
+        further = self.further(options, context, count)
+        return self.draw(conditions, context, count, columns=columns, avoided=avoided, further=further)
 
     def avoided(self, options: Sample, context: RequestContext, count: int) -> Condition | None:
         """The ports of what guidance leads away from; None if the options name nothing.
@@ -202,6 +216,20 @@ class Image:
         conditions = self.known.requested(options.avoid, count, seed=context.seed, data=context.data)
         condition = conditions.encoded(self.captions)
         return None if condition is None else replace(Condition(), **condition.ports)
+
+    def further(self, options: Sample, context: RequestContext, count: int) -> tuple[Further, ...]:
+        """The conditions of `--also`, with their weights.
+
+        Raises:
+            ValueError: an unknown class, or a weight that is no number."""
+        found = list[Further]()
+        for text in options.also:
+            name, weight = weighed(text)
+            conditions = self.known.requested((name,), count, seed=context.seed, data=context.data)
+            condition = conditions.encoded(self.captions)
+            assert condition is not None, "a run without conditions refuses names"
+            found.append(Further(ports=condition, weight=torch.full((count,), weight, dtype=torch.float64)))
+        return tuple(found)
 
     def draw_table(self, options: Sample, context: RequestContext) -> Plan:
         """A table with one image per pair of row and column words; captions absent from training are marked.
@@ -243,24 +271,29 @@ class Image:
         columns: int | None = None,
         table: Table | None = None,
         avoided: Condition | None = None,
+        further: tuple[Further, ...] = (),
     ) -> Plan:
-        """The plan of `count` images with these conditions, led away from those `avoided`."""
+        """The plan of `count` images with these conditions and `further` ones, led away from those `avoided`."""
         assert self.size, "the modality of a run is fitted"
         assert self.channels, "the modality of a run is fitted"
         labels = {} if conditions.labels is None else {"labels": conditions.labels}
         condition = conditions.encoded(self.captions)
         if avoided is not None:
             condition = replace(condition or Condition(), reference=avoided)
+        sampling = context.model.sampling
+        if further:
+            condition = replace(condition or Condition(), further=further)
+            sampling = replace(sampling, guidance=(*sampling.guidance, Composition()))
         return one_draw(
             self, shape=(self.channels, self.size, self.size), seeds=seeds_of(context.seed, count),
-            sampling=context.model.sampling, condition=condition, names=conditions.names,
+            sampling=sampling, condition=condition, names=conditions.names,
             columns=columns, table=table, arrays=labels,
         )  # fmt: skip
 
     @property
     def choices(self) -> dict[str, tuple[str, ...]]:
         """The classes, which conditions are chosen from."""
-        return dict.fromkeys(("condition", "avoid", "to"), self.classes) if self.classes else {}
+        return dict.fromkeys(("condition", "avoid", "also", "to"), self.classes) if self.classes else {}
 
     def decode(self, x: torch.Tensor) -> torch.Tensor:
         return self.codec.decode(x)

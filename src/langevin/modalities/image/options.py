@@ -20,6 +20,9 @@ class Sample:
     data."""
     avoid: tuple[str, ...] = ()
     """Class names or captions, repeated up to --count, that guidance leads away from; it needs --guidance above 1."""
+    also: tuple[str, ...] = ()
+    """Further class names or captions that every image is to show too, each NAME or NAME:WEIGHT (default 1.5); a negative
+    weight is "not"."""
     rows: tuple[str, ...] = ()
     """With --columns: a table in which each caption is the words of its row, then of its column. Captions absent from
     training are framed."""
