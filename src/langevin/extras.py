@@ -11,6 +11,7 @@ EXTRAS = {
     "sklearn": ("scikit-learn", "data"),
     "tokenizers": ("tokenizers", "text"),
     "rapidfuzz": ("rapidfuzz", "text"),
+    "greenery": ("greenery", "text"),
     "soundfile": ("soundfile", "speech"),
     "soxr": ("soxr", "speech"),
     "pocketsphinx": ("pocketsphinx", "recogniser"),

@@ -104,7 +104,7 @@ class Categorical:
         u = noise.uniform(first)
         chosen = torch.ones_like(first, dtype=torch.bool) if at is None else at
         tokens = torch.zeros_like(first, dtype=torch.int64)
-        tokens[chosen] = _drawn(self.logits[chosen], u[chosen.to(u.device)])
+        tokens[chosen] = draw_tokens(self.logits[chosen], u[chosen.to(u.device)])
         return tokens
 
     def logits_at(self, positions: Tensor) -> Tensor:
@@ -132,7 +132,7 @@ class Categorical:
         return Categorical(self.logits[index])
 
 
-def _drawn(logits: Tensor, u: Tensor) -> Tensor:
+def draw_tokens(logits: Tensor, u: Tensor) -> Tensor:
     """One token for each of (m, vocabulary) logits and (m,) uniforms, in float64."""
     mass = to_float64(logits).softmax(-1).cumsum(-1)
     index = torch.searchsorted(mass, u[:, None] * mass[:, -1:], right=True)[:, 0]
@@ -179,7 +179,7 @@ class MaskedCategorical:
         u, sure = noise.uniform(self.seen), self._fill_values
         tokens = sure if at is None else torch.where(at, sure, 0)
         chosen = self.open if at is None else self.open & at
-        tokens[chosen] = _drawn(self.logits_at(chosen), u[chosen.to(u.device)])
+        tokens[chosen] = draw_tokens(self.logits_at(chosen), u[chosen.to(u.device)])
         return tokens
 
     def logits_at(self, positions: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from langevin.diffusion.automaton import Automaton, Ruled
 from langevin.diffusion.condition import Condition
 from langevin.diffusion.denoiser import Denoiser
 from langevin.diffusion.guidance import KeepSourceBias, VocabularyMask
@@ -66,15 +67,20 @@ class Rules:
     Args:
         limit: only token ids below it are generated.
         threshold: nats added to the logits of the corrupted text's own tokens; None: there is no such text.
+        rule: what the whole text has to obey; None is nothing.
+        mask: token id of the mask, for the rule.
     """
 
     limit: int
     threshold: float | None = None
+    rule: Automaton | None = None
+    mask: int = 0
 
     def __call__(self, denoiser: Denoiser) -> Denoiser:
         if self.threshold is not None:
             denoiser = KeepSourceBias(denoiser=denoiser, logit_bias=self.threshold)
-        return VocabularyMask(denoiser=denoiser, limit=self.limit)
+        denoiser = VocabularyMask(denoiser=denoiser, limit=self.limit)
+        return denoiser if self.rule is None else Ruled(denoiser=denoiser, automaton=self.rule, mask=self.mask)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +90,7 @@ class Writer:
     Args:
         best_of: samples drawn for each text, of which the likeliest under the model itself is kept.
         block: positions generated at a time, from left to right; None: all at once. Block attention has its own size.
+        rule: what every text has to obey; None is nothing.
     """
 
     codec: AnyTokens
@@ -91,6 +98,7 @@ class Writer:
     sampling: Sampling
     best_of: int = 1
     block: int | None = None
+    rule: Automaton | None = None
 
     @property
     def words(self) -> Vocabulary:
@@ -145,7 +153,7 @@ class Writer:
         limit = words.codec if threshold is None else words.codec + 1  # a correction may generate the blank
         draw = Draw(
             shape=tuple(x.shape[1:]), seeds=seeds, sampling=sampling, condition=condition, prefix=before,
-            wrap=Rules(limit=limit, threshold=threshold),
+            wrap=Rules(limit=limit, threshold=threshold, rule=self.rule, mask=words.mask),
         )  # fmt: skip
         masked = x == words.mask
         if self.model.process.kind != "masked":

@@ -30,7 +30,7 @@ from langevin.modalities.text.codec import AnyTokens, Bytes, Characters
 from langevin.modalities.text.data import Texts, load_parts, quiet
 from langevin.modalities.text.files import JSONL, PLAIN
 from langevin.modalities.text.input import read_text
-from langevin.modalities.text.options import Classify, Correct, Evaluate, Sample, Summarise
+from langevin.modalities.text.options import Classify, Correct, Edit, Evaluate, Sample, Summarise
 from langevin.modalities.text.pairs import inferences
 from langevin.modalities.text.sources import TextSource
 from langevin.modalities.text.task import AnyTask, Classification, Correction, LanguageModel
@@ -139,7 +139,7 @@ class Text:
 
     # ---------------------------------------------------------------------------------------------------- requests
 
-    def plan(self, options: Sample | Summarise | Correct | Classify, context: RequestContext) -> Plan:
+    def plan(self, options: Sample | Edit | Summarise | Correct | Classify, context: RequestContext) -> Plan:
         match options:
             case Summarise():
                 return plans.summarise(self, options, context)
@@ -147,6 +147,8 @@ class Text:
                 return plans.correct(self, options, context)
             case Classify():
                 return plans.classify(self, options, context)
+            case Edit():
+                return plans.edit(self, options, context)
             case Sample():
                 return plans.sample(self, options, context)
 

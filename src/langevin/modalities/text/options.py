@@ -30,6 +30,46 @@ class Sample:
     likeliest sample repeats itself."""
     block: int | None = None
     """Number of positions generated at a time, from left to right."""
+    rule: str | None = None
+    """A regular expression that the whole text matches, what is given included; . is any character."""
+    contain: tuple[str, ...] = ()
+    """Words that the text contains."""
+    without: tuple[str, ...] = ()
+    """Words that the text does not contain."""
+    at_least: tuple[str, ...] = ()
+    """WORD:COUNT, words that the text contains so often or more."""
+    at_most: tuple[str, ...] = ()
+    """WORD:COUNT, words that the text contains so often or less."""
+    facts: InputFile | None = None
+    """A file of facts, "subject TAB relation TAB object" a line: a text with subject and relation names the object."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Edit:
+    """Fill the gaps of a text, or draw some of its words anew, under rules if some are given."""
+
+    input: InputFile
+    """A text, whose gaps are [[12]] of twelve tokens, or [[]] of any length; or a folder of texts."""
+    strength: float | None = None
+    """Draw this share of the tokens anew, in (0, 1], in place of gaps."""
+    temperature: float | None = None
+    """Softmax temperature: below 1 sharpens the predictions, 0 takes the likeliest token."""
+    top_p: float | None = None
+    """Nucleus sampling: draw from the likeliest tokens that together have this probability."""
+    best_of: int | None = None
+    """Number of samples drawn for each answer, of which the likeliest under the run is kept."""
+    rule: str | None = None
+    """A regular expression that the whole text matches, what is given included; . is any character."""
+    contain: tuple[str, ...] = ()
+    """Words that the text contains."""
+    without: tuple[str, ...] = ()
+    """Words that the text does not contain."""
+    at_least: tuple[str, ...] = ()
+    """WORD:COUNT, words that the text contains so often or more."""
+    at_most: tuple[str, ...] = ()
+    """WORD:COUNT, words that the text contains so often or less."""
+    facts: InputFile | None = None
+    """A file of facts, "subject TAB relation TAB object" a line: a text with subject and relation names the object."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from langevin.diffusion.guidance import weight_of
+from langevin.diffusion.noise import SampleNoise
 from langevin.diffusion.sampler.choice import with_tokens
 from langevin.diffusion.sampling import Sampling
 from langevin.modalities.modality import Plan, RequestContext, Samples, seeds_of
@@ -18,12 +19,15 @@ from langevin.modalities.text.correct import corrections
 from langevin.modalities.text.gaps import Gapped, parse
 from langevin.modalities.text.infill import OnBlock, Writer
 from langevin.modalities.text.input import as_dialogue, read_prompt, read_records, read_text
-from langevin.modalities.text.options import Classify, Correct, Sample, Summarise
+from langevin.modalities.text.options import Classify, Correct, Edit, Sample, Summarise
+from langevin.modalities.text.rules import Rule, compiled, rules_of
 from langevin.modalities.text.target import generate_targets, label_shares
 from langevin.modalities.text.task import Classification, Correction, LanguageModel, Seq2Seq
 
 if TYPE_CHECKING:
     from langevin.modalities.text.modality import Text
+
+RULED = ("unmask", "confidence", "remdm")  # samplers that reveal parts of a draw of all positions
 
 
 def sample(text: "Text", options: Sample, context: RequestContext) -> Plan:
@@ -51,6 +55,73 @@ def sample(text: "Text", options: Sample, context: RequestContext) -> Plan:
             return _open_text(text, text.task, writer, options, context)
         case _:
             assert_never(text.task)
+
+
+def edit(text: "Text", options: Edit, context: RequestContext) -> Plan:
+    """Fill the gaps of a text, or draw a share of its tokens anew.
+
+    Raises:
+        ValueError: a run of another task, nothing to edit, or what `sample` raises."""
+    if not isinstance(text.task, LanguageModel):
+        raise ValueError("only a run on open texts fills gaps: this one was trained for another task")
+    writer = writer_of(text, context, options.best_of, options.temperature, options.top_p)
+    given = read_text(options.input)
+    if options.strength is None:
+        if not parse(given).gaps:
+            raise ValueError("nothing to edit: the text has no gap like [[12]] or [[]]; or give --strength")
+        sample = Sample(
+            infill=given, rule=options.rule, contain=options.contain, without=options.without, at_least=options.at_least,
+            at_most=options.at_most, facts=options.facts,
+        )  # fmt: skip
+        return _open_text(text, text.task, writer, sample, context, read=False)
+    if not 0 < options.strength <= 1:
+        raise ValueError(f"--strength is a share of the tokens, above 0 and at most 1, got {options.strength:g}")
+    return _redrawn(text, text.task, writer, given, options, context)
+
+
+def _redrawn(
+    text: "Text", task: LanguageModel, writer: Writer, given: str, options: Edit, context: RequestContext
+) -> Plan:
+    """Plan: a text with a share of its tokens masked, others for each answer."""
+    tokens = cut_to(text, given, task.context_length, context, keep_end=False)
+    if not len(tokens):
+        raise ValueError("nothing to edit: the text is empty")
+    count = 4 if context.count is None else context.count
+    seeds = seeds_of(context.seed, count)
+    u = SampleNoise(seeds=seeds, steps=torch.full_like(seeds, -2)).uniform(torch.empty(count, len(tokens)))
+    assert options.strength is not None
+    masked = u.argsort(1).argsort(1) < max(1, round(options.strength * len(tokens)))
+    x = torch.where(masked, writer.words.mask, tokens)
+    rules = _rules(options)
+    writer = _ruled(text, writer, rules, x[:1], context)
+    return _written(text, writer, x, seeds, rules, context)
+
+
+def _rules(options: Sample | Edit) -> list[Rule]:
+    return rules_of(
+        rule=options.rule, contain=options.contain, without=options.without, at_least=options.at_least,
+        at_most=options.at_most, facts=options.facts,
+    )  # fmt: skip
+
+
+def _ruled(text: "Text", writer: Writer, rules: list[Rule], x: Tensor, context: RequestContext) -> Writer:
+    """The writer with the rules, checked against each text of x (b, n).
+
+    Raises:
+        ValueError: a run or a sampler that rules are not for, or that no text obeys."""
+    if not rules:
+        return writer
+    model, sampler = writer.model, writer.sampling.sampler
+    if model.process.kind != "masked" or model.autoregressive or model.attention != "full":
+        raise ValueError("rules need a run with process.kind masked and network.attention full")
+    if writer.block is not None:
+        raise ValueError("rules are for whole texts: leave --block out")
+    if sampler.kind not in RULED:
+        raise ValueError(f"rules are obeyed by the samplers {', '.join(RULED)}, and this is {sampler.kind}")
+    automaton = compiled(rules, text.codec, writer.words.tokens)
+    for one in x:
+        automaton.require_possible(one, writer.words.mask)
+    return replace(writer, rule=automaton)
 
 
 def writer_of(
@@ -99,11 +170,16 @@ def require_guidable(text: "Text", context: RequestContext, sampling: Sampling) 
 # ------------------------------------------------------------------------------------------------------ open texts
 
 
-def _open_text(text: "Text", task: LanguageModel, writer: Writer, options: Sample, context: RequestContext) -> Plan:
-    """Plan: texts of a language model, unconditional, after a prompt, before a suffix, or in gaps."""
+def _open_text(
+    text: "Text", task: LanguageModel, writer: Writer, options: Sample, context: RequestContext, *, read: bool = True
+) -> Plan:
+    """Plan: texts of a language model, unconditional, after a prompt, before a suffix, or in gaps.
+
+    Args:
+        read: whether texts that are - are read from standard input."""
     codec, model = text.codec, writer.model
     count = 4 if context.count is None else context.count
-    gapped = _gapped(options)
+    gapped = _gapped(options) if read else parse(options.infill or "")
     for part in gapped.texts:
         for complaint in codec.complaints(part):
             context.say(f"prompt: {complaint}")
@@ -126,7 +202,11 @@ def _open_text(text: "Text", task: LanguageModel, writer: Writer, options: Sampl
         )
     if model.autoregressive and (len(gapped.gaps) > 1 or gapped.texts[-1]):
         raise ValueError("an autoregressive run continues a --prompt only: it does not see what follows a gap")
-    return _filled(text, writer, gapped, task.context_length - given, count, context)
+    rules = _rules(options)
+    if rules and None not in gapped.gaps:  # before any work
+        x = gapped.tokens(codec, writer.words.mask, tuple(n or 1 for n in gapped.gaps))[None]
+        _ruled(text, writer, rules, x, context)
+    return _filled(text, writer, gapped, task.context_length - given, count, context, rules)
 
 
 def _gapped(options: Sample) -> Gapped:
@@ -143,11 +223,19 @@ def _gapped(options: Sample) -> Gapped:
     return gapped
 
 
-def _filled(text: "Text", writer: Writer, gapped: Gapped, room: int, count: int, context: RequestContext) -> Plan:
-    words = writer.words
+def _filled(
+    text: "Text", writer: Writer, gapped: Gapped, room: int, count: int, context: RequestContext, rules: list[Rule]
+) -> Plan:
     lengths = yield from writer.lengths(gapped, room)
-    x = gapped.tokens(text.codec, words.mask, lengths).expand(count, -1)
-    seeds, texts = seeds_of(context.seed, count), list[str]()
+    x = gapped.tokens(text.codec, writer.words.mask, lengths)[None]
+    writer = _ruled(text, writer, rules, x, context)
+    return (yield from _written(text, writer, x.expand(count, -1), seeds_of(context.seed, count), rules, context))
+
+
+def _written(
+    text: "Text", writer: Writer, x: Tensor, seeds: Tensor, rules: list[Rule], context: RequestContext
+) -> Plan:
+    words, count, texts = writer.words, len(x), list[str]()
     streams = context.stream is not None and count == 1 and writer.model.attention == "block"
     on_block, close = (
         _streaming(text, words.codec, context.stream) if streams and context.stream else (None, lambda: None)
@@ -156,6 +244,9 @@ def _filled(text: "Text", writer: Writer, gapped: Gapped, room: int, count: int,
         part = yield from writer.write(x[indices], seeds[indices], on_block=on_block)
         texts += text.decode(part)
     close()
+    if rules:
+        obeying = sum(all(rule.accepts(one) for rule in rules) for one in texts)
+        context.say(f"{obeying} of {count} texts obey ({100 * obeying / count:.0f} %)")
     return Samples(modality=text, values=texts, arrays={"seed": seeds})
 
 
