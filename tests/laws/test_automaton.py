@@ -146,7 +146,7 @@ class Neighbours:
 
 SAMPLERS = {
     "unmask": AncestralUnmask(), "one by one": AncestralUnmask(order="random"), "confidence": ConfidenceUnmask(),
-    "entropy": ConfidenceUnmask(score="entropy"), "remdm": ReMDM(), 
+    "entropy": ConfidenceUnmask(score="entropy"), "remdm": ReMDM(),
     "cold": AncestralUnmask(tokens=TokenSampling(temperature=0.0)),
     "nucleus": AncestralUnmask(tokens=TokenSampling(top_p=0.1)),
 }  # fmt: skip

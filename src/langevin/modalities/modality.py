@@ -238,7 +238,7 @@ class Draw:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Predict:
-    """A request for one function evaluation at given x_t, without guidance.
+    """A request for one function evaluation at given x_t, without guidance unless `sampling` has some.
 
     The result is on the CPU: the float64 logits (m, tokens) at the m True positions of `where` in row-major order, or
     the posterior mean (b, ...) if `where` is None.
@@ -249,6 +249,7 @@ class Predict:
         where: (b, positions) bool, for tokens; None for continuous data.
         condition: what the b samples are conditioned on; None for nothing.
         model: as in `Draw`.
+        sampling: whose guidance is used; None is no guidance.
     """
 
     x_t: Tensor
@@ -256,6 +257,7 @@ class Predict:
     where: Tensor | None = None
     condition: Condition | None = None
     model: str = "run"
+    sampling: Sampling | None = None
 
 
 Request = Draw | Predict

@@ -9,7 +9,7 @@ from torch import Tensor
 from langevin.diffusion.condition import Condition, KVCache
 from langevin.diffusion.denoiser import Denoiser
 from langevin.diffusion.float64 import float64_device
-from langevin.diffusion.guidance import weighted
+from langevin.diffusion.guidance import active, guide, weighted
 from langevin.diffusion.posterior import Point
 from langevin.diffusion.sampler import AncestralUnmask, AnySampler, State, UnmaskGrid, start
 from langevin.diffusion.sampling import Sampling
@@ -94,6 +94,12 @@ def extended(built: Built, tokens: Tensor, prefix: Prefix | None) -> Prefix:
 def predict(built: Built, request: Predict, index: Tensor, denoiser: Denoiser[Any] | None = None) -> Tensor:
     """The result of a `Predict` request for its samples `index` (m,) int64, by the model's denoiser or the one given."""
     condition = None if request.condition is None else request.condition.select(index).to(built.device)
+    if request.sampling is not None:
+        denoiser = guide(
+            denoiser or built.model.denoiser, active(request.sampling.guidance), process=built.model.process,
+            models=built.models,
+        )  # fmt: skip
+        condition = weighted(condition, request.sampling.guidance, len(index), built.device)
     x_t, t = request.x_t[index].to(built.device), request.t[index].to(float64_device(built.device))
     with torch.no_grad():
         q: Any = (denoiser or built.model.denoiser)(x_t, t, condition)

@@ -64,7 +64,7 @@ def test_given_pixels_stay_to_the_bit_and_the_rest_differs(model, files, kind):
     assert len({one[:, :, 4:].numpy().tobytes() for one in found}) == 3
 
 
-@pytest.mark.parametrize("method", ["mmps", "pigdm", "ddnm", "dps"])
+@pytest.mark.parametrize("method", ["mmps", "pigdm", "ddnm", "dps", "daps", "gibbs"])
 def test_every_method_keeps_what_is_given(model, files, method):
     pixels, image, mask = files
     found = answers(model, Edit(input=image, mask=mask, method=method, noise=2.0), steps=60 if method == "dps" else 12)

@@ -1,4 +1,4 @@
-"""Rules for texts: compiled to tokens of every codec, they accept what they say; requests with rules obey or are refused."""
+"""Rules for texts: over the tokens of every codec they accept what they say, and requests obey or are refused."""
 
 from dataclasses import replace
 
@@ -104,7 +104,7 @@ def test_rules_that_contradict_each_other_are_named():
 
 def test_a_line_of_facts_of_another_form_is_named(tmp_path):
     (tmp_path / "facts.tsv").write_text("paris\tcapital\tfrance\nrome capital italy\n")
-    with pytest.raises(ValueError, match="facts.tsv, line 2: a fact is subject, relation and object between tabs"):
+    with pytest.raises(ValueError, match=r"facts.tsv, line 2: a fact is subject, relation and object between tabs"):
         rules_of(facts=str(tmp_path / "facts.tsv"))
 
 

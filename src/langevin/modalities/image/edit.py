@@ -26,6 +26,7 @@ from langevin.diffusion.schedule import AnySchedule, rho
 from langevin.modalities.image.decode import decode, stored_size
 from langevin.modalities.image.options import Edit
 from langevin.modalities.modality import Draw, Plan, RequestContext, Samples, seeds_of
+from langevin.modalities.posterior import Problem, daps, split_gibbs
 
 if TYPE_CHECKING:
     from langevin.modalities.image.modality import Image
@@ -34,6 +35,7 @@ ANSWERS = 8  # by default
 LARGEST = 2**22  # pixels of an input that is not resized
 STEPS = 40  # of a restoration by default
 METHODS: dict[str, AnyGuidance] = {"mmps": MMPS(), "pigdm": PiGDM(), "ddnm": DDNM(), "dps": DPS()}
+TURNS = {"daps": daps, "gibbs": split_gibbs}  # methods that are no guidance
 RESTORATIONS = ("mask", "denoise", "deblur", "enlarge", "colour", "outpaint", "lock_coarse")
 
 
@@ -283,7 +285,8 @@ def restoring(context: RequestContext, options: Edit) -> Sampling:
     sampling, codec = stochastic(context), context.model.modality.codec
     guidance = sampling.guidance if "guidance" in context.chosen else ()
     low, high = (float(end) for end in codec.encode(torch.tensor([0, 255], dtype=torch.uint8)))
-    sampling = replace(sampling, guidance=(*guidance, METHODS[options.method], Box(low=low, high=high)))
+    method = (METHODS[options.method],) if options.method in METHODS else ()
+    sampling = replace(sampling, guidance=(*guidance, *method, Box(low=low, high=high)))
     return replace(sampling, steps=1000) if options.method == "dps" and "steps" not in context.chosen else sampling
 
 
@@ -313,16 +316,29 @@ def posterior_samples(
         kept: what is put back to the bit outside of `masked` (1, 1, h, w) bool."""
     count = ANSWERS if context.count is None else context.count
     condition = conditioned(image, options.condition, count, context)
+    repeated = None
     if measurement is not None:
         repeated = measurement.map(lambda part: part.expand(count, *part.shape[1:]))
         condition = replace(condition or Condition(), measurement=repeated)
     x = None
     if noisy is not None:
         x = schedule_of(context).alpha(first_time(sampling, context)).float() * noisy.expand(count, -1, -1, -1)
-    values = yield Draw(
-        shape=shape, seeds=seeds_of(context.seed, count), sampling=sampling, condition=condition, x=x,
-        tile=None if shape[1:] == (image.size, image.size) else image.size,
-    )  # fmt: skip
+    tile = None if shape[1:] == (image.size, image.size) else image.size
+    if measurement is not None and options.method in TURNS:
+        if tile is not None:
+            raise ValueError(f"--method {options.method} does not draw in tiles: leave --fit tile out")
+        process = context.model.parts.process
+        assert isinstance(process, Gaussian), "images are continuous"
+        problem = Problem(
+            process=process, shape=shape, seeds=seeds_of(context.seed, count), sampling=sampling,
+            condition=None if condition is None else replace(condition, measurement=None),
+        )  # fmt: skip
+        assert repeated is not None
+        values = yield from TURNS[options.method](problem, repeated)
+    else:
+        values = yield Draw(
+            shape=shape, seeds=seeds_of(context.seed, count), sampling=sampling, condition=condition, x=x, tile=tile
+        )
     if kept is not None and masked is not None:
         values = torch.where(masked, values, kept)
     return with_overview(image, values, given, options, context, sampling)

@@ -75,8 +75,8 @@ class Edit:
     """What the image shows, if known: a class or a caption."""
     noise: float = 1.0
     """Standard deviation of the noise of what is given, in grey levels of 255; --denoise gives a larger one."""
-    method: Literal["mmps", "pigdm", "ddnm", "dps"] = "mmps"
-    """How what is given is kept: mmps is calibrated; pigdm and ddnm are faster, dps is slow."""
+    method: Literal["mmps", "pigdm", "ddnm", "dps", "daps", "gibbs"] = "mmps"
+    """How what is given is kept: mmps is calibrated; pigdm and ddnm are faster, the others slow."""
     fit: Literal["refuse", "resize", "tile"] = "refuse"
     """What becomes of an input of another size than the run's: refuse it; resize its central square; or tile, which draws
     at its own size, piece by piece."""
