@@ -76,13 +76,13 @@ def errors(method, schedule, steps: int = 400) -> tuple[float, float, float]:
 @pytest.mark.parametrize("solver", ["cg", "gmres"])
 @pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES)
 def test_moment_matching_samples_the_posterior_of_gaussian_data(schedule, solver):
-    mean, cov, _ = errors(MMPS(iterations=D // 2 + 4, tolerance=0.0, solver=solver), schedule)
+    mean, cov, _ = errors(MMPS(iterations=D // 2 + 4, tolerance=0.0, several=(0.0, 1e9), solver=solver), schedule)
     assert mean < 0.01
     assert cov < 0.025  # of the 400 steps; below with more
 
 
 def test_what_is_left_is_the_error_of_the_steps():
-    method = MMPS(iterations=12, tolerance=0.0)
+    method = MMPS(iterations=12, tolerance=0.0, several=(0.0, 1e9))
     coarse, fine = (errors(method, Rectified(), steps)[1] for steps in (400, 1600))
     assert fine < 0.3 * coarse
     assert fine < 0.007
@@ -90,7 +90,7 @@ def test_what_is_left_is_the_error_of_the_steps():
 
 def test_few_iterations_are_nearly_enough():
     """With the products that the iteration makes anyway: errors fall with their number."""
-    found = [errors(MMPS(iterations=k, tolerance=0.0), Rectified())[0] for k in (1, 2, 3, 6)]
+    found = [errors(MMPS(iterations=k, tolerance=0.0, several=(0.0, 1e9)), Rectified())[0] for k in (1, 2, 3, 6)]
     assert found == sorted(found, reverse=True)
     assert found[0] < 0.04
     assert found[-1] < 0.002
@@ -113,7 +113,7 @@ def test_any_sampler_will_do():
     schedule = VarianceExploding()
     process = Gaussian(schedule=schedule, sigma_data=1.0)
     denoiser = exact.Gaussian(schedule=schedule, mean=torch.zeros(D, dtype=torch.float64), cov=PRIOR)
-    method = MMPS(iterations=12, tolerance=0.0)
+    method = MMPS(iterations=12, tolerance=0.0, several=(0.0, 1e9))
     guided = guide(denoiser, [method], process=process, models=lambda other: denoiser)
     from tests.laws.parts import SAMPLERS
 
@@ -143,7 +143,10 @@ def test_ranks_of_the_truth_among_posterior_samples_are_uniform():
     denoiser = exact.Gaussian(schedule=schedule, mean=torch.zeros(d, dtype=torch.float64), cov=cov)
     process = Gaussian(schedule=schedule, sigma_data=float(cov.diagonal().mean().sqrt()))
     ranks = {}
-    for method in (MMPS(iterations=4, tolerance=0.0), MMPS(iterations=4, tolerance=0.0, weight=0.5)):
+    for method in (
+        MMPS(iterations=4, tolerance=0.0, several=(0.0, 1e9)),
+        MMPS(iterations=4, tolerance=0.0, several=(0.0, 1e9), weight=0.5),
+    ):
         guided = guide(denoiser, [method], process=process, models=lambda other: denoiser)
         times = KarrasGrid(low=0.002, high=80.0)(torch.full((n,), 150), schedule)
         state = start(Ancestral(), process, torch.zeros(n, d, dtype=torch.float64), times, torch.arange(n))

@@ -92,7 +92,7 @@ def problem(count, *, steps=60, guidance=()):
 def test_particles_have_the_posterior_of_a_mixture_and_its_evidence(guided):
     """Of twenty groups of 200: mean, covariance, and the evidence, whose estimate is unbiased."""
     groups, count, steps = 20, 200, 250
-    task = problem(groups * count, steps=steps, guidance=(MMPS(iterations=3, tolerance=0.0),))
+    task = problem(groups * count, steps=steps, guidance=(MMPS(iterations=3, tolerance=0.0, several=(0.0, 1e9)),))
     plan = particles(task, of_measurement(measured(groups * count)), count=count, guided=guided)
     found, calls = driven(plan, task.process, CLOUDS)
     mean, cov, evidence = posterior_of_clouds()

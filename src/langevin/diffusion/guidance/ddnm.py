@@ -56,4 +56,5 @@ class DDNM:
     @staticmethod
     def correction(at: Linearised, measurement: Measurement) -> Tensor:
         """D_y - D."""
-        return at.r2 * white_solution(at, measurement)
+        u = white_solution(at, measurement, measurement.residual(at.mean))
+        return at.r2 * measurement.operator.adjoint(u)

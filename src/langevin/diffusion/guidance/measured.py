@@ -131,11 +131,11 @@ class Measured:
         return Linearised(mean=mean, alpha=alpha, sigma=sigma, sigma_data=sigma_data, back=back)
 
 
-def white_solution(at: Linearised, measurement: Measurement) -> Tensor:
-    """A' u, u of (r^2 A A' + s^2 I) u = y - A D: by conjugate gradients, without calls of the network."""
+def white_solution(at: Linearised, measurement: Measurement, target: Tensor) -> Tensor:
+    """u of (r^2 A A' + s^2 I) u = target: by conjugate gradients, without calls of the network."""
     operator = measurement.operator
 
     def matrix(u: Tensor) -> Tensor:
         return operator.forward(at.r2 * operator.adjoint(u)) + measurement.variance(u) * u
 
-    return operator.adjoint(solve_by_cg(matrix, measurement.residual(at.mean), iterations=100, tolerance=1e-5))
+    return solve_by_cg(matrix, target, iterations=100, tolerance=1e-5)

@@ -3,7 +3,8 @@ Observations by Expectation Maximization", 2024, arXiv:2405.13712), see `measure
 
 R u = y - A D is solved by an iteration whose matrix products are R q = s^2 q + (sigma^2 / alpha) A J' A' q, one product
 with the Jacobian each. The correction J' A' u is the sum of the products that the iteration made, with the coefficients of
-u, so it costs no further one: k iterations cost one call of the network and k products.
+u, so it costs no further one: k iterations cost one call of the network and k products. The solution for white data, which
+costs none, is the preconditioner.
 """
 
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor
 
 from langevin.diffusion.denoiser import Denoiser
-from langevin.diffusion.guidance.measured import Linearised, Measured
+from langevin.diffusion.guidance.measured import Linearised, Measured, white_solution
 from langevin.diffusion.guidance.method import Models, require_gaussian, require_usual
 from langevin.diffusion.measurement import Measurement
 from langevin.diffusion.measurement.operator import dot
@@ -29,8 +30,10 @@ class MMPS:
         weight: w; 1 is Bayes' rule, 0 no guidance.
         interval: guide where low < sigma / alpha <= high; None is everywhere.
         iterations: products with the Jacobian per evaluation, at most.
-        solver: "cg", conjugate gradients, for the symmetric Jacobian of an exact denoiser; "gmres" for any.
+        solver: "cg", preconditioned conjugate gradients, for the symmetric Jacobian of an exact denoiser; "gmres" for any.
         tolerance: |R u - (y - A D)| / |y - A D| at which a sample's iteration ends.
+        several: more than one iteration where low < sigma / alpha <= high, in units of the data's standard deviation.
+            Elsewhere hardly anything or nearly all is known of x, and its covariance is simple. Of `solver` cg.
 
     Raises:
         ValueError: a number out of range.
@@ -42,6 +45,7 @@ class MMPS:
     iterations: int = 2
     solver: Literal["cg", "gmres"] = "cg"
     tolerance: float = 0.1
+    several: tuple[float, float] = (0.1, 20.0)
 
     def __post_init__(self) -> None:
         require_usual(self.weight, self.interval)
@@ -77,13 +81,15 @@ class MMPS:
         return back, measurement.variance(q) * q + measurement.operator.forward(at.tweedie * back)
 
     def _cg(self, at: Linearised, measurement: Measurement, target: Tensor) -> Tensor:
-        """J' A' u by conjugate gradients."""
+        """J' A' u by conjugate gradients, preconditioned by the inverse for white data, (r^2 A A' + s^2 I)^-1."""
         total, r = torch.zeros_like(at.mean), target
-        p, square = r, dot(r, r)
-        floor = square * self.tolerance**2
+        p = z = white_solution(at, measurement, r)
+        square, floor = dot(r, z), dot(r, r) * self.tolerance**2
         active = square > 0
-        for _ in range(self.iterations):
-            active = active & (square > floor)
+        level = at.sigma / at.alpha.clamp_min(1e-30) / at.sigma_data
+        several = ((level > self.several[0]) & (level <= self.several[1])).to(active.device)
+        for k in range(self.iterations):
+            active = active & (dot(r, r) > floor) & (several if k else True)
             if not bool(active.any()):
                 break
             back, product = self._product(at, measurement, p)
@@ -91,9 +97,12 @@ class MMPS:
             active = active & (curvature > 0)  # the Jacobian of a network need not be positive: stop there
             step = torch.where(active, square / torch.where(active, curvature, 1.0), 0.0)
             total = total + append_dims(step, total) * back
+            if k + 1 == self.iterations:
+                break
             r = r - append_dims(step, r) * product
-            new = dot(r, r)
-            p = r + append_dims(torch.where(active, new / torch.where(active, square, 1.0), 0.0), r) * p
+            z = white_solution(at, measurement, r)
+            new = dot(r, z)
+            p = z + append_dims(torch.where(active, new / torch.where(active, square, 1.0), 0.0), r) * p
             square = torch.where(active, new, square)
         return total
 

@@ -44,4 +44,5 @@ class PiGDM:
     @staticmethod
     def correction(at: Linearised, measurement: Measurement) -> Tensor:
         """D_y - D."""
-        return at.tweedie * at.back(white_solution(at, measurement))
+        u = white_solution(at, measurement, measurement.residual(at.mean))
+        return at.tweedie * at.back(measurement.operator.adjoint(u))
