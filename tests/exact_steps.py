@@ -168,6 +168,30 @@ def restart(w, i, x, *, low, high, num_restarts):
     return x
 
 
+def repaint(w, i, x, *, jump, repeats):
+    """arXiv:2201.09865, algorithm 1 without a mask; the noise of a step down and of the way up after it is one normal."""
+
+    def down(j, x, up=None):
+        alpha_t, sigma_t, alpha_s, sigma_s, _ = w.knots(j)
+        D = w.call(x, w.t[j])
+        ratio = alpha_t / alpha_s  # q(x_t | x_s) = N(ratio x_s, between)
+        between = sigma_t**2 - (ratio * sigma_s) ** 2
+        mean = (ratio * sigma_s**2 * x + alpha_s * between * D) / sigma_t**2
+        variance = sigma_s**2 * between / sigma_t**2
+        if up is not None:
+            ratio = w.alpha[up] / alpha_s
+            mean, variance = ratio * mean, ratio**2 * variance + w.sigma[up] ** 2 - (ratio * sigma_s) ** 2
+        return mean + torch.sqrt(variance) * w.noise(x)
+
+    k, n = i + 1, len(w.t) - 1
+    again = repeats - 1 if (n - k) % jump == 0 and k >= jump else 0
+    x = down(i, x, k - jump if again else None)
+    for left in range(again, 0, -1):
+        for j in range(k - jump, k):
+            x = down(j, x, k - jump if j == k - 1 and left > 1 else None)
+    return x
+
+
 # ------------------------------------------------------------------------------------------------------------ multistep
 
 

@@ -130,6 +130,38 @@ class LoadedRun:
         model = changed(self.model, steps=steps, sampler=sampler, guidance=guidance)
         return model.run(self._plan(model, count, seed, batch, options), batch=batch, frames=frames)
 
+    def edit(
+        self, input: str | Path, count: int | None = None, *, seed: int = 0, steps: int | None = None,
+        sampler: str | None = None, guidance: float | None = None, batch: int = 256, **options: Any,
+    ) -> Samples:  # fmt: skip
+        """Repair or change a file: several answers, the input, their mean and their spread.
+
+        Args:
+            input: path of the file.
+            options: options of `langevin edit` for the run's modality, such as mask="0,0,8,8" or denoise=25.0.
+            count, seed, steps, sampler, guidance, batch: as in `sample`.
+
+        Raises:
+            ValueError: an option that the modality does not have, or an input that cannot be edited."""
+        model = changed(self.model, steps=steps, sampler=sampler, guidance=guidance)
+        chosen = frozenset(
+            name
+            for name, value in (("steps", steps), ("sampler", sampler), ("guidance", guidance))
+            if value is not None
+        )
+        options = {"input": str(input), **options}
+        return model.run(self._plan(model, count, seed, batch, options, verb="Edit", chosen=chosen), batch=batch)
+
+    def explain(self, *, seed: int = 0, **options: Any) -> Samples:
+        """Explain a sample: pictures or text of it, with findings as `explanation`.
+
+        Args:
+            options: options of `langevin explain` for the run's modality, such as condition="cat" or prompt="To be".
+
+        Raises:
+            ValueError: an option that the modality does not have, or a condition that the run does not know."""
+        return self.model.run(self._plan(self.model, 1, seed, 256, options, verb="Explain"))
+
     def request(self, count: int | None = None, *, seed: int = 0, **options: Any) -> Draw:
         """The shape, seeds and condition of the first draw of `sample`, for a sampling loop of your own.
 
@@ -140,10 +172,18 @@ class LoadedRun:
             raise ValueError("sampling with these options begins with a prediction of the model, not with a draw")
         return first
 
-    def _plan(self, model: RunModel, count: int | None, seed: int, batch: int, options: dict[str, Any]) -> Plan:
+    def _plan(
+        self, model: RunModel, count: int | None, seed: int, batch: int, options: dict[str, Any], *,
+        verb: str = "Sample", chosen: frozenset[str] = frozenset(),
+    ) -> Plan:  # fmt: skip
         kind = self.recipe.data.kind
-        context = RequestContext(model=model, data=self.run.open_data, count=count, seed=seed, say=print, batch=batch)
-        return self.recipe.data.plan(options_from(options_of(kind).Sample, options, kind), context)
+        known = getattr(options_of(kind), verb, None)
+        if known is None:
+            raise ValueError(f"runs of {kind} have no `{verb.lower()}`")
+        context = RequestContext(
+            model=model, data=self.run.open_data, count=count, seed=seed, say=print, batch=batch, chosen=chosen
+        )
+        return self.recipe.data.plan(options_from(known, options, kind), context)
 
     def evaluate(
         self, *, count: int | None = None, seeds: int = 3, batch: int = 256, curve: bool = False, **options: Any

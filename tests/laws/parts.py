@@ -22,6 +22,7 @@ from langevin.diffusion.sampler import (
     Langevin,
     PsiSampler,
     ReMDM,
+    RePaint,
     Restart,
     ReverseSDE,
     ThresholdUnmask,
@@ -95,6 +96,7 @@ GAUSSIAN = {
     "langevin": Langevin(ratio=0.3),
     "edm_stochastic": EDMStochastic(s_churn=10.0, s_min=0.05, s_max=5.0),
     "restart": Restart(low=0.3, high=1.0, num_restarts=2),
+    "repaint": RePaint(jump=2, repeats=3),
     "dpm2m": DPM2M(),
     "dpm2m_lower_order_final": DPM2M(lower_order_final=True),
     "sde_dpm2m": DPM2M(eta=1.0),
@@ -121,7 +123,7 @@ SAMPLERS = {name: sampler for name, sampler in with_defaults(Gaussian, GAUSSIAN)
 # the order of the first two moments on Gaussian data, of those that add noise
 WEAK_ORDERS = {
     "ancestral": 1, "ddim_half": 1, "ddim_ancestral": 1, "ddpm": 1, "ddpm_posterior": 1, "euler_maruyama": 1, "langevin": 1,
-    "exponential_1_half": 1, "edm_stochastic": 2, "restart": 2, "sde_dpm2m": 2, "exponential_2_half": 2,
+    "exponential_1_half": 1, "edm_stochastic": 2, "restart": 2, "repaint": 1, "sde_dpm2m": 2, "exponential_2_half": 2,
     "exponential_3_noise": 2,
 }  # fmt: skip
 

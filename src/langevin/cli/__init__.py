@@ -13,6 +13,7 @@ INTERRUPTED = {  # what is left of a verb that was interrupted
     "resume": " before the first step: the run is as it was",
     "sample": ": no samples were written",
     "edit": "; files that were finished are kept: the same command goes on",
+    "explain": ": no explanation was written",
     "apply": ": no results were written",
     "density": ": no draws were written",
     "evaluate": ": no report was written",
@@ -49,12 +50,12 @@ def main(arguments: list[str] | None = None) -> int:
     except Exception as error:
         if debug:
             raise
-        print(f"langevin: {printable(explain(error))}", file=sys.stderr)
+        print(f"langevin: {printable(message_of(error))}", file=sys.stderr)
         return 1
     return 0
 
 
-def explain(error: Exception) -> str:
+def message_of(error: Exception) -> str:
     """The message of an error; an unexpected one (a bug) also says how to see its traceback."""
     from langevin.cli import expected
 

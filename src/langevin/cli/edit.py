@@ -40,6 +40,9 @@ def run(args: Any) -> Path:
     require_form(run.recipe.data, out.suffix, f"--out {out}")
     require_apart(out, files)
     model, step = loaded(args, run, line)
+    if (source := getattr(args.options, "source", None)) is not None:
+        other, _ = loaded(replace(args, run=source, steps=None, sampler=None, guidance=None), open_run(source), line)
+        model = replace(model, others={**model.others, "source": other})
     editing = Editing(args, run, model, step, line)
     if single:
         out = require_writable(out, folder=False)

@@ -16,11 +16,16 @@ from langevin.modalities.options import kinds, options_of, requests
 from langevin.run.version import read_environment
 
 VERBS: dict[str, type[Any]] = {
-    "train": verbs.Train, "resume": verbs.Resume, "sample": verbs.Sample, "edit": verbs.Edit, "evaluate": verbs.Evaluate,
-    "compare": verbs.Compare, "fit-solver": verbs.FitSolver, "inspect": verbs.Inspect, "doctor": verbs.Doctor,
-    "demo": verbs.Demo, "serve": verbs.Serve, "audit": verbs.Audit, "detect": verbs.Detect,
+    "train": verbs.Train, "resume": verbs.Resume, "sample": verbs.Sample, "edit": verbs.Edit, "explain": verbs.Explain,
+    "evaluate": verbs.Evaluate, "compare": verbs.Compare, "fit-solver": verbs.FitSolver, "inspect": verbs.Inspect,
+    "doctor": verbs.Doctor, "demo": verbs.Demo, "serve": verbs.Serve, "audit": verbs.Audit, "detect": verbs.Detect,
 }  # fmt: skip
-OF_KIND = {"sample": "Sample", "evaluate": "Evaluate", "edit": "Edit"}  # verb -> class of its options
+OF_KIND = {
+    "sample": "Sample",
+    "evaluate": "Evaluate",
+    "edit": "Edit",
+    "explain": "Explain",
+}  # verb -> class of its options
 
 SECTIONS = (  # fields of a recipe, which overrides may set as a whole
     "name", "description", "measured", "data", "init_from", "network", "process", "method", "training", "sampling",

@@ -111,6 +111,17 @@ class Edit(Drawing):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Explain(Drawing):
+    """Explain a sample: what its condition and its seed decided, where and when, and which training items it resembles;
+    `langevin explain RUN --help` shows the options of the run's modality."""
+
+    seed: int = 0
+    """Seed of the sample."""
+    out: Path | None = None
+    """Folder for the picture, the report and its JSON; default RUN/explanations/seedSEED."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class SampleDensity:
     """Draw from a density by Markov chains, or by annealing from a Gaussian."""
 

@@ -215,6 +215,10 @@ class Condition:
         """The condition without all that guidance reads: weights, reference, measurement, further conditions."""
         return replace(self, guidance={}, reference=None, measurement=None, further=())
 
+    def inside(self, kind: str) -> "Condition":
+        """The condition for what a guidance method is around: without its own weights, and without the reference."""
+        return replace(self, guidance={k: w for k, w in self.guidance.items() if k != kind}, reference=None)
+
     def alone(self) -> "Condition":
         """The condition without further ones."""
         return replace(self, further=())

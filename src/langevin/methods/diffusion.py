@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from langevin.diffusion.batch import Batch, StepRandomness
 from langevin.diffusion.condition import Condition
-from langevin.diffusion.denoiser import Denoiser, PredictionType, affine
+from langevin.diffusion.denoiser import Denoiser, GaussianDenoiser, PredictionType, affine, early_depth
 from langevin.diffusion.importance import Importance
 from langevin.diffusion.objective import (
     LikelihoodWeightedMSE,
@@ -40,6 +40,7 @@ class Diffusion:
         port_dropout: probability that a port of it is dropped alone.
         uncertainty: learn the expected loss at each noise level and divide by it.
         training_input: how a sample is corrupted; default x_t at a time drawn from `times`.
+        early_weight: weight of the loss of the network's early head, if it has one.
         non_hidden: names of the network's modules that hold no hidden matrices, which Muon leaves to AdamW.
         generator: the denoiser that is sampled from, if not `denoiser`, which may be compiled for one shape.
     """
@@ -59,6 +60,7 @@ class Diffusion:
                 Guidance", 2022, arXiv 2207.12598).
             port_dropout: probability that a port of the condition is dropped alone, each independently, so that the network
                 learns what each of them means without the others.
+            early_weight: weight of the loss of the early head, if the network has one (network.early_depth).
         """
 
         kind: Literal["diffusion"] = "diffusion"
@@ -69,8 +71,11 @@ class Diffusion:
         times: TimeDensity = LogNormal()
         condition_dropout: float = 0.1
         port_dropout: float = 0.0
+        early_weight: float = 0.5
 
         def __post_init__(self) -> None:
+            if not 0 <= self.early_weight < math.inf:
+                raise ValueError(f"method.early_weight must be at least 0 and finite, got {self.early_weight}")
             _require_probability("condition_dropout", self.condition_dropout)
             _require_probability("port_dropout", self.port_dropout)
             if not 0 < self.gamma < math.inf:
@@ -94,6 +99,7 @@ class Diffusion:
         condition_dropout: float = 0.0,
         port_dropout: float = 0.0,
         uncertainty: bool = False,
+        early_weight: float = 0.5,
         training_input: TrainingInput | None = None,
         non_hidden: tuple[str, ...] = (),
         generator: Denoiser | None = None,
@@ -107,6 +113,7 @@ class Diffusion:
         self.schedule: Any = schedule
         self.training_input = training_input or NoiseAtTime(process=process, times=times, schedule=schedule)
         self.condition_dropout, self.port_dropout = condition_dropout, port_dropout
+        self.early_weight = early_weight if early_depth(network) else 0.0
         self.uncertainty = Uncertainty() if uncertainty else None
         modules = {"network": network, **({"uncertainty": self.uncertainty} if self.uncertainty else {})}
         player = Player(module=nn.ModuleDict(modules), non_hidden=(*non_hidden, "uncertainty"))
@@ -119,12 +126,19 @@ class Diffusion:
         if condition is not None:
             condition = self._with_dropout(condition, first_leaf(batch.x), draw)
         t, x_t = self.training_input(batch, draw)
-        q = self.denoiser(x_t, t, condition)
-        plain = self.objective(q, batch.x, x_t, t, batch.counted())
-        if self.uncertainty is None:
-            return Report(loss=plain, plain=plain.detach())
-        c_time = affine("edm", self.schedule, t, 1.0)[3].to(plain.device, torch.float32)
-        return Report(loss=self.uncertainty(plain, c_time), plain=plain.detach())
+        early: Any = None
+        if self.early_weight:
+            assert isinstance(self.denoiser, GaussianDenoiser), "only a network of continuous data has an early head"
+            q, early = self.denoiser.with_early(x_t, t, condition)
+        else:
+            q = self.denoiser(x_t, t, condition)
+        loss = plain = self.objective(q, batch.x, x_t, t, batch.counted())
+        if self.uncertainty is not None:
+            c_time = affine("edm", self.schedule, t, 1.0)[3].to(plain.device, torch.float32)
+            loss = self.uncertainty(plain, c_time)
+        if early is not None:
+            loss = loss + self.early_weight * self.objective(early, batch.x, x_t, t, batch.counted())
+        return Report(loss=loss, plain=plain.detach())
 
     def _with_dropout(self, condition: Condition, x: Tensor, draw: StepRandomness) -> Condition:
         """The condition of x (b, ...) without what is withheld from each sample in this step."""

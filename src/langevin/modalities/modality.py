@@ -300,6 +300,23 @@ class Table:
     note: str
 
 
+@dataclass(frozen=True, kw_only=True)
+class Explanation:
+    """Why a sample is as it is.
+
+    Args:
+        lines: findings in words.
+        tables: numbers by name, by heading.
+        curves: sections of a report.
+        figures: all of it, of JSON types.
+    """
+
+    lines: tuple[str, ...]
+    tables: Mapping[str, Mapping[str, float]]
+    curves: Sequence[Section]
+    figures: Mapping[str, Any]
+
+
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Samples:
     """n decoded samples.
@@ -316,6 +333,7 @@ class Samples:
         frames: decoded states along the trajectory of the plan's last draw, noise first; empty unless they were recorded.
         facts: what the samples were made from, of JSON types, for their files; "seed" is that of the first one.
         sampling: how they were drawn, if the plan did not use the model's own sampling.
+        explanation: of the first sample, if one was requested.
         num_drawn: how many values, from the first, were drawn, if others show what they were made from; None is all.
     """
 
@@ -331,6 +349,7 @@ class Samples:
     facts: Mapping[str, Any] = field(default_factory=dict)
     sampling: Sampling | None = None
     num_drawn: int | None = None
+    explanation: Explanation | None = None
 
     def __repr__(self) -> str:
         return f"Samples({len(self)} of {self.modality.kind}, {self.nfe} function evaluations each)"
@@ -424,6 +443,11 @@ class Model(Protocol):
     @property
     def device(self) -> torch.device:
         """Where the network is."""
+        ...
+
+    @property
+    def others(self) -> Mapping[str, Any]:
+        """Further models that a plan may request by name."""
         ...
 
     @property

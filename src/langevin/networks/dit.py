@@ -96,6 +96,7 @@ class DiT(nn.Module):
             block; 0 for none. It memorises what each caption looks like at the cost of two matrices per sample, and fixes
             the data's size.
         num_patches: number of patches of that size; None is taken from the data.
+        early_depth: blocks after which a second head predicts the same, less well, for guidance `internal`; 0 for none.
         """
 
         kind: Literal["dit"] = "dit"
@@ -111,6 +112,7 @@ class DiT(nn.Module):
         channels: int | None = None
         caption_prior: int = 0
         num_patches: int | None = None
+        early_depth: int = 0
         conditioning: ConditioningConfig = ConditioningConfig()
 
         def __post_init__(self) -> None:
@@ -122,6 +124,10 @@ class DiT(nn.Module):
                 raise ValueError(
                     f"network.caption_prior is at least 0 and network.num_patches at least 1, got {self.caption_prior} and "
                     f"{self.num_patches}"
+                )
+            if not 0 <= self.early_depth < self.depth:
+                raise ValueError(
+                    f"network.early_depth is a number of blocks below network.depth, got {self.early_depth} of {self.depth}"
                 )
             if self.head_dim % 2:
                 raise ValueError(f"network.head_dim {self.head_dim} must be even: rotary embeddings turn channel pairs")
@@ -164,6 +170,7 @@ class DiT(nn.Module):
         has_tokens = conditioning.cross_attends or conditioning.prepend_width
         self.token_proj = nn.Linear(width, width) if has_tokens else None
         more = [*(["caption_prior"] if prior else []), *(["local"] if config.kernel else [])]
+        more += ["early_modulation", "early_proj"] if config.early_depth else []
         self.non_hidden = (*DiT.non_hidden, *more)
         self.caption_prior = _caption_prior(width, config.caption_prior, config.num_patches) if prior else None
         self.patch_embedding = nn.Linear((config.channels + conditioning.channels) * volume, width)
@@ -174,11 +181,22 @@ class DiT(nn.Module):
         self.norm = nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)
         self.final_modulation = nn.Linear(width, 2 * width)
         self.proj_out = nn.Linear(width, config.channels * volume)
-        for layer in (self.final_modulation, self.proj_out):
-            nn.init.zeros_(layer.weight)
-            nn.init.zeros_(layer.bias)
+        self.early_modulation = nn.Linear(width, 2 * width) if config.early_depth else None
+        self.early_proj = nn.Linear(width, config.channels * volume) if config.early_depth else None
+        for layer in (self.final_modulation, self.proj_out, self.early_modulation, self.early_proj):
+            if layer is not None:
+                nn.init.zeros_(layer.weight)
+                nn.init.zeros_(layer.bias)
 
     def forward(self, x: Tensor, c_time: Tensor, condition: Condition | None = None) -> Tensor:
+        return self._outputs(x, c_time, condition, early=False)[0]
+
+    def with_early(self, x: Tensor, c_time: Tensor, condition: Condition | None = None) -> tuple[Tensor, Tensor]:
+        """The output, and that of the head after `early_depth` blocks."""
+        y, early = self._outputs(x, c_time, condition, early=True)
+        return y, early
+
+    def _outputs(self, x: Tensor, c_time: Tensor, condition: Condition | None, *, early: bool) -> tuple[Tensor, ...]:
         config = self.config
         require_input(x, c_time, channels=config.channels or 0, dimensions=config.dimensions)
         conditioning = self.encoder(condition, x, tuple(x.shape[2:]))
@@ -202,13 +220,24 @@ class DiT(nn.Module):
             mask = mask | ~mask.any(1, keepdim=True)  # a softmax needs a key: a sample without data sees its padding
         angles = rotary_angles(grid, config.head_dim, skip=prefix, device=x.device)
         rotary = (angles.cos(), angles.sin())
-        for block in self.blocks:
+        heads = list[tuple[Tensor, nn.Linear, nn.Linear]]()
+        for depth, block in enumerate(self.blocks, 1):
             h = block(h, vector, rotary, mask, grid)
-        shift, scale = self.final_modulation(vector)[:, None].chunk(2, -1)
-        h = torch.addcmul(shift, self.norm(h[:, prefix:]), 1 + scale)
-        y = self.proj_out(h).transpose(1, 2).unflatten(2, grid)  # (b, c patch^d, *grid)
-        y = unpatchify(y, config.patch)
-        return y if data_mask is None else torch.where(data_mask, y, 0)
+            if (
+                early
+                and depth == config.early_depth
+                and self.early_modulation is not None
+                and self.early_proj is not None
+            ):
+                heads.append((h, self.early_modulation, self.early_proj))
+        heads.insert(0, (h, self.final_modulation, self.proj_out))
+        outputs = list[Tensor]()
+        for hidden, modulation, projection in heads:
+            shift, scale = modulation(vector)[:, None].chunk(2, -1)
+            hidden = torch.addcmul(shift, self.norm(hidden[:, prefix:]), 1 + scale)
+            y = unpatchify(projection(hidden).transpose(1, 2).unflatten(2, grid), config.patch)  # (b, c, *space)
+            outputs.append(y if data_mask is None else torch.where(data_mask, y, 0))
+        return tuple(outputs)
 
     def _prior(self, vector: Tensor | float, h: Tensor) -> Tensor:
         """The bias of the patches of h (b, n, width), the same shape."""

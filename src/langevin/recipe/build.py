@@ -201,6 +201,7 @@ def _gaussian(recipe: Recipe, process: Gaussian, network: nn.Module) -> Gaussian
         condition_dropout=config.condition_dropout,
         port_dropout=config.port_dropout,
         uncertainty=config.uncertainty,
+        early_weight=config.early_weight,
         non_hidden=non_hidden(network),
         generator=denoiser,
     )

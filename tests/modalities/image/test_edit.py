@@ -15,6 +15,7 @@ from langevin.modalities.image.options import Edit
 from langevin.modalities.modality import RequestContext
 from langevin.run.directory import load_model, open_run
 from langevin.run.generate import changed
+from tests.tiny import images as tiny_images
 
 KINDS = [kind for kind in kinds_for(Gaussian()) if kind != "learned"]
 
@@ -221,6 +222,22 @@ def test_the_flow_goes_to_noise_and_comes_back(model, files):
     assert coarse > fine
 
 
+def test_from_a_run_to_itself_an_image_stays_and_the_change_is_told(model, files):
+    pixels, image, _ = files
+    twin, said = replace(model, others={"source": model}), []
+    train = tiny_images(32, channels=3)
+    context = RequestContext(
+        model=twin, data=lambda: (train, train), count=1, seed=1, chosen=frozenset({"steps"}), say=said.append
+    )
+    options = Edit(input=image, source="elsewhere", condition=("bar",), to=("bar",))
+    twin = changed(twin, steps=100)
+    found = twin.run(twin.modality.plan(options, replace(context, model=twin))).drawn.values
+    assert (found[0].float() - pixels).abs().mean() < 1
+    assert said[-1].startswith("content: the coarse correlates 1.00 with the input; style: ")
+    with pytest.raises(ValueError, match="it goes with --to and --condition only"):
+        next(twin.modality.plan(Edit(input=image, source="elsewhere", strength=0.5), context))
+
+
 def test_between_two_images_one_becomes_the_other(model, files, tmp_path):
     pixels, image, _ = files
     second = torch.from_numpy(np.random.default_rng(5).integers(0, 256, (3, 8, 8), np.uint8))
@@ -245,6 +262,14 @@ def test_the_overview_shows_input_mean_and_spread(model, files):
     assert not bool(found.values[5][:, :, :4].any())
     spread = 2 * found.values[:3, :, :, 4:].float().std(0, correction=0)
     assert (found.values[5][:, :, 4:].float() - spread.clamp_max(255)).abs().max() < 2
+
+
+def test_the_range_of_the_answers_is_shown_if_asked_for(model, files):
+    _, image, mask = files
+    found = samples(model, Edit(input=image, mask=mask, spread=True), steps=6)
+    assert found.names[-2:] == ("smallest", "largest")
+    assert torch.equal(found.values[-2], found.values[:3].amin(0))
+    assert torch.equal(found.values[-1], found.values[:3].amax(0))
 
 
 def test_the_sampling_that_was_used_is_told(model, files):

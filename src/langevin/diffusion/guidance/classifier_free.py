@@ -8,7 +8,7 @@ tilted distribution 1 / (w / S_c + (1 - w) / S_u).
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from torch import Tensor
@@ -86,11 +86,14 @@ class ClassifierFree:
         if weight is None:
             return self.denoiser(x_t, t, condition)
 
+        inside = condition.inside(self.kind)
+
         def second(guided: Tensor) -> tuple[Any, Condition]:
             def select(part: Tensor) -> Tensor:
                 return part[guided]
 
-            return tree_map(select, x_t), condition.select(guided).compared()
+            other = replace(condition.select(guided).compared(), guidance=inside.select(guided).guidance)
+            return tree_map(select, x_t), other
 
-        q, reference = with_reference(self.denoiser, x_t, t, condition, weight, second)
+        q, reference = with_reference(self.denoiser, x_t, t, inside, weight, second)
         return self.combine(q, reference, weight, x_t, t)

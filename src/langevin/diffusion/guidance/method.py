@@ -141,6 +141,7 @@ def with_reference(
     The reference is evaluated for samples whose weight is not 1 only; for others it is the prediction itself.
 
     Args:
+        condition: of the prediction.
         weight: (b,) or (b, positions), float64.
         second: from the indices (m,) int64 of the guided samples to the input of their reference, (x_t, condition).
     """
@@ -150,7 +151,7 @@ def with_reference(
     def both(a: Tensor, b: Tensor) -> Tensor:
         return torch.cat([a, b])
 
-    q = denoiser(tree_map(both, x_t, other), both(t, t[guided]), join(condition.unguided(), other_condition))
+    q = denoiser(tree_map(both, x_t, other), both(t, t[guided]), join(condition, other_condition))
     samples = torch.arange(len(t), device=t.device)
     reference = samples.clone()
     reference[guided] = len(t) + torch.arange(len(guided), device=t.device)

@@ -84,5 +84,5 @@ class PromptGuided:
         def second(guided: Tensor) -> tuple[Tensor, Condition]:
             return hidden[guided], condition.select(guided).unguided()
 
-        q, reference = with_reference(self.denoiser, x_t, t, condition, weight, second)
+        q, reference = with_reference(self.denoiser, x_t, t, condition.unguided(), weight, second)
         return q.extrapolate_from(reference, weight)

@@ -26,6 +26,7 @@ from langevin.diffusion.sampler.loop import sample as sample
 from langevin.diffusion.sampler.loop import start as start
 from langevin.diffusion.sampler.remask import GibbsSampler, PsiSampler, ReMDM
 from langevin.diffusion.sampler.renoising import EDMStochastic, Restart
+from langevin.diffusion.sampler.repaint import RePaint
 from langevin.diffusion.sampler.reverse import ProbabilityFlow, ReverseSDE
 from langevin.diffusion.sampler.singlestep import DPM2, DPM2S, Heun
 from langevin.diffusion.sampler.state import Sampler as Sampler
@@ -36,7 +37,7 @@ from langevin.diffusion.sampler.unipc import UniPC
 from langevin.diffusion.sampler.unmask import AncestralUnmask, ConfidenceUnmask, ThresholdUnmask
 
 AnySampler = (
-    Ancestral | DDIM | DDPM | Euler | EulerMaruyama | Langevin | Heun | DPM2 | DPM2S | EDMStochastic | Restart
+    Ancestral | DDIM | DDPM | Euler | EulerMaruyama | Langevin | Heun | DPM2 | DPM2S | EDMStochastic | Restart | RePaint
     | DPM2M | DPM3M | Exponential | Adams | DEIS | IPNDM | UniPC | BogackiShampine | FittedSolver
     | AncestralUnmask | ConfidenceUnmask | ThresholdUnmask | PsiSampler | ReMDM | GibbsSampler
     | ReverseSDE | ProbabilityFlow

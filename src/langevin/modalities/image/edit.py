@@ -24,6 +24,7 @@ from langevin.diffusion.sampler import Ancestral, Heun, KarrasGrid
 from langevin.diffusion.sampling import Sampling
 from langevin.diffusion.schedule import AnySchedule, rho
 from langevin.modalities.image.decode import decode, stored_size
+from langevin.modalities.image.metrics import RandomConvolutions
 from langevin.modalities.image.options import Edit
 from langevin.modalities.modality import Draw, Plan, RequestContext, Samples, seeds_of
 from langevin.modalities.posterior import Problem, daps, split_gibbs
@@ -64,7 +65,7 @@ def edit_plan(image: "Image", options: Edit, context: RequestContext) -> Plan:
         ValueError: options that contradict each other or change nothing, or an input that cannot be read or does not
         fit."""
     require_sense(options)
-    if options.to or options.strength is not None or options.between is not None:
+    if options.to or options.source or options.strength is not None or options.between is not None:
         return restyled(image, options, context)
     return restored(image, options, context)
 
@@ -72,10 +73,12 @@ def edit_plan(image: "Image", options: Edit, context: RequestContext) -> Plan:
 def require_sense(options: Edit) -> None:
     """Check the options by themselves. Raises `ValueError` for one out of range, or two that exclude each other."""
     repairs = [name for name in RESTORATIONS if getattr(options, name)]
-    changes = [name for name in ("to", "strength", "between") if getattr(options, name) not in (None, ())]
+    changes = [name for name in ("to", "strength", "source", "between") if getattr(options, name) not in (None, ())]
     spelt = [f"--{name.replace('_', '-')}" for name in (*repairs, *changes)]
     if repairs and changes:
         raise ValueError(f"{spelt[0]} repairs an image and {spelt[-1]} changes it: do one after the other")
+    if options.source and (options.invert or options.strength is not None or options.between is not None):
+        raise ValueError("--source takes the image by the flows of two runs: it goes with --to and --condition only")
     if options.invert and not options.to:
         raise ValueError("--invert generates under another condition: give it by --to")
     if options.between is not None and len(changes) > 1:
@@ -364,9 +367,18 @@ def with_overview(
     seeds = seeds_of(context.seed, len(x))
     spread = image.codec.encode(torch.zeros_like(answers[:1])) + 2 * x.std(0, correction=0)[None]
     shown, names = [answers, sized(given, answers)], [*names, "input"]
-    if len(x) > 1 and not options.invert and options.between is None and len(set(options.to)) < 2:
+    if (
+        len(x) > 1
+        and not options.invert
+        and not options.source
+        and options.between is None
+        and len(set(options.to)) < 2
+    ):
         shown += [image.decode(x.mean(0, keepdim=True)), image.decode(spread)]
         names += ["mean", "spread, doubled"]
+        if options.spread:
+            shown += [image.decode(x.amin(0, keepdim=True)), image.decode(x.amax(0, keepdim=True))]
+            names += ["smallest", "largest"]
     arrays = {"seed": torch.cat([seeds, torch.full((len(names) - len(x),), -1)])}
     return Samples(
         modality=image,
@@ -397,7 +409,7 @@ def restyled(image: "Image", options: Edit, context: RequestContext) -> Plan:
     if options.between is not None:
         other = read(image, Path(options.between), options.fit, side=image.size)
         return between(image, options, context, x, image.codec.encode(other.pixels[None]), given)
-    if options.invert:
+    if options.invert or options.source:
         return inverted(image, options, context, x, given)
     count = ANSWERS if context.count is None else context.count
     return varied(image, options, context, x.expand(count, -1, -1, -1), given)
@@ -416,15 +428,39 @@ def varied(image: "Image", options: Edit, context: RequestContext, x: Tensor, gi
 
 
 def inverted(image: "Image", options: Edit, context: RequestContext, x: Tensor, given: Given) -> Plan:
-    """To noise by the flow under what the image shows, and back under the new condition."""
-    count = len(options.to) if context.count is None else context.count
+    """To noise by the flow under what the image shows, and back under the new condition; of two runs, by both flows."""
+    count = max(1, len(options.to)) if context.count is None else context.count
     x = x.expand(count, -1, -1, -1)
-    noise, sampling = (yield from to_noise(image, options, context, x)), flow(context)
+    model = "source" if options.source else "run"
+    noise, sampling = (yield from to_noise(image, options, context, x, model)), flow(context)
     values = yield Draw(
         shape=tuple(x.shape[1:]), seeds=seeds_of(context.seed, count), sampling=sampling, x=noise,
         condition=conditioned(image, options.to, count, context),
     )  # fmt: skip
+    if options.source:
+        moved(image, x[:1], values, context)
     return with_overview(image, values, given, options, context, sampling)
+
+
+def moved(image: "Image", before: Tensor, after: Tensor, context: RequestContext) -> None:
+    """Say how much of content and style changed: the coarse of the image, and its place among this run's images.
+
+    Content is the correlation of the means of 4 x 4 squares. Style is the distance in random features to the mean of the
+    run's training images, in units of their own mean distance to it."""
+    space = RandomConvolutions(channels=before.shape[1])
+    train = context.data()[0]
+    own = space.features(train.read(torch.arange(min(len(train), 512)) * len(train) // min(len(train), 512)))
+    centre = own.mean(0)
+    usual = (own - centre).norm(dim=1).mean()
+    style = [float((space.features(image.decode(x)) - centre).norm(dim=1).mean() / usual) for x in (before, after)]
+    side = min(4, before.shape[-1])
+    coarse = [torch.nn.functional.adaptive_avg_pool2d(x, side).flatten(1) for x in (before, after)]
+    a, b = (part - part.mean(1, keepdim=True) for part in coarse)
+    content = float(((a * b).sum(1) / (a.norm(dim=1) * b.norm(dim=1)).clamp_min(1e-12)).mean())
+    context.say(
+        f"content: the coarse correlates {content:.2f} with the input; style: {style[0]:.2f} from this run's images, "
+        f"{style[1]:.2f} after (1 is usual)"
+    )
 
 
 def between(image: "Image", options: Edit, context: RequestContext, x: Tensor, y: Tensor, given: Given) -> Plan:
@@ -439,17 +475,23 @@ def between(image: "Image", options: Edit, context: RequestContext, x: Tensor, y
     return with_overview(image, values, given, options, context, sampling)
 
 
-def to_noise(image: "Image", options: Edit, context: RequestContext, x: Tensor) -> Generator[Draw, Tensor, Tensor]:
-    """The noises that the flow takes images to, under what they show."""
-    sampling = flow(context)
-    low = replace(sampling, grid=replace(sampling.grid, to_zero=False))  # type: ignore[call-arg]
-    return (
-        yield Draw(
-            shape=tuple(x.shape[1:]), seeds=seeds_of(context.seed, len(x)), sampling=low, rising=True,
-            x=schedule_of(context).alpha(last_time(low, context)).float() * x,
-            condition=conditioned(image, options.condition, len(x), context),
-        )
+def to_noise(
+    image: "Image", options: Edit, context: RequestContext, x: Tensor, model: str = "run"
+) -> Generator[Draw, Tensor, Tensor]:
+    """The noises that the flow of a model takes images to, under what they show, in the scale of the run."""
+    own, sampling = schedule_of(context), flow(context)
+    low, schedule, modality = replace(sampling, grid=KarrasGrid(to_zero=False)), own, image
+    if model != "run":
+        other = context.model.others[model]
+        modality, schedule = other.modality, schedule_of(replace(context, model=other))
+        if (modality.kind, modality.size, modality.channels) != (image.kind, image.size, image.channels):
+            raise ValueError("--source is a run of images of another size or number of channels: both must be equal")
+    times, mine = (low.grid(torch.tensor([low.steps]), one)[0] for one in (schedule, own))
+    noise = yield Draw(
+        shape=tuple(x.shape[1:]), seeds=seeds_of(context.seed, len(x)), sampling=low, rising=True, model=model,
+        x=schedule.alpha(times[-1]).float() * x, condition=conditioned(modality, options.condition, len(x), context),
     )  # fmt: skip
+    return noise * (own.alpha(mine[0]) / schedule.alpha(times[0])).float()
 
 
 def flow(context: RequestContext) -> Sampling:
@@ -483,11 +525,6 @@ def schedule_of(context: RequestContext) -> AnySchedule:
 def first_time(sampling: Sampling, context: RequestContext) -> Tensor:
     """The noisiest time of a sampling."""
     return sampling.grid(torch.tensor([sampling.steps]), schedule_of(context))[0, 0]
-
-
-def last_time(sampling: Sampling, context: RequestContext) -> Tensor:
-    """The last time of a sampling."""
-    return sampling.grid(torch.tensor([sampling.steps]), schedule_of(context))[0, -1]
 
 
 def arc(a: Tensor, b: Tensor, share: Tensor) -> Tensor:

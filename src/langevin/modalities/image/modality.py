@@ -18,7 +18,8 @@ from langevin.modalities.image.data import Images, load_parts, quiet
 from langevin.modalities.image.decode import decode
 from langevin.modalities.image.detect import detect
 from langevin.modalities.image.edit import edit_plan
-from langevin.modalities.image.options import Edit, Evaluate, Sample
+from langevin.modalities.image.explain import explain_plan
+from langevin.modalities.image.options import Edit, Evaluate, Explain, Sample
 from langevin.modalities.image.sources import Folder, Parquet, Source, builtin_source
 from langevin.modalities.modality import (
     Budget,
@@ -190,9 +191,11 @@ class Image:
 
     # ---------------------------------------------------------------------------------------------------- requests
 
-    def plan(self, options: Sample | Edit, context: RequestContext) -> Plan:
+    def plan(self, options: Sample | Edit | Explain, context: RequestContext) -> Plan:
         if isinstance(options, Edit):
             return edit_plan(self, options, context)
+        if isinstance(options, Explain):
+            return explain_plan(self, options, context)
         if options.rows or options.columns:
             return self.draw_table(options, context)
         count = 16 if context.count is None else context.count

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from langevin.modalities.inputs import InputFile, Reads
+from langevin.modalities.inputs import InputFile, LocalFile, Reads
 
 RECOGNISED = (
     "images: a folder of image files (classes from directories, captions from metadata.jsonl or .txt files), a .parquet "
@@ -28,6 +28,14 @@ class Sample:
     training are framed."""
     columns: tuple[str, ...] = ()
     """See --rows."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Explain:
+    """Explain one image: what each part of its condition changed, where and when; what the seed decided; its neighbours."""
+
+    condition: tuple[str, ...] = ()
+    """A class or a caption. Default: the first class, or a caption of the data."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +77,9 @@ class Edit:
     the input."""
     invert: bool = False
     """With --to: follow the flow from the image to its noise, and back under the new condition; one answer for each."""
+    source: LocalFile | None = None
+    """Directory of another run, which the image is like: its flow takes it to noise, and this run's flow makes an image of
+    that. Says how much of content and style changed."""
     between: InputFile | None = None
     """A second image: draw --count images between the two, on the way through their noises."""
     condition: tuple[str, ...] = ()
@@ -77,6 +88,9 @@ class Edit:
     """Standard deviation of the noise of what is given, in grey levels of 255; --denoise gives a larger one."""
     method: Literal["mmps", "pigdm", "ddnm", "dps", "daps", "gibbs"] = "mmps"
     """How what is given is kept: mmps is calibrated; pigdm and ddnm are faster, the others slow."""
+    spread: bool = False
+    """Also show the smallest and the largest value of each pixel over the answers: of 19, the truth is between with
+    probability 0.9."""
     fit: Literal["refuse", "resize", "tile"] = "refuse"
     """What becomes of an input of another size than the run's: refuse it; resize its central square; or tile, which draws
     at its own size, piece by piece."""

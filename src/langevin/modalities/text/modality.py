@@ -28,9 +28,10 @@ from langevin.modalities.text import inspect, measure, plans, preview, sources, 
 from langevin.modalities.text.batches import AnyExamples, CorrectionExamples, PairExamples, TextBatches, arrange
 from langevin.modalities.text.codec import AnyTokens, Bytes, Characters
 from langevin.modalities.text.data import Texts, load_parts, quiet
+from langevin.modalities.text.explain import explain_plan
 from langevin.modalities.text.files import JSONL, PLAIN
 from langevin.modalities.text.input import read_text
-from langevin.modalities.text.options import Classify, Correct, Edit, Evaluate, Sample, Summarise
+from langevin.modalities.text.options import Classify, Correct, Edit, Evaluate, Explain, Sample, Summarise
 from langevin.modalities.text.pairs import inferences
 from langevin.modalities.text.sources import TextSource
 from langevin.modalities.text.task import AnyTask, Classification, Correction, LanguageModel
@@ -139,7 +140,7 @@ class Text:
 
     # ---------------------------------------------------------------------------------------------------- requests
 
-    def plan(self, options: Sample | Edit | Summarise | Correct | Classify, context: RequestContext) -> Plan:
+    def plan(self, options: Sample | Edit | Explain | Summarise | Correct | Classify, context: RequestContext) -> Plan:
         match options:
             case Summarise():
                 return plans.summarise(self, options, context)
@@ -149,6 +150,8 @@ class Text:
                 return plans.classify(self, options, context)
             case Edit():
                 return plans.edit(self, options, context)
+            case Explain():
+                return explain_plan(self, options, plans.writer_of(self, context, None, None, None), context)
             case Sample():
                 return plans.sample(self, options, context)
 

@@ -73,6 +73,16 @@ class Edit:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Explain:
+    """Write one continuation of a prompt, and tell which given word changed which written one."""
+
+    prompt: str = ""
+    """The beginning of the text; - reads standard input."""
+    length: int | None = None
+    """Number of tokens to write; default: as many as the context has room for."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Evaluate:
     """What the run is compared with."""
 

@@ -1,0 +1,223 @@
+"""Why an image is as it is: what the condition changed, where and when; what the seed decided, and when; what it resembles.
+
+The trajectory of one seed is followed by DDIM, with the run's weight of guidance, for the condition as given, without each
+of its words, and without any. All of these begin from the same noise, so their differences are effects of an intervention.
+"""
+
+from collections.abc import Generator
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from langevin.diffusion.condition import Condition, join
+from langevin.diffusion.guidance import weight_of
+from langevin.diffusion.noise import SampleNoise
+from langevin.diffusion.process.gaussian import Gaussian, reverse_step
+from langevin.diffusion.sampler import Ancestral, KarrasGrid
+from langevin.diffusion.schedule import rho
+from langevin.evaluation.report import Curves, Line, Section
+from langevin.modalities.captions import split_words
+from langevin.modalities.image.conditions import Conditions
+from langevin.modalities.image.options import Explain
+from langevin.modalities.modality import Draw, Explanation, Plan, Predict, Request, RequestContext, Samples
+from langevin.safety.memorisation import nearest
+
+if TYPE_CHECKING:
+    from langevin.modalities.image.modality import Image
+
+LEVELS = 5  # at which the seed is changed
+AGAIN = 4  # seeds at each
+NEAREST = 4  # training images
+SEARCHED = 20_000  # training images, at most
+MAPS = 4  # of the influence of the condition, over time
+
+
+@dataclass(frozen=True, kw_only=True)
+class Followed:
+    """Trajectories of b conditions from one noise.
+
+    Args:
+        x: (steps + 1, b, c, h, w) x_t, noise first; the last is the image.
+        times: (steps + 1,) float64.
+        influence: (steps, b, h, w): |D_c - D_u| at each pixel, the root mean square over channels.
+    """
+
+    x: Tensor
+    times: Tensor
+    influence: Tensor
+
+
+def explain_plan(image: "Image", options: Explain, context: RequestContext) -> Plan:
+    """The plan of an explanation.
+
+    Raises:
+        ValueError: more than one condition, or an unknown one."""
+    if len(options.condition) > 1:
+        raise ValueError(f"one image is explained, of one condition, and {len(options.condition)} are given")
+    conditions = image.known.requested(options.condition, 1, seed=context.seed, data=context.data)
+    parts = parts_of(image, conditions)
+    return _explained(image, conditions, parts, context)
+
+
+def parts_of(image: "Image", conditions: Conditions) -> list[tuple[str, Conditions]]:
+    """What is left without each part of a condition: a word of the caption, the class."""
+    found = list[tuple[str, Conditions]]()
+    if conditions.captions is not None:
+        words = split_words(conditions.captions[0])
+        for i, word in enumerate(words):
+            left = " ".join(words[:i] + words[i + 1 :])
+            found.append((word, replace(conditions, captions=[left])))
+    return found
+
+
+def _explained(
+    image: "Image", conditions: Conditions, parts: list[tuple[str, Conditions]], context: RequestContext
+) -> Plan:
+    full = conditions.encoded(image.captions)
+    names = [name for name, _ in parts]
+    variants = [full, *(one.encoded(image.captions) for _, one in parts)]
+    if full is not None:
+        names, variants = [*names, "any condition"], [*variants, full.dropped()]
+    path = yield from followed(image, [one for one in variants if one is not None], context)
+    again = yield from from_levels(path, full, context)
+    final = path.x[-1]
+    shown = [image.decode(final)]
+    titles = ["the image", *(f"without {name}" for name in names)]
+    if full is not None:
+        shown.append(maps(image, path))
+        titles += [f"influence at step {step}" for step in map_steps(path)]
+    for level, several in again.items():
+        shown.append(image.decode(several))
+        titles += [f"new seed from {level:.2g}"] * len(several)
+    pixels, neighbours = alike(image, shown[0][:1], context)
+    shown.append(pixels)
+    titles += [f"training, {one['distance']:.1f} away" for one in neighbours]
+    return Samples(
+        modality=image, values=torch.cat(shown), names=tuple(titles), num_drawn=1, columns=8,
+        explanation=explained(image, names, path, again, neighbours),
+    )  # fmt: skip
+
+
+def explained(
+    image: "Image", names: list[str], path: Followed, again: dict[float, Tensor], neighbours: list[dict[str, Any]]
+) -> Explanation:
+    """The findings, in grey levels of 255."""
+    final, scale, lines = path.x[-1], image.codec.scale, list[str]()
+    tables, curves = dict[str, dict[str, float]](), list[Section]()
+    if names:
+        change = (final[1:] - final[:1]).flatten(1).square().mean(1).sqrt() / scale
+        effects = {name: round(float(c), 2) for name, c in zip(names, change, strict=True)}
+        tables["Change of the image without a part of its condition (same seed)"] = effects
+        ordered = sorted(effects, key=lambda name: -effects[name])
+        lines.append("change without a part, in grey levels: " + ", ".join(f"{n} {effects[n]:.1f}" for n in ordered))
+        size = path.influence[:, 0].square().mean((1, 2)).sqrt()
+        lines.append(f"the condition matters most at step {int(size.argmax())} of {len(size)}")
+        curves.append(curve("Influence of the condition", "step", range(len(size)), size, "|D_c - D_u|"))
+    else:
+        lines.append("the run has no conditions: what it draws follows from the seed alone")
+    spread = {level: float(x.std(0).square().mean().sqrt()) / scale for level, x in again.items()}
+    curves.append(
+        curve("How much is open", "sigma / alpha from which the seed is another", list(spread), list(spread.values()),
+              "spread of images, in grey levels", log=True)
+    )  # fmt: skip
+    whole = next(iter(spread.values()))
+    half = next((level for level, value in spread.items() if value < whole / 2), None)
+    said = "is still open at the last level tried" if half is None else f"is decided by sigma / alpha = {half:.2g}"
+    lines.append(f"with new seeds from there on, half of the difference between images {said}")
+    first = neighbours[0]
+    lines.append(
+        f"the nearest training image is {first['distance']:.1f} grey levels away"
+        + f" ({first['what']})" * bool(first["what"])
+    )
+    figures = {
+        "without": tables, "influence": path.influence[:, 0].square().mean((1, 2)).sqrt().tolist(),
+        "times": path.times.tolist(), "open": spread, "nearest_training_images": neighbours,
+    }  # fmt: skip
+    return Explanation(lines=tuple(lines), tables=tables, curves=curves, figures=figures)
+
+
+def curve(heading: str, x_label: str, x: Any, y: Any, y_label: str, *, log: bool = False) -> Curves:
+    """A section with one curve."""
+    line = Line(label=heading, x=[float(v) for v in x], y=[float(v) for v in y])
+    return Curves(heading=heading, lines=[line], x_label=x_label, y_label=y_label, caption=heading, x_log=log)
+
+
+def followed(
+    image: "Image", variants: list[Condition], context: RequestContext
+) -> Generator[Request, Tensor, Followed]:
+    """DDIM with classifier-free guidance from the noise of the seed, for each condition; one of none without conditions."""
+    model, sampling = context.model, context.model.sampling
+    process, weight = model.parts.process, weight_of(sampling.guidance)
+    assert isinstance(process, Gaussian), "images are continuous"
+    assert image.channels, "the modality of a run is fitted"
+    assert image.size, "the modality of a run is fitted"
+    count = max(1, len(variants))
+    condition = join(*variants) if variants else None
+    times = sampling.grid(torch.tensor([sampling.steps]), process.schedule)[0]
+    noise = SampleNoise(seeds=torch.tensor([context.seed]), steps=torch.tensor([-1]))  # that of `sample`
+    like = torch.zeros(1, image.channels, image.size, image.size)
+    x = process.prior(like, noise, times[:1]).expand(count, -1, -1, -1)
+    states, influence = [x], list[Tensor]()
+    for t, s in pairwise(times):
+        at = t.expand(count)
+        mean = yield Predict(x_t=x, t=at, condition=condition)
+        blank = mean
+        if condition is not None:
+            blank = yield Predict(x_t=x, t=at, condition=condition.dropped())
+        influence.append((mean - blank).square().mean(1).sqrt())
+        a, b, _ = (float(value) for value in reverse_step(process.schedule, t, s, 0.0))
+        x = a * x + b * (blank + weight * (mean - blank))
+        states.append(x)
+    return Followed(x=torch.stack(states), times=times, influence=torch.stack(influence))
+
+
+def from_levels(
+    path: Followed, condition: Condition | None, context: RequestContext
+) -> Generator[Request, Tensor, dict[float, Tensor]]:
+    """Images drawn from points of the trajectory with other seeds: by sigma / alpha of the point, noisiest first."""
+    process, sampling = context.model.parts.process, context.model.sampling
+    assert isinstance(process, Gaussian), "images are continuous"
+    steps, found = len(path.times) - 1, dict[float, Tensor]()
+    for k in range(LEVELS):
+        i = k * (steps - 1) // LEVELS
+        level = float(rho(process.schedule, path.times[i]))
+        left = max(2, steps - i)
+        part = replace(
+            sampling, sampler=Ancestral(), steps=left, grid=KarrasGrid(low=min(0.002, level / 10), high=level)
+        )
+        seeds = context.seed + 1 + k * AGAIN + torch.arange(AGAIN)
+        several = None if condition is None else condition.select(torch.zeros(AGAIN, dtype=torch.int64))
+        x = path.x[i, :1].expand(AGAIN, -1, -1, -1)
+        found[level] = yield Draw(shape=tuple(x.shape[1:]), seeds=seeds, sampling=part, condition=several, x=x)
+    return found
+
+
+def map_steps(path: Followed) -> list[int]:
+    """The steps of which the influence is shown."""
+    steps = len(path.influence)
+    return [k * (steps - 1) // (MAPS - 1) for k in range(MAPS)]
+
+
+def maps(image: "Image", path: Followed) -> Tensor:
+    """Where the condition mattered, (MAPS, c, h, w) uint8, white where most over all of these steps."""
+    chosen = path.influence[map_steps(path), 0]
+    level = (255 * chosen / chosen.amax().clamp_min(1e-12)).round().to(torch.uint8)
+    return level[:, None].expand(-1, image.channels or 1, -1, -1)
+
+
+def alike(image: "Image", shown: Tensor, context: RequestContext) -> tuple[Tensor, list[dict[str, Any]]]:
+    """The nearest training images, uint8, with their distances in grey levels, and their class or caption."""
+    train = context.data()[0]
+    items = torch.arange(min(len(train), SEARCHED)) * len(train) // min(len(train), SEARCHED)
+    pixels = train.read(items)
+    distance, index = nearest(pixels, shown, k=min(NEAREST, len(pixels)))
+    found = list[dict[str, Any]]()
+    for d, i in zip(distance[0], items[index[0]], strict=True):
+        what = train.captions[int(i)] if train.captions is not None else ""
+        if not what and image.classes and train.labels is not None:
+            what = image.classes[int(train.labels[i])]
+        found.append({"item": int(i), "distance": round(float(d) / shown[0].numel() ** 0.5, 2), "what": what})
+    return pixels[index[0]], found
