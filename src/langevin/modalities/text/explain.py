@@ -46,7 +46,7 @@ def explain_plan(text: "Text", options: Explain, writer: Writer, context: Reques
     given = words_at(text, tokens, 0)
     room = text.task.context_length - len(tokens)
     length = options.length or room
-    if not given or len(given) > MOST_WORDS or length > room:
+    if not given or len(given) > MOST_WORDS or not 1 <= length <= room:
         raise ValueError(
             f"a prompt of 1 to {MOST_WORDS} words is explained, with {length} tokens after its {len(tokens)} in a context "
             f"of {text.task.context_length}; got {len(given)} words"
