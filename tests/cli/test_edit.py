@@ -8,6 +8,7 @@ from PIL import Image
 
 from langevin.cli import main
 from langevin.embed import extract
+from tests import texts, tiny
 
 EDIT = ("--mask", "2,2,4,4", "--count", "2", "--steps", "4")
 
@@ -97,3 +98,29 @@ def test_by_default_answers_are_beside_the_caller_and_their_command_is_kept(trai
     settings = json.loads((tmp_path / "0-edited" / "edit.json").read_text())
     assert settings["options"] == ["", "--mask", "2,2,4,4"]
     assert settings["count"] == "2"
+
+
+def test_another_input_of_the_same_name_is_not_taken_for_done(trained, folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    words = ["edit", str(trained), str(folder / "0.png"), *EDIT]
+    assert main(words) == 0
+    first = (tmp_path / "0-edited" / "0.png").read_bytes()
+    (folder / "2.png").replace(folder / "0.png")
+    assert main([*words, "--out", "0-edited"]) == 1
+    assert "holds answers to another 0.png: choose another --out" in capsys.readouterr().err
+    assert main(words) == 0
+    assert (tmp_path / "0-edited" / "0.png").read_bytes() == first
+    assert (tmp_path / "0-edited-2" / "0.png").read_bytes() != first
+
+
+def test_a_folder_of_texts_is_edited(tmp_path):
+    words = [*tiny.SMALL, "training.steps=2", "data.codec.kind=characters", "data.task.context_length=32"]
+    run, drafts = tmp_path / "run", tmp_path / "drafts"
+    assert main(["train", str(texts.corpus(tmp_path / "corpus")), "--out", str(run), *words]) == 0
+    drafts.mkdir()
+    for name in ("a", "b"):
+        (drafts / f"{name}.txt").write_text("the [[4]] sea")
+    words = ["edit", str(run), str(drafts), "--count", "2", "--steps", "3", "--contain", "sea"]
+    assert main([*words, "--out", str(tmp_path / "out")]) == 0
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.txt", "b.txt", "edit.json"]
+    assert (tmp_path / "out" / "a.txt").read_text().count("the ") >= 2

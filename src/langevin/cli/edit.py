@@ -37,7 +37,8 @@ def run(args: Any) -> Path:
     single = bool(out.suffix)
     if single and len(files) > 1:
         raise ValueError(f"--out {out} is a file, and there are {len(files)} inputs: name a folder")
-    require_form(run.recipe.data, out.suffix, f"--out {out}")
+    if single:
+        require_form(run.recipe.data, out.suffix, f"--out {out}")
     require_apart(out, files)
     model, step = loaded(args, run, line)
     if (source := getattr(args.options, "source", None)) is not None:
@@ -49,7 +50,7 @@ def run(args: Any) -> Path:
         editing.one(files[0], line.progress("sampling")).save(out)
         line.say(f"{files[0].name} in {duration(time.perf_counter() - begin)}: {out}")
         return out
-    out = editing.free(out) if args.out is None else out
+    out = editing.free(out, files) if args.out is None else out
     failed = editing.all(files, out)
     line.close()
     done = len(files) - len(failed)
@@ -110,37 +111,39 @@ class Editing:
         Raises:
             ValueError: the folder holds something else."""
         settings = self.settings()
-        require_own(out, settings)
+        done = require_own(out, settings, files)
         names, failed = names_of(files), list[str]()
-        form = self.run.recipe.data.forms[0]
+        form = next(form for form in self.run.recipe.data.forms if form.startswith("."))
         for i, (file, name) in enumerate(zip(files, names, strict=True)):
             picture = out / f"{name}{form}"
-            if picture.is_file():  # it is written last
+            if name in done and picture.is_file():
                 self.line.say(f"{file.name} is done already")
                 continue
             shown = self.line.progress(f"{file.name} ({i + 1} of {len(files)})")
             try:
                 samples = self.one(file, shown)
-            except ValueError as error:
+            except (ValueError, OSError) as error:
                 if len(files) == 1:
                     raise
                 failed.append(f"{file.name}: {error}")
                 self.line.say(failed[-1])
                 continue
             out.mkdir(parents=True, exist_ok=True)
-            write_atomic(out / SETTINGS, json.dumps(settings, indent=1).encode())
             sweep(out)
-            remove(out / name)
-            samples.save(out / name)
+            if "" in self.run.recipe.data.forms:
+                remove(out / name)
+                samples.save(out / name)
             samples.save(picture)
+            done[name] = digest(file)  # last, so that what was stopped is done again
+            write_atomic(out / SETTINGS, json.dumps({**settings, "done": done}, indent=1).encode())
         return failed
 
-    def free(self, out: Path) -> Path:
+    def free(self, out: Path, files: list[Path]) -> Path:
         """The folder, or the first of NAME-2, NAME-3, ... that is new or of this command."""
         free, number = out, 2
         while True:
             try:
-                require_own(free, self.settings())
+                require_own(free, self.settings(), files)
             except ValueError:
                 free, number = out.with_name(f"{out.name}-{number}"), number + 1
             else:
@@ -166,18 +169,26 @@ def digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def require_own(out: Path, settings: dict[str, Any]) -> None:
-    """Check that a folder is new, empty, or of the same command. Raises `ValueError` if it is not."""
+def require_own(out: Path, settings: dict[str, Any], files: list[Path]) -> dict[str, str]:
+    """Check that a folder is new, empty, or of the same command and inputs; returns the digests of inputs that are done.
+
+    Raises:
+        ValueError: it holds something else."""
     if not (out / SETTINGS).is_file():
         require_writable(out, folder=True)
-        return
+        return {}
     try:
         before = json.loads((out / SETTINGS).read_text(encoding="utf-8"))
-    except ValueError:
-        before = {}
+        done: dict[str, str] = dict(before.pop("done"))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        before, done = {}, {}
     if before != settings:
         changed = [name for name in settings if before.get(name) != settings[name]]
         raise ValueError(f"{out} holds answers of another command ({', '.join(changed)} differ): choose another --out")
+    for file, name in zip(files, names_of(files), strict=True):
+        if name in done and done[name] != digest(file):
+            raise ValueError(f"{out} holds answers to another {file.name}: choose another --out")
+    return done
 
 
 def names_of(files: list[Path]) -> list[str]:

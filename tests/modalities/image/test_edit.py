@@ -79,6 +79,12 @@ def test_every_method_keeps_what_is_given(model, files, method):
     assert off < (0.7 * free if method == "dps" else 4)
 
 
+def test_given_pixels_that_are_noisy_are_not_put_back(model, files):
+    pixels, image, mask = files
+    found = answers(model, Edit(input=image, mask=mask, denoise=40.0), steps=8)
+    assert not torch.equal(found[0, :, :, :4], pixels[:, :, :4])
+
+
 def test_masks_are_white_or_transparent_where_is_drawn_or_a_rectangle(tmp_path):
     right = torch.zeros(8, 8, dtype=torch.bool)
     right[2:6, 4:] = True

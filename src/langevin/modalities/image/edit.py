@@ -239,7 +239,8 @@ def restored(image: "Image", options: Edit, context: RequestContext) -> Plan:
         y = torch.where(masked, 0.0, y)
     measurement = Measurement(operator=operator, y=y, noise=torch.tensor([std]), shape=shape)
     measurement.check()
-    kept = y if masked is not None and len(operators) == 1 and options.noise <= 1 else None
+    exact = options.noise <= 1 and options.denoise is None
+    kept = y if masked is not None and len(operators) == 1 and exact else None
     return posterior_samples(
         image, options, context, shape, given, sampling=sampling, measurement=measurement, kept=kept, masked=masked
     )
