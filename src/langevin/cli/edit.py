@@ -106,7 +106,7 @@ class Editing:
         return replace(samples, facts=facts)
 
     def all(self, files: list[Path], out: Path) -> list[str]:
-        """Edit every file into a folder: a picture of all answers, and a folder with each. Returns what failed.
+        """Edit every file into a folder: all answers in a file, in a picture, and each in a folder. Returns what failed.
 
         Raises:
             ValueError: the folder holds something else."""
@@ -134,6 +134,8 @@ class Editing:
                 remove(out / name)
                 samples.save(out / name)
             samples.save(picture)
+            if (shown := samples.preview()).suffix != form:
+                write_atomic(out / f"{name}{shown.suffix}", shown.content)
             done[name] = digest(file)  # last, so that what was stopped is done again
             write_atomic(out / SETTINGS, json.dumps({**settings, "done": done}, indent=1).encode())
         return failed

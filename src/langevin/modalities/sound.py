@@ -8,7 +8,8 @@ from torch import Tensor
 
 
 def wav(signal: Tensor, rate: int) -> bytes:
-    """A mono 16-bit WAV file of a signal (n,), clipped to [-1, 1], at `rate` samples per second.
+    """A mono 16-bit WAV file of a signal (n,), clipped to [-1, 1], at `rate` samples per second; one that
+    was read from such a file is written as it was.
 
     Raises:
         ValueError: the signal is not finite."""
@@ -20,5 +21,5 @@ def wav(signal: Tensor, rate: int) -> bytes:
         file.setnchannels(1)
         file.setsampwidth(2)
         file.setframerate(rate)
-        file.writeframes((values.clip(-1, 1) * 32767).round().astype("<i2").tobytes())
+        file.writeframes((values * 32768).round().clip(-32768, 32767).astype("<i2").tobytes())
     return content.getvalue()

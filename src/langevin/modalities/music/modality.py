@@ -30,9 +30,10 @@ from langevin.modalities.music import inspect, plans, preview, sources, suggest
 from langevin.modalities.music.batches import QUARTERS, Windows
 from langevin.modalities.music.codec import AnyCodec, PianoRoll, Voices
 from langevin.modalities.music.data import Scores, load_parts
+from langevin.modalities.music.edit import edit_plan
 from langevin.modalities.music.harmony import NoParallels
 from langevin.modalities.music.key import KEYS
-from langevin.modalities.music.options import Evaluate, Sample
+from langevin.modalities.music.options import Edit, Evaluate, Sample
 from langevin.modalities.music.piece import Piece
 
 PREVIEWED = 4
@@ -170,8 +171,8 @@ class Music:
             raise ValueError("music needs a model of tokens (a discrete process), and this is none")
         return model.parts
 
-    def plan(self, options: Sample, context: RequestContext) -> Plan:
-        return plans.sample(self, options, context)
+    def plan(self, options: Sample | Edit, context: RequestContext) -> Plan:
+        return edit_plan(self, options, context) if isinstance(options, Edit) else plans.sample(self, options, context)
 
     def preview_plan(self, context: RequestContext) -> Plan:
         return plans.free_pieces(self, context.data()[1], PREVIEWED, context)

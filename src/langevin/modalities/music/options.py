@@ -43,6 +43,28 @@ class Sample:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Edit:
+    """Write bars, voices or a share of the beats of a piece anew. Several answers, and then the piece itself."""
+
+    input: InputFile
+    """A MIDI file, or a folder of these."""
+    from_bar: int | None = None
+    """The first bar that is written anew, counted from 1."""
+    to_bar: int | None = None
+    """The last one; default: that of --from-bar."""
+    given: str | None = None
+    """The voices that are kept: names or numbers, such as soprano,bass or 1,4."""
+    strength: float | None = None
+    """Write this share of the beats anew, in (0, 1], each of one voice, in place of bars."""
+    key: str | None = None
+    """The key, such as "G major" or "F# minor", for runs with data.key=true; default: that of the piece."""
+    avoid_parallels: bool = False
+    """Forbid parallel fifths and octaves with the notes that are known, for runs of voices."""
+    soundfont: LocalFile | None = None
+    """A soundfont (.sf2) with which the program fluidsynth renders .wav files; default: a plain synthesiser."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Evaluate:
     """How much is measured."""
 

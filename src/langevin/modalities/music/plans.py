@@ -49,8 +49,12 @@ def sample(music: "Music", options: Sample, context: RequestContext) -> Plan:
     Raises:
         ValueError: options that do not fit each other or the run, or a file that cannot be used."""
     require("mido", "MIDI")  # before any work
-    _require_consistent(music, options)
-    score = requested(music, options, context)
+    require_consistent(music, options)
+    return answered(music, options, requested(music, options, context), context)
+
+
+def answered(music: "Music", options: Sample, score: Score, context: RequestContext) -> Plan:
+    """The plan of samples of a score, with the options of how they sound."""
     if context.guided and bool((score.tokens == FREE).all()):
         raise ValueError("--guidance compares with the given notes masked, and none are given: leave it out")
     if options.soundfont is not None:
@@ -75,7 +79,7 @@ def _keys(music: "Music", options: Sample, score: Score, seeds: Tensor, context:
     return torch.tensor([key_of(train.pieces[int(v * len(train))]) for v in u.tolist()])
 
 
-def _require_consistent(music: "Music", options: Sample) -> None:
+def require_consistent(music: "Music", options: Sample) -> None:
     """Raises `ValueError` for options that do not fit each other, or the run."""
     names = [n for n in ("melody", "voices", "continue_", "infill") if getattr(options, n) is not None]
     if len(names) > 1:

@@ -127,14 +127,17 @@ class LogMel:
         return torch.cat([self._decode(row[None], rate, seeds[i : i + 1]) for i, row in enumerate(x)])
 
     def _decode(self, x: Tensor, rate: int, seeds: Tensor) -> Tensor:
-        mel = (x.float() * _column(self.std, x) + _column(self.mean, x)).clamp_max(20).exp()
-        magnitude = (mel_inverse(rate, self.stft.n_fft, self.bins) @ mel).clamp_min(0)
+        magnitude = (mel_inverse(rate, self.stft.n_fft, self.bins) @ self.magnitudes(x)).clamp_min(0)
         noise = SampleNoise(seeds=seeds, steps=torch.zeros_like(seeds))
         phase = 2 * math.pi * noise.uniform(magnitude.mT.contiguous()).mT.to(magnitude)  # laid out frame by frame
         long = (x.shape[2] - 1) * self.stride > self.stft.n_fft // 2  # a shorter signal cannot be analysed again
         iterations = self.iterations if long else 0
         signal = self.stft.griffin_lim(magnitude, phase, iterations=iterations)
         return signal / signal.abs().max().clamp_min(1)  # a loud one is made quieter, not cut off
+
+    def magnitudes(self, x: Tensor) -> Tensor:
+        """The mel spectrogram (..., bins, frames) of x, not logarithmic."""
+        return (x.float() * _column(self.std, x) + _column(self.mean, x)).clamp_max(20).exp()
 
 
 def long_enough(signal: Tensor, samples: int) -> Tensor:

@@ -30,8 +30,9 @@ from langevin.modalities.speech.codec import AnyCodec, LogMel, Vocoder, Waveform
 from langevin.modalities.speech.data import Clips, load_parts
 from langevin.modalities.speech.detect import detect
 from langevin.modalities.speech.durations import Durations, fit_durations, mean_durations
+from langevin.modalities.speech.edit import edit_plan
 from langevin.modalities.speech.examples import Encoder, Examples, Recorded, Splice, SplicedExamples, stream
-from langevin.modalities.speech.options import Evaluate, Sample
+from langevin.modalities.speech.options import Edit, Evaluate, Sample
 from langevin.modalities.speech.signal import one_thread
 from langevin.modalities.speech.text.units import AnyUnits, Phonemes
 from langevin.modalities.speech.timeline import width
@@ -329,8 +330,8 @@ class Speech:
 
     # ---------------------------------------------------------------------------------------------------- requests
 
-    def plan(self, options: Sample, context: RequestContext) -> Plan:
-        return requests.plan(self, options, context)
+    def plan(self, options: Sample | Edit, context: RequestContext) -> Plan:
+        return edit_plan(self, options, context) if isinstance(options, Edit) else requests.plan(self, options, context)
 
     def preview_plan(self, context: RequestContext) -> Plan:
         return self.plan_like(context.data()[1], replace(context, count=min(8, len(context.data()[1]))))
@@ -348,8 +349,8 @@ class Speech:
 
     @property
     def choices(self) -> dict[str, tuple[str, ...]]:
-        """The speakers, which `speaker` and `voice` are chosen from."""
-        return {"speaker": self.speakers, "voice": self.speakers} if self.speakers else {}
+        """The speakers, which `speaker`, `voice` and `to` are chosen from."""
+        return {"speaker": self.speakers, "voice": self.speakers, "to": self.speakers} if self.speakers else {}
 
     def decode(self, x: Tensor) -> list[Tensor]:
         return self.decoded(list(x), torch.arange(len(x)))

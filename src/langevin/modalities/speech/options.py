@@ -1,7 +1,7 @@
 """Options of runs on speech. Imports no torch."""
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 from tyro.conf import arg
 
@@ -40,6 +40,31 @@ class Sample:
     """A sound file that --voice says again; --text is what is said in it."""
     strength: float = 0.7
     """How much of --clip is forgotten, in (0, 1]: the time t to which it is corrupted."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Edit:
+    """Draw parts of a recording anew, remove noise, or say it in another voice. Several answers: where they differ, the
+    sound is made up."""
+
+    input: InputFile
+    """A sound file, or a folder of sound files."""
+    mask: tuple[str, ...] = ()
+    """The parts that are drawn anew, each FROM,TO in seconds. The rest of the recording stays as it is."""
+    denoise: float | None = None
+    """Remove white noise of this standard deviation, as a share of full scale: 0.01 is faint, 0.1 strong. What it drowns is
+    drawn anew."""
+    text: str | None = None
+    """What is said in all of it, if known."""
+    speaker: str | None = None
+    """Who says it, if known."""
+    to: str | None = None
+    """The speaker who says it again; --text is what is said."""
+    strength: float | None = None
+    """With --to: how much of the recording is forgotten, in (0, 1]; 0.7 by default."""
+    method: Literal["context", "mmps"] | None = None
+    """How what is given is kept: as the network was trained to read it, or by guidance, which needs no such training.
+    Default: context where the run has it."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,17 +1,18 @@
 """Plans of speech: utterances of different lengths, drawn in groups of one shape and in windows that overlap."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from langevin.diffusion.measurement import Mask, Measurement
 from langevin.diffusion.noise import mix
 from langevin.diffusion.sampler.grid import UniformTimeGrid
 from langevin.diffusion.sampling import Sampling
-from langevin.modalities.modality import Draw, Plan, RequestContext, Samples
+from langevin.modalities.modality import Draw, Plan, Request, RequestContext, Samples, seeds_of
 from langevin.modalities.speech.batches import condition_of, context_of, padded_frames
 from langevin.modalities.speech.codec import Vocoder, Waveform
 from langevin.modalities.speech.vocoder import Vocoding, vocode
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from langevin.modalities.speech.modality import Speech
 
 
+EXACT = 0.05  # standard deviation of what is known of standardised frames
 VOCODER = "vocoder"  # the name of the model that decodes, among those of a run
 
 
@@ -30,20 +32,22 @@ class Utterance:
     Args:
         frames: its length.
         aligned: the port `aligned` (frames, width); None without texts.
-        speaker: index of the speaker.
+        speaker: index of the speaker; None if it is not known.
         text: what is said.
         name: what is said by whom.
         x: (channels, frames) of what is given; None for nothing.
         given: (frames,) bool, where x is kept.
+        measured: (channels, frames) bool, where guidance makes samples agree with x; None for nowhere.
     """
 
     frames: int
     aligned: Tensor | None
-    speaker: int
+    speaker: int | None
     text: str
     name: str
     x: Tensor | None = None
     given: Tensor | None = None
+    measured: Tensor | None = None
 
 
 @dataclass(kw_only=True, eq=False)
@@ -71,15 +75,27 @@ def windows_of(frames: int, window: int, overlap: int) -> list[tuple[int, int]]:
     return [(start, start + window) for start in starts]
 
 
-def draw(
+def windows_around(wanted: Utterance, window: int, overlap: int) -> list[tuple[int, int]]:
+    """The windows of an utterance: around a gap in what is given, if it and something on either side fit into one."""
+    given = wanted.given if wanted.measured is None else wanted.measured.all(0)
+    if given is not None and wanted.frames > window and bool(given[-1]) and not bool(given.all()):
+        free = (~given).nonzero()[:, 0]
+        first, last = int(free[0]), int(free[-1]) + 1
+        if last - first <= window - overlap:
+            start = min(max(0, (first + last - window) // 2), wanted.frames - window)
+            return [(start, start + window)]
+    return windows_of(wanted.frames, window, overlap)
+
+
+def frames_drawn(
     speech: "Speech", wanted: Sequence[Utterance], context: RequestContext, *, sampling: Sampling | None = None
-) -> Plan:
-    """Draw every utterance, and decode it.
+) -> Generator[Request, Tensor, list[Tensor]]:
+    """Draw every utterance: x (channels, frames) of each.
 
     Windows after the first continue what was drawn before. Samples are drawn with others of the same padded length, so
     their bytes do not depend on these."""
     growing = [
-        _Growing(wanted=one, seed=context.seed + i, windows=windows_of(one.frames, speech.window, speech.window // 4))
+        _Growing(wanted=one, seed=context.seed + i, windows=windows_around(one, speech.window, speech.window // 4))
         for i, one in enumerate(wanted)
     ]
     for one in growing:
@@ -97,11 +113,19 @@ def draw(
                 new = row[:, : end - start]
                 one.x[:, start:end] = torch.where(one.done[start:end], one.x[:, start:end], new)
                 one.done[start:end] = True
-    seeds = torch.tensor([one.seed for one in growing])
-    signals = yield from decoding(speech, [one.x for one in growing], seeds)
+    return [one.x for one in growing]
+
+
+def draw(
+    speech: "Speech", wanted: Sequence[Utterance], context: RequestContext, *, sampling: Sampling | None = None
+) -> Plan:
+    """Draw every utterance, and decode it."""
+    x = yield from frames_drawn(speech, wanted, context, sampling=sampling)
+    seeds = seeds_of(context.seed, len(wanted))
+    signals = yield from decoding(speech, x, seeds)
     arrays = {"seed": seeds}
     if speech.speakers:
-        arrays["speaker"] = torch.tensor([one.speaker for one in wanted])
+        arrays["speaker"] = torch.tensor([-1 if one.speaker is None else one.speaker for one in wanted])
     return Samples(modality=speech, values=signals, names=tuple(one.name for one in wanted), arrays=arrays)
 
 
@@ -137,18 +161,36 @@ def _draw_windows(speech: "Speech", members: list[_Growing], number: int, frames
     aligned = [
         one.wanted.aligned[a:b] for one, (a, b) in zip(members, spans, strict=True) if one.wanted.aligned is not None
     ]
+    speakers = [one.wanted.speaker for one in members if one.wanted.speaker is not None]
     condition = condition_of(
-        speakers=torch.tensor([one.wanted.speaker for one in members]) if speech.speakers else None,
+        speakers=torch.tensor(speakers) if speech.speakers and len(speakers) == len(members) else None,
         aligned=aligned or None,
         context=context_of(x, given) if speech.reads_context else None,
         lengths=torch.tensor([b - a for a, b in spans]),
         frames=frames,
     )
+    if members[0].wanted.measured is not None:
+        seen = [
+            padded((one.done[a:b] | one.wanted.measured[:, a:b]).expand(len(x[0]), -1))
+            for one, (a, b) in zip(members, spans, strict=True)
+            if one.wanted.measured is not None
+        ]
+        condition = replace(condition, measurement=observed(x, torch.stack(seen)))
     seeds = torch.tensor([one.seed for one in members])
     seeds = seeds if number == 0 else mix(seeds, number)
     noised = isinstance(sampling.grid, UniformTimeGrid) and sampling.grid.high is not None
     clean = x if noised and members[0].wanted.x is not None else None
     return Draw(shape=tuple(x.shape[1:]), seeds=seeds, sampling=sampling, condition=condition, clean=clean)
+
+
+def observed(x: Tensor, seen: Tensor) -> Measurement:
+    """That x (b, channels, frames) is known where `seen` holds, of the same shape."""
+    return Measurement(
+        operator=Mask(seen=seen),
+        y=torch.where(seen, x, 0.0),
+        noise=torch.full((len(x),), EXACT),
+        shape=tuple(x.shape[1:]),
+    )
 
 
 def from_time(sampling: Sampling, t: float, rho: float) -> Sampling:

@@ -48,21 +48,29 @@ class STFT:
         length = (spectrogram.shape[-1] - 1) * self.hop
         return torch.istft(spectrogram, self.n_fft, self.hop, window=window, center=True, length=length)
 
-    def griffin_lim(self, magnitude: Tensor, phase: Tensor, *, iterations: int) -> Tensor:
+    def griffin_lim(
+        self, magnitude: Tensor, phase: Tensor, *, iterations: int, known: tuple[Tensor, Tensor] | None = None
+    ) -> Tensor:
         """Signals (b, (frames - 1) hop) whose spectrograms have nearly this magnitude (b, 1 + n_fft / 2, frames).
 
         Args:
             phase: initial phases in radians, shaped like the magnitude.
             iterations: of the algorithm; 0 keeps the initial phases.
+            known: signals of that shape, and where their samples are kept, bool: what is between fits to them.
         """
+
+        def signal(spectrogram: Tensor) -> Tensor:
+            made = self.inverse(spectrogram)
+            return made if known is None else torch.where(known[1], known[0], made)
+
         angle = torch.polar(torch.ones_like(phase), phase)
         previous = torch.zeros_like(angle)
         for _ in range(iterations):
-            rebuilt = self(self.inverse(magnitude * angle))
+            rebuilt = self(signal(magnitude * angle))
             accelerated = rebuilt - MOMENTUM / (1 + MOMENTUM) * previous
             angle = accelerated / accelerated.abs().clamp_min(1e-12)
             previous = rebuilt
-        return self.inverse(magnitude * angle)
+        return signal(magnitude * angle)
 
 
 def together(sizes: Sequence[int], most: int) -> Iterator[list[int]]:
