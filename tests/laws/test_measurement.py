@@ -15,6 +15,7 @@ from langevin.diffusion.measurement import (
     Chain,
     Channels,
     Clip,
+    Diagonal,
     Frequencies,
     Function,
     Mask,
@@ -41,6 +42,7 @@ def symmetric(seen):
 
 
 OPERATORS = {
+    Diagonal: Diagonal(weight=normal(B, 1, 8, 8).clamp_min(0)),
     Mask: Mask(seen=normal(B, 1, 8, 8) > 0),
     Separable: Separable(down=normal(B, 4, 8), across=normal(B, 5, 8, seed=1)),
     Channels: Channels(weights=normal(B, 1, 3)),

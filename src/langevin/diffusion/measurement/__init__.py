@@ -8,6 +8,7 @@ from langevin.diffusion.measurement.operator import (
     BlockCosines,
     Chain,
     Channels,
+    Diagonal,
     Frequencies,
     Function,
     Mask,
@@ -18,7 +19,7 @@ from langevin.diffusion.measurement.operator import (
 )
 
 __all__ = [
-    "AnyNonlinearity", "AnyOperator", "BlockCosines", "Chain", "Channels", "Clip", "Frequencies", "Function", "Mask",
-    "Matrix", "Measurement", "Operator", "Round", "Separable", "Spectrogram", "join_measurements", "mapped",
+    "AnyNonlinearity", "AnyOperator", "BlockCosines", "Chain", "Channels", "Clip", "Diagonal", "Frequencies", "Function",
+    "Mask", "Matrix", "Measurement", "Operator", "Round", "Separable", "Spectrogram", "join_measurements", "mapped",
     "require_adjoint",
 ]  # fmt: skip

@@ -46,6 +46,23 @@ class Mask:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Diagonal:
+    """Each element of x times a weight: with noise of std s, an element of weight w is known to s / w; 0 hides it.
+
+    Args:
+        weight: of a shape that broadcasts over x (b, ...).
+    """
+
+    weight: Tensor
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.weight.to(x) * x
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        return self.weight.to(y) * y
+
+
+@dataclass(frozen=True, kw_only=True)
 class Separable:
     """A matrix along each of the last two dimensions: a blur, a change of resolution.
 
@@ -211,7 +228,7 @@ class Function:
             return torch.autograd.grad(self.function(x), x, y)[0]
 
 
-AnyOperator = Mask | Separable | Channels | Frequencies | BlockCosines | Matrix | Chain | Function
+AnyOperator = Mask | Diagonal | Separable | Channels | Frequencies | BlockCosines | Matrix | Chain | Function
 
 
 def require_adjoint(operator: Operator, shape: tuple[int, ...], *, count: int = 1, tolerance: float = 1e-6) -> None:

@@ -4,7 +4,7 @@ What is known of the spectrogram is given to the network as it was trained to re
 guidance makes samples agree with. Either way answers to one input are samples of what may have been there.
 
     --mask      frames whose window touches a masked part are drawn, and samples outside of it stay as they are
-    --denoise   bins in which noise of that level is as loud as the sound or louder are drawn
+    --denoise   bins are known as well as noise of that level lets them be, and those that it drowns are drawn
 """
 
 import math
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 ANSWERS = 8  # by default
 STEPS = 40  # of a repair by default
-LOUDER = 2.0  # than the noise, in magnitude, is a bin that is known
+LOUDER = 1.5  # than noise, in magnitude, is a bin of which something is known
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +75,7 @@ def restyled(speech: "Speech", given: Recording, answers: Plan, context: Request
 
 def repaired(speech: "Speech", given: Recording, wanted: list[Utterance], context: RequestContext) -> Plan:
     """The plan of answers to one input."""
-    sampling = repairing(context, guided=wanted[0].measured is not None)
+    sampling = repairing(context, guided=wanted[0].error is not None)
     x = yield from plans.frames_drawn(speech, wanted, context, sampling=sampling)
     if isinstance(speech.codec, LogMel):
         with one_thread():
@@ -168,12 +168,12 @@ def asked(speech: "Speech", options: Edit, given: Recording) -> Utterance:
         raise ValueError("a run with filler tokens speaks in one piece, and this recording is longer: cut it")
     wanted = Utterance(frames=frames, aligned=aligned, speaker=speaker, text=options.text or "", name="", x=x)
     if options.denoise is not None:
-        return replace(wanted, measured=audible(speech, x, options.denoise * given.level))
+        return below(speech, wanted, options.denoise * given.level)
     known = untouched(speech, given.kept, frames)
     if bool(known.all()):
         raise ValueError(f"--mask {' '.join(options.mask)} is shorter than a frame: make it longer")
     if options.method == "mmps" or not speech.reads_context:
-        return replace(wanted, measured=known.expand(len(x), -1))
+        return replace(wanted, error=torch.where(known, plans.EXACT, math.inf).expand(len(x), -1))
     return replace(wanted, given=known)
 
 
@@ -187,14 +187,23 @@ def untouched(speech: "Speech", kept: Tensor, frames: int) -> Tensor:
     return lost[(at + after).clamp(0, len(kept))] == lost[(at - before).clamp(0, len(kept))]
 
 
-def audible(speech: "Speech", x: Tensor, std: float) -> Tensor:
-    """(bins, frames) bool: the bins of x that are louder than white noise of `std`."""
+def below(speech: "Speech", wanted: Utterance, std: float) -> Utterance:
+    """The utterance of which is known what white noise of `std` leaves of it.
+
+    The magnitude of noise in a bin, |N|, is known on average. From |X| = |S + N| follows |S|^2 = |X|^2 - |N|^2 on average,
+    and ln |S| to |N| / sqrt(2) |S|, the part of N that is in phase. Below |X| = LOUDER |N| nothing is taken to be known."""
     mel = mel_of(speech)
+    assert wanted.x is not None, "an edit has an input"
     window = torch.hann_window(mel.stft.n_fft)
     filters = mel_filters(speech.known_rate, mel.stft.n_fft, mel.bins)
-    noise = filters.sum(1) * (std * math.sqrt(math.pi / 4) * float(window.square().sum().sqrt()))  # E |N| of each bin
-    column = [torch.tensor(values)[:, None] for values in (mel.std, mel.mean)]
-    return x * column[0] + column[1] > (LOUDER * noise).log()[:, None]
+    noise = filters.sum(1, keepdim=True) * (std * math.sqrt(math.pi / 4 * float(window.square().sum())))
+    both = mel.magnitudes(wanted.x)
+    clean = (both.square() - noise.square()).clamp_min(1e-12).sqrt()
+    width, mean = (torch.tensor(values)[:, None] for values in (mel.std, mel.mean))
+    error = (noise / clean / math.sqrt(2) / width).clamp_min(plans.EXACT)
+    audible = both > LOUDER * noise
+    x = torch.where(audible, (clean.log() - mean) / width, wanted.x)
+    return replace(wanted, x=x, error=torch.where(audible, error, math.inf))
 
 
 def mel_of(speech: "Speech") -> LogMel:
@@ -222,7 +231,7 @@ def say_spread(x: list[Tensor], utterance: Utterance, context: RequestContext) -
     """Say how far the answers differ where they are drawn, in the unit of what the training data differ by."""
     if len(x) < 2:
         return
-    known = utterance.given if utterance.measured is None else utterance.measured
+    known = utterance.given if utterance.error is None else utterance.error.isfinite()
     assert known is not None, "something is given"
     spread = torch.stack(x).std(0)[~known.expand(x[0].shape)]
     context.say(

@@ -8,20 +8,22 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from langevin.diffusion.measurement import Mask, Measurement
+from langevin.diffusion.condition import Port
+from langevin.diffusion.measurement import Diagonal, Measurement
 from langevin.diffusion.noise import mix
 from langevin.diffusion.sampler.grid import UniformTimeGrid
 from langevin.diffusion.sampling import Sampling
 from langevin.modalities.modality import Draw, Plan, Request, RequestContext, Samples, seeds_of
 from langevin.modalities.speech.batches import condition_of, context_of, padded_frames
 from langevin.modalities.speech.codec import Vocoder, Waveform
+from langevin.modalities.speech.timeline import width
 from langevin.modalities.speech.vocoder import Vocoding, vocode
 
 if TYPE_CHECKING:
     from langevin.modalities.speech.modality import Speech
 
 
-EXACT = 0.05  # standard deviation of what is known of standardised frames
+EXACT = 0.05  # standard deviation of what is known of a recording, in that of its kind
 VOCODER = "vocoder"  # the name of the model that decodes, among those of a run
 
 
@@ -37,7 +39,8 @@ class Utterance:
         name: what is said by whom.
         x: (channels, frames) of what is given; None for nothing.
         given: (frames,) bool, where x is kept.
-        measured: (channels, frames) bool, where guidance makes samples agree with x; None for nowhere.
+        error: (channels, frames), the standard deviation to which guidance makes samples agree with x, infinite where
+            nothing is known of it; None without such guidance.
     """
 
     frames: int
@@ -47,7 +50,7 @@ class Utterance:
     name: str
     x: Tensor | None = None
     given: Tensor | None = None
-    measured: Tensor | None = None
+    error: Tensor | None = None
 
 
 @dataclass(kw_only=True, eq=False)
@@ -59,6 +62,11 @@ class _Growing:
     windows: list[tuple[int, int]]  # (first frame, end)
     x: Tensor = field(init=False)
     done: Tensor = field(init=False)
+
+    @property
+    def anything_known(self) -> bool:
+        """Whether text or speaker are: else the network is asked as it was trained to be without any condition."""
+        return self.wanted.aligned is not None or self.wanted.speaker is not None
 
     def start(self, channels: int) -> None:
         given = self.wanted.given
@@ -77,7 +85,7 @@ def windows_of(frames: int, window: int, overlap: int) -> list[tuple[int, int]]:
 
 def windows_around(wanted: Utterance, window: int, overlap: int) -> list[tuple[int, int]]:
     """The windows of an utterance: around a gap in what is given, if it and something on either side fit into one."""
-    given = wanted.given if wanted.measured is None else wanted.measured.all(0)
+    given = wanted.given if wanted.error is None else wanted.error.isfinite().all(0)
     if given is not None and wanted.frames > window and bool(given[-1]) and not bool(given.all()):
         free = (~given).nonzero()[:, 0]
         first, last = int(free[0]), int(free[-1]) + 1
@@ -158,24 +166,27 @@ def _draw_windows(speech: "Speech", members: list[_Growing], number: int, frames
     spans = [one.windows[number] for one in members]
     x = torch.stack([padded(one.x[:, a:b]) for one, (a, b) in zip(members, spans, strict=True)])
     given = torch.stack([padded(one.done[a:b]) for one, (a, b) in zip(members, spans, strict=True)])
-    aligned = [
-        one.wanted.aligned[a:b] for one, (a, b) in zip(members, spans, strict=True) if one.wanted.aligned is not None
-    ]
-    speakers = [one.wanted.speaker for one in members if one.wanted.speaker is not None]
     condition = condition_of(
-        speakers=torch.tensor(speakers) if speech.speakers and len(speakers) == len(members) else None,
-        aligned=aligned or None,
+        speakers=torch.tensor([one.wanted.speaker or 0 for one in members]) if speech.speakers else None,
+        aligned=_aligned(speech, members, spans),
         context=context_of(x, given) if speech.reads_context else None,
         lengths=torch.tensor([b - a for a, b in spans]),
         frames=frames,
     )
-    if members[0].wanted.measured is not None:
-        seen = [
-            padded((one.done[a:b] | one.wanted.measured[:, a:b]).expand(len(x[0]), -1))
+    condition = replace(
+        condition,
+        global_=known_of(condition.global_, [one.wanted.speaker is not None for one in members]),
+        aligned=known_of(condition.aligned, [one.wanted.aligned is not None for one in members]),
+        concat=known_of(condition.concat, [one.anything_known or bool(row.any()) for one, row in zip(members, given)]),
+    )
+    if members[0].wanted.error is not None:
+        error = [
+            torch.where(one.done[a:b], EXACT, one.wanted.error[:, a:b])
             for one, (a, b) in zip(members, spans, strict=True)
-            if one.wanted.measured is not None
+            if one.wanted.error is not None
         ]
-        condition = replace(condition, measurement=observed(x, torch.stack(seen)))
+        weight = torch.stack([padded(EXACT / row) for row in error])
+        condition = replace(condition, measurement=observed(x, weight))
     seeds = torch.tensor([one.seed for one in members])
     seeds = seeds if number == 0 else mix(seeds, number)
     noised = isinstance(sampling.grid, UniformTimeGrid) and sampling.grid.high is not None
@@ -183,13 +194,26 @@ def _draw_windows(speech: "Speech", members: list[_Growing], number: int, frames
     return Draw(shape=tuple(x.shape[1:]), seeds=seeds, sampling=sampling, condition=condition, clean=clean)
 
 
-def observed(x: Tensor, seen: Tensor) -> Measurement:
-    """That x (b, channels, frames) is known where `seen` holds, of the same shape."""
+def _aligned(speech: "Speech", members: list[_Growing], spans: list[tuple[int, int]]) -> list[Tensor] | None:
+    """The port `aligned` of each window, 0 where the text is not known; None without texts."""
+    if not speech.texts:
+        return None
+    wide = width(len(speech.units.inventory))
+    return [
+        torch.zeros(b - a, wide) if one.wanted.aligned is None else one.wanted.aligned[a:b]
+        for one, (a, b) in zip(members, spans, strict=True)
+    ]
+
+
+def known_of(port: Port | None, known: list[bool]) -> Port | None:
+    """The port, withheld from the samples of which it is not known."""
+    return port if port is None or all(known) else port.only(torch.tensor(known))
+
+
+def observed(x: Tensor, weight: Tensor) -> Measurement:
+    """That x (b, channels, frames) is known to EXACT / weight, of the same shape; 0 for not at all."""
     return Measurement(
-        operator=Mask(seen=seen),
-        y=torch.where(seen, x, 0.0),
-        noise=torch.full((len(x),), EXACT),
-        shape=tuple(x.shape[1:]),
+        operator=Diagonal(weight=weight), y=weight * x, noise=torch.full((len(x),), EXACT), shape=tuple(x.shape[1:])
     )
 
 
