@@ -11,7 +11,6 @@ EXTRAS = {
     "sklearn": ("scikit-learn", "data"),
     "tokenizers": ("tokenizers", "text"),
     "rapidfuzz": ("rapidfuzz", "text"),
-    "greenery": ("greenery", "text"),
     "soundfile": ("soundfile", "speech"),
     "soxr": ("soxr", "speech"),
     "pocketsphinx": ("pocketsphinx", "recogniser"),

@@ -64,7 +64,7 @@ def test_an_automaton_accepts_what_its_rule_says(name):
     assert bool(obeys(name, STRINGS).any())
 
 
-@pytest.mark.parametrize(("a", "b"), itertools.combinations(AUTOMATA, 2))
+@pytest.mark.parametrize(("a", "b"), list(itertools.combinations(AUTOMATA, 2)))
 def test_two_rules_together_are_both(a, b):
     assert torch.equal(both(AUTOMATA[a], AUTOMATA[b]).accepts(STRINGS), obeys(a, STRINGS) & obeys(b, STRINGS))
 
@@ -213,3 +213,21 @@ def test_what_cannot_be_obeyed_is_said_before_any_work():
         table([[2, 0, 0], [0, 1, 1]], [1, 0])
     with pytest.raises(ValueError, match="accepts no sequence"):
         _ = posterior(single, [1, MASK, MASK, MASK, MASK]).log_evidence
+
+
+def test_the_only_way_to_obey_is_found_however_improbable_it_is():
+    """40 tokens that the prediction excludes, all of them forced: a probability of 1e-480."""
+    n = 40
+    wanted = torch.arange(n) % 2
+    automaton = allowed_at(torch.nn.functional.one_hot(wanted, V).bool())
+    other = both(automaton, table([[0, 0, 1], [1, 1, 1]], [1, 1]))
+    logits = torch.full((n, V), -50.0, dtype=torch.float64)
+    logits[:, 2] = 50
+    masked, x_t = torch.ones(1, n).bool(), torch.full((1, n), MASK)
+    base = MaskedCategorical(logits, masked, x_t)
+    for rule in (automaton, other):
+        found = Obeying(base=base, automaton=rule, x_t=x_t, masked=masked)
+        noise = SampleNoise(seeds=torch.tensor([0]), steps=torch.tensor([0]))
+        assert found.draw(noise)[0].tolist() == wanted.tolist()
+        assert torch.equal(found.logits.argmax(1), wanted)
+        assert float(found.log_evidence) < -1000

@@ -12,7 +12,8 @@ revealed always has an accepted completion, so every finished sequence obeys. It
 given that it obeys where the model's positions are independent; elsewhere the rule acts through the predictions, step by
 step.
 
-Tokens with equal transitions from every state form a class; messages are sums over classes.
+Tokens with equal transitions from every state form a class; messages are sums over classes. All are kept as logarithms: the
+only way to obey may have a probability that float64 does not hold.
 """
 
 from collections.abc import Callable
@@ -163,8 +164,7 @@ class Obeying:
     @cached_property
     def logits(self) -> Tensor:
         """Of the masked positions (m, vocabulary), each by itself."""
-        weight = self._weights()[self.masked]
-        return self._open + weight.log().to(self._open)[:, self._class_of]
+        return self._open + self._log_weights()[self.masked].to(self._open)[:, self._class_of]
 
     @cached_property
     def _class_of(self) -> Tensor:
@@ -176,8 +176,8 @@ class Obeying:
         return self.base.logits_at(self.masked).log_softmax(-1)
 
     @cached_property
-    def _shares(self) -> Tensor:
-        """(b, n, classes) float64: the probability of each class; 0 or 1 at positions that are certain."""
+    def _log_shares(self) -> Tensor:
+        """(b, n, classes) float64: ln of the probability of each class; 0 or -inf at positions that are certain."""
         classes = self.automaton.table.shape[1]
         shares = torch.zeros(*self.x_t.shape, classes, dtype=torch.float64)
         index = self._class_of[self.x_t.clamp(0, len(self._class_of) - 1)].cpu()
@@ -185,49 +185,48 @@ class Obeying:
         p = self._open.double().exp().cpu()
         own = torch.zeros(len(p), classes, dtype=torch.float64).index_add(1, self.automaton.class_of, p)
         shares[self.masked.cpu()] = own.clamp_min(LEAST)
-        return shares
+        return shares.log()
 
     @cached_property
-    def _backward(self) -> tuple[Tensor, Tensor]:
-        """(b, n + 1, states + 1) the messages b_i, scaled; (b,) the logarithm of the probability that x is accepted.
+    def _backward(self) -> Tensor:
+        """(b, n + 1, states + 1): ln b_i of each state, the last one being none.
 
         Raises:
             ValueError: nothing is accepted."""
-        b, n, _ = self._shares.shape
+        b, n, _ = self._log_shares.shape
         states, table = len(self.automaton.accepting), self.automaton.table
-        message = torch.zeros(b, n + 1, states + 1, dtype=torch.float64)
-        message[:, n, :states] = self.automaton.accepting.double()
-        scale = torch.zeros(b, dtype=torch.float64)
+        message = torch.full((b, n + 1, states + 1), -torch.inf, dtype=torch.float64)
+        message[:, n, :states] = self.automaton.accepting.double().log()
         for i in range(n - 1, -1, -1):
-            new = torch.einsum("bc,bsc->bs", self._shares[:, i], message[:, i + 1][:, table])
-            top = new.amax(1).clamp_min(1e-300)
-            message[:, i, :states] = new / top[:, None]
-            scale += top.log()
-        accepted = message[:, 0, self.automaton.start]
-        if not bool((accepted > 0).all()):
+            message[:, i, :states] = (self._log_shares[:, i, None] + message[:, i + 1][:, table]).logsumexp(2)
+        if not bool(message[:, 0, self.automaton.start].isfinite().all()):
             raise ValueError("the rule accepts no sequence with the tokens that are certain")
-        return message, scale + accepted.log()
+        return message
 
     @property
     def log_evidence(self) -> Tensor:
         """(b,) float64: ln of the probability that a draw from the base is accepted."""
-        return self._backward[1]
+        return self._backward[:, 0, self.automaton.start]
 
-    def _weights(self) -> Tensor:
-        """(b, n, classes) float64: sum_s a_{i-1}(s) b_i(T(s, c))."""
-        message, table = self._backward[0], self.automaton.table
-        b, n, classes = self._shares.shape
+    def _log_weights(self) -> Tensor:
+        """(b, n, classes) float64: ln of sum_s a_{i-1}(s) b_i(T(s, c)), the largest 0.
+
+        The forward messages are carried as p(s | accepted) / b_i(s), so that none is lost that matters."""
+        message, table = self._backward, self.automaton.table
+        b, n, classes = self._log_shares.shape
         states = len(table)
-        forward = torch.zeros(b, states, dtype=torch.float64)
-        forward[:, self.automaton.start] = 1
+        forward = torch.full((b, states), -torch.inf, dtype=torch.float64)
+        forward[:, self.automaton.start] = 0
         weights = torch.zeros(b, n, classes, dtype=torch.float64)
         for i in range(n):
-            weights[:, i] = torch.einsum("bs,bsc->bc", forward, message[:, i + 1][:, table])
-            flow = forward[:, :, None] * self._shares[:, i, None]
-            new = torch.zeros(b, states + 1, dtype=torch.float64)
-            new = new.index_add(1, table.flatten(), flow.flatten(1))[:, :states]
-            forward = new / new.amax(1, keepdim=True).clamp_min(1e-300)
-        return weights / weights.amax(2, keepdim=True).clamp_min(1e-300)
+            paths = forward[:, :, None] + message[:, i + 1][:, table]
+            weights[:, i] = paths.logsumexp(1)
+            paths = (paths + self._log_shares[:, i, None]).flatten(1)
+            paths = (paths - paths.amax(1, keepdim=True)).exp()
+            reached = torch.zeros(b, states + 1, dtype=torch.float64).index_add(1, table.flatten(), paths)[:, :states]
+            here = message[:, i + 1, :states]
+            forward = torch.where(reached > 0, reached.log() - here, -torch.inf)
+        return weights - weights.amax(2, keepdim=True)
 
     def error(self, x: Tensor) -> Tensor:
         """Cross-entropy in nats of each position by itself, (b, n); 0 where it is certain."""
@@ -236,13 +235,14 @@ class Obeying:
 
     def draw(self, noise: Noise, at: Tensor | None = None) -> Tensor:
         """A whole sequence that is accepted, (b, n); with `at` (b, n) bool the tokens there, and 0 elsewhere."""
-        message, table = self._backward[0], self.automaton.table
+        message, table = self._backward, self.automaton.table
         u = noise.fork(1).uniform(self.x_t).cpu()
         state = torch.full((len(self.x_t),), self.automaton.start)
         classes = torch.zeros(self.x_t.shape, dtype=torch.int64)
         for i in range(self.x_t.shape[1]):
             following = table[state]
-            weight = self._shares[:, i] * message[:, i + 1].gather(1, following)
+            weight = self._log_shares[:, i] + message[:, i + 1].gather(1, following)
+            weight = (weight - weight.amax(1, keepdim=True)).exp()
             mass = weight.cumsum(1)
             chosen = torch.searchsorted(mass, u[:, i, None] * mass[:, -1:], right=True)[:, 0]
             last = (weight > 0).long().mul(torch.arange(weight.shape[1])).amax(1)  # never a class of weight 0

@@ -1,5 +1,7 @@
 """Rules for texts: over the tokens of every codec they accept what they say, and requests obey or are refused."""
 
+import itertools
+import re
 from dataclasses import replace
 
 import pytest
@@ -8,8 +10,10 @@ import torch
 from langevin.cli import main
 from langevin.modalities.modality import RequestContext
 from langevin.modalities.text.codec import BPE, Bytes, Characters
+from langevin.modalities.text.compile_rules import compiled, together
+from langevin.modalities.text.expression import Expression
 from langevin.modalities.text.options import Edit, Sample
-from langevin.modalities.text.rules import compiled, rules_of
+from langevin.modalities.text.rules import obeys, rules_of
 from langevin.run.directory import load_model, open_run
 from langevin.run.generate import changed
 from tests import texts, tiny
@@ -55,28 +59,109 @@ def test_a_rule_over_tokens_accepts_the_texts_that_it_says(name, codec):
     rules = rules_of(**options)
     automaton = compiled(rules, codec, codec.vocab_size + 5)
     for text in TEXTS:
-        assert all(rule.accepts(text) for rule in rules) == truth(text), text
+        assert all(obeys(rule, text) for rule in rules) == truth(text), text
         assert bool(automaton.accepts(codec.encode(text)[None])[0]) == truth(text), text
     assert not bool(automaton.accepts(torch.tensor([[codec.vocab_size]]))[0])  # a special token
 
 
 def test_what_bytes_are_no_characters_is_never_accepted():
     automaton = compiled(rules_of(rule=".*"), Bytes(), 256)
-    for content in (b"\xff", b"\xc3", b"a\x80", b"\xe6\x97", b"\xc3a"):
+    longer = (b"\xe0\x80\x80", b"\xed\xa0\x80", b"\xf4\x90\x80\x80", b"\xf0\x80\x80\x80", b"\xc0\x80")
+    for content in (b"\xff", b"\xc3", b"a\x80", b"\xe6\x97", b"\xc3a", *longer):
         assert not bool(automaton.accepts(torch.tensor([list(content)]))[0]), content
     assert bool(automaton.accepts(torch.tensor([list("aé日😀".encode())]))[0])
+
+
+def test_bytes_are_accepted_if_and_only_if_python_reads_them():
+    automaton = compiled(rules_of(rule="..?"), Bytes(), 256)
+    random = torch.Generator().manual_seed(0)
+    first = torch.tensor([0x41, 0xC2, 0xC3, 0xE0, 0xE1, 0xED, 0xEF, 0xF0, 0xF1, 0xF4, 0xF5])
+    later = torch.tensor([0x41, 0x7F, 0x80, 0x8F, 0x90, 0x9F, 0xA0, 0xBF, 0xC0])
+    valid = 0
+    for _ in range(3000):
+        size = int(torch.randint(1, 5, (1,), generator=random))
+        content = [int(first[int(torch.randint(len(first), (1,), generator=random))])]
+        content += later[torch.randint(len(later), (size - 1,), generator=random)].tolist()
+        try:
+            obeying = len(bytes(content).decode()) in (1, 2)
+        except UnicodeDecodeError:
+            obeying = False
+        assert bool(automaton.accepts(torch.tensor([content]))[0]) == obeying, bytes(content)
+        valid += obeying
+    assert valid > 100
+
+
+@pytest.mark.parametrize(
+    "word", [chr(c) for c in range(32, 127)] + ["don't", "old-fashioned", "\u2014", "a\tb", "\U0001f600"]
+)
+def test_any_word_can_be_required_or_forbidden(word):
+    for text in (f"x{word}y", "", "x", word * 2):
+        for options, obeying in (
+            ({"contain": (word,)}, word in text), ({"without": (word,)}, word not in text),
+            ({"at_least": (f"{word}:2",)}, text.count(word) >= 2), ({"at_most": (f"{word}:1",)}, text.count(word) <= 1),
+        ):  # fmt: skip
+            (rule,) = rules_of(**options)
+            assert obeys(rule, text) == obeying, (options, text)
+
+
+EXPRESSIONS = [
+    "a*b|(ab)+c?", "[^ab]*a.?", r"(?:a|bb){1,3}c", r"\d+|\w", "a{2}|b{,2}c", "(a(b(c)?)?)*", r"\.|a\-b", "[a-c]?[^\\w]",
+    "", "(|a)b",    "a+?b*?", r"[\d\W]a", "[^a]{2,}c",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("expression", EXPRESSIONS)
+def test_an_expression_is_that_of_python(expression):
+    rule = Expression("--rule", expression)
+    both = together([rule]) if expression else None
+    for size in range(5):
+        for letters in itertools.product("abc.1- ", repeat=size) if size < 4 else itertools.product("abc", repeat=size):
+            text = "".join(letters)
+            truth = re.fullmatch(expression, text, re.DOTALL | re.ASCII) is not None
+            assert obeys(rule, text) == truth, text
+            if both is not None:
+                state = 0
+                for c in text:
+                    state = both.lines[state][both.kind_of.get(ord(c), both.other)] if state >= 0 else -1
+                assert (state >= 0 and both.accepting[state]) == truth, text
+
+
+@pytest.mark.parametrize(
+    ("expression", "message"),
+    [
+        (r"(a)\1", "groupref"), ("a(?=b)", "assert"), ("^a$", "at"), (r"\ba", "at"), ("(?i)a", "has flags"),
+        ("(?i:a)b", "subpattern"), ("((a{50}){50}){50}", "it repeats too much"),
+        ("(a|b)*a(a|b){20}", "more than 4,000 states"),
+        ("a" * 2000, "is longer than 1,000"), ("a**", "multiple repeat"), ("[z-a]", "bad character range"),
+    ],
+)  # fmt: skip
+def test_expressions_that_are_no_rules_are_refused(expression, message):
+    with pytest.raises(ValueError, match=message):
+        compiled(rules_of(rule=expression), Bytes(), 256)
+
+
+def test_many_words_and_counts_are_one_automaton():
+    words = ("king", "sea", "moon", "dog", "cat", "tree")
+    rules = rules_of(contain=words, at_least=("the king:20",))
+    text = " ".join(words) + " the king" * 20
+    assert all(obeys(rule, text) for rule in rules)
+    with pytest.raises(ValueError, match="too much together"):
+        compiled(rules, Bytes(), 256)
+    automaton = compiled(rules_of(contain=words), Bytes(), 256)
+    assert bool(automaton.accepts(Bytes().encode(text)[None])[0])
+    assert not bool(automaton.accepts(Bytes().encode(text.replace("tree", "free"))[None])[0])
 
 
 def test_facts_are_named_where_their_subject_and_relation_are(tmp_path):
     (tmp_path / "facts.tsv").write_text("paris\tcapital\tfrance\n\nrome\tcapital\titaly\n")
     rules = rules_of(facts=str(tmp_path / "facts.tsv"))
     automaton = compiled(rules, Bytes(), 256)
-    for text, obeys in (
+    for text, obeying in (
         ("paris is big", True), ("paris, the capital", False), ("france has a capital, paris", True),
         ("paris and rome, capitals of france", False), ("paris, rome: a capital in france, in italy", True),
     ):  # fmt: skip
-        assert all(rule.accepts(text) for rule in rules) == obeys, text
-        assert bool(automaton.accepts(Bytes().encode(text)[None])[0]) == obeys, text
+        assert all(obeys(rule, text) for rule in rules) == obeying, text
+        assert bool(automaton.accepts(Bytes().encode(text)[None])[0]) == obeying, text
 
 
 @pytest.mark.parametrize(
@@ -99,7 +184,7 @@ def test_rules_that_contradict_each_other_are_named():
     with pytest.raises(ValueError, match="no text obeys --without cat together with --contain caterpillar"):
         compiled(rules_of(contain=("caterpillar",), without=("cat",)), Bytes(), 256)
     with pytest.raises(ValueError, match="no text obeys --rule"):
-        compiled(rules_of(rule="[]"), Bytes(), 256)
+        compiled(rules_of(rule=r"[^\s\S]"), Bytes(), 256)
 
 
 def test_a_line_of_facts_of_another_form_is_named(tmp_path):

@@ -15,18 +15,21 @@ from langevin.diffusion.sampler.choice import with_tokens
 from langevin.diffusion.sampling import Sampling
 from langevin.modalities.modality import Plan, RequestContext, Samples, seeds_of
 from langevin.modalities.text.batches import two_texts
+from langevin.modalities.text.compile_rules import compiled
 from langevin.modalities.text.correct import corrections
 from langevin.modalities.text.gaps import Gapped, parse
 from langevin.modalities.text.infill import OnBlock, Writer
 from langevin.modalities.text.input import as_dialogue, read_prompt, read_records, read_text
 from langevin.modalities.text.options import Classify, Correct, Edit, Sample, Summarise
-from langevin.modalities.text.rules import Rule, compiled, rules_of
+from langevin.modalities.text.rules import Rule, obeys, rules_of
 from langevin.modalities.text.target import generate_targets, label_shares
 from langevin.modalities.text.task import Classification, Correction, LanguageModel, Seq2Seq
 
 if TYPE_CHECKING:
     from langevin.modalities.text.modality import Text
 
+TRIES = 20  # to choose the tokens that are drawn anew so that rules can be obeyed
+MOST_MESSAGES = 2**22  # of an automaton's states along a text
 RULED = ("unmask", "confidence", "remdm")  # samplers that reveal parts of a draw of all positions
 
 
@@ -88,23 +91,48 @@ def _redrawn(
         raise ValueError("nothing to edit: the text is empty")
     count = 4 if context.count is None else context.count
     seeds = seeds_of(context.seed, count)
-    u = SampleNoise(seeds=seeds, steps=torch.full_like(seeds, -2)).uniform(torch.empty(count, len(tokens)))
     assert options.strength is not None
-    masked = u.argsort(1).argsort(1) < max(1, round(options.strength * len(tokens)))
-    x = torch.where(masked, writer.words.mask, tokens)
-    rules = _rules(options)
-    writer = _ruled(text, writer, rules, x[:1], context)
+    if writer.model.autoregressive or writer.model.attention == "block":
+        raise ValueError(
+            "--strength draws words between others, which this run does not see: it writes from left to right"
+        )
+    free, rules = max(1, round(options.strength * len(tokens))), _rules(options)
+    empty = torch.full((1, len(tokens)), writer.words.mask)
+    writer = _ruled(text, writer, rules, empty, context)
+    noise = SampleNoise(seeds=seeds, steps=torch.full_like(seeds, -2))
+    x = torch.stack([_masked(writer, tokens, free, noise, i) for i in range(count)])
     return _written(text, writer, x, seeds, rules, context)
 
 
-def _rules(options: Sample | Edit) -> list[Rule]:
+def _masked(writer: Writer, tokens: Tensor, free: int, noise: SampleNoise, i: int) -> Tensor:
+    """The tokens (n,) of which `free` are masked, so that the rules can be obeyed.
+
+    Raises:
+        ValueError: the rules need others, in as many tries as are made."""
+    own = SampleNoise(seeds=noise.seeds[i : i + 1], steps=noise.steps[i : i + 1])
+    for k in range(TRIES):
+        u = (own if k == 0 else own.fork(k)).uniform(torch.empty(1, len(tokens)))[0]
+        x = torch.where(u.argsort().argsort() < free, writer.words.mask, tokens)
+        try:
+            if writer.rule is not None:
+                writer.rule.require_possible(x, writer.words.mask)
+        except ValueError:
+            continue
+        return x
+    raise ValueError(
+        f"{free} of the text's {len(tokens)} tokens, drawn {TRIES} times, leave no text that obeys the rules: give a "
+        "larger --strength, or gaps where it has to change"
+    )
+
+
+def _rules(options: Sample | Edit) -> tuple[Rule, ...]:
     return rules_of(
         rule=options.rule, contain=options.contain, without=options.without, at_least=options.at_least,
         at_most=options.at_most, facts=options.facts,
     )  # fmt: skip
 
 
-def _ruled(text: "Text", writer: Writer, rules: list[Rule], x: Tensor, context: RequestContext) -> Writer:
+def _ruled(text: "Text", writer: Writer, rules: tuple[Rule, ...], x: Tensor, context: RequestContext) -> Writer:
     """The writer with the rules, checked against each text of x (b, n).
 
     Raises:
@@ -119,6 +147,11 @@ def _ruled(text: "Text", writer: Writer, rules: list[Rule], x: Tensor, context: 
     if sampler.kind not in RULED:
         raise ValueError(f"rules are obeyed by the samplers {', '.join(RULED)}, and this is {sampler.kind}")
     automaton = compiled(rules, text.codec, writer.words.tokens)
+    if (size := x.shape[1] * len(automaton.accepting)) > MOST_MESSAGES:
+        raise ValueError(
+            f"the rules have {len(automaton.accepting):,} states for each of {x.shape[1]:,} tokens, {size:,} in all, and "
+            f"{MOST_MESSAGES:,} are allowed: shorten the text or the rules"
+        )
     for one in x:
         automaton.require_possible(one, writer.words.mask)
     return replace(writer, rule=automaton)
@@ -224,7 +257,13 @@ def _gapped(options: Sample) -> Gapped:
 
 
 def _filled(
-    text: "Text", writer: Writer, gapped: Gapped, room: int, count: int, context: RequestContext, rules: list[Rule]
+    text: "Text",
+    writer: Writer,
+    gapped: Gapped,
+    room: int,
+    count: int,
+    context: RequestContext,
+    rules: tuple[Rule, ...],
 ) -> Plan:
     lengths = yield from writer.lengths(gapped, room)
     x = gapped.tokens(text.codec, writer.words.mask, lengths)[None]
@@ -233,7 +272,7 @@ def _filled(
 
 
 def _written(
-    text: "Text", writer: Writer, x: Tensor, seeds: Tensor, rules: list[Rule], context: RequestContext
+    text: "Text", writer: Writer, x: Tensor, seeds: Tensor, rules: tuple[Rule, ...], context: RequestContext
 ) -> Plan:
     words, count, texts = writer.words, len(x), list[str]()
     streams = context.stream is not None and count == 1 and writer.model.attention == "block"
@@ -245,7 +284,7 @@ def _written(
         texts += text.decode(part)
     close()
     if rules:
-        obeying = sum(all(rule.accepts(one) for rule in rules) for one in texts)
+        obeying = sum(all(obeys(rule, one) for rule in rules) for one in texts)
         context.say(f"{obeying} of {count} texts obey ({100 * obeying / count:.0f} %)")
     return Samples(modality=text, values=texts, arrays={"seed": seeds})
 

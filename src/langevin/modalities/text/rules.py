@@ -1,98 +1,185 @@
-"""Rules for texts: expressions, required and forbidden words, counts, facts; compiled to an automaton over tokens.
-
-A rule is an automaton over characters (`greenery`), then over the bytes of UTF-8, then over the tokens of the run's codec.
-All rules of a request hold together, for the whole text, what is given included.
+"""Rules for texts: expressions, required and forbidden words, counts, facts. All of a request hold together, for the whole
+text, what is given included. `compile_rules` makes them one automaton over a run's tokens.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from functools import lru_cache
-from typing import Any
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Protocol
 
-import numpy as np
-import torch
-
-from langevin.diffusion.automaton import Automaton
-from langevin.extras import require
-from langevin.modalities.text.codec import AnyTokens
+from langevin.modalities.text.expression import OTHER, Expression
 from langevin.modalities.text.input import read_text
 
-MOST_STATES = 4000  # of a compiled automaton
-LISTED = 4000  # characters beyond ASCII that expressions may name
-DEAD = -1
+MOST_COUNT = 100
+MOST_FACTS = 100
 
 
-@dataclass(frozen=True, kw_only=True)
-class Rule:
-    """What a text has to obey.
+class Rule(Protocol):
+    """A finite automaton over characters, whose states are made as they are reached."""
 
-    Args:
-        name: for messages.
-        automaton: over characters.
-    """
+    @property
+    def name(self) -> str:
+        """The option that gave it, for messages."""
+        ...
+
+    @property
+    def named(self) -> frozenset[int]:
+        """Code points that it tells from others."""
+        ...
+
+    @property
+    def start(self) -> Any:
+        """The first state; states can be hashed."""
+        ...
+
+    def kind(self, code: int) -> Any:
+        """What of a character matters: characters of one kind lead from any state to the same. OTHER is one not named."""
+        ...
+
+    def step(self, state: Any, code: int) -> Any:
+        """The next state; None for none."""
+        ...
+
+    def accepts(self, state: Any) -> bool:
+        """Whether a text that ends here obeys."""
+        ...
+
+
+def obeys(rule: Rule, text: str) -> bool:
+    """Whether a text obeys."""
+    state = rule.start
+    for character in text:
+        code = ord(character)
+        state = rule.step(state, code if code in rule.named else OTHER)
+        if state is None:
+            return False
+    return rule.accepts(state)
+
+
+@dataclass(frozen=True)
+class Word:
+    """A text has a word so many times, counted from the left without overlaps. A state is (characters matched, count)."""
 
     name: str
-    automaton: Any
+    word: str
+    least: int = 0
+    most: int | None = None
 
-    def accepts(self, text: str) -> bool:
-        """Whether a text obeys."""
-        return bool(self.automaton.accepts(text))
+    def __post_init__(self) -> None:
+        if not self.word:
+            raise ValueError(f"{self.name}: a rule needs a word, and it is empty")
+
+    @property
+    def named(self) -> frozenset[int]:
+        return frozenset(map(ord, self.word))
+
+    @property
+    def start(self) -> tuple[int, int]:
+        return 0, 0
+
+    def kind(self, code: int) -> int:
+        return code if code in self.named else OTHER
+
+    def step(self, state: tuple[int, int], code: int) -> tuple[int, int] | None:
+        matched, count = state
+        if self.most is None and count == self.least:
+            return state  # whatever follows
+        while matched and ord(self.word[matched]) != code:
+            matched = self._shorter[matched - 1]
+        matched += ord(self.word[matched]) == code
+        if matched < len(self.word):
+            return matched, count
+        if self.most is not None and count == self.most:
+            return None
+        return 0, min(count + 1, self.least if self.most is None else self.most)
+
+    def accepts(self, state: tuple[int, int]) -> bool:
+        return state[1] >= self.least
+
+    @cached_property
+    def _shorter(self) -> list[int]:
+        """For each length but 0, that of the longest shorter beginning that it ends in (Knuth, Morris, Pratt)."""
+        found, k = [0] * len(self.word), 0
+        for i in range(1, len(self.word)):
+            while k and self.word[i] != self.word[k]:
+                k = found[k - 1]
+            k += self.word[i] == self.word[k]
+            found[i] = k
+        return found
+
+
+@dataclass(frozen=True)
+class Fact:
+    """A text that names subject and relation names the object."""
+
+    name: str
+    subject: Word
+    relation: Word
+    object_: Word
+
+    @property
+    def words(self) -> tuple[Word, Word, Word]:
+        return self.subject, self.relation, self.object_
+
+    @property
+    def named(self) -> frozenset[int]:
+        return frozenset[int]().union(*(word.named for word in self.words))
+
+    @property
+    def start(self) -> Any:
+        return tuple(word.start for word in self.words)
+
+    def kind(self, code: int) -> int:
+        return code if code in self.named else OTHER
+
+    def step(self, state: Any, code: int) -> Any:
+        if self.object_.accepts(state[2]):
+            return state  # whatever follows
+        state = tuple(word.step(at, code) for word, at in zip(self.words, state, strict=True))
+        object_ = state[2]
+        return (*self.start[:2], object_) if self.object_.accepts(object_) else state
+
+    def accepts(self, state: Any) -> bool:
+        subject, relation, object_ = (word.accepts(at) for word, at in zip(self.words, state, strict=True))
+        return object_ or not (subject and relation)
 
 
 def rules_of(
     *, rule: str | None = None, contain: Sequence[str] = (), without: Sequence[str] = (), at_least: Sequence[str] = (),
     at_most: Sequence[str] = (), facts: str | None = None,
-) -> list[Rule]:  # fmt: skip
+) -> tuple[Rule, ...]:  # fmt: skip
     """The rules that options give.
 
     Raises:
         ValueError: an expression that cannot be parsed, an empty word, or a count or a fact of another form."""
     found = list[Rule]()
     if rule is not None:
-        found.append(Rule(name=f"--rule {rule}", automaton=parsed(rule)))
-    found += [Rule(name=f"--contain {word}", automaton=containing(word)) for word in contain]
-    found += [Rule(name=f"--without {word}", automaton=containing(word).everythingbut()) for word in without]
-    for option, texts in (("--at-least", at_least), ("--at-most", at_most)):
-        for text in texts:
-            word, count = counted(option, text)
-            if option == "--at-least":
-                found.append(Rule(name=f"{option} {text}", automaton=containing(word, count)))
-            else:
-                found.append(Rule(name=f"{option} {text}", automaton=containing(word, count + 1).everythingbut()))
-    return found + (facts_of(facts) if facts is not None else [])
-
-
-def parsed(expression: str) -> Any:
-    """The automaton of a regular expression, which the whole text has to match; `.` is any character."""
-    greenery = require("greenery", "a rule")
-    try:
-        return greenery.parse(expression).to_fsm()
-    except Exception as error:
-        raise ValueError(f"the rule {expression!r} is no regular expression: {error}") from error
-
-
-def containing(word: str, count: int = 1) -> Any:
-    """The automaton of texts with a word, at least `count` times and not overlapping."""
-    if not word:
-        raise ValueError("a rule needs a word, and it is empty")
-    escaped = "".join(c if c.isalnum() or c in " \n" else f"\\{c}" for c in word)
-    return parsed(f"(.*{escaped}){{{count}}}.*").reduce()
+        found.append(Expression(f"--rule {rule}", rule))
+    found += [Word(f"--contain {word}", word, least=1) for word in contain]
+    found += [Word(f"--without {word}", word, most=0) for word in without]
+    for text in at_least:
+        word, count = counted("--at-least", text)
+        found.append(Word(f"--at-least {text}", word, least=count))
+    for text in at_most:
+        word, count = counted("--at-most", text)
+        found.append(Word(f"--at-most {text}", word, most=count))
+    return tuple(found) + (facts_of(facts) if facts is not None else ())
 
 
 def counted(option: str, text: str) -> tuple[str, int]:
     """The word and the count of WORD:COUNT. Raises `ValueError` if it is not written so."""
     word, _, count = text.rpartition(":")
-    if not word or not count.isdigit() or int(count) > 100:
-        raise ValueError(f"{option} takes WORD:COUNT with a count up to 100, got '{text}'")
+    if not word or not count.isdecimal() or int(count) > MOST_COUNT:
+        raise ValueError(f"{option} takes WORD:COUNT with a count up to {MOST_COUNT}, got '{text}'")
     return word, int(count)
 
 
-def facts_of(path: str) -> list[Rule]:
+def facts_of(path: str) -> tuple[Fact, ...]:
     """Of each line "subject TAB relation TAB object": a text that names subject and relation names the object.
 
     Raises:
-        ValueError: a line that has not three parts."""
-    found = list[Rule]()
+        ValueError: a line that has not three parts, or too many lines."""
+    found = list[Fact]()
     for number, line in enumerate(read_text(path).splitlines(), 1):
         parts = [part.strip() for part in line.split("\t")]
         if not line.strip():
@@ -101,116 +188,8 @@ def facts_of(path: str) -> list[Rule]:
             raise ValueError(
                 f"{path}, line {number}: a fact is subject, relation and object between tabs, got {line!r}"
             )
-        subject, relation, object_ = map(containing, parts)
-        implied = (subject & relation).everythingbut() | object_
-        found.append(Rule(name=f"fact {' '.join(parts)}", automaton=implied.reduce()))
-    return found
-
-
-def compiled(rules: Sequence[Rule], codec: AnyTokens, vocabulary: int) -> Automaton:
-    """The automaton over tokens that all rules together are.
-
-    Args:
-        vocabulary: number of token ids; those beyond the codec's are never accepted.
-
-    Raises:
-        ValueError: rules that contradict each other, or are too large."""
-    whole = rules[0].automaton
-    for i, one in enumerate(rules[1:], 1):
-        whole = (whole & one.automaton).reduce()
-        if whole.empty():
-            before = ", ".join(rule.name for rule in rules[:i])
-            raise ValueError(f"no text obeys {one.name} together with {before}")
-    if whole.empty():
-        raise ValueError(f"no text obeys {rules[0].name}")
-    table, accepting, start = over_bytes(whole)
-    ends = np.full((len(accepting) + 1, vocabulary), len(accepting))
-    for token, content in enumerate(bytes_of_tokens(codec)):
-        state = np.arange(len(accepting) + 1)
-        for byte in content:
-            state = table[state, byte]
-        if content:
-            ends[:, token] = state
-    transitions = torch.from_numpy(np.where(ends[:-1] == len(accepting), DEAD, ends[:-1]))
-    return Automaton(transitions=transitions, accepting=torch.from_numpy(accepting), start=start)
-
-
-@lru_cache(maxsize=8)
-def bytes_of_tokens(codec: AnyTokens) -> tuple[bytes, ...]:
-    """The bytes that each token stands for."""
-    return tuple(codec.written([token]) for token in range(codec.vocab_size))
-
-
-@dataclass(kw_only=True)
-class _Bytes:
-    """An automaton over characters, stepped by bytes. A state is (state, bytes of a character begun, bytes to come)."""
-
-    automaton: Any
-    numbers: dict[Any, int] = field(default_factory=dict)
-    queue: list[Any] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.live = {state for state in self.automaton.states if self.automaton.islive(state)}
-        self.other = next(c for c in self.automaton.alphabet if c.negated)
-        self.of_character: dict[int, Any] = {}
-        for one in self.automaton.alphabet:
-            if not one.negated:
-                for low, high in one.ord_ranges:
-                    if high - low > LISTED or len(self.of_character) > 2 * LISTED:
-                        raise ValueError(
-                            f"a rule names more than {LISTED:,} characters: write what it excludes instead"
-                        )
-                    self.of_character |= dict.fromkeys(range(low, high + 1), one)
-        named = [chr(code).encode() for code in self.of_character if code > 127 and not 0xD800 <= code <= 0xDFFF]
-        self.begun = {content[:k] for content in named for k in range(1, len(content))}
-
-    def number(self, state: Any) -> int:
-        if state not in self.numbers:
-            if len(self.queue) >= MOST_STATES:
-                raise ValueError(
-                    f"the rules are too much together: their automaton has more than {MOST_STATES:,} states"
-                )
-            self.numbers[state] = len(self.queue)
-            self.queue.append(state)
-        return self.numbers[state]
-
-    def step(self, state: Any, byte: int) -> Any | None:
-        """The next state; None for none."""
-        at, begun, left = state
-        if left == 0:
-            if byte < 128:
-                return self._after(at, byte)
-            count = 1 if 0xC2 <= byte <= 0xDF else 2 if 0xE0 <= byte <= 0xEF else 3 if 0xF0 <= byte <= 0xF4 else 0
-            return (at, self._known(bytes([byte])), count) if count else None
-        if not 0x80 <= byte <= 0xBF:
-            return None
-        begun = b"" if begun == b"" else begun + bytes([byte])
-        if left > 1:
-            return (at, self._known(begun), left - 1)
-        try:
-            code = ord(begun.decode()) if begun else -1
-        except UnicodeDecodeError:
-            return None
-        return self._after(at, code)
-
-    def _known(self, begun: bytes) -> bytes:
-        """The bytes so far if they begin a character that is named; nothing if they begin any other."""
-        return begun if begun in self.begun else b""
-
-    def _after(self, at: Any, code: int) -> Any | None:
-        following = self.automaton.map.get(at, {}).get(self.of_character.get(code, self.other))
-        return None if following is None or following not in self.live else (following, b"", 0)
-
-
-def over_bytes(automaton: Any) -> tuple[np.ndarray, np.ndarray, int]:
-    """(states + 1, 256) the next state, the last one for none; (states,) whether a state accepts; the first state."""
-    walk = _Bytes(automaton=automaton)
-    walk.number((automaton.initial, b"", 0))
-    lines = list[list[int]]()
-    for state in walk.queue:
-        following = [walk.step(state, byte) for byte in range(256)]
-        lines.append([DEAD if one is None else walk.number(one) for one in following])
-    dead = len(lines)
-    table = np.array([*lines, [DEAD] * 256])
-    accepting = np.array([left == 0 and at in automaton.finals for at, _, left in walk.queue])
-    return np.where(table == DEAD, dead, table), accepting, 0
+        if len(found) == MOST_FACTS:
+            raise ValueError(f"{path} has more than {MOST_FACTS} facts")
+        name = f"fact {' '.join(parts)}"
+        found.append(Fact(name, *(Word(name, part, least=1) for part in parts)))
+    return tuple(found)
