@@ -4,11 +4,14 @@ import json
 
 import numpy as np
 import pytest
+import soundfile
 from PIL import Image
 
 from langevin.cli import main
 from langevin.embed import extract
-from tests import texts, tiny
+from langevin.modalities.music import midi
+from langevin.modalities.music.piece import of_pitches
+from tests import scores, texts, tiny, voices
 
 EDIT = ("--mask", "2,2,4,4", "--count", "2", "--steps", "4")
 
@@ -88,7 +91,7 @@ def test_one_file_becomes_a_picture_or_arrays_and_says_how_it_was_made(trained, 
     assert arrays["images"].shape == (5, 8, 8, 3)
     assert arrays["seed"].tolist() == [0, 1, -1, -1, -1]
     assert main([*words, str(folder / "0.png")]) == 1
-    assert "is the input itself" in capsys.readouterr().err
+    assert "is an input itself" in capsys.readouterr().err
 
 
 def test_by_default_answers_are_beside_the_caller_and_their_command_is_kept(trained, folder, tmp_path, monkeypatch):
@@ -111,6 +114,125 @@ def test_another_input_of_the_same_name_is_not_taken_for_done(trained, folder, t
     assert main(words) == 0
     assert (tmp_path / "0-edited" / "0.png").read_bytes() == first
     assert (tmp_path / "0-edited-2" / "0.png").read_bytes() != first
+
+
+def test_every_file_of_a_folder_is_edited_whatever_it_is_called(trained, tmp_path, monkeypatch):
+    inputs = tmp_path / "inputs"
+    inputs.mkdir()
+    names = ("photo 1.png", "photo_1.png", "photo.1.png", "a.png", "a-png.png", "a.webp")
+    for i, name in enumerate(names):
+        Image.fromarray(np.full((8, 8, 3), 40 * i, np.uint8)).save(inputs / name)
+    out = tmp_path / "out"
+    words = ["edit", str(trained), str(inputs), *EDIT, "--out", str(out)]
+    assert main(words) == 0
+    assert len([path for path in out.iterdir() if path.suffix == ".png"]) == len(names)
+    before = bytes_of(out)
+    assert main(words) == 0
+    assert bytes_of(out) == before
+
+
+def test_files_that_options_name_are_never_overwritten(trained, folder, tmp_path, capsys):
+    mask = tmp_path / "mask.png"
+    Image.fromarray(np.pad(np.full((4, 4), 255, np.uint8), 2)).save(mask)
+    before = mask.read_bytes()
+    words = ["edit", str(trained), str(folder / "0.png"), "--mask", str(mask), "--count", "1", "--steps", "2"]
+    assert main([*words, "--out", str(mask)]) == 1
+    assert "is an input itself" in capsys.readouterr().err
+    assert mask.read_bytes() == before
+
+
+def test_a_name_with_dots_has_a_folder_of_answers(trained, folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (folder / "0.png").replace(folder / "0.v2.png")
+    assert main(["edit", str(trained), str(folder / "0.v2.png"), *EDIT]) == 0
+    assert (tmp_path / "0.v2-edited" / "0_v2.png").is_file()
+
+
+def test_a_folder_that_may_not_be_changed_is_refused_and_not_tried_for_ever(
+    trained, folder, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    assert main(["edit", str(trained), str(folder / "0.png"), *EDIT]) == 1
+    assert "may not be changed" in capsys.readouterr().err
+
+
+def test_an_edit_can_be_an_animation(trained, folder, tmp_path):
+    out = tmp_path / "a.gif"
+    assert main(["edit", str(trained), str(folder / "0.png"), *EDIT, "--out", str(out)]) == 0
+    assert Image.open(out).n_frames > 2
+
+
+def test_recordings_are_edited_and_what_is_kept_is_kept(tmp_path):
+    """End to end with a network: a part drawn anew by both methods, noise, and another voice."""
+    run, clip = tmp_path / "run", tmp_path / "clip.wav"
+    data = voices.spoken(tmp_path / "voices")
+    words = ["data.codec.bins=16", "data.codec.n_fft=256", "data.codec.hop=80", "training.steps=2", *tiny.SMALL]
+    assert main(["train", str(data), "--out", str(run), *words]) == 0
+    soundfile.write(clip, 0.3 * voices.vowel("ee", 150, 0.25), voices.RATE, subtype="PCM_16")
+    given = soundfile.read(clip, dtype="int16")[0]
+    few = ["--count", "2", "--steps", "3"]
+    for number, more in enumerate((
+        ["--mask", "0.1,0.15"], ["--mask", "0.1,0.15", "--text", "ee", "--speaker", "ben"], ["--denoise", "0.01"],
+        ["--mask", "0.1,0.15", "--text", "ee", "--method", "mmps", "--guidance", "2"],
+        ["--to", "anna", "--text", "ee"],
+    )):  # fmt: skip
+        out = tmp_path / f"out{number}"
+        assert main(["edit", str(run), str(clip), *more, *few, "--out", str(out)]) == 0, more
+        assert sorted(path.name for path in out.iterdir()) == ["clip", "clip.png", "clip.wav", "edit.json"]
+        made = soundfile.read(out / "clip" / "00000-answer_1.wav", dtype="int16")[0]
+        if "--mask" in more:
+            assert (made[:800] == given[:800]).all()
+            assert (made[1200:] == given[1200:]).all()
+            assert (made[800:1200] != given[800:1200]).mean() > 0.5
+
+
+def test_pieces_are_edited_and_what_is_kept_is_kept(tmp_path):
+    run, data = tmp_path / "run", scores.chorales(tmp_path / "data")
+    words = ["data.context_length=16", "training.steps=2", *tiny.SMALL]
+    assert main(["train", str(data), "--out", str(run), *words]) == 0
+    piece = of_pitches(np.array(scores.chorale(40, seed=3)))
+    file = scores.written(piece, tmp_path / "given.mid", tempo=72.0)
+    few = ["--count", "2", "--steps", "3"]
+    for number, more in enumerate((
+        ["--from-bar", "1"], ["--given", "soprano,bass"], ["--strength", "0.2"], ["--strength", "0.5", "--given", "1"]
+    )):  # fmt: skip
+        out = tmp_path / f"out{number}"
+        assert main(["edit", str(run), str(file), *more, *few, "--out", str(out)]) == 0, more
+        assert sorted(path.name for path in out.iterdir()) == ["edit.json", "given", "given.mid", "given.png"]
+        contents = [(out / "given" / f"{i:05d}.mid").read_bytes() for i in (0, 2)]
+        made, same = (midi.read(content, name="", steps_per_quarter=4)[0] for content in contents)
+        assert same.notes.tolist() == piece.notes.tolist()
+        if "--given" in more:
+            assert made.notes[made.notes[:, 3] == 0].tolist() == piece.notes[piece.notes[:, 3] == 0].tolist()
+        assert made.notes.tolist() != piece.notes.tolist()
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ([], "nothing to edit: give --from-bar for bars, --given for voices that are kept, or --strength"),
+        (["--strength", "0.5", "--from-bar", "1"], "give one of them"),
+        (["--strength", "1.5"], "above 0 and at most 1, got 1.5"),
+        (["--strength", "0.5", "--given", "1,2,3,4"], "keeps every voice"),
+        (["--from-bar", "99"], "are not a part of them"),
+    ],
+)
+def test_edits_of_pieces_without_sense_are_refused(choir, more, message, capsys):
+    run, file = choir
+    assert main(["edit", str(run), str(file), *more, "--count", "1"]) == 1
+    assert message in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def choir(tmp_path_factory):
+    """A run on chorales, and a piece."""
+    folder = tmp_path_factory.mktemp("choir")
+    data = scores.chorales(folder / "data")
+    words = ["data.context_length=16", "training.steps=1", *tiny.SMALL]
+    assert main(["train", str(data), "--out", str(folder / "run"), *words]) == 0
+    piece = of_pitches(np.array(scores.chorale(40, seed=3)))
+    return folder / "run", scores.written(piece, folder / "given.mid", tempo=72.0)
 
 
 def test_a_folder_of_texts_is_edited(tmp_path):

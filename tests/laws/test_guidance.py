@@ -369,6 +369,8 @@ def test_the_command_lines_weight_replaces_or_adds():
     assert with_weight((), 4.0) == (ClassifierFreeGuidance(weight=4.0),)
     assert with_weight((weaker,), 4.0, kind="prompt") == (PromptGuidance(weight=4.0), weaker)
     assert with_weight((free, weaker), 4.0) == (replace(free, weight=4.0), weaker)
+    early = InternalGuidance(weight=1.5)  # which reads the network, so nothing comes before it
+    assert with_weight((early, weaker), 4.0) == (early, ClassifierFreeGuidance(weight=4.0), weaker)
     assert with_weight((prompt,), 4.0) == (PromptGuidance(weight=4.0),)
     assert [weight_of(g) for g in ((), (free,), (weaker, prompt), (weaker,))] == [1.0, 2.0, 1.5, 1.0]
     assert active((replace(free, weight=1.0), weaker)) == (weaker,)

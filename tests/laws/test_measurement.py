@@ -27,7 +27,7 @@ from langevin.diffusion.measurement import (
     join_measurements,
     require_adjoint,
 )
-from langevin.diffusion.measurement.operator import cosines, solve_by_cg
+from langevin.diffusion.measurement.operator import cosines, dot, solve_by_cg
 
 SHAPE, B = (3, 8, 8), 4
 
@@ -219,3 +219,17 @@ def test_conjugate_gradients_solve_each_system_by_itself():
     torch.testing.assert_close(got, torch.linalg.solve(matrices, target), rtol=1e-8, atol=1e-10)
     alone = solve_by_cg(lambda u: (matrices[:1] @ u[..., None])[..., 0], target[:1], iterations=20, tolerance=1e-12)
     torch.testing.assert_close(got[:1], alone, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("size", [100, 8192, 40_000, 200_000])
+def test_inner_products_do_not_depend_on_the_samples_beside(size):
+    """To the bit, with several threads, which share long sums of few samples and not of many."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        a, b = normal(8, size, seed=1).float(), normal(8, size, seed=2).float()
+        together = dot(a, b)
+        assert torch.equal(together, torch.cat([dot(a[i : i + 1], b[i : i + 1]) for i in range(8)]))
+        assert torch.allclose(together, (a.double() * b.double()).sum(1).float(), atol=0.05)
+    finally:
+        torch.set_num_threads(before)

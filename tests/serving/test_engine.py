@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from langevin.diffusion.process import Gaussian
-from langevin.diffusion.sampler import kinds_for
+from langevin.diffusion.sampler import DDIM, kinds_for
 from langevin.modalities.image.conditions import encode
 from langevin.modalities.image.options import Sample as Images
 from langevin.modalities.modality import Draw, Predict, Samples
@@ -176,6 +176,33 @@ def test_plans_that_predict_and_draw_in_turns_are_served(model):
     near(ticket.result(0).values, model.run(plan(expected)).values)
     assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(served, expected, strict=True))
     assert other.result(0).values.shape == (3, 3, 8, 8)
+
+
+@pytest.mark.parametrize(
+    ("sampler", "evaluations"),
+    [("ddim", 20), ("heun", 39), ("repaint", 200)],
+)
+def test_a_request_is_refused_before_it_takes_more_evaluations_than_it_may(model, sampler, evaluations):
+    changes = {"steps": 20, "sampler": sampler}
+    for most, status in ((evaluations - 1, "failed"), (evaluations, "done")):
+        serving = engine()
+        ticket = submit(serving, model, A, changes=changes, most=most)
+        drain(serving)
+        assert ticket.status == status
+    assert serving.ticks == evaluations
+
+
+def test_every_tile_counts(model):
+    def plan():
+        x = yield Draw(shape=(3, 16, 12), seeds=torch.arange(1), sampling=sampling, condition=bars(1), tile=8)
+        return Samples(modality=model.modality, values=model.modality.decode(x))
+
+    sampling = replace(model.sampling, steps=3, guidance=(), sampler=DDIM())
+    for most, status in ((17, "failed"), (18, "done")):  # 3 x 2 tiles in each of 3 steps
+        serving = engine()
+        ticket = serving.submit(plan(), model, most=most)
+        drain(serving)
+        assert ticket.status == status
 
 
 # ------------------------------------------------------------------------------------------------------------- policies

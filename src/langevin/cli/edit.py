@@ -12,6 +12,7 @@ from langevin.cli.sample import MOST, check_drawing, check_seed, chosen, loaded
 from langevin.cli.show import LiveLine
 from langevin.files import remove, sweep, write_atomic
 from langevin.modalities.files import file_name
+from langevin.modalities.inputs import files_named
 from langevin.modalities.modality import RequestContext, Samples, require_form
 from langevin.modalities.paths import list_entries
 from langevin.run.directory import Run, open_run
@@ -34,12 +35,12 @@ def run(args: Any) -> Path:
     line, begin = LiveLine(), time.perf_counter()
     run, files = open_run(args.run), inputs(Path(args.options.input))
     out = Path(f"{Path(args.options.input).absolute().stem}-edited") if args.out is None else args.out
-    single = bool(out.suffix)
+    single = args.out is not None and bool(out.suffix)
     if single and len(files) > 1:
         raise ValueError(f"--out {out} is a file, and there are {len(files)} inputs: name a folder")
     if single:
         require_form(run.recipe.data, out.suffix, f"--out {out}")
-    require_apart(out, files)
+    require_apart(out, [*files, *files_named(args.options)], folder=not single)
     model, step = loaded(args, run, line)
     if (source := getattr(args.options, "source", None)) is not None:
         other, _ = loaded(replace(args, run=source, steps=None, sampler=None, guidance=None), open_run(source), line)
@@ -74,12 +75,12 @@ def inputs(path: Path) -> list[Path]:
     return found
 
 
-def require_apart(out: Path, files: list[Path]) -> None:
+def require_apart(out: Path, files: list[Path], *, folder: bool) -> None:
     """Check that no input is overwritten, and that answers do not become inputs. Raises `ValueError` if they would."""
     for file in files:
-        if out.resolve() == file.resolve():
-            raise ValueError(f"--out {out} is the input itself: choose another name")
-    if not out.suffix and out.resolve() == files[0].resolve().parent:
+        if out.resolve() == file.resolve() and file.is_file():
+            raise ValueError(f"--out {out} is an input itself: choose another name")
+    if folder and out.resolve() == files[0].resolve().parent:
         raise ValueError(f"--out {out} is the folder of the input: choose another, so that the inputs stay as they are")
 
 
@@ -98,7 +99,8 @@ class Editing:
             batch=args.batch, progress=progress, guided=args.guidance not in (None, 1), chosen=chosen(args),
         )  # fmt: skip
         plan = self.run.recipe.data.plan(options, context)
-        samples = self.model.run(plan, batch=args.batch, progress=progress)
+        animated = args.out is not None and args.out.suffix == ".gif"
+        samples = self.model.run(plan, batch=args.batch, frames=animated, progress=progress)
         facts = facts_of(
             samples, self.model, run=str(args.run), step=self.step, options=options, seed=args.seed, count=args.count,
             verb="edit", ema=args.ema,
@@ -146,7 +148,7 @@ class Editing:
         while True:
             try:
                 require_own(free, self.settings(), files)
-            except ValueError:
+            except Taken:
                 free, number = out.with_name(f"{out.name}-{number}"), number + 1
             else:
                 return free
@@ -156,14 +158,19 @@ class Editing:
         own = {
             f.name: getattr(self.args, f.name) for f in fields(self.args) if f.name not in ("options", "out", "batch")
         }
-        words = words_of(replace(self.args.options, input=""))
-        contents = {word: digest(Path(word)) for word in words if Path(word).is_file()}
+        rest = replace(self.args.options, input="")
+        words = words_of(rest)
+        contents = {str(path): digest(path) for path in files_named(rest) if path.is_file()}
         return {
             "step": self.step,
             **{name: str(value) for name, value in own.items()},
             "options": words,
             "files": contents,
         }
+
+
+class Taken(ValueError):
+    """A folder that holds something else."""
 
 
 def digest(path: Path) -> str:
@@ -177,6 +184,8 @@ def require_own(out: Path, settings: dict[str, Any], files: list[Path]) -> dict[
     Raises:
         ValueError: it holds something else."""
     if not (out / SETTINGS).is_file():
+        if out.is_file() or (out.is_dir() and any(out.iterdir())):
+            raise Taken(f"{out} is a file, or holds other files: choose another --out, so that nothing is replaced")
         require_writable(out, folder=True)
         return {}
     try:
@@ -186,16 +195,20 @@ def require_own(out: Path, settings: dict[str, Any], files: list[Path]) -> dict[
         before, done = {}, {}
     if before != settings:
         changed = [name for name in settings if before.get(name) != settings[name]]
-        raise ValueError(f"{out} holds answers of another command ({', '.join(changed)} differ): choose another --out")
+        raise Taken(f"{out} holds answers of another command ({', '.join(changed)} differ): choose another --out")
     for file, name in zip(files, names_of(files), strict=True):
         if name in done and done[name] != digest(file):
-            raise ValueError(f"{out} holds answers to another {file.name}: choose another --out")
+            raise Taken(f"{out} holds answers to another {file.name}: choose another --out")
     return done
 
 
 def names_of(files: list[Path]) -> list[str]:
-    """A name for each file: its stem, with its suffix where stems are equal."""
-    stems = [file.stem for file in files]
-    return [
-        file_name(s if stems.count(s) == 1 else f.name.replace(".", "-")) for s, f in zip(stems, files, strict=True)
-    ]
+    """A name for each file, unlike all others: its stem, with its suffix where stems are equal, and a number if need be."""
+    stems, found = [file.stem for file in files], dict[str, None]()
+    for stem, file in zip(stems, files, strict=True):
+        plain = name = file_name(stem if stems.count(stem) == 1 else file.name.replace(".", "-"))
+        number = 2
+        while name in found:
+            name, number = f"{plain}-{number}", number + 1
+        found[name] = None
+    return list(found)

@@ -8,10 +8,13 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint  # pyright: ignore[reportUnknownVariableType]
 
 from langevin.diffusion.condition import Condition
 from langevin.diffusion.denoiser import Denoiser
 from langevin.diffusion.posterior import Point, Prediction
+
+TOGETHER = 64  # tiles in one call of the network
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,16 +38,35 @@ class Tiled:
         corners = [(i, j) for i in starts(height, self.side) for j in starts(width, self.side)]
         tiles = torch.cat([x_t[..., i : i + self.side, j : j + self.side] for i, j in corners])
         index = torch.arange(b, device=x_t.device).repeat(len(corners))
-        q = self.denoiser(tiles, t.repeat(len(corners)), None if condition is None else condition.select(index))
-        if not isinstance(q, Point):
-            raise ValueError("tiles are of continuous data, whose prediction is a mean")
+        parts = [slice(i, i + TOGETHER) for i in range(0, len(tiles), TOGETHER)]
+        again = torch.is_grad_enabled() and tiles.requires_grad and len(tiles) > TOGETHER
+        means = torch.cat([self._means(tiles[part], t, index[part], condition, again=again) for part in parts])
         window = bump(self.side).to(x_t)
         window = window[:, None] * window
         total, weight = torch.zeros_like(x_t), x_t.new_zeros(height, width)
-        for (i, j), mean in zip(corners, q.mean.reshape(-1, *x_t.shape[:2], self.side, self.side), strict=True):
+        for (i, j), mean in zip(corners, means.reshape(-1, *x_t.shape[:2], self.side, self.side), strict=True):
             total[..., i : i + self.side, j : j + self.side] += window * mean
             weight[i : i + self.side, j : j + self.side] += window
         return Point(total / weight)
+
+    def _means(self, tiles: Tensor, t: Tensor, index: Tensor, condition: Condition | None, *, again: bool) -> Tensor:
+        """The means of some tiles, of the samples `index`; what a gradient needs is kept, or computed again."""
+        chosen = None if condition is None else condition.select(index)
+
+        def mean(part: Tensor) -> Tensor:
+            q = self.denoiser(part, t[index], chosen)
+            if not isinstance(q, Point):
+                raise ValueError("tiles are of continuous data, whose prediction is a mean")
+            return q.mean
+
+        if not again:
+            return mean(tiles)
+        return checkpoint(mean, tiles, use_reentrant=False)  # pyright: ignore[reportUnknownVariableType]
+
+
+def tiles_of(shape: tuple[int, ...], side: int | None) -> int:
+    """The number of tiles of a sample of this shape, (c, height, width); 1 for a sample that is drawn whole."""
+    return 1 if side is None else len(starts(shape[-2], side)) * len(starts(shape[-1], side))
 
 
 def starts(length: int, side: int) -> list[int]:

@@ -26,6 +26,7 @@ from langevin.diffusion.schedule import rho, time_of_rho
 from langevin.diffusion.shape import append_dims
 from langevin.modalities.modality import Draw, Predict, Request
 
+HIGHEST = 1000.0  # sigma / alpha that turns begin from, for grids that begin at infinity
 Draws = Generator[Request, Tensor, Tensor]
 LogLikelihood = Callable[[Tensor, Tensor], Tensor]  # (D (b, ...), r^2 (b,)) -> (b,): of x with mean D and variance r^2
 
@@ -163,7 +164,7 @@ def daps(problem: Problem, measurement: Measurement, *, flow_steps: int = 5, mov
     like = torch.zeros(count, *problem.shape)
     x = problem.process.prior(like, problem.noise(-1), times[:1].expand(count))
     for i, (t, s) in enumerate(pairwise(times)):
-        level = float(rho(schedule, t))
+        level = min(HIGHEST, float(rho(schedule, t)))
         low = min(0.01, level / 4)
         flow = replace(
             problem.sampling, sampler=Heun(), steps=flow_steps, guidance=(), grid=KarrasGrid(low=low, high=level)
@@ -187,7 +188,7 @@ def split_gibbs(
         moves: as in `daps`.
     """
     schedule, count = problem.process.schedule, len(problem.seeds)
-    levels = rho(schedule, problem.times()[:-1])
+    levels = rho(schedule, problem.times()[:-1]).clamp_max(HIGHEST)
     z = torch.zeros(count, *problem.shape)
     step = 0
     for level in levels:

@@ -21,7 +21,7 @@ from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
-from langevin.modalities.inputs import Reads
+from langevin.modalities.inputs import marker_of
 from langevin.modalities.options import options_of
 from langevin.server.errors import Refused, in_words
 
@@ -54,14 +54,6 @@ def schema_of(options: type[Any], name: str) -> type[BaseModel]:
         found[one.name.removesuffix("_")] = (plain(hints[one.name]), declared)
     config = ConfigDict(extra="forbid", title=name)
     return create_model(name, __config__=config, __doc__=options.__doc__, **found)
-
-
-def marker_of(hint: Any) -> Reads | None:
-    """How an option reads a file, if it does."""
-    if get_origin(hint) is Annotated:
-        inner, *rest = get_args(hint)
-        return next((one for one in rest if isinstance(one, Reads)), None) or marker_of(inner)
-    return next(filter(None, map(marker_of, get_args(hint))), None) if get_args(hint) else None
 
 
 def plain(hint: Any) -> Any:

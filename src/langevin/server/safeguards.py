@@ -13,6 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from langevin.diffusion.guidance import weight_of
 from langevin.files import read_regular
+from langevin.modalities.inputs import marker_of
 from langevin.modalities.modality import Samples
 from langevin.recipe.user_function import CodePermission, load_function
 from langevin.run.generate import RunModel, changed
@@ -30,7 +31,6 @@ from langevin.safety.policy import (
 )
 from langevin.server.audit import Audit
 from langevin.server.errors import Refused, in_words
-from langevin.server.options import marker_of
 from langevin.server.runs import data_of
 from langevin.strict_yaml import parse
 

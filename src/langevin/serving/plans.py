@@ -9,6 +9,7 @@ from typing import Any, assert_never
 import torch
 from torch import Tensor
 
+from langevin.diffusion.tiled import tiles_of
 from langevin.modalities.modality import Draw, Predict, Request, Samples
 from langevin.recipe.build import guided
 from langevin.run.begin import Prefix, begin, extended
@@ -98,9 +99,11 @@ class Plans:
                 ticket.work = item.work
                 return [item]
             case Draw():
-                self._require_within(ticket, len(request.seeds) * request.sampling.steps)
+                tiles = tiles_of(request.shape, request.tile)
+                self._require_within(ticket, len(request.seeds) * request.sampling.steps * tiles)
                 guided(model.built, request.sampling)  # raises for guidance that is not for the model
                 begun = begin(model.built, request, torch.arange(len(request.seeds)), self._kept(ticket, request))
+                self._require_within(ticket, int(begun.state.num_calls.sum()) * tiles)  # some samplers make more
                 self._keep(ticket, request, begun.prefix)
                 items = trajectories(ticket, model, request, begun)
                 ticket.expected += sum(item.left for item in items)

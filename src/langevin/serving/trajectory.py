@@ -10,6 +10,7 @@ from torch import Tensor
 from langevin.diffusion.condition import Condition
 from langevin.diffusion.guidance import AnyGuidance, ClassifierFreeGuidance, PromptGuidance, active
 from langevin.diffusion.sampler import AnySampler, State
+from langevin.diffusion.tiled import tiles_of
 from langevin.modalities.modality import Draw, Predict
 from langevin.run.begin import Begun, predict
 from langevin.run.generate import RunModel
@@ -105,13 +106,15 @@ def trajectories(ticket: Ticket, model: RunModel, request: Draw, begun: Begun) -
     key = (*_shared_key(ticket, model, request, methods), _form(state.x), str(state.x.dtype), state.t.ndim)
     if ticket.reproducible:
         key = (*key, _shapes(condition))
+    tiles = tiles_of(request.shape, request.tile)
+    size = _positions(state.x) if request.tile is None else request.tile**2
     left: list[int] = (state.num_calls - state.call_index).tolist()  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
     return [
         Trajectory(
             ticket=ticket, index=i, model=model, request=request, sampler=begun.sampler, guidance=methods, key=key,
             alike=(key, begun.sampler, methods), state=state.select(slice(i, i + 1)),
             condition=None if condition is None else condition.select(slice(i, i + 1)), left=left[i],
-            inputs=1 + len(methods), size=_positions(state.x), previews=_previews(left[i], ticket.previews),
+            inputs=(1 + len(methods)) * tiles, size=size, previews=_previews(left[i], ticket.previews),
         )
         for i in range(len(left))
     ]  # fmt: skip

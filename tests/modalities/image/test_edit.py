@@ -9,8 +9,9 @@ from PIL import Image
 
 from langevin.diffusion.measurement.kinds import block_means, blur_matrix
 from langevin.diffusion.process import Gaussian
-from langevin.diffusion.sampler import kinds_for
-from langevin.modalities.image.edit import Given, arc, drawn
+from langevin.diffusion.sampler import UniformTimeGrid, kinds_for
+from langevin.modalities.image.edit.change import arc
+from langevin.modalities.image.edit.inputs import Given, drawn
 from langevin.modalities.image.options import Edit
 from langevin.modalities.modality import RequestContext
 from langevin.run.directory import load_model, open_run
@@ -312,6 +313,13 @@ REFUSED = [
     ({"mask": "-1,0,4,4"}, "X and Y from 0"),
     ({"mask": "0,0,8,8"}, "covers all of the image"),
     ({"mask": "missing.png"}, "missing.png"),
+    ({"denoise": 25.0, "noise": 80.0}, "--noise has no effect here"),
+    ({"denoise": 25.0, "method": "pigdm"}, "--method has no effect"),
+    ({"to": ("bar",), "invert": True, "noise": 9.0}, "--noise has no effect here, as a change has no noise"),
+    ({"to": ("bar",), "invert": True, "spread": True}, "--spread has no effect"),
+    ({"to": ("bar",), "method": "dps"}, "--method has no effect"),
+    ({"to": ("bar",), "condition": ("disc",)}, "--condition has no effect"),
+    ({"strength": 0.5, "fit": "tile"}, "only repairs are drawn in tiles"),
 ]
 
 
@@ -321,6 +329,56 @@ def test_options_without_sense_are_refused_before_any_work(model, files, options
     context = RequestContext(model=model, data=lambda: (None, None), count=1)
     with pytest.raises(ValueError, match=message):
         next(model.modality.plan(Edit(input=image, **options), context))
+
+
+@pytest.mark.parametrize(
+    ("options", "chosen", "message"),
+    [
+        ({"mask": "0,0,4,4"}, {"guidance"}, "--guidance has no effect here, as nothing leads anywhere"),
+        (
+            {"to": ("bar",), "invert": True},
+            {"sampler"},
+            "--sampler has no effect here, as the flow is followed by Heun",
+        ),
+        ({"mask": "0,0,4,4", "method": "gibbs"}, {"sampler"}, "has a sampler of its own"),
+        ({"mask": "0,0,4,4", "method": "daps", "condition": ("bar",)}, {"guidance"}, "and no guidance"),
+    ],
+)
+def test_drawing_options_without_effect_are_refused(model, files, options, chosen, message):
+    context = RequestContext(
+        model=model, data=lambda: (None, None), count=1, chosen=frozenset(chosen), guided="guidance" in chosen
+    )
+    with pytest.raises(ValueError, match=message):
+        model.modality.plan(Edit(input=files[1], **options), context)
+
+
+def test_the_coarse_of_a_partly_transparent_image_is_locked_where_it_is_opaque(model, tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (8, 8, 4), np.uint8)
+    pixels[..., 3] = 255
+    pixels[:3, :3, 3] = 0
+    Image.fromarray(pixels).save(tmp_path / "hole.png")
+    found = answers(model, Edit(input=str(tmp_path / "hole.png"), lock_coarse=4), count=2).float()
+    means = torch.nn.functional.avg_pool2d(found, 2)
+    truth = torch.nn.functional.avg_pool2d(torch.from_numpy(pixels[..., :3]).permute(2, 0, 1)[None].float(), 2)
+    kept = torch.ones(4, 4).bool()
+    kept[:2, :2] = False
+    assert float((means - truth)[..., kept].abs().mean()) < 12
+    assert float((means - truth)[..., ~kept].abs().mean()) > 20
+
+
+def test_answers_that_would_be_too_large_are_refused(model, tmp_path):
+    large = saved(tmp_path, np.zeros((600, 600, 3)), "large.png")
+    context = RequestContext(model=model, data=lambda: (None, None), count=1)
+    with pytest.raises(ValueError, match=r"would have 4800 x 4800 pixels, more than 4,194,304: give --fit resize"):
+        model.modality.plan(Edit(input=large, enlarge=8, fit="tile"), context)
+
+
+@pytest.mark.parametrize("method", ["daps", "gibbs"])
+def test_turns_begin_below_infinity(model, files, method):
+    """A grid of a run may begin at pure noise, where sigma / alpha has no number."""
+    model = replace(model, sampling=replace(model.sampling, grid=UniformTimeGrid()))
+    found = answers(model, Edit(input=files[1], mask=files[2], method=method), steps=3)
+    assert (found[..., :4] == files[0][..., :4]).all()
 
 
 def test_inputs_that_do_not_fit_are_refused(model, files, tmp_path):

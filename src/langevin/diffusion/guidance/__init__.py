@@ -76,8 +76,10 @@ def weight_of(guidance: Sequence[AnyGuidance]) -> float:
 def with_weight(
     guidance: Sequence[AnyGuidance], weight: float, *, kind: Literal["classifier_free", "prompt"] = "classifier_free"
 ) -> tuple[AnyGuidance, ...]:
-    """The methods with another weight of classifier-free or prompt guidance; without either, `kind` is added in front."""
+    """The methods with another weight of classifier-free or prompt guidance; without either, `kind` is added in front, but
+    after one that reads the network itself."""
     if any(isinstance(method, ByCondition) for method in guidance):
         return tuple(replace(m, weight=weight) if isinstance(m, ByCondition) else m for m in guidance)
     more = PromptGuidance(weight=weight) if kind == "prompt" else ClassifierFreeGuidance(weight=weight)
-    return (more, *guidance)
+    first = sum(isinstance(method, InternalGuidance) for method in guidance[:1])
+    return (*guidance[:first], more, *guidance[first:])

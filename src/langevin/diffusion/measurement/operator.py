@@ -10,10 +10,13 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from langevin.diffusion.noise import SampleNoise
 from langevin.diffusion.shape import append_dims
+
+BLOCK = 8192  # numbers that are summed on one thread
 
 
 class Operator(Protocol):
@@ -268,8 +271,11 @@ def _normal(like: Tensor, label: int) -> Tensor:
 
 
 def dot(a: Tensor, b: Tensor) -> Tensor:
-    """The inner product of each sample, (b,)."""
-    return (a * b).flatten(1).sum(1)
+    """The inner product of each sample, (b,), summed in one order whatever the number of samples and threads."""
+    products = (a * b).flatten(1)
+    if products.shape[1] > BLOCK:
+        products = F.pad(products, (0, -products.shape[1] % BLOCK)).view(len(products), -1, BLOCK).sum(2)
+    return products.sum(1)
 
 
 def solve_by_cg(

@@ -11,6 +11,8 @@ from langevin.diffusion.process.gaussian import Gaussian, reverse_step
 from langevin.diffusion.sampler.linear import CallTable, init_linear, linear_update
 from langevin.diffusion.sampler.state import Processes, State
 
+LONGEST = 100_000  # calls of the network for a sample
+
 
 @dataclass(frozen=True, kw_only=True)
 class RePaint:
@@ -26,7 +28,7 @@ class RePaint:
         repeats: 1 to 1000; 1 is ancestral sampling.
 
     Raises:
-        ValueError: a number out of range.
+        ValueError: a number out of range, or (at the start of sampling) too many steps.
     """
 
     kind: Literal["repaint"] = "repaint"
@@ -47,6 +49,10 @@ class RePaint:
         if times.ndim > 2:
             raise ValueError("repaint takes one time per sample, (b,), and these are times per position")
         steps: list[int] = state.num_calls.tolist()  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+        if max(steps, default=0) * self.repeats > LONGEST:
+            raise ValueError(
+                f"repaint of {max(steps)} steps and {self.repeats} repeats makes more than {LONGEST:,} calls"
+            )
         paths = [self._path(n) for n in steps]
         longest, last = max(map(len, paths)), times.shape[1] - 1
         index = torch.tensor([path + [last] * (longest - len(path)) for path in paths], device=times.device)

@@ -1,10 +1,11 @@
 """Why an image is as it is: what the condition changed, where and when; what the seed decided, and when; what it resembles.
 
-The trajectory of one seed is followed by DDIM, with the run's weight of guidance, for the condition as given, without each
-of its words, and without any. All of these begin from the same noise, so their differences are effects of an intervention.
+The trajectory of one seed is followed by DDIM, with the run's classifier-free guidance, for the condition as given, without
+each of its words, and without any. All of these begin from the same noise, so their differences are effects of an
+intervention.
 """
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor
 
 from langevin.diffusion.condition import Condition, join
-from langevin.diffusion.guidance import weight_of
+from langevin.diffusion.guidance import AnyGuidance, ClassifierFreeGuidance, active
 from langevin.diffusion.noise import SampleNoise
 from langevin.diffusion.process.gaussian import Gaussian, reverse_step
 from langevin.diffusion.sampler import Ancestral, KarrasGrid
@@ -28,6 +29,7 @@ from langevin.safety.memorisation import nearest
 if TYPE_CHECKING:
     from langevin.modalities.image.modality import Image
 
+HIGHEST = 1000.0  # sigma / alpha of a level, for grids that begin at infinity
 LEVELS = 5  # at which the seed is changed
 AGAIN = 4  # seeds at each
 NEAREST = 4  # training images
@@ -57,6 +59,8 @@ def explain_plan(image: "Image", options: Explain, context: RequestContext) -> P
         ValueError: more than one condition, or an unknown one."""
     if len(options.condition) > 1:
         raise ValueError(f"one image is explained, of one condition, and {len(options.condition)} are given")
+    if "sampler" in context.chosen:
+        raise ValueError("an explanation follows DDIM, so that nothing but the seed is random: leave --sampler out")
     conditions = image.known.requested(options.condition, 1, seed=context.seed, data=context.data)
     parts = parts_of(image, conditions)
     return _explained(image, conditions, parts, context)
@@ -150,7 +154,7 @@ def followed(
 ) -> Generator[Request, Tensor, Followed]:
     """DDIM with classifier-free guidance from the noise of the seed, for each condition; one of none without conditions."""
     model, sampling = context.model, context.model.sampling
-    process, weight = model.parts.process, weight_of(sampling.guidance)
+    process, weights = model.parts.process, weights_of(sampling.guidance, context)
     assert isinstance(process, Gaussian), "images are continuous"
     assert image.channels, "the modality of a run is fitted"
     assert image.size, "the modality of a run is fitted"
@@ -169,9 +173,21 @@ def followed(
             blank = yield Predict(x_t=x, t=at, condition=condition.dropped())
         influence.append((mean - blank).square().mean(1).sqrt())
         a, b, _ = (float(value) for value in reverse_step(process.schedule, t, s, 0.0))
-        x = a * x + b * (blank + weight * (mean - blank))
+        x = a * x + b * (blank + weights(float(rho(process.schedule, t))) * (mean - blank))
         states.append(x)
     return Followed(x=torch.stack(states), times=times, influence=torch.stack(influence))
+
+
+def weights_of(guidance: Sequence[AnyGuidance], context: RequestContext) -> Callable[[float], float]:
+    """The weight of classifier-free guidance by sigma / alpha; says which other methods an explanation leaves out."""
+    others = [method.kind for method in active(guidance) if not isinstance(method, ClassifierFreeGuidance)]
+    if others:
+        context.say(f"explained without the guidance {', '.join(others)}")
+    own = next((method for method in guidance if isinstance(method, ClassifierFreeGuidance)), None)
+    if own is None:
+        return lambda level: 1.0
+    low, high = own.interval or (0.0, float("inf"))
+    return lambda level: own.weight if low < level <= high else 1.0
 
 
 def from_levels(
@@ -183,7 +199,7 @@ def from_levels(
     steps, found = len(path.times) - 1, dict[float, Tensor]()
     for k in range(LEVELS):
         i = k * (steps - 1) // LEVELS
-        level = float(rho(process.schedule, path.times[i]))
+        level = min(HIGHEST, float(rho(process.schedule, path.times[i])))
         left = max(2, steps - i)
         part = replace(
             sampling, sampler=Ancestral(), steps=left, grid=KarrasGrid(low=min(0.002, level / 10), high=level)

@@ -172,7 +172,8 @@ def asked(speech: "Speech", options: Edit, given: Recording) -> Utterance:
     known = untouched(speech, given.kept, frames)
     if bool(known.all()):
         raise ValueError(f"--mask {' '.join(options.mask)} is shorter than a frame: make it longer")
-    if options.method == "mmps" or not speech.reads_context:
+    method = options.method or ("context" if speech.reads_context and options.text is not None else "mmps")
+    if method == "mmps":
         return replace(wanted, error=torch.where(known, plans.EXACT, math.inf).expand(len(x), -1))
     return replace(wanted, given=known)
 

@@ -64,7 +64,7 @@ class Edit:
     """With --to: how much of the recording is forgotten, in (0, 1]; 0.7 by default."""
     method: Literal["context", "mmps"] | None = None
     """How what is given is kept: as the network was trained to read it, or by guidance, which needs no such training.
-    Default: context where the run has it."""
+    Default: context where the run has it and --text is given, else mmps."""
 
 
 @dataclass(frozen=True, kw_only=True)

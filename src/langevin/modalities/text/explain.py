@@ -60,6 +60,10 @@ def _explained(
     x = torch.cat([tokens, torch.full((length,), writer.words.mask)])[None]
     x = yield from writer.write(x, seeds_of(context.seed, 1))
     written = words_at(text, x[0], len(tokens))
+    if not written:
+        raise ValueError(
+            "the run wrote nothing but white space, of which there is nothing to explain: give another --seed"
+        )
     nats = yield from given_to(writer, x[0], len(tokens), given)
     table = torch.stack([nats[:, [p - len(tokens) for p in word.positions]].sum(1) for word in written], 1)
     explanation = explained(given, written, table)
