@@ -14,10 +14,10 @@ from langevin.diffusion.sampling import Sampling
 from langevin.modalities.modality import Draw, RequestContext
 from langevin.modalities.speech.codec import LogMel, Waveform
 from langevin.modalities.speech.edit import below, masked, untouched
-from langevin.modalities.speech.mend import mend
 from langevin.modalities.speech.modality import Speech
 from langevin.modalities.speech.options import Edit
 from langevin.modalities.speech.plans import Utterance
+from langevin.modalities.speech.reconstruct import reconstruct
 from langevin.modalities.speech.text.units import Characters
 from tests.voices import RATE, spoken, vowel
 
@@ -138,7 +138,7 @@ def test_a_gap_is_filled_in_phase_with_what_is_around_it(voices):
     tone = 0.4 * torch.sin(2 * math.pi * 437 * torch.arange(4000) / RATE)
     kept = ~masked(("0.2,0.25",), 4000, RATE)
     x = speech.encoder.signals([tone])[0]
-    made = mend(speech.codec, x, torch.where(kept, tone, 0.0), kept, RATE)
+    made = reconstruct(speech.codec, x, torch.where(kept, tone, 0.0), kept, RATE)
     free = speech.codec.decode(x[None], RATE, torch.tensor([0]))[0]
     assert torch.equal(made[kept], tone[kept])
     gap = ~kept

@@ -46,12 +46,12 @@ def edit_plan(music: "Music", options: Edit, context: RequestContext) -> Plan:
     else:
         score = plans.requested(music, wanted, context)
     whole = plans.fitting(music, piece, replace(context, say=lambda line: None))
-    return beside(whole, plans.answered(music, wanted, score, context))
+    return with_input(whole, plans.answered(music, wanted, score, context))
 
 
-def beside(whole: Piece, answers: Plan) -> Plan:
+def with_input(whole: Piece, plan: Plan) -> Plan:
     """The plan of answers, with the piece as it was after them."""
-    made = yield from answers
+    made = yield from plan
     arrays = {"seed": torch.cat([made.arrays["seed"], torch.tensor([-1])])}
     names = (*(f"answer {i + 1}" for i in range(len(made))), "input")
     return replace(made, values=[*made.values, whole], names=names, arrays=arrays, num_drawn=len(made))

@@ -22,9 +22,9 @@ from langevin.modalities.modality import Plan, RequestContext, Samples, seeds_of
 from langevin.modalities.speech import plans, requests
 from langevin.modalities.speech.alignment import Filler, Monotonic
 from langevin.modalities.speech.codec import PEAK, LogMel, Vocoder, Waveform
-from langevin.modalities.speech.mend import mend
 from langevin.modalities.speech.options import Edit, Sample
 from langevin.modalities.speech.plans import Utterance
+from langevin.modalities.speech.reconstruct import reconstruct
 from langevin.modalities.speech.signal import mel_filters, one_thread
 from langevin.modalities.speech.sound_files import Unreadable, read
 
@@ -64,12 +64,12 @@ def edit_plan(speech: "Speech", options: Edit, context: RequestContext) -> Plan:
         strength = Sample.strength if options.strength is None else options.strength
         wanted = Sample(text=said, voice=options.to, clip=options.input, strength=strength)
         return restyled(speech, given, requests.plan(speech, wanted, replace(context, count=count)), context)
-    return repaired(speech, given, [asked(speech, options, given)] * count, context)
+    return repaired(speech, given, [utterance_of(speech, options, given)] * count, context)
 
 
-def restyled(speech: "Speech", given: Recording, answers: Plan, context: RequestContext) -> Plan:
+def restyled(speech: "Speech", given: Recording, plan: Plan, context: RequestContext) -> Plan:
     """The plan of a clip that another voice says."""
-    made = yield from answers
+    made = yield from plan
     return shown(speech, list(made.values), given, made.sampling, seed=context.seed)
 
 
@@ -79,7 +79,7 @@ def repaired(speech: "Speech", given: Recording, wanted: list[Utterance], contex
     x = yield from plans.frames_drawn(speech, wanted, context, sampling=sampling)
     if isinstance(speech.codec, LogMel):
         with one_thread():
-            made = [mend(speech.codec, one, given.signal, given.kept, speech.known_rate) for one in x]
+            made = [reconstruct(speech.codec, one, given.signal, given.kept, speech.known_rate) for one in x]
     else:
         signals = yield from plans.decoding(speech, x, seeds_of(context.seed, len(x)))
         made = [torch.where(given.kept, given.signal, like(signal, given.signal)) for signal in signals]
@@ -154,7 +154,7 @@ def masked(parts: tuple[str, ...], samples: int, rate: int) -> Tensor:
     return found
 
 
-def asked(speech: "Speech", options: Edit, given: Recording) -> Utterance:
+def utterance_of(speech: "Speech", options: Edit, given: Recording) -> Utterance:
     """What is drawn: the text and the speaker if they are known, and what is given of the spectrogram."""
     x = speech.encoder.signals([given.signal])[0]
     frames = x.shape[1]

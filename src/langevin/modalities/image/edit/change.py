@@ -11,7 +11,7 @@ from torch import Tensor
 from langevin.diffusion.sampler import Heun, KarrasGrid
 from langevin.diffusion.sampling import Sampling
 from langevin.diffusion.schedule import rho
-from langevin.modalities.image.edit.answers import (
+from langevin.modalities.image.edit.drawing import (
     ANSWERS,
     STEPS,
     conditioned,

@@ -19,7 +19,7 @@ from langevin.diffusion.measurement.kinds import downsampling, gaussian_blur, gr
 from langevin.diffusion.process.gaussian import Gaussian
 from langevin.diffusion.sampler import KarrasGrid
 from langevin.diffusion.sampling import Sampling
-from langevin.modalities.image.edit.answers import (
+from langevin.modalities.image.edit.drawing import (
     ANSWERS,
     conditioned,
     first_time,

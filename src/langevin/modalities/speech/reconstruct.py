@@ -18,7 +18,7 @@ STRUCTURE = 3.0  # |ln F| at most
 FAINT = 1e-3  # of the largest magnitude: below it there is no structure
 
 
-def mend(codec: LogMel, x: Tensor, signal: Tensor, kept: Tensor, rate: int) -> Tensor:
+def reconstruct(codec: LogMel, x: Tensor, signal: Tensor, kept: Tensor, rate: int) -> Tensor:
     """A signal (n,) of the spectrogram x (bins, frames), like a given one, whose samples stay where `kept` (n,) bool holds.
 
     Args:
