@@ -13,13 +13,13 @@ from langevin.diffusion.sampling import Sampling
 from langevin.modalities.modality import Draw, Evaluation, File, Plan, RequestContext, Samples
 from langevin.modalities.options import options_of
 from langevin.recipe.tree import Recipe
-from langevin.recipe.user_function import CodePermission
 from langevin.run.directory import Run, load_model, open_run
 from langevin.run.display import QUIET, Display
 from langevin.run.evaluate import evaluate_run
 from langevin.run.generate import RunModel, changed
 from langevin.run.train import Wanted, train_run
 from langevin.training import machine
+from langevin.user_function import CodePermission
 
 PRINTING = Display(say=print)
 

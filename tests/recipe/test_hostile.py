@@ -12,7 +12,7 @@ from langevin.networks import MLP, DiT, Transformer, UNet
 from langevin.recipe import read
 from langevin.recipe.build import build
 from langevin.recipe.read import check, check_density, dump, is_density, override, read_tree, shipped
-from langevin.recipe.user_function import CodePermission
+from langevin.user_function import CodePermission
 
 BASE = {"data": {"kind": "image", "builtin": "digits"}, "network": {"kind": "dit", "width": 64, "head_dim": 32}}
 LAUGHS = "l0: &l0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(

@@ -8,8 +8,8 @@ from langevin.networks.embedding import ConditioningConfig
 from langevin.recipe.build import build, training_batches
 from langevin.recipe.complete import complete
 from langevin.recipe.read import check, check_density, dump, is_density, merge, read_tree, shipped
-from langevin.recipe.user_function import CodePermission
 from langevin.training.loop import TrainingState, fit
+from langevin.user_function import CodePermission
 from tests import pictures, scores, texts, tiny, voices
 
 EVERY = pytest.mark.parametrize("name", sorted(name for name in shipped() if not is_density(name)))

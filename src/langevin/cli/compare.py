@@ -19,11 +19,11 @@ from langevin.diffusion.sampler import DPM2, DPM2S, Heun, ProbabilityFlow
 from langevin.evaluation.report import plain
 from langevin.files import own_folder, write_atomic
 from langevin.modalities.modality import Measuring, RequestContext, Samples
-from langevin.recipe.user_function import CodePermission
 from langevin.run.directory import load_model, open_run
 from langevin.run.display import duration
 from langevin.run.generate import RunModel, changed
 from langevin.training import machine
+from langevin.user_function import CodePermission
 
 SHOWN = 10  # samples in the preview of a cell
 

@@ -22,8 +22,8 @@ from langevin.modalities.files import file_name
 from langevin.modalities.modality import Progress
 from langevin.recipe.density import ChainConfig, DensityRecipe
 from langevin.recipe.read import check_density, read_tree
-from langevin.recipe.user_function import CodePermission
 from langevin.run.display import duration
+from langevin.user_function import CodePermission
 
 KEPT = 2**29  # coordinates of all draws together, 4 GB
 

@@ -8,13 +8,13 @@ from rich.table import Table
 from langevin.cli.sample import check_batch, check_guidance
 from langevin.cli.show import LiveLine
 from langevin.cli.verbs import FitSolver
-from langevin.recipe.user_function import CodePermission
 from langevin.run.directory import load_model, open_run
 from langevin.run.display import duration
 from langevin.run.fitting import fit, request_of
 from langevin.run.generate import changed
 from langevin.run.solvers import Fitted, save
 from langevin.training import machine
+from langevin.user_function import CodePermission
 
 
 def run(args: FitSolver) -> list[Fitted]:

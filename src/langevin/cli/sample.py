@@ -14,7 +14,6 @@ from langevin.diffusion.guidance import weight_of
 from langevin.modalities.files import file_name
 from langevin.modalities.modality import RequestContext, Samples, require_form
 from langevin.recipe.sampling import describe
-from langevin.recipe.user_function import CodePermission
 from langevin.run.directory import Run, load_model, open_run
 from langevin.run.display import duration
 from langevin.run.generate import RunModel
@@ -22,6 +21,7 @@ from langevin.run.provenance import facts_of
 from langevin.run.watermark import marked
 from langevin.safety.watermark import read_key
 from langevin.training import machine
+from langevin.user_function import CodePermission
 
 MOST = 10_000_000  # samples of one command
 

@@ -18,6 +18,7 @@ class Reads:
 
 
 InputFile = Annotated[str, Reads()]  # a file with what a request is about
+LocalFunction = Annotated[str, Reads(uploaded=False)]  # MODULE:FUNCTION of this machine's Python
 LocalFile = Annotated[Path, Reads(uploaded=False)]  # a file that belongs to the machine, which no client may name
 
 

@@ -37,10 +37,10 @@ from langevin.recipe.tree import (
     TokenProcessConfig,
     UniformConfig,
 )
-from langevin.recipe.user_function import NO_CODE, CodePermission
 from langevin.training import loop
 from langevin.training.machine import out_of_memory, total_memory
 from langevin.training.order import DataOrder
+from langevin.user_function import NO_CODE, CodePermission
 
 _LARGE = 10**8  # rough number of weights above which they are counted before they are allocated
 _ASK_LESS = "ask for less, such as a smaller network.width or network.depth"

@@ -15,7 +15,7 @@ from langevin.networks import Transformer
 from langevin.recipe.read import check, read_tree
 from langevin.recipe.sde import measured
 from langevin.recipe.tree import NetworkConfig, ProcessConfig, Recipe, SDEConfig
-from langevin.recipe.user_function import NO_CODE, CodePermission
+from langevin.user_function import NO_CODE, CodePermission
 
 
 def complete(recipe: Recipe, train: Any, code: CodePermission = NO_CODE) -> Recipe:

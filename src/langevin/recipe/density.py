@@ -10,7 +10,7 @@ from torch import Tensor
 from langevin.diffusion.chain import Density
 from langevin.diffusion.chain.densities import AnyDensity
 from langevin.recipe.tree import UserFunction
-from langevin.recipe.user_function import CodePermission, load_function
+from langevin.user_function import CodePermission, load_function
 
 MethodName = Literal["adjusted", "unadjusted", "annealed"]
 

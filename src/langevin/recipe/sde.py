@@ -18,7 +18,7 @@ from langevin.diffusion.process.sde import (
 )
 from langevin.diffusion.process.sde.equation import Field
 from langevin.recipe.tree import SDEConfig, UserFunction
-from langevin.recipe.user_function import CodePermission, load_function
+from langevin.user_function import CodePermission, load_function
 
 MEASURED = 2000  # samples in the simulation from which statistics are taken
 KEPT = 1000  # number of points of an empirical terminal distribution

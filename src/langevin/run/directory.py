@@ -26,13 +26,13 @@ from langevin.modalities.modality import Progress
 from langevin.recipe.build import Built, build
 from langevin.recipe.read import check, dump_checked, read_tree
 from langevin.recipe.tree import Recipe
-from langevin.recipe.user_function import NO_CODE, CodePermission
 from langevin.run.generate import RunModel, changed
 from langevin.run.solvers import Kept
 from langevin.run.version import VERSION, read_environment
 from langevin.training import checkpoint
 from langevin.training.machine import describe, precision
 from langevin.training.snapshots import ema_of_length
+from langevin.user_function import NO_CODE, CodePermission
 
 LOCK = ".lock"
 MOMENT = 0.3  # seconds, longer than another process takes to ask whether the lock is held

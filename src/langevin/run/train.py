@@ -24,7 +24,6 @@ from langevin.recipe.complete import complete
 from langevin.recipe.detect import chosen
 from langevin.recipe.read import check, merge, override, read_tree, shipped
 from langevin.recipe.tree import Recipe
-from langevin.recipe.user_function import NO_CODE, CodePermission
 from langevin.run.card import write_card
 from langevin.run.directory import FILES, Run, create, is_being_written, is_leftover, open_run, writing
 from langevin.run.display import QUIET, Display, duration
@@ -36,6 +35,7 @@ from langevin.training.calibration import Calibration, calibrate, set_threads, t
 from langevin.training.distributed import World, join_world
 from langevin.training.loop import TrainingState
 from langevin.training.session import Hooks, train
+from langevin.user_function import NO_CODE, CodePermission
 
 # overrides that apply before data is opened and a recipe is suggested; the rest follow the suggestions
 OPENING = re.compile(r"data\.\w+=(?!\{)|training\.(minutes|precision)=")

@@ -15,7 +15,6 @@ from langevin.diffusion.guidance import weight_of
 from langevin.files import read_regular
 from langevin.modalities.inputs import marker_of
 from langevin.modalities.modality import Samples
-from langevin.recipe.user_function import CodePermission, load_function
 from langevin.run.generate import RunModel, changed
 from langevin.safety.policy import (
     ALLOWED,
@@ -33,6 +32,7 @@ from langevin.server.audit import Audit
 from langevin.server.errors import Refused, in_words
 from langevin.server.runs import data_of
 from langevin.strict_yaml import parse
+from langevin.user_function import CodePermission, load_function
 
 MOST = 20_000  # training items that samples are compared with
 AVOID, LED = "avoid", 2.0  # an option of modalities with guidance, and its least weight

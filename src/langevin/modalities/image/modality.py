@@ -20,6 +20,7 @@ from langevin.modalities.image.detect import detect
 from langevin.modalities.image.edit import edit_plan
 from langevin.modalities.image.explain import explain_plan
 from langevin.modalities.image.options import Edit, Evaluate, Explain, Sample
+from langevin.modalities.image.reward import rewarded
 from langevin.modalities.image.sources import Folder, Parquet, Source, builtin_source
 from langevin.modalities.modality import (
     Budget,
@@ -196,12 +197,16 @@ class Image:
             return edit_plan(self, options, context)
         if isinstance(options, Explain):
             return explain_plan(self, options, context)
-        if options.rows or options.columns:
+        if (options.rows or options.columns) and options.reward is None:
             return self.draw_table(options, context)
         count = 16 if context.count is None else context.count
         conditions = self.known.requested(options.condition, count, seed=context.seed, data=context.data)
         for line in conditions.remarks:
             context.say(line)
+        if options.reward is not None:
+            return rewarded(self, conditions, options, context, count)
+        if options.particles is not None:
+            raise ValueError("--particles are weighted by a --reward: give one")
         columns = 10 if len(set(conditions.names)) == 10 else None
         avoided = self.avoided(options, context, count)
         further = self.further(options, context, count)

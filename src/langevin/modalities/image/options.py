@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from langevin.modalities.inputs import InputFile, LocalFile, Reads
+from langevin.modalities.inputs import InputFile, LocalFile, LocalFunction, Reads
 
 RECOGNISED = (
     "images: a folder of image files (classes from directories, captions from metadata.jsonl or .txt files), a .parquet "
@@ -28,6 +28,12 @@ class Sample:
     training are framed."""
     columns: tuple[str, ...] = ()
     """See --rows."""
+    reward: LocalFunction | None = None
+    """MODULE:FUNCTION, of images (b, c, h, w) in [0, 1], that returns a number for each, (b,): images are drawn in
+    proportion to its exponential. It guides by its gradient, unless there are --particles."""
+    particles: int | None = None
+    """With --reward, which then can be any function: draw each image from so many weighted trajectories. Exact as their
+    number grows, and says how many of them counted."""
 
 
 @dataclass(frozen=True, kw_only=True)
