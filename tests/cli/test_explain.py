@@ -12,7 +12,7 @@ from langevin.modalities.text.explain import words_at
 from langevin.modalities.text.options import Explain as ExplainText
 from langevin.run.directory import load_model, open_run
 from langevin.run.generate import changed
-from tests import texts, tiny
+from tests import pictures, texts, tiny
 
 
 def explained(run, options, *, seed=3, **changes):
@@ -35,6 +35,21 @@ def test_the_image_is_that_of_the_seed_and_each_part_is_left_out_from_the_same_n
     (effects,) = found.explanation.tables.values()
     off = (found.values[1].float() - found.values[0].float()).square().mean().sqrt()
     assert effects["red"] == pytest.approx(float(off), abs=0.6)
+
+
+def test_where_an_image_attends_to_each_word_is_shown(tmp_path):
+    words = ["network.kind=dit", "network.conditioning.text=cross_attention", "network.patch=2"]
+    run = tiny.run_of(pictures.captions(tmp_path / "data"), tmp_path / "run", *words)
+    _, found = explained(run, Explain(condition=("red disc",)), steps=6)
+    assert {"attention to red", "attention to disc"} <= set(found.names)
+    attention = next(table for name, table in found.explanation.tables.items() if name.startswith("Attention"))
+    assert set(attention) == {"red", "disc"}
+    assert 0 < sum(attention.values()) < 1
+    curve = next(one for one in found.explanation.curves if one.heading == "Attention by step")
+    assert [len(line.y) for line in curve.lines] == [6, 6]
+    assert sum(curve.lines[0].y) / 6 == pytest.approx(attention["red"], abs=1e-3)
+    shown = found.values[found.names.index("attention to red")]
+    assert int(shown.max()) == 255
 
 
 def test_a_run_without_conditions_and_one_of_classes_are_explained(trained):

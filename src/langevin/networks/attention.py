@@ -55,6 +55,12 @@ class Attention(nn.Module):
         q, k = _normalised(self.q_norm, q), _normalised(self.k_norm, k)
         return (q, k, v) if rotary is None else (rotate(q, *rotary), rotate(k, *rotary), v)
 
+    def project_context(self, context: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values of context tokens (b, m, context_width), (b, heads, m, head_dim) each; keys are normalised."""
+        assert self.context_kv is not None, "the layer reads a context"
+        k, v = (self._split_heads(part) for part in self.context_kv(context).chunk(2, -1))
+        return _normalised(self.k_norm, k), v
+
     def mix(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, at: Tensor | None = None) -> Tensor:
         """Attention and output projection, (b, n, d), or (m, d) of the m positions where `at` (b, n) bool holds.
 
@@ -71,9 +77,8 @@ class Attention(nn.Module):
         """x (b, n, d) -> (b, n, d). `mask` as in `mix`; the keys of `context` (b, m, context_width) come last."""
         q, k, v = self.project(x, rotary)
         if self.context_kv is not None and context is not None:
-            context_k, context_v = (self._split_heads(part) for part in self.context_kv(context).chunk(2, -1))
-            k = torch.cat([k, _normalised(self.k_norm, context_k)], 2)
-            v = torch.cat([v, context_v], 2)
+            context_k, context_v = self.project_context(context)
+            k, v = torch.cat([k, context_k], 2), torch.cat([v, context_v], 2)
         return self.mix(q, k, v, mask)
 
 

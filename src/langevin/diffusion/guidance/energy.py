@@ -55,9 +55,7 @@ class EnergyGuided:
             if value.shape != t.shape[:1]:
                 raise ValueError(f"a log-likelihood is one number a sample, (b,), got {tuple(value.shape)}")
             if not value.requires_grad:
-                raise ValueError(
-                    "the log-likelihood has no gradient in the sample: weigh particles by it instead"
-                )
+                raise ValueError("the log-likelihood has no gradient in the sample: weigh particles by it instead")
             slope = torch.autograd.grad(value.sum(), x)[0]
         alpha, sigma = self.process.schedule.alpha(to_float64(t)), self.process.schedule.sigma(to_float64(t))
         scale = torch.where(alpha < 1e-5 * sigma, 0.0, sigma * sigma / alpha.clamp_min(1e-30))

@@ -5,7 +5,9 @@ each of its words, and without any. All of these begin from the same noise, so t
 intervention.
 """
 
+import math
 from collections.abc import Callable, Generator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -24,6 +26,7 @@ from langevin.modalities.captions import split_words
 from langevin.modalities.image.conditions import Conditions
 from langevin.modalities.image.options import Explain
 from langevin.modalities.modality import Draw, Explanation, Plan, Predict, Request, RequestContext, Samples
+from langevin.networks.attention_maps import attention_to_tokens
 from langevin.safety.memorisation import nearest
 
 if TYPE_CHECKING:
@@ -45,11 +48,14 @@ class Followed:
         x: (steps + 1, b, c, h, w) x_t, noise first; the last is the image.
         times: (steps + 1,) float64.
         influence: (steps, b, h, w): |D_c - D_u| at each pixel, the root mean square over channels.
+        attention: (steps, tokens, h, w), of the first condition: how much each pixel attends to each word of the caption,
+            averaged over heads and layers; None for a network without attention to it.
     """
 
     x: Tensor
     times: Tensor
     influence: Tensor
+    attention: Tensor | None = None
 
 
 def explain_plan(image: "Image", options: Explain, context: RequestContext) -> Plan:
@@ -93,6 +99,10 @@ def _explained(
     if full is not None:
         shown.append(maps(image, path))
         titles += [f"influence at step {step}" for step in map_steps(path)]
+    words = read_words(image, conditions)
+    if path.attention is not None and words:
+        shown.append(word_maps(image, path.attention, len(words)))
+        titles += [f"attention to {word}" for word in words]
     for level, several in again.items():
         shown.append(image.decode(several))
         titles += [f"new seed from {level:.2g}"] * len(several)
@@ -101,13 +111,14 @@ def _explained(
     titles += [f"training, {one['distance']:.1f} away" for one in neighbours]
     return Samples(
         modality=image, values=torch.cat(shown), names=tuple(titles), num_drawn=1, columns=8,
-        explanation=explained(image, names, path, again, neighbours),
+        explanation=explained(image, names, words, path, again, neighbours),
     )  # fmt: skip
 
 
 def explained(
-    image: "Image", names: list[str], path: Followed, again: dict[float, Tensor], neighbours: list[dict[str, Any]]
-) -> Explanation:
+    image: "Image", names: list[str], words: list[str], path: Followed, again: dict[float, Tensor],
+    neighbours: list[dict[str, Any]],
+) -> Explanation:  # fmt: skip
     """The findings, in grey levels of 255."""
     final, scale, lines = path.x[-1], image.codec.scale, list[str]()
     tables, curves = dict[str, dict[str, float]](), list[Section]()
@@ -136,6 +147,15 @@ def explained(
         f"the nearest training image is {first['distance']:.1f} grey levels away"
         + f" ({first['what']})" * bool(first["what"])
     )
+    if path.attention is not None and words:
+        share = path.attention[:, : len(words)].mean((2, 3))
+        over_time = {word: round(float(value), 4) for word, value in zip(words, share.mean(0), strict=True)}
+        tables["Attention of the image to each word, of 1 in all (which is not its effect)"] = over_time
+        steps = [float(step) for step in range(len(share))]
+        lines_of = [Line(label=word, x=steps, y=share[:, i].tolist()) for i, word in enumerate(words)]
+        curves.append(
+            Curves(heading="Attention by step", lines=lines_of, x_label="step", y_label="attention", caption="By word.")
+        )
     figures = {
         "without": tables, "influence": path.influence[:, 0].square().mean((1, 2)).sqrt().tolist(),
         "times": path.times.tolist(), "open": spread, "nearest_training_images": neighbours,
@@ -164,10 +184,13 @@ def followed(
     noise = SampleNoise(seeds=torch.tensor([context.seed]), steps=torch.tensor([-1]))  # that of `sample`
     like = torch.zeros(1, image.channels, image.size, image.size)
     x = process.prior(like, noise, times[:1]).expand(count, -1, -1, -1)
-    states, influence = [x], list[Tensor]()
+    states, influence, attention = [x], list[Tensor](), list[Tensor]()
+    words = 0 if condition is None or condition.cross is None else condition.cross.tensor.shape[1]
     for t, s in pairwise(times):
         at = t.expand(count)
-        mean = yield Predict(x_t=x, t=at, condition=condition)
+        with attention_to_tokens(model.parts.network, words) if words else nullcontext(list[Tensor]()) as layers:
+            mean = yield Predict(x_t=x, t=at, condition=condition)
+        attention += [to_pixels(layers, image.size)] if layers else []
         blank = mean
         if condition is not None:
             blank = yield Predict(x_t=x, t=at, condition=condition.dropped())
@@ -175,7 +198,20 @@ def followed(
         a, b, _ = (float(value) for value in reverse_step(process.schedule, t, s, 0.0))
         x = a * x + b * (blank + weights(float(rho(process.schedule, t))) * (mean - blank))
         states.append(x)
-    return Followed(x=torch.stack(states), times=times, influence=torch.stack(influence))
+    return Followed(
+        x=torch.stack(states), times=times, influence=torch.stack(influence),
+        attention=torch.stack(attention) if attention else None,
+    )  # fmt: skip
+
+
+def to_pixels(layers: list[Tensor], side: int) -> Tensor:
+    """(tokens, side, side): the mean over layers of the first sample's attention (b, positions, tokens), as images."""
+    maps = list[Tensor]()
+    for layer in layers:
+        grid = math.isqrt(layer.shape[1])
+        own = layer[:1].cpu().mT.unflatten(2, (grid, grid))
+        maps.append(torch.nn.functional.interpolate(own, size=(side, side)))
+    return torch.cat(maps).mean(0)
 
 
 def weights_of(guidance: Sequence[AnyGuidance], context: RequestContext) -> Callable[[float], float]:
@@ -209,6 +245,20 @@ def from_levels(
         x = path.x[i, :1].expand(AGAIN, -1, -1, -1)
         found[level] = yield Draw(shape=tuple(x.shape[1:]), seeds=seeds, sampling=part, condition=several, x=x)
     return found
+
+
+def read_words(image: "Image", conditions: Conditions) -> list[str]:
+    """The words of the caption that the network reads."""
+    if conditions.captions is None or image.captions is None:
+        return []
+    return split_words(conditions.captions[0])[: image.captions.length]
+
+
+def word_maps(image: "Image", attention: Tensor, words: int) -> Tensor:
+    """Where the image attends to each word, over all steps, (words, c, h, w) uint8, each white where it is most."""
+    mean = attention[:, :words].mean(0)
+    level = (255 * mean / mean.amax((1, 2), keepdim=True).clamp_min(1e-12)).round().to(torch.uint8)
+    return level[:, None].expand(-1, image.channels or 1, -1, -1)
 
 
 def map_steps(path: Followed) -> list[int]:
