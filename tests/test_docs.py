@@ -75,6 +75,7 @@ def somewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     scores.tune(tmp_path)
     scores.written(of_pitches(np.array(scores.chorale(32, seed=9))), tmp_path / "hymn.mid")
     (tmp_path / "springs.py").write_text(blocks(ROOT / "docs" / "drift.md", "python")[0])
+    (tmp_path / "taste.py").write_text(blocks(ROOT / "docs" / "restoration.md", "python")[0])
     voices.spoken(tmp_path / "voices")
     soundfile.write(tmp_path / "clip.wav", voices.vowel("ee", 150, 0.25), voices.RATE)
     (tmp_path / "lines.txt").write_text("ah\nee oo\n")

@@ -23,12 +23,13 @@ BETWEEN = 0.4  # seconds of silence between the samples of one WAV
 
 
 def picture(signals: Sequence[Tensor], names: Sequence[str], rate: int, *, columns: int | None = None) -> bytes:
-    """A PNG of waveforms, each above its log-mel spectrogram, on one scale of time."""
+    """A PNG of waveforms, each above its log-mel spectrogram, on one scale of time and one of loudness."""
     from matplotlib.figure import Figure  # half of the time to import the package
 
     count = min(len(signals), MOST)
     columns = columns or min(4, count)
     rows = -(-count // columns)
+    loudest = max(1e-3, *(float(signal.abs().max()) for signal in signals[:count]))
     seconds = max(len(signal) for signal in signals[:count]) / rate
     figure = Figure(figsize=(3.2 * columns, 1.9 * rows), layout="constrained", dpi=80)
     axes = figure.subplots(2 * rows, columns, squeeze=False, gridspec_kw={"height_ratios": [1, 3] * rows})
@@ -41,7 +42,7 @@ def picture(signals: Sequence[Tensor], names: Sequence[str], rate: int, *, colum
             continue
         signal = signals[i]
         wave.plot(np.arange(len(signal)) / rate, signal.numpy(), linewidth=0.4, color="#3c5a78")
-        wave.set(xlim=(0, seconds), ylim=(-1, 1))
+        wave.set(xlim=(0, seconds), ylim=(-loudest, loudest))
         wave.set_title(names[i][:60] if names else "", fontsize=8, pad=2, parse_math=False)
         spectrogram = codec.log_mel(long_enough(signal, codec.shortest)[None].float(), rate)[0]
         mel.imshow(
