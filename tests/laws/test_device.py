@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from langevin.diffusion.batch import Batch, step_randomness
-from langevin.diffusion.condition import Condition, GuidanceWeight, Port
+from langevin.diffusion.condition import Condition, Further, GuidanceWeight, Port
 from langevin.diffusion.denoiser import CausalDenoiser, GaussianDenoiser, ScoreDenoiser, TokenDenoiser
 from langevin.diffusion.float64 import float64_device
 from langevin.diffusion.free_energy import measure_curve
@@ -45,6 +45,7 @@ from langevin.diffusion.likelihood import (
     information,
 )
 from langevin.diffusion.likelihood.tokens import count_bound, in_order, share_losses, time_bound, whole
+from langevin.diffusion.measurement import Mask, Measurement
 from langevin.diffusion.noise import SampleNoise
 from langevin.diffusion.objective import ELBO, LogNormal, UniformTime, WeightedMSE
 from langevin.diffusion.process import GIDD, SDE, Gaussian, Masked, UniformDiffusion
@@ -441,11 +442,61 @@ NUMBERS = (ClassifierFreeGuidance(weight=3.0, interval=INTERVAL), Autoguidance(w
 WORDS = (PromptGuidance(weight=2.0), ClassifierFreeGuidance(weight=1.7), Autoguidance(weight=1.5, ema=0.1))
 
 
+BY_MEASUREMENT = (MMPS(), MMPS(solver="gmres"), PiGDM(), DDNM(), DPS())
+BY_CONDITION = (
+    ProjectedGuidance(weight=3.0), RescaledGuidance(weight=3.0), ZeroStarGuidance(weight=3.0), Composition(),
+)  # fmt: skip
+
+
 def test_every_guidance_is_here():
-    elsewhere = {
-        Box, Composition, DDNM, DPS, InternalGuidance, MMPS, PiGDM, ProjectedGuidance, RescaledGuidance, ZeroStarGuidance,
-    }  # fmt: skip
-    assert {type(method) for method in (*NUMBERS, *WORDS)} | elsewhere == set(get_args(AnyGuidance))
+    elsewhere = {InternalGuidance}  # reads a network of its own, see methods/test_early_head
+    here = (*NUMBERS, *WORDS, *BY_MEASUREMENT, *BY_CONDITION, Box(low=-1.0, high=1.0))
+    assert {type(method) for method in here} | elsewhere == set(get_args(AnyGuidance))
+
+
+@pytest.mark.parametrize("method", BY_MEASUREMENT, ids=lambda method: f"{method.kind}{getattr(method, 'solver', '')}")
+def test_sampling_by_a_measurement(method):
+    process = Gaussian(schedule=SCHEDULES["cosine"])
+    times, methods = numbers(process), (method, Box(low=-3.0, high=3.0))
+
+    def work(device):
+        plain = GaussianDenoiser(network=mlp(4).to(device), process=process)
+        denoiser = guide(plain, methods, process=process, models=lambda other: plain)
+        seen = torch.tensor([[True, False, True, True]], device=device).expand(3, -1)
+        y = torch.where(seen, torch.tensor([[0.5, 0.0, -0.5, 0.2]], device=device).expand(3, -1), 0.0)
+        noise = torch.tensor([0.1, 0.2, 0.3], device=device)
+        measurement = Measurement(operator=Mask(seen=seen), y=y, noise=noise, shape=(4,))
+        condition = weighted(Condition(measurement=measurement), methods, 3, device)
+        return run(SAMPLERS["ancestral"], process, denoiser, torch.zeros(3, 4, device=device), times, condition)
+
+    here, there = both(work)
+    assert there.device == pretend.DEVICE
+    close(here, there)
+
+
+@pytest.mark.parametrize("method", BY_CONDITION, ids=lambda method: method.kind)
+def test_sampling_by_conditions(method):
+    process = Gaussian(schedule=SCHEDULES["cosine"])
+    times = numbers(process)
+
+    def work(device):
+        network = mlp(4).to(device)
+
+        def told(x, c_time, condition):
+            port = condition.global_
+            return network(x, c_time, None) + torch.where(port.kept(), port.tensor, 0.0)[:, None]
+
+        plain = GaussianDenoiser(network=told, process=process)
+        denoiser = guide(plain, (method,), process=process, models=lambda other: plain)
+        port = Port(tensor=torch.tensor([0.5, -1.0, 2.0], device=device))
+        further = Further(ports=Condition(global_=port), weight=torch.tensor([1.5, -1.0, 2.0], dtype=torch.float64))
+        condition = Condition(global_=port, further=(further,) if isinstance(method, Composition) else ())
+        condition = weighted(condition.to(device), (method,), 3, device)
+        return run(SAMPLERS["ancestral"], process, denoiser, torch.zeros(3, 4, device=device), times, condition)
+
+    here, there = both(work)
+    assert there.device == pretend.DEVICE
+    close(here, there)
 
 
 def apart(condition, device):

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from langevin.diffusion.denoiser import Denoiser
+from langevin.diffusion.float64 import to_float64
 from langevin.diffusion.guidance.measured import Linearised, Measured, white_solution
 from langevin.diffusion.guidance.method import Models, require_gaussian, require_usual
 from langevin.diffusion.measurement import Measurement
@@ -128,6 +129,6 @@ class MMPS:
             h[:, : k + 2, k] = torch.stack(column, 1)
         e = target.new_zeros(len(target), n + 1)
         e[:, 0] = size
-        inverse: Tensor = torch.linalg.pinv(h.double(), rtol=1e-10)  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
-        y = (inverse @ e.double()[..., None])[..., 0].to(target)  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+        inverse: Tensor = torch.linalg.pinv(to_float64(h), rtol=1e-10)  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+        y = (inverse @ to_float64(e)[..., None])[..., 0].to(target)  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
         return torch.einsum("bk,kb...->b...", y, torch.stack(backs))

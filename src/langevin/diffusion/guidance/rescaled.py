@@ -54,4 +54,6 @@ class RescaledGuidance:
         guided = q.extrapolate_from(reference, weight).mean
         own, new = (mean.flatten(1).std(1, correction=0) for mean in (q.mean, guided))
         factor = self.rescale * own / new.clamp_min(1e-30) + 1 - self.rescale
-        return Point(torch.where(append_dims(weight, guided) == 1, q.mean, append_dims(factor, guided) * guided))
+        return Point(
+            torch.where(append_dims(weight, guided).to(guided) == 1, q.mean, append_dims(factor, guided) * guided)
+        )

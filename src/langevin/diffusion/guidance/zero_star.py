@@ -68,11 +68,11 @@ class ZeroStar:
         time = to_float64(t)
         alpha, sigma = self.schedule.alpha(time), self.schedule.sigma(time)
         a, b = self.schedule.tangent(time)
-        still = sigma == 0
-        share = b / torch.where(still, 1.0, sigma)
+        still, early = (append_dims(there, x_t).to(x_t.device) for there in (sigma == 0, time > 1 - self.zero))
+        share = b / torch.where(sigma == 0, 1.0, sigma)
         k, share = (append_dims(value, x_t).to(x_t) for value in (a - share * alpha, share))
         v_c, v_u = (k * mean + share * x_t for mean in (q.mean, reference.mean))
         s = append_dims(dot(v_c, v_u) / dot(v_u, v_u).clamp_min(1e-30), x_t) * v_u
         w = append_dims(weight, x_t).to(x_t)
-        v = torch.where(append_dims(time > 1 - self.zero, x_t), 0.0, s + w * (v_c - s))
-        return Point(torch.where((w == 1) | append_dims(still, x_t), q.mean, (v - share * x_t) / k))
+        v = torch.where(early, 0.0, s + w * (v_c - s))
+        return Point(torch.where((w == 1) | still, q.mean, (v - share * x_t) / k))
