@@ -25,9 +25,10 @@ from langevin.diffusion.measurement import (
     Separable,
     Spectrogram,
     join_measurements,
+    mapped,
     require_adjoint,
 )
-from langevin.diffusion.measurement.operator import cosines, dot, solve_by_cg
+from langevin.diffusion.measurement.operator import cosines, dot, solve_by_cg, solve_white
 
 SHAPE, B = (3, 8, 8), 4
 
@@ -233,3 +234,38 @@ def test_inner_products_do_not_depend_on_the_samples_beside(size):
         assert torch.allclose(together, (a.double() * b.double()).sum(1).float(), atol=0.05)
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("kind", OPERATORS, ids=lambda kind: kind.__name__)
+def test_what_is_measured_of_white_data_is_solved_for(kind):
+    """In closed form or by conjugate gradients: R u = y, and each sample by itself."""
+    operator = OPERATORS[kind]
+    y = operator.forward(normal(B, *SHAPE, seed=4))
+    r2, s2 = torch.tensor([1.0, 0.3, 1e-3, 2.0]).double(), torch.tensor([0.1, 1e-2, 0.5, 1.0]).double()
+
+    def matrix(u):
+        r, s = r2.view(-1, *[1] * 3), s2.view(-1, *[1] * (u.ndim - 1))
+        return operator.forward(r * operator.adjoint(u)) + s * u
+
+    u = solve_white(operator, y, r2, s2)
+    assert torch.allclose(matrix(u), y, atol=1e-4)
+    own = kind not in (Matrix, Chain, Function)
+    assert hasattr(operator, "solve") == own
+    if own:
+        assert torch.allclose(matrix(u), y, atol=1e-9)
+    alone = mapped(operator, lambda part: part[2:3])
+    assert torch.allclose(solve_white(alone, y[2:3], r2[2:3], s2[2:3]), u[2:3], atol=1e-9)
+
+
+def test_different_measurements_are_solved_for_as_each_alone():
+    parts = [measured(OPERATORS[kind], seed=i) for i, kind in enumerate((Mask, Separable, Chain))]
+    joined = join_measurements(parts, [B] * 3)
+    y = joined.predicted(normal(3 * B, *SHAPE, seed=5))
+    r2, s2 = torch.rand(3 * B, dtype=torch.float64) + 0.1, torch.rand(3 * B, dtype=torch.float64) + 0.1
+    found = solve_white(joined.operator, y, r2, s2)
+    for i, part in enumerate(parts):
+        own = slice(i * B, (i + 1) * B)
+        size = part.y[0].numel()
+        alone = solve_white(part.operator, y[own, :size].reshape(part.y.shape), r2[own], s2[own])
+        assert torch.allclose(found[own, :size].reshape(alone.shape), alone, atol=1e-9)
+        assert not found[own, size:].any()

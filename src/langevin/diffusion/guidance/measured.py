@@ -30,7 +30,7 @@ from langevin.diffusion.denoiser import Denoiser
 from langevin.diffusion.float64 import to_float64
 from langevin.diffusion.guidance.method import weight_at
 from langevin.diffusion.measurement import Measurement
-from langevin.diffusion.measurement.operator import solve_by_cg
+from langevin.diffusion.measurement.operator import solve_white
 from langevin.diffusion.posterior import Point, Prediction
 from langevin.diffusion.process.gaussian import Gaussian
 from langevin.diffusion.shape import append_dims
@@ -132,10 +132,6 @@ class Measured:
 
 
 def white_solution(at: Linearised, measurement: Measurement, target: Tensor) -> Tensor:
-    """u of (r^2 A A' + s^2 I) u = target: by conjugate gradients, without calls of the network."""
-    operator = measurement.operator
-
-    def matrix(u: Tensor) -> Tensor:
-        return operator.forward(at.r2 * operator.adjoint(u)) + measurement.variance(u) * u
-
-    return solve_by_cg(matrix, target, iterations=100, tolerance=1e-5)
+    """u of (r^2 A A' + s^2 I) u = target, without calls of the network."""
+    r2, s2 = (value.reshape(len(target)).to(target) for value in (at.r2, measurement.variance(target)))
+    return solve_white(measurement.operator, target, r2, s2)

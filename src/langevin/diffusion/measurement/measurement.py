@@ -7,6 +7,7 @@ different measurements share a batch: a masked image beside a blurred one, and o
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from langevin.diffusion.measurement.nonlinear import AnyNonlinearity
-from langevin.diffusion.measurement.operator import AnyOperator, require_adjoint
+from langevin.diffusion.measurement.operator import AnyOperator, require_adjoint, solve_white
 from langevin.diffusion.shape import append_dims, format_values
 
 
@@ -36,16 +37,24 @@ class Mixed:
 
     def forward(self, x: Tensor) -> Tensor:
         y = x.new_zeros(len(x), max(math.prod(shape) for shape in self.shapes))
-        for part, shape, index in self._own():
+        for part, shape, index in self._own:
             y[index, : math.prod(shape)] = part.forward(x[index]).flatten(1)
         return y
 
     def adjoint(self, y: Tensor) -> Tensor:
         x = y.new_zeros(len(y), *self.shape)
-        for part, shape, index in self._own():
+        for part, shape, index in self._own:
             x[index] = part.adjoint(y[index, : math.prod(shape)].reshape(len(index), *shape))
         return x
 
+    def solve(self, y: Tensor, r2: Tensor, s2: Tensor) -> Tensor:
+        u = torch.zeros_like(y)
+        for part, shape, index in self._own:
+            own = y[index, : math.prod(shape)].reshape(len(index), *shape)
+            u[index, : math.prod(shape)] = solve_white(part, own, r2[index], s2[index]).flatten(1)
+        return u
+
+    @cached_property
     def _own(self) -> list[tuple[Any, tuple[int, ...], Tensor]]:
         """Each part with the shape of its A x and the indices of its samples."""
         found = list[tuple[Any, tuple[int, ...], Tensor]]()

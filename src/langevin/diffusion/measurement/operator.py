@@ -7,12 +7,14 @@ networks.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from langevin.diffusion.float64 import to_float64
 from langevin.diffusion.noise import SampleNoise
 from langevin.diffusion.shape import append_dims
 
@@ -20,7 +22,7 @@ BLOCK = 8192  # numbers that are summed on one thread
 
 
 class Operator(Protocol):
-    """A linear map A of b samples."""
+    """A linear map A of b samples. It may also have `solve`, see `solve_white`."""
 
     def forward(self, x: Tensor) -> Tensor:
         """A x, (b, ...), for x (b, *shape)."""
@@ -47,6 +49,9 @@ class Mask:
     def adjoint(self, y: Tensor) -> Tensor:
         return torch.where(self.seen, y, 0.0)
 
+    def solve(self, y: Tensor, r2: Tensor, s2: Tensor) -> Tensor:
+        return y / (append_dims(r2, y) * self.seen + append_dims(s2, y))
+
 
 @dataclass(frozen=True, kw_only=True)
 class Diagonal:
@@ -63,6 +68,9 @@ class Diagonal:
 
     def adjoint(self, y: Tensor) -> Tensor:
         return self.weight.to(y) * y
+
+    def solve(self, y: Tensor, r2: Tensor, s2: Tensor) -> Tensor:
+        return y / (append_dims(r2, y) * self.weight.to(y).square() + append_dims(s2, y))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +90,20 @@ class Separable:
 
     def adjoint(self, y: Tensor) -> Tensor:
         return self._apply(y, self.down.mT, self.across.mT)
+
+    def solve(self, y: Tensor, r2: Tensor, s2: Tensor) -> Tensor:
+        """A A' is the product of two symmetric matrices along two dimensions, which their eigenvectors make diagonal."""
+        (down, across), (a, b) = self._gram
+        middle = (1,) * (y.ndim - 3)
+        squares = a.to(y).reshape(len(a), *middle, -1, 1) * b.to(y).reshape(len(b), *middle, 1, -1)
+        z = self._apply(y, down.mT, across.mT) / (append_dims(r2, y) * squares + append_dims(s2, y))
+        return self._apply(z, down, across)
+
+    @cached_property
+    def _gram(self) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+        """The eigenvectors of down down' and across across' in columns, and their eigenvalues."""
+        down, across = eigenvectors(self.down), eigenvectors(self.across)
+        return (down[1], across[1]), (down[0], across[0])
 
     @staticmethod
     def _apply(x: Tensor, down: Tensor, across: Tensor) -> Tensor:
@@ -106,6 +128,12 @@ class Channels:
 
     def adjoint(self, y: Tensor) -> Tensor:
         return torch.einsum("bmc,bm...->bc...", self.weights.to(y), y)
+
+    def solve(self, y: Tensor, r2: Tensor, s2: Tensor) -> Tensor:
+        weights, one = self.weights.to(y), torch.eye(y.shape[1], dtype=y.dtype, device=y.device)
+        matrix = append_dims(r2, weights) * (weights @ weights.mT) + append_dims(s2, weights) * one
+        u: Tensor = torch.linalg.solve(matrix, y.flatten(2))  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+        return u.view_as(y)  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,6 +161,9 @@ class Frequencies:
     def adjoint(self, y: Tensor) -> Tensor:
         return self.transform(torch.where(self.seen, y, 0.0))
 
+    def solve(self, y: Tensor, r2: Tensor, s2: Tensor) -> Tensor:
+        return y / (append_dims(r2, y) * self.seen + append_dims(s2, y))
+
 
 @dataclass(frozen=True, kw_only=True)
 class BlockCosines:
@@ -157,6 +188,16 @@ class BlockCosines:
         c = cosines(8).to(y)
         blocks = c.mT @ (y / self.std.to(y)[:, :, None, None]) @ c
         return blocks.transpose(-3, -2).flatten(-4, -3).flatten(-2)
+
+    def solve(self, y: Tensor, r2: Tensor, s2: Tensor) -> Tensor:
+        return y / (append_dims(r2, y) * self.std.to(y)[:, :, None, None].square().reciprocal() + append_dims(s2, y))
+
+
+def eigenvectors(matrix: Tensor) -> tuple[Tensor, Tensor]:
+    """The eigenvalues (b, m) and, in columns, eigenvectors (b, m, m) of M M' for M (b, m, n), float64."""
+    wide = to_float64(matrix)
+    values, vectors = torch.linalg.eigh(wide @ wide.mT)  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+    return values.clamp_min(0), vectors  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
 
 
 def cosines(n: int) -> Tensor:
@@ -276,6 +317,26 @@ def dot(a: Tensor, b: Tensor) -> Tensor:
     if products.shape[1] > BLOCK:
         products = F.pad(products, (0, -products.shape[1] % BLOCK)).view(len(products), -1, BLOCK).sum(2)
     return products.sum(1)
+
+
+def solve_white(operator: Any, y: Tensor, r2: Tensor, s2: Tensor) -> Tensor:
+    """u of (r^2 A A' + s^2) u = y, shaped like y, for white data of variance r^2 and noise of variance s^2.
+
+    In closed form by the operator's own `solve`, if it has one, else by conjugate gradients.
+
+    Args:
+        y: (b, ...), of the shape of A x.
+        r2, s2: (b,).
+    """
+    own = getattr(operator, "solve", None)
+    if own is not None:
+        return own(y, r2, s2)
+    at = operator.adjoint(y)
+
+    def matrix(u: Tensor) -> Tensor:
+        return operator.forward(append_dims(r2, at) * operator.adjoint(u)) + append_dims(s2, u) * u
+
+    return solve_by_cg(matrix, y, iterations=100, tolerance=1e-5)
 
 
 def solve_by_cg(
