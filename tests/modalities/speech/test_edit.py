@@ -215,6 +215,13 @@ def test_what_does_not_fit_is_refused(voices, tmp_path, changes, message):
         drawn(voices, Edit(input=path, **changes))
 
 
+def test_guidance_that_leads_nowhere_is_refused(voices, tmp_path):
+    path = written(tmp_path / "clip.wav", 0.3 * vowel("ee", 150, 0.25))
+    context = RequestContext(model=None, data=lambda: (None, None), guided=True)
+    with pytest.raises(ValueError, match="--guidance leads to what is said by whom"):
+        voices[0].plan(Edit(input=path, mask=("0.1,0.2",)), context)
+
+
 def test_silence_and_what_is_no_sound_are_refused(voices, patches, tmp_path):
     silent = written(tmp_path / "silent.wav", np.zeros(4000))
     with pytest.raises(ValueError, match="is silent where it is given"):

@@ -57,6 +57,8 @@ def edit_plan(speech: "Speech", options: Edit, context: RequestContext) -> Plan:
     Raises:
         ValueError: options that contradict each other, the run, or change nothing, or an input that cannot be read."""
     require_sense(speech, options)
+    if context.guided and options.text is None and options.speaker is None and options.to is None:
+        raise ValueError("--guidance leads to what is said by whom: give --text or --speaker, or leave it out")
     count = ANSWERS if context.count is None else context.count
     given = recording(speech, options)
     if options.to is not None:
