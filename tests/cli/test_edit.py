@@ -216,6 +216,8 @@ def test_pieces_are_edited_and_what_is_kept_is_kept(tmp_path):
         (["--strength", "1.5"], "above 0 and at most 1, got 1.5"),
         (["--strength", "0.5", "--given", "1,2,3,4"], "keeps every voice"),
         (["--from-bar", "99"], "are not a part of them"),
+        (["--to-bar", "2"], "give the first by --from-bar"),
+        (["--from-bar", "1", "--given", "1,2,3,4"], "every note of these bars is given"),
     ],
 )
 def test_edits_of_pieces_without_sense_are_refused(choir, more, message, capsys):
@@ -246,3 +248,36 @@ def test_a_folder_of_texts_is_edited(tmp_path):
     assert main([*words, "--out", str(tmp_path / "out")]) == 0
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.txt", "b.txt", "edit.json"]
     assert (tmp_path / "out" / "a.txt").read_text().count("the ") >= 2
+
+
+@pytest.fixture(scope="module")
+def writer(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("writer")
+    words = [*tiny.SMALL, "training.steps=2", "data.codec.kind=characters", "data.task.context_length=32"]
+    assert main(["train", str(texts.corpus(folder / "corpus")), "--out", str(folder / "run"), *words]) == 0
+    return folder / "run"
+
+
+@pytest.mark.parametrize(
+    ("text", "more", "message"),
+    [
+        ("the \u6f22 [[4]] sea", [], "the text would not stay as it is: never seen in training"),
+        ("the [[4]] sea", ["--strength", "0.5"], "give one of them"),
+        ("the sea " * 10, ["--strength", "0.5"], "more than the run's context of 32: edit it in parts"),
+        ("the sea [[4]]", ["--without", "sea"], "(--without sea by itself)"),
+        ("the [[4]] sea\n", ["--rule", "the.*sea"], "the text ends with a line break, which belongs to it"),
+    ],
+)
+def test_texts_that_would_not_stay_or_cannot_obey_are_refused(writer, tmp_path, text, more, message, capsys):
+    file = tmp_path / "draft.txt"
+    file.write_text(text)
+    assert main(["edit", str(writer), str(file), *more, "--count", "1", "--steps", "2"]) == 1
+    assert message in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_gap_of_any_length_is_long_enough_for_its_rule(writer, tmp_path):
+    file, out = tmp_path / "draft.txt", tmp_path / "out.txt"
+    file.write_text("the [[]] sea")
+    words = ["--contain", "a red moon and a dog", "--count", "1", "--steps", "2", "--out", str(out)]
+    assert main(["edit", str(writer), str(file), *words]) == 0
+    assert "a red moon and a dog" in out.read_text()

@@ -122,6 +122,6 @@ def test_given_words_are_weighed_by_what_they_give_to_written_ones(writes):
 
 
 def test_prompts_that_cannot_be_explained_are_refused(writes):
-    for prompt, length in (("", 5), ("word " * 30, None), ("the king", 1000)):
-        with pytest.raises(ValueError, match="a prompt of 1 to 100 words is explained"):
+    for prompt, length in (("", 5), ("word " * 30, None), ("the king", 1000), ("the king", 0)):
+        with pytest.raises(ValueError, match="a prompt of 1 to 100 words is explained" if prompt else "give --prompt"):
             explained(writes, ExplainText(prompt=prompt, length=length))

@@ -70,6 +70,7 @@ def parse(arguments: list[str]) -> Parsed:
         else:
             require_run(arguments[1:], verb)
     if verb in known:
+        require_once(arguments[1:])
         require_values(arguments[1:], types_of(known[verb]))
     choices = tuple(Annotated[member, subcommand(name)] for name, member in known.items())
     args = tyro.cli(
@@ -80,6 +81,14 @@ def parse(arguments: list[str]) -> Parsed:
         config=(tyro.conf.OmitArgPrefixes,),
     )
     return Parsed(verb=verb, args=args, kind=kind)
+
+
+def require_once(arguments: list[str]) -> None:
+    """Raises `ValueError` for an option that is given twice, of which the last would hold."""
+    names = [word.partition("=")[0] for word in arguments if word.startswith("--") and len(word) > 2]
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"{name} is given twice: give it once, with all of its values after it")
 
 
 def with_overrides_last(arguments: list[str]) -> list[str]:

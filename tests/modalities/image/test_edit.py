@@ -119,7 +119,7 @@ def test_a_transparent_part_of_the_input_is_its_mask(model, files, tmp_path):
     said = []
     found = samples(model, Edit(input=holed), said=said, steps=6)
     assert torch.equal(found.values[0, :, 3:], pixels[:, 3:])
-    assert said == ["the input is partly transparent: what is so is drawn anew"]
+    assert said == ["holed.png is partly transparent: what is so is drawn anew"]
 
 
 # ---------------------------------------------------------------------------------------------------------- measured
@@ -313,6 +313,7 @@ REFUSED = [
     ({"mask": "-1,0,4,4"}, "X and Y from 0"),
     ({"mask": "0,0,8,8"}, "covers all of the image"),
     ({"mask": "missing.png"}, "missing.png"),
+    ({"mask": "1,2,3"}, "--mask 1,2,3 has 3 numbers: write X,Y,WIDTH,HEIGHT"),
     ({"denoise": 25.0, "noise": 80.0}, "--noise has no effect here"),
     ({"denoise": 25.0, "method": "pigdm"}, "--method has no effect"),
     ({"to": ("bar",), "invert": True, "noise": 9.0}, "--noise has no effect here, as a change has no noise"),
@@ -352,18 +353,19 @@ def test_drawing_options_without_effect_are_refused(model, files, options, chose
         model.modality.plan(Edit(input=files[1], **options), context)
 
 
-def test_the_coarse_of_a_partly_transparent_image_is_locked_where_it_is_opaque(model, tmp_path):
+@pytest.mark.parametrize("options", [{"lock_coarse": 4}, {"deblur": 0.1}])
+def test_other_repairs_take_what_is_transparent_for_white_as_training_does(model, tmp_path, options):
     pixels = np.random.default_rng(0).integers(0, 256, (8, 8, 4), np.uint8)
     pixels[..., 3] = 255
     pixels[:3, :3, 3] = 0
     Image.fromarray(pixels).save(tmp_path / "hole.png")
-    found = answers(model, Edit(input=str(tmp_path / "hole.png"), lock_coarse=4), count=2).float()
-    means = torch.nn.functional.avg_pool2d(found, 2)
-    truth = torch.nn.functional.avg_pool2d(torch.from_numpy(pixels[..., :3]).permute(2, 0, 1)[None].float(), 2)
-    kept = torch.ones(4, 4).bool()
-    kept[:2, :2] = False
-    assert float((means - truth)[..., kept].abs().mean()) < 12
-    assert float((means - truth)[..., ~kept].abs().mean()) > 20
+    said = []
+    found = samples(model, Edit(input=str(tmp_path / "hole.png"), **options), count=2, said=said).drawn.values.float()
+    pixels[:3, :3, :3] = 255
+    truth = torch.from_numpy(pixels[..., :3]).permute(2, 0, 1)[None].float()
+    means, expected = (torch.nn.functional.avg_pool2d(x, 2) for x in (found, truth))
+    assert float((means - expected).abs().mean()) < 12
+    assert "hole.png is partly transparent: that is white, as in training" in said
 
 
 def test_answers_that_would_be_too_large_are_refused(model, tmp_path):

@@ -35,6 +35,9 @@ def functions(tmp_path, monkeypatch):
             def counted(images):  # of NumPy, without a gradient
                 return torch.from_numpy((images.detach().numpy() > 0.5).mean((1, 2, 3)) * 2000.0)
 
+            def lost(images):
+                return bright(images) * float("nan")
+
             def several(images):
                 return images
 
@@ -82,10 +85,12 @@ def test_an_image_does_not_depend_on_the_number_of_others(model):
     [
         ({"reward": "tastes:missing"}, "tastes has no function missing"),
         ({"reward": "nowhere:bright"}, "there is no module nowhere"),
-        ({"reward": "tastes"}, "needs the function tastes"),
+        ({"reward": "tastes"}, "--reward takes MODULE:FUNCTION"),
+        ({"reward": "tastes:lost"}, "tastes:lost returned nan, which is no reward"),
+        ({"reward": "tastes:lost", "particles": 4}, "tastes:lost returned nan, which is no reward"),
         ({"reward": "tastes:several"}, "returns a tensor of one reward an image"),
         ({"reward": "tastes:broken"}, "tastes:broken failed on"),
-        ({"reward": "tastes:counted"}, "no gradient in the sample"),
+        ({"reward": "tastes:counted"}, "tastes:counted has no gradient in the images: give --particles"),
         ({"reward": "tastes:bright", "particles": 1}, "--particles is a number of trajectories for each image, 2 to"),
         ({"reward": "tastes:bright", "also": ("disc",)}, "does not go with --also"),
         ({"particles": 4}, "--particles are weighted by a --reward"),

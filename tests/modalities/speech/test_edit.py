@@ -146,6 +146,22 @@ def test_a_gap_is_filled_in_phase_with_what_is_around_it(voices):
     assert float((free - tone)[:4000][gap].square().mean()) > 0.5 * float(tone[gap].square().mean())
 
 
+def test_only_what_is_around_a_gap_is_made_anew(voices):
+    """A long recording is reconstructed as a short one around the same gap."""
+    speech = voices[0]
+    random = torch.Generator().manual_seed(0)
+    long = 0.1 * torch.randn(40_000, generator=random)
+    kept = ~masked(("2.0,2.05",), 40_000, RATE)
+    x = speech.encoder.signals([long])[0]
+    made = reconstruct(speech.codec, x, torch.where(kept, long, 0.0), kept, RATE)
+    assert torch.equal(made[kept], long[kept])
+    lost = (~kept).nonzero()[:, 0]
+    a, b = int(lost[0]) // 80 - 32, int(lost[-1]) // 80 + 32  # frames
+    part = slice(a * 80, (b - 1) * 80)
+    alone = reconstruct(speech.codec, x[:, a:b], torch.where(kept, long, 0.0)[part], kept[part], RATE)
+    assert torch.equal(made[part], alone)
+
+
 def test_what_noise_leaves_of_a_sound_is_known_as_well_as_is_said(voices):
     """Over many noises: errors of known bins have the stated spread, and noise alone is known nowhere."""
     speech, std = voices[0], 0.02
@@ -196,7 +212,8 @@ def test_another_voice_says_it_at_the_loudness_of_the_input(voices, tmp_path):
         ({"mask": ("0.3,0.2",)}, "--mask 0.3,0.2 is no part of a recording of 0.40 seconds"),
         ({"mask": ("1,2",)}, "--mask 1,2 is no part of a recording of 0.40 seconds"),
         ({"mask": ("nan,1",)}, "--mask nan,1 is no part"),
-        ({"mask": ("0,1",)}, "covers all of the recording"),
+        ({"mask": ("0,0.4",)}, "covers all of the recording"),
+        ({"mask": ("0.3,0.5",)}, "--mask 0.3,0.5 is no part"),
         ({"mask": ("a",)}, "--mask a is FROM,TO in seconds"),
         ({"mask": ("0.1,0.2",), "denoise": 0.1}, "do one after the other"),
         ({"mask": ("0.1,0.2",), "to": "anna"}, "do one after the other"),
@@ -206,7 +223,8 @@ def test_another_voice_says_it_at_the_loudness_of_the_input(voices, tmp_path):
         ({"mask": ("0.1,0.2",), "strength": 0.5}, "--strength goes with --to SPEAKER"),
         ({"mask": ("0.1,0.2",), "speaker": "bn"}, "no speaker is called 'bn'"),
         ({"to": "anna", "text": "ee", "strength": 0.0}, "--strength must be in (0, 1], got 0"),
-        ({"to": "anna"}, "needs --text"),
+        ({"to": "anna"}, "--to SPEAKER needs --text"),
+        ({"denoise": 1e-9}, "drowns nothing"),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_is_refused(voices, tmp_path, changes, message):

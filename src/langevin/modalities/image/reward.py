@@ -12,16 +12,19 @@ from langevin.diffusion.denoiser import Denoiser
 from langevin.diffusion.guidance import EnergyGuided, weight_of
 from langevin.diffusion.noise import SampleNoise, mix
 from langevin.diffusion.process.gaussian import Gaussian
+from langevin.diffusion.sampler import Ancestral
+from langevin.diffusion.sampling import Sampling
 from langevin.modalities.image.conditions import Conditions
 from langevin.modalities.image.options import Sample
 from langevin.modalities.modality import Draw, Plan, RequestContext, Samples, seeds_of
 from langevin.modalities.posterior import Problem, particles
-from langevin.user_function import CodePermission, load_function
+from langevin.user_function import NAME, CodePermission, load_function
 
 if TYPE_CHECKING:
     from langevin.modalities.image.modality import Image
 
 Reward = Callable[[Tensor], Tensor]  # x (b, c, h, w) -> (b,)
+FEW = 16  # steps
 MOST = 10_000  # trajectories for an image
 
 
@@ -31,6 +34,8 @@ def reward_of(image: "Image", options: Sample) -> Reward:
     Raises:
         ValueError: the function cannot be imported, or (when called) returns something else than a number per image."""
     assert options.reward is not None, "a reward is requested"
+    if not NAME.fullmatch(options.reward):
+        raise ValueError(f"--reward takes MODULE:FUNCTION, such as taste:red for red of taste.py, got {options.reward}")
     function = load_function(options.reward, CodePermission.of([options.reward], allow=False), takes=("images",))
 
     def reward(x: Tensor) -> Tensor:
@@ -40,6 +45,11 @@ def reward_of(image: "Image", options: Sample) -> Reward:
             raise ValueError(
                 f"{options.reward} returns a tensor of one reward an image, ({len(x)},), and this is {shown}"
             )
+        forbidden = ~found.isfinite() if options.particles is None else found.isnan() | (found == torch.inf)
+        if bool(forbidden.any()):
+            raise ValueError(f"{options.reward} returned {found[forbidden][0].item()}, which is no reward")
+        if options.particles is None and torch.is_grad_enabled() and not found.requires_grad:
+            raise ValueError(f"{options.reward} has no gradient in the images: give --particles 32, which need none")
         return found
 
     return reward
@@ -58,12 +68,15 @@ def rewarded(image: "Image", conditions: Conditions, options: Sample, context: R
         )
     if options.particles is not None and (context.guided or "sampler" in context.chosen):
         raise ValueError("--particles has a sampler of its own, and no guidance: leave --sampler and --guidance out")
+    if options.particles is None and context.model.sampling.steps < FEW:
+        context.say(f"with fewer than {FEW} steps the gradient may overshoot and lead away: give more --steps")
     reward, condition = reward_of(image, options), conditions.encoded(image.captions)
     if options.particles is None:
-        plan = by_gradient(image, reward, condition, context, count)
+        plan, sampling = by_gradient(image, reward, condition, context, count), context.model.sampling
     else:
+        sampling = replace(context.model.sampling, guidance=(), sampler=Ancestral())
         plan = by_particles(image, reward, condition, context, count, options.particles)
-    return shown(image, reward, conditions, plan)
+    return shown(image, reward, conditions, plan, sampling)
 
 
 def by_gradient(
@@ -124,11 +137,11 @@ def by_particles(
     return torch.stack(found)
 
 
-def shown(image: "Image", reward: Reward, conditions: Conditions, plan: Any) -> Plan:
+def shown(image: "Image", reward: Reward, conditions: Conditions, plan: Any, sampling: Sampling) -> Plan:
     """The plan's images with their rewards."""
     x = yield from plan
     with torch.no_grad():
         rewards = reward(x).double().cpu()
     names = conditions.names or [""] * len(x)
     named = tuple(f"{name} ({float(value):.3g})".strip() for name, value in zip(names, rewards, strict=True))
-    return Samples(modality=image, values=image.decode(x), names=named, arrays={"reward": rewards})
+    return Samples(modality=image, values=image.decode(x), names=named, arrays={"reward": rewards}, sampling=sampling)

@@ -28,6 +28,8 @@ def edit_plan(music: "Music", options: Edit, context: RequestContext) -> Plan:
     if options.from_bar is not None or options.to_bar is not None:
         if options.strength is not None:
             raise ValueError("--strength writes beats anew, and --from-bar bars: give one of them")
+        if options.from_bar is None:
+            raise ValueError("--to-bar is the last bar that is written anew: give the first by --from-bar")
         wanted = replace(
             common, infill=options.input, from_bar=options.from_bar, to_bar=options.to_bar, given=options.given
         )
@@ -45,6 +47,8 @@ def edit_plan(music: "Music", options: Edit, context: RequestContext) -> Plan:
         score = scattered(music, piece, options.strength, options.given, context)
     else:
         score = plans.requested(music, wanted, context)
+    if not bool((score.tokens == FREE).any()):
+        raise ValueError("nothing to edit: every note of these bars is given")
     whole = plans.fitting(music, piece, replace(context, say=lambda line: None))
     return with_input(whole, plans.answered(music, wanted, score, context))
 

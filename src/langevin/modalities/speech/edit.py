@@ -18,7 +18,7 @@ from torch import Tensor
 from langevin.diffusion.guidance import MMPS
 from langevin.diffusion.sampler import Ancestral
 from langevin.diffusion.sampling import Sampling
-from langevin.modalities.modality import Plan, RequestContext, Samples, seeds_of
+from langevin.modalities.modality import Plan, RequestContext, Samples, Say, seeds_of
 from langevin.modalities.speech import plans, requests
 from langevin.modalities.speech.alignment import Filler, Monotonic
 from langevin.modalities.speech.codec import PEAK, LogMel, Vocoder, Waveform
@@ -26,13 +26,15 @@ from langevin.modalities.speech.options import Edit, Sample
 from langevin.modalities.speech.plans import Utterance
 from langevin.modalities.speech.reconstruct import reconstruct
 from langevin.modalities.speech.signal import mel_filters, one_thread
-from langevin.modalities.speech.sound_files import Unreadable, read
+from langevin.modalities.speech.sound_files import Unreadable, header, read
 
 if TYPE_CHECKING:
     from langevin.modalities.speech.modality import Speech
 
 ANSWERS = 8  # by default
 STEPS = 40  # of a repair by default
+LITTLE = 0.5  # of a recording, by which its loudness is hardly known
+SLACK = 0.005  # seconds by which a mask may end after the recording
 LOUDER = 3.0  # than noise, in magnitude, is a bin of which something is known; noise alone is so in 1 of 1,000
 
 
@@ -60,7 +62,7 @@ def edit_plan(speech: "Speech", options: Edit, context: RequestContext) -> Plan:
     if context.guided and options.text is None and options.speaker is None and options.to is None:
         raise ValueError("--guidance leads to what is said by whom: give --text or --speaker, or leave it out")
     count = ANSWERS if context.count is None else context.count
-    given = recording(speech, options)
+    given = recording(speech, options, context.say)
     if options.to is not None:
         said = () if options.text is None else (options.text,)
         strength = Sample.strength if options.strength is None else options.strength
@@ -108,6 +110,8 @@ def require_sense(speech: "Speech", options: Edit) -> None:
         raise ValueError("--denoise knows bins and not frames, which the network reads: leave --method out")
     if options.strength is not None and options.to is None:
         raise ValueError("--strength goes with --to SPEAKER")
+    if options.to is not None and speech.texts and options.text is None:
+        raise ValueError("--to SPEAKER needs --text: what is said in the recording")
     if options.to is not None and (options.speaker is not None or options.method is not None):
         raise ValueError("--to SPEAKER says who speaks: it takes neither --speaker nor --method")
     if options.text is not None and not speech.texts:
@@ -118,21 +122,29 @@ def require_sense(speech: "Speech", options: Edit) -> None:
         raise ValueError("--method context needs a run trained with given context, and this one has data.context=0")
 
 
-def recording(speech: "Speech", options: Edit) -> Recording:
+def recording(speech: "Speech", options: Edit, say: Say = lambda line: None) -> Recording:
     """The input; masked samples are 0.
 
     Raises:
         ValueError: it cannot be read, or a mask that is no part of it."""
     try:
+        found = header(Path(options.input))
         signal = read(Path(options.input), speech.known_rate)
     except Unreadable as error:
-        raise ValueError(f"{options.input} {error}") from error
+        raise ValueError(f"{Path(options.input).name} {error}") from error
+    if (found.rate, found.channels) != (speech.known_rate, 1):
+        said = "one channel" if found.channels == 1 else f"{found.channels} channels"
+        say(
+            f"{Path(options.input).name} has {said} at {found.rate:,} Hz, and the run makes one at {speech.known_rate:,} Hz"
+        )
     kept = ~masked(options.mask, len(signal), speech.known_rate)
     if not bool(kept.any()):
         raise ValueError(f"--mask {' '.join(options.mask)} covers all of the recording, so that nothing is given")
     peak = float(signal[kept].abs().max())
     if peak < 1e-5:
-        raise ValueError(f"{options.input} is silent where it is given")
+        raise ValueError(f"{Path(options.input).name} is silent where it is given")
+    if float(kept.double().mean()) < LITTLE:
+        say("most of the recording is to be drawn, and how loud it is follows from the little that is given")
     kept = kept & bool(options.mask)
     level = PEAK / peak
     return Recording(signal=torch.where(kept | (not options.mask), signal * level, 0.0), level=level, kept=kept)
@@ -150,7 +162,7 @@ def masked(parts: tuple[str, ...], samples: int, rate: int) -> Tensor:
         except ValueError as error:
             raise ValueError(f"--mask {part} is FROM,TO in seconds, such as 0.2,0.3") from error
         first, last = (math.ceil(t * rate) if 0 <= t < math.inf else -1 for t in (start, end))
-        if not 0 <= first < min(last, samples):
+        if not 0 <= first < last or first >= samples or end > long + SLACK:
             raise ValueError(f"--mask {part} is no part of a recording of {long:.2f} seconds")
         found[first:last] = True
     return found
@@ -206,6 +218,8 @@ def below(speech: "Speech", wanted: Utterance, std: float) -> Utterance:
     error = (noise / clean / math.sqrt(2) / width).clamp_min(plans.EXACT)
     audible = both > LOUDER * noise
     x = torch.where(audible, (clean.log() - mean) / width, wanted.x)
+    if bool(audible.all()):
+        raise ValueError(f"nothing to edit: noise of {std:g} drowns nothing of the recording")
     return replace(wanted, x=x, error=torch.where(audible, error, math.inf))
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from langevin.modalities.speech.codec import DIVERGED, LogMel
 from langevin.modalities.speech.signal import STFT, mel_filters, mel_inverse
 
+AROUND = 32  # frames on either side of what is lost that are looked at
 SCALINGS = 3  # of the magnitudes, towards the wanted mel spectrogram
 STRUCTURE = 3.0  # |ln F| at most
 FAINT = 1e-3  # of the largest magnitude: below it there is no structure
@@ -30,6 +31,14 @@ def reconstruct(codec: LogMel, x: Tensor, signal: Tensor, kept: Tensor, rate: in
     if not bool(torch.isfinite(x).all()):
         raise ValueError(DIVERGED)
     stft, n = codec.stft, (x.shape[1] - 1) * codec.stride
+    if bool(kept.any()) and not bool(kept.all()):
+        lost = (~kept).nonzero()[:, 0]
+        first = max(0, int(lost[0]) // codec.stride - AROUND)
+        last = min(x.shape[1], int(lost[-1]) // codec.stride + AROUND)
+        if last - first < x.shape[1]:  # the rest is known
+            a, b = first * codec.stride, min(len(signal), (last - 1) * codec.stride)
+            part = reconstruct(codec, x[:, first:last], signal[a:b], kept[a:b], rate)
+            return torch.cat([signal[:a], part, signal[b:]])
     if n <= stft.n_fft // 2:  # too short to be analysed
         return torch.where(kept, signal, 0.0)
     own, wanted = stft(signal[None, :n])[0], codec.magnitudes(x)

@@ -45,8 +45,10 @@ def explain_plan(text: "Text", options: Explain, writer: Writer, context: Reques
     tokens = text.codec.encode(read_prompt(options.prompt))
     given = words_at(text, tokens, 0)
     room = text.task.context_length - len(tokens)
-    length = options.length or room
-    if not given or len(given) > MOST_WORDS or not 1 <= length <= room:
+    length = room if options.length is None else options.length
+    if not given:
+        raise ValueError("an explanation tells what given words gave to written ones: give --prompt")
+    if len(given) > MOST_WORDS or not 1 <= length <= room:
         raise ValueError(
             f"a prompt of 1 to {MOST_WORDS} words is explained, with {length} tokens after its {len(tokens)} in a context "
             f"of {text.task.context_length}; got {len(given)} words"

@@ -33,9 +33,9 @@ class Sample:
     rule: str | None = None
     """A regular expression that the whole text matches, what is given included; . is any character."""
     contain: tuple[str, ...] = ()
-    """Words that the text contains."""
+    """Words, or any other strings, that the text contains, also within longer words."""
     without: tuple[str, ...] = ()
-    """Words that the text does not contain."""
+    """Words, or any other strings, that the text does not contain, not within longer words either."""
     at_least: tuple[str, ...] = ()
     """WORD:COUNT, words that the text contains so often or more."""
     at_most: tuple[str, ...] = ()
@@ -49,7 +49,7 @@ class Edit:
     """Fill the gaps of a text, or draw some of its words anew, under rules if some are given."""
 
     input: InputFile
-    """A text, whose gaps are [[12]] of twelve tokens, or [[]] of any length; or a folder of texts."""
+    """A file with a text, whose gaps are [[12]] of twelve tokens, or [[]] of any length; or a folder of texts."""
     strength: float | None = None
     """Draw this share of the tokens anew, in (0, 1], in place of gaps."""
     temperature: float | None = None
@@ -61,9 +61,9 @@ class Edit:
     rule: str | None = None
     """A regular expression that the whole text matches, what is given included; . is any character."""
     contain: tuple[str, ...] = ()
-    """Words that the text contains."""
+    """Words, or any other strings, that the text contains, also within longer words."""
     without: tuple[str, ...] = ()
-    """Words that the text does not contain."""
+    """Words, or any other strings, that the text does not contain, not within longer words either."""
     at_least: tuple[str, ...] = ()
     """WORD:COUNT, words that the text contains so often or more."""
     at_most: tuple[str, ...] = ()

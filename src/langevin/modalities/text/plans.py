@@ -69,8 +69,15 @@ def edit(text: "Text", options: Edit, context: RequestContext) -> Plan:
         raise ValueError("only a run on open texts fills gaps: this one was trained for another task")
     writer = writer_of(text, context, options.best_of, options.temperature, options.top_p)
     given = read_text(options.input)
+    gaps = parse(given).gaps
+    if unknown := [line for line in text.codec.complaints(given) if not gaps] or [
+        line for part in parse(given).texts for line in text.codec.complaints(part)
+    ]:
+        raise ValueError(f"the text would not stay as it is: {unknown[0]}")
+    if gaps and options.strength is not None:
+        raise ValueError("the text has gaps, and --strength draws words anew all over it: give one of them")
     if options.strength is None:
-        if not parse(given).gaps:
+        if not gaps:
             raise ValueError("nothing to edit: the text has no gap like [[12]] or [[]]; or give --strength")
         sample = Sample(
             infill=given, rule=options.rule, contain=options.contain, without=options.without, at_least=options.at_least,
@@ -86,9 +93,13 @@ def _redrawn(
     text: "Text", task: LanguageModel, writer: Writer, given: str, options: Edit, context: RequestContext
 ) -> Plan:
     """Plan: a text with a share of its tokens masked, others for each answer."""
-    tokens = cut_to(text, given, task.context_length, context, keep_end=False)
+    tokens = text.codec.encode(given).long()
     if not len(tokens):
         raise ValueError("nothing to edit: the text is empty")
+    if len(tokens) > task.context_length:
+        raise ValueError(
+            f"the text has {len(tokens):,} tokens, more than the run's context of {task.context_length:,}: edit it in parts"
+        )
     count = 4 if context.count is None else context.count
     seeds = seeds_of(context.seed, count)
     assert options.strength is not None
@@ -153,8 +164,25 @@ def _ruled(text: "Text", writer: Writer, rules: tuple[Rule, ...], x: Tensor, con
             f"{MOST_MESSAGES:,} are allowed: shorten the text or the rules"
         )
     for one in x:
-        automaton.require_possible(one, writer.words.mask)
+        try:
+            automaton.require_possible(one, writer.words.mask)
+        except ValueError as error:
+            raise ValueError(f"{error}{why_impossible(text, writer, rules, one)}") from error
     return replace(writer, rule=automaton)
+
+
+def why_impossible(text: "Text", writer: Writer, rules: tuple[Rule, ...], given: Tensor) -> str:
+    """Which rule by itself no text obeys with the tokens (n,) that are given, and what may be overlooked."""
+    mask, hint = writer.words.mask, ""
+    for rule in rules:
+        try:
+            compiled((rule,), text.codec, writer.words.tokens).require_possible(given, mask)
+        except ValueError:
+            hint = f" ({rule.name} by itself)"
+            break
+    if int(given[-1]) != mask and text.codec.written(given[-1:]).endswith(b"\n"):
+        hint += "; the text ends with a line break, which belongs to it"
+    return hint
 
 
 def writer_of(
@@ -266,9 +294,25 @@ def _filled(
     rules: tuple[Rule, ...],
 ) -> Plan:
     lengths = yield from writer.lengths(gapped, room)
+    if rules and len(lengths) == 1 and gapped.gaps == (None,):
+        lengths = (possible_length(text, writer, gapped, lengths[0], room, rules),)
     x = gapped.tokens(text.codec, writer.words.mask, lengths)[None]
     writer = _ruled(text, writer, rules, x, context)
     return (yield from _written(text, writer, x.expand(count, -1), seeds_of(context.seed, count), rules, context))
+
+
+def possible_length(
+    text: "Text", writer: Writer, gapped: Gapped, wanted: int, room: int, rules: tuple[Rule, ...]
+) -> int:
+    """The length of the only gap that is nearest to the wanted one, with which the rules can be obeyed; else that."""
+    automaton = compiled(rules, text.codec, writer.words.tokens)
+    for n in sorted(range(1, room + 1), key=lambda n: abs(n - wanted)):
+        try:
+            automaton.require_possible(gapped.tokens(text.codec, writer.words.mask, (n,)), writer.words.mask)
+        except ValueError:
+            continue
+        return n
+    return wanted
 
 
 def _written(

@@ -104,8 +104,10 @@ def drawn(mask: str | None, given: Given) -> Tensor:
 def rectangle(mask: str) -> tuple[int, int, int, int] | None:
     """x, y, width and height, if the mask is written so. Raises `ValueError` for an empty one."""
     words = mask.split(",")
-    if len(words) != 4 or not all(word.strip().lstrip("-").isdigit() for word in words):
+    if not all(word.strip().lstrip("-").isdecimal() for word in words):
         return None
+    if len(words) != 4:
+        raise ValueError(f"--mask {mask} has {len(words)} numbers: write X,Y,WIDTH,HEIGHT in pixels, or name a file")
     x, y, width, height = (int(word) for word in words)
     if x < 0 or y < 0 or width < 1 or height < 1:
         raise ValueError(f"--mask {mask} is X,Y,WIDTH,HEIGHT in pixels: X and Y from 0, WIDTH and HEIGHT from 1")

@@ -48,6 +48,10 @@ def restored(image: "Image", options: Edit, context: RequestContext) -> Plan:
         raise ValueError(f"{what} does not fit a run of {image.size} x {image.size} pixels")
     side = image.size // factor - 2 * border
     given = read(image, Path(options.input), options.fit, side=side, least=max(1, side))
+    others = border or any((options.denoise, options.deblur, options.enlarge, options.colour, options.lock_coarse))
+    if others and options.mask is None and bool(given.hidden.any()):
+        given = replace(given, hidden=torch.zeros_like(given.hidden))
+        context.say(f"{Path(options.input).name} is partly transparent: that is white, as in training")
     y = image.codec.encode(given.pixels[None])
     if border:
         given, y = framed(given, y, border)
@@ -122,12 +126,8 @@ def measured_by(
     if options.mask is None and not bool(given.hidden.any()):
         return operators, None
     if options.mask is None and not options.outpaint:
-        context.say("the input is partly transparent: what is so is drawn anew")
+        context.say(f"{Path(options.input).name} is partly transparent: what is so is drawn anew")
     masked = drawn(options.mask, given)[None, None]
-    if options.lock_coarse:  # a square is known if all of it is
-        masked = torch.nn.functional.max_pool2d(masked.float(), height // options.lock_coarse) > 0
-        if bool(masked.all()):
-            raise ValueError("no square of --lock-coarse is opaque, so that nothing is given")
     channels = 1 if options.colour else y.shape[1]
     operators.append(Mask(seen=~masked.expand(1, channels, -1, -1)))
     return operators, masked
