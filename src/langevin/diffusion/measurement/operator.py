@@ -226,6 +226,16 @@ class Matrix:
     def adjoint(self, y: Tensor) -> Tensor:
         return (self.matrix.mT.to(y) @ y[..., None])[..., 0].reshape(len(y), *self.shape)
 
+    def solve(self, y: Tensor, r2: Tensor, s2: Tensor) -> Tensor:
+        values, vectors = (part.to(y) for part in self._gram)
+        z = (vectors.mT @ y[..., None])[..., 0] / (r2[:, None] * values + s2[:, None])
+        return (vectors @ z[..., None])[..., 0]
+
+    @cached_property
+    def _gram(self) -> tuple[Tensor, Tensor]:
+        """The eigenvalues and eigenvectors of M M'."""
+        return eigenvectors(self.matrix)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Chain:
