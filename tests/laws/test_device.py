@@ -480,12 +480,7 @@ def test_sampling_by_conditions(method):
     times = numbers(process)
 
     def work(device):
-        network = mlp(4).to(device)
-
-        def told(x, c_time, condition):
-            port = condition.global_
-            return network(x, c_time, None) + torch.where(port.kept(), port.tensor, 0.0)[:, None]
-
+        told = conditioned(mlp(4).to(device))
         plain = GaussianDenoiser(network=told, process=process)
         denoiser = guide(plain, (method,), process=process, models=lambda other: plain)
         port = Port(tensor=torch.tensor([0.5, -1.0, 2.0], device=device))
@@ -512,18 +507,23 @@ def apart(condition, device):
     return moved
 
 
+def conditioned(network):
+    """A network that adds its global condition, a number for each sample, to the output of another."""
+
+    def told(x, c_time, condition):
+        port = condition.global_
+        return network(x, c_time, None) + torch.where(port.kept(), port.tensor, 0.0)[:, None]
+
+    return told
+
+
 def test_guided_sampling_of_numbers():
     """Weights of each sample, with intervals, in the same calls as the rest."""
     process = Gaussian(schedule=SCHEDULES["cosine"])
     times = numbers(process)
 
     def work(device):
-        network = mlp(4).to(device)
-
-        def told(x, c_time, condition):
-            port = condition.global_
-            return network(x, c_time, None) + torch.where(port.kept(), port.tensor, 0.0)[:, None]
-
+        told = conditioned(mlp(4).to(device))
         plain = GaussianDenoiser(network=told, process=process)
         weaker = GaussianDenoiser(network=lambda x, c_time, condition: 0.1 * x, process=process)
         denoiser = guide(plain, NUMBERS, process=process, models=lambda other: weaker)

@@ -79,22 +79,27 @@ def rewarded(image: "Image", conditions: Conditions, options: Sample, context: R
     return shown(image, reward, conditions, plan, sampling)
 
 
-def by_gradient(
-    image: "Image", reward: Reward, condition: Condition | None, context: RequestContext, count: int
-) -> Any:
-    """Plan of x: the sampling of the run, its denoiser guided by the gradient of the reward of the clean estimate."""
+def process_and_shape(image: "Image", context: RequestContext) -> tuple[Gaussian, tuple[int, int, int]]:
+    """The process, and the shape of x."""
     process = context.model.parts.process
     assert isinstance(process, Gaussian), "images are continuous"
     assert image.channels, "the modality of a run is fitted"
     assert image.size, "the modality of a run is fitted"
+    return process, (image.channels, image.size, image.size)
+
+
+def by_gradient(
+    image: "Image", reward: Reward, condition: Condition | None, context: RequestContext, count: int
+) -> Any:
+    """Plan of x: the sampling of the run, its denoiser guided by the gradient of the reward of the clean estimate."""
+    process, shape = process_and_shape(image, context)
 
     def guided(denoiser: Denoiser[Any]) -> Denoiser[Any]:
         return EnergyGuided(denoiser=denoiser, process=process, log_likelihood=lambda mean, t: reward(mean))
 
     return (
         yield Draw(
-            shape=(image.channels, image.size, image.size), seeds=seeds_of(context.seed, count),
-            sampling=context.model.sampling, condition=condition,
+            shape=shape, seeds=seeds_of(context.seed, count), sampling=context.model.sampling, condition=condition,
             wrap=guided,
         )
     )  # fmt: skip
@@ -105,10 +110,7 @@ def by_particles(
 ) -> Any:
     """Plan of x: of each image, one of `each` weighted trajectories. Says how many of them count, and the log-evidence."""
     model = context.model
-    process = model.parts.process
-    assert isinstance(process, Gaussian), "images are continuous"
-    assert image.channels, "the modality of a run is fitted"
-    assert image.size, "the modality of a run is fitted"
+    process, shape = process_and_shape(image, context)
     if weight_of(model.sampling.guidance) != 1:
         context.say("trajectories are drawn without the run's guidance, so that their weights are exact")
     found, effective, evidence = list[Tensor](), list[float](), list[float]()
@@ -116,7 +118,7 @@ def by_particles(
         seeds = mix(torch.full((each,), context.seed + i), 0) + torch.arange(each)
         one = None if condition is None else condition.select(torch.full((each,), i))
         problem = Problem(
-            process=process, shape=(image.channels, image.size, image.size), seeds=seeds, condition=one,
+            process=process, shape=shape, seeds=seeds, condition=one,
             sampling=replace(model.sampling, guidance=()),
         )  # fmt: skip
         steered = yield from particles(problem, lambda mean, r2: reward(mean), count=each)

@@ -1,8 +1,9 @@
 """From rules to an automaton over the tokens of a run: over kinds of characters, then bytes of UTF-8, then tokens."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from langevin.modalities.text.rules import Rule
 MOST_STATES = 4000  # of a compiled automaton
 MOST_ENTRIES = 2**26  # of its table
 DEAD = -1
+S = TypeVar("S", bound=Hashable)  # a state
 CONTINUED = (0x80, 0xBF)  # bytes that go on with a character
 SECOND = {0xE0: (0xA0, 0xBF), 0xED: (0x80, 0x9F), 0xF0: (0x90, 0xBF), 0xF4: (0x80, 0x8F)}  # after these first ones
 
@@ -89,22 +91,12 @@ def product(rules: Sequence[Rule]) -> Characters | None:
     kinds = dict[tuple[object, ...], int]()
     kind_of = {code: kinds.setdefault(tuple(rule.kind(code) for rule in rules), len(kinds)) for code in [*named, OTHER]}
     one_of = {kind: code for code, kind in kind_of.items()}
-    start = tuple(rule.start for rule in rules)
-    number, queue, lines = {start: 0}, [start], list[list[int]]()
-    for state in queue:
-        line = list[int]()
-        for kind in range(len(kinds)):
-            following = tuple(rule.step(at, one_of[kind]) for rule, at in zip(rules, state, strict=True))
-            if None in following:
-                line.append(DEAD)
-                continue
-            if following not in number:
-                if len(queue) >= MOST_STATES:
-                    raise ValueError(too_many(MOST_STATES))
-                number[following] = len(queue)
-                queue.append(following)
-            line.append(number[following])
-        lines.append(line)
+
+    def step(state: tuple[Any, ...], kind: int) -> tuple[Any, ...] | None:
+        following = tuple(rule.step(at, one_of[kind]) for rule, at in zip(rules, state, strict=True))
+        return None if None in following else following
+
+    queue, lines = reached(tuple(rule.start for rule in rules), step, len(kinds), MOST_STATES)
     accepting = [all(rule.accepts(at) for rule, at in zip(rules, state, strict=True)) for state in queue]
     alive = live(lines, accepting)
     if not alive[0]:
@@ -129,9 +121,27 @@ def live(lines: list[list[int]], accepting: list[bool]) -> list[bool]:
     return found
 
 
-def too_many(states: int) -> str:
-    """What is said of rules that are too large."""
-    return f"the rules are too much together: their automaton has more than {states:,} states"
+def reached(start: S, step: Callable[[S, int], S | None], letters: int, most: int) -> tuple[list[S], list[list[int]]]:
+    """The states that are reached from the first one, and of each the index of the next one by letter (a number), or DEAD.
+
+    Raises:
+        ValueError: there are more than `most`."""
+    number, queue, lines = {start: 0}, [start], list[list[int]]()
+    for state in queue:
+        line = list[int]()
+        for letter in range(letters):
+            following = step(state, letter)
+            if following is None:
+                line.append(DEAD)
+                continue
+            if following not in number:
+                if len(queue) >= most:
+                    raise ValueError(f"the rules are too much together: their automaton has more than {most:,} states")
+                number[following] = len(queue)
+                queue.append(following)
+            line.append(number[following])
+        lines.append(line)
+    return queue, lines
 
 
 # -------------------------------------------------------------------------------------------------------------- bytes
@@ -198,22 +208,7 @@ def over_bytes(characters: Characters, most: int) -> tuple[np.ndarray, np.ndarra
 
     Raises:
         ValueError: there are more than `most`."""
-    walk = Bytes(characters=characters)
-    number, queue, lines = {Begun(0): 0}, [Begun(0)], list[list[int]]()
-    for state in queue:
-        line = list[int]()
-        for byte in range(256):
-            following = walk.step(state, byte)
-            if following is None:
-                line.append(DEAD)
-                continue
-            if following not in number:
-                if len(queue) >= most:
-                    raise ValueError(too_many(most))
-                number[following] = len(queue)
-                queue.append(following)
-            line.append(number[following])
-        lines.append(line)
+    queue, lines = reached(Begun(0), Bytes(characters=characters).step, 256, most)
     dead = len(lines)
     table = np.array([*lines, [DEAD] * 256])
     accepting = np.array([state.left == 0 and characters.accepting[state.at] for state in queue])

@@ -69,15 +69,13 @@ def edit(text: "Text", options: Edit, context: RequestContext) -> Plan:
         raise ValueError("only a run on open texts fills gaps: this one was trained for another task")
     writer = writer_of(text, context, options.best_of, options.temperature, options.top_p)
     given = read_text(options.input)
-    gaps = parse(given).gaps
-    if unknown := [line for line in text.codec.complaints(given) if not gaps] or [
-        line for part in parse(given).texts for line in text.codec.complaints(part)
-    ]:
+    gapped = parse(given)
+    if unknown := [line for part in gapped.texts for line in text.codec.complaints(part)]:
         raise ValueError(f"the text would not stay as it is: {unknown[0]}")
-    if gaps and options.strength is not None:
+    if gapped.gaps and options.strength is not None:
         raise ValueError("the text has gaps, and --strength draws words anew all over it: give one of them")
     if options.strength is None:
-        if not gaps:
+        if not gapped.gaps:
             raise ValueError("nothing to edit: the text has no gap like [[12]] or [[]]; or give --strength")
         sample = Sample(
             infill=given, rule=options.rule, contain=options.contain, without=options.without, at_least=options.at_least,
