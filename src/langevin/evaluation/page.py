@@ -27,6 +27,7 @@ th, td { padding: .5rem .75rem .5rem 0; text-align: left; vertical-align: top; b
 th { font-weight: 600; }
 thead th { font-size: .8125rem; color: var(--soft); border-bottom-width: 2px; }
 tr.group th { padding-top: 1.25rem; color: var(--soft); }
+thead th, td[data-label="Better"] { overflow-wrap: normal; }
 td.number { white-space: nowrap; }
 code { font: .85em ui-monospace, "SF Mono", Menlo, Consolas, monospace; background: var(--tint); padding: .1em .35em;
   border-radius: .25em; }
