@@ -21,12 +21,14 @@ from langevin.diffusion.guidance import (
     Box,
     ClassifierFreeGuidance,
     Composition,
+    HistoryGuidance,
     InternalGuidance,
     KeepSourceBias,
     PiGDM,
     ProjectedGuidance,
     PromptGuidance,
     RescaledGuidance,
+    StabilisationGuidance,
     VocabularyMask,
     ZeroStarGuidance,
     guide,
@@ -449,7 +451,8 @@ BY_CONDITION = (
 
 
 def test_every_guidance_is_here():
-    elsewhere = {InternalGuidance}  # reads a network of its own, see methods/test_early_head
+    # reads a network of its own, see methods/test_early_head; by frames, see test_levels
+    elsewhere = {InternalGuidance, HistoryGuidance, StabilisationGuidance}
     here = (*NUMBERS, *WORDS, *BY_MEASUREMENT, *BY_CONDITION, Box(low=-1.0, high=1.0))
     assert {type(method) for method in here} | elsewhere == set(get_args(AnyGuidance))
 

@@ -33,6 +33,8 @@ EVERY = {
     "dit with convolutions": (dit(1, kernel=3), (2, 8)),
     "dit 2d": (dit(2, kernel=5), (2, 8, 6)),
     "dit 3d": (dit(3), (2, 4, 2, 6)),
+    "dit of clips": (dit(3, patch=(1, 2, 2)), (2, 4, 2, 6)),
+    "dit of frames and times": (dit(3, patch=(1, 2, 2), attention="factorised"), (2, 4, 2, 6)),
     "dit of sketches": (dit(2, caption_prior=8, num_patches=12), (2, 8, 6)),
     "unet 1d": (unet(1), (2, 8)),
     "unet 2d": (unet(2), (2, 8, 6)),

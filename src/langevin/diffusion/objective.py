@@ -88,6 +88,9 @@ class WeightedMSE:
 
     def __call__(self, q: Posterior, x: Tensor, x_t: Tensor, t: Tensor, mask: Tensor | None = None) -> Tensor:
         error = q.error(x)
+        if t.ndim > 1:  # positions at t = 0 were given to the network
+            given = append_dims((t > 0).to(error.device), error)
+            mask = given.expand_as(error) if mask is None else given & append_dims(mask, error)
         return mean_per_sample(append_dims(self.weight(to_float64(t)), error).to(error) * error, mask)
 
 

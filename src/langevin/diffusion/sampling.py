@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from langevin.diffusion.guidance import AnyGuidance
 from langevin.diffusion.sampler import DPM2M, AnySampler
 from langevin.diffusion.sampler.grid import AnyGrid, KarrasGrid
+from langevin.diffusion.sampler.scheduling import AnyScheduling, FullSequence
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,6 +16,7 @@ class Sampling:
         sampler: the sampler, with its parameters.
         steps: number of steps of the grid, 1 to 10000; the NFE can be larger (Heun's method: two per step).
         grid: the noise levels to visit.
+        scheduling: when each frame is denoised, for data in frames and a network trained with levels per frame.
         guidance: the guidance methods, the last one outermost.
         ema: EMA length of the weights, as a fraction of the run, 0 to 0.28; 0 is the weights themselves.
 
@@ -25,6 +27,7 @@ class Sampling:
     sampler: AnySampler = DPM2M()
     steps: int = 20
     grid: AnyGrid = KarrasGrid()
+    scheduling: AnyScheduling = FullSequence()
     guidance: tuple[AnyGuidance, ...] = ()
     ema: float = 0.05
 

@@ -1,7 +1,7 @@
 """Broadcasting by trailing dimensions, and functions on data that may be a mapping of tensors.
 
-Time is (b,) or (b, positions); data is (b, ...) or (b, positions, ...). To multiply them, times get trailing dimensions of
-size 1.
+Time is (b,), or has the first dimensions of the data, each of its size or 1: (b, positions) for tokens, (b, 1, frames) for
+x (b, channels, frames, ...). To multiply them, times get trailing dimensions of size 1.
 """
 
 from collections.abc import Callable, Mapping
@@ -37,15 +37,17 @@ def format_values(x: Tensor) -> str:
 
 
 def require_times(t: Tensor, x: Tensor) -> None:
-    """Check that `t` is (b,) or (b, positions) for x (b, positions, ...), within [0, 1].
+    """Check that `t` is (b,), or one per position: (b, positions) for x (b, positions, ...), (b, 1, frames) for x (b,
+    channels, frames, ...); and within [0, 1].
 
     Raises:
         ValueError: it is not.
     """
-    if t.ndim < 1 or t.shape != x.shape[: t.ndim]:
+    fits = 1 <= t.ndim <= x.ndim and len(t) == len(x)
+    if not fits or any(size not in (1, whole) for size, whole in zip(t.shape[1:], x.shape[1:], strict=False)):
         raise ValueError(
-            f"time of shape {tuple(t.shape)} does not lead data of shape {tuple(x.shape)}: "
-            "give one time per sample, (b,), or one per position, (b, positions)"
+            f"time of shape {tuple(t.shape)} does not lead data of shape {tuple(x.shape)}: give one time per sample, (b,), "
+            "one per position, (b, positions), or one per frame, (b, 1, frames)"
         )
     if not bool(((t >= 0) & (t <= 1)).all()):
         bad = t[~((t >= 0) & (t <= 1))][0].item()

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from langevin.diffusion.batch import Batch, StepRandomness
 from langevin.diffusion.float64 import float64_device, to_float64
+from langevin.diffusion.levels import AnyLevels, times_per_frame
 from langevin.diffusion.noise import Noise
 from langevin.diffusion.objective import TimeDensity
 from langevin.diffusion.process.masked import Masked
@@ -22,7 +23,7 @@ class TrainingInput(Protocol):
     """How the examples of a batch are corrupted for training."""
 
     def __call__(self, batch: Batch, draw: StepRandomness) -> tuple[Tensor, Any]:
-        """(t, x_t): times (b,) or (b, positions) float64, on `float64_device`, and x_t, shaped like `batch.x`.
+        """(t, x_t): times (b,), (b, positions) or (b, 1, frames), float64 on `float64_device`, and x_t, shaped like x.
 
         A function of the batch and the draw alone; `batch.known` is never corrupted."""
         ...
@@ -30,14 +31,24 @@ class TrainingInput(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class NoiseAtTime:
-    """t from a time density, and x_t ~ q(x_t | x), for every process."""
+    """t from a time density, and x_t ~ q(x_t | x), for every process.
+
+    Args:
+        levels: how the times of the frames of x (b, channels, frames, ...) depend on each other; empty: one for all.
+    """
 
     process: Process
     times: TimeDensity
     schedule: Any = None
+    levels: tuple[AnyLevels, ...] = ()
 
     def __call__(self, batch: Batch, draw: StepRandomness) -> tuple[Tensor, Any]:
-        t = self.times(draw.u, self.schedule).to(float64_device(first_leaf(batch.x).device))
+        if self.levels:
+            frames = batch.x.shape[2]
+            t = times_per_frame(self.levels, self.times, self.schedule, draw.u, frames, draw.noise.fork(3))[:, None]
+        else:
+            t = self.times(draw.u, self.schedule)
+        t = t.to(float64_device(first_leaf(batch.x).device))
         return t, self.process.corrupt(batch.x, t, draw.noise.fork(2), batch.known)
 
 

@@ -12,6 +12,7 @@ from langevin.diffusion.batch import Batch, StepRandomness
 from langevin.diffusion.condition import Condition
 from langevin.diffusion.denoiser import Denoiser, GaussianDenoiser, PredictionType, affine, early_depth
 from langevin.diffusion.importance import Importance
+from langevin.diffusion.levels import AnyLevels, require_shares
 from langevin.diffusion.objective import (
     LikelihoodWeightedMSE,
     LogNormal,
@@ -35,6 +36,7 @@ class Diffusion:
         network: the module whose weights are trained.
         objective: the loss per sample.
         times: density of training times.
+        levels: how the times of frames depend on each other; empty: one time for all.
         schedule: of the process, for time densities over noise levels; None for processes without one.
         condition_dropout: probability that a sample's condition is dropped.
         port_dropout: probability that a port of it is dropped alone.
@@ -56,6 +58,8 @@ class Diffusion:
             gamma: cap on the SNR of weighting `min_snr`.
             uncertainty: learn the expected loss at each noise level and divide by it.
             times: density of training times.
+            levels: for data in frames, how the noise levels of an example's frames depend on each other, mixed by their
+                shares; empty: one level for all.
             condition_dropout: probability that the condition is dropped, for guidance ("Classifier-Free Diffusion
                 Guidance", 2022, arXiv 2207.12598).
             port_dropout: probability that a port of the condition is dropped alone, each independently, so that the network
@@ -69,6 +73,7 @@ class Diffusion:
         gamma: float = 5.0
         uncertainty: bool = False
         times: TimeDensity = LogNormal()
+        levels: tuple[AnyLevels, ...] = ()
         condition_dropout: float = 0.1
         port_dropout: float = 0.0
         early_weight: float = 0.5
@@ -78,6 +83,10 @@ class Diffusion:
                 raise ValueError(f"method.early_weight must be at least 0 and finite, got {self.early_weight}")
             _require_probability("condition_dropout", self.condition_dropout)
             _require_probability("port_dropout", self.port_dropout)
+            require_shares(self.levels)
+            if self.levels and (self.uncertainty or self.weighting == "bound"):
+                what = "uncertainty is" if self.uncertainty else "weighting=bound is"
+                raise ValueError(f"method.{what} for one noise level per example: leave it out, or method.levels")
             if not 0 < self.gamma < math.inf:
                 raise ValueError(f"method.gamma must be positive, got {self.gamma}")
 
@@ -95,6 +104,7 @@ class Diffusion:
         network: nn.Module,
         objective: Objective,
         times: TimeDensity,
+        levels: tuple[AnyLevels, ...] = (),
         schedule: Any = None,
         condition_dropout: float = 0.0,
         port_dropout: float = 0.0,
@@ -111,7 +121,9 @@ class Diffusion:
             raise ValueError(f"{part} needs noise levels, which {type(process).__name__} has not: give a schedule")
         self.process, self.denoiser, self.objective, self.times = process, denoiser, objective, times
         self.schedule: Any = schedule
-        self.training_input = training_input or NoiseAtTime(process=process, times=times, schedule=schedule)
+        self.training_input = training_input or NoiseAtTime(
+            process=process, times=times, schedule=schedule, levels=levels
+        )
         self.condition_dropout, self.port_dropout = condition_dropout, port_dropout
         self.early_weight = early_weight if early_depth(network) else 0.0
         self.uncertainty = Uncertainty() if uncertainty else None

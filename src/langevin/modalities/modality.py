@@ -148,6 +148,7 @@ class Needs:
         side_streams: number of token sequences, aligned with the positions of x, that the network is conditioned on.
         streams: tokens per step: x is (steps * streams,), step by step.
         blocks: whether the data can be generated block by block, from left to right.
+        frames: whether the first dimension of space is time, whose frames may have noise levels of their own.
         classes: number of classes that the network is conditioned on; 0 for none.
         vocabulary: size of the captions' vocabulary; 0 without captions.
         caption_length: tokens per caption; 0 without captions.
@@ -163,6 +164,7 @@ class Needs:
     side_streams: int = 0
     streams: int = 1
     blocks: bool = False
+    frames: bool = False
     classes: int = 0
     vocabulary: int = 0
     caption_length: int = 0
@@ -214,12 +216,14 @@ class Draw:
         condition: what the b samples are conditioned on, without guidance weights; None for nothing.
         x: (b, *shape) initial state; None draws it from the prior.
         clean: (b, *shape) clean data, which the process corrupts to the first time of the grid; takes the place of x.
-        known: (b, positions) bool, positions given by x or `clean`: their time is 0 from the first step on.
+        known: (b, positions) bool of tokens, or (b, frames) of samples (channels, frames, ...): given by x or `clean`,
+            their time is 0 from the first step on.
         wrap: a function applied to the guided denoiser, for guidance that only this request has.
         prefix: (b, n) clean tokens before x, which a network with block attention reads from its KV cache.
         model: which model draws: "run", or the name of another that the run was loaded with.
         rising: from data to noise: x is data at the last time of the grid, and the result its noise at the first.
         tile: the side of the images that the network is for, if the sample is a larger one (`diffusion.tiled`).
+        window: the number of frames that the network is for, if the sample is a longer one (`diffusion.windowed`).
     """
 
     shape: tuple[int, ...]
@@ -234,6 +238,7 @@ class Draw:
     model: str = "run"
     rising: bool = False
     tile: int | None = None
+    window: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -7,6 +7,9 @@ self-attention. `concat` and `aligned` are concatenated to the data's channels, 
 Positions enter twice: as added sinusoidal embeddings, and as axial rotary embeddings of queries and keys. So the network
 runs at sizes that it was not trained on.
 
+Time may differ by position: c_time is (b,), or (b, 1, ...) with the first dimensions of space, such as (b, 1, frames) for
+video. Patches are then modulated by the mean level of their positions, and tokens before them by that of the whole.
+
 Data outside a data mask is read as 0, patches without data are not attended to, and the output outside the mask is 0.
 """
 
@@ -18,58 +21,12 @@ import torch
 from torch import Tensor, nn
 
 from langevin.diffusion.condition import Condition
-from langevin.networks.attention import Attention, Rotary, rotary_angles, sine_positions
+from langevin.networks.attention import rotary_angles, sine_positions
+from langevin.networks.dit_block import Block, modulated, per_token
 from langevin.networks.embedding import ALL_PORTS, ConditioningConfig, TimeEmbedding, require_bounded, require_input
 from langevin.networks.encoder import ConditionEncoder
-from langevin.networks.fused import Dropout
-from langevin.networks.patches import patchify, unpatchify
+from langevin.networks.patches import patch_sides, patchify, unpatchify
 from langevin.networks.sizes import DataSizes, Reads, conditioned, require_space
-
-
-class Block(nn.Module):
-    """Attention, then an MLP, each with adaLN-zero modulation; tokens are (b, n, width).
-
-    With a kernel, a depthwise convolution over neighbouring patches is added before the attention."""
-
-    def __init__(self, width: int, heads: int, mlp_ratio: float, dropout: float, kernel: int, dimensions: int) -> None:
-        super().__init__()
-        hidden = int(width * mlp_ratio)
-        self.local = LocalMixing(width, kernel, dimensions) if kernel else None
-        self.norm_1 = nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)
-        self.norm_2 = nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)
-        self.attention = Attention(width, heads=heads)
-        self.mlp = nn.Sequential(nn.Linear(width, hidden), nn.GELU("tanh"), Dropout(dropout), nn.Linear(hidden, width))
-        self.modulation = nn.Linear(width, 6 * width)
-        nn.init.zeros_(self.modulation.weight)
-        nn.init.zeros_(self.modulation.bias)
-
-    def forward(
-        self, x: Tensor, vector: Tensor, rotary: Rotary, mask: Tensor | None, grid: tuple[int, ...] = ()
-    ) -> Tensor:
-        shift_1, scale_1, gate_1, shift_2, scale_2, gate_2 = self.modulation(vector)[:, None].chunk(6, -1)
-        h = torch.addcmul(shift_1, self.norm_1(x), 1 + scale_1)  # norm(x) (1 + scale) + shift
-        h = h if self.local is None else self.local(h, grid, mask)
-        x = torch.addcmul(x, gate_1, self.attention(h, mask=mask, rotary=rotary))
-        h = torch.addcmul(shift_2, self.norm_2(x), 1 + scale_2)
-        return torch.addcmul(x, gate_2, self.mlp(h))
-
-
-class LocalMixing(nn.Module):
-    """h + depthwise convolution of h over the grid of patches; tokens before the patches, and padding, stay out of it."""
-
-    def __init__(self, width: int, kernel: int, dimensions: int) -> None:
-        super().__init__()
-        convolution = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[dimensions - 1]
-        self.convolution = convolution(width, width, kernel, padding=kernel // 2, groups=width)
-        nn.init.zeros_(self.convolution.weight)
-        nn.init.zeros_(self.convolution.bias)  # type: ignore[arg-type]
-
-    def forward(self, h: Tensor, grid: tuple[int, ...], mask: Tensor | None) -> Tensor:
-        """h (b, prefix + n, width), n patches on `grid`; `mask` (b, prefix + n) is False at padding."""
-        n = math.prod(grid)
-        patches = h[:, -n:] if mask is None else torch.where(mask[:, -n:, None], h[:, -n:], 0)
-        mixed = self.convolution(patches.transpose(1, 2).unflatten(2, grid)).flatten(2).transpose(1, 2)
-        return torch.cat([h[:, :-n], h[:, -n:] + mixed], 1) if h.shape[1] > n else h + mixed
 
 
 class DiT(nn.Module):
@@ -85,10 +42,13 @@ class DiT(nn.Module):
         width: channels of a token, a multiple of head_dim.
         depth: number of blocks.
         head_dim: channels of an attention head, an even number.
-        patch: side of a patch along every dimension.
+        patch: side of a patch, along every dimension or for each of them.
         mlp_ratio: hidden channels of a block's MLP over `width`.
         dropout: probability, in [0, 1).
         dimensions: of space: 1, 2, 3 or more.
+        attention: full, among all patches; or factorised, whose blocks attend in turn within a frame, the other dimensions
+            of space, and along the first, time ("Latte: Latent Diffusion Transformer for Video Generation", 2024, arXiv
+            2401.03048).
         kernel: side, in patches, of the depthwise convolutions in the blocks, an odd number, in up to 3 dimensions; 0 for
             none.
         channels: of the data; None is taken from the data.
@@ -101,13 +61,15 @@ class DiT(nn.Module):
 
         kind: Literal["dit"] = "dit"
         reads: ClassVar[Reads] = "grids"
+        levels_per_frame: ClassVar[bool] = True
         width: int = 256
         depth: int = 8
         head_dim: int = 64
-        patch: int = 4
+        patch: int | tuple[int, ...] = 4
         mlp_ratio: float = 4.0
         dropout: float = 0.0
         dimensions: int = 2
+        attention: Literal["full", "factorised"] = "full"
         kernel: int = 0
         channels: int | None = None
         caption_prior: int = 0
@@ -117,7 +79,7 @@ class DiT(nn.Module):
 
         def __post_init__(self) -> None:
             require_bounded(self)
-            sizes = (self.width, self.depth, self.head_dim, self.patch, self.dimensions)
+            sizes = (self.width, self.depth, self.head_dim, *patch_sides(self.patch, self.dimensions), self.dimensions)
             if min(sizes) < 1 or not 1 <= self.width * self.mlp_ratio < math.inf:
                 raise ValueError(f"a transformer's sizes are positive: {self}")
             if self.caption_prior < 0 or (self.num_patches is not None and self.num_patches < 1):
@@ -140,7 +102,16 @@ class DiT(nn.Module):
                 )
             if not 0 <= self.dropout < 1:
                 raise ValueError(f"network.dropout is a probability below 1, got {self.dropout}")
+            if self.attention == "factorised" and self.dimensions < 2:
+                raise ValueError(
+                    "network.attention=factorised is for frames with space of their own: network.dimensions >= 2"
+                )
             self.conditioning.require("a DiT", self.supported_ports)
+
+        @property
+        def patch_sides(self) -> tuple[int, ...]:
+            """The side of a patch along each dimension."""
+            return patch_sides(self.patch, self.dimensions)
 
         @property
         def supported_ports(self) -> tuple[str, ...]:
@@ -149,8 +120,10 @@ class DiT(nn.Module):
 
         def fitted(self, sizes: DataSizes) -> "DiT.Config":
             """For data of these sizes. Raises `ValueError` where patches do not cut it."""
-            require_space(self.dimensions, sizes, self.patch, f"patches of {self.patch}")
-            patches = math.prod(side // self.patch for side in sizes.space) if self.caption_prior else self.num_patches
+            require_space(self.dimensions, sizes, self.patch_sides, f"patches of {self.patch}")
+            patches = self.num_patches
+            if self.caption_prior:
+                patches = math.prod(size // side for size, side in zip(sizes.space, self.patch_sides, strict=True))
             conditioning = conditioned(self.conditioning, sizes)
             return replace(self, channels=sizes.channels, conditioning=conditioning, num_patches=patches)
 
@@ -162,7 +135,7 @@ class DiT(nn.Module):
         if not config.channels:
             raise ValueError("a DiT needs network.channels before it is built: the number of channels of the data")
         self.config = config
-        conditioning, width, volume = config.conditioning, config.width, config.patch**config.dimensions
+        conditioning, width, volume = config.conditioning, config.width, math.prod(config.patch_sides)
         prior = config.caption_prior > 0
         name, facts = ("a DiT with network.caption_prior", ()) if prior else ("a DiT", ("data_mask",))
         self.time_embedding = TimeEmbedding(width)
@@ -175,8 +148,16 @@ class DiT(nn.Module):
         self.caption_prior = _caption_prior(width, config.caption_prior, config.num_patches) if prior else None
         self.patch_embedding = nn.Linear((config.channels + conditioning.channels) * volume, width)
         self.blocks = nn.ModuleList(
-            Block(width, width // config.head_dim, config.mlp_ratio, config.dropout, config.kernel, config.dimensions)
-            for _ in range(config.depth)
+            Block(
+                width,
+                width // config.head_dim,
+                config.mlp_ratio,
+                config.dropout,
+                config.kernel,
+                config.dimensions,
+                axis=("space", "time")[i % 2] if config.attention == "factorised" else None,
+            )
+            for i in range(config.depth)
         )
         self.norm = nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)
         self.final_modulation = nn.Linear(width, 2 * width)
@@ -198,18 +179,22 @@ class DiT(nn.Module):
 
     def _outputs(self, x: Tensor, c_time: Tensor, condition: Condition | None, *, early: bool) -> tuple[Tensor, ...]:
         config = self.config
-        require_input(x, c_time, channels=config.channels or 0, dimensions=config.dimensions)
+        require_input(x, c_time, channels=config.channels or 0, dimensions=config.dimensions, levels=True)
         conditioning = self.encoder(condition, x, tuple(x.shape[2:]))
-        vector = nn.functional.silu(self.time_embedding(c_time) + conditioning.vector)
+        sides = config.patch_sides
         data_mask = None if conditioning.data_mask is None else conditioning.data_mask[:, None]  # (b, 1, *space)
         x = x if data_mask is None else torch.where(data_mask, x, 0)
         x = x if conditioning.channels is None else torch.cat([x, conditioning.channels.to(x.dtype)], 1)
-        x = patchify(x, config.patch)  # (b, c patch^d, *grid)
+        x = patchify(x, sides)  # (b, c patch^d, *grid)
         grid, patches = tuple(x.shape[2:]), x.flatten(2).transpose(1, 2)  # (b, n, c patch^d)
         h = self.patch_embedding(patches) + sine_positions(grid, config.width, device=x.device).to(patches.dtype)
         if self.caption_prior is not None:
             h = h + self._prior(conditioning.vector, h)
-        mask = None if data_mask is None else patchify(data_mask, config.patch).any(1).flatten(1)  # (b, n)
+        mask = None if data_mask is None else patchify(data_mask, sides).any(1).flatten(1)  # (b, n)
+        vectors = self.time_embedding(_levels(c_time, grid, sides, mask))  # (b, 1 or 1 + groups, width)
+        if isinstance(conditioning.vector, Tensor):
+            vectors = vectors + conditioning.vector[:, None]
+        vectors = nn.functional.silu(vectors)
         prefix = 0  # tokens before the patches
         if conditioning.tokens is not None and conditioning.token_mask is not None and self.token_proj is not None:
             prefix = conditioning.tokens.shape[1]
@@ -222,7 +207,7 @@ class DiT(nn.Module):
         rotary = (angles.cos(), angles.sin())
         heads = list[tuple[Tensor, nn.Linear, nn.Linear]]()
         for depth, block in enumerate(self.blocks, 1):
-            h = block(h, vector, rotary, mask, grid)
+            h = block(h, vectors, rotary, mask, grid)
             if (
                 early
                 and depth == config.early_depth
@@ -233,9 +218,9 @@ class DiT(nn.Module):
         heads.insert(0, (h, self.final_modulation, self.proj_out))
         outputs = list[Tensor]()
         for hidden, modulation, projection in heads:
-            shift, scale = modulation(vector)[:, None].chunk(2, -1)
-            hidden = torch.addcmul(shift, self.norm(hidden[:, prefix:]), 1 + scale)
-            y = unpatchify(projection(hidden).transpose(1, 2).unflatten(2, grid), config.patch)  # (b, c, *space)
+            shift, scale = modulation(vectors).chunk(2, -1)
+            hidden = per_token(modulated, prefix, (self.norm(hidden),), (shift, scale))[:, prefix:]
+            y = unpatchify(projection(hidden).transpose(1, 2).unflatten(2, grid), sides)  # (b, c, *space)
             outputs.append(y if data_mask is None else torch.where(data_mask, y, 0))
         return tuple(outputs)
 
@@ -250,6 +235,22 @@ class DiT(nn.Module):
             )
         vector = vector if isinstance(vector, Tensor) else h.new_zeros(b, width)
         return self.caption_prior(vector).to(h.dtype).unflatten(1, (n, width))
+
+
+def _levels(c_time: Tensor, grid: tuple[int, ...], sides: tuple[int, ...], mask: Tensor | None) -> Tensor:
+    """The level of each sample, (b, 1), from c_time (b,). From c_time (b, 1, ...) per position, (b, 1 + groups): the mean,
+    then the level of each group of patches, equally many and consecutive; `mask` (b, patches) is False at padding."""
+    if c_time.ndim == 1:
+        return c_time[:, None]
+    pooled = c_time[:, 0]
+    for axis in range(1, pooled.ndim):
+        pooled = pooled if pooled.shape[axis] == 1 else pooled.unflatten(axis, (-1, sides[axis - 1])).mean(axis + 1)
+    while pooled.ndim > 2 and pooled.shape[-1] == 1:  # the same along the last dimensions
+        pooled = pooled.squeeze(-1)
+    groups = pooled.expand(-1, *grid[: pooled.ndim - 1]).flatten(1)
+    shown = torch.ones_like(groups) if mask is None else mask.unflatten(1, (groups.shape[1], -1)).any(2).to(groups)
+    mean = (groups * shown).sum(1) / shown.sum(1).clamp_min(1)
+    return torch.cat([mean[:, None], groups], 1)
 
 
 def _caption_prior(width: int, features: int, num_patches: int | None) -> nn.Sequential:

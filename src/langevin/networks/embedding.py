@@ -121,20 +121,25 @@ class ConditioningConfig:
             )
 
 
-def require_input(x: Tensor, c_time: Tensor, *, channels: int, dimensions: int) -> None:
-    """Check that x is (b, channels, *space) with so many dimensions of space, and c_time (b,).
+def require_input(x: Tensor, c_time: Tensor, *, channels: int, dimensions: int, levels: bool = False) -> None:
+    """Check that x is (b, channels, *space) with so many dimensions of space, and c_time (b,), or with `levels` also
+    (b, 1, ...) with the first dimensions of space, each of its size or 1.
 
     Raises:
         ValueError: with the expected and the given shape."""
     if x.ndim != 2 + dimensions or x.shape[1] != channels:
         data = f"(b, channels, *space) of {dimensions} space dimensions" if dimensions else "vectors (b, channels)"
         raise ValueError(f"this network of {channels} channels reads {data}, got shape {tuple(x.shape)}")
+    per_position = levels and 3 <= c_time.ndim <= x.ndim and c_time.shape[:2] == (len(x), 1)
+    if per_position and all(n in (1, size) for n, size in zip(c_time.shape[2:], x.shape[2:], strict=False)):
+        return
     if c_time.shape != x.shape[:1]:
         raise ValueError(f"this network takes one noise level per sample, ({len(x)},), got shape {tuple(c_time.shape)}")
 
 
 class TimeEmbedding(nn.Module):
-    """Fourier features of c_time (b,) at log-spaced frequencies (1/8 to 16 cycles per unit), then an MLP: (b, width)."""
+    """Fourier features of c_time (b, ...) at log-spaced frequencies (1/8 to 16 cycles per unit), then an MLP: (b, ...,
+    width)."""
 
     def __init__(self, width: int, *, features: int = 64) -> None:
         super().__init__()
@@ -143,5 +148,5 @@ class TimeEmbedding(nn.Module):
         self.layers = nn.Sequential(nn.Linear(2 * features, width), nn.SiLU(), nn.Linear(width, width))
 
     def forward(self, c_time: Tensor) -> Tensor:
-        angle = c_time[:, None] * self.frequency  # type: ignore[operator]
+        angle = c_time[..., None] * self.frequency  # type: ignore[operator]
         return self.layers(torch.cat([angle.cos(), angle.sin()], -1))

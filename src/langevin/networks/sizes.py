@@ -70,10 +70,10 @@ def conditioned(config: ConditioningConfig, sizes: DataSizes) -> ConditioningCon
     )  # fmt: skip
 
 
-def require_space(dimensions: int, sizes: DataSizes, side: int, what: str) -> None:
+def require_space(dimensions: int, sizes: DataSizes, side: int | tuple[int, ...], what: str) -> None:
     """Check that space is cut into a whole number of parts. Raises `ValueError` with what to do."""
     if dimensions != len(sizes.space):
         raise ValueError(f"network.dimensions is {dimensions}, and this data has {len(sizes.space)}")
-    for size in sizes.space:
-        if size % side:
-            raise ValueError(f"data of side {size} does not fit {what}: its sides must be multiples of {side}")
+    for size, part in zip(sizes.space, (side,) * dimensions if isinstance(side, int) else side, strict=True):
+        if size % part:
+            raise ValueError(f"data of side {size} does not fit {what}: its sides must be multiples of {part}")

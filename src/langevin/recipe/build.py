@@ -1,5 +1,6 @@
 """Building a recipe: its network, process, denoiser and method, and the batches that train them."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, assert_never
@@ -17,7 +18,6 @@ from langevin.diffusion.objective import ELBO, CrossEntropy, UniformTime
 from langevin.diffusion.process import GIDD, Gaussian, Masked, UniformDiffusion
 from langevin.diffusion.sampler import AnySampler
 from langevin.diffusion.sampling import Sampling
-from langevin.diffusion.tiled import Tiled
 from langevin.diffusion.training_input import MaskByCount, MaskByCountPerBlock, NoiseAtTime, TrainingInput, Uncorrupted
 from langevin.methods import Diffusion, ScoreMatching, SpectralLoss
 from langevin.methods.levels import level_losses, score_losses
@@ -25,6 +25,7 @@ from langevin.methods.models import LOG_SNR, MASKED, TIMES, AnyModel, GaussianMo
 from langevin.methods.spectral import generated, spectral_distance
 from langevin.modalities.modality import Batches
 from langevin.networks import MLP, Transformer
+from langevin.networks.patches import patch_sides
 from langevin.recipe.sampling import unfitted
 from langevin.recipe.sde import build_sde
 from langevin.recipe.tree import (
@@ -169,7 +170,7 @@ def _roughly(config: NetworkConfig) -> int:
     widths = [sizes.get(name) or 0 for name in ("width", "embedding_width", "caption_prior", "channels")]
     ports = [size for name, size in sizes.items() if name.endswith(("_width", "_channels")) and size]
     width = max(*widths, *ports) * max(sizes.get("channel_mult", (1,)))
-    volume = sizes.get("patch", 1) ** sizes.get("dimensions", 1)
+    volume = math.prod(patch_sides(sizes.get("patch", 1), sizes.get("dimensions", 1)))
     return width * (width * layers + rows * (1 + sizes.get("ngram_window", 0)) + (sizes.get("channels") or 0) * volume)
 
 
@@ -197,6 +198,7 @@ def _gaussian(recipe: Recipe, process: Gaussian, network: nn.Module) -> Gaussian
         network=network,
         objective=config.objective(process),
         times=config.times,
+        levels=config.levels,
         schedule=process.schedule,
         condition_dropout=config.condition_dropout,
         port_dropout=config.port_dropout,
@@ -326,14 +328,11 @@ def training_batches(recipe: Recipe, batches: Batches) -> loop.BatchFn:
     return batch
 
 
-def guided(built: Built, sampling: Sampling, *, tile: int | None = None) -> Denoiser[Any]:
-    """The denoiser with the sampling's guidance, whose weights it reads from the condition (`diffusion.guidance.weighted`).
-
-    Args:
-        tile: the side of the images that the network is for, if samples are larger.
+def guided(built: Built, sampling: Sampling, denoiser: Denoiser[Any] | None = None) -> Denoiser[Any]:
+    """A denoiser, by default the model's, with the sampling's guidance, whose weights it reads from the condition
+    (`diffusion.guidance.weighted`).
 
     Raises:
         ValueError: guidance that is not for the process, or whose other model is not found."""
-    denoiser: Denoiser[Any] = built.model.denoiser
-    denoiser = denoiser if tile is None else Tiled(denoiser=denoiser, side=tile)
+    denoiser = denoiser or built.model.denoiser
     return guide(denoiser, active(sampling.guidance), process=built.model.process, models=built.models)

@@ -10,6 +10,8 @@ from langevin.diffusion.process import Gaussian
 from langevin.diffusion.sampler import Ancestral, AncestralUnmask
 from langevin.diffusion.sampler.choice import tokens_of
 from langevin.diffusion.sampler.grid import KarrasGrid, UnmaskGrid
+from langevin.diffusion.sampler.scheduling import FullSequence
+from langevin.methods import Diffusion
 from langevin.modalities.modality import Needs
 from langevin.networks import Transformer
 from langevin.recipe.read import check, read_tree
@@ -31,6 +33,7 @@ def complete(recipe: Recipe, train: Any, code: CodePermission = NO_CODE) -> Reci
     data = recipe.data.fitted(train, base=None if base is None else base.data)  # type: ignore[arg-type]
     needs = data.needs(train)
     require_fit(recipe.data.kind, recipe.network, recipe.process, needs)
+    require_frames(recipe, needs)
     recipe = replace(recipe, data=data, network=recipe.network.fitted(needs))
     process, sampling = recipe.process, recipe.sampling
     if isinstance(process, Gaussian):
@@ -84,6 +87,19 @@ def require_fit(kind: str, network: NetworkConfig, process: ProcessConfig, needs
         raise ValueError(
             f"a {process.kind} process needs network.time_conditioning=true: its posterior depends on time"
         )
+
+
+def require_frames(recipe: Recipe, needs: Needs) -> None:
+    """Check that noise levels per frame fit data and network. Raises `ValueError` with what does not."""
+    method, scheduling = recipe.method, recipe.sampling.scheduling
+    levels = method.levels if isinstance(method, Diffusion.Config) else ()
+    if not levels and isinstance(scheduling, FullSequence):
+        return
+    key = "method.levels" if levels else "sampling.scheduling"
+    if not needs.frames:
+        raise ValueError(f"{key} is for data in frames, such as video, and this is {recipe.data.kind}: leave it out")
+    if not getattr(recipe.network, "levels_per_frame", False):
+        raise ValueError(f"{key} needs a network that reads a noise level per frame: network.kind=dit")
 
 
 def recipe_of(path: str) -> Recipe:

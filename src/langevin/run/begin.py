@@ -12,7 +12,10 @@ from langevin.diffusion.float64 import float64_device
 from langevin.diffusion.guidance import active, guide, weighted
 from langevin.diffusion.posterior import Point
 from langevin.diffusion.sampler import AncestralUnmask, AnySampler, State, UnmaskGrid, start
+from langevin.diffusion.sampler.scheduling import FullSequence, times_per_frame
 from langevin.diffusion.sampling import Sampling
+from langevin.diffusion.tiled import Tiled
+from langevin.diffusion.windowed import Windowed
 from langevin.methods.models import TokenModel
 from langevin.modalities.modality import Draw, Predict
 from langevin.recipe.build import Built
@@ -69,8 +72,9 @@ def begin(built: Built, request: Draw, index: Tensor, prefix: Prefix | None = No
         times = sampling.grid(steps, parts.process.schedule)
         times = times.flip(1) if request.rising else times
         like = torch.zeros(len(index), *request.shape, device=built.device)
+        times = per_frame(request, index, times, steps)
     x, clean = (None if part is None else part[index].to(built.device) for part in (request.x, request.clean))
-    if request.known is not None:
+    if request.known is not None and isinstance(parts, TokenModel):
         times = torch.where(request.known[index][:, None], 0.0, times[..., None])
     condition = None if request.condition is None else request.condition.select(index).to(built.device)
     condition = weighted(condition, sampling.guidance, len(index), built.device)
@@ -80,6 +84,46 @@ def begin(built: Built, request: Draw, index: Tensor, prefix: Prefix | None = No
     seeds = request.seeds[index] if built.key is None else keyed(request.seeds[index], built.key)
     state = start(sampler, parts.process, like, times, seeds, x=x, clean=clean)
     return Begun(sampler=sampler, state=state, condition=condition, prefix=prefix)
+
+
+def per_frame(request: Draw, index: Tensor, times: Tensor, steps: Tensor) -> Tensor:
+    """The times (m, n + 1) of a request's samples `index`; if frames have times of their own, (m, k + 1, 1, frames)."""
+    scheduling = request.sampling.scheduling
+    if request.known is None and isinstance(scheduling, FullSequence):
+        return times
+    if request.rising:
+        raise ValueError(
+            "from data to noise all frames have one time: leave sampling.scheduling out, and give no frames"
+        )
+    axis = min(1, len(request.shape) - 1)  # a vector has times per number
+    known = request.known
+    if known is None:
+        known = torch.zeros(len(request.seeds), request.shape[axis], dtype=torch.bool)
+    if known.shape[1] != request.shape[axis]:
+        raise ValueError(
+            f"of samples {request.shape}, {request.shape[axis]} frames may be given, and not {known.shape[1]}"
+        )
+    moving = times_per_frame(times, known[index], steps, scheduling)
+    return moving[:, :, None] if axis else moving
+
+
+def sized(denoiser: Denoiser[Any], request: Draw) -> Denoiser[Any]:
+    """The denoiser for samples larger than the network's images, or longer than its windows; itself for others.
+
+    Raises:
+        ValueError: more frames are in progress at once than the network has."""
+    if request.tile is not None:
+        denoiser = Tiled(denoiser=denoiser, side=request.tile)
+    window = request.window
+    if window is None or request.shape[1] <= window:
+        return denoiser
+    busy = request.sampling.scheduling.in_progress(request.sampling.steps)
+    if busy is None or busy > window:
+        raise ValueError(
+            f"{request.shape[1]} frames are more than the {window} of the network, so fewer may be in progress at once: "
+            "take sampling.scheduling.kind=rolling or autoregressive, or fewer frames"
+        )
+    return Windowed(denoiser=denoiser, frames=window, history=window - busy)
 
 
 def extended(built: Built, tokens: Tensor, prefix: Prefix | None) -> Prefix:

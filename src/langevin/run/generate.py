@@ -16,7 +16,7 @@ from langevin.methods.models import GaussianModel, SDEModel, TokenModel
 from langevin.modalities.modality import Batches, Draw, Plan, Predict, Progress, Request, Samples
 from langevin.recipe.build import Built, guided
 from langevin.recipe.sampling import parse_sampler, sampler_of
-from langevin.run.begin import Prefix, begin, predict
+from langevin.run.begin import Prefix, begin, predict, sized
 
 BATCH = 256  # samples per batch by default
 
@@ -117,7 +117,7 @@ class _Driver:
             begun = begin(model.built, request, index, self.prefixes.get(key))
             if begun.prefix is not None:
                 self.prefixes[key] = begun.prefix
-            denoiser = guided(model.built, request.sampling, tile=request.tile)
+            denoiser = guided(model.built, request.sampling, sized(model.parts.denoiser, request))
             denoiser = denoiser if request.wrap is None else request.wrap(denoiser)
             state = begun.state
             left, trajectory = int((~state.done).sum()), [rescaled(model, state)] if self.frames else []

@@ -14,7 +14,7 @@ from langevin.diffusion.posterior import Point, Prediction
 from langevin.diffusion.sampler import AnySampler, State
 from langevin.diffusion.sampler.state import stack
 from langevin.diffusion.shape import first_leaf, tree_map
-from langevin.diffusion.tiled import Tiled
+from langevin.run.begin import sized
 from langevin.run.generate import RunModel, rescaled
 from langevin.serving.fixed import fixed
 from langevin.serving.trajectory import Trajectory
@@ -117,9 +117,9 @@ def denoiser_of(members: Sequence[Trajectory]) -> Denoiser[Any]:
     denoiser: Denoiser[Any] = built.model.denoiser
     if first.ticket.reproducible:
         denoiser = fixed(denoiser)
-    if first.request.tile is not None:
-        denoiser = Tiled(denoiser=denoiser, side=first.request.tile)
-    denoiser = guide(denoiser, tuple(methods.values()), process=built.model.process, models=built.models)
+    denoiser = guide(
+        sized(denoiser, first.request), tuple(methods.values()), process=built.model.process, models=built.models
+    )
     return denoiser if first.request.wrap is None else first.request.wrap(denoiser)
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from langevin.diffusion.tiled import tiles_of
 from langevin.modalities.modality import Draw, Predict, Request, Samples
 from langevin.recipe.build import guided
-from langevin.run.begin import Prefix, begin, extended
+from langevin.run.begin import Prefix, begin, extended, sized
 from langevin.run.generate import RunModel
 from langevin.serving.suspend import Suspended, restored
 from langevin.serving.ticket import Preview, Ticket
@@ -101,7 +101,9 @@ class Plans:
             case Draw():
                 tiles = tiles_of(request.shape, request.tile)
                 self._require_within(ticket, len(request.seeds) * request.sampling.steps * tiles)
-                guided(model.built, request.sampling)  # raises for guidance that is not for the model
+                guided(
+                    model.built, request.sampling, sized(model.parts.denoiser, request)
+                )  # raises for what does not fit
                 begun = begin(model.built, request, torch.arange(len(request.seeds)), self._kept(ticket, request))
                 self._require_within(ticket, int(begun.state.num_calls.sum()) * tiles)  # some samplers make more
                 self._keep(ticket, request, begun.prefix)

@@ -108,6 +108,7 @@ def trajectories(ticket: Ticket, model: RunModel, request: Draw, begun: Begun) -
         key = (*key, _shapes(condition))
     tiles = tiles_of(request.shape, request.tile)
     size = _positions(state.x) if request.tile is None else request.tile**2
+    size = size if request.window is None else size * min(request.window, request.shape[1]) // request.shape[1]
     left: list[int] = (state.num_calls - state.call_index).tolist()  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
     return [
         Trajectory(
@@ -135,7 +136,9 @@ def _shared_key(ticket: Ticket, model: RunModel, request: Draw, methods: tuple[A
     plain = all(isinstance(method, ClassifierFreeGuidance | PromptGuidance) for method in methods) and len(methods) < 2
     guidance = () if plain else tuple(replace(method, weight=0.0) for method in methods)
     wrapped = None if request.wrap is None else id(request)
-    return (id(model.built), ticket.reproducible, guidance, wrapped, request.tile)
+    sampling = request.sampling
+    window = None if request.window is None else (request.window, sampling.scheduling.in_progress(sampling.steps))
+    return (id(model.built), ticket.reproducible, guidance, wrapped, request.tile, window)
 
 
 def _form(x: Any) -> Hashable:

@@ -15,6 +15,7 @@ from langevin.diffusion.guidance.composition import Composed, Composition
 from langevin.diffusion.guidance.ddnm import DDNM
 from langevin.diffusion.guidance.dps import DPS
 from langevin.diffusion.guidance.energy import EnergyGuided
+from langevin.diffusion.guidance.history import HistoryGuidance, HistoryGuided, StabilisationGuidance, Stabilised
 from langevin.diffusion.guidance.internal import InternalGuidance, InternallyGuided
 from langevin.diffusion.guidance.logits import KeepSourceBias, VocabularyMask
 from langevin.diffusion.guidance.method import Guidance, Models, OtherModel, uniform_weights
@@ -28,16 +29,25 @@ from langevin.diffusion.posterior import Prediction
 
 __all__ = [
     "DDNM", "DPS", "MMPS", "AnyGuidance", "AnyMeasured", "Autoguidance", "Autoguided", "Box", "Boxed", "ClassifierFree",
-    "ClassifierFreeGuidance", "Composed", "Composition", "EnergyGuided", "Guidance", "InternalGuidance",
-    "InternallyGuided", "KeepSourceBias", "Models", "OtherModel", "PiGDM", "ProjectedGuidance", "PromptGuidance",
-    "PromptGuided", "RescaledGuidance", "VocabularyMask", "ZeroStarGuidance", "active", "guide", "self_contained",
-    "weight_of", "weighted", "with_weight",
+    "ClassifierFreeGuidance", "Composed", "Composition", "EnergyGuided", "Guidance", "HistoryGuidance", "HistoryGuided",
+    "InternalGuidance", "InternallyGuided", "KeepSourceBias", "Models", "OtherModel", "PiGDM", "ProjectedGuidance",
+    "PromptGuidance", "PromptGuided", "RescaledGuidance", "StabilisationGuidance", "Stabilised", "VocabularyMask",
+    "ZeroStarGuidance", "active", "guide", "self_contained", "weight_of", "weighted", "with_weight",
 ]  # fmt: skip
 
 # with and without the condition in one call; `weight_of` and `--guidance` are about these
 ByCondition = ClassifierFreeGuidance | ProjectedGuidance | RescaledGuidance | ZeroStarGuidance | PromptGuidance
 AnyMeasured = MMPS | PiGDM | DDNM | DPS  # by a measurement
-AnyGuidance = ByCondition | InternalGuidance | Composition | Autoguidance | AnyMeasured | Box
+AnyGuidance = (
+    ByCondition
+    | HistoryGuidance
+    | StabilisationGuidance
+    | InternalGuidance
+    | Composition
+    | Autoguidance
+    | AnyMeasured
+    | Box
+)
 
 
 def guide(

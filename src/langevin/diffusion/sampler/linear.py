@@ -82,8 +82,8 @@ def linear_update(state: State, q: Point) -> State:
 
 
 def any_position(flags: Tensor) -> Tensor:
-    """(b, n, positions) or (b, n) bool to (b, n): a call evaluates all positions of a sample."""
-    return flags if flags.ndim == 2 else flags.any(-1)
+    """(b, n, ...) or (b, n) bool to (b, n): a call evaluates all positions of a sample."""
+    return flags if flags.ndim == 2 else flags.flatten(2).any(2)
 
 
 def _append_ones(numbers: Tensor, x: Tensor) -> Tensor:
