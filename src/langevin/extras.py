@@ -15,6 +15,7 @@ EXTRAS = {
     "soxr": ("soxr", "speech"),
     "pocketsphinx": ("pocketsphinx", "recogniser"),
     "mido": ("mido", "music"),
+    "av": ("av", "video"),
     "tensorboard": ("tensorboard", "track"),
     "fastapi": ("fastapi", "serve"),
     "starlette": ("starlette", "serve"),

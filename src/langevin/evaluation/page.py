@@ -142,8 +142,9 @@ def figures(parts: Sequence[str]) -> str:
     return '<div class="pictures">\n' + "\n".join(parts) + "\n</div>"
 
 
-def _embedded(png: bytes) -> str:
-    return "data:image/png;base64," + base64.b64encode(png).decode()
+def _embedded(content: bytes) -> str:
+    kind = "webp" if content[8:12] == b"WEBP" else "png"
+    return f"data:image/{kind};base64," + base64.b64encode(content).decode()
 
 
 def quote(given: str, written: str) -> str:

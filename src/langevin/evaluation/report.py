@@ -180,16 +180,17 @@ class Quotes:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Picture:
-    """A uint8 image `(h, w)` or `(c, h, w)` with c = 1, 3 or 4, or the bytes of a PNG file, and its caption."""
+    """A uint8 image `(h, w)` or `(c, h, w)` with c = 1, 3 or 4, or the bytes of a PNG or WebP file, which may move, and its
+    caption."""
 
     image: Tensor | bytes
     caption: str
 
     def png(self) -> bytes:
-        """The PNG file; ValueError for a tensor that is not a picture, or other bytes."""
+        """The PNG or WebP file; ValueError for a tensor that is not a picture, or other bytes."""
         if isinstance(self.image, bytes):
-            if not self.image.startswith(b"\x89PNG"):
-                raise ValueError(f"Picture {self.caption!r}: the bytes are not a PNG file")
+            if not self.image.startswith(b"\x89PNG") and self.image[8:12] != b"WEBP":
+                raise ValueError(f"Picture {self.caption!r}: the bytes are not a PNG or WebP file")
             return self.image
         image = self.image if self.image.ndim == 3 else self.image[None]
         if image.ndim != 3 or image.dtype != uint8 or image.shape[0] not in (1, 3, 4):

@@ -121,6 +121,7 @@ class Diffusion:
             raise ValueError(f"{part} needs noise levels, which {type(process).__name__} has not: give a schedule")
         self.process, self.denoiser, self.objective, self.times = process, denoiser, objective, times
         self.schedule: Any = schedule
+        self.levels = levels
         self.training_input = training_input or NoiseAtTime(
             process=process, times=times, schedule=schedule, levels=levels
         )

@@ -34,4 +34,9 @@ def files_named(options: Any) -> list[Path]:
     """The files and folders that options name."""
     hints = get_type_hints(type(options), include_extras=True)
     named = [getattr(options, one.name) for one in fields(options) if marker_of(hints[one.name]) is not None]
-    return [Path(value) for value in named if value is not None]
+    return [Path(path) for value in named for path in values_of(value)]
+
+
+def values_of(value: Any) -> tuple[Any, ...]:
+    """The values of an option that may have one, none or several."""
+    return value if isinstance(value, tuple) else () if value is None else (value,)  # pyright: ignore[reportUnknownVariableType]

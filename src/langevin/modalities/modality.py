@@ -35,7 +35,7 @@ Say = Callable[[str], None]  # a line for the user
 
 MEDIA_TYPES = {
     ".png": "image/png", ".gif": "image/gif", ".txt": "text/plain; charset=utf-8", ".wav": "audio/wav",
-    ".svg": "image/svg+xml", ".json": "application/json", ".mp4": "video/mp4",
+    ".svg": "image/svg+xml", ".json": "application/json", ".mp4": "video/mp4", ".webp": "image/webp",
 }  # fmt: skip
 
 
@@ -286,7 +286,9 @@ class File:
             return f"<pre style='white-space: pre-wrap'>{html.escape(self.content.decode())}</pre>"
         source = f"data:{self.media_type};base64,{base64.b64encode(self.content).decode()}"
         kind = self.media_type.partition("/")[0]
-        return f"<audio controls src='{source}'></audio>" if kind == "audio" else f"<img src='{source}'>"
+        if kind in ("audio", "video"):
+            return f"<{kind} controls src='{source}'></{kind}>"
+        return f"<img src='{source}'>"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,5 +5,6 @@ from langevin.modalities.music.modality import Music
 from langevin.modalities.points.modality import Points
 from langevin.modalities.speech.modality import Speech
 from langevin.modalities.text.modality import Text
+from langevin.modalities.video.modality import Video
 
-AnyModality = Image | Text | Points | Speech | Music
+AnyModality = Image | Text | Points | Speech | Music | Video

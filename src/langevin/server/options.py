@@ -60,6 +60,8 @@ def plain(hint: Any) -> Any:
     """A type without annotations, as JSON has it."""
     if get_origin(hint) is Annotated:
         return plain(get_args(hint)[0])
+    if get_origin(hint) is tuple:
+        return tuple[tuple(one if one is ... else plain(one) for one in get_args(hint))]  # type: ignore[misc]
     if get_origin(hint) in (Union, UnionType):
         return Union[tuple(plain(one) for one in get_args(hint))]  # noqa: UP007
     return str if hint is Path else hint
@@ -119,7 +121,9 @@ def options_from(options: type[Any], given: Mapping[str, Any], folder: Path) -> 
             raise Refused(
                 f"options.{name}: a lone - is standard input, which a server has not", param=f"options.{name}"
             )
-        if marker_of(hints[one.name]) is not None and value is not None:
+        if marker_of(hints[one.name]) is not None and isinstance(value, tuple):
+            value = tuple(str(written(v, folder / f"{name}-{i}", f"options.{name}")) for i, v in enumerate(value))
+        elif marker_of(hints[one.name]) is not None and value is not None:
             value = str(written(str(value), folder / name, f"options.{name}"))
         values[one.name] = value
     return options(**values)
@@ -129,9 +133,13 @@ def without_folders(options: Any) -> Any:
     """The options with the names of files alone, not where they were kept."""
     hints = get_type_hints(type(options), include_extras=True)
     files = [one.name for one in fields(options) if marker_of(hints[one.name]) is not None]
-    return replace(
-        options, **{name: Path(value).name for name in files if (value := getattr(options, name)) is not None}
-    )
+    kept = {name: getattr(options, name) for name in files}
+    names = {
+        name: tuple(Path(one).name for one in value) if isinstance(value, tuple) else Path(value).name
+        for name, value in kept.items()
+        if value is not None
+    }
+    return replace(options, **names)
 
 
 def written(content: str, path: Path, where: str) -> Path:

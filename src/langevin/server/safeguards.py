@@ -13,7 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from langevin.diffusion.guidance import weight_of
 from langevin.files import read_regular
-from langevin.modalities.inputs import marker_of
+from langevin.modalities.inputs import marker_of, values_of
 from langevin.modalities.modality import Samples
 from langevin.run.generate import RunModel, changed
 from langevin.safety.policy import (
@@ -184,9 +184,9 @@ def texts_in(options: Any) -> list[str]:
             continue  # one of our own words
         if marker_of(hints[one.name]) is None:
             found += texts_of(value)
-        elif value is not None:
+        for path in values_of(value) if marker_of(hints[one.name]) is not None else ():
             with suppress(UnicodeDecodeError, OSError):
-                found.append(read_regular(Path(value), most=MOST_TEXT).decode())
+                found.append(read_regular(Path(path), most=MOST_TEXT).decode())
     return found
 
 

@@ -1,0 +1,137 @@
+"""Moving digits: a handwritten digit that moves straight on, and that leaves on one side to enter on the other.
+
+The captions say which digit and where to: "3 moving left". So every frame of a clip of any length shows whether it is
+right. A digit's glyph belongs to one part of the data only.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from langevin.diffusion.noise import SampleNoise
+from langevin.extras import require
+from langevin.modalities.paths import existing_path
+from langevin.modalities.video.clip_files import Clip, Look
+from langevin.modalities.video.sources import Listing, Record
+
+DIRECTIONS = {"right": (0, 1), "left": (0, -1), "down": (1, 0), "up": (-1, 0)}  # (rows, columns) of a step
+TEST_SHARE = 0.1  # of the glyphs, the last ones
+
+
+@dataclass(frozen=True, kw_only=True)
+class MovingDigits:
+    """A source of clips of moving digits.
+
+    Args:
+        path: a Parquet file of MNIST, columns image and label; None takes the 8 x 8 digits of scikit-learn.
+        size: side of a frame, in pixels.
+        digit: side of the digit, in pixels.
+        frames: of a clip.
+        fps: frames per second.
+        count: number of clips, a tenth of which are for validation.
+        slowest, fastest: speeds, in pixels a frame.
+        seed: of glyphs, places and speeds.
+    """
+
+    kind: Literal["moving_digits"] = "moving_digits"
+    path: str | None = None
+    size: int = 32
+    digit: int = 20
+    frames: int = 12
+    fps: float = 12.0
+    count: int = 20_000
+    slowest: float = 1.0
+    fastest: float = 3.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not (8 <= self.digit <= self.size <= 256 and 2 <= self.frames <= 1000 and 20 <= self.count <= 1_000_000):
+            raise ValueError(
+                "moving digits have 8 <= digit <= size <= 256, 2 to 1,000 frames and 20 to 1,000,000 clips, got "
+                f"{self.digit}, {self.size}, {self.frames} and {self.count}"
+            )
+        if not (0 < self.slowest <= self.fastest <= self.size / 4 and 0.1 <= self.fps <= 240):
+            raise ValueError(
+                f"moving digits have 0 < slowest <= fastest <= size / 4 and 0.1 to 240 fps, got {self.slowest}, "
+                f"{self.fastest} and {self.fps}"
+            )
+
+    def listing(self) -> Listing:
+        """The clips, not drawn yet.
+
+        Raises:
+            ValueError: the Parquet file is not there, or has no such columns."""
+        glyphs, labels = _glyphs(self.path, self.digit)
+        split = math.ceil(len(glyphs) * (1 - TEST_SHARE))
+        own = SampleNoise(seeds=torch.tensor([self.seed]), steps=torch.tensor([0]))
+        u = own.uniform(torch.empty(1, self.count, 5))[0]
+        records = list[Record]()
+        held_out = math.ceil(self.count * TEST_SHARE)
+        for i in range(self.count):
+            test = i >= self.count - held_out
+            low, high = (split, len(glyphs)) if test else (0, split)
+            glyph = low + int(u[i, 0] * (high - low))
+            direction = list(DIRECTIONS)[int(u[i, 1] * len(DIRECTIONS))]
+            name = str(int(labels[glyph]))
+            records.append(
+                Record(
+                    name=f"{i:06d}", text=f"{name} moving {direction}", labels={"digit": name, "direction": direction},
+                    test=test,
+                    read=lambda look, g=glyph, d=direction, v=u[i, 2:].tolist(): self.clip(glyphs[g], d, v, look),
+                )
+            )  # fmt: skip
+        return Listing(where=self.path or "digits of scikit-learn", records=records)
+
+    def clip(self, glyph: Tensor, direction: str, u: Sequence[float], look: Look) -> Clip:
+        """The clip of a glyph (digit, digit) in [0, 1]; `u`: where it begins, down and right, and how fast, in [0, 1)."""
+        speed = self.slowest + u[2] * (self.fastest - self.slowest)
+        canvas = torch.zeros(self.size, self.size)
+        canvas[: self.digit, : self.digit] = glyph
+        down, right = DIRECTIONS[direction]
+        shift = torch.arange(self.frames) * speed
+        frames = torch.stack([
+            shifted(canvas, self.size * u[0] + down * float(s), self.size * u[1] + right * float(s)) for s in shift
+        ])  # fmt: skip
+        values = (255 * frames).round().clamp(0, 255).to(torch.uint8)[:, None]
+        if look.size not in (None, self.size):
+            values = torch.stack([look.pixels(Image.fromarray(frame[0].numpy())) for frame in values])
+        return Clip(frames=values.expand(-1, look.channels, -1, -1), fps=self.fps)
+
+
+def shifted(canvas: Tensor, down: float, right: float) -> Tensor:
+    """A picture (h, w) moved by parts of pixels, around its edges, linear between pixels."""
+    for dim, by in ((0, down), (1, right)):
+        whole = math.floor(by)
+        part = by - whole
+        canvas = (1 - part) * canvas.roll(whole, dim) + part * canvas.roll(whole + 1, dim)
+    return canvas
+
+
+def _glyphs(path: str | None, side: int) -> tuple[Tensor, Tensor]:
+    """Glyphs (n, side, side) in [0, 1], white on black, and their digits (n,)."""
+    if path is None:
+        found = require("sklearn.datasets", "the digits of scikit-learn").load_digits()
+        glyphs = torch.from_numpy(found.images).float() / 16
+        resized = torch.nn.functional.interpolate(glyphs[:, None], size=(side, side), mode="bilinear")[:, 0]
+        return resized.clamp(0, 1), torch.from_numpy(found.target)
+    file = existing_path(path, "file")
+    table = require("pyarrow.parquet", "Parquet").read_table(Path(file))
+    missing = {"image", "label"} - set(table.column_names)
+    if missing:
+        raise ValueError(f"{file} has no column {' and '.join(sorted(missing))}: data.source.path is a file of digits")
+    glyphs = list[Tensor]()
+    for cell in table.column("image").to_pylist():
+        image = Image.open(BytesIO(cell["bytes"] if isinstance(cell, dict) else cell)).convert("L")
+        border = max(0, (image.width - 20) // 2)  # a digit of MNIST is 20 pixels at most, in the middle of 28
+        image = image.crop((border, border, image.width - border, image.height - border))
+        image = image if image.width == side else image.resize((side, side), Image.Resampling.LANCZOS)
+        glyphs.append(torch.from_numpy(np.array(image, dtype=np.float32)) / 255)
+    return torch.stack(glyphs), torch.tensor(table.column("label").to_pylist())

@@ -1,0 +1,59 @@
+"""A recipe for clips, sized to the data, the machine and the time, with reasons."""
+
+from langevin.modalities.modality import Budget, Suggestion
+from langevin.modalities.video.data import Clips
+
+SIZES = ((96, 4), (128, 4), (128, 6), (192, 6), (256, 6), (256, 8), (384, 8), (384, 12))
+LEVELS = (
+    {"kind": "shared", "share": 0.5},
+    {"kind": "per_frame", "share": 0.1},
+    {"kind": "clean_prefix", "share": 0.25},
+    {"kind": "random_span", "share": 0.15},
+)
+MODES = "alone, continued, in between, frame by frame"
+
+
+def patch_for(side: int) -> int:
+    """The side of a patch: a divisor of the frame's that cuts it into about 4 to 8 patches."""
+    fitting = [p for p in (16, 8, 4, 2, 1) if side % p == 0 and side // p >= 4]
+    return fitting[0] if fitting else 1
+
+
+def multiply_adds(width: int, depth: int, tokens: int) -> int:
+    """Multiply-adds of a forward pass of the transformer on one clip."""
+    return depth * (12 * width * width * tokens + 2 * tokens * tokens * width)
+
+
+def suggest(train: Clips, budget: Budget, *, name: str, frames: int) -> Suggestion:
+    """A recipe for these clips within the budget."""
+    _, side, _ = train.shape
+    patch = patch_for(side)
+    tokens = frames * (side // patch) ** 2
+    wanted = min(max(30 * len(train), 20_000), 500_000)
+    fitting = [size for size in SIZES if multiply_adds(*size, tokens) * wanted <= budget.multiply_adds] or [SIZES[0]]
+    width, depth = fitting[-1]
+    attention = "full" if tokens <= 1024 else "factorised"
+    captioned = train.captions is not None
+    recipe = {
+        "name": f"video/{name}",
+        "description": f"clips of {name}, sized to the data and {budget.minutes:g} minutes",
+        "network": {
+            "kind": "dit", "dimensions": 3, "patch": [1, patch, patch], "width": width, "depth": depth, "head_dim": 32,
+            "kernel": 3, "attention": attention,
+        },
+        "method": {"levels": [dict(level) for level in LEVELS]},
+        "training": {"batch": 16},
+        "sampling": {"steps": 20, **({"guidance": [{"kind": "classifier_free", "weight": 2.0}]} if captioned else {})},
+    }  # fmt: skip
+    reasons = (
+        f"{len(train):,} clips of {frames} frames, {side} x {side} pixels: patches of {patch} pixels, {tokens} of them",
+        f"{depth} layers of width {width}: about {budget.multiply_adds / multiply_adds(width, depth, tokens):,.0f} clips can "
+        f"be trained on in {budget.minutes:g} minutes",
+        f"a noise level per frame, so that the run draws clips {MODES}",
+        *(
+            ["attention within frames and along time in turn, as all patches together would be slow"]
+            * (attention != "full")
+        ),
+        *(["conditioned on captions, and guided by them"] * captioned),
+    )
+    return Suggestion(recipe=recipe, reasons=reasons)
