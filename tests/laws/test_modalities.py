@@ -34,7 +34,7 @@ from langevin.run.generate import RunModel
 from langevin.run.train import Wanted, train_run
 from langevin.serving.suspend import read
 from langevin.training.metrics import read_metrics
-from tests import pictures, scores, texts, voices
+from tests import clips, pictures, scores, texts, voices
 from tests.serving.driving import engine
 from tests.tiny import SMALL
 
@@ -118,6 +118,13 @@ CASES = {
     "spliced": Case(kind="speech", data=voices.spoken, options=sample("speech", text=("ah ee",), seconds=0.5),
                     changes=("data.val_fraction=0.3", "data.splice.most=3", "data.seconds=0.4",
                              "data.units.kind=characters"), bound=0.9),
+    "clips": Case(kind="video", data=clips.captioned,
+                  options=lambda folder: options_of("video").Sample(text=("red square",), frames=7, history=1.5),
+                  changes=("data.val_fraction=0.3", "data.frames=4"), bound=0.51),
+    "strips": Case(kind="video", data=lambda folder: clips.strips(folder / "clips.parquet"),
+                   options=lambda folder: options_of("video").Sample(
+                       first_frames=str(clips.framed(folder) / "clip1"), frames=7, scheduling="rolling", chunk=2),
+                   changes=("data.val_fraction=0.3", "network.attention=factorised"), bound=0.51),
     "waveform": Case(kind="speech", data=voices.spoken, options=sample("speech", seconds=0.3),
                      changes=("data.val_fraction=0.3", "data.codec.kind=waveform", "data.units.kind=characters",
                               "data.alignment.kind=monotonic", "data.alignment.iterations=2"), bound=1e-4),
@@ -262,6 +269,9 @@ def test_the_codec_keeps_its_bound(trained):
         return
     if trained.case.kind == "speech":
         voices.keeps_its_bound(modality, trained.train, trained.case.bound)
+        return
+    if trained.case.kind == "video":
+        clips.keeps_its_bound(modality, trained.train)
         return
     raw = trained.train.read(items)
     x = modality.batches(trained.train, device=torch.device("cpu"))(items).x
@@ -450,6 +460,9 @@ def read_back(form: str, out: Path, samples: Samples) -> None:
         return
     if samples.modality.kind == "speech":
         voices.read_back(form, out, samples)
+        return
+    if samples.modality.kind == "video":
+        clips.read_back(form, out, samples)
         return
     match form:
         case ".npz":

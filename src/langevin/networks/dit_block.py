@@ -85,8 +85,8 @@ def attend_along(
 ) -> Tensor:
     """Attention of h (b, prefix + n, width) within each frame, or at each position along time, the first axis of `grid`.
 
-    Within a frame patches also attend to the tokens before them. Each frame with data has a copy of those, whose mean is the
-    result; along time they get 0."""
+    Within a frame patches also attend to the tokens before them. Each frame with data has a copy of those, whose mean is
+    the result; along time they get 0."""
     b, prefix, frames = len(h), h.shape[1] - math.prod(grid), grid[0]
     patches = h[:, prefix:].unflatten(1, (frames, -1))  # (b, frames, positions, width)
     valid = None if mask is None else mask[:, prefix:].unflatten(1, (frames, -1))

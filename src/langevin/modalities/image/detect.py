@@ -3,6 +3,7 @@
 from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
 
+from langevin.modalities.animations import frames_column, moving_share
 from langevin.modalities.image.decode import SUFFIXES, looks_like_image
 from langevin.modalities.parquet_pages import first_bytes
 from langevin.modalities.paths import companions, is_about, regular, walk
@@ -26,7 +27,7 @@ def detect(path: Path) -> tuple[float, str] | None:
         return (
             (len(parquet) / len(every), "Parquet files with an image column") if _image_tables(path, parquet) else None
         )
-    if not images:
+    if not images or moving_share(path, images) > 0.5:  # clips: `data.kind=image` takes their first frames
         return None
     own = {*images, *companions(every)}
     others = [name for name in every if name not in own and not _describes(name)]
@@ -48,4 +49,6 @@ def _has_image_column(path: Path) -> bool:
     """Whether a Parquet file has a column of encoded images, by their first bytes; assumed if pyarrow is not installed."""
     if find_spec("pyarrow") is None:
         return True
+    if frames_column(path) is not None:
+        return False
     return regular(path) and any(looks_like_image(head) for head in first_bytes(path).values())

@@ -15,7 +15,7 @@ from langevin.modalities.video.data import Clips
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class VideoBatches:
-    """Windows x (b, channels, frames, side, side); with noise, of longer clips at a random place, else at their beginning."""
+    """Windows x (b, channels, frames, side, side): of longer clips at a random place with noise, else at the beginning."""
 
     dataset: Clips
     codec: Pixels

@@ -4,10 +4,12 @@ A clip is uint8 (frames, channels, height, width) with one rate. Frames of an an
 then shows, at every tick of its rate, the frame that is seen at that time.
 """
 
-import io
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from fractions import Fraction
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +19,8 @@ from PIL import Image, ImageSequence
 from torch import Tensor
 
 from langevin.extras import require
+from langevin.modalities.animations import ANIMATIONS
 
-ANIMATIONS = (".gif", ".webp", ".png", ".apng")
 FILMS = (".mp4", ".mov", ".webm", ".mkv", ".avi", ".m4v")
 SUFFIXES = (*ANIMATIONS, *FILMS)
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")  # of folders of frames
@@ -103,7 +105,7 @@ def read_clip(path: Path, look: Look) -> Clip:
 def animation(content: bytes, look: Look) -> Clip:
     """The clip of the bytes of an animation; a still picture is a clip of one frame. Raises `Broken`."""
     frames, seconds = list[Tensor](), list[float]()
-    with _pillow(content) as image:
+    with in_pillow(content) as image:
         _require_small(image.width * image.height * getattr(image, "n_frames", 1))
         for frame in ImageSequence.Iterator(image):
             frame.load()
@@ -130,8 +132,8 @@ def paced(frames: Sequence[Tensor], seconds: Sequence[float]) -> Clip:
 
 
 def strip(content: bytes, look: Look, fps: float, count: int | None = None) -> Clip:
-    """The clip of a picture that holds the frames side by side, square ones unless their number is given. Raises `Broken`."""
-    with _pillow(content) as image:
+    """The clip of a picture that holds frames side by side, square ones unless their number is given. Raises `Broken`."""
+    with in_pillow(content) as image:
         _require_small(image.width * image.height)
         count = count or max(1, round(image.width / image.height))
         if image.width % count:
@@ -156,7 +158,7 @@ def read_folder(path: Path, look: Look) -> Clip:
     frames = list[Tensor]()
     for name in names:
         try:
-            with _pillow((path / name).read_bytes()) as image:
+            with in_pillow((path / name).read_bytes()) as image:
                 _require_small(image.width * image.height * len(names))
                 frames.append(look.pixels(image))
         except (Broken, OSError) as error:
@@ -171,21 +173,17 @@ def _stacked(frames: Sequence[Tensor]) -> Tensor:
     return torch.stack(list(frames))
 
 
-class _pillow:  # noqa: N801
+@contextmanager
+def in_pillow(content: bytes) -> Iterator[Image.Image]:
     """Opens a picture, and turns whatever Pillow raises into `Broken`."""
-
-    def __init__(self, content: bytes) -> None:
-        self.content = content
-
-    def __enter__(self) -> Image.Image:
-        try:
-            return Image.open(io.BytesIO(self.content), formats=("GIF", "WEBP", "PNG", "JPEG", "BMP", "TIFF"))
-        except Exception as error:
-            raise Broken("is empty" if not self.content else "is no picture or animation, or is damaged") from error
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if isinstance(error, Exception) and not isinstance(error, Broken):
-            raise Broken(f"is damaged or cut short ({str(error) or type(error).__name__})") from error
+    try:
+        yield Image.open(BytesIO(content), formats=("GIF", "WEBP", "PNG", "JPEG", "BMP", "TIFF"))
+    except Broken:
+        raise
+    except Image.UnidentifiedImageError as error:
+        raise Broken("is empty" if not content else "is no picture or animation, or is damaged") from error
+    except Exception as error:
+        raise Broken(f"is damaged or cut short ({str(error) or type(error).__name__})") from error
 
 
 def _require_small(pixels: int) -> None:
@@ -236,7 +234,7 @@ def webp(frames: Sequence[Image.Image], fps: float) -> bytes:
 
 
 def _saved(frames: Sequence[Image.Image], kind: str, **options: Any) -> bytes:
-    content = io.BytesIO()
+    content = BytesIO()
     frames[0].save(content, kind, save_all=True, append_images=list(frames[1:]), loop=0, **options)
     return content.getvalue()
 
@@ -244,14 +242,12 @@ def _saved(frames: Sequence[Image.Image], kind: str, **options: Any) -> bytes:
 def mp4(frames: Sequence[Image.Image], fps: float) -> bytes:
     """An MP4 film; sides that are odd get a further row or column."""
     av = require("av", "video")
-    content = io.BytesIO()
+    content = BytesIO()
     width, height = (size + size % 2 for size in frames[0].size)
     with av.open(content, "w", format="mp4") as container:
         names = [name for name in ("libx264", "mpeg4") if name in av.codecs_available]
         if not names:
             raise ValueError("this build of PyAV writes neither H.264 nor MPEG-4: write .webp or .gif")
-        from fractions import Fraction
-
         stream = container.add_stream(names[0], rate=Fraction(fps).limit_denominator(1000))
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         stream.options = {"crf": "12"} if names[0] == "libx264" else {}

@@ -36,14 +36,20 @@ class Pixels:
             raise ValueError("all frames look the same: there is nothing to learn")
         return replace(self, mean=round(mean, 3), scale=float(f"{STD / std:.5g}"))
 
+    @property
+    def _known(self) -> tuple[float, float]:
+        if self.mean is None or self.scale is None:
+            raise ValueError("the codec is not fitted: data.codec.mean and data.codec.scale are missing")
+        return self.mean, self.scale
+
     def encode(self, raw: Tensor) -> Tensor:
         """Clips uint8 (b, frames, channels, side, side) to x, float32 (b, channels, frames, side, side)."""
-        assert self.mean is not None and self.scale is not None, "the codec of a run is fitted"
-        return ((raw.float() - self.mean) * self.scale).transpose(1, 2)
+        mean, scale = self._known
+        return ((raw.float() - mean) * scale).transpose(1, 2).contiguous()
 
     def decode(self, x: Tensor) -> Tensor:
         """The inverse of `encode`, rounded and clipped. Raises `ValueError` if x is not finite."""
-        assert self.mean is not None and self.scale is not None, "the codec of a run is fitted"
+        mean, scale = self._known
         if not bool(torch.isfinite(x).all()):
             raise ValueError("the generated data holds numbers that are not finite: the model or its guidance diverged")
-        return (x.float() / self.scale + self.mean).round().clamp(0, 255).to(torch.uint8).transpose(1, 2)
+        return (x.float() / scale + mean).round().clamp(0, 255).to(torch.uint8).transpose(1, 2)

@@ -132,15 +132,16 @@ def load(
         used += clip.frames.numel()
         if memory is not None and used > memory / 2:
             raise ValueError(
-                f"{listing.where}: {i:,} of {len(listing.records):,} clips take {used / 1e9:.1f} GB at {look.size} pixels, more "
-                "than half of the memory: set a smaller data.size or data.fps, or take fewer clips"
+                f"{listing.where}: {i:,} of {len(listing.records):,} clips take {used / 1e9:.1f} GB at {look.size} pixels, "
+                "more than half of the memory: set a smaller data.size or data.fps, or take fewer clips"
             )
         if progress is not None:
             progress(i, len(listing.records))
     if len(broken) > BROKEN_SHARE * len(listing.records):
         first = "; ".join(f"{name} {reason}" for name, reason in broken[:3])
         raise ValueError(
-            f"{listing.where}: {len(broken):,} of {len(listing.records):,} clips cannot be read, more than one in ten: {first}"
+            f"{listing.where}: {len(broken):,} of {len(listing.records):,} clips cannot be read, more than one in ten: "
+            f"{first}"
         )
     if len(good) < 2:
         raise ValueError(f"{listing.where} holds {len(good)} clips of two frames or more, and training needs two")

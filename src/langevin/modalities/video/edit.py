@@ -120,7 +120,7 @@ def region(video: "Video", mask: str | None) -> Tensor:
     try:
         with Image.open(mask) as image:
             image.load()
-            looks = [Look(size=side, channels=1, background=(level,) * 3).pixels(image)[0].int() for level in (255, 0)]
+            looks = [Look(size=side, channels=1, background=(v, v, v)).pixels(image)[0].int() for v in (255, 0)]
     except Exception as error:
         raise ValueError(f"--mask {mask} is no picture that can be read ({error})") from error
     part = looks[0] - looks[1] >= 128

@@ -130,16 +130,17 @@ def train_judge(
     arguments, on one machine."""
     judge = built(JudgeConfig(channels=clips.shape[2], classes=classes), tuple(clips.shape[1:]), seed)
     generator = torch.Generator().manual_seed(seed)
-    steps = max(1, epochs * len(clips) // BATCH)
+    batch = min(BATCH, len(clips))
+    steps = max(8, epochs * len(clips) // batch)
     optimizer = torch.optim.AdamW(judge.parameters(), lr=1e-3, weight_decay=0.02)
     cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, total_steps=steps + 1, pct_start=0.25)
     order = torch.empty(0, dtype=torch.int64)
     judge.train()
     reach = max(1, clips.shape[-1] // 8)
     for step in range(steps):
-        if len(order) < BATCH:
+        if len(order) < batch:
             order = torch.randperm(len(clips), generator=generator)
-        items, order = order[:BATCH], order[BATCH:]
+        items, order = order[:batch], order[batch:]
         down, right = torch.randint(-reach, reach + 1, (2,), generator=generator).tolist()
         shown = clips[items].roll((down, right), (-2, -1))
         whole, still = judge.embed(shown)

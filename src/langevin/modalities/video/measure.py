@@ -131,8 +131,8 @@ def is_tracked(names: Sequence[str]) -> bool:
 
 
 def read_labels(judge: Judge, data: Clips, clips: Tensor, *, frames: bool = False) -> dict[str, Tensor]:
-    """The value of each label of clips, (n,): directions by tracking, others by the judge; with `frames` the commonest value
-    of single frames, for labels that the judge reads as well so."""
+    """The value of each label of clips, (n,): directions by tracking, others by the judge; with `frames` the commonest
+    value of single frames, for labels that the judge reads as well so."""
     whole, still = judge.read(clips), judge.read_frames(clips) if frames else {}
     found = dict[str, Tensor]()
     for label, (names, _) in data.labels.items():

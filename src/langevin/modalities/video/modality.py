@@ -94,7 +94,7 @@ class Video:
     @property
     def capacity(self) -> dict[str, int]:
         """The largest number of samples that a form holds."""
-        return {form: preview.MOST for form in (".webp", ".gif", ".mp4", ".png")}
+        return dict.fromkeys((".webp", ".gif", ".mp4", ".png"), preview.MOST)
 
     @property
     def look(self) -> Look:
@@ -116,7 +116,8 @@ class Video:
     @property
     def frame_shape(self) -> tuple[int, int, int]:
         """(channels, size, size) of a frame of a fitted modality."""
-        assert self.size and self.channels, "the modality of a run is fitted"
+        assert self.size, "the modality of a run is fitted"
+        assert self.channels, "the modality of a run is fitted"
         return (self.channels, self.size, self.size)
 
     def leveled(self, model: Model) -> bool:

@@ -5,11 +5,11 @@ right. A digit's glyph belongs to one part of the data only.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from io import BytesIO
+from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from torch import Tensor
 from langevin.diffusion.noise import SampleNoise
 from langevin.extras import require
 from langevin.modalities.paths import existing_path
-from langevin.modalities.video.clip_files import Clip, Look
+from langevin.modalities.video.clip_files import Clip, Look, in_pillow
 from langevin.modalities.video.sources import Listing, Record
 
 DIRECTIONS = {"right": (0, 1), "left": (0, -1), "down": (1, 0), "up": (-1, 0)}  # (rows, columns) of a step
@@ -70,14 +70,14 @@ class MovingDigits:
         Raises:
             ValueError: the Parquet file is not there, or has no such columns."""
         glyphs, labels = _glyphs(self.path, self.digit)
-        split = math.ceil(len(glyphs) * (1 - TEST_SHARE))
+        split = math.ceil(len(labels) * (1 - TEST_SHARE))
         own = SampleNoise(seeds=torch.tensor([self.seed]), steps=torch.tensor([0]))
         u = own.uniform(torch.empty(1, self.count, 5))[0]
         records = list[Record]()
         held_out = math.ceil(self.count * TEST_SHARE)
         for i in range(self.count):
             test = i >= self.count - held_out
-            low, high = (split, len(glyphs)) if test else (0, split)
+            low, high = (split, len(labels)) if test else (0, split)
             glyph = low + int(u[i, 0] * (high - low))
             direction = list(DIRECTIONS)[int(u[i, 1] * len(DIRECTIONS))]
             name = str(int(labels[glyph]))
@@ -85,53 +85,61 @@ class MovingDigits:
                 Record(
                     name=f"{i:06d}", text=f"{name} moving {direction}", labels={"digit": name, "direction": direction},
                     test=test,
-                    read=lambda look, g=glyph, d=direction, v=u[i, 2:].tolist(): self.clip(glyphs[g], d, v, look),
+                    read=partial(self.clip, partial(glyphs, glyph), direction, u[i, 2:].tolist()),
                 )
             )  # fmt: skip
         return Listing(where=self.path or "digits of scikit-learn", records=records)
 
-    def clip(self, glyph: Tensor, direction: str, u: Sequence[float], look: Look) -> Clip:
+    def clip(self, glyph: Callable[[], Tensor], direction: str, u: Sequence[float], look: Look) -> Clip:
         """The clip of a glyph (digit, digit) in [0, 1]; `u`: where it begins, down and right, and how fast, in [0, 1)."""
         speed = self.slowest + u[2] * (self.fastest - self.slowest)
         canvas = torch.zeros(self.size, self.size)
-        canvas[: self.digit, : self.digit] = glyph
+        canvas[: self.digit, : self.digit] = glyph()
         down, right = DIRECTIONS[direction]
-        shift = torch.arange(self.frames) * speed
-        frames = torch.stack([
-            shifted(canvas, self.size * u[0] + down * float(s), self.size * u[1] + right * float(s)) for s in shift
-        ])  # fmt: skip
+        way = torch.arange(self.frames) * speed
+        frames = shifted(canvas, self.size * u[0] + down * way, self.size * u[1] + right * way)
         values = (255 * frames).round().clamp(0, 255).to(torch.uint8)[:, None]
         if look.size not in (None, self.size):
             values = torch.stack([look.pixels(Image.fromarray(frame[0].numpy())) for frame in values])
         return Clip(frames=values.expand(-1, look.channels, -1, -1), fps=self.fps)
 
 
-def shifted(canvas: Tensor, down: float, right: float) -> Tensor:
-    """A picture (h, w) moved by parts of pixels, around its edges, linear between pixels."""
-    for dim, by in ((0, down), (1, right)):
-        whole = math.floor(by)
-        part = by - whole
-        canvas = (1 - part) * canvas.roll(whole, dim) + part * canvas.roll(whole + 1, dim)
-    return canvas
+def shifted(canvas: Tensor, down: Tensor, right: Tensor) -> Tensor:
+    """A picture (h, w) moved by n pairs of parts of pixels, around its edges, linear between pixels: (n, h, w)."""
+    moved = canvas.expand(len(down), -1, -1)
+    for dim, by in ((1, down), (2, right)):
+        whole = by.floor()
+        part = (by - whole)[:, None, None]
+        index = (torch.arange(canvas.shape[dim - 1]) - whole[:, None].long()) % canvas.shape[dim - 1]
+        before = (index - 1) % canvas.shape[dim - 1]
+        at, next_to = (i[:, :, None] if dim == 1 else i[:, None, :] for i in (index, before))
+        moved = (1 - part) * torch.take_along_dim(moved, at, dim) + part * torch.take_along_dim(moved, next_to, dim)
+    return moved
 
 
-def _glyphs(path: str | None, side: int) -> tuple[Tensor, Tensor]:
-    """Glyphs (n, side, side) in [0, 1], white on black, and their digits (n,)."""
+def _glyphs(path: str | None, side: int) -> tuple[Callable[[int], Tensor], list[int]]:
+    """A function from numbers to glyphs (side, side) in [0, 1], white on black, and the digit of each."""
     if path is None:
         found = require("sklearn.datasets", "the digits of scikit-learn").load_digits()
-        glyphs = torch.from_numpy(found.images).float() / 16
-        resized = torch.nn.functional.interpolate(glyphs[:, None], size=(side, side), mode="bilinear")[:, 0]
-        return resized.clamp(0, 1), torch.from_numpy(found.target)
+        glyphs = torch.from_numpy(found.images).float()[:, None] / 16
+        resized = torch.nn.functional.interpolate(glyphs, size=(side, side), mode="bilinear")[:, 0].clamp(0, 1)
+        return resized.__getitem__, found.target.tolist()
     file = existing_path(path, "file")
-    table = require("pyarrow.parquet", "Parquet").read_table(Path(file))
+    try:
+        table = require("pyarrow.parquet", "Parquet").read_table(Path(file))
+    except OSError as error:
+        raise ValueError(f"{file} cannot be read: {error}") from error
     missing = {"image", "label"} - set(table.column_names)
     if missing:
         raise ValueError(f"{file} has no column {' and '.join(sorted(missing))}: data.source.path is a file of digits")
-    glyphs = list[Tensor]()
-    for cell in table.column("image").to_pylist():
-        image = Image.open(BytesIO(cell["bytes"] if isinstance(cell, dict) else cell)).convert("L")
+    cells = table.column("image")
+    return lambda i: _glyph(cells[i].as_py(), side), table.column("label").to_pylist()
+
+
+def _glyph(cell: Any, side: int) -> Tensor:
+    """The picture of a digit, (side, side) in [0, 1]. Raises `Broken` for one that cannot be read."""
+    with in_pillow(cell["bytes"] if isinstance(cell, dict) else cell) as image:
         border = max(0, (image.width - 20) // 2)  # a digit of MNIST is 20 pixels at most, in the middle of 28
-        image = image.crop((border, border, image.width - border, image.height - border))
-        image = image if image.width == side else image.resize((side, side), Image.Resampling.LANCZOS)
-        glyphs.append(torch.from_numpy(np.array(image, dtype=np.float32)) / 255)
-    return torch.stack(glyphs), torch.tensor(table.column("label").to_pylist())
+        image = image.convert("L").crop((border, border, image.width - border, image.height - border))
+        image = image if image.size == (side, side) else image.resize((side, side), Image.Resampling.LANCZOS)
+        return torch.from_numpy(np.array(image, dtype=np.float32)) / 255

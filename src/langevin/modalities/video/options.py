@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 from langevin.modalities.inputs import InputFile, Reads
 
 RECOGNISED = (
-    "video: a folder of animations (GIF, WebP, APNG) or films (MP4, needs PyAV), folders of frames, or a .parquet file with a "
-    "column frames of pictures side by side; captions from metadata.jsonl, metadata.csv, .txt files or directories"
+    "video: a folder of animations (GIF, WebP, APNG) or films (MP4, needs PyAV), folders of frames, or a .parquet file "
+    "with a column frames of pictures side by side; captions from metadata.jsonl, metadata.csv, .txt files or directories"
 )
 
 

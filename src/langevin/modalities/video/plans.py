@@ -39,7 +39,7 @@ class Wanted:
     Args:
         captions: of each; None is no caption, also for a run with captions.
         frames: of each clip.
-        given: (frames, channels, side, side) uint8, of which those where `known` (frames,) holds are kept; None for nothing.
+        given: (frames, channels, side, side) uint8, of which those where `known` (frames,) holds are kept; None: nothing.
     """
 
     captions: list[str] | None

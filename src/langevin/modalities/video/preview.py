@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image, ImageDraw, ImageFont
@@ -22,7 +23,13 @@ BACKGROUND, TEXT = (255, 255, 255), (60, 64, 70)
 
 def preview(samples: Samples) -> File:
     """All clips as one animation."""
-    return File(suffix=".webp", content=webp(animated(samples), samples.modality.known_fps))
+    return File(suffix=".webp", content=webp(animated(samples), fps_of(samples)))
+
+
+def fps_of(samples: Samples) -> float:
+    """The rate of the run's clips."""
+    modality: Any = samples.modality
+    return modality.known_fps
 
 
 def animated(samples: Samples) -> list[Image.Image]:
@@ -87,7 +94,7 @@ def encoded(clip: Tensor, suffix: str, fps: float) -> bytes:
 
 def save(samples: Samples, out: Path) -> None:
     """Write one animation (.webp, .gif, .mp4), a sheet of frames (.png), arrays (.npz), or a folder, a WebP per clip."""
-    fps = samples.modality.known_fps
+    fps = fps_of(samples)
     match out.suffix:
         case ".npz":
             longest = max(map(len, samples.values))

@@ -7,20 +7,17 @@ import csv
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from io import BytesIO
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from PIL import Image
-
 from langevin.extras import require
+from langevin.modalities.animations import ANIMATIONS, FRAMES, is_animated
 from langevin.modalities.parquet_pages import BadPages, batches
 from langevin.modalities.paths import existing_path, is_about, regular, some, walk
-from langevin.modalities.video.clip_files import ANIMATIONS, FILMS, PICTURES, Broken, Clip, Look, read_clip, strip
+from langevin.modalities.video.clip_files import FILMS, PICTURES, Broken, Clip, Look, read_clip, strip
 
 TEST_NAMES = ("test", "valid", "validation", "val", "dev")
 TEXT = ("text", "caption", "description", "label", "class")  # columns with what a clip shows, the first one counts
-FRAMES = ("frames", "video", "clip")  # columns of Parquet files with strips
 MOST_NAMES = 100  # different values of a column up to which it is a label
 
 
@@ -49,15 +46,6 @@ class Listing:
     where: str
     records: Sequence[Record]
     remarks: tuple[str, ...] = ()
-
-
-def is_animated(path: Path) -> bool:
-    """Whether a picture has several frames."""
-    try:
-        with Image.open(path, formats=("GIF", "WEBP", "PNG")) as image:
-            return getattr(image, "n_frames", 1) > 1
-    except Exception:
-        return False
 
 
 def clips_in(root: Path) -> tuple[list[str], list[str]]:
@@ -216,10 +204,3 @@ def _class_names(metadata: Mapping[bytes, bytes] | None) -> dict[str, list[str]]
         return {key: list(map(str, f["names"])) for key, f in features.items() if isinstance(f, dict) and "names" in f}
     except (ValueError, KeyError, TypeError, AttributeError):
         return {}
-
-
-def png_bytes(image: Image.Image) -> bytes:
-    """A picture as PNG."""
-    content = BytesIO()
-    image.save(content, "PNG")
-    return content.getvalue()

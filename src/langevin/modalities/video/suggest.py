@@ -47,13 +47,10 @@ def suggest(train: Clips, budget: Budget, *, name: str, frames: int) -> Suggesti
     }  # fmt: skip
     reasons = (
         f"{len(train):,} clips of {frames} frames, {side} x {side} pixels: patches of {patch} pixels, {tokens} of them",
-        f"{depth} layers of width {width}: about {budget.multiply_adds / multiply_adds(width, depth, tokens):,.0f} clips can "
-        f"be trained on in {budget.minutes:g} minutes",
+        f"{depth} layers of width {width}: about {budget.multiply_adds / multiply_adds(width, depth, tokens):,.0f} clips "
+        f"in {budget.minutes:g} minutes",
         f"a noise level per frame, so that the run draws clips {MODES}",
-        *(
-            ["attention within frames and along time in turn, as all patches together would be slow"]
-            * (attention != "full")
-        ),
-        *(["conditioned on captions, and guided by them"] * captioned),
+        *(["attention within frames and along time in turn"] if attention != "full" else []),
+        *(["conditioned on captions, and guided by them"] if captioned else []),
     )
     return Suggestion(recipe=recipe, reasons=reasons)
