@@ -22,7 +22,7 @@ from langevin.modalities.options import options_of
 from langevin.modalities.speech import evaluate as speech
 from langevin.modalities.speech.text.letters import Accuracy
 from langevin.recipe.read import check, merge, read_tree
-from tests import scores, texts, voices
+from tests import clips, scores, texts, voices
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -79,6 +79,10 @@ def somewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     voices.spoken(tmp_path / "voices")
     soundfile.write(tmp_path / "clip.wav", voices.vowel("ee", 150, 0.25), voices.RATE)
     (tmp_path / "lines.txt").write_text("ah\nee oo\n")
+    clips.captioned(tmp_path / "clips")
+    clips.write(tmp_path / "start.gif", clips.frames("left", "blue", count=3))
+    for name, way in (("first", "left"), ("last", "right")):
+        clips.frames(way, "red")[0].save(tmp_path / f"{name}.png")
     monkeypatch.setattr(speech, "held_out_accuracy", lambda: MEASURED)  # takes ten seconds, and has its own test
     monkeypatch.chdir(tmp_path)
     return tmp_path

@@ -35,6 +35,7 @@ NEEDING = {  # by extra: commands that need it
     "music": (("train", "scores", *SHORT), ("inspect", "scores")),
     "speech": (("train", "recordings", *SHORT), ("inspect", "recordings")),
     "recogniser": (),
+    "video": (("train", "films"), ("inspect", "films")),
     "serve": (("serve", "run"),),
     "postgres": (),
     "provenance": (),
@@ -119,6 +120,9 @@ def test_all_but_what_an_extra_is_for_works_without_it(extras, tmp_path):
     texts.corpus(tmp_path / "texts")
     scores.songs(tmp_path / "scores")
     voices.spoken(tmp_path / "recordings", each=1)
+    (tmp_path / "films").mkdir()
+    for i in range(2):
+        (tmp_path / "films" / f"{i}.mp4").write_bytes(b"\0\0\0\x20ftypisom")
     (tmp_path / "table").mkdir()
     (tmp_path / "table" / "train.parquet").write_bytes(b"PAR1")
     blocked = importable(set().union(*map(packages, extras)))

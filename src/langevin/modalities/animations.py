@@ -9,7 +9,7 @@ from PIL import Image
 from langevin.modalities.paths import regular
 
 ANIMATIONS = (".gif", ".webp", ".png", ".apng")  # suffixes of files that may move
-FRAMES = ("frames", "video", "clip")  # columns of Parquet files with pictures that hold frames side by side
+FRAMES = ("frames", "clip")  # columns of Parquet files with pictures that hold frames side by side
 PROBED = 8  # pictures that are opened to see whether they move
 
 

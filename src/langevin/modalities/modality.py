@@ -286,9 +286,8 @@ class File:
             return f"<pre style='white-space: pre-wrap'>{html.escape(self.content.decode())}</pre>"
         source = f"data:{self.media_type};base64,{base64.b64encode(self.content).decode()}"
         kind = self.media_type.partition("/")[0]
-        if kind in ("audio", "video"):
-            return f"<{kind} controls src='{source}'></{kind}>"
-        return f"<img src='{source}'>"
+        pictured = self.media_type.startswith("image/")
+        return f"<img src='{source}'>" if pictured else f"<{kind} controls src='{source}'></{kind}>"
 
 
 @dataclass(frozen=True, kw_only=True)

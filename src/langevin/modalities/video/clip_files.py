@@ -5,6 +5,7 @@ then shows, at every tick of its rate, the frame that is seen at that time.
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -81,7 +82,7 @@ class Look:
             side = min(image.size)
             left, top = (image.width - side) // 2, (image.height - side) // 2
             box = (left, top, left + side, top + side)
-            image = image.resize((self.size, self.size), Image.Resampling.LANCZOS, box)
+            image = image.crop(box).resize((self.size, self.size), Image.Resampling.LANCZOS)
         values = np.array(image, dtype=np.uint8).reshape(image.height, image.width, self.channels)
         return torch.from_numpy(np.ascontiguousarray(values.transpose(2, 0, 1)))
 
@@ -116,8 +117,8 @@ def animation(content: bytes, look: Look) -> Clip:
 
 def paced(frames: Sequence[Tensor], seconds: Sequence[float]) -> Clip:
     """A clip at one rate, that of the usual duration, of frames that last so many seconds each; 0 is not known."""
-    known = sorted(duration for duration in seconds if duration > 0)
-    usual = known[len(known) // 2] if known else 1 / DEFAULT_FPS
+    known = Counter(round(duration, 4) for duration in seconds if duration > 0)
+    usual = min(known, key=lambda duration: (-known[duration], duration)) if known else 1 / DEFAULT_FPS
     usual = min(max(usual, 1 / HIGHEST_FPS), 1 / LOWEST_FPS)
     lasting = [duration if duration > 0 else usual for duration in seconds]
     uneven = any(abs(duration / usual - 1) > 0.1 for duration in lasting[:-1])

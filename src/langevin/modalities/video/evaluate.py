@@ -20,7 +20,7 @@ from langevin.modalities.video.measure import (
     small,
 )
 from langevin.modalities.video.options import Evaluate
-from langevin.modalities.video.preview import sheet
+from langevin.modalities.video.preview import frame_grid
 from langevin.safety.memorisation import nearest
 
 if TYPE_CHECKING:
@@ -35,9 +35,9 @@ def evaluate(video: "Video", options: Evaluate, m: Measuring) -> Evaluation:
 
     Raises:
         ValueError: too few clips, or a continuation that is none."""
-    if len(m.train) < 8 or len(m.val) < 4:
+    if len(m.train) < 8 or len(m.val) < 2:
         raise ValueError(
-            f"evaluate needs 8 training and 4 validation clips, and there are {len(m.train)} and {len(m.val)}"
+            f"evaluate needs 8 training and 2 validation clips, and there are {len(m.train)} and {len(m.val)}"
         )
     count = m.count or min(max(len(m.val), 16), 200)
     found = measure_run(video, m, count, options.long)
@@ -71,10 +71,10 @@ def evaluate(video: "Video", options: Evaluate, m: Measuring) -> Evaluation:
 
 
 def pictures(samples: Samples) -> list[Picture]:
-    """An animation and a sheet of samples."""
+    """An animation and a grid of the frames of samples."""
     return [
         Picture(image=samples.preview().content, caption="Samples, as they move"),
-        Picture(image=sheet(list(samples.values), samples.names), caption="The same, frame by frame"),
+        Picture(image=frame_grid(list(samples.values), samples.names), caption="The same, frame by frame"),
     ]
 
 
@@ -145,14 +145,14 @@ def neighbours(samples: Samples, m: Measuring) -> Picture:
     pairs = list[Tensor]()
     for clip, i in zip(clips, index[:, 0].tolist(), strict=True):
         pairs += [clip, m.train.windows(items[i : i + 1], window)[0]]
-    return Picture(image=sheet(pairs), caption="Samples and their nearest training clips (L2 in small pixels)")
+    return Picture(image=frame_grid(pairs), caption="Samples and their nearest training clips (L2 in small pixels)")
 
 
 def scorer(video: "Video", m: Measuring) -> Scorer:
     """The Fréchet distance to the training clips in the first feature space, with its floor."""
-    if len(m.train) < 8 or len(m.val) < 4:
+    if len(m.train) < 8 or len(m.val) < 2:
         raise ValueError(
-            f"ranking needs 8 training and 4 validation clips, and there are {len(m.train)} and {len(m.val)}"
+            f"ranking needs 8 training and 2 validation clips, and there are {len(m.train)} and {len(m.val)}"
         )
     name, space = next(iter(feature_spaces(judge_of(video, m)).items()))
     count = min(m.count or 200, len(m.val))

@@ -1,4 +1,4 @@
-"""Clips as files: an animation of all of them, a sheet of their frames, and the forms that samples are written in."""
+"""Clips as files: an animation of all of them, a grid of their frames, and the forms that samples are written in."""
 
 import math
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from langevin.modalities.files import file_name, save_arrays
 from langevin.modalities.modality import File, Samples
 from langevin.modalities.video.clip_files import gif, mp4, picture, webp
 
-MOST = 64  # clips in one animation or sheet
+MOST = 64  # clips in one animation or grid
 SIDE = 96  # pixels to which small clips are enlarged in an animation, about
 GAP, LINE = 4, 15  # pixels between pictures, and of a caption
 BACKGROUND, TEXT = (255, 255, 255), (60, 64, 70)
@@ -72,7 +72,7 @@ def fitted(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width:
     return text + "…"
 
 
-def sheet(clips: Sequence[Tensor], names: Sequence[str] = (), *, most: int = 12) -> bytes:
+def frame_grid(clips: Sequence[Tensor], names: Sequence[str] = (), *, most: int = 12) -> bytes:
     """A PNG with a line per clip: up to `most` of its frames from left to right, evenly spaced."""
     count = min(most, max(len(clip) for clip in clips))
     zoom = max(1, 64 // clips[0].shape[-1])
@@ -93,7 +93,7 @@ def encoded(clip: Tensor, suffix: str, fps: float) -> bytes:
 
 
 def save(samples: Samples, out: Path) -> None:
-    """Write one animation (.webp, .gif, .mp4), a sheet of frames (.png), arrays (.npz), or a folder, a WebP per clip."""
+    """Write one animation (.webp, .gif, .mp4), a grid of frames (.png), arrays (.npz), or a folder, a WebP per clip."""
     fps = fps_of(samples)
     match out.suffix:
         case ".npz":
@@ -101,7 +101,7 @@ def save(samples: Samples, out: Path) -> None:
             held = [clip[torch.arange(longest).clamp_max(len(clip) - 1)] for clip in samples.values]
             save_arrays(out, samples, "clips", torch.stack(held).permute(0, 1, 3, 4, 2).numpy())
         case ".png":
-            write_atomic(out, samples.stamped(sheet(list(samples.values)[:MOST], samples.names[:MOST])))
+            write_atomic(out, samples.stamped(frame_grid(list(samples.values)[:MOST], samples.names[:MOST])))
         case ".webp" | ".gif" | ".mp4" if len(samples) == 1:
             write_atomic(out, samples.stamped(encoded(samples.values[0], out.suffix, fps), 0))
         case ".webp" | ".gif" | ".mp4":
