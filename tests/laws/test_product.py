@@ -12,18 +12,18 @@ from langevin.diffusion.sampler import Ancestral, JointDPM2M, KarrasGrid, Unifor
 from langevin.diffusion.schedule import Rectified
 from langevin.diffusion.shape import tree_map
 from tests.laws.bounds import kolmogorov, kolmogorov_bound, variation, variation_bound
+from tests.laws.parts import PRODUCT_SAMPLERS as SAMPLERS
 
 PROCESS = Product(parts={"number": Gaussian(sigma_data=1.0), "word": Masked(vocab_size=3)})
 JOINT = torch.tensor([[0.35, 0.05, 0.1], [0.05, 0.3, 0.15]], dtype=torch.float64)  # of two words
 MEANS = torch.tensor([[-1.2, 0.2, 0.9], [-0.4, 1.1, 1.4]], dtype=torch.float64)  # of the first number, given the words
 STD = 0.2
 COUNT = 4000
-SAMPLERS = {"ancestral": Ancestral(), "flow": JointDPM2M(), "sde": JointDPM2M(eta=1.0)}
 
 
 def posterior(x_t, t, condition=None) -> Joint:
-    """The exact posterior of two words of which the first has two values, and of two numbers: one is normal given the words,
-    the other is minus the first."""
+    """The exact posterior of two words of which the first has two values, and of two numbers: one is normal given the
+    words, the other is minus the first."""
     words, numbers = x_t["word"], x_t["number"]
     times = (t if isinstance(t, torch.Tensor) else t["number"]).to(numbers)
     times = times[:, None].expand_as(numbers) if times.ndim == 1 else times
@@ -53,9 +53,7 @@ def like(count: int) -> dict[str, torch.Tensor]:
 
 def drawn(sampler, times, count=COUNT, **given):
     state = start(sampler, PROCESS, like(count), times, torch.arange(count), **given)
-    for state in sample(sampler, PROCESS, posterior, state):  # noqa: B020
-        pass
-    return state.x
+    return [*sample(sampler, PROCESS, posterior, state)][-1].x
 
 
 def own_times(steps: int, count: int) -> dict[str, torch.Tensor]:
@@ -116,8 +114,7 @@ def test_samples_do_not_depend_on_the_batch(name):
     together = drawn(SAMPLERS[name], times, count=5)
     for i in range(5):
         one = start(SAMPLERS[name], PROCESS, like(1), tree_map(lambda t, i=i: t[i : i + 1], times), torch.tensor([i]))
-        for state in sample(SAMPLERS[name], PROCESS, posterior, one):
-            one = state
+        one = [*sample(SAMPLERS[name], PROCESS, posterior, one)][-1]
         assert torch.equal(one.x["word"][0], together["word"][i])
         assert torch.allclose(one.x["number"][0], together["number"][i], rtol=0, atol=1e-13)  # the denoiser's rounding
 

@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from langevin.diffusion.noise import Noise
 from langevin.diffusion.posterior import Joint
 from langevin.diffusion.process.terms import Bounded, Terms
+from langevin.diffusion.schedule import AnySchedule, Rectified
 from langevin.diffusion.shape import Data, part_of
 
 Parts = Mapping[str, Any]
@@ -16,16 +17,19 @@ Parts = Mapping[str, Any]
 class Product:
     """q(x_t | x) = prod_i q_i(x_t^i | x^i): independent processes on the named parts of x.
 
-    The time t is shared by all parts, (b,), or a mapping by part, each (b,) or (b, positions of the part): then a part, or a
-    position of it, may be clean while the others are noise.
+    The time t is shared by all parts, (b,), or a mapping by part, each (b,) or (b, positions): then some parts, or some
+    positions, may be clean while others are noise.
 
     The denoiser predicts a `Joint` posterior from all parts together. The bound is the sum of the bounds of the parts.
 
     Args:
         parts: the process of each part, by name.
+        schedule: of the common time, in whose noise levels grids and densities of training times are given.
     """
 
+    kind: Literal["product"] = "product"
     parts: Mapping[str, Bounded]
+    schedule: AnySchedule = Rectified()
 
     def prior(self, like: Parts, noise: Noise, t: Data | None = None) -> dict[str, Any]:
         return {

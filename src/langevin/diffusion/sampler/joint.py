@@ -1,6 +1,6 @@
 """Sampling of several named parts, a solver of the probability flow on each Gaussian one and unmasking of the tokens."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 import torch
@@ -52,7 +52,7 @@ class JointDPM2M:
 
     def begin(self, state: State, process: Product) -> State:
         gaussian = [name for name, part in process.parts.items() if isinstance(part, Gaussian)]
-        return State(**{**vars(state), "memory": {OUTPUT + name: torch.zeros_like(state.x[name]) for name in gaussian}})
+        return replace(state, memory={OUTPUT + name: torch.zeros_like(state.x[name]) for name in gaussian})
 
     def update(self, state: State, q: Joint, process: Product) -> State:
         x: dict[str, Tensor] = {}
