@@ -59,16 +59,17 @@ class TimeWarp(nn.Module):
         super().__init__()
         self.log_slope = nn.Parameter(torch.zeros(positions, KNOTS + 1))  # of F between knots: 0 is F(r) = r
 
-    def _knots(self) -> Tensor:
+    @staticmethod
+    def _knots(device: torch.device) -> Tensor:
         """(KNOTS + 2,) float64 shares from 0 to 1."""
-        ratio = torch.linspace(FIRST, LAST, KNOTS, dtype=torch.float64, device=self.log_slope.device).exp().square()
+        ratio = torch.linspace(FIRST, LAST, KNOTS, dtype=torch.float64, device=device).exp().square()
         inside = ratio / (1 + ratio)
         return torch.cat([inside.new_zeros(1), inside, inside.new_ones(1)])
 
     def errors(self, share: Tensor) -> Tensor:
         """F at the positions' own shares (b, n), float64."""
-        knots = self._knots()
-        slope = to_float64(self.log_slope).exp()
+        knots = self._knots(share.device)
+        slope = to_float64(self.log_slope).to(share.device).exp()
         below = torch.nn.functional.pad((slope * knots.diff())[:, :-1].cumsum(1), (1, 0))  # F at each bin's lower knot
         i = torch.bucketize(share.contiguous(), knots[1:-1], right=True)
         column = torch.arange(len(slope), device=i.device).expand_as(i)
@@ -77,8 +78,8 @@ class TimeWarp(nn.Module):
     @torch.no_grad()
     def forward(self, share: Tensor) -> Tensor:
         """G^-1 of common shares (...): the own shares (..., n), float64."""
-        knots = self._knots()
-        rise = to_float64(self.log_slope).exp() * knots.diff()
+        knots = self._knots(share.device)
+        rise = to_float64(self.log_slope).to(share.device).exp() * knots.diff()
         rise = (1 - IDENTITY) * rise / rise.sum(1, keepdim=True) + IDENTITY * knots.diff()
         total = torch.nn.functional.pad(rise.cumsum(1), (1, 0))
         flat = share.flatten().expand(len(total), -1).contiguous()
