@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from langevin.diffusion.condition import Condition
-from langevin.networks import dit, mlp
+from langevin.networks import mlp, transformer_block
 from langevin.networks.embedding import ConditioningConfig, TimeEmbedding, require_bounded
 from langevin.networks.sizes import DataSizes, Reads
 
@@ -232,7 +232,10 @@ class ColumnTransformer(nn.Module):
         self.number_in = nn.ParameterDict({n: torch.randn(count, 4, width) for n, count in config.numbers.items()})
         self.token_in = nn.ModuleDict({name: nn.Embedding(sum(c) + len(c), width) for name, c in config.tokens.items()})
         heads = width // config.head_dim
-        self.blocks = nn.ModuleList(dit.Block(width, heads, 2.0, config.dropout, 0, 1) for _ in range(config.depth))
+        self.blocks = nn.ModuleList(
+            transformer_block.Block(width, heads, 2 * width, config.dropout, modulated=True)
+            for _ in range(config.depth)
+        )
         self.norm = nn.LayerNorm(width)
         self.number_out = nn.ParameterDict({n: torch.zeros(c, width + 1) for n, c in config.numbers.items()})
         self.token_out = nn.ParameterDict({n: torch.zeros(sum(c), width + 1) for n, c in config.tokens.items()})
@@ -251,7 +254,7 @@ class ColumnTransformer(nn.Module):
         h = torch.cat(read, 1)
         vector = columns.vector(x, c_time, len(h))
         for block in self.blocks:
-            h = block(h, vector, None, None)
+            h, _ = block(h, vector, None, None, None, None)
         parts = iter(self.norm(h).split([part.shape[1] for part in read], 1))
         found = dict[str, Tensor]()
         for name, weight in self.number_out.items():

@@ -16,7 +16,7 @@ def independent(train: TableSet, count: int, seed: int = 0) -> TableSet:
     index = [generator.integers(0, len(train), count) for _ in train.columns]
     whole = train.select(np.arange(count) % len(train))
     values = tuple(values[at] for values, at in zip(train.values, index))
-    return TableSet(columns=whole.columns, values=values, layout=train.layout)
+    return TableSet(columns=whole.columns, values=values, dialect=train.dialect)
 
 
 def gaussian_copula(columns: tuple[Column, ...], train: TableSet, count: int, seed: int = 0) -> TableSet:
@@ -32,7 +32,7 @@ def gaussian_copula(columns: tuple[Column, ...], train: TableSet, count: int, se
     values = [np.zeros(count) for _ in columns]
     for position, i in enumerate(used):
         values[i] = _values(columns[i], train, i, z[:, position])
-    return TableSet(columns=train.columns, values=tuple(values), layout=train.layout)
+    return TableSet(columns=train.columns, values=tuple(values), dialect=train.dialect)
 
 
 def _scores(column: Column, train: TableSet, i: int, generator: np.random.Generator) -> np.ndarray:

@@ -12,7 +12,7 @@ from langevin.modalities.paths import did_you_mean, some
 from langevin.modalities.remarks import Remarks
 from langevin.modalities.table.columns import Column
 from langevin.modalities.table.infer import Typed, infer
-from langevin.modalities.table.read import Cells, Layout
+from langevin.modalities.table.read import Cells, Dialect
 
 FEWEST = 20  # samples
 
@@ -24,13 +24,13 @@ class TableSet:
     Args:
         columns: their types, not fitted.
         values: of each column, float64 with NaN where a cell is missing, or int64 codes of categories with -1.
-        layout: how the file is written.
+        dialect: how the file is written.
         types: of the columns of a Parquet file.
     """
 
     columns: tuple[Column, ...]
     values: tuple[np.ndarray, ...]
-    layout: Layout = Layout()
+    dialect: Dialect = Dialect()
     types: tuple[str, ...] | None = None
     notes: Remarks = Remarks()
 
@@ -96,7 +96,7 @@ def split(cells: Cells, found: Sequence[Typed], *, val_fraction: float, path: st
         held_out = position <= np.quantile(position, val_fraction)
     values = tuple(one.values for one in found)
     whole = TableSet(
-        columns=columns, values=values, layout=cells.layout, types=cells.types,
+        columns=columns, values=values, dialect=cells.dialect, types=cells.types,
         notes=Remarks(broken=cells.broken, remarks=(*cells.remarks, *remarks(cells, found))),
     )  # fmt: skip
     return whole.select(np.flatnonzero(~held_out)), whole.select(np.flatnonzero(held_out))

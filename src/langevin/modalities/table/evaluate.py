@@ -219,7 +219,7 @@ def filled(table: "Table", options: Evaluate, m: Measuring) -> dict[str, Filling
     )  # fmt: skip
     gone = ~given.present & modelled  # missing in the data: known to be
     given = plans.Given(table=given.table, known=given.known | gone, present=given.present)
-    answers = answers_of(table, given, options.imputations, m)
+    answers = imputed(table, given, options.imputations, m)
     return {
         "run": imputation.score(truth, hidden, answers),
         "mean or mode": imputation.score(truth, hidden, [baselines.mean_or_mode(m.train, seen)]),
@@ -227,7 +227,7 @@ def filled(table: "Table", options: Evaluate, m: Measuring) -> dict[str, Filling
     }
 
 
-def answers_of(table: "Table", given: plans.Given, imputations: int, m: Measuring) -> list[tuple[np.ndarray, ...]]:
+def imputed(table: "Table", given: plans.Given, imputations: int, m: Measuring) -> list[tuple[np.ndarray, ...]]:
     """The values of all columns, `imputations` times."""
     count = len(given.known)
     index = np.tile(np.arange(count), imputations)

@@ -46,17 +46,17 @@ def without(table: TableSet, hidden: np.ndarray) -> TableSet:
         np.where(hidden[:, i], -1 if v.dtype == np.int64 else np.nan, v).astype(v.dtype)
         for i, v in enumerate(table.values)
     )
-    return TableSet(columns=table.columns, values=values, layout=table.layout)
+    return TableSet(columns=table.columns, values=values, dialect=table.dialect)
 
 
-def score(truth: TableSet, hidden: np.ndarray, answers: list[tuple[np.ndarray, ...]]) -> Filling:
+def score(truth: TableSet, hidden: np.ndarray, draws: list[tuple[np.ndarray, ...]]) -> Filling:
     """The scores of m answers, each with the values of all columns; intervals need ten or more."""
     errors, single, inside, widths, right, logs = (list[np.ndarray]() for _ in range(6))
     for i in modelled(truth):
         at = hidden[:, i]
         if not at.any():
             continue
-        real, given = truth.values[i][at], np.stack([answer[i][at] for answer in answers])
+        real, given = truth.values[i][at], np.stack([answer[i][at] for answer in draws])
         if truth.columns[i].kind == "category":
             counts = np.stack([(given == code).sum(0) for code in range(len(truth.columns[i].categories))])
             right.append(counts.argmax(0) == real)

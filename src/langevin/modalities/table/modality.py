@@ -31,7 +31,7 @@ from langevin.modalities.table.data import TableSet, split, typed
 from langevin.modalities.table.detect import detect
 from langevin.modalities.table.infer import Typed
 from langevin.modalities.table.options import Evaluate, Impute, Sample
-from langevin.modalities.table.read import MISSING, Cells, Layout, read
+from langevin.modalities.table.read import MISSING, Cells, Dialect, read
 from langevin.modalities.table.sources import AnySource
 
 PREVIEWED = 500
@@ -51,7 +51,7 @@ class Table:
         categories: the largest number of categories of a column; rarer ones become one.
         context: probability that some cells of a training sample are given, so that the run can fill holes.
         val_fraction: fraction of the samples that is held out.
-        columns, layout, types: the columns, and how the file is written; fitted to the data.
+        columns, dialect, types: the columns, and how the file is written; fitted to the data.
     """
 
     kind: Literal["table"] = "table"
@@ -64,7 +64,7 @@ class Table:
     context: float = 0.5
     val_fraction: float = 0.1
     columns: tuple[Column, ...] = ()
-    layout: Layout = Layout()
+    dialect: Dialect = Dialect()
     types: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -123,10 +123,10 @@ class Table:
                     "the run to initialise from is of another table: its columns, or their categories, are others, and "
                     "embeddings would be mixed up"
                 )
-            return replace(self, columns=base.columns, layout=base.layout, types=base.types)
+            return replace(self, columns=base.columns, dialect=base.dialect, types=base.types)
         columns = tuple(fit_column(column, values) for column, values in zip(train.columns, train.values))
         types = {} if train.types is None else dict(zip(train.names, train.types))
-        return replace(self, columns=columns, layout=train.layout, types=types)
+        return replace(self, columns=columns, dialect=train.dialect, types=types)
 
     def needs(self, train: TableSet) -> Needs:
         codec, parts = self.codec, dict[str, Needs]()
@@ -175,9 +175,9 @@ class Table:
 
     def text(self, samples: Samples) -> str:
         columns = write.written(self.columns)
-        layout = replace(self.layout, header=True, newline="\n")
+        dialect = replace(self.dialect, header=True, newline="\n")
         return write.to_csv(
-            [column.name for column in columns], list(samples.values), [column.missing for column in columns], layout
+            [column.name for column in columns], list(samples.values), [column.missing for column in columns], dialect
         )
 
     def save(self, samples: Samples, out: Path) -> None:
@@ -190,10 +190,10 @@ class Table:
         elif out.suffix == ".json":
             content = write.to_json(columns, values).encode()
         else:
-            layout = replace(self.layout, delimiter="\t") if out.suffix == ".tsv" else self.layout
+            dialect = replace(self.dialect, delimiter="\t") if out.suffix == ".tsv" else self.dialect
             names, missing = [column.name for column in columns], [column.missing for column in columns]
-            text = write.to_csv(names, values, missing, layout)
-            content = text.encode("utf-8-sig" if self.layout.bom else "utf-8")
+            text = write.to_csv(names, values, missing, dialect)
+            content = text.encode("utf-8-sig" if self.dialect.bom else "utf-8")
         write_atomic(out, content)
 
     # ---------------------------------------------------------------------------------------------------- measuring

@@ -253,7 +253,7 @@ def _filled(
     columns = tuple(_column_of(table, name, i, cells) for i, name in enumerate(cells.names))
     if imputations > 1:
         columns = (Column(name=IMPUTATION, kind="number", form="integer", decimals=0), *columns)
-    shown = replace(table, columns=columns, layout=cells.layout, types=_types(cells))
+    shown = replace(table, columns=columns, dialect=cells.dialect, types=_types(cells))
     return Samples(modality=shown, values=result, arrays={}, document=True)
 
 

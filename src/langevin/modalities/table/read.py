@@ -25,7 +25,7 @@ BROKEN = 0.1  # share of the lines that may be
 
 
 @dataclass(frozen=True, kw_only=True)
-class Layout:
+class Dialect:
     """How a CSV file is written."""
 
     delimiter: str = ","
@@ -52,7 +52,7 @@ class Cells:
     names: tuple[str, ...]
     columns: tuple[list[str | None], ...]
     written: tuple[str, ...]
-    layout: Layout = Layout()
+    dialect: Dialect = Dialect()
     types: tuple[str, ...] | None = None
     lines: list[int] = field(default_factory=list)
     raw: list[list[str]] = field(default_factory=list)
@@ -138,7 +138,7 @@ def _csv(path: Path, missing: set[str], header: bool | None, raw: bool) -> Cells
     written = tuple(_written(column, missing) for column in columns)
     return Cells(
         names=names, columns=tuple([None if c in missing else c for c in column] for column in columns), written=written,
-        layout=Layout(delimiter=delimiter, newline=newline, bom=bom, header=has_names), lines=lines, raw=kept,
+        dialect=Dialect(delimiter=delimiter, newline=newline, bom=bom, header=has_names), lines=lines, raw=kept,
         broken=tuple(broken),
         remarks=(*remarks, *more),
     )  # fmt: skip

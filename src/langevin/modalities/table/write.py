@@ -10,7 +10,7 @@ import numpy as np
 
 from langevin.extras import require
 from langevin.modalities.table.columns import Column
-from langevin.modalities.table.read import Cells, Layout
+from langevin.modalities.table.read import Cells, Dialect
 
 Cell = str | None
 Row = tuple[Cell, ...]
@@ -49,22 +49,22 @@ def texts(column: Column, values: np.ndarray) -> list[Cell]:
     return [None if math.isnan(value) else column.text(value) for value in values.tolist()]
 
 
-def to_csv(names: Sequence[str], samples: Sequence[Row], missing: Sequence[str], layout: Layout) -> str:
-    """The samples as CSV, with a line of names if the layout has one."""
+def to_csv(names: Sequence[str], samples: Sequence[Row], missing: Sequence[str], dialect: Dialect) -> str:
+    """The samples as CSV, with a line of names if the dialect has one."""
     out = io.StringIO()
-    if layout.header:
-        out.write(_line(names, layout))
+    if dialect.header:
+        out.write(_line(names, dialect))
     for row in samples:
-        out.write(_line([text if cell is None else cell for cell, text in zip(row, missing)], layout))
+        out.write(_line([text if cell is None else cell for cell, text in zip(row, missing)], dialect))
     return out.getvalue()
 
 
-def _line(cells: Sequence[str], layout: Layout) -> str:
+def _line(cells: Sequence[str], dialect: Dialect) -> str:
     """One record; a cell is quoted only if it has to be, or is verbatim."""
-    quoted = [cell if isinstance(cell, Verbatim) else _quoted(cell, layout.delimiter) for cell in cells]
+    quoted = [cell if isinstance(cell, Verbatim) else _quoted(cell, dialect.delimiter) for cell in cells]
     if quoted == [""]:
         quoted = ['""']  # an empty line is no record
-    return layout.delimiter.join(quoted) + layout.newline
+    return dialect.delimiter.join(quoted) + dialect.newline
 
 
 def _quoted(cell: str, delimiter: str) -> str:
