@@ -5,7 +5,7 @@ from typing import get_args
 
 from langevin.diffusion.importance import Importance
 from langevin.diffusion.objective import LogitNormal, LogNormal, TimeDensity, UniformTime, WeightedMSE
-from langevin.diffusion.process import SDE, Gaussian, Masked
+from langevin.diffusion.process import SDE, Gaussian, Masked, Product
 from langevin.diffusion.sampler import (
     DDIM,
     DDPM,
@@ -19,6 +19,7 @@ from langevin.diffusion.sampler import (
     EDMStochastic,
     Exponential,
     GibbsSampler,
+    JointDPM2M,
     Langevin,
     PsiSampler,
     ReMDM,
@@ -153,6 +154,7 @@ MASKED_SAMPLERS = with_defaults(
         "gibbs": GibbsSampler(block_fraction=0.3),
     },
 )
+PRODUCT_SAMPLERS = with_defaults(Product, {"joint_sde": JointDPM2M(eta=1.0)})
 SDE_SAMPLERS = with_defaults(
     SDE,
     {"reverse": ReverseSDE(), "reverse_quiet": ReverseSDE(eta=0.3), "reverse_corrected": ReverseSDE(corrections=1)},

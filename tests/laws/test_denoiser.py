@@ -8,8 +8,8 @@ import torch
 from langevin.diffusion.condition import Condition
 from langevin.diffusion.denoiser import FARTHEST, GaussianDenoiser, JointDenoiser, TokenDenoiser, affine
 from langevin.diffusion.noise import SampleNoise
-from langevin.diffusion.posterior import MaskedCategorical, Point
-from langevin.diffusion.process import Gaussian, Masked, UniformDiffusion
+from langevin.diffusion.posterior import MaskedCategorical
+from langevin.diffusion.process import GIDD, Gaussian, Masked, Product, UniformDiffusion
 from langevin.diffusion.schedule import Rectified
 from tests import exact
 from tests.laws.parts import PREDICTIONS, SCHEDULES
@@ -201,8 +201,23 @@ def test_the_gradient_of_a_token_denoiser_is_finite():
 
 
 def test_a_joint_denoiser_names_its_parts():
-    part = Point(torch.ones(2, 1))
-    assert JointDenoiser(network=lambda x, t, condition: {"a": part})(None, torch.ones(2)).parts == {"a": part}
+    """Each is what the denoiser of its process predicts, at times of its own."""
+    number, word = Gaussian(sigma_data=0.7), Masked(vocab_size=3)
+    logits = torch.randn(2, 4, 3, generator=torch.Generator().manual_seed(0))
+    x = {"number": torch.ones(2, 5), "word": torch.tensor([[3, 1, 3, 0], [3, 3, 3, 3]])}
+    t = {"number": torch.tensor([[0.1, 0.5, 0.0, 1.0, 0.3]] * 2).double(), "word": torch.tensor([0.4, 1.0]).double()}
+    joint = JointDenoiser(
+        network=lambda x, c, condition: {"number": x["number"] * c["number"], "word": logits},
+        process=Product(parts={"number": number, "word": word}),
+    )(x, t)
+    alone = GaussianDenoiser(network=lambda x, c, condition: x * c, process=number)(x["number"], t["number"])
+    assert torch.equal(joint.parts["number"].mean, alone.mean)
+    assert torch.equal(joint.parts["number"].mean[:, 2], x["number"][:, 2])  # which is clean
+    tokens = TokenDenoiser(network=lambda x, c, condition: logits, process=word)(x["word"], t["word"])
+    target = torch.tensor([[0, 1, 2, 0], [0, 0, 1, 1]])
+    assert torch.allclose(joint.parts["word"].error(target), tokens.error(target))
+    with pytest.raises(ValueError, match="the part word of a product is Gaussian or masked, got GIDD"):
+        JointDenoiser(network=lambda *_: {}, process=Product(parts={"word": GIDD(vocab_size=3)}))
 
 
 def test_noise_tells_nothing_where_no_signal_is_left():

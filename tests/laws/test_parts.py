@@ -23,6 +23,7 @@ from tests.laws.parts import (
     MASKED_SAMPLERS,
     OWN_LAWS,
     PREDICTIONS,
+    PRODUCT_SAMPLERS,
     SAMPLERS,
     SCHEDULES,
     SDE_SAMPLERS,
@@ -55,7 +56,9 @@ def test_every_part_carries_its_kind():
 
 def test_every_sampler_is_under_the_laws_of_a_process_and_has_a_kind_of_its_own():
     members = get_args(AnySampler)
-    under_laws = {type(tool) for tools in (SAMPLERS, MASKED_SAMPLERS, SDE_SAMPLERS) for tool in tools.values()}
+    under_laws = {
+        type(tool) for tools in (SAMPLERS, MASKED_SAMPLERS, SDE_SAMPLERS, PRODUCT_SAMPLERS) for tool in tools.values()
+    }
     assert {member for member in members if member.kind not in OWN_LAWS} == under_laws
     assert len({member.kind for member in members}) == len(members)
 
@@ -68,7 +71,8 @@ def test_a_sampler_holds_no_process_and_needs_no_parameters():
 
 
 @pytest.mark.parametrize(
-    "process", [Gaussian(), Masked(vocab_size=3), UniformDiffusion(vocab_size=3), GIDD(vocab_size=3)]
+    "process",
+    [Gaussian(), Masked(vocab_size=3), UniformDiffusion(vocab_size=3), GIDD(vocab_size=3), Product(parts={})],
 )
 def test_a_sampler_is_refused_on_a_process_that_it_is_not_for(process):
     for member in get_args(AnySampler):

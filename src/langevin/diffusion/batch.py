@@ -19,7 +19,7 @@ class Batch:
 
     Args:
         mask: bool, the positions that the loss covers, with the shape of x or of its first dimensions, or (b, 1, *space);
-            None: all.
+            None: all. Of data in parts all elements that are not known count.
         known: bool, the elements that are never corrupted, with the shape of x; None: none.
     """
 

@@ -16,7 +16,7 @@ level alone and so is the same for all schedules.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
@@ -42,9 +42,10 @@ from langevin.diffusion.posterior import (
 from langevin.diffusion.process.gaussian import Gaussian
 from langevin.diffusion.process.interpolating import Discrete, posterior
 from langevin.diffusion.process.masked import Masked
+from langevin.diffusion.process.product import Product
 from langevin.diffusion.process.sde.process import EARLIEST, SDE
 from langevin.diffusion.schedule import AnySchedule
-from langevin.diffusion.shape import append_dims
+from langevin.diffusion.shape import Data, append_dims, first_leaf, part_of
 
 PredictionType = Literal["clean", "noise", "velocity", "edm"]
 Network = Callable[[Any, Tensor, Condition | None], Any]
@@ -263,9 +264,52 @@ class CausalDenoiser:
 
 @dataclass(frozen=True, kw_only=True)
 class JointDenoiser:
-    """A network over several parts: (parts of x_t, t, condition) -> posteriors by name."""
+    """A network over the parts of a product as a denoiser: (inputs, c_time, condition) -> outputs, mappings by part.
 
-    network: Callable[[Any, Tensor, Condition | None], dict[str, Posterior]]
+    The input, the output and c_time of a Gaussian part are those of `GaussianDenoiser`. A masked part is given as tokens;
+    its output is logits (b, positions, vocabulary), and its c_time logit(t) / 8. c_time has the shape of the times.
 
-    def __call__(self, x_t: Any, t: Tensor, condition: Condition | None = None) -> Joint:
-        return Joint(self.network(x_t, t, condition))
+    Args:
+        prediction: the target of the output of Gaussian parts.
+        precision: as for `GaussianDenoiser`.
+
+    Raises:
+        ValueError: another precision, or a part that is neither Gaussian nor masked.
+    """
+
+    network: Callable[[Any, Any, Condition | None], Mapping[str, Tensor]]
+    process: Product
+    prediction: PredictionType = "edm"
+    precision: torch.dtype = torch.float32
+
+    def __post_init__(self) -> None:
+        _require_precision(self.precision)
+        for name, part in self.process.parts.items():
+            if not isinstance(part, Gaussian | Masked):
+                raise ValueError(f"the part {name} of a product is Gaussian or masked, got {type(part).__name__}")
+
+    def __call__(self, x_t: Mapping[str, Tensor], t: Data, condition: Condition | None = None) -> Joint:
+        inputs: dict[str, Tensor] = {}
+        c_time: dict[str, Tensor] = {}
+        affine_of: dict[str, Tensor] = {}
+        for name, part in self.process.parts.items():
+            own, x = to_float64(part_of(t, name)), x_t[name]
+            if isinstance(part, Gaussian):
+                c = _coefficients(self.prediction, part.schedule, part.sigma_data)(own)
+                affine_of[name] = append_dims(c[:3], x[None]).to(x)
+                inputs[name], c_time[name] = affine_of[name][2] * x, c[3].to(x.device, torch.float32)
+            else:
+                inputs[name], c_time[name] = x, 0.125 * own.logit(1e-6).to(x.device, torch.float32)
+        with _computing(first_leaf(x_t).device, self.precision):
+            outputs = self.network(inputs, c_time, condition)
+        found: dict[str, Posterior] = {}
+        for name, part in self.process.parts.items():
+            x = x_t[name]
+            if isinstance(part, Gaussian):
+                c_skip, c_out, _ = affine_of[name]
+                found[name] = Point(torch.addcmul(c_skip * x, c_out, outputs[name].to(x)))
+            else:
+                assert isinstance(part, Masked)
+                open_ = x == part.mask
+                found[name] = MaskedCategorical(outputs[name].float()[open_], open_, x)
+        return Joint(found)

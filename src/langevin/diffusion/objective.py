@@ -19,11 +19,12 @@ from torch import Tensor, nn
 
 from langevin.diffusion.float64 import to_float64
 from langevin.diffusion.importance import Importance
-from langevin.diffusion.posterior import Posterior
+from langevin.diffusion.posterior import Joint, Posterior
 from langevin.diffusion.process.gaussian import Gaussian
+from langevin.diffusion.process.product import Product
 from langevin.diffusion.process.terms import Bounded
 from langevin.diffusion.schedule import AnySchedule, time_of_rho
-from langevin.diffusion.shape import append_dims, first_leaf, tree_map
+from langevin.diffusion.shape import Data, append_dims, first_leaf, part_of, tree_map
 
 
 class Objective(Protocol):
@@ -128,6 +129,32 @@ class LikelihoodWeightedMSE:
     def __call__(self, q: Posterior, x: Tensor, x_t: Tensor, t: Tensor, mask: Tensor | None = None) -> Tensor:
         error = q.error(x)
         return mean_per_sample(append_dims(self.weight(to_float64(t)), error).to(error) * error, mask)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartsLoss:
+    """The sum of the losses of all parts of a product, each a mean over its elements: of Gaussian parts the weighted
+    squared error, of masked ones the cross-entropy at masked positions. Known elements, at time 0, have no loss.
+
+    Args:
+        weighting: of the squared error, see `WeightedMSE`.
+        gamma: the cap of `min_snr`.
+    """
+
+    process: Product
+    weighting: Literal["edm", "velocity", "noise", "min_snr"] = "edm"
+    gamma: float = 5.0
+
+    def __call__(self, q: Joint, x: Any, x_t: Any, t: Data, mask: Tensor | None = None) -> Tensor:
+        losses: list[Tensor] = []
+        for name, part in self.process.parts.items():
+            error: Tensor = q.parts[name].error(x[name])
+            if isinstance(part, Gaussian):
+                time = append_dims(to_float64(part_of(t, name)), error)
+                weight = WeightedMSE(process=part, weighting=self.weighting, gamma=self.gamma).weight(time)
+                error = torch.where(time > 0, weight, 0.0).to(error) * error
+            losses.append(error.flatten(1).mean(1))
+        return torch.stack(losses).sum(0)
 
 
 @dataclass(frozen=True, kw_only=True)

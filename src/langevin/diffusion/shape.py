@@ -1,7 +1,8 @@
 """Broadcasting by trailing dimensions, and functions on data that may be a mapping of tensors.
 
 Time is (b,), or has the first dimensions of the data, each of its size or 1: (b, positions) for tokens, (b, 1, frames) for
-x (b, channels, frames, ...). To multiply them, times get trailing dimensions of size 1.
+x (b, channels, frames, ...). To multiply them, times get trailing dimensions of size 1. For data that is a mapping of
+parts, time is shared by all parts, or a mapping with the same names.
 """
 
 from collections.abc import Callable, Mapping
@@ -30,19 +31,32 @@ def first_leaf(x: Data) -> Tensor:
     return x if isinstance(x, Tensor) else first_leaf(next(iter(x.values())))
 
 
+def part_of(t: Data, name: str) -> Tensor:
+    """The times of a named part: `t` itself if all parts share it."""
+    return t if isinstance(t, Tensor) else first_leaf(t[name])
+
+
 def format_values(x: Tensor) -> str:
     """The first four values of a tensor, for messages."""
     shown = ", ".join(f"{float(v):.4g}" for v in x.detach().flatten()[:4])
     return f"[{shown}{', ...' if x.numel() > 4 else ''}]"
 
 
-def require_times(t: Tensor, x: Tensor) -> None:
+def require_times(t: Data, x: Data) -> None:
     """Check that `t` is (b,), or one per position: (b, positions) for x (b, positions, ...), (b, 1, frames) for x (b,
-    channels, frames, ...); and within [0, 1].
+    channels, frames, ...); and within [0, 1]; for every part of x.
 
     Raises:
         ValueError: it is not.
     """
+    if not isinstance(x, Tensor):
+        if not isinstance(t, Tensor) and t.keys() != x.keys():
+            raise ValueError(f"times are given for {', '.join(t)}, and the parts of the data are {', '.join(x)}")
+        for name, part in x.items():
+            require_times(part_of(t, name), part)
+        return
+    if not isinstance(t, Tensor):
+        raise ValueError("times by part are for data that is a mapping of parts, and this is one tensor")
     fits = 1 <= t.ndim <= x.ndim and len(t) == len(x)
     if not fits or any(size not in (1, whole) for size, whole in zip(t.shape[1:], x.shape[1:], strict=False)):
         raise ValueError(

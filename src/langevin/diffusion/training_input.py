@@ -3,6 +3,7 @@
 The uniforms u of a global batch are a lattice, so its times or counts cover their range evenly.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -15,15 +16,18 @@ from langevin.diffusion.levels import AnyLevels, times_per_frame
 from langevin.diffusion.noise import Noise
 from langevin.diffusion.objective import TimeDensity
 from langevin.diffusion.process.masked import Masked
+from langevin.diffusion.process.product import Product
 from langevin.diffusion.process.terms import Process
-from langevin.diffusion.shape import first_leaf
+from langevin.diffusion.shape import append_dims, first_leaf
+from langevin.diffusion.warp import TimeWarps
 
 
 class TrainingInput(Protocol):
     """How the examples of a batch are corrupted for training."""
 
-    def __call__(self, batch: Batch, draw: StepRandomness) -> tuple[Tensor, Any]:
-        """(t, x_t): times (b,), (b, positions) or (b, 1, frames), float64 on `float64_device`, and x_t, shaped like x.
+    def __call__(self, batch: Batch, draw: StepRandomness) -> tuple[Any, Any]:
+        """(t, x_t): times (b,), (b, positions) or (b, 1, frames), float64 on `float64_device`, and x_t, shaped like x. The
+        times of data in parts may be a mapping too.
 
         A function of the batch and the draw alone; `batch.known` is never corrupted."""
         ...
@@ -50,6 +54,25 @@ class NoiseAtTime:
             t = self.times(draw.u, self.schedule)
         t = t.to(float64_device(first_leaf(batch.x).device))
         return t, self.process.corrupt(batch.x, t, draw.noise.fork(2), batch.known)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoiseAtOwnTimes:
+    """For data of parts: a common t from a time density, the times of all positions from it by `warps`, 0 where a position
+    is known, and x_t ~ q(x_t | x)."""
+
+    process: Product
+    times: TimeDensity
+    warps: TimeWarps
+
+    def __call__(self, batch: Batch, draw: StepRandomness) -> tuple[dict[str, Tensor], Any]:
+        common = self.times(draw.u, self.process.schedule).to(float64_device(first_leaf(batch.x).device))
+        times: dict[str, Tensor] = self.warps(common)
+        known: Mapping[str, Tensor] = batch.known or {}
+        for name, part in known.items():
+            at = part.to(common.device)
+            times[name] = torch.where(at, 0.0, append_dims(times[name], at))
+        return times, self.process.corrupt(batch.x, times, draw.noise.fork(2), known)
 
 
 def free_positions(process: Masked, batch: Batch) -> Tensor:

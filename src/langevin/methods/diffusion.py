@@ -24,6 +24,7 @@ from langevin.diffusion.objective import (
 from langevin.diffusion.process import Gaussian, Process
 from langevin.diffusion.shape import first_leaf
 from langevin.diffusion.training_input import NoiseAtTime, TrainingInput
+from langevin.diffusion.warp import TimeWarps
 from langevin.methods.method import Player, Report
 
 
@@ -45,6 +46,7 @@ class Diffusion:
         early_weight: weight of the loss of the network's early head, if it has one.
         non_hidden: names of the network's modules that hold no hidden matrices, which Muon leaves to AdamW.
         generator: the denoiser that is sampled from, if not `denoiser`, which may be compiled for one shape.
+        warps: the clocks of a product's parts, which are trained with the network.
     """
 
     @dataclass(frozen=True, kw_only=True)
@@ -113,6 +115,7 @@ class Diffusion:
         training_input: TrainingInput | None = None,
         non_hidden: tuple[str, ...] = (),
         generator: Denoiser | None = None,
+        warps: TimeWarps | None = None,
     ) -> None:
         _require_probability("condition_dropout", condition_dropout)
         _require_probability("port_dropout", port_dropout)
@@ -128,8 +131,10 @@ class Diffusion:
         self.condition_dropout, self.port_dropout = condition_dropout, port_dropout
         self.early_weight = early_weight if early_depth(network) else 0.0
         self.uncertainty = Uncertainty() if uncertainty else None
-        modules = {"network": network, **({"uncertainty": self.uncertainty} if self.uncertainty else {})}
-        player = Player(module=nn.ModuleDict(modules), non_hidden=(*non_hidden, "uncertainty"))
+        self.warps = warps
+        modules = {"network": network, "uncertainty": self.uncertainty, "warps": warps}
+        modules = {name: module for name, module in modules.items() if module is not None}
+        player = Player(module=nn.ModuleDict(modules), non_hidden=(*non_hidden, "uncertainty", "warps"))
         self.players: Mapping[str, Player] = {"denoiser": player}
         self._generator = generator or denoiser
 
@@ -149,6 +154,8 @@ class Diffusion:
         if self.uncertainty is not None:
             c_time = affine("edm", self.schedule, t, 1.0)[3].to(plain.device, torch.float32)
             loss = self.uncertainty(plain, c_time)
+        if self.warps is not None:
+            loss = loss + self.warps.loss(q, batch.x, t)  # type: ignore[arg-type]
         if early is not None:
             loss = loss + self.early_weight * self.objective(early, batch.x, x_t, t, batch.counted())
         return Report(loss=loss, plain=plain.detach())

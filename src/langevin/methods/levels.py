@@ -1,5 +1,7 @@
 """Losses at fixed noise levels on fixed noise, comparable along a run, between runs and between datasets."""
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
@@ -8,10 +10,10 @@ from langevin.diffusion.denoiser import Denoiser
 from langevin.diffusion.float64 import float64_device
 from langevin.diffusion.noise import SampleNoise, mix
 from langevin.diffusion.objective import mean_per_sample
-from langevin.diffusion.posterior import Score
-from langevin.diffusion.process import Gaussian
+from langevin.diffusion.posterior import Joint, Score
+from langevin.diffusion.process import Gaussian, Product
 from langevin.diffusion.process.sde import SDE
-from langevin.diffusion.shape import append_dims
+from langevin.diffusion.shape import append_dims, first_leaf
 
 
 def level_losses(
@@ -38,6 +40,34 @@ def level_losses(
             rho_2, s_2 = torch.exp(-level), process.sigma_data**2
             linear = append_dims((rho_2 * s_2 / (rho_2 + s_2)).expand(len(x)), x).to(x)  # error of the linear denoiser
             losses.append(mean_per_sample(error / linear, batch.counted()))
+    return torch.stack(losses)
+
+
+def joint_losses(
+    denoiser: Denoiser[Joint], process: Product, batch: Batch, *, log_snr: Tensor, seed: int = 0,
+    names: Tensor | None = None,
+) -> Tensor:  # fmt: skip
+    """The losses of all parts at fixed noise levels, (levels, b), with the same level for every part and position.
+
+    The sum of the mean squared error of Gaussian parts, relative to the best linear denoiser, and the mean cross-entropy in
+    nats of masked parts. Otherwise as `level_losses`; no position is known."""
+    x: Mapping[str, Tensor] = batch.x
+    device = first_leaf(x).device
+    names = torch.arange(len(first_leaf(x)), device=device) if names is None else names.to(device)
+    seeds, losses = mix(torch.full_like(names, seed), names), list[Tensor]()
+    with torch.no_grad():
+        for i, level in enumerate(log_snr.to(float64_device(device))):
+            t = process.schedule.time(level).expand(len(names))
+            x_t = process.corrupt(x, t, SampleNoise(seeds=seeds, steps=torch.full_like(names, i)))
+            errors = denoiser(x_t, t, batch.condition).error(x)
+            total = torch.zeros(len(names), device=device)
+            for name, part in process.parts.items():
+                scale = 1.0
+                if isinstance(part, Gaussian):
+                    share = torch.exp(-level) / (torch.exp(-level) + part.sigma_data**2)
+                    scale = float(share * part.sigma_data**2)
+                total = total + errors[name].flatten(1).mean(1) / scale
+            losses.append(total)
     return torch.stack(losses)
 
 

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from langevin.diffusion.batch import Batch
-from langevin.diffusion.denoiser import CausalDenoiser, GaussianDenoiser, ScoreDenoiser, TokenDenoiser
-from langevin.diffusion.process import GIDD, SDE, Gaussian, Masked, UniformDiffusion
+from langevin.diffusion.denoiser import CausalDenoiser, GaussianDenoiser, JointDenoiser, ScoreDenoiser, TokenDenoiser
+from langevin.diffusion.process import GIDD, SDE, Gaussian, Masked, Product, UniformDiffusion
+from langevin.diffusion.warp import TimeWarps
 from langevin.methods.diffusion import Diffusion
 from langevin.methods.score_matching import ScoreMatching
 from langevin.methods.spectral import SpectralLoss
@@ -78,4 +79,21 @@ class TokenModel:
         return self.network.config.attention
 
 
-AnyModel = GaussianModel | SDEModel | TokenModel
+@dataclass(frozen=True, kw_only=True)
+class JointModel:
+    """Diffusion of several named parts together, some continuous and some of tokens.
+
+    Args:
+        warps: the clocks of the parts' positions.
+    """
+
+    network: nn.Module
+    process: Product
+    denoiser: JointDenoiser
+    method: Diffusion
+    levels: tuple[str, Tensor]
+    losses: Losses
+    warps: TimeWarps
+
+
+AnyModel = GaussianModel | SDEModel | TokenModel | JointModel

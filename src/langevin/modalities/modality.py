@@ -154,6 +154,8 @@ class Needs:
         caption_length: tokens per caption; 0 without captions.
         concat: channels of the port `concat`; 0 for none.
         aligned: width of the port `aligned`; 0 for none.
+        choices: the number of tokens that each position can have, if they differ.
+        parts: what each named part of the data requires, if an example is a mapping of parts, for a process `product`.
     """
 
     processes: tuple[str, ...]
@@ -170,10 +172,14 @@ class Needs:
     caption_length: int = 0
     concat: int = 0
     aligned: int = 0
+    choices: tuple[int, ...] = ()
+    parts: Mapping[str, "Needs"] = field(default_factory=dict)
 
     @property
     def reads(self) -> Reads:
         """The kind of input that a network for this data takes."""
+        if self.parts:
+            return "parts"
         if self.tokens is not None:
             return "tokens"
         return "grids" if self.space else "vectors"
@@ -210,14 +216,14 @@ class Draw:
     """A request for b samples; its result is x (b, *shape) on the CPU, not decoded.
 
     Args:
-        shape: shape of one sample.
+        shape: shape of one sample, or of each named part of it; then x, `clean` and `known` are mappings by part too.
         seeds: (b,) int64; equal seeds give equal samples, in any batch.
         sampling: sampler, number of steps, grid and guidance.
         condition: what the b samples are conditioned on, without guidance weights; None for nothing.
         x: (b, *shape) initial state; None draws it from the prior.
         clean: (b, *shape) clean data, which the process corrupts to the first time of the grid; takes the place of x.
         known: (b, positions) bool of tokens, or (b, frames) of samples (channels, frames, ...): given by x or `clean`,
-            their time is 0 from the first step on.
+            their time is 0 from the first step on. Of data in parts x gives these positions alone.
         wrap: a function applied to the guided denoiser, for guidance that only this request has.
         prefix: (b, n) clean tokens before x, which a network with block attention reads from its KV cache.
         model: which model draws: "run", or the name of another that the run was loaded with.
@@ -226,13 +232,13 @@ class Draw:
         window: the number of frames that the network is for, if the sample is a longer one (`diffusion.windowed`).
     """
 
-    shape: tuple[int, ...]
+    shape: Any
     seeds: Tensor
     sampling: Sampling
     condition: Condition | None = None
-    x: Tensor | None = None
-    clean: Tensor | None = None
-    known: Tensor | None = None
+    x: Any = None
+    clean: Any = None
+    known: Any = None
     wrap: Callable[[Denoiser], Denoiser] | None = None
     prefix: Tensor | None = None
     model: str = "run"
@@ -266,7 +272,7 @@ class Predict:
 
 
 Request = Draw | Predict
-Plan = Generator[Request, Tensor, "Samples"]
+Plan = Generator[Request, Any, "Samples"]  # is sent a tensor, or a mapping by part
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -660,8 +666,8 @@ class Modality(Protocol):
         """The plan of `context.count` samples with conditions taken from the dataset, in its proportions."""
         ...
 
-    def decode(self, x: Tensor) -> Any:
-        """Decode samples x (b, ...) into a tensor, or a list of b values.
+    def decode(self, x: Any) -> Any:
+        """Decode samples x (b, ...), or a mapping of parts, into a tensor, or a list of b values.
 
         Raises:
             ValueError: x is not finite, or the codec cannot decode it."""

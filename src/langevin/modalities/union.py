@@ -4,7 +4,8 @@ from langevin.modalities.image.modality import Image
 from langevin.modalities.music.modality import Music
 from langevin.modalities.points.modality import Points
 from langevin.modalities.speech.modality import Speech
+from langevin.modalities.table.modality import Table
 from langevin.modalities.text.modality import Text
 from langevin.modalities.video.modality import Video
 
-AnyModality = Image | Text | Points | Speech | Music | Video
+AnyModality = Image | Text | Points | Speech | Music | Table | Video

@@ -1,11 +1,14 @@
 """The sizes of some data, which a network's `Config` takes in `fitted` before it is built."""
 
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from langevin.networks.embedding import ConditioningConfig
 
-Reads = Literal["grids", "vectors", "tokens"]  # (b, channels, *space), (b, channels), or (b, positions) int64
+Reads = Literal[
+    "grids", "vectors", "tokens", "parts"
+]  # (b, channels, *space), (b, channels), (b, positions) int64, a mapping
 
 
 class DataSizes(Protocol):
@@ -24,6 +27,16 @@ class DataSizes(Protocol):
     @property
     def tokens(self) -> int | None:
         """Size of the vocabulary, special tokens included; None for continuous data."""
+        ...
+
+    @property
+    def parts(self) -> Mapping[str, Any]:
+        """The sizes of each named part of the data, of this type; empty for data that is one tensor."""
+        ...
+
+    @property
+    def choices(self) -> tuple[int, ...]:
+        """The number of tokens that each position can have, if they differ; else empty."""
         ...
 
     @property

@@ -10,18 +10,33 @@ from torch import Tensor, nn
 
 from langevin.diffusion.batch import Batch, step_randomness
 from langevin.diffusion.condition import Condition
-from langevin.diffusion.denoiser import CausalDenoiser, Denoiser, GaussianDenoiser, ScoreDenoiser, TokenDenoiser
+from langevin.diffusion.denoiser import (
+    CausalDenoiser,
+    Denoiser,
+    GaussianDenoiser,
+    JointDenoiser,
+    ScoreDenoiser,
+    TokenDenoiser,
+)
 from langevin.diffusion.guidance import Models, OtherModel, active, guide
 from langevin.diffusion.likelihood.tokens import share_losses, time_losses, whole
 from langevin.diffusion.noise import SampleNoise
-from langevin.diffusion.objective import ELBO, CrossEntropy, UniformTime
-from langevin.diffusion.process import GIDD, Gaussian, Masked, UniformDiffusion
+from langevin.diffusion.objective import ELBO, CrossEntropy, PartsLoss, UniformTime
+from langevin.diffusion.process import GIDD, Gaussian, Masked, Product, UniformDiffusion
 from langevin.diffusion.sampler import AnySampler
 from langevin.diffusion.sampling import Sampling
-from langevin.diffusion.training_input import MaskByCount, MaskByCountPerBlock, NoiseAtTime, TrainingInput, Uncorrupted
+from langevin.diffusion.training_input import (
+    MaskByCount,
+    MaskByCountPerBlock,
+    NoiseAtOwnTimes,
+    NoiseAtTime,
+    TrainingInput,
+    Uncorrupted,
+)
+from langevin.diffusion.warp import TimeWarps
 from langevin.methods import Diffusion, ScoreMatching, SpectralLoss
-from langevin.methods.levels import level_losses, score_losses
-from langevin.methods.models import LOG_SNR, MASKED, TIMES, AnyModel, GaussianModel, SDEModel, TokenModel
+from langevin.methods.levels import joint_losses, level_losses, score_losses
+from langevin.methods.models import LOG_SNR, MASKED, TIMES, AnyModel, GaussianModel, JointModel, SDEModel, TokenModel
 from langevin.methods.spectral import generated, spectral_distance
 from langevin.modalities.modality import Batches
 from langevin.networks import MLP, Transformer
@@ -33,6 +48,7 @@ from langevin.recipe.tree import (
     HybridConfig,
     MaskedConfig,
     NetworkConfig,
+    ProductConfig,
     Recipe,
     SDEConfig,
     TokenProcessConfig,
@@ -120,6 +136,8 @@ def build(recipe: Recipe, *, device: torch.device | None = None, code: CodePermi
             model = _sde(recipe, recipe.process, network, code)
         case MaskedConfig() | UniformConfig() | HybridConfig() | AutoregressiveConfig():
             model = _tokens(recipe, recipe.process, network)
+        case ProductConfig():
+            model = _joint(recipe, recipe.process, network)
         case _:
             assert_never(recipe.process)
     for player in model.method.players.values():
@@ -312,6 +330,34 @@ def _autoregressive(recipe: Recipe, config: AutoregressiveConfig, network: Trans
     return TokenModel(
         network=network, process=process, denoiser=denoiser, method=method, autoregressive=True, losses=losses,
         levels=("masked", torch.ones(1, dtype=torch.float64)),
+    )  # fmt: skip
+
+
+def _joint(recipe: Recipe, config: ProductConfig, network: nn.Module) -> JointModel:
+    assert isinstance(recipe.method, Diffusion.Config), "a product is trained by diffusion"
+    parts = {
+        name: part if isinstance(part, Gaussian) else Masked(vocab_size=part.vocab_size, schedule=part.schedule)
+        for name, part in config.parts.items()
+    }
+    process, method = Product(parts=parts), recipe.method
+    warps = TimeWarps(process, getattr(recipe.network, "positions", {}) if config.warp else {})
+    denoiser = JointDenoiser(
+        network=network, process=process, prediction=method.prediction, precision=recipe.training.dtype
+    )
+    trained = Diffusion(
+        process=process, denoiser=replace(denoiser, network=_compiled(recipe, network)), network=network,
+        objective=PartsLoss(process=process, weighting=method.weighting, gamma=method.gamma),  # type: ignore[arg-type]
+        times=method.times, schedule=process.schedule, condition_dropout=method.condition_dropout,
+        port_dropout=method.port_dropout, non_hidden=non_hidden(network), generator=denoiser, warps=warps,
+        training_input=NoiseAtOwnTimes(process=process, times=method.times, warps=warps),
+    )  # fmt: skip
+
+    def losses(batch: Batch, names: Tensor) -> Tensor:
+        return joint_losses(denoiser, process, batch, log_snr=LOG_SNR, names=names)
+
+    return JointModel(
+        network=network, process=process, denoiser=denoiser, method=trained, levels=("log_snr", LOG_SNR), losses=losses,
+        warps=warps,
     )  # fmt: skip
 
 

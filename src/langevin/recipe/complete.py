@@ -7,16 +7,17 @@ from typing import Any, get_args
 import torch
 
 from langevin.diffusion.process import Gaussian
-from langevin.diffusion.sampler import Ancestral, AncestralUnmask
+from langevin.diffusion.sampler import Ancestral, AncestralUnmask, JointDPM2M
 from langevin.diffusion.sampler.choice import tokens_of
 from langevin.diffusion.sampler.grid import KarrasGrid, UnmaskGrid
 from langevin.diffusion.sampler.scheduling import FullSequence
+from langevin.diffusion.sampling import Sampling
 from langevin.methods import Diffusion
 from langevin.modalities.modality import Needs
 from langevin.networks import Transformer
 from langevin.recipe.read import check, read_tree
 from langevin.recipe.sde import measured
-from langevin.recipe.tree import NetworkConfig, ProcessConfig, Recipe, SDEConfig
+from langevin.recipe.tree import MaskedConfig, NetworkConfig, ProcessConfig, ProductConfig, Recipe, SDEConfig
 from langevin.user_function import NO_CODE, CodePermission
 
 
@@ -43,6 +44,10 @@ def complete(recipe: Recipe, train: Any, code: CodePermission = NO_CODE) -> Reci
         if not process.rms:
             batches = data.batches(train, device=torch.device("cpu"))
             process = measured(process, batches(torch.arange(len(batches))).x, code=code)[0]
+    elif isinstance(process, ProductConfig):
+        process = replace(process, parts=_parts(process, needs))
+        if sampling.sampler == Sampling().sampler:
+            sampling = replace(sampling, sampler=JointDPM2M())
     else:
         assert needs.tokens is not None, "data with a discrete process is tokens"
         process = replace(process, vocab_size=needs.tokens)
@@ -54,6 +59,28 @@ def complete(recipe: Recipe, train: Any, code: CodePermission = NO_CODE) -> Reci
         elif process.kind != "masked" and isinstance(sampling.sampler, AncestralUnmask):
             sampling = replace(sampling, sampler=Ancestral(tokens=sampling.sampler.tokens))  # the same distribution
     return replace(recipe, process=process, sampling=sampling)
+
+
+def _parts(process: ProductConfig, needs: Needs) -> dict[str, Gaussian | MaskedConfig]:
+    """The process of each part, with the statistics of the data.
+
+    Raises:
+        ValueError: a part that the data has not, or a process that does not fit it."""
+    if unknown := [name for name in process.parts if name not in needs.parts]:
+        raise ValueError(f"process.parts names {unknown[0]}, and the parts of this data are {', '.join(needs.parts)}")
+    found = dict[str, Gaussian | MaskedConfig]()
+    for name, part in needs.parts.items():
+        continuous = part.tokens is None
+        chosen = process.parts.get(name) or (Gaussian() if continuous else MaskedConfig(training_input="time"))
+        if chosen.kind not in part.processes:
+            raise ValueError(
+                f"process.parts.{name} needs kind {' or '.join(part.processes)}, and this is {chosen.kind}"
+            )
+        if isinstance(chosen, Gaussian):
+            found[name] = replace(chosen, sigma_data=float(f"{part.std or 1.0:.4g}"))
+        else:
+            found[name] = replace(chosen, vocab_size=part.tokens or 0, training_input="time")
+    return found
 
 
 def reaches(network: type[NetworkConfig], needs: Needs) -> bool:

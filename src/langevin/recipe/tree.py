@@ -17,10 +17,13 @@ from langevin.diffusion.sampler import FittedSolver
 from langevin.diffusion.sampling import Sampling
 from langevin.methods import AnyMethod, Diffusion
 from langevin.modalities import union
-from langevin.networks import MLP, DiT, InverseSTFT, Transformer, UNet
+from langevin.networks import MLP, ColumnMLP, ColumnTransformer, DiT, InverseSTFT, Transformer, UNet
 from langevin.training.loop import TrainingConfig
 
-NetworkConfig = DiT.Config | UNet.Config | MLP.Config | Transformer.Config | InverseSTFT.Config
+NetworkConfig = (
+    DiT.Config | UNet.Config | MLP.Config | Transformer.Config | InverseSTFT.Config | ColumnMLP.Config
+    | ColumnTransformer.Config
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,8 +135,23 @@ class AutoregressiveConfig:
     vocab_size: int = 0
 
 
+@dataclass(frozen=True, kw_only=True)
+class ProductConfig:
+    """A process for each named part of the data: Gaussian for numbers, masked for tokens.
+
+    Args:
+        parts: the process of each part; those that are left out are filled in before training.
+        warp: learn a clock for each position, so that what is known of each is lost evenly ("Continuous diffusion for
+            mixed-type tabular data", 2023, arXiv 2312.10431); else all share the noise level.
+    """
+
+    kind: Literal["product"] = "product"
+    parts: dict[str, Gaussian | MaskedConfig] = field(default_factory=dict)
+    warp: bool = True
+
+
 TokenProcessConfig = MaskedConfig | UniformConfig | HybridConfig | AutoregressiveConfig
-ProcessConfig = Gaussian | SDEConfig | TokenProcessConfig
+ProcessConfig = Gaussian | SDEConfig | TokenProcessConfig | ProductConfig
 
 
 def methods_of(process: ProcessConfig) -> tuple[str, ...]:
@@ -143,7 +161,7 @@ def methods_of(process: ProcessConfig) -> tuple[str, ...]:
             return ("score_matching",)
         case Gaussian():
             return ("diffusion", "spectral")
-        case MaskedConfig() | UniformConfig() | HybridConfig() | AutoregressiveConfig():
+        case MaskedConfig() | UniformConfig() | HybridConfig() | AutoregressiveConfig() | ProductConfig():
             return ("diffusion",)
         case _:
             assert_never(process)
@@ -159,6 +177,13 @@ def require_fit(method: AnyMethod, process: ProcessConfig) -> None:
         raise ValueError(
             f"method.kind {method.kind} does not train under process.kind {process.kind}; use {', '.join(possible)}"
         )
+    if isinstance(process, ProductConfig):
+        assert isinstance(method, Diffusion.Config), "checked above"
+        if method.weighting == "bound" or method.uncertainty:
+            raise ValueError(
+                "method.weighting=bound and method.uncertainty=true are for one process, and process product has one for "
+                "each part: leave them out"
+            )
     if isinstance(process, TokenProcessConfig):
         changed = [f.name for f in fields(method) if getattr(method, f.name) != f.default]
         if changed:

@@ -1,5 +1,6 @@
 """The samples of a request before their first function evaluation: sampler, state, condition and guidance."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,12 +12,14 @@ from langevin.diffusion.denoiser import Denoiser
 from langevin.diffusion.float64 import float64_device
 from langevin.diffusion.guidance import active, guide, weighted
 from langevin.diffusion.posterior import Point
+from langevin.diffusion.process import Gaussian
 from langevin.diffusion.sampler import AncestralUnmask, AnySampler, State, UnmaskGrid, start
 from langevin.diffusion.sampler.scheduling import FullSequence, times_per_frame
 from langevin.diffusion.sampling import Sampling
+from langevin.diffusion.shape import tree_map
 from langevin.diffusion.tiled import Tiled
 from langevin.diffusion.windowed import Windowed
-from langevin.methods.models import TokenModel
+from langevin.methods.models import JointModel, TokenModel
 from langevin.modalities.modality import Draw, Predict
 from langevin.recipe.build import Built
 from langevin.recipe.sampling import describe, sampler_of
@@ -65,24 +68,31 @@ def begin(built: Built, request: Draw, index: Tensor, prefix: Prefix | None = No
     if isinstance(parts, TokenModel) and parts.autoregressive:
         require_left_to_right(sampler)
     steps = torch.full((len(index),), sampling.steps)
+    like: Any
+    times: Any
     if isinstance(parts, TokenModel):
         times = unmasking_grid(sampling)(steps)
         like = torch.zeros(len(index), *request.shape, dtype=torch.int64, device=built.device)
     else:
         times = sampling.grid(steps, parts.process.schedule)
         times = times.flip(1) if request.rising else times
-        like = torch.zeros(len(index), *request.shape, device=built.device)
-        times = per_frame(request, index, times, steps)
-    x, clean = (None if part is None else part[index].to(built.device) for part in (request.x, request.clean))
-    if request.known is not None and isinstance(parts, TokenModel):
-        times = torch.where(request.known[index][:, None], 0.0, times[..., None])
+        like = _like(built, request, len(index))
+        times = parts.warps(times) if isinstance(parts, JointModel) else per_frame(request, index, times, steps)
+
+    def here(part: Tensor) -> Tensor:
+        return part[index].to(built.device)
+
+    x, clean, known = (None if p is None else tree_map(here, p) for p in (request.x, request.clean, request.known))
+    if request.known is not None and isinstance(parts, TokenModel | JointModel):
+        times = tree_map(lambda t, at: known_from_the_start(t, at[index]), times, request.known)
     condition = None if request.condition is None else request.condition.select(index).to(built.device)
     condition = weighted(condition, sampling.guidance, len(index), built.device)
     if request.prefix is not None and request.prefix.shape[1]:
         prefix = extended(built, request.prefix[index], prefix)
         condition = replace(condition or Condition(), cache=prefix.cache)
     seeds = request.seeds[index] if built.key is None else keyed(request.seeds[index], built.key)
-    state = start(sampler, parts.process, like, times, seeds, x=x, clean=clean)
+    given = known if isinstance(parts, JointModel) else None
+    state = start(sampler, parts.process, like, times, seeds, x=x, clean=clean, known=given)
     return Begun(sampler=sampler, state=state, condition=condition, prefix=prefix)
 
 
@@ -126,6 +136,20 @@ def sized(denoiser: Denoiser[Any], request: Draw) -> Denoiser[Any]:
     return Windowed(denoiser=denoiser, frames=window, history=window - busy)
 
 
+def _like(built: Built, request: Draw, count: int) -> Any:
+    """Data of the shape and type of `count` samples."""
+    if not isinstance(request.shape, Mapping):
+        return torch.zeros(count, *request.shape, device=built.device)
+    assert isinstance(built.model, JointModel), "only data of a product has parts"
+    types = {n: torch.float32 if isinstance(p, Gaussian) else torch.int64 for n, p in built.model.process.parts.items()}
+    return {n: torch.zeros(count, *s, dtype=types[n], device=built.device) for n, s in request.shape.items()}
+
+
+def known_from_the_start(times: Tensor, known: Tensor) -> Tensor:
+    """Times (m, n + 1) or (m, n + 1, positions) with 0 at the positions where `known` (m, positions) holds."""
+    return torch.where(known[:, None], 0.0, times if times.ndim > 2 else times[..., None])
+
+
 def extended(built: Built, tokens: Tensor, prefix: Prefix | None) -> Prefix:
     """The prefix of tokens (m, n), whose keys and values are computed beyond those of `prefix` only."""
     assert isinstance(built.model, TokenModel), "only tokens have a prefix"
@@ -146,7 +170,8 @@ def predict(built: Built, request: Predict, index: Tensor, denoiser: Denoiser[An
         condition = weighted(condition, request.sampling.guidance, len(index), built.device)
     x_t, t = request.x_t[index].to(built.device), request.t[index].to(float64_device(built.device))
     with torch.no_grad():
-        q: Any = (denoiser or built.model.denoiser)(x_t, t, condition)
+        any_denoiser: Any = denoiser or built.model.denoiser
+        q: Any = any_denoiser(x_t, t, condition)
         if request.where is None:
             assert isinstance(q, Point), "the mean is predicted for continuous data only"
             return q.mean.cpu()

@@ -12,7 +12,8 @@ from langevin.diffusion.guidance import with_weight
 from langevin.diffusion.sampler import State, sample
 from langevin.diffusion.sampler.choice import tokens_of
 from langevin.diffusion.sampling import Sampling
-from langevin.methods.models import GaussianModel, SDEModel, TokenModel
+from langevin.diffusion.shape import part_of, tree_map
+from langevin.methods.models import AnyModel, JointModel, TokenModel
 from langevin.modalities.modality import Batches, Draw, Plan, Predict, Progress, Request, Samples
 from langevin.recipe.build import Built, guided
 from langevin.recipe.sampling import parse_sampler, sampler_of
@@ -41,7 +42,7 @@ class RunModel:
         return self.built.recipe.data
 
     @property
-    def parts(self) -> GaussianModel | SDEModel | TokenModel:
+    def parts(self) -> AnyModel:
         return self.built.model
 
     @property
@@ -77,7 +78,7 @@ class _Driver:
     frames: bool
     progress: Progress
     evaluations: int = 0  # function evaluations, summed over samples
-    states: list[Tensor] = field(default_factory=list)  # of the last draw, a tensor per step
+    states: list[Any] = field(default_factory=list)  # of the last draw, decodable data per step
     prefixes: dict[tuple[str, int], Prefix] = field(default_factory=dict)  # by model and first sample of the batch
 
     def run(self, plan: Plan) -> Samples:
@@ -92,7 +93,7 @@ class _Driver:
                 return replace(samples, nfe=nfe, frames=[samples.modality.decode(state) for state in self.states])
             result = self._execute(request)
 
-    def _execute(self, request: Request) -> Tensor:
+    def _execute(self, request: Request) -> Any:
         model = self.model if request.model == "run" else self.model.others[request.model]
         match request:
             case Draw():
@@ -108,10 +109,10 @@ class _Driver:
         parts = torch.arange(len(request.x_t)).split(self.batch)
         return torch.cat([predict(model.built, request, index) for index in parts])
 
-    def _draw(self, model: RunModel, request: Draw) -> Tensor:
+    def _draw(self, model: RunModel, request: Draw) -> Any:
         count = len(request.seeds)
-        drawn: list[Tensor] = []
-        trajectories: list[list[Tensor]] = []
+        drawn: list[Any] = []
+        trajectories: list[list[Any]] = []
         for index in torch.arange(count).split(self.batch):
             key = (request.model, int(index[0]))
             begun = begin(model.built, request, index, self.prefixes.get(key))
@@ -126,23 +127,34 @@ class _Driver:
                 left = int((~state.done).sum())
                 if self.frames:
                     trajectory.append(rescaled(model, state))
-            drawn.append(state.x.cpu())
+            drawn.append(tree_map(Tensor.cpu, state.x))
             trajectories.append(trajectory)
-            self.progress(sum(map(len, drawn)), count)
+            self.progress(int(index[-1]) + 1, count)
         if self.frames:
             steps = range(max(map(len, trajectories)))  # a batch that is done earlier stays at its last state
-            self.states = [torch.cat([states[min(i, len(states) - 1)] for states in trajectories]) for i in steps]
-        return torch.cat(drawn)
+            self.states = [joined([states[min(i, len(states) - 1)] for states in trajectories]) for i in steps]
+        return joined(drawn)
 
 
-def rescaled(model: RunModel, state: State) -> Tensor:
+def joined(parts: list[Any]) -> Any:
+    """Data (b, ...), or mappings of such, one after another."""
+    return tree_map(lambda *each: torch.cat(each), parts[0], *parts[1:])
+
+
+def rescaled(model: RunModel, state: State) -> Any:
     """x_t of a state, for display: scaled to the standard deviation of data."""
-    process = model.parts.process
-    if isinstance(model.parts, TokenModel):
-        return state.x.cpu()
-    alpha, sigma = process.scales(state.t, state.x)  # type: ignore[union-attr]
-    s_d = process.sigma_data  # type: ignore[union-attr]
-    return (state.x * (s_d / (sigma * sigma + (alpha * s_d) ** 2).sqrt())).cpu()
+    if isinstance(model.parts, JointModel):
+        processes = model.parts.process.parts
+        return {name: _rescaled(processes[name], x, part_of(state.t, name)) for name, x in state.x.items()}
+    return _rescaled(model.parts.process, state.x, state.t)
+
+
+def _rescaled(process: Any, x: Tensor, t: Tensor) -> Tensor:
+    if not x.is_floating_point():
+        return x.cpu()
+    alpha, sigma = process.scales(t, x)
+    s_d = process.sigma_data
+    return (x * (s_d / (sigma * sigma + (alpha * s_d) ** 2).sqrt())).cpu()
 
 
 def changed(

@@ -64,7 +64,8 @@ class Batch:
         process: Any = self.model.parts.process
         with torch.no_grad():
             x = states[0].x if len(states) == 1 else tree_map(lambda *x: torch.cat(x), *(state.x for state in states))
-            q = self.denoiser(x, torch.cat([state.t for state in states]), self.condition)
+            t = tree_map(lambda *t: torch.cat(t), *(state.t for state in states))
+            q = self.denoiser(x, t, self.condition)
             first = 0
             for part in self.parts:
                 mine = q if len(self.parts) == 1 else q.select(slice(first, first + len(part.members)))

@@ -24,7 +24,7 @@ class FixedBatch:
     denoiser: Denoiser[Prediction]
     batch_size: int = BATCH
 
-    def __call__(self, x_t: Any, t: Tensor, condition: Condition | None = None) -> Prediction:
+    def __call__(self, x_t: Any, t: Any, condition: Condition | None = None) -> Prediction:
         count, parts = len(first_leaf(x_t)), list[Prediction]()
         for first in range(0, count, self.batch_size):
             index = torch.arange(first, first + self.batch_size, device=first_leaf(x_t).device).clamp_max(count - 1)
@@ -32,9 +32,9 @@ class FixedBatch:
             parts.append(part.select(slice(0, min(self.batch_size, count - first))))
         return concatenate(parts)
 
-    def _evaluated(self, index: Tensor, x_t: Any, t: Tensor, condition: Condition | None) -> Prediction:
+    def _evaluated(self, index: Tensor, x_t: Any, t: Any, condition: Condition | None) -> Prediction:
         return self.denoiser(
-            tree_map(lambda part: part[index], x_t), t[index.to(t.device)],
+            tree_map(lambda part: part[index], x_t), tree_map(lambda part: part[index.to(part.device)], t),
             None if condition is None else condition.map(lambda part: part[index.to(part.device)]),
         )  # fmt: skip
 

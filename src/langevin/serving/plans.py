@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any, assert_never
 
 import torch
-from torch import Tensor
 
 from langevin.diffusion.tiled import tiles_of
 from langevin.modalities.modality import Draw, Predict, Request, Samples
@@ -37,12 +36,12 @@ class Plans:
         """Start a plan on a thread, or go on where it was suspended."""
         self.executor.submit(self._guarded, self._begun, ticket)
 
-    def advance(self, ticket: Ticket, result: Tensor) -> None:
+    def advance(self, ticket: Ticket, result: Any) -> None:
         """Send a plan the result of its last request, on a thread."""
         ticket.results.append(result)
         self.executor.submit(self._guarded, self._advance, ticket, result)
 
-    def show(self, one: Trajectory, x: Tensor) -> None:
+    def show(self, one: Trajectory, x: Any) -> None:
         """Decode a preview and hand it on, on a thread."""
         self.executor.submit(_show, one, x)
 
@@ -71,7 +70,7 @@ class Plans:
             ticket.results.append(last := result)
         self._advance(ticket, last)
 
-    def _advance(self, ticket: Ticket, result: Tensor | None) -> None:
+    def _advance(self, ticket: Ticket, result: Any) -> None:
         """Run a plan up to its next request, and queue what it requests."""
         request = self._send(ticket, result)
         if request is not None:
@@ -79,12 +78,12 @@ class Plans:
             ticket.resume = None
         self.wake()
 
-    def _send(self, ticket: Ticket, result: Tensor | None) -> Request | None:
+    def _send(self, ticket: Ticket, result: Any) -> Request | None:
         """The plan's next request; None if the plan ended, and the ticket with it."""
         if ticket.ended:
             return None
         try:
-            return ticket.plan.send(result)  # type: ignore[arg-type]
+            return ticket.plan.send(result)
         except StopIteration as done:
             samples = replace(done.value, nfe=round(ticket.evaluations / max(1, len(done.value))))
             ticket.end("done", replace(samples, facts=ticket.facts(samples)))
@@ -139,7 +138,7 @@ class Plans:
             ticket.prefixes[request.model] = prefix
 
 
-def _show(one: Trajectory, x: Tensor) -> None:
+def _show(one: Trajectory, x: Any) -> None:
     """Decode a preview, and hand it on; one that cannot be decoded is left out."""
     ticket, modality = one.ticket, one.model.modality
     try:

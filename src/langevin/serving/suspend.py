@@ -15,7 +15,7 @@ from langevin.diffusion.shape import tree_map
 from langevin.serving.ticket import Ticket
 from langevin.serving.trajectory import Item, Scoring, Trajectory
 
-FIELDS = ("t", "times", "call_index", "num_calls", "seeds")
+FIELDS = ("x", "t", "times", "call_index", "num_calls", "seeds")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -28,33 +28,32 @@ class Suspended:
         evaluations: made for all of these, summed over samples.
     """
 
-    results: tuple[Tensor, ...]
+    results: tuple[Any, ...]
     states: dict[int, State]
     evaluations: int
 
     def tensors(self) -> dict[str, Tensor]:
         """As named tensors."""
-        named = {f"result.{i}": result for i, result in enumerate(self.results)}
-        named["evaluations"] = torch.tensor(self.evaluations)
+        named = {"evaluations": torch.tensor(self.evaluations)}
+        for i, result in enumerate(self.results):
+            named |= _named(f"result.{i}", result)
         for i, state in self.states.items():
-            named |= {f"state.{i}.{name}": getattr(state, name) for name in FIELDS}
+            for name in FIELDS:
+                named |= _named(f"state.{i}.{name}", getattr(state, name))
             named |= {f"state.{i}.memory.{name}": value for name, value in state.memory.items()}
-            named |= {f"state.{i}.{name}": value for name, value in _named("x", state.x).items()}
         return {name: value.clone().contiguous() for name, value in named.items()}
 
     @staticmethod
     def of(tensors: dict[str, Tensor]) -> "Suspended":
         """From named tensors."""
-        results, samples = dict[int, Tensor](), dict[int, dict[str, Tensor]]()
+        results, samples = dict[int, dict[str, Tensor]](), dict[int, dict[str, Tensor]]()
         for name, value in tensors.items():
             kind, _, rest = name.partition(".")
             number, _, part = rest.partition(".")
-            if kind == "result":
-                results[int(number)] = value
-            elif kind == "state":
-                samples.setdefault(int(number), {})[part] = value
+            if kind in ("result", "state"):
+                (results if kind == "result" else samples).setdefault(int(number), {})[part] = value
         return Suspended(
-            results=tuple(results[i] for i in range(len(results))),
+            results=tuple(_data("", results[i]) for i in range(len(results))),
             states={i: _state(parts) for i, parts in samples.items()}, evaluations=int(tensors["evaluations"]),
         )  # fmt: skip
 
@@ -66,19 +65,24 @@ def _named(name: str, x: Any) -> dict[str, Tensor]:
     return {path: value for key, part in x.items() for path, value in _named(f"{name}.{key}", part).items()}
 
 
+def _data(name: str, tensors: dict[str, Tensor]) -> Any:
+    """The data that `_named` gave this name; the inverse."""
+    if name in tensors:
+        return tensors[name]
+    found: dict[str, Any] = {}
+    for path, value in tensors.items():
+        if path.startswith(f"{name}." if name else ""):
+            *folders, last = path.removeprefix(f"{name}.").split(".")
+            inner = found
+            for folder in folders:
+                inner = inner.setdefault(folder, {})
+            inner[last] = value
+    return found
+
+
 def _state(parts: dict[str, Tensor]) -> State:
-    x: Any = parts.get("x")
-    if x is None:
-        x = {}
-        for name, value in parts.items():
-            if name.startswith("x."):
-                *path, last = name.split(".")[1:]
-                inner = x
-                for key in path:
-                    inner = inner.setdefault(key, {})
-                inner[last] = value
     memory = {name.removeprefix("memory."): value for name, value in parts.items() if name.startswith("memory.")}
-    return State(x=x, memory=memory, **{name: parts[name] for name in FIELDS})
+    return State(memory=memory, **{name: _data(name, parts) for name in FIELDS})
 
 
 def suspended(items: Sequence[Item], ticket: Ticket) -> Suspended:

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
 
 from langevin.diffusion.sampler import State
 from langevin.diffusion.shape import tree_map
@@ -97,7 +96,7 @@ class Ticket:
     evaluations: int = 0  # made, summed over samples
     expected: int = 0  # of the draws so far, summed over samples
     work: int = 0  # inputs times positions left of the current request
-    results: list[Tensor] = field(default_factory=list)  # of the plan's requests so far
+    results: list[Any] = field(default_factory=list)  # of the plan's requests so far
     drawn: dict[int, State] = field(default_factory=dict)  # finished samples of the current draw, by index
     prefixes: dict[str, Prefix] = field(default_factory=dict)  # by model
     shown: dict[int, int] = field(default_factory=dict)  # previews so far, by sample
@@ -157,7 +156,7 @@ class Ticket:
             self._result.set_result(outcome)
         self.wake()
 
-    def collect(self) -> Tensor:
+    def collect(self) -> Any:
         """The finished samples of the current draw in their order, (b, ...)."""
         drawn, self.drawn = self.drawn, {}
         states = [drawn[i] for i in range(len(drawn))]

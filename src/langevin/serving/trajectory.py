@@ -103,7 +103,7 @@ def trajectories(ticket: Ticket, model: RunModel, request: Draw, begun: Begun) -
     """One trajectory per sample of a request."""
     methods = active(request.sampling.guidance)
     condition, state = begun.condition, begun.state
-    key = (*_shared_key(ticket, model, request, methods), _form(state.x), str(state.x.dtype), state.t.ndim)
+    key = (*_shared_key(ticket, model, request, methods), _form(state.x), _form(state.t))
     if ticket.reproducible:
         key = (*key, _shapes(condition))
     tiles = tiles_of(request.shape, request.tile)
@@ -142,8 +142,12 @@ def _shared_key(ticket: Ticket, model: RunModel, request: Draw, methods: tuple[A
 
 
 def _form(x: Any) -> Hashable:
-    """The shape of a sample, or of each part."""
-    return tuple(x.shape[1:]) if isinstance(x, Tensor) else tuple((name, _form(part)) for name, part in x.items())
+    """The shape and type of a sample, or of each part."""
+    return (
+        (tuple(x.shape[1:]), str(x.dtype))
+        if isinstance(x, Tensor)
+        else tuple((name, _form(part)) for name, part in x.items())
+    )
 
 
 def _positions(x: Any) -> int:

@@ -22,6 +22,7 @@ from langevin.diffusion.sampler.grid import LogSNR as LogSNR
 from langevin.diffusion.sampler.grid import ShiftedGrid as ShiftedGrid
 from langevin.diffusion.sampler.grid import UniformTimeGrid as UniformTimeGrid
 from langevin.diffusion.sampler.grid import UnmaskGrid as UnmaskGrid
+from langevin.diffusion.sampler.joint import JointDPM2M
 from langevin.diffusion.sampler.loop import sample as sample
 from langevin.diffusion.sampler.loop import start as start
 from langevin.diffusion.sampler.remask import GibbsSampler, PsiSampler, ReMDM
@@ -40,5 +41,5 @@ AnySampler = (
     Ancestral | DDIM | DDPM | Euler | EulerMaruyama | Langevin | Heun | DPM2 | DPM2S | EDMStochastic | Restart | RePaint
     | DPM2M | DPM3M | Exponential | Adams | DEIS | IPNDM | UniPC | BogackiShampine | FittedSolver
     | AncestralUnmask | ConfidenceUnmask | ThresholdUnmask | PsiSampler | ReMDM | GibbsSampler
-    | ReverseSDE | ProbabilityFlow
+    | ReverseSDE | ProbabilityFlow | JointDPM2M
 )  # fmt: skip

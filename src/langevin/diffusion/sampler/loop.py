@@ -14,12 +14,13 @@ from langevin.diffusion.posterior import Prediction
 from langevin.diffusion.process.terms import Process
 from langevin.diffusion.sampler.choice import require_fit
 from langevin.diffusion.sampler.state import Sampler, State
-from langevin.diffusion.shape import first_leaf, require_times
+from langevin.diffusion.shape import Data, first_leaf, require_times, tree_map
 
 
 def start(
-    sampler: Sampler, process: Process, like: Any, times: Tensor, seeds: Tensor, *, x: Any = None, clean: Any = None
-) -> State:
+    sampler: Sampler, process: Process, like: Any, times: Any, seeds: Tensor, *, x: Any = None, clean: Any = None,
+    known: Any = None,
+) -> State:  # fmt: skip
     """The state of b samples at the first time of their grids.
 
     Args:
@@ -27,10 +28,11 @@ def start(
         process: whose prior the samples are drawn from.
         like: data of the right shape, type and device, (b, ...) or a mapping.
         times: the grids, (b, n + 1) or (b, n + 1, positions), float64, falling; a shorter grid repeats its last time.
-            Rising times go from data to noise, with a deterministic sampler.
+            Rising times go from data to noise, with a deterministic sampler. For data of parts also a mapping by part.
         seeds: (b,) int64, the names of the samples: equal seeds give equal samples in any batch.
         x: data at the first time, shaped like `like`, in place of a draw from the prior.
         clean: clean data, which the process corrupts to the first time: an example to vary.
+        known: bool, shaped like x: the elements that x gives, if it does not give all. The others are drawn from the prior.
 
     Raises:
         ValueError: the sampler does not fit the process; times that neither fall nor rise, lie outside [0, 1], repeat
@@ -38,25 +40,54 @@ def start(
     """
     require_fit(sampler, process)
     b = len(first_leaf(like))
-    if times.ndim < 2 or len(times) != b or seeds.shape != (b,):
-        raise ValueError(
-            f"{b} samples need times (b, n + 1) and seeds (b,), got {tuple(times.shape)}, {tuple(seeds.shape)}"
-        )
-    times = to_float64(times)
-    require_times(times[:, 0], first_leaf(like))
+    for part in _leaves(times):
+        if part.ndim < 2 or len(part) != b or seeds.shape != (b,):
+            raise ValueError(
+                f"{b} samples need times (b, n + 1) and seeds (b,), got {tuple(part.shape)}, {tuple(seeds.shape)}"
+            )
     host = float64_device(first_leaf(like).device)
-    times, seeds = times.to(host), seeds.to(host)
-    num_steps = _count_steps(times)
+
+    def ready(part: Tensor) -> Tensor:
+        return to_float64(part).to(host)
+
+    def beginning(part: Tensor) -> Tensor:
+        return part[:, 0]
+
+    times, seeds = tree_map(ready, times), seeds.to(host)
+    first: Any = tree_map(beginning, times)
+    require_times(first, like)
+    flat = _flat(times)
+    num_steps = _count_steps(flat)
     if x is not None and clean is not None:
         raise ValueError("start from x, or from clean data that is corrupted: give one of x and clean, not both")
-    if bool((times.diff(dim=1) > 0).any()):
-        _require_forward(sampler, times, x)
-    k, t = torch.zeros(b, dtype=torch.int64, device=seeds.device), times[:, 0]
+    if bool((flat.diff(dim=1) > 0).any()):
+        _require_forward(sampler, flat, x)
+    k = torch.zeros(b, dtype=torch.int64, device=seeds.device)
     noise = SampleNoise(seeds=seeds, steps=k - 1)
     if x is None:
-        x = process.prior(like, noise, t) if clean is None else process.corrupt(clean, t, noise)
-    state = State(x=x, t=t, times=times, call_index=k, num_calls=num_steps, seeds=seeds, memory={})
+        x = process.prior(like, noise, first) if clean is None else process.corrupt(clean, first, noise)
+    elif known is not None:
+        x = tree_map(torch.where, known, x, process.prior(like, noise, first))
+    state = State(x=x, t=first, times=times, call_index=k, num_calls=num_steps, seeds=seeds, memory={})
     return sampler.begin(state, process)
+
+
+def _leaves(data: Data) -> list[Tensor]:
+    """The tensors of data."""
+    return [data] if isinstance(data, Tensor) else [leaf for part in data.values() for leaf in _leaves(part)]
+
+
+def _flat(times: Data) -> Tensor:
+    """The times of all parts as one tensor, (b, n + 1) or (b, n + 1, positions of all parts).
+
+    Raises:
+        ValueError: the parts have different numbers of times."""
+    if isinstance(times, Tensor):
+        return times
+    parts = [part.reshape(*part.shape[:2], -1) for part in _leaves(times)]
+    if len({part.shape[1] for part in parts}) > 1:
+        raise ValueError(f"all parts make the same calls, got times {[tuple(part.shape) for part in parts]}")
+    return torch.cat(parts, 2)
 
 
 def _count_steps(times: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from langevin.diffusion.noise import SampleNoise
 from langevin.diffusion.posterior import Index
-from langevin.diffusion.shape import tree_map
+from langevin.diffusion.shape import first_leaf, tree_map
 
 Processes = tuple[type[Any], ...]
 
@@ -25,9 +25,9 @@ class State:
 
     Args:
         x: the input of the next call, (b, ...) or a mapping of such.
-        t: its time, (b,) or (b, positions), float64.
+        t: its time, (b,) or (b, positions), float64; or a mapping of such by part of x.
         times: the times of each sample's calls, then its final time, (b, n + 1) or (b, n + 1, positions), float64; shorter
-            lists repeat their last time. Before `begin` these are the grid's times.
+            lists repeat their last time. Before `begin` these are the grid's times. A mapping where `t` is one.
         call_index: calls made so far (NFE), (b,) int64.
         num_calls: calls to make in all, (b,) int64.
         seeds: (b,) int64, the names of the samples.
@@ -36,16 +36,16 @@ class State:
     """
 
     x: Any
-    t: Tensor
-    times: Tensor
+    t: Any
+    times: Any
     call_index: Tensor
     num_calls: Tensor
     seeds: Tensor
     memory: dict[str, Tensor]
 
-    def time(self, ahead: int = 0) -> Tensor:
-        """The time of the call `ahead` of the next one, (b,) or (b, positions); beyond the end the final time."""
-        return gather_per_sample(self.times, self.call_index + ahead)
+    def time(self, ahead: int = 0) -> Any:
+        """The time of the call `ahead` of the next one, shaped like `t`; beyond the end the final time."""
+        return _times_at(self.times, self.call_index + ahead)
 
     @property
     def done(self) -> Tensor:
@@ -69,7 +69,7 @@ class State:
         k = self.call_index + 1
         return State(
             x=x,
-            t=gather_per_sample(self.times, k),
+            t=_times_at(self.times, k),
             times=self.times,
             call_index=k,
             num_calls=self.num_calls,
@@ -88,8 +88,8 @@ class State:
 
         return State(
             x=tree_map(take, self.x),
-            t=take(self.t),
-            times=take(self.times),
+            t=tree_map(take, self.t),
+            times=tree_map(take, self.times),
             call_index=take(self.call_index),
             num_calls=take(self.num_calls),
             seeds=take(self.seeds),
@@ -104,7 +104,7 @@ class State:
 
         return State(
             x=tree_map(put, self.x, part.x),
-            t=put(self.t, part.t),
+            t=tree_map(put, self.t, part.t),
             times=self.times,
             call_index=put(self.call_index, part.call_index),
             num_calls=put(self.num_calls, part.num_calls),
@@ -181,6 +181,15 @@ def gather_per_sample(values: Tensor, index: Tensor) -> Tensor:
     return flat.gather(1, at).view(len(index), *values.shape[2:])
 
 
+def _times_at(times: Any, index: Tensor) -> Any:
+    """The times of each sample's call `index` (b,), for every part."""
+
+    def at(part: Tensor) -> Tensor:
+        return gather_per_sample(part, index)
+
+    return tree_map(at, times)
+
+
 def lay_out_calls(state: State, times: Tensor, called: Tensor) -> tuple[State, Tensor]:
     """The state with calls at `times` (b, q) or (b, q, positions) where `called` (b, q) holds; its final time stays.
 
@@ -210,7 +219,13 @@ def pad_grid(values: Tensor, length: int) -> Tensor:
 
 def stack(states: Sequence[State]) -> State:
     """One state of the samples of all `states`, in order, which must be of the same sampler; shorter grids are padded."""
-    length = max(s.times.shape[1] for s in states)
+    length = max(first_leaf(s.times).shape[1] for s in states)
+
+    def join(*parts: Tensor) -> Tensor:
+        return torch.cat(parts)
+
+    def pad(*parts: Tensor) -> Tensor:
+        return torch.cat([pad_grid(part, length) for part in parts])
 
     def memory(name: str) -> Tensor:
         values = [s.memory[name] for s in states]
@@ -220,9 +235,9 @@ def stack(states: Sequence[State]) -> State:
         return torch.cat(values)
 
     return State(
-        x=tree_map(lambda *parts: torch.cat(parts), states[0].x, *(s.x for s in states[1:])),
-        t=torch.cat([s.t for s in states]),
-        times=torch.cat([pad_grid(s.times, length) for s in states]),
+        x=tree_map(join, states[0].x, *(s.x for s in states[1:])),
+        t=tree_map(join, states[0].t, *(s.t for s in states[1:])),
+        times=tree_map(pad, states[0].times, *(s.times for s in states[1:])),
         call_index=torch.cat([s.call_index for s in states]),
         num_calls=torch.cat([s.num_calls for s in states]),
         seeds=torch.cat([s.seeds for s in states]),
