@@ -12,14 +12,24 @@ import torch
 from langevin.diffusion.batch import Batch, step_randomness
 from langevin.diffusion.condition import Condition, GuidanceWeight, Port
 from langevin.diffusion.guidance import HistoryGuidance, StabilisationGuidance
-from langevin.diffusion.levels import CleanPrefix, PerFrame, Ramp, RandomSpan, Shared, times_per_frame
+from langevin.diffusion.levels import (
+    CleanPrefix,
+    CleanStream,
+    PerFrame,
+    PerStream,
+    Ramp,
+    RandomSpan,
+    Shared,
+    times_per_frame,
+)
 from langevin.diffusion.objective import LogNormal, UniformTime, WeightedMSE
 from langevin.diffusion.posterior import Point
-from langevin.diffusion.process import Gaussian
+from langevin.diffusion.process import Gaussian, Masked, Product
 from langevin.diffusion.sampler import DDIM, DPM2M, KarrasGrid, UniformTimeGrid, sample, scheduling, start
 from langevin.diffusion.sampler.scheduling import Autoregressive, FullSequence, Pyramid, Rolling
 from langevin.diffusion.schedule import Cosine, Rectified
-from langevin.diffusion.training_input import NoiseAtTime
+from langevin.diffusion.training_input import NoiseAtOwnTimes, NoiseAtTime
+from langevin.diffusion.warp import TimeWarps, share_of
 from langevin.diffusion.windowed import Windowed
 from langevin.methods import Diffusion
 from tests import exact
@@ -283,6 +293,33 @@ def test_the_loss_is_of_the_frames_that_were_not_given():
     mask[0, :, 3] = False
     mean[0, :, 3] = 100.0  # padding
     assert objective(Point(mean), x, x, t, mask).tolist() == pytest.approx([weight, weight])
+
+
+def test_parts_have_levels_of_their_own_or_are_clean():
+    """Of a product of two parts: x_t is x where a part is clean, and independent levels are independent."""
+    count = 3000
+    parts = {"a": Gaussian(), "b": Gaussian(sigma_data=1.0), "c": Masked(vocab_size=4)}
+    process = Product(parts=parts)
+    draw = step_randomness(seed=0, step=1, samples=torch.arange(count), count=count)
+    x = {"a": torch.randn(count, 3), "b": torch.randn(count, 2), "c": torch.randint(4, (count, 5))}
+
+    def corrupted(*levels):
+        given = NoiseAtOwnTimes(process=process, times=LogNormal(), warps=TimeWarps(process, {}), levels=levels)
+        return given(Batch(x=x), draw)
+
+    t, x_t = corrupted(CleanStream())
+    clean = torch.stack([t[name] == 0 for name in parts], 1)
+    assert clean.sum(1).unique().tolist() == [1, 2]
+    assert clean.double().mean(0).tolist() == pytest.approx([0.5] * 3, abs=0.04)
+    for i, name in enumerate(parts):
+        assert torch.equal(x_t[name][clean[:, i]], x[name][clean[:, i]])
+    own = torch.stack([t["a"], t["b"]], 1)[~clean[:, :2].any(1)]
+    shares = [share_of(Gaussian(sigma_data=s), own[:, i]) for i, s in enumerate((0.5, 1.0))]
+    assert torch.allclose(*shares, atol=1e-9)  # the others have one common level
+    t, _ = corrupted(PerStream())
+    assert abs(float(torch.corrcoef(torch.stack([t["a"], t["b"], t["c"]]))[0, 1:].abs().max())) < 4 / count**0.5
+    t, _ = corrupted()
+    assert torch.allclose(share_of(Gaussian(), t["a"]), share_of(parts["c"], t["c"]), atol=1e-9)
 
 
 @pytest.mark.parametrize(

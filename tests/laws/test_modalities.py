@@ -199,10 +199,10 @@ def test_data_is_detected_by_its_own_modality_alone(name, tmp_path):
 @pytest.mark.parametrize("kind", MEMBERS)
 def test_nothing_and_what_is_of_no_kind_is_detected_by_none(kind, tmp_path):
     (tmp_path / "empty").mkdir()
-    (tmp_path / "films").mkdir()
-    (tmp_path / "films" / "a.mkv").write_bytes(b"\x1a\x45\xdf\xa3\x9f\x42\x86\x81")
-    (tmp_path / "films" / "README.md").write_text("Words about the films.\n")
-    for path in (tmp_path / "empty", tmp_path / "films", tmp_path / "films" / "a.mkv", tmp_path / "nothing"):
+    (tmp_path / "scenes").mkdir()
+    (tmp_path / "scenes" / "a.blend").write_bytes(b"BLENDER-v300RENDH")
+    (tmp_path / "scenes" / "README.md").write_text("Words about the scenes.\n")
+    for path in (tmp_path / "empty", tmp_path / "scenes", tmp_path / "scenes" / "a.blend", tmp_path / "nothing"):
         assert MEMBERS[kind].detect(path) is None
 
 

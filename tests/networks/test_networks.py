@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from langevin.diffusion.condition import Condition, Port
-from langevin.networks import MLP, ColumnMLP, ColumnTransformer, DiT, InverseSTFT, Transformer, UNet
+from langevin.networks import MLP, ColumnMLP, ColumnTransformer, DiT, InverseSTFT, JointDiT, Transformer, UNet
 from langevin.networks.embedding import ConditioningConfig
 from langevin.recipe.tree import NetworkConfig
 
@@ -78,6 +78,7 @@ def test_every_kind_is_tested():
     others = {
         Transformer.Config,
         InverseSTFT.Config,
+        JointDiT.Config,
         ColumnMLP.Config,
         ColumnTransformer.Config,
     }  # have their own files

@@ -44,7 +44,7 @@ def test_an_unknown_key_names_the_nearest_or_all_known_ones(assignment, words):
     ("network={width: 32}", "network.kind: there is no"),
     ("network={kind: [dit]}", "network.kind: there is no"),
     ("training.optimizer={lr: 0.1}", "training.optimizer.kind: missing; one of adamw, muon"),
-    ("data={kind: tar}", "data.kind: there is no 'tar'; one of image, text, points"),
+    ("data={kind: xyz}", "data.kind: there is no 'xyz'; one of image, text, points"),
     ("data={kind: imgae, path: photos}", "data.kind: there is no 'imgae'; did you mean 'image'?; one of image, text"),
     ("data.codec.kind=mel", "data.codec.kind: Input should be 'pixels', got 'mel'"),
     ("method.kind=difusion", "method.kind: there is no 'difusion'; did you mean 'diffusion'?"),

@@ -1,4 +1,4 @@
-"""Noise levels per frame in training: which frames of an example share a level, have their own, or are clean.
+"""Noise levels per frame, or per part of the data, in training: which share a level, have their own, or are clean.
 
 Each kind maps an example's uniform u to a phase per frame in [0, 1]; the quantile function of the time density turns phases
 into times, and phase 0 of a clean frame is t = 0. A frame at t = 0 is given to the network, and the loss leaves it out. A
@@ -122,7 +122,34 @@ class RandomSpan:
         return _shared(u, frames), (f < first[:, None]) | (f >= (first + length)[:, None])
 
 
-AnyLevels = Shared | PerFrame | Ramp | CleanPrefix | RandomSpan
+@dataclass(frozen=True, kw_only=True)
+class PerStream:
+    """For data in parts, an independent level for every part ("One Transformer Fits All Distributions in Multi-Modal
+    Diffusion at Scale", 2023, arXiv:2303.06555)."""
+
+    kind: Literal["per_stream"] = "per_stream"
+    share: float = 1.0
+
+    def phases(self, u: Tensor, frames: int, noise: Noise) -> tuple[Tensor, Tensor]:
+        return PerFrame().phases(u, frames, noise)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CleanStream:
+    """For data in parts, some parts are clean, one to all but one of them, and the others share a level."""
+
+    kind: Literal["clean_stream"] = "clean_stream"
+    share: float = 1.0
+
+    def phases(self, u: Tensor, frames: int, noise: Noise) -> tuple[Tensor, Tensor]:
+        count = _length(noise.fork(1), u, min(1, frames - 1), frames - 1)
+        rank = noise.fork(2).uniform(u.new_empty(len(u), frames)).to(u).argsort(1).argsort(1)
+        return _shared(u, frames), rank < count[:, None]
+
+
+OfFrames = Shared | PerFrame | Ramp | CleanPrefix | RandomSpan
+OfStreams = Shared | PerStream | CleanStream
+AnyLevels = Shared | PerFrame | Ramp | CleanPrefix | RandomSpan | PerStream | CleanStream
 
 
 def require_shares(levels: Sequence[AnyLevels]) -> None:

@@ -59,15 +59,25 @@ class NoiseAtTime:
 @dataclass(frozen=True, kw_only=True)
 class NoiseAtOwnTimes:
     """For data of parts: a common t from a time density, the times of all positions from it by `warps`, 0 where a position
-    is known, and x_t ~ q(x_t | x)."""
+    is known, and x_t ~ q(x_t | x).
+
+    Args:
+        levels: how the common times of the parts depend on each other; empty: one for all.
+    """
 
     process: Product
     times: TimeDensity
     warps: TimeWarps
+    levels: tuple[AnyLevels, ...] = ()
 
     def __call__(self, batch: Batch, draw: StepRandomness) -> tuple[dict[str, Tensor], Any]:
-        common = self.times(draw.u, self.process.schedule).to(float64_device(first_leaf(batch.x).device))
-        times: dict[str, Tensor] = self.warps(common)
+        schedule, parts = self.process.schedule, len(self.process.parts)
+        common = self.times(draw.u, schedule)
+        if self.levels:
+            common = times_per_frame(self.levels, self.times, schedule, draw.u, parts, draw.noise.fork(3))
+        common = common.to(float64_device(first_leaf(batch.x).device))
+        own = common.unbind(1) if self.levels else (common,) * parts
+        times: dict[str, Tensor] = self.warps(dict(zip(self.process.parts, own, strict=True)))
         known: Mapping[str, Tensor] = batch.known or {}
         for name, part in known.items():
             at = part.to(common.device)

@@ -27,6 +27,7 @@ from langevin.diffusion.process.gaussian import Gaussian
 from langevin.diffusion.process.masked import Masked
 from langevin.diffusion.process.product import Product
 from langevin.diffusion.schedule import rho, time_of_rho
+from langevin.diffusion.shape import Data, part_of
 
 FIRST, LAST, KNOTS = -5.0, 3.0, 17  # knots in ln(sigma / alpha), of standardised data
 IDENTITY = 0.05  # share of the identity in a map, so that no range of noise levels is ever left out
@@ -103,13 +104,15 @@ class TimeWarps(nn.Module):
         self.process = process
         self.warps = nn.ModuleDict({name: TimeWarp(count) for name, count in positions.items()})
 
-    def forward(self, t: Tensor) -> dict[str, Tensor]:
-        """The times of each part at common times t (...): (..., positions), or (...) of a part without own clocks."""
-        share = share_of(Gaussian(schedule=self.process.schedule, sigma_data=1.0), t)
-        return {
-            name: time_of(_simple(part), self.warps[name](share) if name in self.warps else share)
-            for name, part in self.process.parts.items()
-        }
+    def forward(self, t: Data) -> dict[str, Tensor]:
+        """The times of each part at common times t (...), or a mapping of such: (..., positions); (...) of a part without
+        own clocks."""
+        common = Gaussian(schedule=self.process.schedule, sigma_data=1.0)
+        times = dict[str, Tensor]()
+        for name, part in self.process.parts.items():
+            share = share_of(common, part_of(t, name))
+            times[name] = time_of(_simple(part), self.warps[name](share) if name in self.warps else share)
+        return times
 
     def loss(self, q: Joint, x: Mapping[str, Any], t: Mapping[str, Tensor]) -> Tensor:
         """The deviance of F from the errors of q, (b,) float32, a function of F only; positions at time 0 do not count."""

@@ -154,6 +154,7 @@ class Needs:
         caption_length: tokens per caption; 0 without captions.
         concat: channels of the port `concat`; 0 for none.
         aligned: width of the port `aligned`; 0 for none.
+        seconds: how long the first dimension of space lasts, if it is time; of a part, which others are aligned with.
         choices: the number of tokens that each position can have, if they differ.
         parts: what each named part of the data requires, if an example is a mapping of parts, for a process `product`.
     """
@@ -172,6 +173,7 @@ class Needs:
     caption_length: int = 0
     concat: int = 0
     aligned: int = 0
+    seconds: float | None = None
     choices: tuple[int, ...] = ()
     parts: Mapping[str, "Needs"] = field(default_factory=dict)
 

@@ -11,8 +11,9 @@ matrices: embeddings, modulations, first and last layers. Muon leaves them to Ad
 from langevin.networks.columns import ColumnMLP, ColumnTransformer
 from langevin.networks.dit import DiT
 from langevin.networks.inverse_stft import InverseSTFT
+from langevin.networks.joint_dit import JointDiT
 from langevin.networks.mlp import MLP
 from langevin.networks.transformer import Transformer
 from langevin.networks.unet import UNet
 
-__all__ = ["MLP", "ColumnMLP", "ColumnTransformer", "DiT", "InverseSTFT", "Transformer", "UNet"]
+__all__ = ["MLP", "ColumnMLP", "ColumnTransformer", "DiT", "InverseSTFT", "JointDiT", "Transformer", "UNet"]

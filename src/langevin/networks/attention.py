@@ -120,15 +120,20 @@ def rotary_angles(
     """Axial rotary angles (skip + positions, width / 2) on a grid of `shape`; each axis has its own part of the channels.
 
     The first `skip` positions (tokens that lie nowhere on the grid) have angle 0. Frequencies fall from 1 to 1 / `base`."""
-    pairs = width // 2
-    pairs_per_axis = [pairs // len(shape) + (i < pairs % len(shape)) for i in range(len(shape))]
-    coordinates = torch.meshgrid(*(torch.arange(n, dtype=torch.float32, device=device) for n in shape), indexing="ij")
-    parts: list[Tensor] = []
-    for coordinate, count in zip(coordinates, pairs_per_axis, strict=True):
-        frequency = base ** (-torch.arange(count, dtype=torch.float32, device=device) / max(count, 1))
-        parts.append(coordinate.flatten()[:, None] * frequency)
-    angles = torch.cat(parts, -1)
-    return torch.cat([angles.new_zeros(skip, pairs), angles])
+    grids = torch.meshgrid(*(torch.arange(n, dtype=torch.float32, device=device) for n in shape), indexing="ij")
+    angles = axial_angles(torch.stack([grid.flatten() for grid in grids], 1), width, base=base)
+    return torch.cat([angles.new_zeros(skip, width // 2), angles])
+
+
+def axial_angles(positions: Tensor, width: int, *, base: float = 100.0) -> Tensor:
+    """Rotary angles (n, width / 2) at positions (n, axes); each axis has its own part of the channels."""
+    pairs, axes = width // 2, positions.shape[1]
+    parts = list[Tensor]()
+    for i in range(axes):
+        count = pairs // axes + (i < pairs % axes)
+        frequency = base ** (-torch.arange(count, dtype=torch.float32, device=positions.device) / max(count, 1))
+        parts.append(positions[:, i : i + 1] * frequency)
+    return torch.cat(parts, -1)
 
 
 def text_rotary(positions: Tensor | int, head_dim: int, device: torch.device, *, skip: int = 0) -> Rotary:

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from langevin.diffusion.condition import Condition
 from langevin.networks.attention import rotary_angles, sine_positions
-from langevin.networks.dit_block import Block, modulated, per_token
+from langevin.networks.dit_block import Block, grouped, levels_of_patches, modulated
 from langevin.networks.embedding import ALL_PORTS, ConditioningConfig, TimeEmbedding, require_bounded, require_input
 from langevin.networks.encoder import ConditionEncoder
 from langevin.networks.patches import patch_sides, patchify, unpatchify
@@ -219,7 +219,7 @@ class DiT(nn.Module):
         outputs = list[Tensor]()
         for hidden, modulation, projection in heads:
             shift, scale = modulation(vectors).chunk(2, -1)
-            hidden = per_token(modulated, prefix, (self.norm(hidden),), (shift, scale))[:, prefix:]
+            hidden = grouped(prefix, modulated, (self.norm(hidden),), (shift, scale))[:, prefix:]
             y = unpatchify(projection(hidden).transpose(1, 2).unflatten(2, grid), sides)  # (b, c, *space)
             outputs.append(y if data_mask is None else torch.where(data_mask, y, 0))
         return tuple(outputs)
@@ -239,15 +239,10 @@ class DiT(nn.Module):
 
 def _levels(c_time: Tensor, grid: tuple[int, ...], sides: tuple[int, ...], mask: Tensor | None) -> Tensor:
     """The level of each sample, (b, 1), from c_time (b,). From c_time (b, 1, ...) per position, (b, 1 + groups): the mean,
-    then the level of each group of patches, equally many and consecutive; `mask` (b, patches) is False at padding."""
+    then the level of each group of patches; `mask` (b, patches) is False at padding."""
+    groups = levels_of_patches(c_time, grid, sides)
     if c_time.ndim == 1:
-        return c_time[:, None]
-    pooled = c_time[:, 0]
-    for axis in range(1, pooled.ndim):
-        pooled = pooled if pooled.shape[axis] == 1 else pooled.unflatten(axis, (-1, sides[axis - 1])).mean(axis + 1)
-    while pooled.ndim > 2 and pooled.shape[-1] == 1:  # the same along the last dimensions
-        pooled = pooled.squeeze(-1)
-    groups = pooled.expand(-1, *grid[: pooled.ndim - 1]).flatten(1)
+        return groups
     shown = torch.ones_like(groups) if mask is None else mask.unflatten(1, (groups.shape[1], -1)).any(2).to(groups)
     mean = (groups * shown).sum(1) / shown.sum(1).clamp_min(1)
     return torch.cat([mean[:, None], groups], 1)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Literal
 
 import torch
@@ -35,24 +36,29 @@ class Block(nn.Module):
         nn.init.zeros_(self.modulation.bias)
 
     def forward(
-        self, x: Tensor, vectors: Tensor, rotary: Rotary, mask: Tensor | None, grid: tuple[int, ...] = ()
-    ) -> Tensor:
+        self, x: Tensor, vectors: Tensor, rotary: Rotary, mask: Tensor | None, grid: tuple[int, ...] = (),
+        index: Tensor | None = None,
+    ) -> Tensor:  # fmt: skip
         """Args:
         x: (b, prefix + n, width), n patches on `grid` after tokens of the condition.
-        vectors: (b, 1 or 1 + groups, width), see `per_token`.
+        vectors: (b, 1 or 1 + groups, width), see `grouped`.
         mask: (b, prefix + n) bool, False at padding.
+        index: (tokens,) int64, the vector of each token, in place of groups.
         """
         prefix = x.shape[1] - math.prod(grid)
-        shift_1, scale_1, gate_1, shift_2, scale_2, gate_2 = self.modulation(vectors).chunk(6, -1)
-        h = per_token(modulated, prefix, (self.norm_1(x),), (shift_1, scale_1))
+        modulation = self.modulation(vectors)
+        modulation = modulation if index is None else modulation[:, index]
+        shift_1, scale_1, gate_1, shift_2, scale_2, gate_2 = modulation.chunk(6, -1)
+        per_token = partial(grouped, prefix) if index is None else ungrouped
+        h = per_token(modulated, (self.norm_1(x),), (shift_1, scale_1))
         h = h if self.local is None else self.local(h, grid, mask)
         if self.axis is None:
             h = self.attention(h, mask=mask, rotary=rotary)
         else:
             h = attend_along(self.attention, h, grid, self.axis, mask)
-        x = per_token(torch.addcmul, prefix, (x, h), (gate_1,))
-        h = per_token(modulated, prefix, (self.norm_2(x),), (shift_2, scale_2))
-        return per_token(torch.addcmul, prefix, (x, self.mlp(h)), (gate_2,))
+        x = per_token(torch.addcmul, (x, h), (gate_1,))
+        h = per_token(modulated, (self.norm_2(x),), (shift_2, scale_2))
+        return per_token(torch.addcmul, (x, self.mlp(h)), (gate_2,))
 
 
 def modulated(h: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
@@ -60,8 +66,13 @@ def modulated(h: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
     return torch.addcmul(shift, h, 1 + scale)
 
 
-def per_token(
-    function: Callable[..., Tensor], prefix: int, tokens: tuple[Tensor, ...], vectors: tuple[Tensor, ...]
+def ungrouped(function: Callable[..., Tensor], tokens: tuple[Tensor, ...], vectors: tuple[Tensor, ...]) -> Tensor:
+    """`function` of tokens (b, n, width) and of a vector for each, (b, n, width)."""
+    return function(*tokens, *vectors)
+
+
+def grouped(
+    prefix: int, function: Callable[..., Tensor], tokens: tuple[Tensor, ...], vectors: tuple[Tensor, ...]
 ) -> Tensor:
     """`function` of tokens (b, prefix + n, width) and of the vectors that belong to each of them.
 
@@ -78,6 +89,19 @@ def per_token(
     if not prefix:
         return patches
     return torch.cat([function(*(part[:, :prefix] for part in tokens), *(part[:, :1] for part in vectors)), patches], 1)
+
+
+def levels_of_patches(c_time: Tensor, grid: tuple[int, ...], sides: tuple[int, ...]) -> Tensor:
+    """The mean level of each of equally many consecutive patches of the grid, (b, groups), from c_time (b, 1, ...) with the
+    first dimensions of space; (b, 1) from c_time (b,)."""
+    if c_time.ndim == 1:
+        return c_time[:, None]
+    pooled = c_time[:, 0]
+    for axis in range(1, pooled.ndim):
+        pooled = pooled if pooled.shape[axis] == 1 else pooled.unflatten(axis, (-1, sides[axis - 1])).mean(axis + 1)
+    while pooled.ndim > 2 and pooled.shape[-1] == 1:  # the same along the last dimensions
+        pooled = pooled.squeeze(-1)
+    return pooled.expand(-1, *grid[: pooled.ndim - 1]).flatten(1)
 
 
 def attend_along(

@@ -35,6 +35,11 @@ class DataSizes(Protocol):
         ...
 
     @property
+    def seconds(self) -> float | None:
+        """How long the first dimension of space lasts, if it is time and known."""
+        ...
+
+    @property
     def choices(self) -> tuple[int, ...]:
         """The number of tokens that each position can have, if they differ; else empty."""
         ...

@@ -349,7 +349,8 @@ def _joint(recipe: Recipe, config: ProductConfig, network: nn.Module) -> JointMo
         objective=PartsLoss(process=process, weighting=method.weighting, gamma=method.gamma),  # type: ignore[arg-type]
         times=method.times, schedule=process.schedule, condition_dropout=method.condition_dropout,
         port_dropout=method.port_dropout, non_hidden=non_hidden(network), generator=denoiser, warps=warps,
-        training_input=NoiseAtOwnTimes(process=process, times=method.times, warps=warps),
+        training_input=NoiseAtOwnTimes(process=process, times=method.times, warps=warps, levels=method.levels),
+        levels=method.levels,
     )  # fmt: skip
 
     def losses(batch: Batch, names: Tensor) -> Tensor:

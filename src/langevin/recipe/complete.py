@@ -6,6 +6,7 @@ from typing import Any, get_args
 
 import torch
 
+from langevin.diffusion.levels import OfFrames, OfStreams
 from langevin.diffusion.process import Gaussian
 from langevin.diffusion.sampler import Ancestral, AncestralUnmask, JointDPM2M
 from langevin.diffusion.sampler.choice import tokens_of
@@ -117,14 +118,20 @@ def require_fit(kind: str, network: NetworkConfig, process: ProcessConfig, needs
 
 
 def require_frames(recipe: Recipe, needs: Needs) -> None:
-    """Check that noise levels per frame fit data and network. Raises `ValueError` with what does not."""
+    """Check that noise levels per frame or part fit data and network. Raises `ValueError` with what does not."""
     method, scheduling = recipe.method, recipe.sampling.scheduling
     levels = method.levels if isinstance(method, Diffusion.Config) else ()
     if not levels and isinstance(scheduling, FullSequence):
         return
+    streams = bool(needs.parts) and isinstance(scheduling, FullSequence)
+    if wrong := [part.kind for part in levels if not isinstance(part, OfStreams if streams else OfFrames)]:
+        what = "in parts, such as shared or per_stream" if streams else "in one, such as shared or per_frame"
+        raise ValueError(f"method.levels {wrong[0]} does not fit {recipe.data.kind}, whose levels are of data {what}")
+    if streams:
+        return
     key = "method.levels" if levels else "sampling.scheduling"
     if not needs.frames:
-        raise ValueError(f"{key} is for data in frames, such as video, and this is {recipe.data.kind}: leave it out")
+        raise ValueError(f"{key} is for data in frames or in parts, and this is {recipe.data.kind}: leave it out")
     if not getattr(recipe.network, "levels_per_frame", False):
         raise ValueError(f"{key} needs a network that reads a noise level per frame: network.kind=dit")
 

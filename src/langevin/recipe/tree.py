@@ -17,12 +17,12 @@ from langevin.diffusion.sampler import FittedSolver
 from langevin.diffusion.sampling import Sampling
 from langevin.methods import AnyMethod, Diffusion
 from langevin.modalities import union
-from langevin.networks import MLP, ColumnMLP, ColumnTransformer, DiT, InverseSTFT, Transformer, UNet
+from langevin.networks import MLP, ColumnMLP, ColumnTransformer, DiT, InverseSTFT, JointDiT, Transformer, UNet
 from langevin.training.loop import TrainingConfig
 
 NetworkConfig = (
     DiT.Config | UNet.Config | MLP.Config | Transformer.Config | InverseSTFT.Config | ColumnMLP.Config
-    | ColumnTransformer.Config
+    | ColumnTransformer.Config | JointDiT.Config
 )  # fmt: skip
 
 

@@ -1,0 +1,204 @@
+"""A diffusion transformer over several parts of the data at once, each with a noise level of its own.
+
+Parts of numbers are grids (b, channels, *space), cut into patches; parts of tokens are (b, n) int64, beyond which there is
+the mask. Every part has its own layers in and out, and all share the blocks: tokens of all parts attend to each other. The
+first dimension of a grid that lasts some seconds is time, so what sounds and what is seen at one moment have one position.
+Noise levels c_time are (b,) per part, or (b, 1, frames) along time, and modulate the tokens of that part only ("One
+Transformer Fits All Distributions in Multi-Modal Diffusion at Scale", 2023, arXiv 2303.06555).
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from langevin.diffusion.condition import Condition
+from langevin.networks.attention import axial_angles, sine_positions
+from langevin.networks.dit_block import Block, levels_of_patches, modulated
+from langevin.networks.embedding import ConditioningConfig, TimeEmbedding, require_bounded
+from langevin.networks.patches import Patch, patch_sides, patchify, unpatchify
+from langevin.networks.sizes import DataSizes, Reads
+
+UNITS = 12.0  # positions per second
+AXES = 3  # of positions: time and two of space
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartSizes:
+    """The sizes of a part.
+
+    Args:
+        channels, space: of a grid; a part of tokens has None and (n,).
+        tokens: size of the vocabulary without the mask; None for a grid.
+        seconds: how long the first dimension of space lasts; None if it is no time.
+        patch: side of a patch, along every dimension or for each.
+    """
+
+    channels: int | None = None
+    space: tuple[int, ...] = ()
+    tokens: int | None = None
+    seconds: float | None = None
+    patch: Patch = 1
+
+    @property
+    def grid(self) -> tuple[int, ...]:
+        """Patches along each dimension."""
+        sides = patch_sides(self.patch, len(self.space))
+        return tuple(size // side for size, side in zip(self.space, sides, strict=True))
+
+
+class JointDiT(nn.Module):
+    """Mappings by part -> a mapping: of grids the same shape, of tokens logits (b, n, vocabulary)."""
+
+    non_hidden = ("inputs", "embeddings", "outputs", "logits", "modulation", "time_embedding", "final_modulation")
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config:
+        """Args:
+        width: channels of a token, a multiple of head_dim.
+        depth: number of blocks.
+        head_dim: channels of an attention head, an even number of 6 or more.
+        mlp_ratio: hidden channels of a block's MLP over `width`.
+        dropout: probability, in [0, 1).
+        patches: side of a patch of each part that is a grid; 1 for those that are left out.
+        parts: the sizes of each part; taken from the data.
+        """
+
+        kind: Literal["joint_dit"] = "joint_dit"
+        reads: ClassVar[Reads] = "parts"
+        width: int = 192
+        depth: int = 6
+        head_dim: int = 64
+        mlp_ratio: float = 4.0
+        dropout: float = 0.0
+        patches: dict[str, Patch] = field(default_factory=dict)
+        parts: dict[str, PartSizes] = field(default_factory=dict)
+        conditioning: ConditioningConfig = ConditioningConfig()
+
+        def __post_init__(self) -> None:
+            require_bounded(self)
+            if min(self.width, self.depth) < 1 or not 1 <= self.width * self.mlp_ratio < math.inf:
+                raise ValueError(f"a joint transformer's sizes are positive: {self}")
+            if self.head_dim < 2 * AXES or self.head_dim % 2 or self.width % self.head_dim:
+                raise ValueError(
+                    f"network.head_dim is an even number of {2 * AXES} or more that divides network.width {self.width}, "
+                    f"got {self.head_dim}"
+                )
+            if not 0 <= self.dropout < 1:
+                raise ValueError(f"network.dropout is a probability below 1, got {self.dropout}")
+            self.conditioning.require("a joint transformer", (), cross_attends=False)
+
+        def fitted(self, sizes: DataSizes) -> "JointDiT.Config":
+            """For data of these sizes. Raises `ValueError` for a patch of no part, or that does not cut it."""
+            if unknown := [name for name in self.patches if name not in sizes.parts]:
+                known = ", ".join(sizes.parts)
+                raise ValueError(f"network.patches names {unknown[0]}, and the parts of this data are {known}")
+            parts = dict[str, PartSizes]()
+            for name, part in sizes.parts.items():
+                patch = self.patches.get(name, 1)
+                found = PartSizes(
+                    channels=part.channels,
+                    space=tuple(part.space),
+                    tokens=part.tokens,
+                    seconds=part.seconds,
+                    patch=patch,
+                )
+                sides = patch_sides(patch, len(found.space))
+                if any(size % side for size, side in zip(found.space, sides, strict=True)) or len(found.space) > AXES:
+                    raise ValueError(f"network.patches.{name} {patch} does not cut data of space {found.space}")
+                parts[name] = found
+            return replace(self, parts=parts)
+
+        def build(self) -> "JointDiT":
+            return JointDiT(self)
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        if not config.parts:
+            raise ValueError("a joint transformer needs network.parts before it is built: the sizes of each part")
+        self.config, width = config, config.width
+        self.time_embedding = TimeEmbedding(width)
+        self.part_embedding = nn.ParameterDict({name: 0.1 * torch.randn(width) for name in config.parts})
+        self.inputs, self.outputs = nn.ModuleDict(), nn.ModuleDict()
+        self.embeddings, self.logits = nn.ModuleDict(), nn.ModuleDict()
+        for name, part in config.parts.items():
+            if part.tokens is None:
+                size = (part.channels or 0) * math.prod(patch_sides(part.patch, len(part.space)))
+                self.inputs[name], self.outputs[name] = nn.Linear(size, width), nn.Linear(width, size)
+            else:
+                self.embeddings[name], self.logits[name] = (
+                    nn.Embedding(part.tokens + 1, width),
+                    nn.Linear(width, part.tokens),
+                )
+                nn.init.normal_(self.embeddings[name].weight, std=0.5)  # type: ignore[arg-type]
+        self.blocks = nn.ModuleList(
+            Block(width, width // config.head_dim, config.mlp_ratio, config.dropout, 0, 1) for _ in range(config.depth)
+        )
+        self.norm = nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)
+        self.final_modulation = nn.Linear(width, 2 * width)
+        for layer in (*self.outputs.values(), *self.logits.values(), self.final_modulation):
+            nn.init.zeros_(layer.weight)  # type: ignore[arg-type]
+            nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+        for name, part in config.parts.items():
+            self.register_buffer(f"positions_{name}", _positions(part), persistent=False)
+
+    def forward(
+        self, x: Mapping[str, Tensor], c_time: Mapping[str, Tensor], condition: Condition | None = None
+    ) -> dict[str, Tensor]:
+        tokens, vectors, index, positions = list[Tensor](), list[Tensor](), list[Tensor](), list[Tensor]()
+        for name, part in self.config.parts.items():
+            h = self._read(name, part, x[name])
+            levels = levels_of_patches(c_time[name], part.grid, patch_sides(part.patch, len(part.space)))
+            known = sum(vector.shape[1] for vector in vectors)
+            of_each = torch.arange(levels.shape[1], device=h.device).repeat_interleave(h.shape[1] // levels.shape[1])
+            tokens.append(h)
+            vectors.append(self.time_embedding(levels) + self.part_embedding[name])
+            index.append(known + of_each)
+            positions.append(getattr(self, f"positions_{name}"))
+        h, vector, at = torch.cat(tokens, 1), nn.functional.silu(torch.cat(vectors, 1)), torch.cat(index)
+        angles = axial_angles(torch.cat(positions), self.config.head_dim)
+        rotary = (angles.cos(), angles.sin())
+        for block in self.blocks:
+            h = block(h, vector, rotary, None, index=at)
+        shift, scale = self.final_modulation(vector)[:, at].chunk(2, -1)
+        parts = modulated(self.norm(h), shift, scale).split([part.shape[1] for part in tokens], 1)
+        return {
+            name: self._written(name, part, out)
+            for (name, part), out in zip(self.config.parts.items(), parts, strict=True)
+        }
+
+    def _read(self, name: str, part: PartSizes, x: Tensor) -> Tensor:
+        """The tokens of a part, (b, n, width)."""
+        wanted = part.space if part.tokens is not None else (part.channels, *part.space)
+        if tuple(x.shape[1:]) != wanted:
+            raise ValueError(f"the part {name} is {wanted} for each sample, got {tuple(x.shape[1:])}")
+        if part.tokens is not None:
+            h = self.embeddings[name](x)
+        else:
+            h = self.inputs[name](patchify(x, part.patch).flatten(2).transpose(1, 2))
+        where = sine_positions(part.grid, self.config.width, device=x.device)
+        return h + where.to(h.dtype) + self.part_embedding[name]
+
+    def _written(self, name: str, part: PartSizes, h: Tensor) -> Tensor:
+        """The output of a part."""
+        if part.tokens is not None:
+            return self.logits[name](h)
+        return unpatchify(self.outputs[name](h).transpose(1, 2).unflatten(2, part.grid), part.patch)
+
+
+def _positions(part: PartSizes) -> Tensor:
+    """(n, AXES): the centre of each patch, time in 1 / `UNITS` seconds; tokens come one after another before the time 0."""
+    sides = patch_sides(part.patch, len(part.space))
+    axes = [(torch.arange(n) * side + (side - 1) / 2) / side for n, side in zip(part.grid, sides, strict=True)]
+    if part.tokens is not None:
+        axes = [torch.arange(part.space[0]) - float(part.space[0])]
+    elif part.seconds is not None:
+        step = part.seconds * UNITS / part.space[0]
+        axes[0] = (torch.arange(part.grid[0]) * sides[0] + (sides[0] - 1) / 2) * step
+    elif len(axes) < AXES:
+        axes = [torch.zeros(1), *axes]  # an image lies at the time 0
+    axes = [*axes, *(torch.zeros(1) for _ in range(AXES - len(axes)))]
+    return torch.stack([axis.flatten() for axis in torch.meshgrid(*axes, indexing="ij")], 1).float()

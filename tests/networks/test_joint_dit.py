@@ -1,0 +1,103 @@
+"""A transformer over parts: shapes, levels of each part, and that parts read each other."""
+
+import pytest
+import torch
+
+from langevin.modalities.modality import Needs
+from langevin.networks import JointDiT
+from langevin.networks.joint_dit import UNITS, PartSizes, _positions
+
+PARTS = {
+    "clip": Needs(processes=("gaussian",), channels=1, space=(4, 8, 8), std=1.0, seconds=0.5),
+    "sound": Needs(processes=("gaussian",), channels=3, space=(6,), std=1.0, seconds=0.5),
+    "words": Needs(processes=("masked",), tokens=5, space=(3,)),
+}
+PATCHES = {"clip": (1, 4, 4), "sound": 2}
+
+
+def built(**options):
+    config = JointDiT.Config(width=24, depth=2, head_dim=12, patches=PATCHES, **options)
+    torch.manual_seed(1)
+    network = config.fitted(Needs(processes=("product",), parts=PARTS)).build().eval()
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    return network
+
+
+def given(b=2):
+    generator = torch.Generator().manual_seed(0)
+    x = {
+        "clip": torch.randn(b, 1, 4, 8, 8, generator=generator), "sound": torch.randn(b, 3, 6, generator=generator),
+        "words": torch.randint(6, (b, 3), generator=generator),
+    }  # fmt: skip
+    return x, {name: torch.linspace(-1, 1, b) for name in x}
+
+
+def test_outputs_have_the_shapes_of_the_parts_and_start_at_zero():
+    x, c_time = given()
+    network = built()
+    y = network(x, c_time)
+    assert {name: tuple(part.shape) for name, part in y.items()} == {
+        "clip": (2, 1, 4, 8, 8), "sound": (2, 3, 6), "words": (2, 3, 5),
+    }  # fmt: skip
+    fresh = JointDiT.Config(width=24, depth=2, head_dim=12, patches=PATCHES)
+    fresh = fresh.fitted(Needs(processes=("product",), parts=PARTS)).build()
+    assert all(bool((part == 0).all()) for part in fresh(x, c_time).values())
+
+
+def test_samples_are_apart_and_every_part_is_read_by_all():
+    network = built()
+    x, c_time = given()
+    before = network(x, c_time)
+    for name in x:
+        other = {**x, name: x[name].clone()}
+        other[name][0] = (x[name][0] + 1) % 6 if name == "words" else x[name][0] + 1
+        after = network(other, c_time)
+        for part in x:
+            assert (after[part][0] - before[part][0]).abs().max() > 1e-4, (name, part)
+            torch.testing.assert_close(after[part][1], before[part][1], rtol=1e-4, atol=1e-5)
+
+
+def test_each_part_has_a_level_of_its_own_also_by_frame():
+    network = built()
+    x, c_time = given()
+    before = network(x, c_time)
+    for name in x:
+        after = network(x, {**c_time, name: c_time[name] + 1})
+        assert (after[name] - before[name]).abs().max() > 1e-4
+    by_frame = {**c_time, "clip": c_time["clip"][:, None, None].expand(-1, 1, 4).clone()}
+    for part, value in network(x, by_frame).items():
+        torch.testing.assert_close(value, before[part], rtol=1e-4, atol=1e-5)
+    by_frame["clip"][:, 0, 2] += 1
+    assert (network(x, by_frame)["clip"] - before["clip"]).abs().max() > 1e-4
+
+
+def test_what_happens_at_one_moment_has_one_position_in_time():
+    clip = _positions(PartSizes(channels=1, space=(4, 8, 8), seconds=0.5, patch=(1, 4, 4)))
+    sound = _positions(PartSizes(channels=3, space=(6,), seconds=0.5, patch=1))
+    assert clip[:, 0].unique().tolist() == pytest.approx([0.0, 1.5, 3.0, 4.5])  # 0.5 seconds in quarters, of UNITS
+    assert sound[:, 0].tolist() == pytest.approx([i * 0.5 / 6 * UNITS for i in range(6)])
+    words = _positions(PartSizes(tokens=5, space=(3,)))
+    assert words[:, 0].tolist() == [-3, -2, -1]  # before the beginning
+    assert clip[:, 1:].unique(dim=0).shape[0] == 4
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: built(mlp_ratio=0.001), "positive"), (lambda: JointDiT.Config(width=20, head_dim=12), "head_dim"),
+        (lambda: JointDiT.Config().build(), "needs network.parts"),
+        (lambda: JointDiT.Config(patches={"clp": 2}).fitted(Needs(processes=(), parts=PARTS)), "names clp"),
+        (lambda: JointDiT.Config(patches={"clip": 3}).fitted(Needs(processes=(), parts=PARTS)), "does not cut"),
+    ],
+)  # fmt: skip
+def test_what_does_not_fit_is_refused(make, words):
+    with pytest.raises(ValueError, match=words):
+        make()
+
+
+def test_a_part_of_another_shape_is_refused():
+    x, c_time = given()
+    with pytest.raises(ValueError, match="the part sound is"):
+        built()({**x, "sound": x["sound"][:, :2]}, c_time)
