@@ -51,8 +51,8 @@ class Clip:
 
 
 def uniform_times(seconds: float, rate: float) -> Tensor:
-    """Times (n,) of frames at a rate, of which the last is not after `seconds`, float64."""
-    return torch.arange(math.floor(seconds * rate + 1e-6) + 1, dtype=torch.float64) / rate
+    """Times (n,) of frames at a rate, of which the last is at most a twentieth of a frame after `seconds`, float64."""
+    return torch.arange(math.floor(seconds * rate + 0.05) + 1, dtype=torch.float64) / rate
 
 
 def interpolated(values: Tensor, times: Tensor, at: Tensor, *, skeleton: bool | None = None) -> Tensor:
