@@ -26,6 +26,7 @@ ROOT = 4  # channels of the root's way
 WIDTHS = {"ball": 6, "hinge": 2, "fixed": 0}
 FLOOR = 0.02  # of the mean standard deviation of columns, below which one is not standardised further
 LEAST = (0.01, 0.02, 0.05, 0.02)  # so for heights and speeds (in sizes of the skeleton), yaw rates, and rotations
+CONTACT = ("ground", "contact_height", "contact_speed")
 DIVERGED = "the generated motion holds numbers that are not finite: the model or its guidance diverged"
 
 
@@ -94,6 +95,10 @@ class Poses:
         skeleton: fitted to the data.
         mean, std: of each channel; fitted to the data.
         centre, reach: of each joint that moves, the mean rotation (w, x, y, z) and the greatest angle from it; fitted.
+        low, high: least and greatest value of the channels of the root's way; fitted.
+        ground: the height below which feet are hardly ever; fitted, as what follows.
+        contact_height: the height below which a foot may stand.
+        contact_speed: the horizontal speed that 90 % of feet below it do not exceed.
     """
 
     kind: Literal["poses"] = "poses"
@@ -103,6 +108,11 @@ class Poses:
     std: tuple[float, ...] = ()
     centre: tuple[tuple[float, ...], ...] = ()
     reach: tuple[float, ...] = ()
+    low: tuple[float, ...] = ()
+    high: tuple[float, ...] = ()
+    ground: float = 0.0
+    contact_height: float = 0.0
+    contact_speed: float = 0.0
 
     @property
     def known(self) -> Skeleton:
@@ -136,7 +146,8 @@ class Poses:
         reach = rotations.angle_between(centre.expand_as(q), q).amax(0)
         return replace(
             self, mean=_rounded(frames.mean(0)), std=_rounded(torch.maximum(std, least.double())),
-            centre=tuple(_rounded(row) for row in centre), reach=_rounded(reach),
+            centre=tuple(_rounded(row) for row in centre), reach=_rounded(reach), low=_rounded(frames[:, :ROOT].amin(0)),
+            high=_rounded(frames[:, :ROOT].amax(0)), **dict(zip(CONTACT, standing(self.known, clips, rate), strict=True)),
         )  # fmt: skip
 
     def raw(self, poses: Tensor, rate: float) -> Tensor:
@@ -229,6 +240,28 @@ class Poses:
 
 
 AnyCodec = States | Poses
+
+
+def standing(skeleton: Skeleton, clips: Sequence[Tensor], rate: float) -> tuple[float, ...]:
+    """Ground, height and speed of contact (`Poses`), from clips (frames, 3 + 4 m).
+
+    The ground is the height below which one foot of a thousand is. A foot may stand up to the median height of the lower
+    foot and a fiftieth of the skeleton."""
+    heights, lowest, speeds = list[Tensor](), list[Tensor](), list[Tensor]()
+    for values in clips:
+        p = skeleton.positions_of(values.double())[:, list(skeleton.feet())]
+        heights.append(p[1:, :, 1].flatten())
+        lowest.append(p[1:, :, 1].amin(1))
+        speeds.append(((p[1:] - p[:-1])[..., [0, 2]].norm(dim=-1) * rate).flatten())
+    height, speed = torch.cat(heights), torch.cat(speeds)
+    below = float(torch.cat(lowest).median()) + 0.02 * skeleton.height
+    ground, fast = _quantile(height, 0.001), _quantile(speed[height < below], 0.9)
+    return tuple(float(f"{v:.6g}") for v in (ground, below, max(fast, 1e-3 * skeleton.height)))
+
+
+def _quantile(values: Tensor, share: float) -> float:
+    ordered = values.sort().values
+    return float(ordered[min(len(ordered) - 1, int(share * len(ordered)))])
 
 
 def require_finite(x: Tensor) -> None:
