@@ -38,7 +38,9 @@ def test_x_does_not_depend_on_where_a_motion_begins_and_heads_to():
     q = q.clone()
     q[:, 0] = rotations.multiply(rotations.yaw(angle), q[:, 0])
     elsewhere = MAN.join(torch.stack([flat[:, 0], root[:, 1], flat[:, 1]], 1), q)
-    assert torch.allclose(made.encode(elsewhere.float(), RATE), made.encode(own, RATE), atol=2e-3)  # float32 metres at 20 frames a second
+    assert torch.allclose(
+        made.encode(elsewhere.float(), RATE), made.encode(own, RATE), atol=2e-3
+    )  # float32 metres at 20 frames a second
 
 
 def test_heads_over_heels_comes_back():

@@ -229,7 +229,7 @@ def test_what_is_no_character_is_refused(change, said):
 def test_a_json_that_is_cut_short_is_said(tmp_path):
     path = tmp_path / "a.json"
     path.write_text(json.dumps(mimic())[:-40])
-    with pytest.raises(Unreadable, match="is not JSON.*cut short"):
+    with pytest.raises(Unreadable, match=r"is not JSON.*cut short"):
         deepmimic.load(path)
 
 

@@ -35,9 +35,7 @@ def test_the_matrix_of_a_product_is_the_product_of_matrices():
     assert torch.allclose(
         rotations.matrix(rotations.multiply(p, q)), rotations.matrix(p) @ rotations.matrix(q), atol=1e-12
     )
-    assert torch.allclose(
-        rotations.matrix(rotations.inverse(p)), rotations.matrix(p).transpose(1, 2), atol=1e-12
-    )
+    assert torch.allclose(rotations.matrix(rotations.inverse(p)), rotations.matrix(p).transpose(1, 2), atol=1e-12)
 
 
 @pytest.mark.parametrize("near", [None, 0, 1, 2, 3])

@@ -63,7 +63,9 @@ def test_a_trajectory_obeys_the_equation_between_frames(system):
     """The residual of real trajectories is far below that of the same with frames out of order."""
     x = trajectories(system, 200, 64, seed=0).double()
     own = residual(system, x).square().mean().sqrt()
-    mixed = residual(system, x[:, torch.randperm(64, generator=torch.Generator().manual_seed(0))]).square().mean().sqrt()
+    mixed = (
+        residual(system, x[:, torch.randperm(64, generator=torch.Generator().manual_seed(0))]).square().mean().sqrt()
+    )
     assert float(own) < 0.01 * float(mixed)
 
 
@@ -144,5 +146,5 @@ def test_what_is_no_system_is_refused(kind, change, said):
 
 
 def test_a_source_that_allows_nothing_is_said():
-    with pytest.raises(ValueError, match="trajectories of pendulum are as data.source allows"):
+    with pytest.raises(ValueError, match=r"trajectories of pendulum are as data\.source allows"):
         trajectories(Pendulum(angle=3.1, speed=900.0), 50, 64, seed=0)

@@ -60,7 +60,9 @@ class Known:
         if name in self.actions:
             return self.actions.index(name)
         if not self.actions:
-            raise ValueError(f"this run was trained without actions, so it cannot be asked for '{name}': leave --action out")
+            raise ValueError(
+                f"this run was trained without actions, so it cannot be asked for '{name}': leave --action out"
+            )
         raise ValueError(
             f"no action is called '{name}'{did_you_mean(name, self.actions)}; known are {', '.join(self.actions)}"
         )
@@ -73,7 +75,9 @@ class Known:
         Raises:
             ValueError: an unknown action, or a condition that the run was not trained with."""
         if texts and self.vocabulary is None:
-            raise ValueError("this run was trained without captions, so it cannot be told what happens: leave --text out")
+            raise ValueError(
+                "this run was trained without captions, so it cannot be told what happens: leave --text out"
+            )
         chosen = [self.index(name) for name in actions]
         if not chosen:
             chosen = [-1] if texts or not self.actions else list(range(len(self.actions)))

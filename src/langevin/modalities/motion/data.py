@@ -71,9 +71,7 @@ class Motions:
 
     def select(self, items: Sequence[int]) -> "Motions":
         """Some of the motions."""
-        picked = {
-            name: tuple(getattr(self, name)[i] for i in items) for name in ("clips", "names", "actions", "texts")
-        }
+        picked = {name: tuple(getattr(self, name)[i] for i in items) for name in ("clips", "names", "actions", "texts")}
         return replace(self, **picked)
 
 
@@ -114,7 +112,13 @@ class Loaded:
 
 
 def load(
-    path: str, *, only: str = "", pattern: str = "", rate: float | None = None, up: str = "y", progress: Progress | None = None
+    path: str,
+    *,
+    only: str = "",
+    pattern: str = "",
+    rate: float | None = None,
+    up: str = "y",
+    progress: Progress | None = None,
 ) -> Loaded:
     """Read every file at a path.
 
@@ -135,7 +139,7 @@ def load(
                 if clip.frames < 2:
                     short.append(own.name)
                     continue
-                clips.append((own, _upright(clip, up)))
+                clips.append((own, upright(clip, up)))
                 for remark in clip.remarks:
                     remarks.setdefault(remark.partition(" up to")[0], []).append(f"{own.name}: {remark}")
         except Unreadable as error:
@@ -204,7 +208,7 @@ def read_mimic(path: Path, characters: dict[str, Skeleton]) -> Clip:
     return deepmimic.motion(found, (named or list(fitting.values()))[0])
 
 
-def _upright(clip: Clip, up: str) -> Clip:
+def upright(clip: Clip, up: str) -> Clip:
     """With y as the vertical axis."""
     if up == "y" or clip.skeleton is None:
         return clip
@@ -257,8 +261,8 @@ def _one_skeleton(
         other = int((offsets - offsets[worst]).abs().amax((1, 2)).argmax())
         names = [clips[i][0].name for i in (worst, other)]
         raise ValueError(
-            f"{listing.root}: bones of {names[0]} and {names[1]} differ by more than a fifth of the skeleton, or their joints "
-            "turn differently: choose files of one skeleton by data.only"
+            f"{listing.root}: bones of {names[0]} and {names[1]} differ by more than a fifth of the skeleton, or their "
+            "joints turn differently: choose files of one skeleton by data.only"
         )
     if float(apart[worst]) < 1e-4 * size:
         return [(entry, replace(clip, skeleton=skeletons[0])) for entry, clip in clips], []

@@ -47,11 +47,14 @@ class Inspection:
         count = sum(self.motions.values())
         parts = ", ".join(f"{n:,} {name}" for name, n in self.motions.items())
         lines = [
-            f"{self.path}: {count:,} motions ({parts}) of {self.what}, {self.seconds:,.0f} s at {self.rate:g} frames per second",
+            f"{self.path}: {count:,} motions ({parts}) of {self.what}",
+            f"{self.seconds:,.0f} s at {self.rate:g} frames per second",
             f"length: {least:.2f} to {most:.2f} s, median {median:.2f} s",
             f"{'joints' if self.what.startswith('a skeleton') else 'columns'}: {some(self.joints, limit=24)}",
         ]
-        lines += [f"{name}: {low:.3g} to {high:.3g}, mean {mean:.3g}" for name, (low, mean, high) in self.ranges.items()]
+        lines += [
+            f"{name}: {low:.3g} to {high:.3g}, mean {mean:.3g}" for name, (low, mean, high) in self.ranges.items()
+        ]
         if self.actions:
             lines.append(f"actions: {some([f'{name} ({n:,})' for name, n in self.actions.items()], limit=24)}")
         if self.texts:
@@ -73,9 +76,10 @@ def inspect(motion: "Motion", *, progress: Progress | None = None) -> Inspection
     measured = frames if skeleton is None else frames[:, 1:2]
     counts = Counter(action for action in (*train.actions, *val.actions) if action)
     kinds = Counter(skeleton.kinds) if skeleton is not None else Counter()
-    what = f"a skeleton of {len(skeleton)} joints ({kinds['ball']} ball, {kinds['hinge']} hinge, {kinds['fixed']} fixed)" if (
-        skeleton is not None
-    ) else f"states of {len(train.columns)} {'column' if len(train.columns) == 1 else 'columns'}"  # fmt: skip
+    what = f"states of {len(train.columns)} {'column' if len(train.columns) == 1 else 'columns'}"
+    if skeleton is not None:
+        told = ", ".join(f"{kinds[kind]} {kind}" for kind in ("ball", "hinge", "fixed"))
+        what = f"a skeleton of {len(skeleton)} joints ({told})"
     return Inspection(
         path=motion.path or (motion.source.kind if motion.source else ""), what=what,
         motions={"training": len(train), "validation": len(val)}, seconds=float(seconds.sum()), rate=train.rate,

@@ -23,17 +23,17 @@ from langevin.modalities.modality import (
     Scorer,
     Suggestion,
 )
-from langevin.modalities.motion import inspect, plans, preview, rotations, suggest
+from langevin.modalities.motion import inspect, plans, preview, requests, rotations, suggest
 from langevin.modalities.motion.batches import MotionBatches
 from langevin.modalities.motion.codec import AnyCodec, Poses, States
 from langevin.modalities.motion.conditions import Known, Said, fitted_actions, fitted_vocabulary
 from langevin.modalities.motion.data import Motions, load_parts, simulated_parts
 from langevin.modalities.motion.files.listing import detect
-from langevin.modalities.motion.options import Evaluate, Sample
+from langevin.modalities.motion.options import Edit, Evaluate, Sample
+from langevin.modalities.motion.projector import AnyProjector
 from langevin.modalities.motion.skeleton import Skeleton
 from langevin.modalities.motion.systems import AnySystem
 
-LONGEST = 600.0  # seconds of a sample
 PREVIEWED = 6
 
 
@@ -53,10 +53,11 @@ class Motion:
         rate: frames per second; None takes that of most of the data, at most 20 for skeletons.
         window: frames of an example.
         val_fraction: fraction of the data that is held out, if it has no test part of its own.
+        projectors: what samples are made to obey, see `projector`.
         cycles: repeat cyclic motions (DeepMimic's "Loop": "wrap") that are shorter than an example.
         codec: the map between frames and x; None is chosen by the data.
-        actions, vocabulary, columns, typical: names of the actions, words of the captions, columns of states, frames of most
-            motions of each action; fitted to the data.
+        actions, vocabulary, columns, typical: names of the actions, words of the captions, columns of states, frames of
+            most motions of each action; fitted to the data.
     """
 
     kind: Literal["motion"] = "motion"
@@ -72,6 +73,7 @@ class Motion:
     window: int = 64
     val_fraction: float = 0.1
     cycles: bool = True
+    projectors: tuple[AnyProjector, ...] = ()
     codec: AnyCodec | None = None
     actions: tuple[str, ...] = ()
     vocabulary: CaptionVocabulary | None = None
@@ -94,6 +96,7 @@ class Motion:
             raise ValueError("data.outside is for a source, whose energy is known: leave it out")
         if self.rate is not None and not 0.01 <= self.rate <= 100_000:
             raise ValueError(f"data.rate is 0.01 to 100,000 frames per second, got {self.rate}")
+        requests.require_projectors(self, self.projectors)
         try:
             re.compile(self.pattern)
         except re.error as error:
@@ -134,8 +137,8 @@ class Motion:
 
     @property
     def choices(self) -> dict[str, tuple[str, ...]]:
-        """The actions, which `action` is chosen from."""
-        return {"action": self.actions} if self.actions else {}
+        """The actions, which `action` and `to` are chosen from."""
+        return {"action": self.actions, "to": self.actions} if self.actions else {}
 
     @classmethod
     def detect(cls, path: Path) -> Detected | None:
@@ -174,7 +177,11 @@ class Motion:
             codec = replace(codec, skeleton=train.skeleton)
         actions = fitted_actions(train)
         longest = [
-            [min(self.window, len(c)) for c, a in zip(train.clips, train.actions, strict=True) if not actions or a == name]
+            [
+                min(self.window, len(c))
+                for c, a in zip(train.clips, train.actions, strict=True)
+                if not actions or a == name
+            ]
             for name in actions or ("",)
         ]
         return replace(
@@ -191,7 +198,9 @@ class Motion:
         ):  # fmt: skip
             raise ValueError("the run to initialise from is of another skeleton, or of states of other columns")
         if base.window != self.window:
-            raise ValueError(f"the run to initialise from has windows of {base.window} frames: set data.window={base.window}")
+            raise ValueError(
+                f"the run to initialise from has windows of {base.window} frames: set data.window={base.window}"
+            )
 
     def needs(self, train: Motions) -> Needs:
         codec = self.known_codec
@@ -203,7 +212,7 @@ class Motion:
             raise ValueError(f"all {len(train)} motions stand still and are the same: nothing to learn")
         return Needs(
             processes=("gaussian",), channels=codec.channels, space=(self.window, *codec.space), std=std,
-            classes=len(self.actions), vocabulary=0 if self.vocabulary is None else self.vocabulary.size,
+            frames=True, classes=len(self.actions), vocabulary=0 if self.vocabulary is None else self.vocabulary.size,
             caption_length=0 if self.vocabulary is None else self.vocabulary.length,
         )  # fmt: skip
 
@@ -218,24 +227,10 @@ class Motion:
 
     # ---------------------------------------------------------------------------------------------------- requests
 
-    def plan(self, options: Sample, context: RequestContext) -> Plan:
-        train = context.data()[0] if self.vocabulary is not None and not options.text and not options.action else None
-        count = context.count or max(len(options.action), len(options.text), 4)
-        said = self.known.requested(options.action, options.text, count, seed=context.seed, data=train)
-        for line in self.known.remarks(options.text):
-            context.say(line)
-        return plans.draw(self, said, [self.frames_of(options.seconds, a) for a in said.actions], context)
-
-    def frames_of(self, seconds: float | None, action: int) -> int:
-        """Frames of a motion of so many seconds, or of most motions of its action.
-
-        Raises:
-            ValueError: a length out of range."""
-        if seconds is None:
-            return self.typical[max(0, action)]
-        if not 0 < seconds <= LONGEST:
-            raise ValueError(f"--seconds must be above 0, up to {LONGEST:g}, got {seconds:g}")
-        return max(2, round(seconds * self.known_rate) + 1)
+    def plan(self, options: Sample | Edit, context: RequestContext) -> Plan:
+        if isinstance(options, Edit):
+            return requests.edit_plan(self, options, context)
+        return requests.plan(self, options, context)
 
     def preview_plan(self, context: RequestContext) -> Plan:
         count = min(PREVIEWED, max(2, len(self.actions) or PREVIEWED))

@@ -68,7 +68,7 @@ def plot(values: Sequence[Tensor], names: Sequence[str], columns: Sequence[str],
         axis.set_title(names[i][:40] if names else "", fontsize=8, pad=2, parse_math=False)
         axis.tick_params(labelsize=7)
         axis.grid(alpha=0.25)
-    if 1 < values[0].shape[1]:
+    if values[0].shape[1] > 1:
         figure.legend(loc="outside lower center", ncols=PLOTTED, frameon=False, fontsize=8)
     content = io.BytesIO()
     figure.savefig(content, format="png", metadata={"Software": None})

@@ -23,11 +23,12 @@ def multiply_adds(width: int, depth: int, tokens: float) -> float:
 def suggest(motion: "Motion", train: Motions, budget: Budget, *, name: str) -> Suggestion:
     """A recipe for these motions within the budget."""
     fitted = motion.fitted(train)
+    codec = fitted.known_codec
     frames = int(train.lengths.sum())
     patch = STATES if train.skeleton is None and fitted.window % STATES == 0 else POSES
-    tokens = fitted.window / patch * (fitted.codec.space[0] if fitted.codec.space else 1)
+    tokens = fitted.window / patch * (codec.space[0] if codec.space else 1)
     wanted, available = EXAMPLES * (1 + frames / train.rate / 3600), SHORT * budget.multiply_adds
-    numbers = WEIGHTS * frames * fitted.codec.channels
+    numbers = WEIGHTS * frames * codec.channels
     fitting = [s for s in SIZES if multiply_adds(*s, tokens) * wanted <= available and 12 * s[0] ** 2 * s[1] <= numbers]
     width, depth = fitting[-1] if fitting else SIZES[0]
     seen = available / multiply_adds(width, depth, tokens)
@@ -37,7 +38,7 @@ def suggest(motion: "Motion", train: Motions, budget: Budget, *, name: str) -> S
         "name": f"motion/{name}",
         "description": f"chosen for {len(train):,} motions, {frames / train.rate:,.0f} seconds",
         "network": {
-            "kind": "dit", "dimensions": 1 + len(fitted.codec.space), "patch": patch, "width": width, "depth": depth,
+            "kind": "dit", "dimensions": 1 + len(codec.space), "patch": patch, "width": width, "depth": depth,
             "head_dim": 32, **local,
         },
         "method": {"prediction": "clean", "times": {"kind": "log_normal", "mean": -0.4, "std": 1.4}},
@@ -49,7 +50,7 @@ def suggest(motion: "Motion", train: Motions, budget: Budget, *, name: str) -> S
     reasons = (
         f"motion: {len(train):,} motions, {frames / train.rate:,.0f} s at {train.rate:g} frames per second, conditioned on "
         + ("actions or captions" if conditioned else "nothing"),
-        f"network: transformer of width {width}, depth {depth} over windows of {fitted.window} frames in patches of {patch}: "
+        f"network: transformer of width {width}, depth {depth} over {fitted.window} frames in patches of {patch}: "
         f"the largest that trains on about {seen / 1000:.0f}k examples in {budget.minutes:g} minutes on this machine",
         "prediction: the clean motion, which is smooth where noise is not",
     )

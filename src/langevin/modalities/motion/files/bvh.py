@@ -152,7 +152,9 @@ def _frames(body: str, channels: int, *, first: int) -> tuple[np.ndarray, float]
     try:
         count, seconds = int(match[1]), float(match[2])
     except ValueError as error:
-        raise Unreadable(f"says Frames: {match[1][:40]} and Frame Time: {match[2][:40]}, which are no numbers") from error
+        raise Unreadable(
+            f"says Frames: {match[1][:40]} and Frame Time: {match[2][:40]}, which are no numbers"
+        ) from error
     if count < 1 or not 1e-5 <= seconds <= 60:
         raise Unreadable(f"says Frames: {count} and Frame Time: {seconds:g}")
     rest = body[match.end() :]
@@ -166,7 +168,9 @@ def _frames(body: str, channels: int, *, first: int) -> tuple[np.ndarray, float]
         raise Unreadable(f"has '{word[:40]}' among its numbers, in line {line}")
     if len(values) != count * channels:
         have = len(values) / max(1, channels)
-        raise Unreadable(f"says {count:,} frames of {channels} channels, and holds numbers for {have:g}: it is cut short")
+        raise Unreadable(
+            f"says {count:,} frames of {channels} channels, and holds numbers for {have:g}: it is cut short"
+        )
     return values.reshape(count, channels), seconds
 
 
@@ -219,7 +223,9 @@ def _clip(joints: list[_Joint], numbers: Tensor, rate: float) -> Clip:
     )  # fmt: skip
     for name, spread in moved.items():
         if float(spread.max()) > STRETCH * skeleton.height:
-            raise Unreadable(f"moves joint {name} in its parent by up to {float(spread.max()):.3g}: bones keep their length")
+            raise Unreadable(
+                f"moves joint {name} in its parent by up to {float(spread.max()):.3g}: bones keep their length"
+            )
     values = skeleton.join(root, rotations.continuous(torch.stack(turns, 1))).float()
     if not bool(values.isfinite().all()):
         raise Unreadable("holds numbers that are too large")

@@ -1,8 +1,8 @@
 """The JSON of DeepMimic: motions as lists of frames, and characters as trees of joints.
 
-A motion is {"Loop": "wrap" or "none", "Frames": [[seconds, root x y z, rotations ...], ...]}: a frame lasts its first number
-of seconds, which may differ from frame to frame and is 0 in the last one; ball joints have a quaternion w x y z, revolute
-joints an angle about their z axis, fixed joints nothing. A character is {"Skeleton": {"Joints": [{"Name", "Type", "Parent",
+A motion is {"Loop": "wrap" or "none", "Frames": [[seconds, root x y z, rotations ...], ...]}: a frame lasts its first
+number of seconds, which may differ from frame to frame and is 0 in the last one; ball joints have a quaternion w x y z,
+revolute joints an angle about their z axis, fixed joints nothing. A character is {"Skeleton": {"Joints": [{"Name", "Type", "Parent",
 "AttachX", ...}]}}. "DeepMimic: Example-Guided Deep Reinforcement Learning of Physics-Based Character Skills" (2018,
 arXiv:1804.02717).
 """
@@ -78,7 +78,9 @@ def motion(found: dict[str, Any], skeleton: Skeleton, *, rate: float | None = No
         Unreadable: frames that are not of this skeleton, or not finite."""
     table = frames_of(found)
     if table.shape[1] != width(skeleton):
-        raise Unreadable(f"has frames of {table.shape[1]} numbers, and the skeleton of {skeleton.names[0]} {width(skeleton)}")
+        raise Unreadable(
+            f"has frames of {table.shape[1]} numbers, and the skeleton of {skeleton.names[0]} {width(skeleton)}"
+        )
     seconds = table[:, 0]
     times = np.concatenate([[0.0], np.cumsum(seconds[:-1])])
     numbers, worst = torch.from_numpy(table), 0.0
@@ -91,9 +93,8 @@ def motion(found: dict[str, Any], skeleton: Skeleton, *, rate: float | None = No
             worst = max(worst, float(error.max()))
             if float(error.max()) > OFF:
                 where = int(error.argmax())
-                raise Unreadable(
-                    f"has a quaternion of length {float(own[where].norm()):.3g} for {skeleton.names[joint]} in frame {where}"
-                )
+                length, name = float(own[where].norm()), skeleton.names[joint]
+                raise Unreadable(f"has a quaternion of length {length:.3g} for {name} in frame {where}")
             turns.append(rotations.normalised(own))
         elif kind == "hinge":
             turns.append(rotations.about(torch.tensor(skeleton.axes[joint]).double().expand(len(own), 3), own[:, 0]))
@@ -101,9 +102,7 @@ def motion(found: dict[str, Any], skeleton: Skeleton, *, rate: float | None = No
     rate = rate or _rate(seconds)
     poses = interpolated(poses, torch.from_numpy(times), uniform_times(float(times[-1]), rate), skeleton=True)
     remarks = (f"quaternions are off by up to {worst:.2g} in length, and were normalised",) if worst > 0.01 else ()
-    return Clip(
-        values=poses.float(), rate=rate, skeleton=skeleton, loop=found.get("Loop") == "wrap", remarks=remarks
-    )
+    return Clip(values=poses.float(), rate=rate, skeleton=skeleton, loop=found.get("Loop") == "wrap", remarks=remarks)
 
 
 def frames_of(found: dict[str, Any]) -> np.ndarray:
@@ -122,7 +121,9 @@ def frames_of(found: dict[str, Any]) -> np.ndarray:
         frame, column = np.argwhere(~np.isfinite(table))[0]
         raise Unreadable(f"has a number that is not finite in frame {frame}, column {column}")
     if len(table) > 1 and (table[:-1, 0] <= 0).any():
-        raise Unreadable(f"has a frame that lasts {table[int(np.argmin(table[:-1, 0])), 0]:g} seconds before the last one")
+        raise Unreadable(
+            f"has a frame that lasts {table[int(np.argmin(table[:-1, 0])), 0]:g} seconds before the last one"
+        )
     return table
 
 
@@ -165,5 +166,7 @@ def _towards_z(skeleton: Skeleton, joint: int) -> float:
         ValueError: a hinge about another axis, which the format cannot hold."""
     axis = skeleton.axes[joint]
     if math.hypot(axis[0], axis[1]) > 1e-6:
-        raise ValueError(f"the JSON of DeepMimic has hinges about z only, and {skeleton.names[joint]} is another: write .bvh")
+        raise ValueError(
+            f"the JSON of DeepMimic has hinges about z only, and {skeleton.names[joint]} is another: write .bvh"
+        )
     return 1.0 if axis[2] > 0 else -1.0

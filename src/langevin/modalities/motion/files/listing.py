@@ -13,6 +13,7 @@ import re
 from collections import Counter
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
+from itertools import takewhile
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
@@ -84,9 +85,9 @@ def sort_files(root: Path, names: list[str]) -> _Found:
                 found.characters.append(name)
             else:
                 found.other.append(name)
-        elif suffix == ".csv" and _looks_like_states(_head(root / name)):
-            found.states.append(name)
-        elif suffix == ".npz" and regular(root / name):
+        elif (suffix == ".csv" and _looks_like_states(_head(root / name))) or (
+            suffix == ".npz" and regular(root / name)
+        ):
             found.states.append(name)
         else:
             found.other.append(name)
@@ -237,7 +238,7 @@ def named_actions(stems: list[str]) -> dict[str, str]:
     """An action for each file name: what is left without the beginning that all share, and numbers at the end.
 
     Empty if this tells none apart, or nearly all."""
-    cut = os.path.commonprefix(stems)
+    cut = "".join(a for a, _ in takewhile(lambda pair: pair[0] == pair[1], zip(min(stems), max(stems), strict=False)))
     cut = cut[: max(cut.rfind("_"), cut.rfind("-"), cut.rfind(" ")) + 1]
     found = {stem: re.sub(r"[-_ ]*\d+$", "", stem.removeprefix(cut)) or stem.removeprefix(cut) for stem in stems}
     words = Counter(found.values())

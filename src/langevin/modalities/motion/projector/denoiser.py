@@ -9,7 +9,7 @@ from torch import Tensor
 from langevin.diffusion.condition import Condition
 from langevin.diffusion.denoiser import Denoiser
 from langevin.diffusion.float64 import to_float64
-from langevin.diffusion.posterior import Point, Prediction
+from langevin.diffusion.posterior import Point
 from langevin.diffusion.process import Gaussian
 from langevin.modalities.motion.projector.space import Projector, Space
 
@@ -21,9 +21,7 @@ def project(x: Tensor, projectors: Sequence[Projector], space: Space) -> Tensor:
     return x
 
 
-def projecting(
-    projectors: Sequence[Projector], space: Space, process: object
-) -> Callable[[Denoiser[Prediction]], Denoiser[Prediction]] | None:
+def projecting(projectors: Sequence[Projector], space: Space, process: object) -> Callable[[Denoiser], Denoiser] | None:
     """What wraps a denoiser (`Draw.wrap`); None without projectors.
 
     Args:
@@ -39,14 +37,15 @@ def projecting(
 class Projected:
     """`denoiser` with its mean projected where sigma / alpha is at most the projector's `below`.
 
-    With a time per frame, frames at t = 0 are given: their estimate is what they are."""
+    With a time per frame, (b, 1, frames), the highest level counts, and frames at t = 0 are given: their estimate is what
+    they are."""
 
-    denoiser: Denoiser[Prediction]
+    denoiser: Denoiser
     process: Gaussian
     projectors: tuple[Projector, ...]
     space: Space
 
-    def __call__(self, x_t: Tensor, t: Tensor, condition: Condition | None = None) -> Prediction:
+    def __call__(self, x_t: Tensor, t: Tensor, condition: Condition | None = None) -> Point:
         q = self.denoiser(x_t, t, condition)
         if not isinstance(q, Point):
             raise ValueError("a projector is for continuous data, whose prediction is a mean")
@@ -54,8 +53,7 @@ class Projected:
         frames = x_t.shape[2]
         inside = torch.ones(len(x_t), frames, dtype=torch.bool, device=x_t.device)
         inside = inside if mask is None else mask.flatten(2).any(2) if mask.ndim > 2 else mask
-        times = to_float64(t).to(x_t.device)
-        given = (times == 0) & inside if t.ndim > 1 else torch.zeros_like(inside)
+        given = (t.flatten(1).to(x_t.device) == 0) & inside if t.ndim > 1 else torch.zeros_like(inside)
         mean = torch.where(given.view(len(x_t), 1, frames, *(1,) * (x_t.ndim - 3)), x_t, q.mean)
         space = replace(self.space, inside=inside, given=given)
         schedule = self.process.schedule

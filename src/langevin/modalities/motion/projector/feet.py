@@ -6,7 +6,7 @@ ground: Gauss-Newton, with the linear equations solved by conjugate gradients in
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -76,11 +76,12 @@ def nearest(
     """
     x = y
     for _ in range(iterations):
-        r, back = torch.func.vjp(residuals, x)
+        linear: Any = torch.func.vjp(residuals, x)
+        r, back = linear
 
-        def times(v: Tensor, x: Tensor = x, back: Callable[[Tensor], tuple[Tensor]] = back) -> Tensor:
-            _, jv = torch.func.jvp(residuals, (x,), (v,))
-            return v + free * back(jv)[0]
+        def times(v: Tensor, x: Tensor = x, back: Any = back) -> Tensor:
+            jv: Any = torch.func.jvp(residuals, (x,), (v,))
+            return v + free * back(jv[1])[0]
 
         target = free * (y - x - back(r)[0])  # (1 + J'J) step = y - x - J' R
         x = x + conjugate_gradients(times, target, inner)
