@@ -214,15 +214,20 @@ class Poses:
 
     def _rotations(self, numbers: Tensor) -> Tensor:
         """Rotation matrices (..., m, 3, 3) of the channels of joints (..., c - 4)."""
-        skeleton, found = self.known, list[Tensor]()
-        for joint, part in zip(skeleton.moving, numbers.split(self.widths[1:], -1), strict=True):
-            if skeleton.kinds[joint] == "hinge":
-                axis = torch.tensor(skeleton.axes[joint], dtype=part.dtype, device=part.device)
-                angle = torch.atan2(part[..., 1], part[..., 0])
-                found.append(rotations.matrix(rotations.about(axis.expand(*angle.shape, 3), angle)))
-            else:
-                found.append(rotations.matrix_of_six(part))
-        return torch.stack(found, -3)
+        skeleton = self.known
+        kinds = [skeleton.kinds[joint] for joint in skeleton.moving]
+        starts = [sum(self.widths[1 : i + 1]) for i in range(len(kinds))]
+        balls = [i for i, kind in enumerate(kinds) if kind == "ball"]
+        hinges = [i for i, kind in enumerate(kinds) if kind == "hinge"]
+        six = numbers[..., [starts[i] + k for i in balls for k in range(6)]].unflatten(-1, (len(balls), 6))
+        found = [rotations.matrix_of_six(six)]
+        if hinges:
+            cos, sin = (numbers[..., [starts[i] + k for i in hinges]] for k in (0, 1))
+            axes = torch.tensor([skeleton.axes[skeleton.moving[i]] for i in hinges], dtype=cos.dtype, device=cos.device)
+            angle = torch.atan2(sin, cos)
+            found.append(rotations.matrix(rotations.about(axes.expand(*angle.shape, 3), angle)))
+        order = [*balls, *hinges]
+        return torch.cat(found, -3)[..., [order.index(i) for i in range(len(kinds))], :, :]
 
     def positions(self, x: Tensor, rate: float) -> Tensor:
         """Positions (b, frames, joints, 3) of x (b, ...) with gradients: forward kinematics."""

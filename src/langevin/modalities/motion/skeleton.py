@@ -57,6 +57,14 @@ class Skeleton:
         """The joints that have a rotation."""
         return tuple(i for i, kind in enumerate(self.kinds) if kind != "fixed")
 
+    @cached_property
+    def generations(self) -> list[list[int]]:
+        """The children of the root, their children, and so on."""
+        found, parents = list[list[int]](), [0]
+        while parents := [i for i, parent in enumerate(self.parents) if parent in parents]:
+            found.append(parents)
+        return found
+
     @property
     def columns(self) -> int:
         """Numbers of a pose."""
@@ -102,13 +110,19 @@ class Skeleton:
             local: rotation matrices (..., m, 3, 3) of the joints that move, in the frames of their parents.
         """
         offsets = torch.tensor(self.offsets, dtype=root.dtype, device=root.device)
+        still = torch.eye(3, dtype=local.dtype, device=local.device).expand(*local.shape[:-3], 1, 3, 3)
         index = {joint: i for i, joint in enumerate(self.moving)}
-        position, turn = [root], [local[..., 0, :, :]]
-        for joint in range(1, len(self)):
-            parent = self.parents[joint]
-            position.append(position[parent] + (turn[parent] @ offsets[joint][:, None])[..., 0])
-            turn.append(turn[parent] @ local[..., index[joint], :, :] if joint in index else turn[parent])
-        return torch.stack(position, -2)
+        every = torch.cat([local, still], -3)[..., [index.get(joint, -1) for joint in range(len(self))], :, :]
+        place, turn, found = root[..., None, :], every[..., :1, :, :], [root[..., None, :]]
+        before, order = [0], [0]
+        for joints in self.generations:
+            parents = [before.index(self.parents[joint]) for joint in joints]
+            held = turn[..., parents, :, :]
+            place = place[..., parents, :] + (held @ offsets[joints][:, :, None])[..., 0]
+            turn = held @ every[..., joints, :, :]
+            found.append(place)
+            before, order = joints, [*order, *joints]
+        return torch.cat(found, -2)[..., [order.index(joint) for joint in range(len(self))], :]
 
     def positions_of(self, poses: Tensor) -> Tensor:
         """Positions (..., joints, 3) of poses (..., 3 + 4 m)."""

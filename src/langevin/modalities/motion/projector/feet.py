@@ -26,9 +26,9 @@ class Feet:
     """
 
     kind: Literal["feet"] = "feet"
-    below: float = 0.2
+    below: float = 0.05
     hold: float = 200.0
-    iterations: int = 2
+    iterations: int = 1
 
     def __post_init__(self) -> None:
         require_below(self.below)
@@ -66,7 +66,7 @@ def contacts(codec: Poses, x: Tensor, space: Space) -> Tensor:
 
 
 def nearest(
-    y: Tensor, residuals: Callable[[Tensor], Tensor], free: Tensor, *, iterations: int, inner: int = 12
+    y: Tensor, residuals: Callable[[Tensor], Tensor], free: Tensor, *, iterations: int, inner: int = 10
 ) -> Tensor:
     """x that minimises |x - y|^2 + |R(x)|^2 over the elements of y (b, ...) where `free` is 1.
 
