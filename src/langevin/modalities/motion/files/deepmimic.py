@@ -1,10 +1,12 @@
 """The JSON of DeepMimic: motions as lists of frames, and characters as trees of joints.
 
 A motion is {"Loop": "wrap" or "none", "Frames": [[seconds, root x y z, rotations ...], ...]}: a frame lasts its first
-number of seconds, which may differ from frame to frame and is 0 in the last one; ball joints have a quaternion w x y z,
-revolute joints an angle about their z axis, fixed joints nothing. A character is {"Skeleton": {"Joints": [{"Name", "Type",
-"Parent", "AttachX", ...}]}}. "DeepMimic: Example-Guided Deep Reinforcement Learning of Physics-Based Character Skills" (2018,
-arXiv:1804.02717).
+number of seconds, which may differ from frame to frame and is 0 in the last one. Ball joints have a quaternion w x y z,
+revolute joints an angle about their z axis, fixed joints nothing. A character is
+
+    {"Skeleton": {"Joints": [{"Name", "Type", "Parent", "AttachX", "AttachY", "AttachZ"}, ...]}}
+
+"DeepMimic: Example-Guided Deep Reinforcement Learning of Physics-Based Character Skills" (2018, arXiv:1804.02717).
 """
 
 import json

@@ -97,7 +97,10 @@ def nearest_trajectory(
 def jacobian(system: AnySystem, theta: Tensor) -> Tensor:
     """dr / dtheta of trajectories (b, frames, d): (b, frames - 2, d, frames, d), zero but for three frames each."""
     b, frames, d = theta.shape
-    a = torch.func.vmap(torch.func.jacrev(system.acceleration))(theta.reshape(-1, d)).view(b, frames, d, d)
+    with torch.enable_grad():
+        at = theta.detach().requires_grad_()
+        columns = (system.acceleration(at) + 0 * at).unbind(-1)  # which a constant one does not depend on
+        a = torch.stack([torch.autograd.grad(one.sum(), at, retain_graph=True)[0] for one in columns], -2)
     eye, h = torch.eye(d, dtype=theta.dtype, device=theta.device), system.dt**2 / 12
     j = theta.new_zeros(b, frames - 2, d, frames, d)
     i = torch.arange(frames - 2, device=theta.device)

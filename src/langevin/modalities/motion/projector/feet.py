@@ -6,7 +6,7 @@ ground: Gauss-Newton, with the linear equations solved by conjugate gradients in
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -76,16 +76,29 @@ def nearest(
     """
     x = y
     for _ in range(iterations):
-        linear: Any = torch.func.vjp(residuals, x)
-        r, back = linear
-
-        def times(v: Tensor, x: Tensor = x, back: Any = back) -> Tensor:
-            jv: Any = torch.func.jvp(residuals, (x,), (v,))
-            return v + free * back(jv[1])[0]
-
-        target = free * (y - x - back(r)[0])  # (1 + J'J) step = y - x - J' R
-        x = x + conjugate_gradients(times, target, inner)
+        r, back, forth = linearised(residuals, x)
+        target = free * (y - x - back(r))  # (1 + J'J) step = y - x - J' R
+        x = x + conjugate_gradients(lambda v: v + free * back(forth(v)), target, inner)  # noqa: B023
     return x
+
+
+def linearised(
+    function: Callable[[Tensor], Tensor], x: Tensor
+) -> tuple[Tensor, Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:
+    """R(x), and products u -> J' u and v -> J v: J' u is linear in u, so its transpose is J."""
+    with torch.enable_grad():
+        at = x.detach().requires_grad_()
+        r = function(at)
+        u = torch.zeros_like(r, requires_grad=True)
+        (transposed,) = torch.autograd.grad(r, at, u, create_graph=True)
+
+    def back(u: Tensor) -> Tensor:
+        return torch.autograd.grad(r, at, u, retain_graph=True)[0]
+
+    def forth(v: Tensor) -> Tensor:
+        return torch.autograd.grad(transposed, u, v, retain_graph=True)[0]
+
+    return r.detach(), back, forth
 
 
 def conjugate_gradients(times: Callable[[Tensor], Tensor], b: Tensor, iterations: int) -> Tensor:
