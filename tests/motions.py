@@ -1,14 +1,16 @@
 """Tiny motions for tests: walking stick men as BVH and JSON, swinging pendulums as CSV."""
 
+import io
 import json
 import math
 from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 
-from langevin.modalities.motion import rotations
-from langevin.modalities.motion.files import bvh, deepmimic
+from langevin.modalities.motion import plans, rotations
+from langevin.modalities.motion.files import arrays, bvh, deepmimic
 from langevin.modalities.motion.skeleton import Skeleton
 
 RATE = 20.0
@@ -76,3 +78,70 @@ def swings(folder: Path, *, count: int = 24, frames: int = 40) -> Path:
         rows = [f"{a:.6f},{b:.6f},{c:.6f}" for a, b, c in zip(t, size * np.sin(t + phase), size * np.cos(t + phase))]
         (folder / f"swing_{i:03d}.csv").write_text("\n".join(["time,angle,speed", *rows]) + "\n")
     return folder
+
+
+def one(folder: Path) -> str:
+    """A BVH file of a walk."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "walk.bvh").write_text(bvh.text_of(MAN, poses("walk", 30), RATE))
+    return str(folder / "walk.bvh")
+
+
+def places(modality, values):
+    """Where the joints are, or the states themselves."""
+    return values.double() if modality.skeleton is None else modality.skeleton.positions_of(values.double())
+
+
+def keeps_its_bound(modality, train, bound: float) -> None:
+    """Check that copies of motions by the codec differ by at most `bound`."""
+    codec = modality.codec
+    for clip in train.clips[:6]:
+        copy = codec.decode(codec.encode(clip, train.rate)[None], train.rate)
+        if modality.skeleton is not None:
+            given = plans.Given(values=clip[:1], known=torch.ones(1, dtype=torch.bool))
+            copy = plans.way_of(codec, given, len(clip)).placed(codec, copy)
+        assert copy.dtype == clip.dtype
+        assert float((places(modality, copy[0]) - places(modality, clip)).abs().max()) <= bound
+
+
+def read_back(form: str, out: Path, samples) -> None:
+    """Check that a file holds the samples."""
+    modality, values = samples.modality, list(samples.values)
+    match form:
+        case ".npz":
+            held = dict(np.load(out))
+            rows = held["states" if modality.skeleton is None else "poses"]
+            for row, length, one in zip(rows, held["length"], values, strict=True):
+                assert np.array_equal(row[:length], one.numpy())
+            assert float(held["rate"]) == modality.rate
+            assert tuple(held.get("names", ())) == (samples.names if any(samples.names) else ())
+        case ".json":
+            held = json.loads(out.read_text())
+            rows = held["states" if modality.skeleton is None else "positions"]
+            for row, one in zip(rows, values, strict=True):
+                assert np.abs(np.array(row) - places(modality, one).numpy()).max() < 1e-4
+        case ".gif" | ".webp":
+            picture = Image.open(out)
+            assert picture.n_frames > 3
+        case ".png":
+            assert Image.open(io.BytesIO(out.read_bytes())).size > (100, 100)
+        case ".csv":
+            assert np.abs(arrays.read_csv(out).values.numpy() - values[0].numpy()).max() < 1e-5
+        case ".bvh":
+            assert_same_motion(modality, bvh.read(out), values[0])
+        case "":
+            files = sorted(out.iterdir())
+            assert len(files) == len(values)
+            for file, one in zip(files, values, strict=True):
+                if modality.skeleton is None:
+                    assert np.abs(arrays.read_csv(file).values.numpy() - one.numpy()).max() < 1e-5
+                else:
+                    assert_same_motion(modality, bvh.read(file), one)
+
+
+def assert_same_motion(modality, clip, values) -> None:
+    assert abs(clip.rate - modality.rate) < 1e-3
+    own, other = (
+        skeleton.positions_of(v.double()) for skeleton, v in ((modality.skeleton, values), (clip.skeleton, clip.values))
+    )
+    assert float((own - other).abs().max()) < 1e-4

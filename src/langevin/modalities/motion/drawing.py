@@ -14,7 +14,7 @@ from langevin.modalities.motion.skeleton import Skeleton
 PAPER, GROUND, TEXT = (255, 255, 255), (222, 226, 230), (60, 60, 60)
 LEFT, RIGHT, MIDDLE = (214, 90, 49), (43, 108, 176), (55, 65, 81)
 BALLS = (LEFT, RIGHT, (58, 157, 110), (184, 95, 179), (201, 162, 39), (122, 135, 148))
-SMOOTH = 3  # by which pictures are drawn larger, then made smaller
+SMOOTH = 2  # by which pictures are drawn larger, then made smaller
 LINE = 14  # pixels of a caption
 
 

@@ -1,6 +1,7 @@
 """The modality of motion: skeletons, and states of systems."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, Self
@@ -30,7 +31,7 @@ from langevin.modalities.motion.conditions import Known, Said, fitted_actions, f
 from langevin.modalities.motion.data import Motions, load_parts, simulated_parts
 from langevin.modalities.motion.files.listing import detect
 from langevin.modalities.motion.options import Edit, Evaluate, Sample
-from langevin.modalities.motion.projector import AnyProjector
+from langevin.modalities.motion.projector import AnyProjector, Projector
 from langevin.modalities.motion.skeleton import Skeleton
 from langevin.modalities.motion.systems import AnySystem
 
@@ -238,12 +239,15 @@ class Motion:
         said = self.known.requested((), (), count, seed=0, data=data)
         return plans.draw(self, said, [self.typical[max(0, a)] for a in said.actions], context)
 
-    def plan_like(self, dataset: Motions, context: RequestContext) -> Plan:
+    def plan_like(
+        self, dataset: Motions, context: RequestContext, *, projectors: Sequence[Projector] | None = None
+    ) -> Plan:
         count = context.count or len(dataset)
         windows = self.batches(dataset, device=torch.device("cpu"))
         spans = windows.spans(torch.arange(count) * len(windows) // count % len(windows))
         said: Said = self.known.of(dataset, [clip for clip, _, _ in spans])
-        return plans.draw(self, said, [end - start for _, start, end in spans], context)
+        lengths = [end - start for _, start, end in spans]
+        return plans.draw(self, said, lengths, context, projectors=projectors)
 
     def decode(self, x: Tensor) -> list[Tensor]:
         """Frames (frames, columns) of each of x (b, ...)."""
@@ -264,6 +268,10 @@ class Motion:
         if self.skeleton is not None:
             return File(suffix=".gif", content=preview.animated(self, samples))
         return File(suffix=".png", content=preview.picture(self, samples))
+
+    def picture(self, samples: Samples) -> bytes:
+        """A PNG of the samples."""
+        return preview.picture(self, samples)
 
     def text(self, samples: Samples) -> str:
         raise ValueError("motion has no text form: give a file to write it to")

@@ -67,55 +67,62 @@ def draw(
     lengths: Sequence[int],
     context: RequestContext,
     *,
-    given: Given | None = None,
+    given: Given | Sequence[Given] | None = None,
     projectors: Sequence[Projector] | None = None,
     sampling: Sampling | None = None,
 ) -> Plan:
     """Draw a motion of each length under each condition, and decode it.
 
     Args:
-        given: what is given of all of them; they are of one length then.
+        given: what is given of all of them, or of each; the root's way is led through places of the first alone.
         projectors: None takes those of the run.
     """
-    given, codec = given or Given(), motion.known_codec
-    sampling = sampling or context.model.sampling
-    frames = padded_frames(motion, max(lengths), context)
-    inside = mask_of(lengths, frames, codec.space)
-    x = None if given.values is None else stacked([codec.encode(given.values, motion.known_rate)], frames)
-    known = torch.zeros(frames, dtype=torch.bool)
-    known[: len(given.known)] = given.known
-    way = way_of(codec, given, frames) if isinstance(codec, Poses) else None
-    used: list[Any] = [*([way] if way is not None else [])]
+    each = [given] if isinstance(given, Given) else list(given or [Given()])
+    codec, frames = motion.known_codec, padded_frames(motion, max(lengths), context)
+    x, known = clean_of(motion, each, frames)
+    way = way_of(codec, each[0], frames) if isinstance(codec, Poses) and len(each) == 1 else None
+    used: list[Any] = [way] if way is not None else []
     used += motion.projectors if projectors is None else projectors
     space = Space(
         codec=codec, rate=motion.known_rate, system=motion.source, inside=mask_of(lengths, frames, ()),
         given=known.expand(len(lengths), -1),
     )  # fmt: skip
+    shared = replace(space, inside=space.inside[:1], given=known if len(known) == 1 else torch.zeros_like(known[:1]))
     request = Draw(
-        shape=(codec.channels, frames, *codec.space), seeds=seeds_of(context.seed, len(said)), sampling=sampling,
-        condition=motion.known.port(said, inside), wrap=projector.projecting(
-            used, replace(space, inside=space.inside[:1], given=known[None]), context.model.parts.process
-        ),
+        shape=(codec.channels, frames, *codec.space), seeds=seeds_of(context.seed, len(said)),
+        sampling=sampling or context.model.sampling,
+        condition=motion.known.port(said, mask_of(lengths, frames, codec.space)),
+        wrap=projector.projecting(used, shared, context.model.parts.process),
     )  # fmt: skip
     request = longer(motion, request, frames, context)
-    if x is not None and given.begun:
+    if x is not None and each[0].begun:
         request = replace(request, clean=x.expand(len(said), *x.shape[1:]).contiguous())
     elif x is not None and bool(known.any()):
         request = conditioned(request, x, known, context)
     drawn = yield request
-    if x is not None and not given.begun:
-        drawn = torch.where(known.view(1, 1, -1, *(1,) * len(codec.space)), x, drawn)
-    drawn = projector.project(drawn, used, space)
-    decoded = codec.decode(drawn, motion.known_rate)
-    if way is not None:
-        assert isinstance(codec, Poses), "only a skeleton has a way"
+    if x is not None and not each[0].begun:
+        drawn = torch.where(known.view(len(known), 1, -1, *(1,) * len(codec.space)), x, drawn)
+    decoded = codec.decode(projector.project(drawn, used, space), motion.known_rate)
+    if way is not None and isinstance(codec, Poses):
         decoded = way.placed(codec, decoded)
-    values = [finished(row[:n], given) for row, n in zip(decoded, lengths, strict=True)]
+    every = each * len(lengths) if len(each) == 1 else each
+    values = [finished(row[:n], one) for row, n, one in zip(decoded, lengths, every, strict=True)]
     arrays: dict[str, Tensor] = {"seed": request.seeds}
     if motion.actions:
         arrays["action"] = torch.tensor(said.actions)
-    chosen = sampling if sampling != context.model.sampling else None
-    return Samples(modality=motion, values=values, names=motion.known.names(said), arrays=arrays, sampling=chosen)
+    return Samples(
+        modality=motion, values=values, names=motion.known.names(said), arrays=arrays,
+        sampling=request.sampling if request.sampling != context.model.sampling else None,
+    )  # fmt: skip
+
+
+def clean_of(motion: "Motion", each: Sequence[Given], frames: int) -> tuple[Tensor | None, Tensor]:
+    """x (b, channels, frames, ...) of what is given, None of nothing, and which frames are, (b, frames) bool."""
+    known = torch.zeros(len(each), frames, dtype=torch.bool)
+    for row, one in zip(known, each, strict=True):
+        row[: len(one.known)] = one.known
+    encoded = [motion.known_codec.encode(one.values, motion.known_rate) for one in each if one.values is not None]
+    return stacked(encoded, frames) if encoded else None, known
 
 
 def finished(values: Tensor, given: Given) -> Tensor:
@@ -174,10 +181,10 @@ def longer(motion: "Motion", request: Draw, frames: int, context: RequestContext
 def conditioned(request: Draw, x: Tensor, known: Tensor, context: RequestContext) -> Draw:
     """The request with given frames: at t = 0, or by guidance for a network without levels per frame."""
     b = len(request.seeds)
-    every = x.expand(b, *x.shape[1:]).contiguous()
+    every = x.expand(b, *x.shape[1:]).contiguous()  # of each, or one for all
     if reads_levels(context):
         return replace(request, known=known.expand(b, -1), clean=every)
-    weight = known.view(1, 1, -1, *(1,) * (x.ndim - 3)).to(x).expand_as(every).contiguous()
+    weight = known.view(len(known), 1, -1, *(1,) * (x.ndim - 3)).to(x).expand_as(every).contiguous()
     measurement = Measurement(
         operator=Diagonal(weight=weight), y=weight * every, noise=torch.full((b,), EXACT), shape=tuple(x.shape[1:])
     )

@@ -25,7 +25,7 @@ def projecting(projectors: Sequence[Projector], space: Space, process: object) -
     """What wraps a denoiser (`Draw.wrap`); None without projectors.
 
     Args:
-        space: of one motion; its `inside` and `given` are replaced by those of the samples.
+        space: of one motion; its `given`, (1, frames), is of all, and its `inside` is replaced by that of the samples.
     """
     if not projectors:
         return None
@@ -55,7 +55,8 @@ class Projected:
         inside = inside if mask is None else mask.flatten(2).any(2) if mask.ndim > 2 else mask
         given = (t.flatten(1).to(x_t.device) == 0) & inside if t.ndim > 1 else torch.zeros_like(inside)
         mean = torch.where(given.view(len(x_t), 1, frames, *(1,) * (x_t.ndim - 3)), x_t, q.mean)
-        space = replace(self.space, inside=inside, given=given)
+        known = self.space.given.to(x_t.device) if self.space.given.shape[1] == frames else torch.zeros_like(given)
+        space = replace(self.space, inside=inside, given=given | known)
         schedule = self.process.schedule
         latest = to_float64(t) if t.ndim == 1 else to_float64(t).flatten(1).amax(1)
         level = (-0.5 * schedule.log_snr(latest)).exp().to(x_t.device)  # sigma / alpha
