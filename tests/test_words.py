@@ -22,7 +22,8 @@ TABLES = {  # where a row is a row: of a table, a file or a grid
     "modalities/image/byte_store.py", "modalities/image/data.py", "modalities/image/store.py", "modalities/image/table.py",
     "modalities/image/evaluate.py", "modalities/image/options.py", "modalities/image/likelihood/measure.py",
     "modalities/points/evaluate.py", "modalities/text/evaluate.py", "modalities/music/evaluate.py",
-    "modalities/speech/evaluate.py", "modalities/video/evaluate.py", "modalities/table/evaluate.py",
+    "modalities/motion/evaluate.py", "modalities/speech/evaluate.py", "modalities/video/evaluate.py",
+    "modalities/table/evaluate.py",
     "modalities/table/metrics.py", "modalities/table/modality.py", "modalities/table/preview.py", "modalities/table/write.py",
 }  # fmt: skip
 KEPT = {("modalities/image/glyphs.py", "symbol"), ("networks/encoder.py", "rows")}

@@ -148,15 +148,15 @@ def test_conjugate_gradients_solve():
 @pytest.mark.parametrize("first", [0, 5])
 def test_the_root_goes_through_given_places(first):
     codec, x, space = walkers(b=3, frames=30)
-    places = torch.full((30, 3), math.nan, dtype=torch.float64)
-    places[first] = torch.tensor([0.0, 0.0, 0.4])
-    places[12] = torch.tensor([1.0, -0.5, 2.0])
-    places[29] = torch.tensor([0.3, 2.0, -1.0])
-    way = Way(places=places, fixed=torch.zeros(30, dtype=torch.bool))
+    targets = torch.full((30, 3), math.nan, dtype=torch.float64)
+    targets[first] = torch.tensor([0.0, 0.0, 0.4])
+    targets[12] = torch.tensor([1.0, -0.5, 2.0])
+    targets[29] = torch.tensor([0.3, 2.0, -1.0])
+    way = Way(targets=targets, fixed=torch.zeros(30, dtype=torch.bool))
     found = way.placed(codec, codec.decode(way.project(x, space), RATE))
     at = origin_of(MAN, found)
     for frame in (first, 12, 29):
-        assert torch.allclose(at[:, frame], places[frame].expand(3, 3), atol=1e-4)
+        assert torch.allclose(at[:, frame], targets[frame].expand(3, 3), atol=1e-4)
     same = way.project(way.project(x, space), space)
     assert torch.allclose(same, way.project(x, space), atol=1e-4)
 
@@ -164,16 +164,16 @@ def test_the_root_goes_through_given_places(first):
 def test_steps_between_given_frames_stay():
     codec, x, space = walkers(b=1, frames=30)
     origin = codec.decode(x, RATE)[0]
-    places = origin_of(MAN, origin)
-    places[5:25] = math.nan
+    targets = origin_of(MAN, origin)
+    targets[5:25] = math.nan
     fixed = torch.ones(30, dtype=torch.bool)
     fixed[5:25] = False
-    way = Way(places=places, fixed=fixed)
+    way = Way(targets=targets, fixed=fixed)
     found = way.project(noisy(0.5, x) * ~fixed + x * fixed, space)
     assert torch.allclose(found[..., 1:5], x[..., 1:5], atol=1e-5)
     assert torch.allclose(found[..., 26:], x[..., 26:], atol=1e-5)
     at = origin_of(MAN, way.placed(codec, codec.decode(found, RATE)))[0]
-    assert torch.allclose(at[25:], places[25:], atol=1e-4)
+    assert torch.allclose(at[25:], targets[25:], atol=1e-4)
 
 
 def test_the_denoiser_projects_below_its_level_alone_and_keeps_given_frames():

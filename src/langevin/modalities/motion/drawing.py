@@ -168,7 +168,7 @@ def _half(film: Film) -> float:
     return 1.1 * max(float(spread), float(film.points[..., 1].max() - min(0.0, float(film.points[..., 1].min()))) / 1.7)
 
 
-def contact_sheet(
+def film_strip(
     films: Sequence[Film], names: Sequence[str], rate: float, *, shots: int = 8, side: int = 96, height: int = 112
 ) -> bytes:
     """A PNG with a row of frames, evenly spaced in time, for each film; figures are seen from one place along their way."""

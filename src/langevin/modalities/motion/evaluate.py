@@ -139,9 +139,9 @@ def way_rows(motion: "Motion", found: Measured, name: str, way: Way) -> list[Met
             "share of samples in which the classifier sees the action; real is its accuracy",
         )
     if way.physics and found.real_physics is not None:
-        usual = physics.as_rows(found.real_physics)
+        usual = physics.by_name(found.real_physics)
         for metric, one in usual.items():
-            values = [physics.as_rows(p)[metric] for p in way.physics]
+            values = [physics.by_name(p)[metric] for p in way.physics]
             better, meaning = ROW.get(metric, ("near real", "quantile over trajectories"))
             add(metric, values, one, better, meaning)
         ratio = [p.energy_deviation / max(found.real_physics.energy_deviation, 1e-12) for p in way.physics]
@@ -157,7 +157,7 @@ def way_rows(motion: "Motion", found: Measured, name: str, way: Way) -> list[Met
         meaning = (
             "accuracy of a classifier between samples and held-out motions; 0.5 is chance, real is between real halves"
         )
-        add("told apart", way.apart, found.real_apart, "near real", meaning)
+        add("two-sample accuracy", way.apart, found.real_apart, "near real", meaning)
     rows += [replace(row, group=f"{group}, {row.group}") for row in way.measures.rows]
     add("seconds per sample", [way.seconds], None, "lower", "of computing, on this machine")
     return rows
@@ -219,7 +219,7 @@ def figures(found: Measured, count: int, seeds: int) -> dict[str, object]:
         "ways": {
             name or "as drawn": {
                 "measures": way.measures.as_dict(), "physics": [asdict(p) for p in way.physics],
-                "skeletal": [asdict(s) for s in way.skeletal], "action": list(way.right), "told_apart": list(way.apart),
+                "skeletal": [asdict(s) for s in way.skeletal], "action": list(way.right), "two_sample_accuracy": list(way.apart),
                 "seconds": way.seconds,
             }
             for name, way in found.ways.items()
@@ -227,7 +227,7 @@ def figures(found: Measured, count: int, seeds: int) -> dict[str, object]:
         "real": {
             "physics": None if found.real_physics is None else asdict(found.real_physics),
             "skeletal": None if found.real_skeletal is None else asdict(found.real_skeletal),
-            "action": found.judge.accuracy, "told_apart": found.real_apart,
+            "action": found.judge.accuracy, "two_sample_accuracy": found.real_apart,
         },
         "continued": {name: asdict(one) for name, one in found.continued.items()},
         "in_between": None if found.between is None else asdict(found.between), "losses": dict(found.losses),

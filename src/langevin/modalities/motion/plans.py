@@ -39,7 +39,7 @@ class Given:
     Args:
         values: (frames, columns), of which those between given frames only lead from one to the next; None for nothing.
         known: (frames,) bool, the frames that are given.
-        places: (frames, 3) float64, where the root is to be, NaN where it is free; None anywhere.
+        targets: (frames, 3) float64, where the root is to be, NaN where it is free; None anywhere.
         before: (n, columns) frames that come before the motion that is drawn, and stay.
         after: (n, columns) frames that come after it, and stay.
         begun: whether the motions start from `values`, corrupted, and none of them is kept.
@@ -47,7 +47,7 @@ class Given:
 
     values: Tensor | None = None
     known: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.bool))
-    places: Tensor | None = None
+    targets: Tensor | None = None
     before: Tensor | None = None
     after: Tensor | None = None
     begun: bool = False
@@ -74,7 +74,7 @@ def draw(
     """Draw a motion of each length under each condition, and decode it.
 
     Args:
-        given: what is given of all of them, or of each; the root's way is led through places of the first alone.
+        given: what is given of all of them, or of each; the root's way is led through targets of the first alone.
         projectors: None takes those of the run.
     """
     each = [given] if isinstance(given, Given) else list(given or [Given()])
@@ -134,16 +134,16 @@ def finished(values: Tensor, given: Given) -> Tensor:
 
 
 def way_of(codec: Poses, given: Given, frames: int) -> Way | None:
-    """Where the root is to be: at given places, and where given poses have it; None anywhere."""
-    places = torch.full((frames, 3), torch.nan, dtype=torch.float64)
+    """Where the root is to be: at given targets, and where given poses have it; None anywhere."""
+    targets = torch.full((frames, 3), torch.nan, dtype=torch.float64)
     fixed = torch.zeros(frames, dtype=torch.bool)
-    if given.places is not None:
-        places[: len(given.places)] = given.places
+    if given.targets is not None:
+        targets[: len(given.targets)] = given.targets
     if given.values is not None and not given.begun:
         n = len(given.known)
-        places[:n] = torch.where(given.known[:, None], origin_of(codec.known, given.values), places[:n])
+        targets[:n] = torch.where(given.known[:, None], origin_of(codec.known, given.values), targets[:n])
         fixed[:n] = given.known
-    return None if bool(places.isnan().all()) else Way(places=places, fixed=fixed)
+    return None if bool(targets.isnan().all()) else Way(targets=targets, fixed=fixed)
 
 
 def padded_frames(motion: "Motion", longest: int, context: RequestContext) -> int:

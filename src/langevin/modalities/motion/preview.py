@@ -45,7 +45,7 @@ def picture(motion: "Motion", samples: Samples) -> bytes:
     """A PNG: for skeletons a contact sheet, for states their columns over time."""
     values = list(samples.values)[:MOST]
     if motion.skeleton is not None:
-        return drawing.contact_sheet(films(motion, values), samples.names[:MOST], motion.known_rate)
+        return drawing.film_strip(films(motion, values), samples.names[:MOST], motion.known_rate)
     return plot(values, samples.names, motion.columns, motion.known_rate)
 
 

@@ -46,7 +46,9 @@ def plan(motion: "Motion", options: Sample, context: RequestContext) -> Plan:
     if given is None:
         lengths = [frames_of(motion, options.seconds, action) for action in said.actions]
     else:
-        wanted = len(given.known) if given.values is not None else len(given.places if given.places is not None else ())
+        wanted = (
+            len(given.known) if given.values is not None else len(given.targets if given.targets is not None else ())
+        )
         lengths = [wanted] * count
     if max(lengths) > motion.window and not plans.reads_levels(context):
         long = (motion.window - 1) / motion.known_rate
@@ -186,16 +188,16 @@ def along(motion: "Motion", file: str, seconds: float | None) -> Given:
 
     Raises:
         ValueError: the file is no path, or lasts longer or shorter than `seconds`."""
-    places, rate, codec = read_path(file, rate=motion.known_rate), motion.known_rate, motion.known_codec
-    if seconds is not None and abs(frames_of(motion, seconds) - len(places)) > 1:
+    targets, rate, codec = read_path(file, rate=motion.known_rate), motion.known_rate, motion.known_codec
+    if seconds is not None and abs(frames_of(motion, seconds) - len(targets)) > 1:
         raise ValueError(
-            f"the path lasts {(len(places) - 1) / rate:.2f} seconds and --seconds is {seconds:g}: leave --seconds out, or "
+            f"the path lasts {(len(targets) - 1) / rate:.2f} seconds and --seconds is {seconds:g}: leave --seconds out, or "
             "give another path"
         )
     assert isinstance(codec, Poses), "checked before"
-    if bool(places[:, 2].isnan().any()):
-        places[:, 2] = _headings(places[:, :2], torch.tensor(codec.mean[1:3], dtype=torch.float64), rate)
-    return Given(places=places)
+    if bool(targets[:, 2].isnan().any()):
+        targets[:, 2] = _headings(targets[:, :2], torch.tensor(codec.mean[1:3], dtype=torch.float64), rate)
+    return Given(targets=targets)
 
 
 def _headings(flat: Tensor, forward: Tensor, rate: float) -> Tensor:

@@ -15,7 +15,7 @@ from langevin.modalities.motion.codec import Poses, States
 from langevin.modalities.motion.conditions import Said
 from langevin.modalities.motion.metrics import physics, skeletal
 from langevin.modalities.motion.metrics.judge import Judge, compared, judge_of, windows
-from langevin.modalities.motion.metrics.two_samples import FEWEST, told_apart
+from langevin.modalities.motion.metrics.two_samples import FEWEST, two_sample_accuracy
 from langevin.modalities.motion.plans import Given
 from langevin.modalities.motion.projector import Dynamics, Feet, Limits, Projector
 from langevin.safety.memorisation import LossGap, Memorisation, loss_gap, memorisation
@@ -111,7 +111,7 @@ def measure_run(motion: "Motion", m: Measuring, count: int) -> Measured:
         ways=ways, judge=judge, memory=own, gap=gap, losses=losses, ceiling=ceiling(motion, real),
         real_physics=physics.measured(motion.source, torch.stack(real), mean) if motion.source is not None else None,
         real_skeletal=skeletal.measured(codec, real, motion.known_rate) if isinstance(codec, Poses) else None,
-        real_apart=told_apart(*(compared(motion, part) for part in (real[::2], real[1::2])))
+        real_apart=two_sample_accuracy(*(compared(motion, part) for part in (real[::2], real[1::2])))
         if len(real) >= 2 * FEWEST else None,
         continued=continuations(motion, m), between=in_between(motion, m),
     )  # fmt: skip
@@ -156,7 +156,7 @@ def way(
         measures=measure({space_of(motion): lambda x: x}, features[0], features[1], own, seed=0),
         physics=[physics.measured(source, torch.stack(one), mean) for one in sets] if source is not None else [],
         skeletal=[skeletal.measured(codec, one, motion.known_rate) for one in sets] if isinstance(codec, Poses) else [],
-        apart=[told_apart(compared(motion, one), usual) for one in sets if min(len(one), len(usual)) >= FEWEST],
+        apart=[two_sample_accuracy(compared(motion, one), usual) for one in sets if min(len(one), len(usual)) >= FEWEST],
     )  # fmt: skip
 
 

@@ -72,7 +72,7 @@ def error_of(drawn: Tensor, real: Tensor, shown: int, std: Tensor) -> tuple[floa
     return rms(drawn[:, shown:]), rms(line)
 
 
-def as_rows(found: Physics) -> Mapping[str, float]:
+def by_name(found: Physics) -> Mapping[str, float]:
     """The numbers by name."""
     return {
         "energy deviation": found.energy_deviation, "equation residual": found.residual,

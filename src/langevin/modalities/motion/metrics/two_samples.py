@@ -11,7 +11,7 @@ FEWEST = 8  # motions of each set
 STEPS, WIDTH = 150, 64
 
 
-def told_apart(one: Tensor, two: Tensor, *, seed: int = 0) -> float:
+def two_sample_accuracy(one: Tensor, two: Tensor, *, seed: int = 0) -> float:
     """Accuracy on held-out halves of a small network between features (n, d) and (m, d), of as many each.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The root's way through given places: what is missing between two of them is shared by the steps between.
+"""The root's way through given targets: what is missing between two of them is shared by the steps between.
 
 Of all corrections of the velocities, those of equal steps are the least in squares. Before the first place the motion is
 free, and where it is as a whole follows from that place when it is decoded.
@@ -21,11 +21,11 @@ class Way:
     """Motions whose root is where it is to be at some frames.
 
     Args:
-        places: (frames, 3) float64, x, z and heading; NaN where they are free.
+        targets: (frames, 3) float64, x, z and heading; NaN where they are free.
         fixed: (frames,) bool, frames that are given: a step between two of them stays.
     """
 
-    places: Tensor
+    targets: Tensor
     fixed: Tensor
     kind: str = "way"
     below: float = math.inf
@@ -33,7 +33,7 @@ class Way:
     @property
     def known(self) -> list[int]:
         """The frames with a place."""
-        return (~self.places.isnan().any(1)).nonzero()[:, 0].tolist()
+        return (~self.targets.isnan().any(1)).nonzero()[:, 0].tolist()
 
     def project(self, x: Tensor, space: Space) -> Tensor:
         codec, known = space.codec, self.known
@@ -41,16 +41,16 @@ class Way:
         if len(known) < 2:
             return x
         raw = codec.channels_of(x)
-        places, fixed = self.places.to(raw), self.fixed.to(x.device)
+        targets, fixed = self.targets.to(raw), self.fixed.to(x.device)
         free = ~(fixed[1:] & fixed[:-1])  # of the steps 1 ..
         first = known[0]
-        turns = _through(raw[..., 1:, 3:4] / space.rate, places[None, :, 2:], known, free)
+        turns = _through(raw[..., 1:, 3:4] / space.rate, targets[None, :, 2:], known, free)
         heading = torch.cat([torch.zeros_like(turns[:, :1]), turns.cumsum(1)], 1)[..., 0]  # (b, frames), from 0
         before = heading[:, :-1]
         ways = rotations.turned(raw[..., 1:, 1:3] / space.rate, before)
         along = rotations.turned(
-            (places[:, :2] - places[first, :2]).expand(len(x), -1, -1),
-            (heading[:, first] - places[first, 2])[:, None].expand(-1, len(places)),
+            (targets[:, :2] - targets[first, :2]).expand(len(x), -1, -1),
+            (heading[:, first] - targets[first, 2])[:, None].expand(-1, len(targets)),
         )
         ways = rotations.turned(_through(ways, along, known, free), -before)
         moved = torch.cat([ways, turns], -1) * space.rate
@@ -64,23 +64,23 @@ class Way:
             return poses
         skeleton, first = codec.known, known[0]
         root, q = skeleton.split(poses.double())
-        turn = self.places[first, 2] - rotations.heading(q[:, first, 0])
+        turn = self.targets[first, 2] - rotations.heading(q[:, first, 0])
         every = turn[:, None].expand(root.shape[:2])
-        flat = rotations.turned((root - root[:, first : first + 1])[..., [0, 2]], every) + self.places[first, :2]
+        flat = rotations.turned((root - root[:, first : first + 1])[..., [0, 2]], every) + self.targets[first, :2]
         root = torch.stack([flat[..., 0], root[..., 1], flat[..., 1]], -1)
         turned = rotations.multiply(rotations.yaw(every), q[:, :, 0])
         q = rotations.continuous(torch.cat([turned[:, :, None], q[:, :, 1:]], 2).transpose(0, 1)).transpose(0, 1)
         return skeleton.join(root, q).to(poses.dtype)
 
 
-def _through(steps: Tensor, places: Tensor, known: list[int], free: Tensor) -> Tensor:
-    """Steps (b, frames - 1, k), changed where `free` (frames - 1,) so that they lead through places (b or 1, frames, k)."""
+def _through(steps: Tensor, targets: Tensor, known: list[int], free: Tensor) -> Tensor:
+    """Steps (b, frames - 1, k), changed where `free` (frames - 1,) so that they lead through targets (b or 1, frames, k)."""
     parts = list(steps.unbind(1))
     for a, b in pairwise(known):
         between = [i for i in range(a, b) if bool(free[i])]
         if not between:
             continue
-        missing = places[:, b] - places[:, a] - torch.stack(parts[a:b], 1).sum(1)
+        missing = targets[:, b] - targets[:, a] - torch.stack(parts[a:b], 1).sum(1)
         if missing.shape[1] == 1:  # of a heading, whole turns do not matter
             missing = torch.remainder(missing + math.pi, 2 * math.pi) - math.pi
         for i in between:

@@ -20,7 +20,7 @@ class Springs:
         substeps: steps of the integrator between frames.
         masses: n.
         frequency: of one spring, in radians per second.
-        stretch: displacements in the beginning are uniform on (-stretch, stretch), at rest.
+        amplitude: displacements in the beginning are uniform on (-amplitude, amplitude), at rest.
     """
 
     kind: Literal["springs"] = "springs"
@@ -28,11 +28,11 @@ class Springs:
     substeps: int = 20
     masses: int = 3
     frequency: float = 1.0
-    stretch: float = 1.0
+    amplitude: float = 1.0
 
     def __post_init__(self) -> None:
         require_time(self.dt, self.substeps)
-        require_positive(frequency=self.frequency, stretch=self.stretch)
+        require_positive(frequency=self.frequency, amplitude=self.amplitude)
         if not 1 <= self.masses <= 64:
             raise ValueError(f"data.source.masses is 1 to 64, got {self.masses}")
 
@@ -54,7 +54,7 @@ class Springs:
         return v.square().sum(-1) / 2 + self.frequency**2 * (padded[..., 1:] - padded[..., :-1]).square().sum(-1) / 2
 
     def start(self, noise: SampleNoise, count: int) -> tuple[Tensor, Tensor]:
-        x = uniform(noise.fork(1), count, self.masses, -self.stretch, self.stretch)
+        x = uniform(noise.fork(1), count, self.masses, -self.amplitude, self.amplitude)
         return x, torch.zeros_like(x)
 
     def allowed(self, x: Tensor) -> Tensor:
@@ -62,6 +62,6 @@ class Springs:
 
     def points(self, x: Tensor) -> Tensor:
         """The walls and the masses, three stretches apart, on a line."""
-        rest = torch.arange(self.masses + 2, dtype=x.dtype, device=x.device) * 3 * self.stretch
+        rest = torch.arange(self.masses + 2, dtype=x.dtype, device=x.device) * 3 * self.amplitude
         along = rest + F.pad(x, (1, 1))
         return torch.stack([along, torch.zeros_like(along)], -1)
