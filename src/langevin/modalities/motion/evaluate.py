@@ -88,7 +88,7 @@ def pictures(motion: "Motion", found: Measured) -> list[Picture]:
         told = "Projected" if name else "As drawn"
         shown.append(Picture(image=motion.picture(first), caption=told))
         if motion.skeleton is not None:
-            shown.append(Picture(image=animated(motion, first, "PNG"), caption=f"{told}, moving"))
+            shown.append(Picture(image=animated(motion, first, "WEBP"), caption=f"{told}, moving"))
     return shown
 
 
@@ -219,8 +219,8 @@ def figures(found: Measured, count: int, seeds: int) -> dict[str, object]:
         "ways": {
             name or "as drawn": {
                 "measures": way.measures.as_dict(), "physics": [asdict(p) for p in way.physics],
-                "skeletal": [asdict(s) for s in way.skeletal], "action": list(way.right), "two_sample_accuracy": list(way.apart),
-                "seconds": way.seconds,
+                "skeletal": [asdict(s) for s in way.skeletal], "action": list(way.right), "seconds": way.seconds,
+                "two_sample_accuracy": list(way.apart),
             }
             for name, way in found.ways.items()
         },

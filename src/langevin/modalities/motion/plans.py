@@ -157,7 +157,7 @@ def padded_frames(motion: "Motion", longest: int, context: RequestContext) -> in
 def reads_levels(context: RequestContext) -> bool:
     """Whether the network was trained with a noise level per frame."""
     method: Any = context.model.parts.method
-    return bool(getattr(getattr(method, "training_input", None), "levels", ()))
+    return bool(getattr(method, "levels", ()))
 
 
 def longer(motion: "Motion", request: Draw, frames: int, context: RequestContext) -> Draw:

@@ -74,7 +74,7 @@ class Way:
 
 
 def _through(steps: Tensor, targets: Tensor, known: list[int], free: Tensor) -> Tensor:
-    """Steps (b, frames - 1, k), changed where `free` (frames - 1,) so that they lead through targets (b or 1, frames, k)."""
+    """Steps (b, frames - 1, k), changed where `free` (frames - 1,) to lead through targets (b or 1, frames, k)."""
     parts = list(steps.unbind(1))
     for a, b in pairwise(known):
         between = [i for i in range(a, b) if bool(free[i])]
