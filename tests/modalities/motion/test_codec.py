@@ -108,3 +108,19 @@ def test_what_diverged_is_not_decoded(bad):
     x[0, 0, 0] = bad
     with pytest.raises(ValueError, match="diverged"):
         codec().decode(x, RATE)
+
+
+@pytest.mark.parametrize("tokens", ["frame", "joint"])
+def test_local_positions_and_their_motion_are_those_of_the_whole(tokens):
+    """Distances of joints, and how far each moves over the ground, are those of the decoded motion."""
+    made = codec(tokens)
+    x = made.encode(poses("run", 40), RATE)[None].double()
+    p, v = made.local(x, RATE)
+    whole = made.positions(x, RATE)
+    assert torch.allclose(
+        (p[..., 3, :] - p[..., 5, :]).norm(dim=-1), (whole[..., 3, :] - whole[..., 5, :]).norm(dim=-1) / MAN.height
+    )
+    assert torch.allclose(
+        v[:, 1:].norm(dim=-1), (whole[:, 1:] - whole[:, :-1]).norm(dim=-1) * RATE / MAN.height, atol=1e-9
+    )
+    assert float(v[:, 0].abs().max()) == 0

@@ -233,6 +233,20 @@ class Poses:
         """Positions (b, frames, joints, 3) of x (b, ...) with gradients: forward kinematics."""
         return self.known.positions(*self.pose(x, rate))
 
+    def local(self, x: Tensor, rate: float) -> tuple[Tensor, Tensor]:
+        """Of x (b, ...), with gradients, in sizes of the skeleton: positions (b, frames, joints, 3) of joints around the
+        root's vertical, and how they move from frame to frame over the ground, a second, of the same shape.
+
+        Neither adds up over the frames, unlike `positions`. The first frame does not move."""
+        raw, skeleton = self.channels_of(x), self.known
+        root = torch.stack([torch.zeros_like(raw[..., 0]), raw[..., 0], torch.zeros_like(raw[..., 0])], -1)
+        p = skeleton.positions(root, self._rotations(raw[..., ROOT:]))
+        way, turn = raw[..., 1:, 1:3] / rate, raw[..., 1:, 3:4] / rate
+        flat = rotations.turned(p[..., 1:, :, [0, 2]], turn.expand(*turn.shape[:-1], len(skeleton))) + way[..., None, :]
+        moved = torch.stack([flat[..., 0], p[..., 1:, :, 1], flat[..., 1]], -1) - p[..., :-1, :, :]
+        moved = F.pad(moved, (0, 0, 0, 0, 1, 0)) * rate
+        return p / skeleton.height, moved / skeleton.height
+
     def decode(self, x: Tensor, rate: float, *, origin: Tensor | None = None) -> Tensor:
         """x (b, ...) to poses (b, frames, 3 + 4 m) with continuous quaternions; the origin as in `pose`.
 

@@ -226,6 +226,18 @@ class Motion:
             dataset=dataset, codec=self.known_codec, window=self.window, known=self.known, device=device
         )
 
+    def frame_errors(self, mean: Tensor, x: Tensor) -> dict[str, Tensor]:
+        """Squared errors (b, frames) of the joints' positions, in fifths of the skeleton, and velocities, in skeletons a
+        second, of estimates `mean` of x (b, ...).
+
+        Raises:
+            ValueError: states have no joints."""
+        codec = self.known_codec
+        if not isinstance(codec, Poses):
+            raise ValueError("method.terms weighs errors of joints, and states have none: leave it out")
+        (p, v), (p_x, v_x) = (codec.local(part.float(), self.known_rate) for part in (mean, x))
+        return {"positions": 25 * (p - p_x).square().mean((-1, -2)), "velocities": (v - v_x).square().mean((-1, -2))}
+
     # ---------------------------------------------------------------------------------------------------- requests
 
     def plan(self, options: Sample | Edit, context: RequestContext) -> Plan:
