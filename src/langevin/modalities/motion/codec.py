@@ -265,21 +265,21 @@ def standing(skeleton: Skeleton, clips: Sequence[Tensor], rate: float) -> tuple[
     """Ground, height and speed of contact (`Poses`), from clips (frames, 3 + 4 m).
 
     The ground is the height below which one foot of a thousand is. A foot may stand up to the median height of the lower
-    foot and a fiftieth of the skeleton."""
+    one."""
     heights, lowest, speeds = list[Tensor](), list[Tensor](), list[Tensor]()
     for values in clips:
         p = skeleton.positions_of(values.double())[:, list(skeleton.feet())]
-        heights.append(p[1:, :, 1].flatten())
-        lowest.append(p[1:, :, 1].amin(1))
+        heights.append(torch.maximum(p[1:, :, 1], p[:-1, :, 1]).flatten())
+        lowest.append(p[..., 1].amin(1))
         speeds.append(((p[1:] - p[:-1])[..., [0, 2]].norm(dim=-1) * rate).flatten())
     height, speed = torch.cat(heights), torch.cat(speeds)
-    below = float(torch.cat(lowest).median()) + 0.02 * skeleton.height
-    ground, fast = _quantile(height, 0.001), _quantile(speed[height < below], 0.9)
+    below = float(torch.cat(lowest).median()) + 1e-3 * skeleton.height
+    ground, fast = _quantile(torch.cat(lowest), 0.001), _quantile(speed[height < below], 0.9)
     return tuple(float(f"{v:.6g}") for v in (ground, below, max(fast, 1e-3 * skeleton.height)))
 
 
 def _quantile(values: Tensor, share: float) -> float:
-    ordered = values.sort().values
+    ordered = values.sort().values if len(values) else values.new_zeros(1)
     return float(ordered[min(len(ordered) - 1, int(share * len(ordered)))])
 
 

@@ -127,7 +127,7 @@ class Skeleton:
     def positions_of(self, poses: Tensor) -> Tensor:
         """Positions (..., joints, 3) of poses (..., 3 + 4 m)."""
         root, q = self.split(poses)
-        return self.positions(root, rotations.matrix(q))
+        return self.positions(root, rotations.matrix(rotations.normalised(q)))
 
     def feet(self) -> tuple[int, ...]:
         """The joints that touch the ground: by their names, else the two leaves that hang lowest with all rotations 0."""
