@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from langevin.modalities.motion import plans, rotations
+from langevin.modalities.motion import rotations
+from langevin.modalities.motion.codec import origin_of
 from langevin.modalities.motion.files import arrays, bvh, deepmimic
 from langevin.modalities.motion.skeleton import Skeleton
 
@@ -98,8 +99,8 @@ def keeps_its_bound(modality, train, bound: float) -> None:
     for clip in train.clips[:6]:
         copy = codec.decode(codec.encode(clip, train.rate)[None], train.rate)
         if modality.skeleton is not None:
-            given = plans.Given(values=clip[:1], known=torch.ones(1, dtype=torch.bool))
-            copy = plans.way_of(codec, given, len(clip)).placed(codec, copy)
+            origin = origin_of(modality.skeleton, clip[:1])
+            copy = codec.decode(codec.encode(clip, train.rate)[None], train.rate, origin=origin)
         assert copy.dtype == clip.dtype
         assert float((places(modality, copy[0]) - places(modality, clip)).abs().max()) <= bound
 

@@ -318,8 +318,8 @@ def load_parts(
     train, val = _divided(ready, window, val_fraction)
     if not train or not val:
         raise ValueError(
-            f"{loaded.listing.root} holds {len(ready)} usable motions, too few or too short for training and validation: "
-            f"give more, or a smaller data.window than {window}"
+            f"{loaded.listing.root} holds {len(ready)} usable motions, too few that differ, or too short, for training and "
+            f"validation: give more, or a smaller data.window than {window}"
         )
     remarks = Remarks(remarks=tuple(notes), broken=loaded.broken)
     first = loaded.clips[0][1]

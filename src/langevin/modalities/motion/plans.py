@@ -102,9 +102,11 @@ def draw(
     drawn = yield request
     if x is not None and not each[0].begun:
         drawn = torch.where(known.view(len(known), 1, -1, *(1,) * len(codec.space)), x, drawn)
-    decoded = codec.decode(projector.project(drawn, used, space), motion.known_rate)
+    drawn = projector.project(drawn, used, space)
+    decoded = codec.decode(drawn, motion.known_rate)
     if way is not None and isinstance(codec, Poses):
-        decoded = way.placed(codec, decoded)
+        origin = way.origins(codec, drawn, motion.known_rate)
+        decoded = codec.decode(drawn, motion.known_rate, origin=origin)
     every = each * len(lengths) if len(each) == 1 else each
     values = [finished(row[:n], one) for row, n, one in zip(decoded, lengths, every, strict=True)]
     arrays: dict[str, Tensor] = {"seed": request.seeds}

@@ -136,7 +136,8 @@ def _rate(seconds: np.ndarray) -> float:
         return 30.0
     values, counts = np.unique(held, return_counts=True)
     most = float(values[(values * counts).argmax()])
-    return round(1 / float(np.median(seconds[np.abs(seconds - most) < 1e-4])), 1)
+    rate = 1 / float(np.median(seconds[np.abs(seconds - most) < 1e-4]))
+    return round(rate) if abs(rate - round(rate)) < 0.003 * rate else rate  # durations are often rounded
 
 
 def text_of(skeleton: Skeleton, poses: Tensor, rate: float, *, loop: bool = False) -> str:

@@ -25,7 +25,8 @@ from langevin.modalities.motion.skeleton import Skeleton
 if TYPE_CHECKING:
     from langevin.modalities.motion.modality import Motion
 
-WIDTH, STEPS, BATCH = 64, 400, 64
+WIDTH, BATCH = 64, 64
+STEPS = (100, 400)  # of training, at least and at most
 SHOTS = 16  # frames, evenly spaced, by which motions are compared
 
 
@@ -135,10 +136,11 @@ def train_judge(motion: "Motion", train: Motions, val: Motions, *, progress: Pro
             return judge.eval()
         shares = torch.bincount(actions[known], minlength=len(motion.actions)).double().clamp_min(1).rsqrt()
         optimizer = torch.optim.AdamW(judge.parameters(), lr=1e-3, weight_decay=0.02)
-        cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, total_steps=STEPS + 1)
+        steps = min(max(STEPS[0], 4 * len(known)), STEPS[1])
+        cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, total_steps=steps + 1)
         judge.train()
         with torch.enable_grad():
-            for step in range(STEPS):
+            for step in range(steps):
                 items = known[torch.multinomial(shares[actions[known]], BATCH, replacement=True)]
                 some, ends = _cut(x[items], lengths[items])
                 loss = F.cross_entropy(judge.head(judge.embed(some, ends)), actions[items], label_smoothing=0.05)
@@ -146,7 +148,7 @@ def train_judge(motion: "Motion", train: Motions, val: Motions, *, progress: Pro
                 loss.backward()
                 optimizer.step()
                 cycle.step()
-                progress(step + 1, STEPS)
+                progress(step + 1, steps)
     held, told = windows(motion, val)
     told_ones = [i for i, action in enumerate(told.tolist()) if action >= 0]
     if told_ones:

@@ -11,7 +11,7 @@ from torch import Tensor
 from langevin.evaluation.suite import Measures, measure
 from langevin.modalities.modality import Measuring, RequestContext, Samples, spread
 from langevin.modalities.motion import plans
-from langevin.modalities.motion.codec import Poses, States
+from langevin.modalities.motion.codec import Poses, States, origin_of
 from langevin.modalities.motion.conditions import Said
 from langevin.modalities.motion.metrics import physics, skeletal
 from langevin.modalities.motion.metrics.judge import Judge, compared, judge_of, windows
@@ -185,10 +185,7 @@ def ceiling(motion: "Motion", real: Sequence[Tensor]) -> float:
         if isinstance(codec, States):
             worst = max(worst, float((codec.decode(x, rate)[0] - values).abs().max()))
             continue
-        given = Given(values=values[:1], known=torch.ones(1, dtype=torch.bool))
-        own = plans.way_of(codec, given, len(values))
-        assert own is not None, "a given frame has a place"
-        back = own.placed(codec, codec.decode(x, rate))[0]
+        back = codec.decode(x, rate, origin=origin_of(codec.known, values[:1]))[0]
         a, b = (codec.known.positions_of(v.double()) for v in (back, values))
         worst = max(worst, float((a - b).abs().max()))
     return worst

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 FEWEST = 8  # motions of each set
-STEPS, WIDTH = 150, 64
+STEPS, WIDTH = 100, 64
 
 
 def two_sample_accuracy(one: Tensor, two: Tensor, *, seed: int = 0) -> float:

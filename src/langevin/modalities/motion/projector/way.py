@@ -1,7 +1,7 @@
-"""The root's way through given targets: what is missing between two of them is shared by the steps between.
+"""The root's way through given targets: what is missing between two is shared by the steps between.
 
-Of all corrections of the velocities, those of equal steps are the least in squares. Before the first place the motion is
-free, and where it is as a whole follows from that place when it is decoded.
+Of all corrections of the velocities, those of equal steps are the least in squares. Before the first target the motion is
+free, and where it begins follows from that target.
 """
 
 import math
@@ -57,20 +57,15 @@ class Way:
         head = torch.cat([raw[..., :1, 1:ROOT], moved], 1)
         return codec.of_channels(torch.cat([raw[..., :1], head, raw[..., ROOT:]], -1))
 
-    def placed(self, codec: Poses, poses: Tensor) -> Tensor:
-        """Poses (b, frames, 3 + 4 m), moved and turned as a whole so that the first place is as it is to be."""
-        known = self.known
-        if not known:
-            return poses
-        skeleton, first = codec.known, known[0]
-        root, q = skeleton.split(poses.double())
-        turn = self.targets[first, 2] - rotations.heading(q[:, first, 0])
-        every = turn[:, None].expand(root.shape[:2])
-        flat = rotations.turned((root - root[:, first : first + 1])[..., [0, 2]], every) + self.targets[first, :2]
-        root = torch.stack([flat[..., 0], root[..., 1], flat[..., 1]], -1)
-        turned = rotations.multiply(rotations.yaw(every), q[:, :, 0])
-        q = rotations.continuous(torch.cat([turned[:, :, None], q[:, :, 1:]], 2).transpose(0, 1)).transpose(0, 1)
-        return skeleton.join(root, q).to(poses.dtype)
+    def origins(self, codec: Poses, x: Tensor, rate: float) -> Tensor:
+        """Where motions x (b, ...) begin, (b, 3), so that they are at the first target when they should be."""
+        first, raw = self.known[0], codec.channels_of(x.double())
+        turns = raw[:, 1 : first + 1, 3] / rate
+        heading = torch.cat([torch.zeros_like(turns[:, :1]), turns.cumsum(1)[:, :-1]], 1) if first else turns
+        way = rotations.turned(raw[:, 1 : first + 1, 1:3] / rate, heading).sum(1)  # of a motion that begins at 0
+        target = self.targets[first].to(raw)
+        start = target[2] - turns.sum(1)
+        return torch.cat([target[:2] - rotations.turned(way, start), start[:, None]], 1)
 
 
 def _through(steps: Tensor, targets: Tensor, known: list[int], free: Tensor) -> Tensor:
