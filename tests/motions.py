@@ -131,8 +131,10 @@ def read_back(form: str, out: Path, samples) -> None:
         case ".bvh":
             assert_same_motion(modality, bvh.read(out), values[0])
         case "":
-            files = sorted(out.iterdir())
+            files = sorted(path for path in out.iterdir() if path.suffix in (".bvh", ".csv"))
             assert len(files) == len(values)
+            assert all(Image.open(path).size for path in out.iterdir() if path.suffix in (".gif", ".png"))
+            assert len(list(out.iterdir())) == 2 * len(values)
             for file, one in zip(files, values, strict=True):
                 if modality.skeleton is None:
                     assert np.abs(arrays.read_csv(file).values.numpy() - one.numpy()).max() < 1e-5

@@ -91,7 +91,8 @@ def text_of(motion: "Motion", values: Tensor, suffix: str) -> str:
 
 
 def save(motion: "Motion", samples: Samples, out: Path) -> None:
-    """Write an animation, a picture, arrays, all motions as JSON, one motion as text, or a folder with a file each."""
+    """Write an animation, a picture, arrays, all motions as JSON, one motion as text, or a folder with two files
+    for each (`single`)."""
     match out.suffix:
         case ".gif" | ".webp":
             write_atomic(out, samples.stamped(animated(motion, samples, out.suffix[1:].upper())))
@@ -108,14 +109,21 @@ def save(motion: "Motion", samples: Samples, out: Path) -> None:
         case ".json":
             write_atomic(out, json.dumps(as_json(motion, samples)).encode())
         case "":
-            suffix = ".csv" if motion.skeleton is None else ".bvh"
             names = samples.names or [""] * len(samples)
             with write_folder(out) as folder:
-                for i, (one, name) in enumerate(zip(samples.values, names, strict=True)):
-                    file = f"{i:05d}" + (f"-{file_name(name)}" if name else "") + suffix
-                    (folder / file).write_bytes(text_of(motion, one, suffix).encode())
+                for i, name in enumerate(names):
+                    file = f"{i:05d}" + (f"-{file_name(name)}" if name else "")
+                    for suffix, content in single(motion, samples.select([i])).items():
+                        (folder / f"{file}{suffix}").write_bytes(samples.stamped(content, i))
         case _:
             write_atomic(out, text_of(motion, samples.values[0], out.suffix).encode())
+
+
+def single(motion: "Motion", one: Samples) -> dict[str, bytes]:
+    """A motion as a file to work with and one to look at, by suffix."""
+    if motion.skeleton is None:
+        return {".csv": text_of(motion, one.values[0], ".csv").encode(), ".png": picture(motion, one)}
+    return {".bvh": text_of(motion, one.values[0], ".bvh").encode(), ".gif": animated(motion, one)}
 
 
 def as_json(motion: "Motion", samples: Samples) -> Any:

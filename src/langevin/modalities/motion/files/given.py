@@ -1,5 +1,6 @@
 """Motions that a request gives: a file, read as the run's motions are."""
 
+import codecs
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,13 +13,13 @@ from langevin.modalities.motion.clip import Clip, Unreadable
 from langevin.modalities.motion.files import arrays, bvh, deepmimic
 from langevin.modalities.motion.files.bvh import END
 from langevin.modalities.motion.skeleton import Skeleton
-from langevin.modalities.paths import some
+from langevin.modalities.paths import regular, some
 
-SUFFIXES = {"skeleton": (".bvh", ".json", ".txt", ".npz"), "states": (".csv", ".npz")}
+FORMS = {"skeleton": "BVH, the JSON of DeepMimic, or an .npz with `poses`", "states": "CSV, or an .npz with `states`"}
 
 
 def read_given(file: str, skeleton: Skeleton | None, columns: tuple[str, ...], *, rate: float) -> Clip:
-    """The motion of a file, with the run's skeleton or columns, at its own rate.
+    """The motion of a file, with the run's skeleton or columns, at its own rate. What it is shows in its first bytes.
 
     Args:
         rate: of files that do not say theirs.
@@ -26,29 +27,32 @@ def read_given(file: str, skeleton: Skeleton | None, columns: tuple[str, ...], *
     Raises:
         ValueError: it cannot be read, or is of another skeleton or of other columns."""
     path = Path(file)
-    suffix = path.suffix.lower()
-    known = SUFFIXES["states" if skeleton is None else "skeleton"]
-    if suffix not in known:
-        raise ValueError(f"{path.name} is no file of motions of this run: give one of {', '.join(known)}")
-    if not path.is_file():
+    if not regular(path):
         raise ValueError(f"there is no file {file}")
     try:
+        with path.open("rb") as opened:
+            head = opened.read(1024).removeprefix(codecs.BOM_UTF8).lstrip()
+    except OSError as error:
+        raise ValueError(f"{path.name} cannot be read: {error.strerror or error}") from error
+    try:
         if skeleton is None:
-            return _states(path, columns, rate)
-        if suffix == ".npz":
+            return _states(path, columns, rate, archive=head.startswith(b"PK"))
+        if head.startswith(b"PK"):
             return _poses(path, skeleton, rate)
-        if suffix == ".bvh":
+        if head[:9].upper() == b"HIERARCHY":
             return fitted_to(bvh.read(path), skeleton)
-        found = deepmimic.load(path)
-        if "Skeleton" in found:
-            return fitted_to(deepmimic.motion(found, deepmimic.character(found)), skeleton)
-        return deepmimic.motion(found, skeleton)
+        if head.startswith(b"{"):
+            found = deepmimic.load(path)
+            if "Skeleton" in found:
+                return fitted_to(deepmimic.motion(found, deepmimic.character(found)), skeleton)
+            return deepmimic.motion(found, skeleton)
+        raise Unreadable(f"is no motion of a skeleton: give {FORMS['skeleton']}")
     except Unreadable as error:
         raise ValueError(f"{path.name} {error}") from error
 
 
-def _states(path: Path, columns: tuple[str, ...], rate: float) -> Clip:
-    clip = arrays.read_csv(path, rate=rate) if path.suffix.lower() == ".csv" else arrays.read_npz(path, rate=rate)[0][0]
+def _states(path: Path, columns: tuple[str, ...], rate: float, *, archive: bool) -> Clip:
+    clip = arrays.read_npz(path, rate=rate)[0][0] if archive else arrays.read_csv(path, rate=rate)
     if clip.values.shape[1] != len(columns):
         raise Unreadable(
             f"has {clip.values.shape[1]} columns ({some(clip.columns, limit=6)}), and the run has {len(columns)}: "
@@ -112,7 +116,7 @@ def read_path(file: str, *, rate: float) -> Tensor:
     Raises:
         ValueError: the file is none."""
     path = Path(file)
-    if not path.is_file():
+    if not regular(path):
         raise ValueError(f"there is no file {file}")
     try:
         names, times, values = arrays.table(path)
