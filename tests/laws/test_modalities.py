@@ -134,14 +134,15 @@ CASES = {
     "table of numbers": Case(kind="table", data=customers.numbers, options=sample("table"),
                              changes=("data.val_fraction=0.3", "network.kind=column_transformer")),
     "walks": Case(kind="motion", data=motions.walks, options=sample("motion", action=("run", "walk"), seconds=1.2),
-                  changes=("data.window=32", "network.kernel=3", "data.projectors=[{kind: limits}, {kind: feet}]",
-                           "method.levels=[{kind: shared}, {kind: random_span}]"), bound=1e-4),
+                  changes=("data.window=32", "network.kernel=3", "data.projectors=[{kind: limits}, {kind: feet}]"),
+                  bound=1e-4),
     "joints": Case(kind="motion", data=motions.mimics, bound=1e-4,
                    options=lambda folder: options_of("motion").Sample(continue_=motions.one(folder), seconds=0.5),
                    changes=("data.window=24", "data.codec.kind=poses", "data.codec.tokens=joint", "network.dimensions=2",
-                            "method.levels=[{kind: shared}, {kind: clean_prefix}]")),
+                            "network.patch=1",
+                            "method.terms=0.5")),
     "swings": Case(kind="motion", data=motions.swings, options=sample("motion", seconds=3.0), bound=1e-5,
-                   changes=("data.window=40", "network.patch=4")),
+                   changes=("data.window=40", "network.patch=4", "method.levels=[]")),
 }  # fmt: skip
 
 

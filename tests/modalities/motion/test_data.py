@@ -16,6 +16,7 @@ from langevin.modalities.motion.modality import Motion
 from langevin.modalities.motion.skeleton import Skeleton
 from langevin.modalities.motion.systems import Pendulum
 from langevin.modalities.motion.systems.system import energies
+from langevin.recipe.detect import candidates
 from tests import motions
 from tests.motions import MAN, RATE, poses
 
@@ -243,8 +244,7 @@ def test_archives_of_trajectories_are_read(tmp_path):
     t = np.arange(50) * 0.1
     states = np.stack([np.stack([np.sin(t + p), np.cos(t + p)], 1) for p in range(30)])
     np.savez(tmp_path / "all.npz", states=states, rate=10.0, columns=["s", "c"], actions=["low", "high"] * 15)
-    found = Motion.detect(tmp_path / "all.npz")
-    assert found is not None
+    assert [found.modality.kind for found in candidates(tmp_path / "all.npz")] == ["motion"]
     motion, train, val = fitted(tmp_path / "all.npz", window=32)
     assert motion.actions == ("high", "low")
     assert motion.columns == ("s", "c")

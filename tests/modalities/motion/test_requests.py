@@ -45,7 +45,7 @@ def models(tmp_path_factory):
     )
     return {
         "man": run_of(data, folder / "man", "data.window=32", LEVELS)[0],
-        "plain": run_of(data, folder / "plain", "data.window=32")[0],
+        "plain": run_of(data, folder / "plain", "data.window=32", "method.levels=[]")[0],
         "pendulum": run_of(recipe, folder / "pendulum")[0],
         "swings": run_of(motions.swings(folder / "swings"), folder / "swing", "data.window=32", LEVELS)[0],
     }

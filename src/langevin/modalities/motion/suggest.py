@@ -12,7 +12,12 @@ EXAMPLES = 60_000  # seen until motions are smooth, and as many again for each h
 SHORT = 0.3  # of the speed of long sequences, which short ones reach
 WEIGHTS = 150  # per number of the data, at most: more would learn it by heart
 SIZES = ((64, 3), (96, 4), (128, 4), (192, 6), (256, 6), (256, 8), (384, 8), (512, 10))
-STATES, POSES = 4, 1  # frames of a patch
+PATCH = 2  # frames
+LEVELS = (
+    {"kind": "shared", "share": 0.6},
+    {"kind": "clean_prefix", "share": 0.2},
+    {"kind": "random_span", "share": 0.2},
+)
 
 
 def multiply_adds(width: int, depth: int, tokens: float) -> float:
@@ -25,7 +30,7 @@ def suggest(motion: "Motion", train: Motions, budget: Budget, *, name: str) -> S
     fitted = motion.fitted(train)
     codec = fitted.known_codec
     frames = int(train.lengths.sum())
-    patch = STATES if train.skeleton is None and fitted.window % STATES == 0 else POSES
+    patch = PATCH if fitted.window % PATCH == 0 and not codec.space else 1
     tokens = fitted.window / patch * (codec.space[0] if codec.space else 1)
     wanted, available = EXAMPLES * (1 + frames / train.rate / 3600), SHORT * budget.multiply_adds
     numbers = WEIGHTS * frames * codec.channels
@@ -41,8 +46,10 @@ def suggest(motion: "Motion", train: Motions, budget: Budget, *, name: str) -> S
             "kind": "dit", "dimensions": 1 + len(codec.space), "patch": patch, "width": width, "depth": depth,
             "head_dim": 32, **local,
         },
-        "method": {"prediction": "clean", "times": {"kind": "log_normal", "mean": -0.4, "std": 1.4}},
-        "training": {"batch": 64 if train.skeleton is not None else 256, "optimizer": {"kind": "adamw", "lr": 0.001}},
+        "method": {
+            "prediction": "clean", "times": {"kind": "log_normal", "mean": -0.4, "std": 1.4}, "levels": list(LEVELS),
+        },
+        "training": {"batch": 32, "optimizer": {"kind": "muon", "lr": 0.02, "adamw_lr": 0.002}},
         "sampling": {
             "steps": 30, **({"guidance": [{"kind": "classifier_free", "weight": 1.5}]} if conditioned else {}),
         },
@@ -52,6 +59,7 @@ def suggest(motion: "Motion", train: Motions, budget: Budget, *, name: str) -> S
         + ("actions or captions" if conditioned else "nothing"),
         f"network: transformer of width {width}, depth {depth} over {fitted.window} frames in patches of {patch}: "
         f"the largest that trains on about {seen / 1000:.0f}k examples in {budget.minutes:g} minutes on this machine",
-        "prediction: the clean motion, which is smooth where noise is not",
+        "prediction: the clean motion, which is smooth where noise is not; frames have noise levels of their own in two of "
+        "five examples, so that poses and beginnings can be given",
     )
     return Suggestion(recipe=recipe, reasons=reasons)
