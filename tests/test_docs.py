@@ -22,7 +22,7 @@ from langevin.modalities.options import options_of
 from langevin.modalities.speech import evaluate as speech
 from langevin.modalities.speech.text.letters import Accuracy
 from langevin.recipe.read import check, merge, read_tree
-from tests import clips, scores, texts, voices
+from tests import clips, motions, scores, texts, voices
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -83,6 +83,9 @@ def somewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     clips.write(tmp_path / "start.gif", clips.frames("left", "blue", count=3))
     for name, way in (("first", "left"), ("last", "right")):
         clips.frames(way, "red")[0].save(tmp_path / f"{name}.png")
+    motions.walks(tmp_path / "walks")
+    motions.one(tmp_path)
+    (tmp_path / "path.csv").write_text("time,x,z\n0,0,0\n1,1,0\n2,1,1\n")
     monkeypatch.setattr(speech, "held_out_accuracy", lambda: MEASURED)  # takes ten seconds, and has its own test
     monkeypatch.chdir(tmp_path)
     return tmp_path

@@ -344,7 +344,7 @@ BAD = [  # ---------------------------------------------------------------------
     (1, "edit image plain --count 0", "--count must be 1 to"),
     (1, "edit image plain --strength 2 --out edited", "could not be edited"),
     (2, "edit image plain --prompt hello", "--prompt"),
-    (1, "edit points images", "`edit` is for runs of image, music, speech, text, and this is one of points"),
+    (1, "edit points images", "`edit` is for runs of image, motion, music, speech, text, video, and this is one of points"),
     (2, "edit image plain --method magic", "--method"),
     # ------------------------------------------------------------------------------------------------------ explain
     (2, "explain", "Directory of the run"),

@@ -34,7 +34,7 @@ from langevin.run.generate import RunModel
 from langevin.run.train import Wanted, train_run
 from langevin.serving.suspend import read
 from langevin.training.metrics import read_metrics
-from tests import clips, customers, pictures, scores, texts, voices
+from tests import clips, customers, motions, pictures, scores, texts, voices
 from tests.serving.driving import engine
 from tests.tiny import SMALL
 
@@ -133,6 +133,16 @@ CASES = {
                              changes=("data.val_fraction=0.3",)),
     "table of numbers": Case(kind="table", data=customers.numbers, options=sample("table"),
                              changes=("data.val_fraction=0.3", "network.kind=column_transformer")),
+    "walks": Case(kind="motion", data=motions.walks, options=sample("motion", action=("run", "walk"), seconds=1.2),
+                  changes=("data.window=32", "network.kernel=3", "data.projectors=[{kind: limits}, {kind: feet}]"),
+                  bound=1e-4),
+    "joints": Case(kind="motion", data=motions.mimics, bound=1e-4,
+                   options=lambda folder: options_of("motion").Sample(continue_=motions.one(folder), seconds=0.5),
+                   changes=("data.window=24", "data.codec.kind=poses", "data.codec.tokens=joint", "network.dimensions=2",
+                            "network.patch=1",
+                            "method.terms=0.5")),
+    "swings": Case(kind="motion", data=motions.swings, options=sample("motion", seconds=3.0), bound=1e-5,
+                   changes=("data.window=40", "network.patch=4", "method.levels=[]")),
 }  # fmt: skip
 
 
@@ -284,6 +294,9 @@ def test_the_codec_keeps_its_bound(trained):
         sure = [modality.rows(trained.train.select(items).values), modality.decode(x)]
         there = [[cell for cell in row if cell is not None] for row in sure[0]]
         assert there == [[b for a, b in zip(*rows, strict=True) if a is not None] for rows in zip(*sure, strict=True)]
+        return
+    if trained.case.kind == "motion":
+        motions.keeps_its_bound(modality, trained.train, trained.case.bound)
         return
     raw = trained.train.read(items)
     x = modality.batches(trained.train, device=torch.device("cpu"))(items).x
@@ -503,6 +516,9 @@ def read_back(form: str, out: Path, samples: Samples) -> None:
     if samples.modality.kind == "table":
         customers.read_back(form, out, samples)
         return
+    if samples.modality.kind == "motion":
+        motions.read_back(form, out, samples)
+        return
     match form:
         case ".npz":
             held = dict(np.load(out))
@@ -597,6 +613,8 @@ REFUSED = {
     "whole table": (sample("table", given=("pln=plus",)), "there is no column 'pln'; did you mean 'plan'?"),
     "table with holes": (sample("table", given=("plan=plux",)), "has no value 'plux'; did you mean 'plus'?"),
     "table of numbers": (sample("table", balance="a"), "needs a column of categories that is not given"),
+    "walks": (sample("motion", action=("fly",)), "no action is called 'fly'; known are run, stand, walk"),
+    "swings": (sample("motion", project=("dynamics",)), "needs data.source, whose equation of motion is known"),
     "piano": (sample("music", voices=Path("a.mid"), given="soprano"), "without voices (data.codec.kind=piano_roll)"),
 }
 

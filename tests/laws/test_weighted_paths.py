@@ -156,7 +156,7 @@ def test_the_chain_is_bounded_and_the_flow_of_the_same_network_is_not():
     assert on_chain < float(terms.mean()) < float(flow.nats.mean()) - 0.05
 
 
-def test_noise_told_apart_by_the_decoder_is_the_bounds_own_end():
+def test_noise_two_sample_accuracy_by_the_decoder_is_the_bounds_own_end():
     """With the flow asked at the same y, only what happens between the ends differs from the bound."""
     schedule = SCHEDULES["rectified"]
     points = EIGHT.values(torch.zeros(1, dtype=torch.float64))[:, None]

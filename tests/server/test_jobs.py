@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import time
+from pathlib import Path
 
 import httpx2 as httpx
 import pytest
@@ -12,11 +13,12 @@ from PIL import Image
 from safetensors.torch import save
 
 from langevin.embed import extract
+from langevin.modalities.motion.files import bvh
 from langevin.run.directory import load_model, open_run
 from langevin.server.jobs import state_of
 from langevin.server.store import LEASE, Store
 from langevin.serving.suspend import Suspended
-from tests import scores, tiny
+from tests import motions, scores, tiny
 from tests.server.conftest import serving
 from tests.serving.driving import alone
 
@@ -273,6 +275,30 @@ def test_music_comes_with_its_files(tmp_path):
         assert all(http.get(file["url"]).content[:4] == b"MThd" for file in job["files"])
         refused = http.post("/v1/jobs", json={"model": "run", "options": {"soundfont": "/etc/passwd"}})
         assert refused.json()["error"]["param"] == "options.soundfont"
+
+
+def test_key_frames_are_sent_along_and_kept(tmp_path):
+    """A motion is a file of a request, and its poses are in the file that comes back."""
+    run = tiny.run_of(motions.walks(tmp_path / "data"), tmp_path / "run", "data.window=32")
+    walk = base64.b64encode(Path(motions.one(tmp_path / "walk")).read_bytes()).decode()
+    with serving([run], tmp_path / "jobs.db") as (url, _, _), httpx.Client(base_url=url, timeout=60) as http:
+        options = {"keyframes": walk, "times": [0.0, 1.0], "action": ["walk"]}
+        asked = {"model": "run", "count": 1, "options": options}
+        found = http.get("/v1/runs/run").json()
+        assert set(found["choices"]["action"]) == {"run", "stand", "walk"}
+        job = ended(http, http.post("/v1/jobs", json=asked).json()["id"])
+        assert job["status"] == "completed", job
+        text, film = (http.get(file["url"]).content for file in job["files"])
+        assert film[:3] == b"GIF"
+        (tmp_path / "back.bvh").write_bytes(text)
+        own, back = (bvh.read(path) for path in (tmp_path / "walk" / "walk.bvh", tmp_path / "back.bvh"))
+        apart = [
+            float((own.skeleton.positions_of(own.values[i]) - back.skeleton.positions_of(back.values[i])).abs().max())
+            for i in (0, 10, 20)
+        ]
+        assert max(apart[0], apart[2]) < 1e-4 < apart[1]
+        refused = http.post("/v1/jobs", json={"model": "run", "options": {"keyframes": walk, "times": [9.0]}})
+        assert "beyond the end" in ended(http, refused.json()["id"])["error"]["message"]
 
 
 def test_the_card_of_a_run_is_read(http):

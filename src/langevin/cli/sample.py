@@ -171,7 +171,7 @@ def default_name(model: RunModel, step: int, args: Any) -> str:
     parts += [f"guidance{weight:g}"] if weight != 1 else []
     parts += [f"{name}{value:g}" for name in ("ema", "count") if (value := getattr(args, name)) is not None]
     given = {name: value for name, value in vars(args.options).items() if value != defaults[name]}
-    parts += [name + short("-".join(v) if isinstance(v, tuple) else str(v)) for name, v in given.items()]
+    parts += [name + short("-".join(map(str, v)) if isinstance(v, tuple) else str(v)) for name, v in given.items()]
     parts += ["watermarked"] if args.watermark is not None else []
     return "-".join([*parts, f"seed{args.seed}"])
 

@@ -26,6 +26,7 @@ from langevin.diffusion.shape import first_leaf
 from langevin.diffusion.training_input import NoiseAtTime, TrainingInput
 from langevin.diffusion.warp import TimeWarps
 from langevin.methods.method import Player, Report
+from langevin.methods.terms import LossTerms, require_weight
 
 
 class Diffusion:
@@ -44,6 +45,7 @@ class Diffusion:
         uncertainty: learn the expected loss at each noise level and divide by it.
         training_input: how a sample is corrupted; default x_t at a time drawn from `times`.
         early_weight: weight of the loss of the network's early head, if it has one.
+        terms: further terms of the loss; None for none.
         non_hidden: names of the network's modules that hold no hidden matrices, which Muon leaves to AdamW.
         generator: the denoiser that is sampled from, if not `denoiser`, which may be compiled for one shape.
         warps: the clocks of a product's parts, which are trained with the network.
@@ -67,6 +69,8 @@ class Diffusion:
             port_dropout: probability that a port of the condition is dropped alone, each independently, so that the network
                 learns what each of them means without the others.
             early_weight: weight of the loss of the early head, if the network has one (network.early_depth).
+            terms: weight of the terms that the data's modality adds to the loss, such as errors of positions that follow
+                from rotations; 0 for none.
         """
 
         kind: Literal["diffusion"] = "diffusion"
@@ -79,6 +83,7 @@ class Diffusion:
         condition_dropout: float = 0.1
         port_dropout: float = 0.0
         early_weight: float = 0.5
+        terms: float = 0.0
 
         def __post_init__(self) -> None:
             if not 0 <= self.early_weight < math.inf:
@@ -86,6 +91,7 @@ class Diffusion:
             _require_probability("condition_dropout", self.condition_dropout)
             _require_probability("port_dropout", self.port_dropout)
             require_shares(self.levels)
+            require_weight(self.terms)
             if self.levels and (self.uncertainty or self.weighting == "bound"):
                 what = "uncertainty is" if self.uncertainty else "weighting=bound is"
                 raise ValueError(f"method.{what} for one noise level per example: leave it out, or method.levels")
@@ -112,6 +118,7 @@ class Diffusion:
         port_dropout: float = 0.0,
         uncertainty: bool = False,
         early_weight: float = 0.5,
+        terms: LossTerms | None = None,
         training_input: TrainingInput | None = None,
         non_hidden: tuple[str, ...] = (),
         generator: Denoiser | None = None,
@@ -129,6 +136,7 @@ class Diffusion:
             process=process, times=times, schedule=schedule, levels=levels
         )
         self.condition_dropout, self.port_dropout = condition_dropout, port_dropout
+        self.terms = terms
         self.early_weight = early_weight if early_depth(network) else 0.0
         self.uncertainty = Uncertainty() if uncertainty else None
         self.warps = warps
@@ -158,7 +166,10 @@ class Diffusion:
             loss = loss + self.warps.loss(q, batch.x, t)  # type: ignore[arg-type]
         if early is not None:
             loss = loss + self.early_weight * self.objective(early, batch.x, x_t, t, batch.counted())
-        return Report(loss=loss, plain=plain.detach())
+        further = {} if self.terms is None else self.terms(q, batch, t)
+        for term in further.values():
+            loss = loss + term
+        return Report(loss=loss, plain=plain.detach(), terms={name: term.detach() for name, term in further.items()})
 
     def _with_dropout(self, condition: Condition, x: Tensor, draw: StepRandomness) -> Condition:
         """The condition of x (b, ...) without what is withheld from each sample in this step."""

@@ -586,7 +586,8 @@ class Scorer:
 class Modality(Protocol):
     """A kind of data: its configuration, what was fitted to it, and everything that is done with it.
 
-    It may also have `capacity` (see `require_form`), and `choices`: option -> the values that it takes, for forms."""
+    It may also have `capacity` (see `require_form`), `choices`: option -> the values that it takes, for forms, and
+    `frame_errors`: (posterior mean, x) -> squared errors (b, frames) by name, which `method.terms` adds to the loss."""
 
     @property
     def kind(self) -> str:

@@ -38,6 +38,7 @@ from langevin.methods import Diffusion, ScoreMatching, SpectralLoss
 from langevin.methods.levels import joint_losses, level_losses, score_losses
 from langevin.methods.models import LOG_SNR, MASKED, TIMES, AnyModel, GaussianModel, JointModel, SDEModel, TokenModel
 from langevin.methods.spectral import generated, spectral_distance
+from langevin.methods.terms import LossTerms
 from langevin.modalities.modality import Batches
 from langevin.networks import MLP, Transformer
 from langevin.networks.patches import patch_sides
@@ -217,6 +218,7 @@ def _gaussian(recipe: Recipe, process: Gaussian, network: nn.Module) -> Gaussian
         objective=config.objective(process),
         times=config.times,
         levels=config.levels,
+        terms=_terms(recipe, config, process),
         schedule=process.schedule,
         condition_dropout=config.condition_dropout,
         port_dropout=config.port_dropout,
@@ -232,6 +234,21 @@ def _gaussian(recipe: Recipe, process: Gaussian, network: nn.Module) -> Gaussian
     return GaussianModel(
         network=network, process=process, denoiser=denoiser, method=method, levels=("log_snr", LOG_SNR), losses=losses
     )
+
+
+def _terms(recipe: Recipe, config: Diffusion.Config, process: Gaussian) -> LossTerms | None:
+    """The terms that the modality adds to the loss, if the recipe weighs them.
+
+    Raises:
+        ValueError: the modality has none."""
+    if not config.terms:
+        return None
+    errors = getattr(recipe.data, "frame_errors", None)
+    if errors is None:
+        raise ValueError(
+            f"method.terms weighs further terms of the loss, and {recipe.data.kind} data has none: leave it out"
+        )
+    return LossTerms(errors=errors, process=process, weight=config.terms)
 
 
 def _spectral(recipe: Recipe, config: SpectralLoss.Config, process: Gaussian, network: nn.Module) -> GaussianModel:

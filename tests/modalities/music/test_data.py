@@ -82,7 +82,7 @@ def test_a_folder_a_table_and_a_file_of_them_hold_the_same(tmp_path):
         load(folder / "00.mid")
 
 
-def test_tables_of_images_and_of_scores_are_told_apart(tmp_path):
+def test_tables_of_images_and_of_scores_are_two_sample_accuracy(tmp_path):
     folder = scores.songs(tmp_path / "a")
     files = [path.read_bytes() for path in sorted(folder.iterdir())]
     parquet.write_table(pa.table({"x": pa.array(files, pa.binary())}), tmp_path / "songs.parquet")

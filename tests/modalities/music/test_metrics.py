@@ -193,7 +193,7 @@ def test_the_longest_copied_run_is_found_up_to_transposition():
     assert memory.longest_run(other) == 0
 
 
-def test_sets_of_one_kind_are_alike_and_others_are_told_apart():
+def test_sets_of_one_kind_are_alike_and_others_are_two_sample_accuracy():
     generator = np.random.default_rng(0)
     same, shifted = generator.normal(size=(2, 60, 8)), generator.normal(size=(60, 8)) + 2
     assert 0.3 < accuracy(*same) < 0.7

@@ -193,7 +193,7 @@ def test_long_texts_are_trained_on_in_evenly_spaced_parts(monkeypatch):
     assert "".join(kept).count("b") == 500
 
 
-def test_ready_tokenizers_are_read_and_told_apart(tmp_path, pairs):
+def test_ready_tokenizers_are_read_and_two_sample_accuracy(tmp_path, pairs):
     import tokenizers
 
     (tmp_path / "tokenizer.json").write_text(pairs.model)

@@ -67,7 +67,7 @@ def test_a_text_without_lines_is_still_cut(tmp_path, text):
         assert plain(train)[0].endswith(" ")
 
 
-def test_a_few_texts_are_cut_each_and_many_are_told_apart(tmp_path):
+def test_a_few_texts_are_cut_each_and_many_are_two_sample_accuracy(tmp_path):
     for i in range(4):
         (tmp_path / f"{i}.md").write_text(f"{i}" * 100)
     train, held = load(tmp_path)

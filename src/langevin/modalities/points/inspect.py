@@ -1,5 +1,6 @@
 """What `inspect` reports of points."""
 
+import zipfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,21 @@ def inspect(parts: tuple[PointSet, PointSet], path: str) -> Inspection:
     columns = zip(x.amin(0).tolist(), x.mean(0).tolist(), x.amax(0).tolist(), x.std(0).tolist(), strict=True)
     counts = {name: len(part) for name, part in zip(("train", "validation"), parts, strict=True)}
     return Inspection(path=path, points=len(x), parts=counts, coordinates=tuple(columns))
+
+
+def holds_sequences(path: Path) -> bool:
+    """Whether an .npz has an array of three axes and none of two, by the headers of its arrays."""
+    axes = list[int]()
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for member in archive.infolist():
+                with archive.open(member) as file:
+                    one = np.lib.format.read_magic(file) == (1, 0)
+                    read = np.lib.format.read_array_header_1_0 if one else np.lib.format.read_array_header_2_0
+                    axes.append(len(read(file)[0]))
+    except Exception:  # of zipfile and numpy: the reader says what is wrong
+        return False
+    return 3 in axes and 2 not in axes
 
 
 def looks_like_numbers(path: Path) -> bool:

@@ -73,6 +73,8 @@ class Points:
             return None
         if path.suffix == ".csv" and not inspect.looks_like_numbers(path):
             return None
+        if path.suffix == ".npz" and inspect.holds_sequences(path):
+            return None
         return Detected(modality=cls(path=str(path)), score=1.0, reason=f"a {path.suffix} file of numbers")
 
     def inspect(self, *, progress: Progress | None = None) -> inspect.Inspection:

@@ -1,0 +1,1 @@
+"""Motion: skeletons in motion capture, and states of physical systems."""

@@ -1,0 +1,1 @@
+"""Files of motion: BVH, the JSON of DeepMimic, arrays."""
