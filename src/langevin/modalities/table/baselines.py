@@ -7,7 +7,7 @@ import torch
 from langevin.modalities.table.codec import normal, value
 from langevin.modalities.table.columns import Column
 from langevin.modalities.table.data import TableSet
-from langevin.modalities.table.metrics import coordinates, modelled, nearest
+from langevin.modalities.table.metrics import coordinates, modelled
 
 
 def independent(train: TableSet, count: int, seed: int = 0) -> TableSet:
@@ -74,8 +74,12 @@ def mean_or_mode(train: TableSet, hidden: TableSet) -> tuple[np.ndarray, ...]:
 
 
 def hot_deck(train: TableSet, hidden: TableSet) -> tuple[np.ndarray, ...]:
-    """The cells of the training sample that is nearest in what is seen; of the mean or mode where that has none."""
-    near, _ = nearest(coordinates(hidden, train), coordinates(train, train))
+    """The cells of the training sample that is nearest in the cells that are seen; the mean or mode where that has none."""
+    points, donors = coordinates(hidden, train), coordinates(train, train)
+    sizes = [len(c.categories) + 1 if c.kind == "category" else 2 for c in train.columns if c.modelled]
+    seen = np.repeat(np.stack([hidden.there(i) for i in modelled(train)], 1), sizes, axis=1).astype(float)
+    distance = seen @ (donors**2).T - 2 * (seen * points) @ donors.T  # but for what is the same for all donors
+    near = distance.argmin(1)
     middle = mean_or_mode(train, hidden)
     return tuple(
         np.where(train.there(i)[near], train.values[i][near], middle[i]) if c.modelled else middle[i]

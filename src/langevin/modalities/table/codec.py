@@ -29,6 +29,8 @@ NUMBERS, TOKENS = "numbers", "tokens"  # the parts of x
 
 def fit_column(column: Column, values: np.ndarray) -> Column:
     """The column with the distribution of its training values, (n,) float64 with NaN, or int64 codes with -1."""
+    there = values >= 0 if column.kind == "category" else ~np.isnan(values)
+    column = replace(column, present=round(float(there.mean()), 7) if column.modelled else 1.0)
     if column.kind == "category":
         counts = np.bincount(values[values >= 0], minlength=len(column.categories)).astype(float)
         counts = counts if counts.sum() else counts + 1

@@ -26,6 +26,7 @@ class Column:
         format: of dates, as `strptime` reads it; iso for ISO 8601.
         categories: their texts, the most frequent first; of a constant column its only value.
         frequencies: of the categories, of sum 1.
+        present: share of the training cells that have a value.
         values, probabilities: knots of the distribution function, see `codec`.
     """
 
@@ -41,6 +42,7 @@ class Column:
     format: str = ""
     categories: tuple[str, ...] = ()
     frequencies: tuple[float, ...] = ()
+    present: float = 1.0
     values: tuple[float, ...] = ()
     probabilities: tuple[float, ...] = ()
 

@@ -81,17 +81,15 @@ def split(cells: Cells, found: Sequence[Typed], *, val_fraction: float, path: st
     Raises:
         ValueError: there is nothing to learn from, or there are too few samples."""
     columns = tuple(one.column for one in found)
-    if not any(column.modelled for column in columns):
-        reasons = some([f"{c.name}: {c.reason}" for c in columns], between="; ")
-        raise ValueError(f"{path}: no column can be learned ({reasons})")
     if len(cells) < FEWEST:
         raise ValueError(
             f"{path} has {len(cells)} {'sample' if len(cells) == 1 else 'samples'}, and training needs {FEWEST} or more"
         )
+    if not any(column.modelled for column in columns):
+        reasons = some([f"{c.name}: {c.reason}" for c in columns], between="; ")
+        raise ValueError(f"{path}: no column can be learned ({reasons})")
     position = np.array([_position(row) for row in zip(*cells.columns)])
     held_out = position < val_fraction
-    if len(set(position.tolist())) < 2:
-        raise ValueError(f"{path}: all {len(cells):,} samples are the same: nothing to learn")
     if not held_out.any() or held_out.all():
         held_out = position <= np.quantile(position, val_fraction)
     values = tuple(one.values for one in found)

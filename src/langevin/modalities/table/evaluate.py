@@ -10,7 +10,7 @@ import numpy as np
 from langevin.evaluation.report import Better, Facts, MetricRow, Metrics, Picture, Pictures, Quotes, Section, Source
 from langevin.evaluation.statistics import mean_interval
 from langevin.modalities.modality import Evaluation, Measuring, RequestContext, Samples, Scorer
-from langevin.modalities.table import baselines, imputation, metrics, plans, preview, write
+from langevin.modalities.table import baselines, imputation, metrics, plans, plots, preview, write
 from langevin.modalities.table.data import TableSet
 from langevin.modalities.table.imputation import Filling
 from langevin.modalities.table.options import Evaluate
@@ -67,9 +67,7 @@ def evaluate(table: "Table", options: Evaluate, m: Measuring) -> Evaluation:
     source = Source(samples={"generated": count, "training": len(train), "held out": len(val)},
                     seeds=list(range(m.seeds)), command=m.command)  # fmt: skip
     columns, first = write.written(table.columns), drawn[0]
-    shown = preview.marginals(
-        columns, preview.values_of(columns, list(first.values)), dict(zip(train.names, train.values))
-    )
+    shown = plots.marginals(columns, preview.values_of(columns, list(first.values)))
     text = preview.text_table([column.name for column in columns], list(first.values))
     sections: list[Section] = [
         Pictures(

@@ -206,7 +206,7 @@ def guess_delimiter(head: str, suffix: str = ".csv") -> str:
 def looks_like_names(record: list[str], missing: set[str]) -> bool:
     """Whether a first record has names: none of its cells is a number, and most are not empty."""
     given = [cell.strip() for cell in record if cell.strip() not in missing]
-    return bool(given) and 2 * len(given) > len(record) and not any(is_number(cell) for cell in given)
+    return bool(given) and 2 * len(given) >= len(record) and not any(is_number(cell) for cell in given)
 
 
 def is_number(text: str) -> bool:
