@@ -152,6 +152,7 @@ class Diffusion:
         if condition is not None:
             condition = self._with_dropout(condition, first_leaf(batch.x), draw)
         t, x_t = self.training_input(batch, draw)
+        q: Any
         early: Any = None
         if self.early_weight:
             assert isinstance(self.denoiser, GaussianDenoiser), "only a network of continuous data has an early head"
@@ -163,7 +164,7 @@ class Diffusion:
             c_time = affine("edm", self.schedule, t, 1.0)[3].to(plain.device, torch.float32)
             loss = self.uncertainty(plain, c_time)
         if self.warps is not None:
-            loss = loss + self.warps.loss(q, batch.x, t)  # type: ignore[arg-type]
+            loss = loss + self.warps.loss(q, batch.x, t)
         if early is not None:
             loss = loss + self.early_weight * self.objective(early, batch.x, x_t, t, batch.counted())
         further = {} if self.terms is None else self.terms(q, batch, t)
