@@ -164,7 +164,7 @@ class Diffusion:
             c_time = affine("edm", self.schedule, t, 1.0)[3].to(plain.device, torch.float32)
             loss = self.uncertainty(plain, c_time)
         if self.warps is not None:
-            loss = loss + self.warps.loss(q, batch.x, t)
+            loss = loss + self.warps.loss(q, batch.x, t)  # type: ignore[arg-type]
         if early is not None:
             loss = loss + self.early_weight * self.objective(early, batch.x, x_t, t, batch.counted())
         further = {} if self.terms is None else self.terms(q, batch, t)
