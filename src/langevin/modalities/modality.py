@@ -232,6 +232,8 @@ class Draw:
         rising: from data to noise: x is data at the last time of the grid, and the result its noise at the first.
         tile: the side of the images that the network is for, if the sample is a larger one (`diffusion.tiled`).
         window: the number of frames that the network is for, if the sample is a longer one (`diffusion.windowed`).
+        withheld: parts of the data that stay noise to the end, so that the others are drawn without them; what is returned
+            of them means nothing.
     """
 
     shape: Any
@@ -247,6 +249,7 @@ class Draw:
     rising: bool = False
     tile: int | None = None
     window: int | None = None
+    withheld: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -3,8 +3,8 @@
 Parts of numbers are grids (b, channels, *space), cut into patches; parts of tokens are (b, n) int64, beyond which there is
 the mask. Every part has its own layers in and out, and all share the blocks: tokens of all parts attend to each other. The
 first dimension of a grid that lasts some seconds is time, so what sounds and what is seen at one moment have one position.
-Noise levels c_time are (b,) per part, or (b, 1, frames) along time, and modulate the tokens of that part only ("One
-Transformer Fits All Distributions in Multi-Modal Diffusion at Scale", 2023, arXiv 2303.06555).
+Noise levels c_time are (b,) per part, (b, 1, frames) along time or (b, n) of tokens, and modulate the tokens of that part
+only ("One Transformer Fits All Distributions in Multi-Modal Diffusion at Scale", 2023, arXiv 2303.06555).
 """
 
 import math
@@ -151,7 +151,9 @@ class JointDiT(nn.Module):
         tokens, vectors, index, positions = list[Tensor](), list[Tensor](), list[Tensor](), list[Tensor]()
         for name, part in self.config.parts.items():
             h = self._read(name, part, x[name])
-            levels = levels_of_patches(c_time[name], part.grid, patch_sides(part.patch, len(part.space)))
+            levels = c_time[name]
+            if part.tokens is None or levels.ndim == 1:  # those of tokens are (b, n)
+                levels = levels_of_patches(levels, part.grid, patch_sides(part.patch, len(part.space)))
             known = sum(vector.shape[1] for vector in vectors)
             of_each = torch.arange(levels.shape[1], device=h.device).repeat_interleave(h.shape[1] // levels.shape[1])
             tokens.append(h)

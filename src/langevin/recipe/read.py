@@ -254,6 +254,10 @@ def _unknown(tree: Any, annotation: Any, path: str) -> Iterator[str]:
     if item is not None and isinstance(tree, list):
         for i, part in enumerate(tree):
             yield from _unknown(part, item, f"{path.removesuffix('.')}[{i}].")
+    if get_origin(annotation) is dict:
+        for name, part in tree.items() if isinstance(tree, Mapping) else ():
+            yield from _unknown(part, get_args(annotation)[1], f"{path}{name[:LONGEST_SHOWN]}.")
+        return
     kinds = _kinds(annotation)
     if not isinstance(tree, Mapping) or not kinds:
         return

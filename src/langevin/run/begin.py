@@ -78,6 +78,8 @@ def begin(built: Built, request: Draw, index: Tensor, prefix: Prefix | None = No
         times = times.flip(1) if request.rising else times
         like = _like(built, request, len(index))
         times = parts.warps(times) if isinstance(parts, JointModel) else per_frame(request, index, times, steps)
+        for name in request.withheld:
+            times = {**times, name: times[name][:, :1].expand_as(times[name])}
 
     def here(part: Tensor) -> Tensor:
         return part[index].to(built.device)
@@ -146,7 +148,11 @@ def _like(built: Built, request: Draw, count: int) -> Any:
 
 
 def known_from_the_start(times: Tensor, known: Tensor) -> Tensor:
-    """Times (m, n + 1) or (m, n + 1, positions) with 0 at the positions where `known` (m, positions) holds."""
+    """Times (m, n + 1) or (m, n + 1, positions) with 0 at the positions where `known` (m, positions) holds; of a grid, with
+    `known` (m, channels, frames, ...), (m, n + 1, 1, frames) with 0 at the frames of which all is known."""
+    if known.ndim > 2:
+        frames = known.transpose(1, 2).flatten(2).all(2)[:, None]
+        return torch.where(frames[:, None], 0.0, times[..., None, None])
     return torch.where(known[:, None], 0.0, times if times.ndim > 2 else times[..., None])
 
 

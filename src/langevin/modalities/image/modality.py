@@ -1,11 +1,13 @@
 """The modality of images."""
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Self
 
 import torch
+from torch import Tensor
 
 from langevin.diffusion.condition import Condition, Further
 from langevin.diffusion.guidance import Composition, weight_of
@@ -37,6 +39,7 @@ from langevin.modalities.modality import (
     Suggestion,
     Table,
     seeds_of,
+    spread,
 )
 from langevin.modalities.plans import one_draw
 from langevin.modalities.remarks import off_centre
@@ -189,6 +192,36 @@ class Image:
             dataset=dataset, codec=self.codec, captions=self.captions, labelled=bool(self.classes), flip=self.flip,
             device=device,
         )  # fmt: skip
+
+    def read(self, path: Path) -> Tensor:
+        """An image file as x (1, channels, size, size). Raises `ValueError` if it cannot be read."""
+        pixels = decode(path, size=self.size, channels=self.channels or 3, background=self.background)
+        return self.codec.encode(pixels[None])
+
+    def reader(self, measuring: Measuring, column: str) -> Callable[[Sequence[Tensor]], list[str]]:
+        """The class of images by a classifier, or the caption of the nearest training image.
+
+        Raises:
+            ValueError: another column."""
+        from langevin.modalities.image.measure import feature_spaces, searched
+
+        if column == "class":
+            classifier = feature_spaces(self, measuring).classifier
+            if classifier is None:
+                raise ValueError("the column 'class' is not seen: there are fewer than two classes")
+            known = classifier
+            return lambda images: [self.classes[i] for i in known.logits(torch.stack(list(images))).argmax(1).tolist()]
+        captions = measuring.train.captions
+        if column != "text" or captions is None:
+            raise ValueError(f"the column '{column}' is not seen: class and text are")
+        gallery = searched(measuring.train).flatten(1).float()
+        chosen = spread(len(measuring.train), len(gallery)).tolist()
+
+        def shown(images: Sequence[Tensor]) -> list[str]:
+            near = torch.cdist(torch.stack(list(images)).flatten(1).float(), gallery).argmin(1)
+            return [captions[chosen[i]] for i in near.tolist()]
+
+        return shown
 
     # ---------------------------------------------------------------------------------------------------- requests
 

@@ -1,6 +1,6 @@
 """The modality of speech, and of any other sound."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, Self
@@ -8,6 +8,8 @@ from typing import Literal, Self
 import torch
 from torch import Tensor
 
+from langevin.diffusion.batch import Batch
+from langevin.diffusion.condition import Condition
 from langevin.modalities.modality import (
     Budget,
     Detected,
@@ -26,7 +28,7 @@ from langevin.modalities.paths import some
 from langevin.modalities.speech import alignment, inspect, plans, preview, requests, suggest
 from langevin.modalities.speech.alignment import AnyAlignment, Filler, Monotonic, Uniform
 from langevin.modalities.speech.batches import SpeechBatches, padded_frames
-from langevin.modalities.speech.codec import AnyCodec, LogMel, Vocoder, Waveform
+from langevin.modalities.speech.codec import PEAK, AnyCodec, LogMel, Vocoder, Waveform
 from langevin.modalities.speech.data import Clips, load_parts
 from langevin.modalities.speech.detect import detect
 from langevin.modalities.speech.durations import Durations, fit_durations, mean_durations
@@ -34,6 +36,7 @@ from langevin.modalities.speech.edit import edit_plan
 from langevin.modalities.speech.examples import Encoder, Examples, Recorded, Splice, SplicedExamples, stream
 from langevin.modalities.speech.options import Edit, Evaluate, Sample
 from langevin.modalities.speech.signal import one_thread
+from langevin.modalities.speech.sound_files import Unreadable, read
 from langevin.modalities.speech.text.units import AnyUnits, Phonemes
 from langevin.modalities.speech.timeline import width
 from langevin.modalities.speech.vocoder import VocoderBatches
@@ -354,6 +357,44 @@ class Speech:
 
     def decode(self, x: Tensor) -> list[Tensor]:
         return self.decoded(list(x), torch.arange(len(x)))
+
+    @property
+    def duration(self) -> float:
+        """Seconds of the longest example."""
+        return padded_frames(self.window) * self.codec.stride / self.known_rate
+
+    def filled(self, batch: Batch) -> Tensor:
+        """x (b, channels, frames) of a batch at the length of the longest example, with silence after its end."""
+        assert batch.condition is not None, "lengths are known"
+        assert batch.condition.data_mask is not None, "lengths are known"
+        silence = self.encoder.signals([torch.zeros(self.codec.shortest + self.codec.stride)])[0][:, :1]
+        x, inside = batch.x, batch.condition.data_mask
+        missing = padded_frames(self.window) - x.shape[2]
+        x, inside = torch.nn.functional.pad(x, (0, missing)), torch.nn.functional.pad(inside, (0, missing))
+        return torch.where(inside[:, None], x, silence.to(x))
+
+    def read(self, path: Path) -> Tensor:
+        """A sound file as x (1, channels, frames) of the longest example. Raises `ValueError` if it cannot be read."""
+        try:
+            signal = read(path, self.known_rate)
+        except Unreadable as error:
+            raise ValueError(f"{path.name} {error}") from error
+        peak = float(signal.abs().max())
+        if peak < 1e-5:
+            raise ValueError(f"{path.name} is silent")
+        x = self.encoder.signals([signal * PEAK / peak])[0][:, : self.window]
+        inside = torch.ones(1, x.shape[1], dtype=torch.bool)
+        return self.filled(Batch(x=x[None], condition=Condition(data_mask=inside)))
+
+    def reader(self, measuring: Measuring, column: str) -> Callable[[Sequence[Tensor]], list[str]]:
+        """What a classifier of texts, trained on the real training part, hears. Raises `ValueError` for another column."""
+        from langevin.modalities.speech.metrics.judges import few, listener_of
+
+        texts = few(measuring.train.texts) if measuring.train.has_text else ()
+        if column != "text" or not texts:
+            raise ValueError(f"the column '{column}' is not heard: texts that repeat are, as the column 'text'")
+        listener = listener_of(self, measuring)
+        return lambda signals: [texts[i] for i in listener.classes(list(signals), "text").tolist()]
 
     def preview(self, samples: Samples) -> File:
         shown = preview.picture(samples.values, samples.names, self.known_rate, columns=samples.columns)

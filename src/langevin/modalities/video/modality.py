@@ -1,5 +1,6 @@
 """The modality of video: clips of moving pictures."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -7,6 +8,7 @@ from typing import Any, Literal, Self
 import torch
 from torch import Tensor
 
+from langevin.diffusion.batch import Batch
 from langevin.methods.diffusion import Diffusion
 from langevin.modalities.captions import CaptionVocabulary
 from langevin.modalities.modality import (
@@ -32,6 +34,7 @@ from langevin.modalities.video.codec import Pixels
 from langevin.modalities.video.data import Clips, load, usual_look
 from langevin.modalities.video.detect import detect
 from langevin.modalities.video.edit import edit_plan
+from langevin.modalities.video.measure import judge_of, read_labels
 from langevin.modalities.video.moving_digits import MovingDigits
 from langevin.modalities.video.options import Edit, Evaluate, Sample
 from langevin.modalities.video.sources import Listing, open_path
@@ -195,6 +198,39 @@ class Video:
 
     def decode(self, x: Tensor) -> list[Tensor]:
         return list(self.codec.decode(x))
+
+    @property
+    def duration(self) -> float:
+        """Seconds of a window."""
+        return self.window / self.known_fps
+
+    def filled(self, batch: Batch) -> Tensor:
+        """x of a batch, whose last frame stands still after the end of a shorter clip."""
+        if batch.condition is None or batch.condition.data_mask is None:
+            return batch.x
+        last = batch.condition.data_mask[:, :, 0, 0].sum(1) - 1
+        index = torch.arange(batch.x.shape[2], device=last.device).minimum(last[:, None])
+        return torch.take_along_dim(batch.x, index[:, None, :, None, None], 2)
+
+    def read(self, path: Path) -> Tensor:
+        """A clip as x (1, channels, frames, size, size); one of fewer frames stands still. Raises `ValueError`."""
+        frames = plans.read(self, str(path))
+        return self.codec.encode(frames[torch.arange(self.window).clamp_max(len(frames) - 1)][None])
+
+    def reader(self, measuring: Measuring, column: str) -> Callable[[Sequence[Tensor]], list[str]]:
+        """What the judge of labels, trained on the real training part, sees. Raises `ValueError` for another column."""
+        labels = measuring.train.labels
+        if column not in labels:
+            raise ValueError(f"the column '{column}' is not seen: labels are {', '.join(labels) or 'none'}")
+        judge = judge_of(self, measuring)
+        assert judge is not None, "there are labels"
+        names = labels[column][0]
+
+        def seen(clips: Sequence[Tensor]) -> list[str]:
+            found = read_labels(judge, measuring.train, torch.stack(list(clips)), frames=True)[column]
+            return [names[i] for i in found.tolist()]
+
+        return seen
 
     def preview(self, samples: Samples) -> File:
         return preview.preview(samples)

@@ -1,0 +1,1 @@
+"""Several modalities side by side in one run."""

@@ -1,0 +1,106 @@
+"""Data of several modalities, matched: each example of the first part with examples of the others that say the same."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from langevin.diffusion.noise import SampleNoise, mix
+from langevin.modalities.captions import split_words
+from langevin.modalities.paths import some
+from langevin.modalities.remarks import Remarks
+
+FIXED = 0x3A7C  # names the partners of an item where no noise is given
+
+
+def said(dataset: Any, column: str) -> list[str]:
+    """What each item of a dataset says in a column: one of its labels, `text` or `class`.
+
+    Raises:
+        ValueError: it has no such column."""
+    labels = getattr(dataset, "labels", None)
+    if isinstance(labels, Mapping) and column in labels:
+        names, values = labels[column]
+        return [names[i] for i in values.tolist()]
+    if column == "class" and isinstance(labels, Tensor):
+        return [dataset.classes[i] for i in labels.tolist()]
+    texts = next((found for name in ("texts", "captions") if (found := getattr(dataset, name, None))), None)
+    if column == "text" and texts:
+        return list(texts)
+    known = [*(labels if isinstance(labels, Mapping) else []), *(["class"] if isinstance(labels, Tensor) else [])]
+    known += ["text"] if texts else []
+    raise ValueError(f"the data has no column '{column}' to match by; it has {', '.join(known) or 'none'}")
+
+
+def key(text: str) -> str:
+    """What is compared: the words of a text."""
+    return " ".join(split_words(text))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Matched:
+    """One part of the data.
+
+    Args:
+        parts: the dataset of each modality, by name; the first one counts.
+        keys: what each example of the first part says.
+        partners: by name of the others, the items that say each key.
+    """
+
+    parts: Mapping[str, Any]
+    keys: tuple[str, ...]
+    items: Tensor
+    partners: Mapping[str, Mapping[str, Tensor]]
+    notes: Remarks = Remarks()
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    @property
+    def fingerprint(self) -> str:
+        parts = [part.fingerprint for part in self.parts.values()]
+        return hashlib.sha256(" ".join([*parts, *self.keys]).encode()).hexdigest()
+
+    def chosen(self, items: Tensor, noise: SampleNoise | None = None) -> dict[str, Tensor]:
+        """The item of every part, (b,) each, for the examples `items`: partners at random, or without noise the same."""
+        random = noise or SampleNoise(seeds=mix(items, FIXED), steps=torch.zeros_like(items))
+        first, *others = self.parts
+        found = {first: self.items[items]}
+        for k, name in enumerate(others):
+            u = random.fork(20 + k).uniform(torch.empty(len(items))).tolist()
+            among = [self.partners[name][self.keys[i]] for i in items.tolist()]
+            found[name] = torch.stack([own[int(v * len(own))] for own, v in zip(among, u, strict=True)])
+        return found
+
+
+def matched(parts: Mapping[str, Any], columns: Mapping[str, str]) -> Matched:
+    """The examples of the first part that have partners in all others.
+
+    Raises:
+        ValueError: no column to match by, or no example with partners."""
+    first, *others = parts
+    keys = {name: list(map(key, said(part, columns[name]))) for name, part in parts.items()} if others else {}
+    if not others:
+        count = len(parts[first])
+        return Matched(parts=parts, keys=("",) * count, items=torch.arange(count), partners={})
+    partners = {name: _by_key(keys[name]) for name in others}
+    kept = [i for i, word in enumerate(keys[first]) if all(word in partners[name] for name in others)]
+    if not kept:
+        shown = "; ".join(f"{name} says {some(list(dict.fromkeys(words)))}" for name, words in keys.items())
+        raise ValueError(f"no example of {first} has partners that say the same in all other parts: {shown}")
+    alone = sorted({word for i, word in enumerate(keys[first]) if i not in set(kept)})
+    remarks = [] if not alone else [f"Examples of {first} without partners, left out: those of {some(alone)}."]
+    notes = Remarks(remarks=(*remarks, *(f"{n}: {line}" for n, part in parts.items() for line in part.notes.lines())))
+    return Matched(
+        parts=parts, keys=tuple(keys[first][i] for i in kept), items=torch.tensor(kept), partners=partners, notes=notes
+    )
+
+
+def _by_key(words: Sequence[str]) -> dict[str, Tensor]:
+    found = dict[str, list[int]]()
+    for i, word in enumerate(words):
+        found.setdefault(word, []).append(i)
+    return {word: torch.tensor(items) for word, items in found.items()}

@@ -1,0 +1,77 @@
+"""Joint samples as files: a picture of all parts one below the other, and a folder with a file for each."""
+
+import json
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from PIL import Image, ImageSequence
+
+from langevin.files import write_atomic, write_folder
+from langevin.modalities.joint.batches import CAPTION
+from langevin.modalities.modality import File, Samples
+
+if TYPE_CHECKING:
+    from langevin.modalities.joint.modality import Joint
+
+MOST = 200  # pictures of an animation
+GAP = 6
+
+
+def part_of(joint: "Joint", samples: Samples, name: str) -> Samples:
+    """One part of the samples, as its modality has them."""
+    modality: Any = joint.parts[name]
+    return Samples(
+        modality=modality, values=[value[name] for value in samples.values], names=samples.names, columns=len(samples),
+        facts=samples.facts,
+    )  # fmt: skip
+
+
+def preview(joint: "Joint", samples: Samples) -> File:
+    """The previews of all parts that are pictures, one below the other; they move if one of them does."""
+    films = list[tuple[list[Image.Image], float]]()
+    for name in joint.parts:
+        if name not in samples.values[0]:
+            continue
+        shown = part_of(joint, samples, name).preview()
+        if shown.media_type.startswith("image/") and shown.suffix != ".svg":
+            with Image.open(BytesIO(shown.content)) as image:
+                duration = float(image.info.get("duration", 100) or 100)
+                films.append(([f.convert("RGB") for f in ImageSequence.Iterator(image)][:MOST], duration))
+    if not films:
+        lines = [json.dumps({n: str(v)[:200] for n, v in value.items()}) for value in samples.values]
+        return File(suffix=".txt", content="\n".join(lines).encode())
+    longest = max(len(frames) for frames, _ in films)
+    width = max(frames[0].width for frames, _ in films)
+    height = sum(frames[0].height + GAP for frames, _ in films)
+    pages = list[Image.Image]()
+    for i in range(longest):
+        page, top = Image.new("RGB", (width, height), (255, 255, 255)), 0
+        for frames, _ in films:
+            page.paste(frames[min(i, len(frames) - 1)], (0, top))
+            top += frames[0].height + GAP
+        pages.append(page)
+    content = BytesIO()
+    duration = next((d for frames, d in films if len(frames) == longest), 100.0)
+    pages[0].save(
+        content, "WEBP", save_all=True, append_images=pages[1:], loop=0, duration=round(duration), lossless=True
+    )
+    return File(suffix=".webp", content=content.getvalue())
+
+
+def save(joint: "Joint", samples: Samples, out: Path) -> None:
+    """Write one picture (.webp), or a folder: a file for each part of each sample, and the captions."""
+    if out.suffix == ".webp":
+        write_atomic(out, samples.stamped(preview(joint, samples).content))
+        return
+    with write_folder(out) as folder:
+        for name, modality in joint.parts.items():
+            if name not in samples.values[0]:
+                continue
+            part = part_of(joint, samples, name)
+            form = next(form for form in modality.forms if form not in ("", "-"))
+            for i in range(len(samples)):
+                part.select([i]).save(folder / f"{i:05d}-{name}{form}")
+        if joint.caption and CAPTION in samples.values[0]:
+            lines = [f"{i:05d}\t{value[CAPTION]}\n" for i, value in enumerate(samples.values)]
+            (folder / "captions.tsv").write_text("".join(lines))
