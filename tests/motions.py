@@ -55,7 +55,7 @@ def walks(folder: Path, *, each: int = 4, frames: int = 50) -> Path:
     return folder
 
 
-def mimics(folder: Path, *, each: int = 4, frames: int = 50) -> Path:
+def mimics(folder: Path, *, each: int = 4, frames: int = 50, name: str = "man") -> Path:
     """JSON files of every gait at two rates, with the character in a folder of its own."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "characters").mkdir(exist_ok=True)
@@ -66,8 +66,13 @@ def mimics(folder: Path, *, each: int = 4, frames: int = 50) -> Path:
             rate = (RATE, 30.0)[i % 2]
             made = json.loads(deepmimic.text_of(MAN, poses(gait, frames, rate=rate, phase=0.9 * i), rate))
             made["Frames"][-1][0] = 0.0
-            (folder / f"man_{gait}_{i}.txt").write_text(json.dumps({"Loop": made["Loop"], "Frames": made["Frames"]}))
+            (folder / f"{name}_{gait}_{i}.txt").write_text(json.dumps({"Loop": made["Loop"], "Frames": made["Frames"]}))
     return folder
+
+
+def captured(folder: Path) -> Path:
+    """The files of `mimics`, named as those of the recipe for human motion."""
+    return mimics(folder, name="humanoid3d")
 
 
 def swings(folder: Path, *, count: int = 24, frames: int = 40) -> Path:

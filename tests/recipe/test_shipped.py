@@ -10,7 +10,7 @@ from langevin.recipe.complete import complete
 from langevin.recipe.read import check, check_density, dump, is_density, merge, read_tree, shipped
 from langevin.training.loop import TrainingState, fit
 from langevin.user_function import CodePermission
-from tests import pictures, scores, texts, tiny, voices
+from tests import motions, pictures, scores, texts, tiny, voices
 
 EVERY = pytest.mark.parametrize("name", sorted(name for name in shipped() if not is_density(name)))
 DENSITIES = pytest.mark.parametrize("name", sorted(name for name in shipped() if is_density(name)))
@@ -28,6 +28,7 @@ TEXTS = {
     "text/inference": texts.inferences,
 }
 SCORES = {"music/chorales": scores.chorales}
+MOTIONS = {"motion/human": motions.captured}
 VOICES = dict.fromkeys(("speech/digits", "speech/open", "speech/strings", "speech/vocoder"), voices.spoken)
 
 
@@ -36,7 +37,7 @@ def small(name, folder):
     tree = read_tree(name)
     if name in MAKE:
         tree["data"] = {"kind": "image", "path": str(MAKE[name](folder, side=32)), "size": 32}
-    if make := (TEXTS | SCORES | VOICES).get(name):
+    if make := (TEXTS | SCORES | VOICES | MOTIONS).get(name):
         tree["data"] = {**tree["data"], "path": str(make(folder))}
     return check(merge(tree, tree["smoke_test"]), where=name)
 

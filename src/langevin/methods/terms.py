@@ -14,7 +14,7 @@ from torch import Tensor
 from langevin.diffusion.batch import Batch
 from langevin.diffusion.float64 import to_float64
 from langevin.diffusion.objective import mean_per_sample
-from langevin.diffusion.posterior import Point
+from langevin.diffusion.posterior import Point, Posterior
 from langevin.diffusion.process import Gaussian
 
 FrameErrors = Callable[[Tensor, Tensor], Mapping[str, Tensor]]  # (D, x) -> squared errors (b, frames) by name
@@ -34,8 +34,9 @@ class LossTerms:
     process: Gaussian
     weight: float
 
-    def __call__(self, q: Point, batch: Batch, t: Tensor) -> dict[str, Tensor]:
+    def __call__(self, q: Posterior, batch: Batch, t: Tensor) -> dict[str, Tensor]:
         """The terms of predictions q at times t, (b,) or (b, 1, frames); frames at t = 0, and padding, do not count."""
+        assert isinstance(q, Point), "a Gaussian process has a mean"
         x: Tensor = batch.x
         b, frames = len(x), x.shape[2]
         log_snr = self.process.schedule.log_snr(to_float64(t)).clamp(-40, 40)
