@@ -189,7 +189,7 @@ def trained(request, tmp_path_factory) -> Trained:
 
 
 def test_every_member_of_the_union_has_tiny_data():
-    assert {case.kind for case in CASES.values()} == set(MEMBERS)
+    assert {case.kind for case in CASES.values()} == set(MEMBERS) - {"joint"}  # of others: tests/modalities/joint
 
 
 # ------------------------------------------------------------------------------------------------------------- the data
