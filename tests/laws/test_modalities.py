@@ -125,7 +125,7 @@ CASES = {
     "table with holes": Case(kind="table", data=customers.with_holes, options=sample("table", given=("active=true",)),
                              changes=("data.val_fraction=0.3",)),
     "table of numbers": Case(kind="table", data=customers.numbers, options=sample("table"),
-                             changes=("data.val_fraction=0.3", "network.kind=column_transformer")),
+                             changes=("data.val_fraction=0.3", "network.kind=column_transformer", "process.warp=false")),
 }  # fmt: skip
 
 

@@ -348,7 +348,8 @@ def _joint(recipe: Recipe, config: ProductConfig, network: nn.Module) -> JointMo
         process=process, denoiser=replace(denoiser, network=_compiled(recipe, network)), network=network,
         objective=PartsLoss(process=process, weighting=method.weighting, gamma=method.gamma),  # type: ignore[arg-type]
         times=method.times, schedule=process.schedule, condition_dropout=method.condition_dropout,
-        port_dropout=method.port_dropout, non_hidden=non_hidden(network), generator=denoiser, warps=warps,
+        port_dropout=method.port_dropout, non_hidden=non_hidden(network), generator=denoiser,
+        warps=warps if config.warp else None,
         training_input=NoiseAtOwnTimes(process=process, times=method.times, warps=warps),
     )  # fmt: skip
 
