@@ -34,7 +34,9 @@ def chosen(path: Path, kind: str | None = None) -> Any:
             near = "".join(f"did you mean '{name}'? " for name in get_close_matches(kind, members, n=1))
             raise ValueError(f"there is no data.kind '{kind}'; {near}choose {', '.join(members)}")
         if "path" not in members[kind].__dataclass_fields__:
-            raise ValueError(f"data.kind={kind} has a path for each of its parts: describe it in a recipe, and train that")
+            raise ValueError(
+                f"data.kind={kind} has a path for each of its parts: describe it in a recipe, and train that"
+            )
         return next((d.modality for d in detected if d.modality.kind == kind), None) or members[kind](path=str(path))
     if not detected:
         known = "\n".join(f"  {options_of(name).RECOGNISED}" for name in kinds())
