@@ -263,7 +263,8 @@ def _unknown(tree: Any, annotation: Any, path: str) -> Iterator[str]:
     value = _value(annotation)
     if value is not None and isinstance(tree, Mapping):
         for name, part in tree.items():
-            yield from _unknown(part, value, f"{path}{name}.")
+            yield from _unknown(part, value, f"{path}{name[:LONGEST_SHOWN]}.")
+        return
     kinds = _kinds(annotation)
     if not isinstance(tree, Mapping) or not kinds:
         return
