@@ -132,7 +132,7 @@ CASES = {
     "table with holes": Case(kind="table", data=customers.with_holes, options=sample("table", given=("active=true",)),
                              changes=("data.val_fraction=0.3",)),
     "table of numbers": Case(kind="table", data=customers.numbers, options=sample("table"),
-                             changes=("data.val_fraction=0.3", "network.kind=column_transformer")),
+                             changes=("data.val_fraction=0.3", "network.kind=column_transformer", "process.warp=false")),
     "walks": Case(kind="motion", data=motions.walks, options=sample("motion", action=("run", "walk"), seconds=1.2),
                   changes=("data.window=32", "network.kernel=3", "data.projectors=[{kind: limits}, {kind: feet}]"),
                   bound=1e-4),

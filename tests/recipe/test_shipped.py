@@ -84,6 +84,8 @@ def test_a_shipped_recipe_builds_at_full_size_without_memory(name):
     with torch.device("meta"):
         known = {"vocab_size": 1000} if name in TEXTS | SCORES else {"channels": 3}
         known |= {"num_patches": 64} if getattr(recipe.network, "caption_prior", 0) else {}
+        if recipe.network.kind == "column_mlp":
+            known = {"numbers": {"numbers": 4}, "tokens": {"tokens": (3, 2, 4)}}
         if recipe.network.kind == "inverse_stft":
             known = {"channels": 128, "n_fft": 512, "conditioning": ConditioningConfig(concat_channels=64)}
         network = type(recipe.network)(**{**vars(recipe.network), **known}).build()

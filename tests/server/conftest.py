@@ -9,6 +9,7 @@ import httpx2 as httpx
 import pytest
 import uvicorn
 
+from langevin.cli import main
 from langevin.server.app import create
 from langevin.server.audit import Audit
 from langevin.server.runs import Runs
@@ -17,12 +18,12 @@ from langevin.server.service import Limits, Service
 from langevin.server.store import Store
 from langevin.server.watermark import Watermark
 from langevin.serving.engine import Engine
-from tests import texts, tiny, voices
+from tests import customers, texts, tiny, voices
 
 
 @pytest.fixture(scope="session")
 def runs(trained, captioned, tmp_path_factory):
-    """A folder of runs: of classes, of captions, of text, of dialogues, of speech."""
+    """A folder of runs: of classes, of captions, of text, of dialogues, of speech, of a table."""
     folder, data = tmp_path_factory.mktemp("runs"), tmp_path_factory.mktemp("data")
     (folder / "classes").symlink_to(trained)
     (folder / "captions").symlink_to(captioned)
@@ -33,6 +34,9 @@ def runs(trained, captioned, tmp_path_factory):
                 "network.block_size=8")  # fmt: skip
     tiny.run_of(voices.spoken(data / "speech"), folder / "speech", "data.val_fraction=0.3", "network.kernel=3",
                 "data.units.kind=characters")  # fmt: skip
+    headless = [change for change in tiny.SMALL if "head_dim" not in change]
+    table = customers.with_holes(data / "table")
+    assert main(["train", str(table), "--out", str(folder / "table"), "training.steps=4", *headless]) == 0
     return folder
 
 
@@ -65,7 +69,7 @@ def serving(
 
 @pytest.fixture(scope="session")
 def server(runs, tmp_path_factory):
-    folders = [runs / name for name in ("classes", "captions", "text", "talk", "blocks", "speech")]
+    folders = [runs / name for name in ("classes", "captions", "text", "talk", "blocks", "speech", "table")]
     with serving(folders, tmp_path_factory.mktemp("jobs") / "jobs.db") as (url, _, _):
         yield url
 

@@ -94,6 +94,7 @@ def test_every_modality_is_served_by_its_own_options(http):
         "text": ({"infill": "the [[4]] sea"}, "text/plain; charset=utf-8"),
         "talk": ({"prompt": "user: what do you see?"}, "text/plain; charset=utf-8"),
         "speech": ({"text": ["ah"], "continue": f"data:audio/wav;base64,{clip}"}, "audio/wav"),
+        "table": ({"given": ["plan=plus", "age=40"]}, "text/csv; charset=utf-8"),
     }
     ids = {
         model: http.post("/v1/jobs", json={"model": model, "count": 1, "options": options}).json()["id"]
@@ -104,6 +105,28 @@ def test_every_modality_is_served_by_its_own_options(http):
         assert job["status"] == "completed", job
         assert [file["media_type"] for file in job["files"]] == [wanted[model][1]]
         assert http.get(job["files"][0]["url"]).content
+
+
+def test_a_table_is_filled_over_http(http):
+    """A file is sent along, and all samples come back in one."""
+    names = "plan,age,joined,active,spend,visits,city"
+    sent = base64.b64encode(
+        f"{names}\nplus,,2021-05-06,true,,3,Cairo\nbasic,30,2020-02-02,false,,1,\n".encode()
+    ).decode()
+    options = {"file": f"data:text/csv;base64,{sent}"}
+    id = http.post("/v1/jobs", json={"model": "table", "verb": "impute", "options": options}).json()["id"]
+    job = ended(http, id)
+    assert job["status"] == "completed", job
+    (file,) = job["files"]
+    assert file["media_type"] == "text/csv; charset=utf-8"
+    lines = http.get(file["url"]).text.splitlines()
+    assert lines[0] == names
+    assert lines[1].startswith("plus,")
+    assert ",2021-05-06,true," in lines[1]
+    assert all(all(line.split(",")) for line in lines)
+    wrong = {"model": "table", "count": 1, "options": {"given": ["plam=plus"]}}
+    refused = ended(http, http.post("/v1/jobs", json=wrong).json()["id"])
+    assert "did you mean 'plan'?" in str(refused["error"])
 
 
 def test_a_run_says_what_can_be_requested_of_it(http):

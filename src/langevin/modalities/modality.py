@@ -35,7 +35,8 @@ Say = Callable[[str], None]  # a line for the user
 
 MEDIA_TYPES = {
     ".png": "image/png", ".gif": "image/gif", ".txt": "text/plain; charset=utf-8", ".wav": "audio/wav",
-    ".svg": "image/svg+xml", ".json": "application/json", ".mp4": "video/mp4", ".webp": "image/webp",
+    ".csv": "text/csv; charset=utf-8", ".svg": "image/svg+xml", ".json": "application/json", ".mp4": "video/mp4",
+    ".webp": "image/webp",
 }  # fmt: skip
 
 

@@ -4,7 +4,7 @@ import asyncio
 import tempfile
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -220,15 +220,13 @@ class Service:
 
 
 def files_of(samples: Samples) -> list[File]:
-    """One file a sample where the modality writes such, else one of all: as they are stored and sent."""
+    """One file a sample where the modality writes such, or of a text; else one of all: as they are stored and sent."""
     forms = samples.modality.forms
-    if TEXT in forms:
-        singles = [replace(samples, values=samples.values[i : i + 1]) for i in range(len(samples))]
-        texts = [one.values[0] if isinstance(one.values[0], str) else one.text() for one in singles]
-        return [File(suffix=".txt", content=text.encode()) for text in texts]
+    if TEXT in forms and all(isinstance(value, str) for value in samples.values):
+        return [File(suffix=".txt", content=text.encode()) for text in samples.values]
     with tempfile.TemporaryDirectory(prefix="langevin-") as folder:
         if "" not in forms:
-            path = samples.save(Path(folder) / f"samples{forms[0]}")
+            path = samples.save(Path(folder) / f"samples{next(form for form in forms if form != TEXT)}")
             return [File(suffix=path.suffix, content=path.read_bytes())]
         out = samples.save(Path(folder) / "samples")
         return [File(suffix=path.suffix, content=path.read_bytes()) for path in sorted(out.iterdir())]

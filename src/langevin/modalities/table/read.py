@@ -74,13 +74,18 @@ def read(path: Path, *, missing: tuple[str, ...] = MISSING, header: bool | None 
     Raises:
         ValueError: it is no table, or more than a tenth of its lines are broken."""
     existing_path(str(path), "table")
-    if path.suffix.lower() not in SUFFIXES:
+    if path.suffix and path.suffix.lower() not in SUFFIXES:
         raise ValueError(f"a table is read from a {', '.join(SUFFIXES)} file, got '{path}'")
     if not regular(path):
         raise ValueError(f"{path} is no file that a table could be read from")
-    if path.suffix.lower() == ".parquet":
+    if path.suffix.lower() == ".parquet" or (not path.suffix and _begins_with(path, b"PAR1")):
         return _parquet(path)
     return _csv(path, set(missing), header, raw)
+
+
+def _begins_with(path: Path, mark: bytes) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(mark)) == mark
 
 
 def decoded(path: Path) -> tuple[str, bool, tuple[str, ...]]:
