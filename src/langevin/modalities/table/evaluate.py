@@ -246,7 +246,7 @@ def filling_rows(fillings: dict[str, Filling], name: str) -> list[MetricRow]:
     entries: list[tuple[str, float | None, Better, str, float | None]] = [
         ("holes: error of numbers", filling.rmse, "lower", "of the mean of the answers, in standard deviations", None),
         ("holes: coverage", filling.coverage, "near real",
-         f"share of hidden numbers within the central {level:.0%} of the answers", level),
+         f"share of hidden numbers within the central {level:.0%} of the answers; more where values repeat", level),
         ("holes: width", filling.width, "lower", "of these intervals, in standard deviations, if they cover", None),
         ("holes: right categories", filling.accuracy, "higher", "share of the likeliest answers that are right", None),
     ]  # fmt: skip

@@ -8,6 +8,7 @@ from langevin.modalities.table.data import TableSet
 from langevin.modalities.table.metrics import modelled
 
 LEVEL = 0.9  # of the intervals
+FEWEST = 19  # draws that have such an interval
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,7 +18,8 @@ class Filling:
     Args:
         rmse: of the mean of the answers, in standard deviations of each column; None without numbers.
         one_rmse: of a single answer.
-        coverage: share of hidden numbers within the central interval of the answers, which claims `LEVEL`.
+        coverage: share of hidden numbers within the central interval of the answers: `LEVEL` if these are drawn from the
+            true distribution, more where values repeat.
         width: of that interval, in standard deviations.
         accuracy: share of categories whose likeliest answer is right; None without categories.
         log_score: mean logarithm of the share of answers that are the hidden category, with one more of each; in nats.
@@ -50,7 +52,7 @@ def without(table: TableSet, hidden: np.ndarray) -> TableSet:
 
 
 def score(truth: TableSet, hidden: np.ndarray, draws: list[tuple[np.ndarray, ...]]) -> Filling:
-    """The scores of m answers, each with the values of all columns; intervals need ten or more."""
+    """The scores of m answers, each with the values of all columns; intervals need `FEWEST` or more."""
     errors, single, inside, widths, right, logs = (list[np.ndarray]() for _ in range(6))
     for i in modelled(truth):
         at = hidden[:, i]
@@ -65,8 +67,11 @@ def score(truth: TableSet, hidden: np.ndarray, draws: list[tuple[np.ndarray, ...
         scale = max(float(truth.values[i][truth.there(i)].std()), 1e-12)
         errors.append((given.mean(0) - real) / scale)
         single.append((given[0] - real) / scale)
-        if len(given) >= 10:
-            low, high = np.quantile(given, [0.5 - LEVEL / 2, 0.5 + LEVEL / 2], axis=0)
+        if len(given) >= FEWEST:
+            ends = [0.5 - LEVEL / 2, 0.5 + LEVEL / 2]
+            low, high = np.quantile(
+                given, ends, axis=0, method="weibull"
+            )  # holds one more draw with LEVEL, for any number
             inside.append((real >= low) & (real <= high))
             widths.append((high - low) / scale)
 
