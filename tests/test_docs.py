@@ -22,7 +22,7 @@ from langevin.modalities.options import options_of
 from langevin.modalities.speech import evaluate as speech
 from langevin.modalities.speech.text.letters import Accuracy
 from langevin.recipe.read import check, merge, read_tree
-from tests import clips, motions, scores, texts, voices
+from tests import clips, customers, motions, scores, texts, voices
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -44,7 +44,7 @@ def shortened(words: list[str]) -> list[str]:
     small = {"--count": "10", "--seeds": "1", "--steps": None, "--iterations": "400"}
     words = [small.get(words[i - 1]) or w if i else w for i, w in enumerate(words)]
     if words[0] == "train":
-        headless = words[1].startswith("toy/") or words[1] == "speech/vocoder"
+        headless = words[1].startswith(("toy/", "table/", "customers")) or words[1] == "speech/vocoder"
         tiny = [w for w in TINY if "head_dim" not in w] if headless else TINY
         tiny = [w.replace("depth", "blocks") if words[1].endswith("-likelihood") else w for w in tiny]
         words += [w for w in tiny if w.split("=")[0] not in {v.split("=")[0] for v in words if "=" in v}]
@@ -76,6 +76,8 @@ def somewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     scores.written(of_pitches(np.array(scores.chorale(32, seed=9))), tmp_path / "hymn.mid")
     (tmp_path / "springs.py").write_text(blocks(ROOT / "docs" / "drift.md", "python")[0])
     (tmp_path / "taste.py").write_text(blocks(ROOT / "docs" / "restoration.md", "python")[0])
+    customers.written(tmp_path / "customers.csv", count=120)
+    customers.written(tmp_path / "holes.csv", count=30, seed=1)
     voices.spoken(tmp_path / "voices")
     soundfile.write(tmp_path / "clip.wav", voices.vowel("ee", 150, 0.25), voices.RATE)
     (tmp_path / "lines.txt").write_text("ah\nee oo\n")

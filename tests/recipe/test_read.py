@@ -1,9 +1,11 @@
 """Recipes are read strictly: what is wrong is said with its place, what was given, and what would be right."""
 
 import datetime
+import re
 from typing import get_args
 
 import pytest
+import yaml
 
 from langevin.diffusion.process import Gaussian
 from langevin.diffusion.process.sde.fields import LimitCycle
@@ -304,3 +306,32 @@ def test_a_recipe_from_elsewhere_asks_for_no_download(tmp_path):
         read_tree(file)
     file.write_text("data: {kind: image, builtin: cifar10}\n")
     assert check(override(read_tree(file), ["data.download=true"]), where="a").data.download
+
+
+PRODUCT = {
+    "data": {"kind": "table", "path": "a.csv"},
+    "process": {"kind": "product"},
+    "network": {"kind": "column_mlp"},
+}
+
+
+@pytest.mark.parametrize(("parts", "said"), [
+    ({"numbers": {"kind": "gaussian", "sigma": 2}}, "process.parts.numbers.sigma: no such key; did you mean 'sigma_data'?"),
+    ({"numbers": {"kind": "gausian"}}, "process.parts.numbers.kind: there is no 'gausian'; did you mean 'gaussian'?"),
+    ({"numbers": {"sigma_data": 1.0}}, "process.parts.numbers.kind: missing; one of gaussian, masked"),
+    ({"numbers": {"kind": "gaussian", "sigma_data": -1.0}}, "process.parts.numbers: sigma_data is a standard deviation"),
+    ({"tokens": {"kind": "masked", "vocab_size": "many"}}, "process.parts.tokens.vocab_size: Input should be a valid"),
+    ({"numbers": 3}, "process.parts.numbers"),
+])  # fmt: skip
+def test_mistakes_within_a_named_part_are_named(parts, said):
+    with pytest.raises(ValueError, match=re.escape(said)):
+        check(PRODUCT | {"process": {"kind": "product", "parts": parts}})
+
+
+def test_parts_come_back_from_yaml_in_their_order():
+    recipe = check(
+        PRODUCT | {"process": {"kind": "product", "parts": {"z": {"kind": "masked"}, "a": {"kind": "gaussian"}}}}
+    )
+    again = check(yaml.safe_load(dump(recipe)))
+    assert again == recipe
+    assert list(again.process.parts) == ["z", "a"]

@@ -241,6 +241,12 @@ def _item(annotation: Any) -> Any:
     return item if item is not None and _kinds(item) else None
 
 
+def _value(annotation: Any) -> Any:
+    """The type of the values of a mapping of dataclasses by name; None for any other annotation."""
+    value = get_args(annotation)[1] if get_origin(annotation) is dict else None
+    return value if value is not None and _kinds(value) else None
+
+
 def _chosen(tree: Mapping[str, Any], annotation: Any) -> type[Any] | None:
     """The dataclass of a union that a mapping describes; None if its `kind` is unknown or missing."""
     kinds = _kinds(annotation)
@@ -288,7 +294,11 @@ def _mistakes(tree: Mapping[str, Any], annotation: Any, path: str) -> Iterator[s
         for detail in error.errors(include_url=False):
             key = detail["loc"][0] if detail["loc"] else ""
             value, item = tree.get(str(key)), _item(hints.get(str(key)))
-            if item is not None and isinstance(value, list) and all(isinstance(part, Mapping) for part in value):
+            named = _value(hints.get(str(key)))
+            if named is not None and isinstance(value, Mapping) and all(map(_is_mapping, value.values())):
+                for name, part in value.items():
+                    yield from _mistakes(part, named, f"{path}{key}.{name}.")
+            elif item is not None and isinstance(value, list) and all(isinstance(part, Mapping) for part in value):
                 for i, part in enumerate(value):
                     yield from _mistakes(part, item, f"{path}{key}[{i}].")
             elif item is not None:
@@ -306,6 +316,10 @@ def _mistakes(tree: Mapping[str, Any], annotation: Any, path: str) -> Iterator[s
                     else "a mapping (key: value)"
                 )
                 yield f"{path}{key}: " + (f"should be {form}, got {_shown(value)}" if key in tree else "missing")
+
+
+def _is_mapping(value: Any) -> bool:
+    return isinstance(value, Mapping)
 
 
 def _nearest(word: str, known: Iterable[Any]) -> str:

@@ -294,3 +294,44 @@ def test_a_table_is_detected_and_inspected_from_the_command_line(tmp_path, capsy
     assert "300 samples, 7 columns" in said
     assert "spend" in said
     assert "% missing" in said
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_mutated_files_are_read_or_refused_in_words(tmp_path, suffix):
+    """Bytes flipped, cut, doubled and inserted: never anything but a table or a `ValueError`."""
+    whole = customers.written(tmp_path / "a.csv", count=40)
+    if suffix == ".parquet":
+        pytest.importorskip("pyarrow")
+        from langevin.modalities.modality import Samples
+
+        table = Table(path=str(whole))
+        train, _ = table.open()
+        fitted = table.fitted(train)
+        whole = tmp_path / "a.parquet"
+        fitted.save(Samples(modality=fitted, values=fitted.rows(train.values)), whole)
+    content, g, refused = whole.read_bytes(), np.random.default_rng(0), 0
+    special = [b'"', b"\n", b",", b"\x00", b"\xff\xfe", b"1e999", b"\xc3", b";;;;", b"inf", b"-", b"2023-13-45", b"\r"]
+    for k in range(150):
+        data = bytearray(content)
+        for _ in range(1 + k % 4):
+            at = int(g.integers(0, len(data)))
+            match int(g.integers(0, 4)):
+                case 0:
+                    data[at] = int(g.integers(0, 256))
+                case 1:
+                    del data[at : at + int(g.integers(1, 60))]
+                case 2:
+                    data[at:at] = special[int(g.integers(0, len(special)))]
+                case _:
+                    data[at:at] = data[at : at + 40]
+        path = file(tmp_path, bytes(data), f"mutated{suffix}")
+        try:
+            detect(path)
+            table = Table(path=str(path))
+            table.inspect()
+            train, _ = table.open()
+            fitted = table.fitted(train)
+            fitted.rows(train.values)
+        except ValueError:
+            refused += 1
+    assert refused < 150
