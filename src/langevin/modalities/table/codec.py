@@ -163,7 +163,7 @@ class TableCodec:
         rows, count = items.numpy(), len(items)
         like = torch.empty(count, max(1, len(self.columns)), dtype=torch.float64)
         u = np.full(like.shape, 0.5) if noise is None else noise.fork(1).uniform(like).numpy()
-        z = np.zeros(like.shape) if noise is None else noise.fork(2).normal(like).numpy()
+        z = np.zeros(like.shape) if noise is None or not self.holes else noise.fork(2).normal(like).numpy()
         numbers, tokens = list[np.ndarray](), list[np.ndarray]()
         for i in self.numbers:
             values = table.values[i][rows]

@@ -24,14 +24,18 @@ FILLED = 500  # held-out samples with holes, at most
 FIRST = 1_000_000
 
 
+Score = Callable[[TableSet, int], float | None]  # (samples, seed) -> a number; None where it has no meaning
+
+
 @dataclass(frozen=True, kw_only=True)
 class Measure:
-    """A metric of generated samples: a function of (real reference, generated samples, seed)."""
+    """A metric of generated samples, and its value for real ones."""
 
     name: str
     better: Better
     meaning: str
-    of: Callable[[TableSet, int], float | None]
+    of: Score
+    floor: float | None
 
 
 def evaluate(table: "Table", options: Evaluate, m: Measuring) -> Evaluation:
@@ -57,7 +61,7 @@ def evaluate(table: "Table", options: Evaluate, m: Measuring) -> Evaluation:
     progress, rows, compared = m.progress("measuring"), list[MetricRow](), list[MetricRow]()
     measures = measures_of(train, val, target)
     for k, measure in enumerate(measures):
-        row, of_rules = measured(measure, generated, rules, train, val)
+        row, of_rules = measured(measure, generated, rules)
         rows += row
         compared += of_rules
         progress(k + 1, len(measures))
@@ -130,57 +134,49 @@ def as_set(table: "Table", samples: Samples) -> TableSet:
 
 def measures_of(train: TableSet, val: TableSet, target: int | None) -> list[Measure]:
     """The metrics of generated samples against the training data."""
+
+    def measure(name: str, better: Better, of: Score, meaning: str, real: float | None = None) -> Measure:
+        return Measure(name=name, better=better, of=of, meaning=meaning, floor=of(val, 0) if real is None else real)
+
     found = [
-        Measure(
-            name="marginals", better="lower", of=lambda fake, seed: metrics.marginals(train, fake),
-            meaning="mean over columns of the Kolmogorov-Smirnov distance or the total variation to the training data",
-        ),
-        Measure(
-            name="pairs", better="lower", of=lambda fake, seed: metrics.pairs(train, fake),
-            meaning="mean difference of the association of two columns: rank correlation, Cramér's V or correlation ratio",
-        ),
-        Measure(
-            name="two-sample AUC", better="lower", of=lambda fake, seed: metrics.two_sample(train, fake, seed),
-            meaning="of boosted trees that tell samples from training data, cross-fitted; 0.5 if they cannot",
-        ),
+        measure("marginals", "lower", lambda fake, seed: metrics.marginals(train, fake),
+                "mean over columns of the Kolmogorov-Smirnov distance or the total variation to the training data"),
+        measure("pairs", "lower", lambda fake, seed: metrics.pairs(train, fake),
+                "mean difference of the association of two columns: rank correlation, Cramér's V or correlation ratio"),
+        measure("two-sample AUC", "lower", lambda fake, seed: metrics.two_sample(train, fake, seed),
+                "of boosted trees that tell samples from training data, cross-fitted; 0.5 if they cannot"),
     ]  # fmt: skip
     if target is not None:
         what = "accuracy" if train.columns[target].kind == "category" else "R²"
         found.append(
-            Measure(
-                name=f"{what} of {train.names[target]}", better="higher",
-                of=lambda fake, seed: metrics.utility(fake, val, target, seed),
-                meaning="of boosted trees that are trained on samples and tested on held-out data; beside: trained on the "
-                "training data",
-            )
+            measure(f"{what} of {train.names[target]}", "higher",
+                    lambda fake, seed: metrics.utility(fake, val, target, seed),
+                    "of boosted trees that are trained on samples and tested on held-out data; real: trained on real data",
+                    real=metrics.utility(train, val, target))
         )  # fmt: skip
     found.append(
-        Measure(
-            name="nearer to training", better="near real",
-            of=lambda fake, seed: metrics.nearer_to_training(train, val, fake, seed),
-            meaning="share of samples that are nearer to training samples than to as many held-out ones; 0.5 is private, 1 "
-            "is learned by heart",
-        )
+        measure("nearer to training", "near real",
+                lambda fake, seed: metrics.nearer_to_training(train, val, fake, seed),
+                "share of samples that are nearer to training samples than to as many held-out ones; 1 is learned by heart",
+                real=0.5)
     )  # fmt: skip
     return found
 
 
 def measured(
-    measure: Measure, generated: list[TableSet], rules: dict[str, TableSet], train: TableSet, val: TableSet
+    measure: Measure, generated: list[TableSet], rules: dict[str, TableSet]
 ) -> tuple[list[MetricRow], list[MetricRow]]:
     """The rows of a metric: of the run, and of the rules."""
     values = tuple(v for seed, fake in enumerate(generated) if (v := measure.of(fake, seed)) is not None)
     if not values:
         return [], []
-    real = train if "trained" in measure.meaning and "beside" in measure.meaning else val
-    floor = 0.5 if measure.name == "nearer to training" else measure.of(real, 0)
     row = MetricRow(
-        metric=measure.name, generated=mean_interval(values), values=values, floor=floor, better=measure.better,
+        metric=measure.name, generated=mean_interval(values), values=values, floor=measure.floor, better=measure.better,
         meaning=measure.meaning,
     )  # fmt: skip
     compared = [
         MetricRow(
-            metric=f"{measure.name}, {name}", generated=mean_interval([measure.of(fake, 0) or 0.0]), floor=floor,
+            metric=f"{measure.name}, {name}", generated=mean_interval([measure.of(fake, 0) or 0.0]), floor=measure.floor,
             better=measure.better, meaning=f"of samples from {name}",
         )
         for name, fake in rules.items()
