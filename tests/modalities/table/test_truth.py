@@ -46,7 +46,7 @@ def test_what_is_given_decides_the_rest_as_the_rules_do(trained, plan):
 
 @pytest.mark.slow
 def test_holes_at_random_are_filled_from_the_distribution_of_what_is_missing(trained, tmp_path):
-    """Spend is missing more often for plans with a high one: what is seen is too low on average, and what is filled is not."""
+    """Spend is missing more often for plans with a high one: what is seen is too low on average, and what is filled is not."""  # noqa: E501
     path = customers.written(tmp_path / "holes.csv", count=1500, seed=11)
     truth = Mixed(count=1500, seed=11).cells()
     spend = np.array([float(cell) for cell in truth.columns[truth.names.index("spend")]])
