@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from langevin.cli import main
-from tests import pictures, texts, tiny
+from tests import customers, pictures, texts, tiny
 from tests.cli.invocations import BAD, INVOCATIONS
 
 FILES = {
@@ -33,7 +33,7 @@ def workspace(tmp_path_factory):
     texts.summaries(here / "summaries"), texts.inferences(here / "inferences")
 
     def run(name, target, *changes):
-        small = [c for c in tiny.SMALL if "toy/" not in target or "head_dim" not in c]
+        small = [c for c in tiny.SMALL if not ("toy/" in target or ".csv" in target) or "head_dim" not in c]
         words = [
             "train",
             target,
@@ -57,6 +57,7 @@ def workspace(tmp_path_factory):
     run("mends", corpus, "data.task.kind=correction", "data.task.context_length=33")
     run("pairs", str(here / "summaries"), "data.task.context_length=160", "data.task.max_target_length=30",
         "data.codec.size=300")  # fmt: skip
+    run("table", str(customers.with_holes(here / "customers")))
     run("labels", str(here / "inferences"), "data.codec.size=300")
     return here
 

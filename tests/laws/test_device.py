@@ -9,7 +9,7 @@ from torch import nn
 
 from langevin.diffusion.batch import Batch, step_randomness
 from langevin.diffusion.condition import Condition, Further, GuidanceWeight, Port
-from langevin.diffusion.denoiser import CausalDenoiser, GaussianDenoiser, ScoreDenoiser, TokenDenoiser
+from langevin.diffusion.denoiser import CausalDenoiser, GaussianDenoiser, JointDenoiser, ScoreDenoiser, TokenDenoiser
 from langevin.diffusion.float64 import float64_device
 from langevin.diffusion.free_energy import measure_curve
 from langevin.diffusion.guidance import (
@@ -50,7 +50,7 @@ from langevin.diffusion.likelihood.tokens import count_bound, in_order, share_lo
 from langevin.diffusion.measurement import Mask, Measurement
 from langevin.diffusion.noise import SampleNoise
 from langevin.diffusion.objective import ELBO, LogNormal, UniformTime, WeightedMSE
-from langevin.diffusion.process import GIDD, SDE, Gaussian, Masked, UniformDiffusion
+from langevin.diffusion.process import GIDD, SDE, Gaussian, Masked, Product, UniformDiffusion
 from langevin.diffusion.process.sde import (
     DoubleWell,
     GaussianTerminal,
@@ -81,10 +81,11 @@ from langevin.methods.score_matching import ScoreMatching
 from langevin.modalities.modality import Draw, Predict, Samples
 from langevin.modalities.text.nats import block_bound
 from langevin.networks import MLP
+from langevin.networks.columns import ColumnMLP
 from langevin.networks.encoder import resample
 from langevin.run.generate import RunModel
 from tests import pretend
-from tests.laws.parts import MASKED_SAMPLERS, OWN_LAWS, SAMPLERS, SCHEDULES, SDE_SAMPLERS
+from tests.laws.parts import MASKED_SAMPLERS, OWN_LAWS, PRODUCT_SAMPLERS, SAMPLERS, SCHEDULES, SDE_SAMPLERS
 
 
 def close(a, b):
@@ -100,7 +101,11 @@ def both(work):
 
 def mlp(channels):
     """A small network whose output is not zero."""
-    network, generator = MLP.Config(channels=channels, width=16, depth=1).build(), torch.Generator().manual_seed(0)
+    return shaken(MLP.Config(channels=channels, width=16, depth=1).build())
+
+
+def shaken(network):
+    generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.copy_(0.3 * torch.randn(parameter.shape, generator=generator))
@@ -351,7 +356,8 @@ def numbers(process):
 
 
 def test_every_sampler_is_here():
-    here = {tool.kind for tools in (SAMPLERS, MASKED_SAMPLERS, SDE_SAMPLERS) for tool in tools.values()}
+    tables = (SAMPLERS, MASKED_SAMPLERS, SDE_SAMPLERS, PRODUCT_SAMPLERS)
+    here = {tool.kind for tools in tables for tool in tools.values()}
     assert here | set(OWN_LAWS) == {member.kind for member in get_args(AnySampler)}
 
 
@@ -434,6 +440,27 @@ def test_sampling_tokens(name, partly):
     here, there = both(work)
     assert there.device == pretend.DEVICE
     assert torch.equal(here, pretend.back(there))
+
+
+@pytest.mark.parametrize("name", PRODUCT_SAMPLERS)
+def test_sampling_a_product(name):
+    process = Product(parts={"number": Gaussian(sigma_data=1.0), "word": Masked(vocab_size=5)})
+    columns = ColumnMLP.Config(numbers={"number": 2}, tokens={"word": (5, 3)}, width=16, depth=1)
+    times = UniformTimeGrid()(torch.tensor([4, 3, 4]), process.parts["number"].schedule)
+
+    def work(device):
+        denoiser = JointDenoiser(network=shaken(columns.build()).to(device), process=process)
+        like = {"number": torch.zeros(3, 2, device=device), "word": torch.zeros(3, 2, dtype=torch.int64, device=device)}
+        *_, last = sample(
+            PRODUCT_SAMPLERS[name], process, denoiser,
+            start(PRODUCT_SAMPLERS[name], process, like, times, torch.arange(3, device=device)),
+        )  # fmt: skip
+        return last.x
+
+    here, there = both(work)
+    assert there["word"].device == pretend.DEVICE
+    close(here["number"], there["number"])
+    assert torch.equal(here["word"], pretend.back(there["word"]))
 
 
 # ------------------------------------------------------------------------------------------------- guidance

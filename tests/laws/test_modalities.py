@@ -210,7 +210,7 @@ def test_data_is_detected_by_its_own_modality_alone(name, tmp_path):
 def test_nothing_and_what_is_of_no_kind_is_detected_by_none(kind, tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "scenes").mkdir()
-    (tmp_path / "scenes" / "a.blend").write_bytes(b"BLENDER-v300RENDH")
+    (tmp_path / "scenes" / "a.blend").write_bytes(b"BLENDER-v300RENDH\x00\x00\xff\xfe\x80")
     (tmp_path / "scenes" / "README.md").write_text("Words about the scenes.\n")
     for path in (tmp_path / "empty", tmp_path / "scenes", tmp_path / "scenes" / "a.blend", tmp_path / "nothing"):
         assert MEMBERS[kind].detect(path) is None

@@ -33,7 +33,7 @@ def pixels(data):
 
 def test_models_are_the_runs(client):
     names = [model.id for model in client.models.list()]
-    assert names == ["blocks", "captions", "classes", "speech", "talk", "text"]
+    assert names == ["blocks", "captions", "classes", "speech", "table", "talk", "text"]
     assert client.models.retrieve("text").owned_by == "langevin"
     with pytest.raises(openai.NotFoundError) as refused:
         client.models.retrieve("nothing")

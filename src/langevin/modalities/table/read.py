@@ -151,7 +151,7 @@ def _csv(path: Path, missing: set[str], header: bool | None, raw: bool) -> Cells
 
 def _records(text: str, delimiter: str, path: Path) -> Iterator[tuple[int, list[str]]]:
     """(line, cells) of each record that is not empty."""
-    csv.field_size_limit(2**24)
+    limit = csv.field_size_limit(2**24)  # of all readers of the process
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     line = 1
     try:
@@ -165,6 +165,8 @@ def _records(text: str, delimiter: str, path: Path) -> Iterator[tuple[int, list[
         raise ValueError(
             f"{path}: the record that begins in line {line:,} cannot be read ({error}): is a quote never closed?"
         ) from error
+    finally:
+        csv.field_size_limit(limit)
 
 
 def raw_records(text: str, delimiter: str) -> list[list[str]]:
