@@ -199,7 +199,7 @@ class Image:
         return self.codec.encode(pixels[None])
 
     def reader(self, measuring: Measuring, column: str) -> Callable[[Sequence[Tensor]], list[str]]:
-        """The class of images by a classifier, or the caption of the nearest training image.
+        """The class of images by a classifier, or the caption of the nearest real image.
 
         Raises:
             ValueError: another column."""
@@ -211,15 +211,17 @@ class Image:
                 raise ValueError("the column 'class' is not seen: there are fewer than two classes")
             known = classifier
             return lambda images: [self.classes[i] for i in known.logits(torch.stack(list(images))).argmax(1).tolist()]
-        captions = measuring.train.captions
-        if column != "text" or captions is None:
+        if column != "text" or measuring.train.captions is None:
             raise ValueError(f"the column '{column}' is not seen: class and text are")
-        gallery = searched(measuring.train).flatten(1).float()
-        chosen = spread(len(measuring.train), len(gallery)).tolist()
+        galleries, captions = list[Tensor](), list[str]()
+        for part in (measuring.train, measuring.val):
+            galleries.append(searched(part).flatten(1).float())
+            captions += [part.captions[i] for i in spread(len(part), len(galleries[-1])).tolist()]
+        gallery = torch.cat(galleries)
 
         def shown(images: Sequence[Tensor]) -> list[str]:
             near = torch.cdist(torch.stack(list(images)).flatten(1).float(), gallery).argmin(1)
-            return [captions[chosen[i]] for i in near.tolist()]
+            return [captions[i] for i in near.tolist()]
 
         return shown
 

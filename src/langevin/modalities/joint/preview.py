@@ -5,7 +5,9 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from PIL import Image, ImageSequence
+from torch import Tensor
 
 from langevin.files import write_atomic, write_folder
 from langevin.modalities.joint.batches import CAPTION
@@ -21,10 +23,10 @@ GAP = 6
 def part_of(joint: "Joint", samples: Samples, name: str) -> Samples:
     """One part of the samples, as its modality has them."""
     modality: Any = joint.parts[name]
-    return Samples(
-        modality=modality, values=[value[name] for value in samples.values], names=samples.names, columns=len(samples),
-        facts=samples.facts,
-    )  # fmt: skip
+    values: Any = [value[name] for value in samples.values]
+    if len({value.shape if isinstance(value, Tensor) else None for value in values} - {None}) == 1:
+        values = torch.stack(values)
+    return Samples(modality=modality, values=values, names=samples.names, columns=len(samples), facts=samples.facts)
 
 
 def preview(joint: "Joint", samples: Samples) -> File:

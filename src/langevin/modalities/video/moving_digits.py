@@ -23,6 +23,7 @@ from langevin.modalities.video.clip_files import Clip, Look, in_pillow
 from langevin.modalities.video.sources import Listing, Record
 
 DIRECTIONS = {"right": (0, 1), "left": (0, -1), "down": (1, 0), "up": (-1, 0)}  # (rows, columns) of a step
+WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 TEST_SHARE = 0.1  # of the glyphs, the last ones
 
 
@@ -38,6 +39,7 @@ class MovingDigits:
         fps: frames per second.
         count: number of clips, a tenth of which are for validation.
         slowest, fastest: speeds, in pixels a frame.
+        words: whether captions and labels spell the digit: "three moving left".
         seed: of glyphs, places and speeds.
     """
 
@@ -50,6 +52,7 @@ class MovingDigits:
     count: int = 20_000
     slowest: float = 1.0
     fastest: float = 3.0
+    words: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -80,7 +83,7 @@ class MovingDigits:
             low, high = (split, len(labels)) if test else (0, split)
             glyph = low + int(u[i, 0] * (high - low))
             direction = list(DIRECTIONS)[int(u[i, 1] * len(DIRECTIONS))]
-            name = str(int(labels[glyph]))
+            name = WORDS[labels[glyph]] if self.words else str(int(labels[glyph]))
             records.append(
                 Record(
                     name=f"{i:06d}", text=f"{name} moving {direction}", labels={"digit": name, "direction": direction},
