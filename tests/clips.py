@@ -81,8 +81,15 @@ def read_back(form: str, out: Path, samples) -> None:
         assert read.fps == pytest.approx(samples.modality.fps, rel=0.2)
 
 
-def strips(path: Path, *, count: int = 16) -> Path:
-    """A Parquet file with pictures of four frames side by side."""
+def characters(folder: Path) -> Path:
+    """Strips with the attributes of characters, of which there are eight."""
+    at = [i // 2 for i in range(32)]
+    columns = {"body": [i % 2 for i in at], "bottomwear": [i // 2 % 2 for i in at], "topwear": [i // 4 % 2 for i in at]}
+    return strips(folder / "characters.parquet", count=32, **columns, hair=[0] * 32)
+
+
+def strips(path: Path, *, count: int = 16, **columns: list[int]) -> Path:
+    """A Parquet file with pictures of four frames side by side, and further columns."""
     import io
 
     import pyarrow as pa
@@ -101,6 +108,7 @@ def strips(path: Path, *, count: int = 16) -> Path:
     table = pa.table({
         "frames": pa.array(cells, pa.struct({"bytes": pa.binary(), "path": pa.string()})), "fps": [8.0] * count,
         "text": [f"clip {i % 4}" for i in range(count)], "way": [i % 4 for i in range(count)],
+        **columns,
     }).replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})  # fmt: skip
     path.parent.mkdir(parents=True, exist_ok=True)
     parquet.write_table(table, path)

@@ -5,12 +5,13 @@ import torch
 
 from langevin.diffusion.objective import LikelihoodWeightedMSE
 from langevin.networks.embedding import ConditioningConfig
+from langevin.networks.joint_dit import PartSizes
 from langevin.recipe.build import build, training_batches
 from langevin.recipe.complete import complete
 from langevin.recipe.read import check, check_density, dump, is_density, merge, read_tree, shipped
 from langevin.training.loop import TrainingState, fit
 from langevin.user_function import CodePermission
-from tests import motions, pictures, scores, texts, tiny, voices
+from tests import clips, motions, pictures, scores, texts, tiny, voices
 
 EVERY = pytest.mark.parametrize("name", sorted(name for name in shipped() if not is_density(name)))
 DENSITIES = pytest.mark.parametrize("name", sorted(name for name in shipped() if is_density(name)))
@@ -29,6 +30,7 @@ TEXTS = {
 }
 SCORES = {"music/chorales": scores.chorales}
 MOTIONS = {"motion/human": motions.captured}
+CLIPS = {"video/sprites": clips.characters}
 VOICES = dict.fromkeys(("speech/digits", "speech/open", "speech/strings", "speech/vocoder"), voices.spoken)
 
 
@@ -37,8 +39,12 @@ def small(name, folder):
     tree = read_tree(name)
     if name in MAKE:
         tree["data"] = {"kind": "image", "path": str(MAKE[name](folder, side=32)), "size": 32}
-    if make := (TEXTS | SCORES | VOICES | MOTIONS).get(name):
+    if make := (TEXTS | SCORES | VOICES | MOTIONS | CLIPS).get(name):
         tree["data"] = {**tree["data"], "path": str(make(folder))}
+    if name == "joint/digits":
+        tree["data"]["parts"]["sound"]["path"] = str(voices.digits(folder))
+    if name == "joint/caption-emoji":
+        tree["data"]["parts"]["picture"]["path"] = str(pictures.captions(folder, side=32))
     return check(merge(tree, tree["smoke_test"]), where=name)
 
 
@@ -88,6 +94,10 @@ def test_a_shipped_recipe_builds_at_full_size_without_memory(name):
             known = {"numbers": {"numbers": 4}, "tokens": {"tokens": (3, 2, 4)}}
         if recipe.network.kind == "inverse_stft":
             known = {"channels": 128, "n_fft": 512, "conditioning": ConditioningConfig(concat_channels=64)}
+        if recipe.network.kind == "joint_dit":
+            spaces = {"clip": (12, 32, 32), "sound": (56,), "picture": (32, 32)}
+            patches = recipe.network.patches
+            known = {"parts": {name: PartSizes(channels=3, space=spaces[name], patch=p) for name, p in patches.items()}}
         network = type(recipe.network)(**{**vars(recipe.network), **known}).build()
     assert sum(p.numel() for p in network.parameters()) > 100_000
 

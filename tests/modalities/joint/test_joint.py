@@ -10,7 +10,7 @@ from langevin.cli import main
 from langevin.diffusion.noise import SampleNoise
 from langevin.modalities.captions import split_words
 from langevin.modalities.joint.data import matched, said
-from langevin.modalities.joint.evaluate import agreement, shuffled
+from langevin.modalities.joint.evaluate import agreement, shuffled, word_f1
 from langevin.modalities.joint.modality import Joint
 from langevin.modalities.joint.options import Sample
 from langevin.modalities.modality import RequestContext
@@ -157,6 +157,14 @@ def test_samples_are_written_shown_and_evaluated(run, work):
     assert set(figures["agreement"]) == {
         "agree, drawn together", "agree, drawn from clip", "agree, drawn from sound", "agree, drawn from caption",
     }  # fmt: skip
+    assert set(figures["word_f1"]) == {"caption from clip", "caption from sound"}
+
+
+def test_words_are_compared_as_multisets():
+    assert word_f1(["a red cat"], ["a red cat"]) == 1
+    assert word_f1(["cat red"], ["a red cat"]) == pytest.approx(2 * 2 / 5)  # precision 1, recall 2 / 3
+    assert word_f1(["cat cat", "dog"], ["cat", "fish"]) == pytest.approx((2 / 3 + 0) / 2)
+    assert word_f1([""], [""]) == 0
 
 
 def test_agreement_is_counted_over_pairs_of_parts():

@@ -1,5 +1,6 @@
 """Evaluation of joint runs: whether the parts of a sample say the same, drawn together and each from another."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import permutations
@@ -37,11 +38,12 @@ def evaluate(joint: "Joint", options: Evaluate, m: Measuring) -> Evaluation:
         )
     count = m.count or min(max(len(m.val), 16), 200)
     says = readers(joint, m)
-    rows, first = list[MetricRow](), list[Samples]()
-    x = examples(joint, m.val, m, count)
+    rows, words, first = list[MetricRow](), list[MetricRow](), list[Samples]()
+    data = m.train if options.training else m.val
+    x = examples(joint, data, m, count)
     real = joint.decode({name: part.cpu() for name, part in x.items()})
     for given in ways(joint):
-        shares, floors = list[float](), list[float]()
+        shares, floors, spoken = list[float](), list[float](), list[float]()
         for seed in range(m.seeds):
             context = RequestContext(
                 model=m.model, data=lambda: (m.train, m.val), count=count, seed=1_000_000 * (seed + 1)
@@ -51,6 +53,8 @@ def evaluate(joint: "Joint", options: Evaluate, m: Measuring) -> Evaluation:
             first += [samples] if seed == 0 else []
             shares.append(agreement(samples.values, says))
             floors.append(agreement(real, says))
+            if joint.caption and given and CAPTION not in given:
+                spoken.append(word_f1([v[CAPTION] for v in samples.values], [v[CAPTION] for v in real]))
         what = "together" if not given else "from " + " and ".join(given)
         rows.append(
             MetricRow(
@@ -59,6 +63,15 @@ def evaluate(joint: "Joint", options: Evaluate, m: Measuring) -> Evaluation:
                 meaning="mean share of pairs of parts that say the same; copycat is real parts of different examples",
             )
         )  # fmt: skip
+        if spoken:
+            judged = [word_f1(says[name]([v[name] for v in real]), [v[CAPTION] for v in real]) for name in given]
+            words.append(
+                MetricRow(
+                    metric=f"caption {what}", generated=mean_interval(spoken), values=tuple(spoken), floor=1.0,
+                    copycat=judged[0], better="higher",
+                    meaning="F1 of the words of drawn captions and real ones; copycat is what the judge of the part says",
+                )
+            )  # fmt: skip
     losses = {name: _losses(m, part).mean(1).tolist() for name, part in (("training", m.train), ("validation", m.val))}
     source = Source(samples={"samples of each way": count}, seeds=list(range(m.seeds)), command=m.command)
     sections: list[Section] = [
@@ -66,7 +79,7 @@ def evaluate(joint: "Joint", options: Evaluate, m: Measuring) -> Evaluation:
             Pictures(heading=f"Drawn {row.metric.partition('drawn ')[2]}", pictures=shown(samples.first(SHOWN)))
             for row, samples in zip(rows, first, strict=True)
         ),
-        Metrics(heading="Measured", rows=rows, source=source),
+        Metrics(heading="Measured", rows=[*rows, *words], source=source),
         Curves(
             heading="Loss by noise level, of all parts at one level",
             lines=[Line(label=name, x=LOG_SNR.tolist(), y=values) for name, values in losses.items()],
@@ -74,10 +87,11 @@ def evaluate(joint: "Joint", options: Evaluate, m: Measuring) -> Evaluation:
         ),
     ]  # fmt: skip
     return Evaluation(
-        rows=rows, samples=first[0], sections=sections, title=f"{count} samples x {m.seeds} seeds of each way",
+        rows=[*rows, *words], samples=first[0], sections=sections, title=f"{count} samples x {m.seeds} seeds of each way",
         figures={
             "count": count, "seeds": m.seeds, "losses": losses,
             "agreement": {row.metric: {"generated": row.generated.estimate, "real": row.floor} for row in rows},
+            "word_f1": {row.metric: {"generated": row.generated.estimate, "judge": row.copycat} for row in words},
         },
     )  # fmt: skip
 
@@ -120,6 +134,16 @@ def agreement(values: Sequence[Mapping[str, Any]], says: Mapping[str, Says]) -> 
         for a, b in pairs
     ]
     return sum(shares) / max(1, len(shares))
+
+
+def word_f1(drawn: Sequence[str], real: Sequence[str]) -> float:
+    """The mean F1 of the words of drawn captions and of real ones, as multisets."""
+    scores = list[float]()
+    for a, b in zip(drawn, real, strict=True):
+        p, q = Counter(split_words(a)), Counter(split_words(b))
+        both = (p & q).total()
+        scores.append(2 * both / max(1, p.total() + q.total()))
+    return sum(scores) / max(1, len(scores))
 
 
 def shuffled(values: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

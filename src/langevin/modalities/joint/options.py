@@ -23,4 +23,7 @@ class Sample:
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluate:
-    """No options beyond those of all runs."""
+    """Which examples the given parts are from."""
+
+    training: bool = False
+    """Given parts from the training part of the data rather than from what was held out."""
