@@ -30,7 +30,7 @@ TEXTS = {
 }
 SCORES = {"music/chorales": scores.chorales}
 MOTIONS = {"motion/human": motions.captured}
-CLIPS = {"video/sprites": clips.characters}
+CLIPS = {"video/sprites": clips.characters, "video/sprites-autoencoder": clips.characters}
 VOICES = dict.fromkeys(("speech/digits", "speech/open", "speech/strings", "speech/vocoder"), voices.spoken)
 
 

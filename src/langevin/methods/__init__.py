@@ -3,15 +3,16 @@
 `AnyMethod` is the `method:` section of a recipe. A new method is a file here with a `Config`, and its name in this union.
 """
 
+from langevin.methods.autoencoder import Autoencoding
 from langevin.methods.diffusion import Diffusion
 from langevin.methods.method import Method, Player, Report
 from langevin.methods.optimizer import AdamW, Muon, OptimizerConfig
 from langevin.methods.score_matching import ScoreMatching
 from langevin.methods.spectral import SpectralLoss
 
-AnyMethod = Diffusion.Config | ScoreMatching.Config | SpectralLoss.Config
+AnyMethod = Diffusion.Config | ScoreMatching.Config | SpectralLoss.Config | Autoencoding.Config
 
 __all__ = [
-    "AdamW", "AnyMethod", "Diffusion", "Method", "Muon", "OptimizerConfig", "Player", "Report", "ScoreMatching",
-    "SpectralLoss",
+    "AdamW", "AnyMethod", "Autoencoding", "Diffusion", "Method", "Muon", "OptimizerConfig", "Player", "Report",
+    "ScoreMatching", "SpectralLoss",
 ]  # fmt: skip

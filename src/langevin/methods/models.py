@@ -13,6 +13,7 @@ from langevin.diffusion.batch import Batch
 from langevin.diffusion.denoiser import CausalDenoiser, GaussianDenoiser, JointDenoiser, ScoreDenoiser, TokenDenoiser
 from langevin.diffusion.process import GIDD, SDE, Gaussian, Masked, Product, UniformDiffusion
 from langevin.diffusion.warp import TimeWarps
+from langevin.methods.autoencoder import Autoencoding
 from langevin.methods.diffusion import Diffusion
 from langevin.methods.score_matching import ScoreMatching
 from langevin.methods.spectral import SpectralLoss
@@ -39,7 +40,7 @@ class GaussianModel:
     network: nn.Module
     process: Gaussian
     denoiser: GaussianDenoiser
-    method: Diffusion | SpectralLoss
+    method: Diffusion | SpectralLoss | Autoencoding
     levels: tuple[str, Tensor]
     losses: Losses
 

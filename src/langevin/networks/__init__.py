@@ -8,6 +8,7 @@ Each network has a frozen `Config` with `build()`. Its attribute `non_hidden` na
 matrices: embeddings, modulations, first and last layers. Muon leaves them to AdamW.
 """
 
+from langevin.networks.autoencoder import Autoencoder
 from langevin.networks.columns import ColumnMLP, ColumnTransformer
 from langevin.networks.dit import DiT
 from langevin.networks.inverse_stft import InverseSTFT
@@ -16,4 +17,6 @@ from langevin.networks.mlp import MLP
 from langevin.networks.transformer import Transformer
 from langevin.networks.unet import UNet
 
-__all__ = ["MLP", "ColumnMLP", "ColumnTransformer", "DiT", "InverseSTFT", "JointDiT", "Transformer", "UNet"]
+__all__ = [
+    "MLP", "Autoencoder", "ColumnMLP", "ColumnTransformer", "DiT", "InverseSTFT", "JointDiT", "Transformer", "UNet",
+]  # fmt: skip

@@ -34,13 +34,13 @@ from langevin.diffusion.training_input import (
     Uncorrupted,
 )
 from langevin.diffusion.warp import TimeWarps
-from langevin.methods import Diffusion, ScoreMatching, SpectralLoss
+from langevin.methods import Autoencoding, Diffusion, ScoreMatching, SpectralLoss
 from langevin.methods.levels import joint_losses, level_losses, score_losses
 from langevin.methods.models import LOG_SNR, MASKED, TIMES, AnyModel, GaussianModel, JointModel, SDEModel, TokenModel
 from langevin.methods.spectral import generated, spectral_distance
 from langevin.methods.terms import LossTerms
 from langevin.modalities.modality import Batches
-from langevin.networks import MLP, Transformer
+from langevin.networks import MLP, Autoencoder, Transformer
 from langevin.networks.patches import patch_sides
 from langevin.recipe.sampling import unfitted
 from langevin.recipe.sde import build_sde
@@ -207,7 +207,9 @@ def _gaussian(recipe: Recipe, process: Gaussian, network: nn.Module) -> Gaussian
     config = recipe.method
     if isinstance(config, SpectralLoss.Config):
         return _spectral(recipe, config, process, network)
-    assert isinstance(config, Diffusion.Config), "a Gaussian process is trained by diffusion or a spectral loss"
+    if isinstance(config, Autoencoding.Config):
+        return _autoencoder(recipe, config, process, network)
+    assert isinstance(config, Diffusion.Config), "a score is matched under an SDE, not a Gaussian process"
     denoiser = GaussianDenoiser(
         network=network, process=process, prediction=config.prediction, precision=recipe.training.dtype
     )
@@ -268,6 +270,25 @@ def _spectral(recipe: Recipe, config: SpectralLoss.Config, process: Gaussian, ne
     return GaussianModel(
         network=network, process=process, denoiser=denoiser, method=method, levels=levels, losses=losses
     )
+
+
+def _autoencoder(recipe: Recipe, config: Autoencoding.Config, process: Gaussian, network: nn.Module) -> GaussianModel:
+    assert isinstance(network, Autoencoder), "a recipe's network and method fit each other"
+    denoiser = GaussianDenoiser(network=network, process=process, prediction="clean", precision=recipe.training.dtype)
+    method = Autoencoding(
+        network=network, denoiser=denoiser, std=config.std, kl_weight=config.kl_weight, precision=recipe.training.dtype,
+        non_hidden=non_hidden(network),
+    )  # fmt: skip
+
+    def losses(batch: Batch, names: Tensor) -> Tensor:  # a single level: the root mean square error of copies
+        with torch.no_grad():
+            noise = SampleNoise(seeds=names.to(batch.x.device), steps=torch.zeros_like(names, device=batch.x.device))
+            return method.parts(batch, noise)[0].sqrt()[None]
+
+    return GaussianModel(
+        network=network, process=process, denoiser=denoiser, method=method, levels=("log_snr", LOG_SNR[:1]),
+        losses=losses,
+    )  # fmt: skip
 
 
 def _sde(recipe: Recipe, equation: SDEConfig, network: nn.Module, code: CodePermission) -> SDEModel:

@@ -17,12 +17,22 @@ from langevin.diffusion.sampler import FittedSolver
 from langevin.diffusion.sampling import Sampling
 from langevin.methods import AnyMethod, Diffusion
 from langevin.modalities import union
-from langevin.networks import MLP, ColumnMLP, ColumnTransformer, DiT, InverseSTFT, JointDiT, Transformer, UNet
+from langevin.networks import (
+    MLP,
+    Autoencoder,
+    ColumnMLP,
+    ColumnTransformer,
+    DiT,
+    InverseSTFT,
+    JointDiT,
+    Transformer,
+    UNet,
+)
 from langevin.training.loop import TrainingConfig
 
 NetworkConfig = (
     DiT.Config | UNet.Config | MLP.Config | Transformer.Config | InverseSTFT.Config | ColumnMLP.Config
-    | ColumnTransformer.Config | JointDiT.Config
+    | ColumnTransformer.Config | JointDiT.Config | Autoencoder.Config
 )  # fmt: skip
 
 
@@ -160,7 +170,7 @@ def methods_of(process: ProcessConfig) -> tuple[str, ...]:
         case SDEConfig():
             return ("score_matching",)
         case Gaussian():
-            return ("diffusion", "spectral")
+            return ("diffusion", "spectral", "autoencoder")
         case MaskedConfig() | UniformConfig() | HybridConfig() | AutoregressiveConfig() | ProductConfig():
             return ("diffusion",)
         case _:
@@ -225,6 +235,11 @@ class Recipe:
 
     def __post_init__(self) -> None:
         require_fit(self.method, self.process)
+        if (self.network.kind == "autoencoder") != (self.method.kind == "autoencoder"):
+            raise ValueError(
+                "network.kind=autoencoder and method.kind=autoencoder belong together, and these are "
+                f"{self.network.kind} and {self.method.kind}"
+            )
         lengths, length = self.training.ema_lengths, self.sampling.ema
         known = [f"{saved:g}" for saved in lengths]
         if lengths and length and not self.training.snapshots and f"{length:g}" not in known:

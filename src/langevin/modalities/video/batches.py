@@ -1,6 +1,6 @@
 """Training examples of clips: a window of frames, its caption, and a mask where the clip is shorter."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -9,24 +9,27 @@ from langevin.diffusion.batch import Batch
 from langevin.diffusion.condition import Condition, Port
 from langevin.diffusion.noise import SampleNoise
 from langevin.modalities.captions import CaptionVocabulary
-from langevin.modalities.video.codec import Pixels
+from langevin.modalities.video.codec import AnyCodec, Latents
 from langevin.modalities.video.data import Clips
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class VideoBatches:
-    """Windows x (b, channels, frames, side, side): of longer clips at a random place with noise, else at the beginning."""
+    """Windows x (b, channels, frames, side, side): of longer clips at a random place with noise, else at the beginning.
+
+    Latents of clips that have no other window are kept, as they are slow to make."""
 
     dataset: Clips
-    codec: Pixels
+    codec: AnyCodec
     frames: int
     captions: CaptionVocabulary | None
     device: torch.device
     remarks: tuple[str, ...] = ()
+    kept: dict[int, Tensor] = field(default_factory=dict)
 
     @property
     def shape(self) -> tuple[int, ...]:
-        channels, height, width = self.dataset.shape
+        channels, height, width = self.codec.frame_shape(self.dataset.shape)
         return (channels, self.frames, height, width)
 
     def __len__(self) -> int:
@@ -40,7 +43,7 @@ class VideoBatches:
         if noise is not None:
             first = (noise.fork(11).uniform(torch.empty(len(items))).cpu() * (spare + 1)).long().minimum(spare)
         index = torch.arange(self.frames).minimum(lengths[:, None] - 1) + (data.starts[items] + first)[:, None]
-        x = self.codec.encode(data.store[index]).to(self.device)
+        x = self._encoded(items, index).to(self.device)
         mask = None
         if bool((data.lengths < self.frames).any()):
             inside = torch.arange(self.frames) < lengths[:, None]
@@ -48,6 +51,17 @@ class VideoBatches:
             x = torch.where(mask[:, None], x, 0)
         texts = None if data.captions is None else [data.captions[i] for i in items.tolist()]
         return Batch(x=x, condition=condition_of(texts, self.captions, data_mask=mask, device=self.device))
+
+    def _encoded(self, items: Tensor, index: Tensor) -> Tensor:
+        """x of the frames `index` (b, frames) of the store, which are those of the clips `items`."""
+        if not isinstance(self.codec, Latents) or bool((self.dataset.lengths > self.frames).any()):
+            return self.codec.encode(self.dataset.store[index])
+        names = items.tolist()
+        missing = [i for i, name in enumerate(names) if name not in self.kept]
+        if missing:
+            made = self.codec.encode(self.dataset.store[index[missing]])
+            self.kept.update({names[i]: x for i, x in zip(missing, made, strict=True)})
+        return torch.stack([self.kept[name] for name in names])
 
 
 def condition_of(

@@ -19,6 +19,7 @@ from langevin.diffusion.sampler import Ancestral
 from langevin.modalities.modality import Draw, Plan, RequestContext, Samples, seeds_of
 from langevin.modalities.video import plans
 from langevin.modalities.video.clip_files import Look
+from langevin.modalities.video.codec import Pixels
 from langevin.modalities.video.options import Edit
 
 if TYPE_CHECKING:
@@ -62,6 +63,10 @@ def edit_plan(video: "Video", options: Edit, context: RequestContext) -> Plan:
 def region_drawn(video: "Video", wanted: plans.Wanted, hidden: Tensor, context: RequestContext) -> Plan:
     """The plan of answers in the part `hidden` (frames, side, side) bool of a clip."""
     assert wanted.given is not None, "an edit has an input"
+    if not isinstance(video.codec, Pixels):
+        raise ValueError(
+            "a part of a frame is measured in pixels, and this run draws latents: give --frames, not --mask"
+        )
     y = video.codec.encode(wanted.given[None])
     seen = ~hidden[None, None].expand(1, y.shape[1], -1, -1, -1)
     shape = tuple(y.shape[1:])

@@ -1,5 +1,6 @@
 """Evaluation of clips: the sections of the report."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import torch
@@ -49,6 +50,7 @@ def evaluate(video: "Video", options: Evaluate, m: Measuring) -> Evaluation:
             heading="Samples", pictures=pictures(first), note="Not cherry-picked: first of seed 0.",
         ),
         Metrics(heading="Measured", rows=rows, source=source, note=" ".join(found.measures.notes)),
+        *([kept(found.copies, source)] if found.copies is not None else []),
         *(continued(found.continued, source) if found.continued is not None else []),
         Pictures(
             heading="Nearest training clips", pictures=[neighbours(found.drawn[0], m)],
@@ -56,7 +58,7 @@ def evaluate(video: "Video", options: Evaluate, m: Measuring) -> Evaluation:
         ),
         Curves(
             heading="Denoising loss by noise level",
-            lines=[Line(label=name, x=LOG_SNR.tolist(), y=values) for name, values in found.losses.items()],
+            lines=[Line(label=name, x=LOG_SNR[: len(values)].tolist(), y=values) for name, values in found.losses.items()],
             x_label="log-SNR",
             y_label="squared error (1 = best linear denoiser)",
             caption="Both parts with the same noise; a gap means memorisation.",
@@ -116,6 +118,13 @@ def own_rows(found: Measured) -> list[MetricRow]:
             meaning="of drawing and decoding, on this machine",
         ),
     ]  # fmt: skip
+
+
+def kept(copies: Mapping[str, float], source: Source) -> Section:
+    """What an autoencoder keeps of clips."""
+    facts: dict[str, str | int | float | bool | None] = dict(copies)
+    note = "Of held-out clips, encoded and decoded: no sample that is decoded so can do better."
+    return Facts(heading="Copies by the autoencoder", rows=facts, source=source, note=note)
 
 
 def continued(found: Continued, source: Source) -> list[Section]:

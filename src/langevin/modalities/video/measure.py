@@ -11,12 +11,15 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from langevin.evaluation.suite import Measures, measure
+from langevin.modalities import latents
 from langevin.modalities.modality import Measuring, RequestContext, Samples, spread
 from langevin.modalities.video import plans
+from langevin.modalities.video.codec import Latents
 from langevin.modalities.video.data import Clips
 from langevin.modalities.video.judge import MOST_CLIPS, Judge, train_judge
 from langevin.modalities.video.moving_digits import DIRECTIONS
 from langevin.modalities.video.tracking import directions
+from langevin.networks.autoencoder import Autoencoder
 from langevin.safety.memorisation import LossGap, Memorisation, loss_gap, memorisation
 
 if TYPE_CHECKING:
@@ -69,7 +72,9 @@ class Continued:
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """All measurements of a run; `energy` is the mean absolute difference of consecutive frames, in grey levels."""
+    """All measurements of a run; `energy` is the mean absolute difference of consecutive frames, in grey levels, and
+    `copies` what an autoencoder keeps of held-out clips: their signal-to-noise ratio, and the share of each label that
+    is still read."""
 
     measures: Measures
     drawn: Sequence[Samples]
@@ -81,6 +86,7 @@ class Measured:
     real_energy: float
     seconds: float
     continued: Continued | None = None
+    copies: Mapping[str, float] | None = None
 
     @property
     def nfe(self) -> int:
@@ -93,7 +99,8 @@ class Measured:
         return {
             "measures": self.measures.as_dict(), "labels": {name: asdict(read) for name, read in self.labels.items()},
             "memorisation": asdict(self.memory), "losses": dict(self.losses), "energy": self.energy,
-            "real_energy": self.real_energy, "seconds_per_clip": self.seconds, "nfe": self.nfe,
+            "real_energy": self.real_energy, "copies": self.copies and dict(self.copies),
+            "seconds_per_clip": self.seconds, "nfe": self.nfe,
             "continued": None if long is None else {
                 "frames": long.frames, "given": long.given, "kept": dict(long.kept), "end": dict(long.end),
                 "seconds_per_frame": long.seconds,
@@ -181,7 +188,29 @@ def measure_run(video: "Video", m: Measuring, count: int, long: int | None) -> M
         energy=tuple(map(energy, generated)), real_energy=energy(held_out),
         seconds=seconds / (m.seeds * count),
         continued=None if long is None else continue_clips(video, m, judge, long),
+        copies=copies(video, m, judge, count),
     )  # fmt: skip
+
+
+def copies(video: "Video", m: Measuring, judge: Judge | None, count: int) -> dict[str, float] | None:
+    """What the autoencoder of a run, or of its codec, keeps of `count` held-out clips: no sample can do better. None
+    without an autoencoder."""
+    test = spread(len(m.val), count)
+    clips, codec, network = m.val.windows(test, video.window), video.codec, m.model.parts.network
+    if isinstance(codec, Latents):
+        made = codec.decode(codec.encode(clips))
+    elif isinstance(network, Autoencoder):
+        device = next(network.parameters()).device
+        made = codec.decode(latents.decoded(network, latents.encoded(network, codec.encode(clips).to(device))).cpu())
+    else:
+        return None
+    error = (made.float() - clips.float()).square().mean((1, 2, 3, 4)).clamp_min(1e-3)
+    found = {"peak signal-to-noise ratio, dB": float((10 * (255**2 / error).log10()).mean())}
+    if judge is not None:
+        read = read_labels(judge, m.val, made, frames=True)
+        for label, (_, values) in m.val.labels.items():
+            found[f"{label}, still read"] = float((read[label] == values[test]).double().mean())
+    return found
 
 
 def labels_read(

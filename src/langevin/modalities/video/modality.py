@@ -30,7 +30,7 @@ from langevin.modalities.modality import (
 from langevin.modalities.video import evaluate, inspect, plans, preview, suggest
 from langevin.modalities.video.batches import VideoBatches
 from langevin.modalities.video.clip_files import Look
-from langevin.modalities.video.codec import Pixels
+from langevin.modalities.video.codec import AnyCodec, Pixels
 from langevin.modalities.video.data import Clips, load, usual_look
 from langevin.modalities.video.detect import detect
 from langevin.modalities.video.edit import edit_plan
@@ -72,7 +72,7 @@ class Video:
     background: tuple[int, int, int] = (255, 255, 255)
     val_fraction: float = 0.1
     split_by: tuple[str, ...] = ()
-    codec: Pixels = Pixels()
+    codec: AnyCodec = Pixels()
     captions: CaptionVocabulary | None = None
 
     def __post_init__(self) -> None:
@@ -160,7 +160,7 @@ class Video:
         usual = int(train.lengths.median())
         channels: Any = train.shape[0]
         frames = self.frames or max(2, min(LONGEST, usual))
-        some = train.windows(spread(len(train), MEASURED), min(frames, int(train.lengths.max()))).flatten(0, 1)
+        some = train.windows(spread(len(train), MEASURED), min(frames, int(train.lengths.max())))
         codec = self.codec if base is None else base.codec
         return replace(
             self, captions=captions, size=train.shape[1], channels=channels, fps=train.fps, frames=frames,
@@ -168,7 +168,7 @@ class Video:
         )  # fmt: skip
 
     def needs(self, train: Clips) -> Needs:
-        channels, height, width = train.shape
+        channels, height, width = self.codec.frame_shape(self.frame_shape)
         some = self.codec.encode(train.windows(spread(len(train), MEASURED), self.window))
         return Needs(
             processes=("gaussian",), channels=channels, space=(self.window, height, width), std=float(some.std()),

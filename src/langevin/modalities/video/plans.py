@@ -222,9 +222,9 @@ def drawn(video: "Video", wanted: Wanted, context: RequestContext, sampling: Sam
     condition = conditioned(video, wanted)
     clean = known = None
     if wanted.given is not None and wanted.known is not None:
-        clean = video.codec.encode(wanted.given[None]).expand(n, -1, -1, -1, -1)
+        clean = video.codec.encode(held(wanted.given, wanted.known)[None]).expand(n, -1, -1, -1, -1)
         known = wanted.known.expand(n, -1)
-    channels, height, width = video.frame_shape
+    channels, height, width = video.codec.frame_shape(video.frame_shape)
     x = yield Draw(
         shape=(channels, wanted.frames, height, width), seeds=seeds, sampling=sampling, condition=condition, clean=clean,
         known=known, window=video.window,
@@ -233,6 +233,12 @@ def drawn(video: "Video", wanted: Wanted, context: RequestContext, sampling: Sam
     if wanted.given is not None and wanted.known is not None:
         values[:, wanted.known] = wanted.given[wanted.known]
     return Samples(modality=video, values=list(values), names=wanted.names, arrays={"seed": seeds})
+
+
+def held(clip: Tensor, known: Tensor) -> Tensor:
+    """A clip (frames, ...) whose unknown frames are the last known one before, or the first one."""
+    at = torch.where(known, torch.arange(len(clip)), -1).cummax(0).values
+    return clip[at.clamp_min(int(known.int().argmax()))]
 
 
 def conditioned(video: "Video", wanted: Wanted) -> Condition | None:
