@@ -22,7 +22,7 @@ from langevin.modalities.options import options_of
 from langevin.modalities.speech import evaluate as speech
 from langevin.modalities.speech.text.letters import Accuracy
 from langevin.recipe.read import check, merge, read_tree
-from tests import clips, customers, motions, scores, texts, voices
+from tests import clips, customers, motions, pictures, scores, texts, voices
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -85,6 +85,8 @@ def somewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     clips.write(tmp_path / "start.gif", clips.frames("left", "blue", count=3))
     for name, way in (("first", "left"), ("last", "right")):
         clips.frames(way, "red")[0].save(tmp_path / f"{name}.png")
+    pictures.captions(tmp_path / "pictures", side=32, count=60)
+    clips.frames(side=32)[0].save(tmp_path / "square.png")
     motions.walks(tmp_path / "walks")
     motions.one(tmp_path)
     (tmp_path / "path.csv").write_text("time,x,z\n0,0,0\n1,1,0\n2,1,1\n")
