@@ -12,13 +12,14 @@ import torch
 from PIL import Image
 from safetensors.torch import save
 
+from langevin.cli import main
 from langevin.embed import extract
 from langevin.modalities.motion.files import bvh
 from langevin.run.directory import load_model, open_run
 from langevin.server.jobs import state_of
 from langevin.server.store import LEASE, Store
 from langevin.serving.suspend import Suspended
-from tests import motions, scores, tiny
+from tests import motions, pictures, scores, tiny
 from tests.server.conftest import serving
 from tests.serving.driving import alone
 
@@ -322,6 +323,22 @@ def test_key_frames_are_sent_along_and_kept(tmp_path):
         assert max(apart[0], apart[2]) < 1e-4 < apart[1]
         refused = http.post("/v1/jobs", json={"model": "run", "options": {"keyframes": walk, "times": [9.0]}})
         assert "beyond the end" in ended(http, refused.json()["id"])["error"]["message"]
+
+
+def test_parts_are_drawn_after_the_one_that_is_sent_along(tmp_path):
+    """A joint run: a caption after a picture, a picture after a caption, and both of one file each."""
+    run, data = tmp_path / "run", pictures.captions(tmp_path / "pictures", side=32, count=60)
+    changes = [change for change in tiny.SMALL if "=32" not in change]
+    words = ["train", "joint/caption-emoji", f"data.parts.picture.path={data}", "--out", str(run), "training.steps=2"]
+    assert main([*words, "network.width=32", *changes]) == 0
+    sent = base64.b64encode((data / "003.png").read_bytes()).decode()
+    with serving([run], tmp_path / "jobs.db") as (url, _, _), httpx.Client(base_url=url, timeout=60) as http:
+        for options in ({"given": sent, "only": ["caption"]}, {"text": ["red disc"]}, {}):
+            job = ended(http, http.post("/v1/jobs", json={"model": "run", "count": 2, "options": options}).json()["id"])
+            assert job["status"] == "completed", job
+            assert all(http.get(file["url"]).content for file in job["files"])
+        refused = http.post("/v1/jobs", json={"model": "run", "options": {"only": ["captoin"]}})
+        assert "did you mean 'caption'" in str(ended(http, refused.json()["id"])["error"])
 
 
 def test_the_card_of_a_run_is_read(http):

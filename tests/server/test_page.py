@@ -3,15 +3,16 @@
 It needs playwright and a Chromium: `pip install playwright axe-playwright-python`, and the browser of the system."""
 
 import base64
+import io
 import os
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageSequence
 
-from tests import pictures, tiny
+from tests import clips, pictures, tiny
 from tests.server.conftest import serving
 
 sync_api = pytest.importorskip(
@@ -184,6 +185,38 @@ def test_axe_finds_nothing_serious(browser, server, view):
         page.goto(f"/#/{view}")
         page.locator("h1").wait_for()
         require_accessible(page)
+        context.close()
+
+
+def test_clips_are_drawn_between_two_pictures_and_move_on_the_page(browser, tmp_path):
+    run = tiny.run_of(clips.captioned(tmp_path / "data"), tmp_path / "run", "data.val_fraction=0.3")
+    for name, way in (("a-first", "left"), ("b-last", "up")):
+        clips.frames(way, "red")[1].save(tmp_path / f"{name}.png")
+    with serving([run], tmp_path / "jobs.db") as (url, _, _):
+        context = browser.new_context(base_url=url, viewport={"width": 1280, "height": 900}, bypass_csp=True)
+        page = context.new_page()
+        page.kind = "light"
+        page.goto("/#/create/run")
+        page.get_by_text("More options").click()
+        page.get_by_label("interpolate", exact=True).set_input_files(
+            [tmp_path / "a-first.png", tmp_path / "b-last.png"]
+        )
+        page.get_by_label("frames", exact=True).fill("6")
+        page.get_by_label("Samples").fill("1")
+        page.get_by_role("button", name="Create", exact=True).click()
+        page.get_by_role("heading", name="Samples", exact=True).wait_for(timeout=30_000)
+        shot(page, "clip")
+        require_accessible(page)
+        source = page.locator(".sample img").first.evaluate(
+            """async (image) => { const all = await (await fetch(image.src)).arrayBuffer();
+            return btoa(String.fromCharCode(...new Uint8Array(all))); }"""
+        )
+        frames = [
+            np.array(f.convert("RGB")) for f in ImageSequence.Iterator(Image.open(io.BytesIO(base64.b64decode(source))))
+        ]
+        assert len(frames) == 6
+        for frame, name in ((frames[0], "a-first"), (frames[-1], "b-last")):
+            assert (frame == np.array(Image.open(tmp_path / f"{name}.png"))).all()
         context.close()
 
 

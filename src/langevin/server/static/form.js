@@ -12,8 +12,9 @@ function field(name, schema, choices, given) {
   const about = hint ? { "aria-describedby": `${id}-hint` } : {};
   const titled = (input) => el("div", {}, el("label", { for: id }, name), input, hint);
   if (schema.contentEncoding) {
-    const input = el("input", { id, type: "file", ...about });
-    const own = async () => (input.files[0] ? asData(input.files[0]) : undefined);
+    const many = kind.type === "array"; // files of one choice, in the order of their names
+    const input = el("input", { id, type: "file", multiple: many, ...about });
+    const own = async () => (!input.files[0] ? undefined : many ? Promise.all([...input.files].map(asData)) : asData(input.files[0]));
     if (!schema["x-mask-of"]) return { element: titled(input), input, value: own };
     const drawing = painter();
     return { element: el("div", {}, titled(input), drawing.element), input, maskOf: schema["x-mask-of"], drawing, value: async () => (await own()) ?? drawing.value() };
@@ -40,9 +41,10 @@ function field(name, schema, choices, given) {
     return { element: el("div", {}, el("label", { for: id }, name), input, hint, note), value: () => list(input.value.split("\n").filter((line) => line.trim())) };
   }
   if (kind.enum?.length) {
-    const input = el("select", { id, ...about }, kind.enum.map((one) => el("option", { value: one }, one)));
-    input.value = given ?? schema.default ?? kind.enum[0];
-    return { element: titled(input), value: () => (input.value === schema.default ? undefined : input.value) };
+    const none = kinds.length < (schema.anyOf || kinds).length ? [el("option", { value: "" }, "default")] : []; // null is one
+    const input = el("select", { id, ...about }, none, kind.enum.map((one) => el("option", { value: one }, one)));
+    input.value = given ?? schema.default ?? (none.length ? "" : kind.enum[0]);
+    return { element: titled(input), value: () => (input.value === (schema.default ?? "") ? undefined : input.value) };
   }
   if (choices?.length) {
     const input = el("select", { id, ...about }, el("option", { value: "" }, "default"), choices.map((one) => el("option", { value: one }, one)));
