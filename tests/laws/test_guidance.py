@@ -30,6 +30,7 @@ from langevin.diffusion.guidance import (
     InternalGuidance,
     KeepSourceBias,
     OtherModel,
+    PartsGuidance,
     PiGDM,
     ProjectedGuidance,
     PromptGuidance,
@@ -279,9 +280,9 @@ def values(q) -> torch.Tensor:
 
 
 def test_every_method_is_tested():
-    by_frames = {HistoryGuidance, StabilisationGuidance}  # at times per frame, see test_levels
-    assert set(CASES) | by_frames == set(get_args(AnyGuidance))
-    kinds = {kind.kind for kind in get_args(AnyGuidance)} - {kind.kind for kind in by_frames}
+    elsewhere = {HistoryGuidance, StabilisationGuidance, PartsGuidance}  # see test_levels and test_product
+    assert set(CASES) | elsewhere == set(get_args(AnyGuidance))
+    kinds = {kind.kind for kind in get_args(AnyGuidance)} - {kind.kind for kind in elsewhere}
     assert {case.method.kind for case in CASES.values()} == kinds
 
 

@@ -5,7 +5,9 @@ import math
 import pytest
 import torch
 
+from langevin.diffusion.condition import Condition, GuidanceWeight
 from langevin.diffusion.denoiser import TokenDenoiser
+from langevin.diffusion.guidance import PartsGuidance
 from langevin.diffusion.posterior import Joint, Point
 from langevin.diffusion.process import Gaussian, Masked, Product
 from langevin.diffusion.sampler import Ancestral, JointDPM2M, KarrasGrid, UniformTimeGrid, sample, start
@@ -145,3 +147,71 @@ def test_times_that_do_not_fit_the_parts_are_refused():
         start(Ancestral(), Gaussian(), torch.zeros(2, 2), {"number": t}, torch.arange(2))
     with pytest.raises(ValueError, match="eta is the share"):
         JointDPM2M(eta=1.5)
+
+
+# ------------------------------------------------------------------------------------------------- guidance by given parts
+
+
+def guided(weight):
+    denoiser = PartsGuidance(weight=weight).wrap(posterior, process=PROCESS, models=None)
+    return denoiser, Condition(
+        guidance={"parts": GuidanceWeight(weight=torch.full((COUNT,), weight, dtype=torch.float64))}
+    )
+
+
+def times_of(number, word):
+    """(b, n) times of both parts."""
+    return {
+        "number": torch.full((COUNT, 2), number, dtype=torch.float64),
+        "word": torch.full((COUNT, 2), word, dtype=torch.float64),
+    }
+
+
+def given_words():
+    generator = torch.Generator().manual_seed(0)
+    numbers = torch.randn(COUNT, 2, generator=generator, dtype=torch.float64)
+    words = torch.stack([torch.arange(COUNT) % 2, torch.arange(COUNT) % 3], 1)
+    return {"number": numbers, "word": words}
+
+
+@pytest.mark.parametrize("weight", [1.0, 0.0, 2.5])
+def test_guidance_by_a_given_part_is_on_the_line_from_the_prediction_without_it(weight):
+    x, t = given_words(), times_of(0.6, 0.0)
+    denoiser, told = guided(weight)
+    got = denoiser(x, t, told).parts["number"].mean
+    told_words = posterior(x, t).parts["number"].mean
+    blind = posterior({**x, "word": torch.full_like(x["word"], 3)}, times_of(0.6, 1.0)).parts["number"].mean
+    torch.testing.assert_close(got, blind + weight * (told_words - blind), rtol=1e-12, atol=1e-12)
+    if weight == 1:
+        assert torch.equal(got, told_words)
+    else:
+        assert float((got - told_words).abs().max()) > 0.05
+
+
+def test_guidance_leaves_samples_without_a_given_part_as_they_are():
+    denoiser, told = guided(3.0)
+    x = {**given_words(), "word": torch.full((COUNT, 2), 3)}
+    for t in (times_of(0.6, 0.4), times_of(0.3, 1.0), torch.full((COUNT,), 0.5, dtype=torch.float64)):
+        assert torch.equal(denoiser(x, t, told).parts["number"].mean, posterior(x, t).parts["number"].mean)
+
+
+def test_guidance_of_weight_zero_draws_the_other_part_without_the_given_one():
+    """The numbers have their marginal law, whichever word is given."""
+    times = own_times(100, COUNT)
+    known = {"number": torch.zeros(COUNT, 2).bool(), "word": torch.ones(COUNT, 2).bool()}
+    given = {**like(COUNT), "word": given_words()["word"]}
+    denoiser, told = guided(0.0)
+    state = start(
+        JointDPM2M(), PROCESS, like(COUNT), clean_where(times, known), torch.arange(COUNT), x=given, known=known
+    )
+    drawn_numbers = [*sample(JointDPM2M(), PROCESS, denoiser, state, told)][-1].x["number"][:, 0]
+
+    def law(x):
+        return (JOINT[..., None] * normal_cdf((x - MEANS[..., None]) / STD)).sum((0, 1))
+
+    assert kolmogorov(drawn_numbers, law) < kolmogorov_bound(COUNT) + 0.03
+
+
+def test_guidance_by_parts_is_for_products():
+    with pytest.raises(ValueError, match="guides some parts of the data by others"):
+        PartsGuidance(weight=2.0).wrap(posterior, process=Gaussian(), models=None)

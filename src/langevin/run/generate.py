@@ -174,11 +174,12 @@ def changed(
     if sampler is not None:
         sampling = replace(sampling, sampler=parse_sampler(sampler, parts.process, tokens=tokens_of(sampling.sampler)))
     if guidance is not None:
-        if guidance != 1 and not isinstance(parts, TokenModel) and not model.conditional:
+        if guidance != 1 and not isinstance(parts, TokenModel | JointModel) and not model.conditional:
             raise ValueError(
                 "--guidance strengthens a condition, and this run was trained without classes or captions: leave it out"
             )
-        kind = "prompt" if isinstance(parts, TokenModel) else "classifier_free"
+        kind: Any = "prompt" if isinstance(parts, TokenModel) else "classifier_free"
+        kind = "parts" if isinstance(parts, JointModel) else kind
         sampling = replace(sampling, guidance=with_weight(sampling.guidance, guidance, kind=kind))
     changes = {name: value for name, value in (("steps", steps), ("ema", ema)) if value is not None}
     sampling = replace(sampling, **changes)  # type: ignore[arg-type]

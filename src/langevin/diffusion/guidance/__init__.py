@@ -20,6 +20,7 @@ from langevin.diffusion.guidance.internal import InternalGuidance, InternallyGui
 from langevin.diffusion.guidance.logits import KeepSourceBias, VocabularyMask
 from langevin.diffusion.guidance.method import Guidance, Models, OtherModel, uniform_weights
 from langevin.diffusion.guidance.mmps import MMPS
+from langevin.diffusion.guidance.parts import PartsGuidance, PartsGuided
 from langevin.diffusion.guidance.pigdm import PiGDM
 from langevin.diffusion.guidance.projected import ProjectedGuidance
 from langevin.diffusion.guidance.prompt import PromptGuidance, PromptGuided
@@ -30,13 +31,16 @@ from langevin.diffusion.posterior import Prediction
 __all__ = [
     "DDNM", "DPS", "MMPS", "AnyGuidance", "AnyMeasured", "Autoguidance", "Autoguided", "Box", "Boxed", "ClassifierFree",
     "ClassifierFreeGuidance", "Composed", "Composition", "EnergyGuided", "Guidance", "HistoryGuidance", "HistoryGuided",
-    "InternalGuidance", "InternallyGuided", "KeepSourceBias", "Models", "OtherModel", "PiGDM", "ProjectedGuidance",
-    "PromptGuidance", "PromptGuided", "RescaledGuidance", "StabilisationGuidance", "Stabilised", "VocabularyMask",
-    "ZeroStarGuidance", "active", "guide", "self_contained", "weight_of", "weighted", "with_weight",
+    "InternalGuidance", "InternallyGuided", "KeepSourceBias", "Models", "OtherModel", "PartsGuidance", "PartsGuided",
+    "PiGDM", "ProjectedGuidance", "PromptGuidance", "PromptGuided", "RescaledGuidance", "StabilisationGuidance",
+    "Stabilised", "VocabularyMask", "ZeroStarGuidance", "active", "guide", "self_contained", "weight_of", "weighted",
+    "with_weight",
 ]  # fmt: skip
 
 # with and without the condition in one call; `weight_of` and `--guidance` are about these
-ByCondition = ClassifierFreeGuidance | ProjectedGuidance | RescaledGuidance | ZeroStarGuidance | PromptGuidance
+ByCondition = (
+    ClassifierFreeGuidance | ProjectedGuidance | RescaledGuidance | ZeroStarGuidance | PromptGuidance | PartsGuidance
+)
 AnyMeasured = MMPS | PiGDM | DDNM | DPS  # by a measurement
 AnyGuidance = (
     ByCondition
@@ -79,17 +83,27 @@ def self_contained(guidance: Sequence[AnyGuidance]) -> tuple[AnyGuidance, ...]:
 
 
 def weight_of(guidance: Sequence[AnyGuidance]) -> float:
-    """The weight of classifier-free or prompt guidance; 1 without either."""
+    """The weight of guidance by a condition, a prompt or given parts; 1 without."""
     return next((g.weight for g in guidance if isinstance(g, ByCondition)), 1.0)
 
 
 def with_weight(
-    guidance: Sequence[AnyGuidance], weight: float, *, kind: Literal["classifier_free", "prompt"] = "classifier_free"
+    guidance: Sequence[AnyGuidance],
+    weight: float,
+    *,
+    kind: Literal["classifier_free", "prompt", "parts"] = "classifier_free",
 ) -> tuple[AnyGuidance, ...]:
-    """The methods with another weight of classifier-free or prompt guidance; without either, `kind` is added in front, but
-    after one that reads the network itself."""
+    """The methods with another weight of guidance by a condition, a prompt or given parts; without any, `kind` is added in
+    front, but after one that reads the network itself."""
     if any(isinstance(method, ByCondition) for method in guidance):
         return tuple(replace(m, weight=weight) if isinstance(m, ByCondition) else m for m in guidance)
-    more = PromptGuidance(weight=weight) if kind == "prompt" else ClassifierFreeGuidance(weight=weight)
+    more: ByCondition
+    match kind:
+        case "prompt":
+            more = PromptGuidance(weight=weight)
+        case "parts":
+            more = PartsGuidance(weight=weight)
+        case "classifier_free":
+            more = ClassifierFreeGuidance(weight=weight)
     first = sum(isinstance(method, InternalGuidance) for method in guidance[:1])
     return (*guidance[:first], more, *guidance[first:])
