@@ -43,7 +43,10 @@ def suggest(train: Images, budget: Budget, *, name: str) -> Suggestion:
             "dropout": 0.1 if few else 0.0,
             **({"caption_prior": 1024, "conditioning": {"text": "pooled"}} if memorised else {}),
         },
-        "method": {"times": {"kind": "log_normal", "mean": 1.0, "std": 1.5}} if memorised else {},
+        "method": {
+            "kind": "diffusion",
+            **({"times": {"kind": "log_normal", "mean": 1.0, "std": 1.5}} if memorised else {}),
+        },
         "training": {
             "batch": 32 if memorised else 128 if side <= 16 else 64,
             "optimizer": {

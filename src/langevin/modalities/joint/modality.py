@@ -146,7 +146,11 @@ class Joint:
             "name": "joint/" + "-".join(self.parts),
             "network": {"kind": "joint_dit", "width": 256 if wide else 192, "depth": 6, "patches": patches},
             "process": {"kind": "product", "warp": False},
-            "method": {"levels": [dict(level) for level in LEVELS]},
+            "method": {
+                "kind": "diffusion",
+                "times": {"kind": "log_normal", "mean": 0.4, "std": 1.4},
+                "levels": [dict(level) for level in LEVELS],
+            },
         }
         return Suggestion(
             recipe=recipe, reasons=("one transformer over all parts, each with a noise level of its own",)

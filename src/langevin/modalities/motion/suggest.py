@@ -47,7 +47,8 @@ def suggest(motion: "Motion", train: Motions, budget: Budget, *, name: str) -> S
             "head_dim": 32, **local,
         },
         "method": {
-            "prediction": "clean", "times": {"kind": "log_normal", "mean": -0.4, "std": 1.4}, "levels": list(LEVELS),
+            "kind": "diffusion", "prediction": "clean", "times": {"kind": "log_normal", "mean": -0.4, "std": 1.4},
+            "levels": list(LEVELS),
         },
         "training": {"batch": 32, "optimizer": {"kind": "muon", "lr": 0.02, "adamw_lr": 0.002}},
         "sampling": {

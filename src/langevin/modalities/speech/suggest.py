@@ -37,7 +37,7 @@ def suggest(train: Clips, budget: Budget, *, name: str, window: int, stride: int
             "kind": "dit", "dimensions": 1, "patch": 1, "kernel": 5, "width": width, "depth": depth,
             "head_dim": 64 if width % 64 == 0 else 32,
         },
-        "method": {"times": {"kind": "log_normal", "mean": 0.0, "std": 1.0}},
+        "method": {"kind": "diffusion", "times": {"kind": "log_normal", "mean": 0.0, "std": 1.0}},
         "training": {"batch": batch, "optimizer": {"kind": "muon", "lr": 0.02, "adamw_lr": 0.002}},
         "sampling": {"steps": 16, "guidance": [{"kind": "classifier_free", "weight": 1.5}]} if conditioned else {},
     }  # fmt: skip

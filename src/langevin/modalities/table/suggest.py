@@ -27,7 +27,7 @@ def suggest(codec: TableCodec, count: int, budget: Budget, *, name: str) -> Sugg
         "description": f"chosen for {count:,} samples of {columns} columns",
         "network": {"kind": "column_mlp", "width": width, "depth": depth, "dropout": 0.1 if count < 2000 else 0.0},
         "process": {"kind": "product"},
-        "method": {"times": {"kind": "log_normal", "mean": -0.5, "std": 1.2}},
+        "method": {"kind": "diffusion", "times": {"kind": "log_normal", "mean": -0.5, "std": 1.2}},
         "training": {"batch": batch, "optimizer": {"kind": "adamw", "lr": 0.002}},
         "sampling": {"steps": 50, "sampler": {"kind": "joint_dpm2m"}},
     }

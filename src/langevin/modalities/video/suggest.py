@@ -41,7 +41,10 @@ def suggest(train: Clips, budget: Budget, *, name: str, frames: int) -> Suggesti
             "kind": "dit", "dimensions": 3, "patch": [1, patch, patch], "width": width, "depth": depth, "head_dim": 32,
             "kernel": 3, "attention": attention,
         },
-        "method": {"levels": [dict(level) for level in LEVELS]},
+        "method": {
+            "kind": "diffusion", "times": {"kind": "log_normal", "mean": 0.4, "std": 1.4},  # all frames tell of one thing
+            "levels": [dict(level) for level in LEVELS],
+        },
         "training": {"batch": 16},
         "sampling": {"steps": 20, **({"guidance": [{"kind": "classifier_free", "weight": 2.0}]} if captioned else {})},
     }  # fmt: skip
