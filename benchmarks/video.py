@@ -32,7 +32,6 @@ from langevin.modalities.modality import RequestContext
 from langevin.modalities.video.data import Clips
 from langevin.modalities.video.judge import Judge, train_judge
 from langevin.modalities.video.measure import read_labels
-from langevin.modalities.video.moving_digits import MovingDigits
 from langevin.modalities.video.options import Sample
 from langevin.recipe.build import build, training_batches
 from langevin.recipe.complete import complete
@@ -49,7 +48,7 @@ LENGTHS = (12, 24, 60, 120, 240)
 class Ours:
     """The recipe video/moving-digits without a directory."""
 
-    def __init__(self, source: MovingDigits, *, batch: int, steps: int, seed: int, quick: bool) -> None:
+    def __init__(self, path: str | None, *, batch: int, steps: int, seed: int, quick: bool) -> None:
         tree = read_tree("video/moving-digits")
         tree = merge(tree, tree.pop("smoke_test")) if quick else tree
         tree["training"] = {
@@ -57,10 +56,11 @@ class Ours:
             "precision": machine.precision("auto"), "ema_lengths": [0.05],
         }  # fmt: skip
         recipe = check(tree)
+        source = replace(recipe.data.source, path=path, seed=seed)  # type: ignore[union-attr]
         recipe = replace(recipe, data=replace(recipe.data, source=source))  # type: ignore[call-arg]
         self.train, self.val = recipe.data.open()
         recipe = complete(recipe, self.train)
-        self.built, self.batch, self.spent = build(recipe), batch, 0.0
+        self.built, self.batch, self.spent, self.seen = build(recipe), batch, 0.0, 0
         self.state = TrainingState.new(self.built.model.method, recipe.training)
         self.state.plan = StepPlan.of(steps)
         batches = training_batches(recipe, self.built.batches(self.train))
@@ -72,6 +72,7 @@ class Ours:
 
     def step(self) -> None:
         assert next(self.steps).applied
+        self.seen += self.batch
 
     def model(self) -> RunModel:
         return RunModel(built=self.built, sampling=self.built.recipe.sampling)
@@ -95,7 +96,7 @@ class Peer:
 
     def __init__(self, library: ModuleType, ours: Ours, *, tuned: bool, seed: int, quick: bool) -> None:
         torch.manual_seed(seed)
-        self.clips, self.batch, self.spent = ours.train, ours.batch, 0.0
+        self.clips, self.batch, self.spent, self.seen = ours.train, ours.batch, 0.0, 0
         frames, (channels, side, _) = ours.built.recipe.data.window, self.clips.shape  # type: ignore[union-attr]
         self.choices = [len(names) for names, _ in self.clips.labels.values()]
         width = 8
@@ -131,6 +132,7 @@ class Peer:
         loss.backward()
         self.optimizer.step()
         self.optimizer.zero_grad()
+        self.seen += self.batch
 
     @torch.no_grad()
     def sample(self, data: Clips, items: Tensor, steps: int = 50) -> Tensor:
@@ -198,7 +200,7 @@ def after_minutes(ours: Ours, peer: Peer, asked: argparse.Namespace) -> list[dic
         line = {
             "minutes": (k + 1) * asked.minutes / asked.slices, "ours": shares(judge, val, clips, items),
             "peer": shares(judge, val, peer.sample(val, items), items),
-            "clips": {"ours": ours.state.samples, "peer": 0},
+            "clips": {"ours": ours.seen, "peer": peer.seen},
         }  # fmt: skip
         ours.built.model.network.train(), peer.network.train()
         print(line, flush=True)
@@ -241,11 +243,8 @@ def parsed() -> argparse.Namespace:
 def main() -> None:
     asked = parsed()
     figures = table.introduce(machine.describe() | {"precision": machine.precision("auto")}, asked)
-    source = MovingDigits(path=asked.digits, seed=asked.seed)
-    if asked.quick:
-        source = MovingDigits(size=32, digit=20, frames=12, count=60, fastest=2.0)
     library = peer_library()
-    ours = Ours(source, batch=asked.batch, steps=100_000, seed=asked.seed, quick=asked.quick)
+    ours = Ours(asked.digits, batch=asked.batch, steps=100_000, seed=asked.seed, quick=asked.quick)
     sides: dict[str, Any] = {"ours": ours}
     for name in ("default", "tuned"):
         sides[name] = Peer(library, ours, tuned=name == "tuned", seed=asked.seed, quick=asked.quick)
