@@ -8,7 +8,9 @@ The peer is video-diffusion-pytorch (pip install --no-deps video-diffusion-pytor
 rotary-embedding-torch), its 3D U-Net with as many weights as ours, l1 loss and Adam as in its trainer, gradients of one
 batch a step. It is conditioned on the digit and the direction as two ones in a vector, ours on the caption in words. It
 runs in float32, its default, and in bf16 where the machine has units for it (tuned). `train_ratio` is our clips a second
-over those of the faster one. Its samples are made by DDIM in 50 steps, ours by the recipe's sampler in 20.
+over those of the faster one. What ours draws is by the recipe's sampler, 20 steps of two evaluations each, guided and with
+the average of its weights; the peer by DDIM in 50 steps, unguided, with its weights as they are: its trainer averages them
+after 2,000 steps, which it does not reach.
 The last part draws clips of 12 to 240 frames with a window that moves on: `rolling_ratio` is the cost of a frame of the
 longest over that of the second shortest.
 """

@@ -11,7 +11,7 @@ import torch
 
 from langevin.diffusion.batch import Batch, step_randomness
 from langevin.diffusion.condition import Condition, GuidanceWeight, Port
-from langevin.diffusion.guidance import HistoryGuidance, StabilisationGuidance
+from langevin.diffusion.guidance import HistoryGuidance, StabilisationGuidance, weighted
 from langevin.diffusion.levels import (
     CleanPrefix,
     CleanStream,
@@ -83,12 +83,12 @@ def last(states):
     return final
 
 
-def drawn(plan, x, known, steps, denoiser=None, sampler=None):
+def drawn(plan, x, known, steps, denoiser=None, sampler=None, told=None):
     """The end of sampling from x (b, frames) at the first times."""
     times = grids(plan, known, steps)[:, :, None]
     sampler = sampler or DDIM()
     state = start(sampler, PROCESS, x[:, None], times, torch.arange(len(x)), x=x[:, None])
-    return last(sample(sampler, PROCESS, denoiser or Ar(), state)).x[:, 0]
+    return last(sample(sampler, PROCESS, denoiser or Ar(), state, told)).x[:, 0]
 
 
 # ---------------------------------------------------------------------------------------------------------- matrices
@@ -195,6 +195,21 @@ def test_a_window_that_moves_draws_what_all_frames_at_once_do(plan, sampler):
     torch.testing.assert_close(drawn(plan, x, known, 18, window, sampler), expected, rtol=0, atol=1e-8)
     assert (whole.largest, cut.largest) == (11, 5)
     assert whole.calls == cut.calls
+
+
+@pytest.mark.parametrize("plan", [Rolling(window=3), Autoregressive(chunk=2)], ids=["r", "a"])
+def test_guidance_by_the_history_within_a_window_is_that_of_all_frames_at_once(plan):
+    known = torch.zeros(2, 11, dtype=torch.bool)
+    known[1, :4] = True
+    x = torch.randn(2, 11, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    guidance = HistoryGuidance(weight=1.6)
+    told = weighted(Condition(), [guidance], 2)
+    whole = guidance.wrap(Ar(), process=PROCESS, models=None)
+    inside = guidance.wrap(Ar(), process=PROCESS, models=None)
+    expected = drawn(plan, x, known, 18, whole, told=told)
+    got = drawn(plan, x, known, 18, Windowed(denoiser=inside, frames=5, history=1), told=told)
+    torch.testing.assert_close(got, expected, rtol=0, atol=1e-8)
+    assert float((expected - drawn(plan, x, known, 18)).abs().max()) > 0.05
 
 
 def test_a_window_needs_a_time_per_frame_and_room_for_those_in_progress():

@@ -83,8 +83,13 @@ class Autoencoding:
             mean, log_variance = (part.to(x) for part in self.network.encode(x))
             y = self.network.decode(mean + (0.5 * log_variance).exp() * noise.normal(mean)).to(x)
         divergence = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance)
-        error = mean_per_sample((x - y).square(), batch.counted())
-        return error, divergence.flatten(1).sum(1) / math.prod(x.shape[1:])
+        counted = batch.counted()
+        error = mean_per_sample((x - y).square(), counted)
+        if counted is None:
+            return error, divergence.flatten(1).sum(1) / math.prod(x.shape[1:])
+        places = counted[:, *(slice(None, None, stride) for stride in self.network.config.strides)]
+        inside = torch.where(places[:, None].to(x.device), divergence, 0).flatten(1).sum(1)
+        return error, inside / (x.shape[1] * counted.flatten(1).sum(1)).clamp_min(1).to(x)
 
     def generator(self) -> GaussianDenoiser:
         """The denoiser that is asked at t = 1."""

@@ -53,6 +53,11 @@ def autoencoder(path: str, sha256: str) -> Autoencoder:
     length = f"ema-{tree['sampling']['ema']:g}"
     saved, _ = checkpoint.load_latest(root, only=("model", length))
     assert saved is not None, "it has an identity"
+    if tree["sampling"]["ema"] and tree["training"]["ema_lengths"] and length not in saved.groups:
+        raise ValueError(
+            f"{path} is sampled with an EMA of length {length[4:]}, which its checkpoint does not hold: train it with "
+            f"training.ema_lengths=[{length[4:]}]"
+        )
     tensors = {**saved.groups["model"], **saved.groups.get(length, {})}
     network = config_of(tree).build()
     prefix = "autoencoder.network."

@@ -1,11 +1,8 @@
-"""The modalities that can be a part of a joint one: those whose examples are one tensor. `union` adds the others."""
+"""The modalities that can be a part of a joint one: their examples are grids, one an item of the data, and they have
+`filled` (x at its full size), `read` (a file as x) and `reader` (what samples say). `union` adds the others."""
 
 from langevin.modalities.image.modality import Image
-from langevin.modalities.motion.modality import Motion
-from langevin.modalities.music.modality import Music
-from langevin.modalities.points.modality import Points
 from langevin.modalities.speech.modality import Speech
-from langevin.modalities.text.modality import Text
 from langevin.modalities.video.modality import Video
 
-AnyPart = Image | Text | Points | Speech | Music | Video | Motion
+AnyPart = Image | Speech | Video

@@ -119,13 +119,17 @@ def per_frame(request: Draw, index: Tensor, times: Tensor, steps: Tensor) -> Ten
     return moving[:, :, None] if axis else moving
 
 
-def sized(denoiser: Denoiser[Any], request: Draw) -> Denoiser[Any]:
-    """The denoiser for samples larger than the network's images, or longer than its windows; itself for others.
+def tiled(denoiser: Denoiser[Any], request: Draw) -> Denoiser[Any]:
+    """The denoiser for samples larger than the network's images; itself for others. It is inside of any guidance."""
+    return denoiser if request.tile is None else Tiled(denoiser=denoiser, side=request.tile)
+
+
+def windowed(denoiser: Denoiser[Any], request: Draw) -> Denoiser[Any]:
+    """The denoiser for samples longer than the network's windows; itself for others. It is around any guidance, which
+    changes times, so that the window is where frames are in progress.
 
     Raises:
         ValueError: more frames are in progress at once than the network has."""
-    if request.tile is not None:
-        denoiser = Tiled(denoiser=denoiser, side=request.tile)
     window = request.window
     if window is None or request.shape[1] <= window:
         return denoiser

@@ -13,11 +13,12 @@ from langevin.diffusion.sampler import State, sample
 from langevin.diffusion.sampler.choice import tokens_of
 from langevin.diffusion.sampling import Sampling
 from langevin.diffusion.shape import part_of, tree_map
+from langevin.methods import Autoencoding
 from langevin.methods.models import AnyModel, JointModel, TokenModel
 from langevin.modalities.modality import Batches, Draw, Plan, Predict, Progress, Request, Samples
 from langevin.recipe.build import Built, guided
 from langevin.recipe.sampling import parse_sampler, sampler_of
-from langevin.run.begin import Prefix, begin, predict, sized
+from langevin.run.begin import Prefix, begin, predict, tiled, windowed
 
 BATCH = 256  # samples per batch by default
 
@@ -118,7 +119,8 @@ class _Driver:
             begun = begin(model.built, request, index, self.prefixes.get(key))
             if begun.prefix is not None:
                 self.prefixes[key] = begun.prefix
-            denoiser = guided(model.built, request.sampling, sized(model.parts.denoiser, request))
+            denoiser = guided(model.built, request.sampling, tiled(model.parts.denoiser, request))
+            denoiser = windowed(denoiser, request)
             denoiser = denoiser if request.wrap is None else request.wrap(denoiser)
             state = begun.state
             left, trajectory = int((~state.done).sum()), [rescaled(model, state)] if self.frames else []
@@ -181,6 +183,8 @@ def changed(
         kind: Any = "prompt" if isinstance(parts, TokenModel) else "classifier_free"
         kind = "parts" if isinstance(parts, JointModel) else kind
         sampling = replace(sampling, guidance=with_weight(sampling.guidance, guidance, kind=kind))
+    if steps not in (None, 1) and isinstance(parts.method, Autoencoding):
+        raise ValueError(f"an autoencoder decodes its noise at once, in 1 step, got --steps {steps}: leave it out")
     changes = {name: value for name, value in (("steps", steps), ("ema", ema)) if value is not None}
     sampling = replace(sampling, **changes)  # type: ignore[arg-type]
     sampler_of(parts.process, sampling, model.built.learned)

@@ -4,9 +4,9 @@ import os
 import re
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,7 @@ from langevin.training.session import Hooks, train
 from langevin.user_function import NO_CODE, CodePermission
 
 # overrides that apply before data is opened and a recipe is suggested; the rest follow the suggestions
-OPENING = re.compile(r"data\.\w+=(?!\{)|training\.(minutes|precision)=")
+OPENING = re.compile(r"data\.(\w+|codec\.kind|codec\.path)=(?!\{)|training\.(minutes|precision)=")
 LONG_ENOUGH = 20.0  # minutes: in shorter runs compiling is not tried
 
 
@@ -186,12 +186,22 @@ def choose(
 def settle(recipe: Recipe, data: Any, code: CodePermission = NO_CODE) -> Recipe:
     """Complete the recipe from data and machine; paths become absolute, so that the run can be used from any directory."""
     recipe = complete(recipe, data, code)
-    path = recipe.data.path
     if recipe.init_from:
         recipe = replace(recipe, init_from=str(Path(recipe.init_from).expanduser().absolute()))
-    if path:
-        recipe = replace(recipe, data=replace(recipe.data, path=str(Path(path).expanduser().absolute())))
+    recipe = replace(recipe, data=at_absolute_paths(recipe.data))
     return replace(recipe, training=replace(recipe.training, precision=machine.precision(recipe.training.precision)))
+
+
+def at_absolute_paths(part: Any) -> Any:
+    """A configuration whose paths, also of its sources, codecs and parts, are absolute."""
+    if isinstance(part, Mapping):
+        return {key: at_absolute_paths(value) for key, value in part.items()}
+    if not is_dataclass(part) or isinstance(part, type):
+        return part
+    changes = {field.name: at_absolute_paths(getattr(part, field.name)) for field in fields(part) if field.init}
+    if isinstance(path := changes.get("path"), str) and path:
+        changes["path"] = str(Path(path).expanduser().absolute())
+    return replace(part, **{name: value for name, value in changes.items() if value is not getattr(part, name)})
 
 
 def carry_on(

@@ -14,7 +14,7 @@ from langevin.diffusion.posterior import Point, Prediction
 from langevin.diffusion.sampler import AnySampler, State
 from langevin.diffusion.sampler.state import stack
 from langevin.diffusion.shape import first_leaf, tree_map
-from langevin.run.begin import sized
+from langevin.run.begin import tiled, windowed
 from langevin.run.generate import RunModel, rescaled
 from langevin.serving.fixed import fixed
 from langevin.serving.trajectory import Trajectory
@@ -119,8 +119,9 @@ def denoiser_of(members: Sequence[Trajectory]) -> Denoiser[Any]:
     if first.ticket.reproducible:
         denoiser = fixed(denoiser)
     denoiser = guide(
-        sized(denoiser, first.request), tuple(methods.values()), process=built.model.process, models=built.models
+        tiled(denoiser, first.request), tuple(methods.values()), process=built.model.process, models=built.models
     )
+    denoiser = windowed(denoiser, first.request)
     return denoiser if first.request.wrap is None else first.request.wrap(denoiser)
 
 

@@ -11,7 +11,7 @@ import torch
 from langevin.diffusion.tiled import tiles_of
 from langevin.modalities.modality import Draw, Predict, Request, Samples
 from langevin.recipe.build import guided
-from langevin.run.begin import Prefix, begin, extended, sized
+from langevin.run.begin import Prefix, begin, extended, windowed
 from langevin.run.generate import RunModel
 from langevin.serving.suspend import Suspended, restored
 from langevin.serving.ticket import Preview, Ticket
@@ -100,8 +100,8 @@ class Plans:
             case Draw():
                 tiles = tiles_of(request.shape, request.tile)
                 self._require_within(ticket, len(request.seeds) * request.sampling.steps * tiles)
-                guided(
-                    model.built, request.sampling, sized(model.parts.denoiser, request)
+                windowed(
+                    guided(model.built, request.sampling, model.parts.denoiser), request
                 )  # raises for what does not fit
                 begun = begin(model.built, request, torch.arange(len(request.seeds)), self._kept(ticket, request))
                 self._require_within(ticket, int(begun.state.num_calls.sum()) * tiles)  # some samplers make more

@@ -173,6 +173,8 @@ def test_agreement_is_counted_over_pairs_of_parts():
     assert agreement(values, says) == 0.5
     assert agreement(values[:1], says) == 1
     assert agreement(shuffled([{"a": str(i), "b": str(i)} for i in range(6)]), says) == 0
+    four = dict.fromkeys("abcd", list)
+    assert agreement(shuffled([dict.fromkeys("abcd", str(i)) for i in range(9)]), four) == 0
 
 
 @pytest.mark.parametrize(
@@ -191,5 +193,5 @@ def test_configurations_that_do_not_fit_are_refused(work, options, words):
 
 def test_parts_that_never_say_the_same_are_an_error(work):
     opened = {name: part.open()[0] for name, part in parts(work).items()}
-    with pytest.raises(ValueError, match="no example of clip has partners"):
+    with pytest.raises(ValueError, match="no training example of clip has partners"):
         matched(opened, {"clip": "colour", "sound": "text"})

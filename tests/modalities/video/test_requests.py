@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 from langevin.diffusion.guidance import HistoryGuidance, StabilisationGuidance
+from langevin.diffusion.posterior import Point
 from langevin.diffusion.sampler.scheduling import Autoregressive, FullSequence, Pyramid, Rolling
 from langevin.modalities.modality import RequestContext
 from langevin.modalities.video import plans
@@ -106,6 +107,38 @@ def test_guidance_by_the_history_is_added_to_that_of_the_run(model):
     assert HistoryGuidance(weight=1.5) in added
     assert StabilisationGuidance(weight=0.02) in added
     assert {g.kind for g in model.sampling.guidance} < {g.kind for g in added}
+    assert [g.kind for g in added][-2:] == ["stabilisation", "history"]  # history sees which frames are finished
+
+
+@pytest.mark.parametrize("scheduling", ["rolling", "autoregressive"])
+def test_guidance_by_the_history_sees_the_window_that_moves(model, scheduling):
+    """Where a network says the same of all frames, so do its samples, however long: guidance is inside of the window."""
+
+    class Same:
+        def __call__(self, x_t, t, condition=None):
+            return Point(torch.full_like(x_t, 0.3))
+
+    parts = replace(model.built.model, denoiser=Same())
+    constant = replace(model, built=replace(model.built, model=parts))
+    for options in (Sample(), Sample(history=1.5), Sample(stabilise=0.05), Sample(history=2.0, stabilise=0.05)):
+        samples = drawn(constant, replace(options, frames=11, scheduling=scheduling))
+        wanted = model.modality.codec.decode(torch.full((1, 3, 11, 16, 16), 0.3))[0]
+        assert all(torch.equal(sample, wanted) for sample in samples.values)
+
+
+def test_a_network_of_patches_in_time_draws_clips_of_any_length(work):
+    changes = (*CHANGES, "data.frames=4", "network.patch=[2,4,4]")
+    pairs = load_model(open_run(run_of(clips.captioned(work / "even"), work / "pairs", *changes)))[0]
+    for frames in (3, 4, 7):
+        samples = drawn(pairs, Sample(frames=frames))
+        assert samples.values[0].shape == (frames, 3, 16, 16)
+    path = clips.write(work / "three.webp", clips.frames("left", "blue", count=3))
+    edited = drawn(pairs, Edit(input=str(path), mask="4,4,8,8")).values[0]
+    given = pixels(pairs, path)
+    assert edited.shape == given.shape
+    assert torch.equal(edited[:, :, 0], given[:, :, 0])
+    continued = drawn(pairs, Sample(first_frames=str(path), keep=1, frames=3)).values[0]
+    assert torch.equal(continued[0], given[0])
 
 
 @pytest.mark.parametrize(
@@ -117,10 +150,11 @@ def test_guidance_by_the_history_is_added_to_that_of_the_run(model):
         (Sample(image="CLIP", first_frames="CLIP"), "both say how a clip begins"),
         (Sample(interpolate=("CLIP",)), "takes two"), (Sample(first_frames="CLIP", frames=3), "leaves none to draw"),
         (Sample(first_frames="CLIP", keep=5), "more than the 3 frames"), (Sample(first_frames="nowhere.gif"), "no file"),
-        (Sample(chunk=0), "--chunk is a number"), (Sample(frames=9, chunk=5), "--chunk 5 is more than the 4"),
+        (Sample(chunk=0), "--chunk is a number"), (Sample(frames=9, chunk=4), "leaves no room"),
         (Sample(frames=9, scheduling="full_sequence"), "more than the 4 of the network"),
-        (Sample(scheduling="pyramid", chunk=2), "--chunk is a number"), (Sample(history=float("nan")), "finite"),
-        (Sample(stabilise=2.0), "stabilisation"),
+        (Sample(scheduling="pyramid", chunk=2), "--chunk is a number"), (Sample(frames=9, history=float("nan")), "finite"),
+        (Sample(frames=9, stabilise=2.0), "stabilisation"),
+        (Sample(history=1.5), "--history is about frames that are finished"),
     ],
 )  # fmt: skip
 def test_what_contradicts_itself_or_cannot_be_is_refused(model, clip, options, words):

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -10,8 +10,8 @@ from torch import Tensor
 
 from langevin.diffusion.noise import SampleNoise, mix
 from langevin.modalities.captions import split_words
+from langevin.modalities.modality import DataReport
 from langevin.modalities.paths import some
-from langevin.modalities.remarks import Remarks
 
 FIXED = 0x3A7C  # names the partners of an item where no noise is given
 
@@ -40,6 +40,22 @@ def key(text: str) -> str:
     return " ".join(split_words(text))
 
 
+@dataclass(frozen=True, kw_only=True)
+class Notes:
+    """A `DataReport` of all parts, by name, and remarks of their match."""
+
+    parts: Mapping[str, DataReport]
+    remarks: tuple[str, ...] = ()
+
+    @property
+    def broken(self) -> tuple[tuple[str, str], ...]:
+        return tuple(one for part in self.parts.values() for one in part.broken)
+
+    def lines(self) -> list[str]:
+        """One sentence per finding; empty if there are none."""
+        return [*self.remarks, *(f"{name}: {line}" for name, part in self.parts.items() for line in part.lines())]
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Matched:
     """One part of the data.
@@ -54,7 +70,7 @@ class Matched:
     keys: tuple[str, ...]
     items: Tensor
     partners: Mapping[str, Mapping[str, Tensor]]
-    notes: Remarks = Remarks()
+    notes: Notes
 
     def __len__(self) -> int:
         return len(self.items)
@@ -76,24 +92,25 @@ class Matched:
         return found
 
 
-def matched(parts: Mapping[str, Any], columns: Mapping[str, str]) -> Matched:
+def matched(parts: Mapping[str, Any], columns: Mapping[str, str], *, which: str = "training") -> Matched:
     """The examples of the first part that have partners in all others.
 
     Raises:
         ValueError: no column to match by, or no example with partners."""
     first, *others = parts
+    notes = Notes(parts={name: part.notes for name, part in parts.items()})
     keys = {name: list(map(key, said(part, columns[name]))) for name, part in parts.items()} if others else {}
     if not others:
         count = len(parts[first])
-        return Matched(parts=parts, keys=("",) * count, items=torch.arange(count), partners={})
+        return Matched(parts=parts, keys=("",) * count, items=torch.arange(count), partners={}, notes=notes)
     partners = {name: _by_key(keys[name]) for name in others}
-    kept = [i for i, word in enumerate(keys[first]) if all(word in partners[name] for name in others)]
+    kept = [i for i, word in enumerate(keys[first]) if word and all(word in partners[name] for name in others)]
     if not kept:
         shown = "; ".join(f"{name} says {some(list(dict.fromkeys(words)))}" for name, words in keys.items())
-        raise ValueError(f"no example of {first} has partners that say the same in all other parts: {shown}")
-    alone = sorted({word for i, word in enumerate(keys[first]) if i not in set(kept)})
-    remarks = [] if not alone else [f"Examples of {first} without partners, left out: those of {some(alone)}."]
-    notes = Remarks(remarks=(*remarks, *(f"{n}: {line}" for n, part in parts.items() for line in part.notes.lines())))
+        raise ValueError(f"no {which} example of {first} has partners that say the same in all other parts: {shown}")
+    alone = sorted(set(keys[first]) - {keys[first][i] for i in kept})
+    remarks = [f"Examples of {first} without partners, left out: those of {some([w or 'no words' for w in alone])}."]
+    notes = replace(notes, remarks=tuple(remarks) if alone else ())
     return Matched(
         parts=parts, keys=tuple(keys[first][i] for i in kept), items=torch.tensor(kept), partners=partners, notes=notes
     )
@@ -102,5 +119,6 @@ def matched(parts: Mapping[str, Any], columns: Mapping[str, str]) -> Matched:
 def _by_key(words: Sequence[str]) -> dict[str, Tensor]:
     found = dict[str, list[int]]()
     for i, word in enumerate(words):
-        found.setdefault(word, []).append(i)
+        if word:
+            found.setdefault(word, []).append(i)
     return {word: torch.tensor(items) for word, items in found.items()}

@@ -149,7 +149,9 @@ def word_f1(drawn: Sequence[str], real: Sequence[str]) -> float:
 def shuffled(values: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Every part from another example."""
     names, n = list(values[0]), len(values)
-    return [{name: values[(i + k * max(1, n // 3)) % n][name] for k, name in enumerate(names)} for i in range(n)]
+    return [
+        {name: values[(i + k * max(1, n // len(names))) % n][name] for k, name in enumerate(names)} for i in range(n)
+    ]
 
 
 def examples(joint: "Joint", data: Matched, m: Measuring, count: int) -> dict[str, Tensor]:

@@ -77,6 +77,11 @@ class Joint:
         return ("", ".webp")
 
     @property
+    def capacity(self) -> dict[str, int]:
+        """The largest number of samples that a form holds."""
+        return {".webp": preview.MOST_SAMPLES}
+
+    @property
     def names(self) -> tuple[str, ...]:
         """The names of all parts, the caption last."""
         return (*self.parts, *([CAPTION] if self.caption else []))
@@ -91,8 +96,9 @@ class Joint:
     def open(self, *, progress: Progress | None = None) -> tuple[Matched, Matched]:
         opened = {name: part.open(progress=progress) for name, part in self.parts.items()}
         train, val = (
-            matched({name: both[i] for name, both in opened.items()}, self.match) for i in range(2)
-        )  # fmt: skip
+            matched({name: both[i] for name, both in opened.items()}, self.match, which=which)
+            for i, which in enumerate(("training", "validation"))
+        )
         if self.caption and not getattr(train.parts[self.caption], "captions", None):
             raise ValueError(f"data.caption={self.caption}: this part of the data has no captions")
         return train, val

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from langevin.diffusion.guidance import weight_of
 from langevin.modalities.joint.batches import CAPTION
 from langevin.modalities.joint.options import Sample
 from langevin.modalities.modality import Draw, Plan, RequestContext, Samples, seeds_of
@@ -43,6 +44,8 @@ def plan(joint: "Joint", options: Sample, context: RequestContext) -> Plan:
     withheld = tuple(n for n in joint.names if options.only and n not in options.only and n not in given)
     if len(withheld) + len(given) == len(joint.names):
         raise ValueError("nothing is left to draw: name another part in --only, or give less")
+    if context.guided and not given and weight_of(context.model.sampling.guidance) != 1:
+        raise ValueError("--guidance is by what is given: give --text or --given, or leave it out")
     return drawn(joint, given, count, context, withheld=withheld)
 
 

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 MOST = 200  # pictures of an animation
 GAP = 6
+COLUMNS = 16
+MOST_SAMPLES = 256  # in one picture
 
 
 def part_of(joint: "Joint", samples: Samples, name: str) -> Samples:
@@ -26,7 +28,9 @@ def part_of(joint: "Joint", samples: Samples, name: str) -> Samples:
     values: Any = [value[name] for value in samples.values]
     if len({value.shape if isinstance(value, Tensor) else None for value in values} - {None}) == 1:
         values = torch.stack(values)
-    return Samples(modality=modality, values=values, names=samples.names, columns=len(samples), facts=samples.facts)
+    return Samples(
+        modality=modality, values=values, names=samples.names, columns=min(len(samples), COLUMNS), facts=samples.facts
+    )
 
 
 def preview(joint: "Joint", samples: Samples) -> File:
@@ -38,6 +42,7 @@ def preview(joint: "Joint", samples: Samples) -> File:
         shown = part_of(joint, samples, name).preview()
         if shown.media_type.startswith("image/") and shown.suffix != ".svg":
             with Image.open(BytesIO(shown.content)) as image:
+                image.load()  # before which a WebP has no duration
                 duration = float(image.info.get("duration", 100) or 100)
                 films.append(([f.convert("RGB") for f in ImageSequence.Iterator(image)][:MOST], duration))
     if not films:

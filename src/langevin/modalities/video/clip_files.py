@@ -8,7 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from io import BytesIO
 from pathlib import Path
@@ -40,19 +40,21 @@ class Clip:
 
     Args:
         uneven: whether the frames of the file last differently long.
+        rounding: seconds by which the file's format may have changed how long a frame lasts.
     """
 
     frames: Tensor
     fps: float
     uneven: bool = False
+    rounding: float = 0.0
 
     def __len__(self) -> int:
         return len(self.frames)
 
     def at(self, fps: float) -> "Clip":
         """The clip at another rate: at each tick the frame that is seen then."""
-        if abs(fps / self.fps - 1) < 0.01:
-            return self
+        if abs(fps / self.fps - 1) < 0.01 or abs(1 / fps - 1 / self.fps) <= self.rounding:
+            return replace(self, fps=fps)
         count = max(1, round(len(self) * fps / self.fps))
         index = (torch.arange(count) * (self.fps / fps) + 1e-6).long().clamp_max(len(self) - 1)
         return Clip(frames=self.frames[index], fps=fps, uneven=self.uneven)
@@ -112,7 +114,8 @@ def animation(content: bytes, look: Look) -> Clip:
             frame.load()
             seconds.append(float(frame.info.get("duration", 0) or 0) / 1000)
             frames.append(look.pixels(frame))
-    return paced(frames, seconds)
+        unit = 0.01 if image.format == "GIF" else 0.001
+    return replace(paced(frames, seconds), rounding=0.51 * unit)
 
 
 def paced(frames: Sequence[Tensor], seconds: Sequence[float]) -> Clip:

@@ -76,8 +76,10 @@ class Clips:
         )  # fmt: skip
 
 
-def usual_look(records: Sequence[Record], look: Look, size: int | None, channels: int | None) -> tuple[Look, float]:
-    """The size and the channels to read all clips with, and their usual rate, from some of them.
+def usual_look(
+    records: Sequence[Record], look: Look, size: int | None, channels: int | None
+) -> tuple[Look, float, tuple[str, ...]]:
+    """The size and the channels to read all clips with, their usual rate, and what is to be said, from some of them.
 
     Raises:
         ValueError: none can be read."""
@@ -94,8 +96,12 @@ def usual_look(records: Sequence[Record], look: Look, size: int | None, channels
     if not sides:
         raise ValueError(f"none of the clips can be read: {why}")
     side = sorted(sides)[len(sides) // 2]
-    chosen = size or max(8, min(SIDE, side) // 8 * 8)
-    return replace(look, size=chosen, channels=channels or (1 if grey else 3)), Counter(rates).most_common(1)[0][0]
+    chosen = size or max(8, min(SIDE, side) // 4 * 4)
+    reduced = (
+        () if size or chosen == side else (f"Frames of {side} pixels are reduced to {chosen}: data.size chooses.",)
+    )
+    look = replace(look, size=chosen, channels=channels or (1 if grey else 3))
+    return look, Counter(rates).most_common(1)[0][0], reduced
 
 
 def load(
@@ -189,17 +195,19 @@ def held_out(records: Sequence[Record], fraction: float, split_by: tuple[str, ..
 
     Raises:
         ValueError: an unknown column, or fewer than two groups."""
-    if any(record.test for record in records) and not all(record.test for record in records):
-        return [record.test for record in records]
     for column in split_by:
         if any(column not in record.labels for record in records):
             known = ", ".join(sorted({key for record in records for key in record.labels})) or "none"
             raise ValueError(f"data.split_by names the column '{column}', which not all clips have; known are {known}")
+    if any(record.test for record in records) and not all(record.test for record in records):
+        if split_by:
+            raise ValueError("the data has a test part of its own, which data.split_by would not change: leave it out")
+        return [record.test for record in records]
     groups = [" ".join(record.labels[column] for column in split_by) if split_by else record.name for record in records]
     order = sorted(set(groups), key=lambda group: hashlib.sha256(group.encode()).digest())
     if len(order) < 2:
         raise ValueError("all clips are of one group, and none can be held out: leave data.split_by out")
-    chosen = set(order[: max(1, round(fraction * len(order)))])
+    chosen = set(order[: min(max(1, round(fraction * len(order))), len(order) - 1)])
     return [group in chosen for group in groups]
 
 

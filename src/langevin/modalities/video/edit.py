@@ -67,8 +67,11 @@ def region_drawn(video: "Video", wanted: plans.Wanted, hidden: Tensor, context: 
         raise ValueError(
             "a part of a frame is measured in pixels, and this run draws latents: give --frames, not --mask"
         )
-    y = video.codec.encode(wanted.given[None])
-    seen = ~hidden[None, None].expand(1, y.shape[1], -1, -1, -1)
+    last = torch.arange(len(hidden) + plans.padding(context.model, video.window, len(hidden))).clamp_max(
+        len(hidden) - 1
+    )
+    y = video.codec.encode(wanted.given[last][None])
+    seen = ~hidden[last][None, None].expand(1, y.shape[1], -1, -1, -1)
     shape = tuple(y.shape[1:])
     std = NOISE * float(video.codec.scale or 1)
     measured = Measurement(
@@ -84,7 +87,7 @@ def region_drawn(video: "Video", wanted: plans.Wanted, hidden: Tensor, context: 
     sampling = sampling if "steps" in context.chosen else replace(sampling, steps=STEPS)
     seeds = seeds_of(context.seed, wanted.count)
     x = yield Draw(shape=shape, seeds=seeds, sampling=sampling, condition=condition)
-    values = torch.where(hidden[None, :, None], video.codec.decode(x), wanted.given)
+    values = torch.where(hidden[None, :, None], video.codec.decode(x)[:, : len(hidden)], wanted.given)
     return Samples(modality=video, values=list(values), names=wanted.names, arrays={"seed": seeds}, sampling=sampling)
 
 

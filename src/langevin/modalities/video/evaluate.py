@@ -18,6 +18,7 @@ from langevin.modalities.video.measure import (
     feature_spaces,
     judge_of,
     measure_run,
+    require_long,
     small,
 )
 from langevin.modalities.video.options import Evaluate
@@ -40,6 +41,8 @@ def evaluate(video: "Video", options: Evaluate, m: Measuring) -> Evaluation:
         raise ValueError(
             f"evaluate needs 8 training and 2 validation clips, and there are {len(m.train)} and {len(m.val)}"
         )
+    if options.long is not None:
+        require_long(video, m, options.long)
     count = m.count or min(max(len(m.val), 16), 200)
     found = measure_run(video, m, count, options.long)
     rows = [*own_rows(found), *found.measures.rows]
@@ -87,8 +90,8 @@ def own_rows(found: Measured) -> list[MetricRow]:
         MetricRow(
             metric=label, generated=mean_interval(read.generated), values=read.generated, floor=read.real,
             copycat=read.shuffled, better="higher",
-            meaning=f"share of samples that show what their caption says, read from {read.how}; copycat is real clips with "
-            "the labels of others",
+            meaning=f"share of samples that show the label of the clip whose caption they are of, read from {read.how}; "
+            "copycat is real clips with the labels of others",
         )
         for label, read in found.labels.items()
     ]  # fmt: skip

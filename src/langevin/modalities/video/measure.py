@@ -1,5 +1,6 @@
 """Measurements on clips: labels as a judge reads them, directions, likeness to real clips, memorisation, and speed."""
 
+import hashlib
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -113,7 +114,8 @@ def judge_of(video: "Video", m: Measuring) -> Judge | None:
     train: Clips = m.train
     if not train.labels:
         return None
-    folder = m.folder / f"judge-{train.fingerprint[:12]}"
+    said = repr([(key, names, values.tolist()) for key, (names, values) in train.labels.items()])
+    folder = m.folder / f"judge-{hashlib.sha256((train.fingerprint + said).encode()).hexdigest()[:12]}"
     shape = (video.window, *video.frame_shape)
     if (folder / "judge.json").is_file():
         try:
@@ -128,22 +130,34 @@ def judge_of(video: "Video", m: Measuring) -> Judge | None:
         (m.val.windows(test, video.window), {key: values[test] for key, (_, values) in m.val.labels.items()}),
         progress=m.progress("training the judge, step"),
     )  # fmt: skip
+    found = read_labels(judge, m.val, m.val.windows(test, video.window), tracked=True)
+    for label, (names, values) in m.val.labels.items():
+        if is_direction(names):
+            judge.accuracy[f"{label} by tracking"] = float((found[label] == values[test]).double().mean())
     judge.save(folder)
     return judge
 
 
-def is_tracked(names: Sequence[str]) -> bool:
-    """Whether the values of a label are directions that can be seen to be followed."""
+def is_direction(names: Sequence[str]) -> bool:
+    """Whether the values of a label are directions, which can be seen to be followed."""
     return len(names) > 1 and set(names) <= set(DIRECTIONS)
 
 
-def read_labels(judge: Judge, data: Clips, clips: Tensor, *, frames: bool = False) -> dict[str, Tensor]:
-    """The value of each label of clips, (n,): directions by tracking, others by the judge; with `frames` the commonest
-    value of single frames, for labels that the judge reads as well so."""
+def is_tracked(judge: Judge, label: str) -> bool:
+    """Whether the way of what moves says a label as well as the judge does, on held-out clips."""
+    return judge.accuracy.get(f"{label} by tracking", -1.0) >= judge.accuracy[label] - 0.02
+
+
+def read_labels(
+    judge: Judge, data: Clips, clips: Tensor, *, frames: bool = False, tracked: bool = False
+) -> dict[str, Tensor]:
+    """The value of each label of clips, (n,): by tracking where that says it, else by the judge; with `frames` the
+    commonest value of single frames, for labels that the judge reads as well so; with `tracked` all directions by their
+    way."""
     whole, still = judge.read(clips), judge.read_frames(clips) if frames else {}
     found = dict[str, Tensor]()
     for label, (names, _) in data.labels.items():
-        if is_tracked(names):
+        if is_tracked(judge, label) or (tracked and is_direction(names)):
             found[label] = torch.tensor([names.index(d) if d in names else -1 for d in directions(clips)])
         elif frames and by_frame(judge, label):
             found[label] = still[label].mode(1).values
@@ -220,10 +234,10 @@ def labels_read(
     test = spread(len(val), REAL)
     real = read_labels(judge, val, val.windows(test, window), frames=True)
     found, results = [read_labels(judge, val, clips, frames=True) for clips in generated], dict[str, Read]()
-    for label, (names, values) in val.labels.items():
+    for label, (_, values) in val.labels.items():
         if val.captions is None:
             continue  # nothing says what a sample should show
-        how = "its way" if is_tracked(names) else "frames" if by_frame(judge, label) else "a clip"
+        how = "its way" if is_tracked(judge, label) else "frames" if by_frame(judge, label) else "a clip"
         results[label] = Read(
             generated=tuple(
                 float((part[label] == values[samples.arrays["items"]]).double().mean())
@@ -235,16 +249,23 @@ def labels_read(
     return results
 
 
+def require_long(video: "Video", m: Measuring, frames: int) -> None:
+    """Check that clips can be continued to so many frames. Raises `ValueError`."""
+    if not video.leveled(m.model):
+        raise ValueError("--long needs a run that was trained with a noise level per frame (method.levels)")
+    if frames < 2 * video.window:
+        raise ValueError(
+            f"--long {frames} is less than two windows of {video.window} frames, the given one and one more"
+        )
+    if not bool((m.val.lengths >= video.window).any()):
+        raise ValueError(f"--long needs validation clips of {video.window} frames or more")
+
+
 def continue_clips(video: "Video", m: Measuring, judge: Judge | None, frames: int) -> Continued:
     """Held-out clips continued to `frames` frames without their captions, and what their windows show."""
-    window = video.window
-    if frames <= window:
-        raise ValueError(f"--long {frames} is no more than the {window} frames of a window: give more")
-    val: Clips = m.val
+    window, val = video.window, m.val
     items = torch.arange(len(val))[val.lengths >= window]
     items = items[spread(len(items), LONG)]
-    if not len(items):
-        raise ValueError(f"--long needs validation clips of {window} frames or more")
     begun = time.perf_counter()
     clips = list[Tensor]()
     progress = m.progress("continuing clips")

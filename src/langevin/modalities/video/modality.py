@@ -144,8 +144,8 @@ class Video:
         listing = self.listing()
         look, fps = self.look, self.fps
         if self.size is None or self.channels is None or fps is None:
-            look, usual = usual_look(listing.records, look, self.size, self.channels)
-            fps = fps or usual
+            look, usual, said = usual_look(listing.records, look, self.size, self.channels)
+            fps, listing = fps or usual, replace(listing, remarks=(*listing.remarks, *said))
         return load(listing, look, fps=fps, val_fraction=self.val_fraction, split_by=self.split_by, progress=progress)
 
     def fitted(self, train: Clips, *, base: Self | None = None) -> Self:
@@ -178,7 +178,9 @@ class Video:
 
     def suggest(self, train: Clips, budget: Budget) -> Suggestion:
         name = Path(self.path).resolve().stem if self.path else self.source.kind.replace("_", "-")  # type: ignore[union-attr]
-        return suggest.suggest(train, budget, name=name, frames=self.fitted(train).window)
+        fitted = self.fitted(train)
+        shape = fitted.codec.frame_shape(fitted.frame_shape)
+        return suggest.suggest(train, budget, name=name, frames=fitted.window, side=shape[1])
 
     def batches(self, dataset: Clips, *, device: torch.device) -> VideoBatches:
         return VideoBatches(

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from langevin.diffusion.condition import Condition
@@ -19,11 +20,12 @@ from langevin.diffusion.sampler.scheduling import (
     Rolling,
 )
 from langevin.diffusion.sampling import Sampling
-from langevin.modalities.modality import Draw, Plan, RequestContext, Samples, seeds_of
+from langevin.modalities.modality import Draw, Model, Plan, RequestContext, Samples, seeds_of
 from langevin.modalities.video.batches import condition_of
 from langevin.modalities.video.clip_files import Broken, read_clip
 from langevin.modalities.video.data import Clips
 from langevin.modalities.video.options import Sample
+from langevin.networks.patches import patch_sides
 
 if TYPE_CHECKING:
     from langevin.modalities.video.modality import Video
@@ -79,7 +81,7 @@ def plan(video: "Video", options: Sample, context: RequestContext) -> Plan:
     if context.guided and captions is None and weight_of(context.model.sampling.guidance) != 1:
         raise ValueError("--guidance leads to a caption: give --text, or --history for guidance by the given frames")
     wanted = Wanted(captions=captions, count=count, frames=frames, given=given, known=known)
-    return drawn(video, wanted, context, sampling_of(video, options, frames, context))
+    return drawn(video, wanted, context, sampling_of(video, options, frames, context, given=given is not None))
 
 
 def require_sense(options: Sample) -> None:
@@ -173,8 +175,10 @@ def captions_of(
     return [known[int(u * len(known))] for u in noise.uniform(torch.empty(1, count))[0]]
 
 
-def sampling_of(video: "Video", options: Sample, frames: int, context: RequestContext) -> Sampling:
-    """The run's sampling with what the options change.
+def sampling_of(
+    video: "Video", options: Sample, frames: int, context: RequestContext, *, given: bool = True
+) -> Sampling:
+    """The run's sampling with what the options change; `given`: whether some frames are given.
 
     Raises:
         ValueError: a scheduling of a run that was not trained for it, or that does not fit the window."""
@@ -185,22 +189,33 @@ def sampling_of(video: "Video", options: Sample, frames: int, context: RequestCo
             f"{frames} frames, window by window, need a run that was trained with a noise level per frame (method.levels); "
             f"this one draws {window} frames together"
         )
-    guidance = sampling.guidance
-    if options.history is not None:
-        guidance = (*(g for g in guidance if g.kind != "history"), HistoryGuidance(weight=options.history))
-    if options.stabilise is not None:
-        guidance = (
-            *(g for g in guidance if g.kind != "stabilisation"),
-            StabilisationGuidance(weight=options.stabilise),
+    asked = [name for name in ("history", "stabilise") if getattr(options, name) is not None]
+    if asked and not video.leveled(context.model):
+        raise ValueError(f"--{asked[0]} needs a run that was trained with a noise level per frame (method.levels)")
+    if asked and not given and isinstance(scheduling, FullSequence):
+        raise ValueError(
+            f"--{asked[0]} is about frames that are finished while others are drawn, and all of these are drawn together: "
+            "give frames, more --frames, or another --scheduling"
         )
-    return replace(sampling, scheduling=scheduling, guidance=guidance)
+    own = {g.kind: g for g in sampling.guidance}
+    if options.stabilise is not None:
+        own["stabilisation"] = StabilisationGuidance(weight=options.stabilise)
+    if options.history is not None:
+        own["history"] = HistoryGuidance(weight=options.history)
+    last = [
+        own.pop(kind) for kind in ("stabilisation", "history") if kind in own
+    ]  # history sees which frames are finished
+    return replace(sampling, scheduling=scheduling, guidance=(*own.values(), *last))
 
 
 def scheduling_of(options: Sample, frames: int, window: int, sampling: Sampling) -> AnyScheduling:
     """When each frame is drawn. Raises `ValueError` for a chunk that does not fit the window."""
     chunk = options.chunk or max(1, window // 2)
-    if frames > window and chunk > window:
-        raise ValueError(f"--chunk {chunk} is more than the {window} frames that the network sees at once")
+    if frames > window and chunk >= window:
+        raise ValueError(
+            f"--chunk {chunk} leaves no room for finished frames among the {window} that the network sees at once: give "
+            f"at most {window - 1}"
+        )
     kind = options.scheduling
     if kind is None:
         chosen = sampling.scheduling
@@ -225,14 +240,23 @@ def drawn(video: "Video", wanted: Wanted, context: RequestContext, sampling: Sam
         clean = video.codec.encode(held(wanted.given, wanted.known)[None]).expand(n, -1, -1, -1, -1)
         known = wanted.known.expand(n, -1)
     channels, height, width = video.codec.frame_shape(video.frame_shape)
+    more = padding(context.model, video.window, wanted.frames)
+    if clean is not None and known is not None:
+        clean, known = F.pad(clean, (0, 0, 0, 0, 0, more)), F.pad(known, (0, more))
     x = yield Draw(
-        shape=(channels, wanted.frames, height, width), seeds=seeds, sampling=sampling, condition=condition, clean=clean,
-        known=known, window=video.window,
+        shape=(channels, wanted.frames + more, height, width), seeds=seeds, sampling=sampling, condition=condition,
+        clean=clean, known=known, window=video.window,
     )  # fmt: skip
-    values = video.codec.decode(x)
+    values = video.codec.decode(x)[:, : wanted.frames]
     if wanted.given is not None and wanted.known is not None:
         values[:, wanted.known] = wanted.given[wanted.known]
     return Samples(modality=video, values=list(values), names=wanted.names, arrays={"seed": seeds})
+
+
+def padding(model: Model, window: int, frames: int) -> int:
+    """The frames that are drawn beyond those wanted, so that the network's patches cut a clip within its window."""
+    patch = getattr(model.parts.network.config, "patch", 1)
+    return 0 if frames > window else -frames % patch_sides(patch, 3)[0]
 
 
 def held(clip: Tensor, known: Tensor) -> Tensor:

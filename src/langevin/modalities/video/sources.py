@@ -14,7 +14,17 @@ from langevin.extras import require
 from langevin.modalities.animations import ANIMATIONS, FRAMES, is_animated
 from langevin.modalities.parquet_pages import BadPages, batches
 from langevin.modalities.paths import existing_path, is_about, regular, some, walk
-from langevin.modalities.video.clip_files import FILMS, PICTURES, Broken, Clip, Look, read_clip, strip
+from langevin.modalities.video.clip_files import (
+    FILMS,
+    HIGHEST_FPS,
+    LOWEST_FPS,
+    PICTURES,
+    Broken,
+    Clip,
+    Look,
+    read_clip,
+    strip,
+)
 
 TEST_NAMES = ("test", "valid", "validation", "val", "dev")
 TEXT = ("text", "caption", "description", "label", "class")  # columns with what a clip shows, the first one counts
@@ -81,22 +91,23 @@ def open_path(path: str) -> Listing:
             f"{root} holds no clips: animations ({', '.join(ANIMATIONS)}), films ({', '.join(FILMS)}), or folders of frames"
         )
     said, remarks = _described(root, names, others)
-    test = _test_prefix(names)
+    test = _test_prefixes(names)
     records = [
         Record(
             name=name, read=lambda look, file=root / name: read_clip(file, look),
             text=said.get(name, {}).get("text"),
             labels={key: value for key, value in said.get(name, {}).items() if key != "text"},
-            test=test is not None and name.startswith(test),
+            test=name.startswith(test),
         )
         for name in names
     ]  # fmt: skip
     return Listing(where=path, records=records, remarks=tuple(remarks))
 
 
-def _test_prefix(names: Sequence[str]) -> str | None:
+def _test_prefixes(names: Sequence[str]) -> tuple[str, ...]:
+    """The directories of what is held out, beside one called train."""
     tops = {name.partition("/")[0].lower(): name.partition("/")[0] + "/" for name in names if "/" in name}
-    return next((tops[name] for name in TEST_NAMES if name in tops), None) if "train" in tops else None
+    return tuple(tops[name] for name in TEST_NAMES if name in tops) if "train" in tops else ()
 
 
 def _described(root: Path, names: list[str], others: list[str]) -> tuple[dict[str, dict[str, str]], list[str]]:
@@ -190,7 +201,7 @@ def _record(path: Path, number: int, values: Mapping[str, Any], frames: str, nam
     def read(look: Look) -> Clip:
         if not isinstance(content, bytes):
             raise Broken("is empty")
-        if fps is not None and not (isinstance(fps, int | float) and 0 < fps < 1000):
+        if fps is not None and not (isinstance(fps, int | float) and LOWEST_FPS <= fps <= HIGHEST_FPS):
             raise Broken(f"has {fps} frames a second")
         return strip(content, look, float(fps or 10))
 

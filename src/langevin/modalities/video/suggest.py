@@ -24,9 +24,8 @@ def multiply_adds(width: int, depth: int, tokens: int) -> int:
     return depth * (12 * width * width * tokens + 2 * tokens * tokens * width)
 
 
-def suggest(train: Clips, budget: Budget, *, name: str, frames: int) -> Suggestion:
-    """A recipe for these clips within the budget."""
-    _, side, _ = train.shape
+def suggest(train: Clips, budget: Budget, *, name: str, frames: int, side: int) -> Suggestion:
+    """A recipe for these clips within the budget, as x of frames of side x side places."""
     patch = patch_for(side)
     tokens = frames * (side // patch) ** 2
     wanted = min(max(30 * len(train), 20_000), 500_000)
@@ -49,7 +48,8 @@ def suggest(train: Clips, budget: Budget, *, name: str, frames: int) -> Suggesti
         "sampling": {"steps": 20, **({"guidance": [{"kind": "classifier_free", "weight": 2.0}]} if captioned else {})},
     }  # fmt: skip
     reasons = (
-        f"{len(train):,} clips of {frames} frames, {side} x {side} pixels: patches of {patch} pixels, {tokens} of them",
+        f"{len(train):,} clips of {frames} frames, {train.shape[1]} x {train.shape[1]} pixels: {tokens} patches"
+        f"{' of latents' if side != train.shape[1] else ''}, {patch} x {patch} places each",
         f"{depth} layers of width {width}: about {budget.multiply_adds / multiply_adds(width, depth, tokens):,.0f} clips "
         f"in {budget.minutes:g} minutes",
         f"a noise level per frame, so that the run draws clips {MODES}",
