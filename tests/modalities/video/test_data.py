@@ -6,8 +6,10 @@ import pytest
 import torch
 
 from langevin.diffusion.noise import SampleNoise
+from langevin.modalities.modality import Budget
 from langevin.modalities.video.modality import Video
 from langevin.modalities.video.moving_digits import MovingDigits, shifted
+from langevin.modalities.video.suggest import suggest
 from langevin.modalities.video.tracking import centres, directions
 from tests import clips
 
@@ -192,3 +194,14 @@ def test_a_file_that_holds_no_digits_is_refused(tmp_path):
         Video(source=MovingDigits(path=str(tmp_path / "a.parquet"), count=20)).open()
     with pytest.raises(ValueError, match="There is no file"):
         Video(source=MovingDigits(path=str(tmp_path / "b.parquet"), count=20)).open()
+
+
+@pytest.mark.parametrize(("side", "channels", "clean"), [(64, 3, True), (16, 1, False)])
+def test_a_network_that_is_narrower_than_a_patch_is_suggested_to_predict_clean_clips(tmp_path, side, channels, clean):
+    train, _ = Video(path=str(clips.captioned(tmp_path)), val_fraction=0.3).open()
+    budget = Budget(minutes=1.0, flops=1e9)
+    recipe = suggest(train, budget, name="a", frames=8, channels=channels, side=side).recipe
+    (frames, *sides), width = recipe["network"]["patch"], recipe["network"]["width"]
+    assert frames == 1
+    assert all(side % s == 0 and side // s >= 6 for s in sides)
+    assert (sides[0] ** 2 * channels > width) == clean == (recipe["method"].get("prediction") == "clean")

@@ -180,7 +180,7 @@ class Video:
         name = Path(self.path).resolve().stem if self.path else self.source.kind.replace("_", "-")  # type: ignore[union-attr]
         fitted = self.fitted(train)
         shape = fitted.codec.frame_shape(fitted.frame_shape)
-        return suggest.suggest(train, budget, name=name, frames=fitted.window, side=shape[1])
+        return suggest.suggest(train, budget, name=name, frames=fitted.window, channels=shape[0], side=shape[1])
 
     def batches(self, dataset: Clips, *, device: torch.device) -> VideoBatches:
         return VideoBatches(

@@ -14,8 +14,8 @@ MODES = "alone, continued, in between, frame by frame"
 
 
 def patch_for(side: int) -> int:
-    """The side of a patch: a divisor of the frame's that cuts it into about 4 to 8 patches."""
-    fitting = [p for p in (16, 8, 4, 2, 1) if side % p == 0 and side // p >= 4]
+    """The side of a patch: a divisor of the frame's that cuts it into 6 patches or more, as small objects need."""
+    fitting = [p for p in (8, 4, 2, 1) if side % p == 0 and side // p >= 6]
     return fitting[0] if fitting else 1
 
 
@@ -24,14 +24,15 @@ def multiply_adds(width: int, depth: int, tokens: int) -> int:
     return depth * (12 * width * width * tokens + 2 * tokens * tokens * width)
 
 
-def suggest(train: Clips, budget: Budget, *, name: str, frames: int, side: int) -> Suggestion:
-    """A recipe for these clips within the budget, as x of frames of side x side places."""
+def suggest(train: Clips, budget: Budget, *, name: str, frames: int, channels: int, side: int) -> Suggestion:
+    """A recipe for these clips within the budget, as x of frames of (channels, side, side)."""
     patch = patch_for(side)
     tokens = frames * (side // patch) ** 2
     wanted = min(max(30 * len(train), 20_000), 500_000)
     fitting = [size for size in SIZES if multiply_adds(*size, tokens) * wanted <= budget.multiply_adds] or [SIZES[0]]
     width, depth = fitting[-1]
     attention = "full" if tokens <= 1024 else "factorised"
+    large = patch * patch * channels > width  # noise of a whole patch does not pass through the network
     captioned = train.captions is not None
     recipe = {
         "name": f"video/{name}",
@@ -41,7 +42,8 @@ def suggest(train: Clips, budget: Budget, *, name: str, frames: int, side: int) 
             "kernel": 3, "attention": attention,
         },
         "method": {
-            "kind": "diffusion", "times": {"kind": "log_normal", "mean": 0.4, "std": 1.4},  # all frames tell of one thing
+            "kind": "diffusion", **({"prediction": "clean", "weighting": "velocity"} if large else {}),
+            "times": {"kind": "log_normal", "mean": 0.4, "std": 1.4},  # all frames tell of one thing
             "levels": [dict(level) for level in LEVELS],
         },
         "training": {"batch": 16},
