@@ -276,6 +276,43 @@ def test_copies_stay_in_one_part(tmp_path):
     assert not seen[0] & seen[1]
 
 
+TITANIC = {  # class, sex, age, survived: passengers
+    "1MCY": 5, "2MCY": 11, "3MCN": 35, "3MCY": 13, "1FCY": 1, "2FCY": 13, "3FCN": 17, "3FCY": 14, "1MAN": 118, "2MAN": 154,
+    "3MAN": 387, "cMAN": 670, "1MAY": 57, "2MAY": 14, "3MAY": 75, "cMAY": 192, "1FAN": 4, "2FAN": 13, "3FAN": 89, "cFAN": 3,
+    "1FAY": 140, "2FAY": 80, "3FAY": 76, "cFAY": 20,
+}  # fmt: skip
+FEW_DIFFERENT = {
+    "titanic": TITANIC, "nearly constant": {"aaaa": 97, "abab": 3}, "two": {"aaaa": 17, "baaa": 3},
+    "eight booleans": {f"{i:08b}": 8 for i in range(256)},
+    "mostly one": {"aaaa": 900} | {f"{i:04x}": 1 for i in range(600)},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FEW_DIFFERENT)
+def test_both_parts_have_the_distribution_of_a_table_of_few_different_samples(tmp_path, name):
+    counts = FEW_DIFFERENT[name]
+    lines = [",".join(sample) + "\n" for sample, count in counts.items() for _ in range(count)]
+    header = ",".join(f"x{i}" for i in range(len(next(iter(counts))))) + "\n"
+    table = Table(path=str(file(tmp_path, header + "".join(lines))), val_fraction=0.2)
+    train, val = table.open()
+    n = len(lines)
+    assert 0 < len(val) < len(train)
+    assert len(train) + len(val) == n
+    assert abs(len(val) / n - 0.2) < 4 * math.sqrt(0.2 * 0.8 / n)
+    for one, other in zip(train.values, val.values):
+        shares = [np.bincount(part.astype(int), minlength=9) / len(part) for part in (one, other)]
+        assert np.abs(shares[0] - shares[1]).max() < 4 * math.sqrt(0.25 / len(val))
+    apart = sum(times > 1 for times in counts.values())
+    (said,) = [line for line in table.inspect().findings if "are copies of others" in line]
+    assert said.endswith(f"stay in one part of the data, but for those of {apart:,} that are frequent.")
+
+
+@pytest.mark.parametrize("fraction", [1e-9, 0.999999999])
+def test_no_part_is_empty(tmp_path, fraction):
+    train, val = Table(path=str(file(tmp_path, "a,b\n" + rows(20, "{i}.5,{j}\n"))), val_fraction=fraction).open()
+    assert min(len(train), len(val)) == 1
+
+
 def test_inspection_names_what_is_suspicious(tmp_path):
     g = np.random.default_rng(0)
     lines = [f"{v:.2f},{'Yes' if v > 0 else 'yes'},{s}\n" for v, s in zip(g.normal(size=99), ["-999", "3", "4"] * 33)]

@@ -8,7 +8,7 @@ import numpy as np
 
 from langevin.modalities.paths import some
 from langevin.modalities.table.columns import Column
-from langevin.modalities.table.data import remarks
+from langevin.modalities.table.data import divided, remarks
 from langevin.modalities.table.infer import Typed
 
 if TYPE_CHECKING:
@@ -59,7 +59,9 @@ def inspect(table: "Table") -> Inspection:
     findings = [f"Lines that are left out: {len(lines):,} ({some(lines, between='; ')})."] if lines else []
     findings += [*cells.remarks, *remarks(cells, found)]
     if duplicates:
-        findings.append(f"{duplicates:,} samples are copies of others; copies stay in one part of the data.")
+        apart = divided(copies)
+        but = f", but for those of {len(apart):,} that are frequent" if apart else ""
+        findings.append(f"{duplicates:,} samples are copies of others; copies stay in one part of the data{but}.")
     findings += [line for one in found for line in suspicious(one)]
     return Inspection(
         path=table.path or str(table.source), samples=len(cells), columns=tuple(map(described, found)),
