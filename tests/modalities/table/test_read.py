@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 
 from langevin.cli import main
+from langevin.modalities.table.columns import seconds_of, text_of
 from langevin.modalities.table.detect import detect
 from langevin.modalities.table.modality import Table
 from langevin.modalities.table.read import Dialect, guess_delimiter, raw_records, read
+from langevin.modalities.table.write import typed
 from langevin.recipe.detect import chosen
 from tests import customers
 
@@ -212,6 +214,27 @@ def test_a_date_out_of_range_is_named_and_counts_as_missing(tmp_path):
     assert any("is a date, and 1 of its cells are none" in line and "'2023-02-30' in line 52" in line for line in lines)
 
 
+def test_a_date_before_the_first_year_is_named_and_counts_as_missing(tmp_path):
+    found, lines, table = column(
+        tmp_path, [*(f"2023-01-{1 + i % 28:02d}" for i in range(50)), "0001-01-01T00:00:00+02:00"]
+    )
+    assert found.kind == "date"
+    assert any("'0001-01-01T00:00:00+02:00' in line 52" in line for line in lines)
+    assert any("'x' is a date" in line for line in table.inspect().lines())
+
+
+@pytest.mark.parametrize("form", ["%d.%m.%Y", "%m/%d/%Y %H:%M", "%Y/%m/%d", "%Y-%m-%d %H:%M:%S", "iso"])
+def test_dates_of_the_first_millennium_are_read_back(form):
+    seconds = seconds_of("0079-08-24T13:00:00", "iso") if "H" in form else seconds_of("0079-08-24", "iso")
+    assert seconds_of(text_of(seconds, form), form) == seconds
+
+
+@pytest.mark.parametrize("time", ["", " 08:30", " 08:30:00"])
+def test_how_months_and_days_are_told_apart_is_said(tmp_path, time):
+    _, lines, _ = column(tmp_path, [f"05/{1 + i % 12:02d}/2023{time}" for i in range(50)])
+    assert any("'x' is read as %m/%d/%Y" in line for line in lines)
+
+
 DATES = {
     "2023-05-17": "iso", "2023-05-17T08:30:00": "%Y-%m-%dT%H:%M:%S", "2023-05-17 08:30:00": "%Y-%m-%d %H:%M:%S",
     "17.05.2023": "%d.%m.%Y", "05/17/2023": "%m/%d/%Y", "17/05/2023": "%d/%m/%Y", "2023/05/17": "%Y/%m/%d",
@@ -248,6 +271,42 @@ def test_decimal_commas_stay_commas(tmp_path):
     row = table.fitted(train).rows(train.values)[0]
     assert all("," in cell and "." not in cell for cell in row)
     assert ";".join(row) in (tmp_path / "numbers.csv").read_text()
+
+
+THOUSANDS = {  # cells, their values, and what is said
+    ('"45,000"', "950", '"1,234,567"'): ([45000, 950, 1234567], "between thousands: 45,000 is 45000"),
+    ('"45,000.50"', "950.25", '"1,234.00"'): ([45000.5, 950.25, 1234], "between thousands: 45,000.50 is 45000.5"),
+    ('"-45,000"', '"12,500"'): ([-45000, 12500], "between thousands: -45,000 is -45000"),
+    ('"0,125"', '"45,000"'): ([0.125, 45], None),
+    ('"45,00"', '"45,000"'): ([45, 45], None),
+}
+
+
+@pytest.mark.parametrize("cells", THOUSANDS)
+def test_commas_between_thousands_are_no_decimal_commas(tmp_path, cells):
+    expected, said = THOUSANDS[cells]
+    found, lines, table = column(tmp_path, cells * 15, kinds={"x": "number"})
+    train, val = table.open()
+    assert {*train.values[0], *val.values[0]} == {*expected}
+    assert [line for line in lines if "commas" in line] == (
+        [] if said is None else [f"'x' is read with commas {said}: write its numbers without commas if that is wrong."]
+    )
+    if len(set(expected)) == len(cells):
+        assert [float(found.standard(found.text(value))) for value in expected] == expected
+        assert [typed(found, cell.strip('"')) for cell in cells] == expected
+
+
+def test_commas_before_three_digits_are_decimal_ones_where_semicolons_leave_them_free(tmp_path):
+    lines = [f"2,{100 + 7 * i};{i % 7 + 0.5};12,{i + 100};1,{i + 100}\n" for i in range(60)]
+    table = Table(path=str(file(tmp_path, "a;b;c;d\n" + "".join(lines) + "2,955;1.5;950;1,000,000\n")))
+    train, _ = table.open()
+    assert [(c.comma, c.grouped) for c in train.columns] == [
+        (True, False),
+        (False, False),
+        (False, True),
+        (False, True),
+    ]
+    assert any("'a' is read with commas for decimals: 2,100 is 2.1" in line for line in train.notes.lines())
 
 
 def test_what_the_user_says_of_a_column_wins_if_it_is_true(tmp_path):

@@ -23,6 +23,7 @@ class Column:
         decimals: digits after the point that all numbers have at most; None if there is no such number.
         fixed: whether all numbers are written with as many.
         comma: whether the decimal point is a comma.
+        grouped: whether commas separate thousands.
         format: of dates, as `strptime` reads it; iso for ISO 8601.
         categories: their texts, the most frequent first; of a constant column its only value.
         frequencies: of the categories, of sum 1.
@@ -39,6 +40,7 @@ class Column:
     decimals: int | None = None
     fixed: bool = False
     comma: bool = False
+    grouped: bool = False
     format: str = ""
     categories: tuple[str, ...] = ()
     frequencies: tuple[float, ...] = ()
@@ -70,7 +72,11 @@ class Column:
             ValueError: it is none."""
         if self.kind == "date":
             return seconds_of(text, self.format)
-        return float(text.replace(",", ".") if self.comma else text)
+        return float(self.standard(text))
+
+    def standard(self, text: str) -> str:
+        """A number as Python reads it."""
+        return text.replace(",", "") if self.grouped else text.replace(",", ".") if self.comma else text
 
     def code(self, text: str) -> int | None:
         """The index of a category; that of the rare ones for an unknown category, if there is one, else None."""
@@ -89,10 +95,11 @@ class Column:
         """A number or a date as the column writes them."""
         if self.kind == "date":
             return text_of(self.rounded(value), self.format)
+        group = "," if self.grouped else ""
         if self.decimals is None:
-            text = f"{value:.7g}"
+            text = f"{value:{group}.7g}"
         else:
-            text = f"{self.rounded(value):.{self.decimals}f}"
+            text = f"{self.rounded(value):{group}.{self.decimals}f}"
             if not self.fixed and "." in text:
                 text = text.rstrip("0").rstrip(".")
         text = "0" if text == "-0" else text
@@ -103,10 +110,10 @@ def seconds_of(text: str, form: str) -> float:
     """Seconds since 1970 of a date. Raises `ValueError` if it is none, or does not exist."""
     try:
         moment = datetime.fromisoformat(text) if form == "iso" else datetime.strptime(text, form)
+        if moment.tzinfo is not None:
+            moment = moment.astimezone(UTC).replace(tzinfo=None)
     except OverflowError as error:
         raise ValueError(str(error)) from error
-    if moment.tzinfo is not None:
-        moment = moment.astimezone(UTC).replace(tzinfo=None)
     return (moment - EPOCH).total_seconds()
 
 
@@ -115,4 +122,4 @@ def text_of(seconds: float, form: str) -> str:
     moment = EPOCH + timedelta(seconds=seconds)
     if form == "iso":
         return moment.date().isoformat() if moment.time() == datetime.min.time() else moment.isoformat(sep=" ")
-    return moment.strftime(form)
+    return moment.strftime(form.replace("%Y", f"{moment.year:04d}"))  # which strftime pads on some systems only

@@ -72,7 +72,15 @@ def typed(cells: Cells, *, most: int, kinds: Mapping[str, str], path: str) -> li
             raise ValueError(f"data.kinds names '{name}', which {path} has not{did_you_mean(name, cells.names)}")
     types = cells.types or (None,) * len(cells.names)
     return [
-        infer(name, column, most=most, kind=kinds.get(name), written=written, arrow=arrow)
+        infer(
+            name,
+            column,
+            most=most,
+            kind=kinds.get(name),
+            written=written,
+            arrow=arrow,
+            delimiter=cells.dialect.delimiter,
+        )
         for name, column, written, arrow in zip(cells.names, cells.columns, cells.written, types)
     ]
 
@@ -143,4 +151,8 @@ def remarks(cells: Cells, found: Sequence[Typed]) -> list[str]:
             lines.append(f"'{one.column.name}' has many values: {one.column.reason}.")
         if one.column.kind == "date" and one.column.reason:
             lines.append(f"'{one.column.name}' is {one.column.reason}: set data.kinds if it is another way round.")
+        if one.column.kind == "number" and one.column.reason:
+            lines.append(
+                f"'{one.column.name}' is {one.column.reason}: write its numbers without commas if that is wrong."
+            )
     return lines

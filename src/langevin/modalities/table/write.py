@@ -94,7 +94,7 @@ def typed(column: Column, cell: Cell) -> Any:
         return cell.lower() in ("true", "yes", "y", "t", "on")
     try:
         if column.form == "integer":
-            return int(cell)
+            return int(column.standard(cell) if column.kind == "number" else cell)
         if column.kind == "number":
             return column.number(cell)
     except ValueError:
