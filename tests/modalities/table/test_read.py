@@ -1,6 +1,7 @@
 """Reading tables: dialects of CSV, Parquet, and files that cannot be read."""
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from langevin.modalities.table.columns import seconds_of, text_of
 from langevin.modalities.table.detect import detect
 from langevin.modalities.table.modality import Table
 from langevin.modalities.table.read import Dialect, guess_delimiter, raw_records, read
-from langevin.modalities.table.write import typed
+from langevin.modalities.table.write import to_csv, typed
 from langevin.recipe.detect import chosen
 from tests import customers
 
@@ -47,6 +48,21 @@ def test_quotes_hold_delimiters_quotes_and_line_breaks(tmp_path):
     assert found.lines == [2, 3, 5]
 
 
+@pytest.mark.parametrize("first", ["sep=;", '"SEP=;"', "sep=;;;"])
+def test_the_line_that_says_the_delimiter_to_excel_is_none_of_names(tmp_path, first):
+    path = file(tmp_path, f"\ufeff{first}\r\na;b;c\r\n1,5;x;2\r\n2,5;y\r\n" + "3,5;z;4\r\n" * 20)
+    found = read(path)
+    assert (found.names, found.columns[0][:2], found.lines[:2]) == (("a", "b", "c"), ["1,5", "3,5"], [3, 5])
+    assert found.broken[0][0] == "line 4"
+    assert (found.dialect.delimiter, found.dialect.sep) == (";", True)
+    assert detect(path) == (1.0, "a table of 3 columns, separated by semicolons")
+    assert (
+        to_csv(found.names, list(zip(*found.columns))[:1], found.written, found.dialect)
+        == "sep=;\r\na;b;c\r\n1,5;x;2\r\n"
+    )
+    assert read(file(tmp_path, "sep=,\na;b,c\n1;2,3\n")).names == ("a;b", "c")
+
+
 def test_raw_cells_joined_are_the_file():
     text = 'a;"b;c";\nd;;" e"\n;;\n'
     assert "\n".join(";".join(record) for record in raw_records(text, ";")) + "\n" == text
@@ -78,7 +94,7 @@ def test_a_file_without_names_has_numbered_columns(tmp_path):
 def test_other_encodings_are_read_and_said(tmp_path):
     latin = read(file(tmp_path, "näme,b\nä,1\n".encode("cp1252")))
     assert latin.names == ("näme", "b")
-    assert "Line 1 is not UTF-8" in latin.remarks[0]
+    assert re.match("Line 1 is not UTF-8, so .* Windows-1252, and is written as UTF-8", latin.remarks[0])
     assert read(file(tmp_path, "a,b\nü,1\n".encode("utf-16"))).columns[0] == ["ü"]
 
 
@@ -124,6 +140,9 @@ def test_a_parquet_table_keeps_its_types(tmp_path):
 UNREADABLE = {
     "empty": ("", "is empty: a table has a line of names"),
     "blank": (" \n\n", "is empty"),
+    "byte order mark alone": (b"\xef\xbb\xbf\n", "is empty"),
+    "byte order mark of UTF-16 alone": (b"\xff\xfe", "is empty"),
+    "delimiter alone": ("sep=;\r\n", "is empty"),
     "header only": ("a,b\n", "has a line of names only: a table has a line for each sample"),
     "duplicate names": ("a,b,a\n1,2,3\n", "columns 1 and 3 have the same name 'a': rename one"),
     "ragged": ("a,b\n" + "1,2\n3\n4,5,6\n" * 5, "do not fit its 2 names, more than one in ten: line 3 has 1 cells"),

@@ -251,9 +251,11 @@ def _filled(
     if imputations > 1 and len(index):
         context.say(spread(table, given, open_, values, imputations))
     columns = tuple(_column_of(table, name, i, cells) for i, name in enumerate(cells.names))
+    dialect = cells.dialect
     if imputations > 1:
+        dialect = replace(dialect, head=(IMPUTATION, *dialect.head) if dialect.head else ())
         columns = (Column(name=IMPUTATION, kind="number", form="integer", decimals=0), *columns)
-    shown = replace(table, columns=columns, dialect=cells.dialect, types=_types(cells))
+    shown = replace(table, columns=columns, dialect=dialect, types=_types(cells))
     return Samples(modality=shown, values=result, arrays={}, document=True)
 
 

@@ -52,8 +52,10 @@ def texts(column: Column, values: np.ndarray) -> list[Cell]:
 def to_csv(names: Sequence[str], samples: Sequence[Row], missing: Sequence[str], dialect: Dialect) -> str:
     """The samples as CSV, with a line of names if the dialect has one."""
     out = io.StringIO()
+    if dialect.sep:
+        out.write(f"sep={dialect.delimiter}{dialect.newline}")
     if dialect.header:
-        out.write(_line(names, dialect))
+        out.write(_line([Verbatim(*pair) for pair in zip(dialect.head, names)] or names, dialect))
     for row in samples:
         out.write(_line([text if cell is None else cell for cell, text in zip(row, missing)], dialect))
     return out.getvalue()
