@@ -401,6 +401,14 @@ def test_inspection_names_what_is_suspicious(tmp_path):
     assert "'c' is -999 in 33 samples: if that means missing, add it to data.missing" in said
 
 
+def test_a_repeated_code_that_is_the_only_negative_value_is_named(tmp_path):
+    incomes = [str(20_000 + 181 * i) for i in range(980)]
+    for codes, named in ((["-999"] * 20, True), (["-999"] * 2, False), (["-999"] * 20 + ["-2500"], False)):
+        _, _, table = column(tmp_path, [*incomes, *codes])
+        said = any(f"'x' is -999 in {len(codes)} samples: if that means" in line for line in table.inspect().findings)
+        assert said == named
+
+
 def test_a_table_is_detected_and_inspected_from_the_command_line(tmp_path, capsys):
     path = customers.with_holes(tmp_path)
     assert chosen(path) == Table(path=str(path))

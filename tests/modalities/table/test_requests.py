@@ -4,14 +4,17 @@ import csv
 import io
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from langevin.cli import main
 from langevin.modalities.modality import RequestContext
+from langevin.modalities.table.codec import fit_column
+from langevin.modalities.table.columns import Column
 from langevin.modalities.table.options import Impute, Sample
-from langevin.modalities.table.plans import impute_plan
+from langevin.modalities.table.plans import impute_plan, parsed
 from langevin.modalities.table.read import Dialect, read
 from langevin.modalities.table.write import Verbatim, to_csv
 from langevin.run.directory import load_model
@@ -94,6 +97,43 @@ REFUSED = {
 def test_what_a_column_cannot_be_is_refused(trained, given):
     with pytest.raises(ValueError, match=re.escape(REFUSED[given])):
         drawn(trained, Sample(given=given))
+
+
+RANGES = {  # decimals, the smallest and the largest value
+    "odd": (0, 17, 5999), "even": (0, 16, 6000), "cents": (2, 0.07, 1234.55), "any": (None, 0.12345674, 2345678.94),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", RANGES)
+def test_the_range_that_is_said_is_the_one_that_is_accepted(name):
+    decimals, low, high = RANGES[name]
+    values = np.linspace(low, high, 3000)
+    values = values if decimals is None else np.round(values, decimals)
+    column = fit_column(Column(name="x", kind="number", decimals=decimals), values)
+    with pytest.raises(ValueError, match="nothing was learned of") as error:
+        parsed(column, "-3", "--given")
+    least, most = re.match(r".*'x' is from (\S+) to (\S+) in the training data", str(error.value)).groups()
+    assert (float(least), float(most)) == pytest.approx((low, high), rel=1e-6)
+    for text in (least, most):
+        assert parsed(column, text, "--given") == float(text)
+    step = 10.0 if decimals is None else 10.0**-decimals
+    for beyond in (low - step, high + step):
+        with pytest.raises(ValueError, match="nothing was learned of"):
+            parsed(column, f"{beyond:.2f}" if decimals != 0 else f"{beyond:.0f}", "--given")
+
+
+def test_a_category_that_only_held_out_data_have_is_neither_given_nor_drawn(trained):
+    run, model = trained
+    table = run.recipe.data
+    columns = tuple(replace(c, frequencies=(0.5, 0.5, 0.0)) if c.name == "plan" else c for c in table.columns)
+    table = replace(table, columns=columns)
+    held_out = columns[0].categories[2]
+    with pytest.raises(
+        ValueError, match=f"'plan' has no value '{held_out}'; it has [a-z]+, [a-z]+ in the training data"
+    ):
+        model.run(table.plan(Sample(given=(f"plan={held_out}",)), asked(trained)))
+    balanced = model.run(table.plan(Sample(balance="plan"), asked(trained, count=6)))
+    assert sorted(cell(trained, balanced, "plan")) == sorted(columns[0].categories[:2] * 3)
 
 
 def test_balanced_samples_have_each_category_equally_often(trained):

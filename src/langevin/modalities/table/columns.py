@@ -1,5 +1,6 @@
 """The columns of a table: their types, and cells as values and back."""
 
+import math
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Literal
@@ -64,6 +65,14 @@ class Column:
         if self.kind == "date":
             return 86400.0 if self.form == "date" else 1.0
         return None if self.decimals is None else 10.0**-self.decimals
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """The smallest and the largest value of a fitted number; knots lie up to half a step beyond them."""
+        step = self.step
+        if step is None:
+            return self.values[0], self.values[-1]
+        return math.ceil(self.values[0] / step - 1e-6) * step, math.floor(self.values[-1] / step + 1e-6) * step
 
     def number(self, text: str) -> float:
         """The value of a cell: a number, or the seconds of a date since 1970.

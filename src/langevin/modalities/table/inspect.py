@@ -114,7 +114,10 @@ def suspicious(one: Typed) -> list[str]:
         count = int((known == sentinel).sum())
         outside = sentinel == known.min() or sentinel == known.max()
         rest = known[known != sentinel]
-        if count >= 3 and outside and len(rest) and abs(sentinel - np.median(rest)) > 3 * (np.ptp(rest) / 2 + 1e-12):
+        if count < 3 or not outside or not len(rest):
+            continue
+        alone = sentinel < 0 <= rest.min()  # the only negative value
+        if alone or abs(sentinel - np.median(rest)) > 3 * (np.ptp(rest) / 2 + 1e-12):
             text = column.text(sentinel)
             lines.append(
                 f"'{column.name}' is {text} in {count:,} samples: if that means missing, add it to data.missing."
