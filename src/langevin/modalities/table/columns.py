@@ -55,6 +55,11 @@ class Column:
         return self.kind in ("number", "date", "category")
 
     @property
+    def fitted(self) -> bool:
+        """Whether it has the distribution of the training data."""
+        return bool(self.frequencies or self.values)
+
+    @property
     def continuous(self) -> bool:
         """Whether it is a number for the model."""
         return self.kind in ("number", "date")

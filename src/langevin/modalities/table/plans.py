@@ -16,7 +16,7 @@ from langevin.modalities.table.columns import OTHER, Column
 from langevin.modalities.table.data import TableSet
 from langevin.modalities.table.options import Impute, Sample
 from langevin.modalities.table.read import Cells, column_index, read
-from langevin.modalities.table.write import Row, texts, verbatim
+from langevin.modalities.table.write import Row, Stored, texts, verbatim
 
 if TYPE_CHECKING:
     from langevin.modalities.table.modality import Table
@@ -253,7 +253,8 @@ def _filled(
             for j, row in enumerate(open_.tolist()):
                 if not given.present[row, i]:
                     rows[row][at] = filled[i][k * len(open_) + j]
-        result += [(str(k + 1), *row) if imputations > 1 else tuple(row) for row in rows]
+        whole = [(str(k + 1), *row) if imputations > 1 else tuple(row) for row in rows]
+        result += whole if cells.arrow is None else [Stored(row, cells, at) for at, row in enumerate(whole)]
     if imputations > 1 and len(index):
         context.say(spread(table, given, open_, values, imputations))
     columns = tuple(_column_of(table, name, i, cells) for i, name in enumerate(cells.names))

@@ -53,6 +53,7 @@ class Cells:
         types: of the columns of a Parquet file, in its own words; None for texts.
         lines: the line of the file that each sample begins in, or its row number in a Parquet file.
         raw: the cells of each line as they stand in the file, with their quotes; empty for Parquet.
+        arrow: the `pyarrow.Table` of a Parquet file, if it is kept.
         broken: (where, why) of lines that were left out.
         remarks: whole sentences.
     """
@@ -64,6 +65,7 @@ class Cells:
     types: tuple[str, ...] | None = None
     lines: list[int] = field(default_factory=list)
     raw: list[list[str]] = field(default_factory=list)
+    arrow: Any = None
     broken: tuple[tuple[str, str], ...] = ()
     remarks: tuple[str, ...] = ()
 
@@ -77,7 +79,7 @@ def read(path: Path, *, missing: tuple[str, ...] = MISSING, header: bool | None 
     Args:
         missing: texts of cells that are missing.
         header: whether the first line has the names; None finds out.
-        raw: also keep the cells as they stand in a CSV file.
+        raw: also keep the cells as they stand in the file.
 
     Raises:
         ValueError: it is no table, or more than a tenth of its lines are broken."""
@@ -87,7 +89,7 @@ def read(path: Path, *, missing: tuple[str, ...] = MISSING, header: bool | None 
     if not regular(path):
         raise ValueError(f"{path} is no file that a table could be read from")
     if path.suffix.lower() == ".parquet" or (not path.suffix and _begins_with(path, b"PAR1")):
-        return _parquet(path)
+        return _parquet(path, raw)
     return _csv(path, set(missing), header, raw)
 
 
@@ -261,7 +263,7 @@ def _written(column: list[str], missing: set[str]) -> str:
     return counts.most_common(1)[0][0] if counts else ""
 
 
-def _parquet(path: Path) -> Cells:
+def _parquet(path: Path, raw: bool) -> Cells:
     reader = require("pyarrow.parquet", "Parquet")
     import pyarrow
 
@@ -273,8 +275,12 @@ def _parquet(path: Path) -> Cells:
                 raise ValueError(f"{path} has {len(names):,} columns, and a table at most {WIDEST:,}")
             _names(names, path, True)
             columns: list[list[Any]] = [[] for _ in names]
+            kept = list[Any]()
             for batch in batches(opened, path, names, most=2**16):
+                kept += [batch] if raw else []
                 for column, part in zip(columns, batch.columns):
+                    if str(part.type).startswith("timestamp[ns"):  # finer than a `datetime`
+                        part = part.cast(pyarrow.timestamp("us", part.type.tz), safe=False)
                     column.extend(_text(value) for value in part.to_pylist())
             types = tuple(str(column.type) for column in schema)
     except BadPages as error:
@@ -286,7 +292,7 @@ def _parquet(path: Path) -> Cells:
         raise ValueError(f"{path} holds no samples: a table has columns, and a row for each sample")
     return Cells(
         names=tuple(names), columns=tuple(columns), written=("",) * len(names), types=types,
-        lines=list(range(1, len(columns[0]) + 1)),
+        lines=list(range(1, len(columns[0]) + 1)), arrow=pyarrow.Table.from_batches(kept) if raw else None,
     )  # fmt: skip
 
 
