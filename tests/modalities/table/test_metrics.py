@@ -1,5 +1,8 @@
 """Metrics of tables against closed forms, known distributions and controls."""
 
+import importlib
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -223,3 +226,13 @@ def test_sources_out_of_range_are_refused():
         Numbers(columns=2)
     with pytest.raises(ValueError, match=r"needs a file \(data.path\) or a source"):
         Table()
+
+
+def test_the_benchmark_never_tests_held_out_data_on_itself(monkeypatch):
+    pytest.importorskip("sklearn")
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[3] / "benchmarks"))
+    scores = importlib.import_module("tabular").scores
+    train, val = Table(source=Mixed(count=400)).open()
+    alone = {"two-sample AUC", "marginals", "pairs"}
+    assert set(scores(train, val, val, 0)) == alone
+    assert set(scores(train, val, train, 0)) == {*alone, "nearer to training", "train on it"}

@@ -1,14 +1,17 @@
 """Reading tables: dialects of CSV, Parquet, and files that cannot be read."""
 
 import math
+import re
 
 import numpy as np
 import pytest
 
 from langevin.cli import main
+from langevin.modalities.table.columns import seconds_of, text_of
 from langevin.modalities.table.detect import detect
 from langevin.modalities.table.modality import Table
 from langevin.modalities.table.read import Dialect, guess_delimiter, raw_records, read
+from langevin.modalities.table.write import to_csv, typed
 from langevin.recipe.detect import chosen
 from tests import customers
 
@@ -45,6 +48,21 @@ def test_quotes_hold_delimiters_quotes_and_line_breaks(tmp_path):
     assert found.lines == [2, 3, 5]
 
 
+@pytest.mark.parametrize("first", ["sep=;", '"SEP=;"', "sep=;;;"])
+def test_the_line_that_says_the_delimiter_to_excel_is_none_of_names(tmp_path, first):
+    path = file(tmp_path, f"\ufeff{first}\r\na;b;c\r\n1,5;x;2\r\n2,5;y\r\n" + "3,5;z;4\r\n" * 20)
+    found = read(path)
+    assert (found.names, found.columns[0][:2], found.lines[:2]) == (("a", "b", "c"), ["1,5", "3,5"], [3, 5])
+    assert found.broken[0][0] == "line 4"
+    assert (found.dialect.delimiter, found.dialect.sep) == (";", True)
+    assert detect(path) == (1.0, "a table of 3 columns, separated by semicolons")
+    assert (
+        to_csv(found.names, list(zip(*found.columns))[:1], found.written, found.dialect)
+        == "sep=;\r\na;b;c\r\n1,5;x;2\r\n"
+    )
+    assert read(file(tmp_path, "sep=,\na;b,c\n1;2,3\n")).names == ("a;b", "c")
+
+
 def test_raw_cells_joined_are_the_file():
     text = 'a;"b;c";\nd;;" e"\n;;\n'
     assert "\n".join(";".join(record) for record in raw_records(text, ";")) + "\n" == text
@@ -76,7 +94,7 @@ def test_a_file_without_names_has_numbered_columns(tmp_path):
 def test_other_encodings_are_read_and_said(tmp_path):
     latin = read(file(tmp_path, "näme,b\nä,1\n".encode("cp1252")))
     assert latin.names == ("näme", "b")
-    assert "Line 1 is not UTF-8" in latin.remarks[0]
+    assert re.match("Line 1 is not UTF-8, so .* Windows-1252, and is written as UTF-8", latin.remarks[0])
     assert read(file(tmp_path, "a,b\nü,1\n".encode("utf-16"))).columns[0] == ["ü"]
 
 
@@ -122,6 +140,9 @@ def test_a_parquet_table_keeps_its_types(tmp_path):
 UNREADABLE = {
     "empty": ("", "is empty: a table has a line of names"),
     "blank": (" \n\n", "is empty"),
+    "byte order mark alone": (b"\xef\xbb\xbf\n", "is empty"),
+    "byte order mark of UTF-16 alone": (b"\xff\xfe", "is empty"),
+    "delimiter alone": ("sep=;\r\n", "is empty"),
     "header only": ("a,b\n", "has a line of names only: a table has a line for each sample"),
     "duplicate names": ("a,b,a\n1,2,3\n", "columns 1 and 3 have the same name 'a': rename one"),
     "ragged": ("a,b\n" + "1,2\n3\n4,5,6\n" * 5, "do not fit its 2 names, more than one in ten: line 3 has 1 cells"),
@@ -212,6 +233,27 @@ def test_a_date_out_of_range_is_named_and_counts_as_missing(tmp_path):
     assert any("is a date, and 1 of its cells are none" in line and "'2023-02-30' in line 52" in line for line in lines)
 
 
+def test_a_date_before_the_first_year_is_named_and_counts_as_missing(tmp_path):
+    found, lines, table = column(
+        tmp_path, [*(f"2023-01-{1 + i % 28:02d}" for i in range(50)), "0001-01-01T00:00:00+02:00"]
+    )
+    assert found.kind == "date"
+    assert any("'0001-01-01T00:00:00+02:00' in line 52" in line for line in lines)
+    assert any("'x' is a date" in line for line in table.inspect().lines())
+
+
+@pytest.mark.parametrize("form", ["%d.%m.%Y", "%m/%d/%Y %H:%M", "%Y/%m/%d", "%Y-%m-%d %H:%M:%S", "iso"])
+def test_dates_of_the_first_millennium_are_read_back(form):
+    seconds = seconds_of("0079-08-24T13:00:00", "iso") if "H" in form else seconds_of("0079-08-24", "iso")
+    assert seconds_of(text_of(seconds, form), form) == seconds
+
+
+@pytest.mark.parametrize("time", ["", " 08:30", " 08:30:00"])
+def test_how_months_and_days_are_told_apart_is_said(tmp_path, time):
+    _, lines, _ = column(tmp_path, [f"05/{1 + i % 12:02d}/2023{time}" for i in range(50)])
+    assert any("'x' is read as %m/%d/%Y" in line for line in lines)
+
+
 DATES = {
     "2023-05-17": "iso", "2023-05-17T08:30:00": "%Y-%m-%dT%H:%M:%S", "2023-05-17 08:30:00": "%Y-%m-%d %H:%M:%S",
     "17.05.2023": "%d.%m.%Y", "05/17/2023": "%m/%d/%Y", "17/05/2023": "%d/%m/%Y", "2023/05/17": "%Y/%m/%d",
@@ -250,6 +292,42 @@ def test_decimal_commas_stay_commas(tmp_path):
     assert ";".join(row) in (tmp_path / "numbers.csv").read_text()
 
 
+THOUSANDS = {  # cells, their values, and what is said
+    ('"45,000"', "950", '"1,234,567"'): ([45000, 950, 1234567], "between thousands: 45,000 is 45000"),
+    ('"45,000.50"', "950.25", '"1,234.00"'): ([45000.5, 950.25, 1234], "between thousands: 45,000.50 is 45000.5"),
+    ('"-45,000"', '"12,500"'): ([-45000, 12500], "between thousands: -45,000 is -45000"),
+    ('"0,125"', '"45,000"'): ([0.125, 45], None),
+    ('"45,00"', '"45,000"'): ([45, 45], None),
+}
+
+
+@pytest.mark.parametrize("cells", THOUSANDS)
+def test_commas_between_thousands_are_no_decimal_commas(tmp_path, cells):
+    expected, said = THOUSANDS[cells]
+    found, lines, table = column(tmp_path, cells * 15, kinds={"x": "number"})
+    train, val = table.open()
+    assert {*train.values[0], *val.values[0]} == {*expected}
+    assert [line for line in lines if "commas" in line] == (
+        [] if said is None else [f"'x' is read with commas {said}: write its numbers without commas if that is wrong."]
+    )
+    if len(set(expected)) == len(cells):
+        assert [float(found.standard(found.text(value))) for value in expected] == expected
+        assert [typed(found, cell.strip('"')) for cell in cells] == expected
+
+
+def test_commas_before_three_digits_are_decimal_ones_where_semicolons_leave_them_free(tmp_path):
+    lines = [f"2,{100 + 7 * i};{i % 7 + 0.5};12,{i + 100};1,{i + 100}\n" for i in range(60)]
+    table = Table(path=str(file(tmp_path, "a;b;c;d\n" + "".join(lines) + "2,955;1.5;950;1,000,000\n")))
+    train, _ = table.open()
+    assert [(c.comma, c.grouped) for c in train.columns] == [
+        (True, False),
+        (False, False),
+        (False, True),
+        (False, True),
+    ]
+    assert any("'a' is read with commas for decimals: 2,100 is 2.1" in line for line in train.notes.lines())
+
+
 def test_what_the_user_says_of_a_column_wins_if_it_is_true(tmp_path):
     found, _, table = column(tmp_path, range(0, 100, 2), kinds={"x": "category"})
     assert (found.kind, found.form) == ("category", "integer")
@@ -276,6 +354,43 @@ def test_copies_stay_in_one_part(tmp_path):
     assert not seen[0] & seen[1]
 
 
+TITANIC = {  # class, sex, age, survived: passengers
+    "1MCY": 5, "2MCY": 11, "3MCN": 35, "3MCY": 13, "1FCY": 1, "2FCY": 13, "3FCN": 17, "3FCY": 14, "1MAN": 118, "2MAN": 154,
+    "3MAN": 387, "cMAN": 670, "1MAY": 57, "2MAY": 14, "3MAY": 75, "cMAY": 192, "1FAN": 4, "2FAN": 13, "3FAN": 89, "cFAN": 3,
+    "1FAY": 140, "2FAY": 80, "3FAY": 76, "cFAY": 20,
+}  # fmt: skip
+FEW_DIFFERENT = {
+    "titanic": TITANIC, "nearly constant": {"aaaa": 97, "abab": 3}, "two": {"aaaa": 17, "baaa": 3},
+    "eight booleans": {f"{i:08b}": 8 for i in range(256)},
+    "mostly one": {"aaaa": 900} | {f"{i:04x}": 1 for i in range(600)},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FEW_DIFFERENT)
+def test_both_parts_have_the_distribution_of_a_table_of_few_different_samples(tmp_path, name):
+    counts = FEW_DIFFERENT[name]
+    lines = [",".join(sample) + "\n" for sample, count in counts.items() for _ in range(count)]
+    header = ",".join(f"x{i}" for i in range(len(next(iter(counts))))) + "\n"
+    table = Table(path=str(file(tmp_path, header + "".join(lines))), val_fraction=0.2)
+    train, val = table.open()
+    n = len(lines)
+    assert 0 < len(val) < len(train)
+    assert len(train) + len(val) == n
+    assert abs(len(val) / n - 0.2) < 4 * math.sqrt(0.2 * 0.8 / n)
+    for one, other in zip(train.values, val.values):
+        shares = [np.bincount(part.astype(int), minlength=9) / len(part) for part in (one, other)]
+        assert np.abs(shares[0] - shares[1]).max() < 4 * math.sqrt(0.25 / len(val))
+    apart = sum(times > 1 for times in counts.values())
+    (said,) = [line for line in table.inspect().findings if "are copies of others" in line]
+    assert said.endswith(f"stay in one part of the data, but for those of {apart:,} that are frequent.")
+
+
+@pytest.mark.parametrize("fraction", [1e-9, 0.999999999])
+def test_no_part_is_empty(tmp_path, fraction):
+    train, val = Table(path=str(file(tmp_path, "a,b\n" + rows(20, "{i}.5,{j}\n"))), val_fraction=fraction).open()
+    assert min(len(train), len(val)) == 1
+
+
 def test_inspection_names_what_is_suspicious(tmp_path):
     g = np.random.default_rng(0)
     lines = [f"{v:.2f},{'Yes' if v > 0 else 'yes'},{s}\n" for v, s in zip(g.normal(size=99), ["-999", "3", "4"] * 33)]
@@ -284,6 +399,14 @@ def test_inspection_names_what_is_suspicious(tmp_path):
     assert "'a' has 1 values far from all others: 1000000. Are they mistakes?" in said
     assert "'b' has values that differ in case alone: " in said
     assert "'c' is -999 in 33 samples: if that means missing, add it to data.missing" in said
+
+
+def test_a_repeated_code_that_is_the_only_negative_value_is_named(tmp_path):
+    incomes = [str(20_000 + 181 * i) for i in range(980)]
+    for codes, named in ((["-999"] * 20, True), (["-999"] * 2, False), (["-999"] * 20 + ["-2500"], False)):
+        _, _, table = column(tmp_path, [*incomes, *codes])
+        said = any(f"'x' is -999 in {len(codes)} samples: if that means" in line for line in table.inspect().findings)
+        assert said == named
 
 
 def test_a_table_is_detected_and_inspected_from_the_command_line(tmp_path, capsys):

@@ -3,17 +3,24 @@
 import csv
 import io
 import json
+import math
 import re
+from dataclasses import replace
+from datetime import datetime, time
+from decimal import Decimal
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from langevin.cli import main
 from langevin.modalities.modality import RequestContext
+from langevin.modalities.table.codec import fit_column
+from langevin.modalities.table.columns import Column
 from langevin.modalities.table.options import Impute, Sample
-from langevin.modalities.table.plans import impute_plan
+from langevin.modalities.table.plans import impute_plan, parsed
 from langevin.modalities.table.read import Dialect, read
-from langevin.modalities.table.write import Verbatim, to_csv
+from langevin.modalities.table.write import Stored, Verbatim, to_csv, to_parquet
 from langevin.run.directory import load_model
 from langevin.run.train import Wanted, train_run
 from tests import customers
@@ -96,6 +103,43 @@ def test_what_a_column_cannot_be_is_refused(trained, given):
         drawn(trained, Sample(given=given))
 
 
+RANGES = {  # decimals, the smallest and the largest value
+    "odd": (0, 17, 5999), "even": (0, 16, 6000), "cents": (2, 0.07, 1234.55), "any": (None, 0.12345674, 2345678.94),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", RANGES)
+def test_the_range_that_is_said_is_the_one_that_is_accepted(name):
+    decimals, low, high = RANGES[name]
+    values = np.linspace(low, high, 3000)
+    values = values if decimals is None else np.round(values, decimals)
+    column = fit_column(Column(name="x", kind="number", decimals=decimals), values)
+    with pytest.raises(ValueError, match="nothing was learned of") as error:
+        parsed(column, "-3", "--given")
+    least, most = re.match(r".*'x' is from (\S+) to (\S+) in the training data", str(error.value)).groups()
+    assert (float(least), float(most)) == pytest.approx((low, high), rel=1e-6)
+    for text in (least, most):
+        assert parsed(column, text, "--given") == float(text)
+    step = 10.0 if decimals is None else 10.0**-decimals
+    for beyond in (low - step, high + step):
+        with pytest.raises(ValueError, match="nothing was learned of"):
+            parsed(column, f"{beyond:.2f}" if decimals != 0 else f"{beyond:.0f}", "--given")
+
+
+def test_a_category_that_only_held_out_data_have_is_neither_given_nor_drawn(trained):
+    run, model = trained
+    table = run.recipe.data
+    columns = tuple(replace(c, frequencies=(0.5, 0.5, 0.0)) if c.name == "plan" else c for c in table.columns)
+    table = replace(table, columns=columns)
+    held_out = columns[0].categories[2]
+    with pytest.raises(
+        ValueError, match=f"'plan' has no value '{held_out}'; it has [a-z]+, [a-z]+ in the training data"
+    ):
+        model.run(table.plan(Sample(given=(f"plan={held_out}",)), asked(trained)))
+    balanced = model.run(table.plan(Sample(balance="plan"), asked(trained, count=6)))
+    assert sorted(cell(trained, balanced, "plan")) == sorted(columns[0].categories[:2] * 3)
+
+
 def test_balanced_samples_have_each_category_equally_often(trained):
     samples = drawn(trained, Sample(balance="plan"), count=9)
     assert sorted(cell(trained, samples, "plan")) == ["basic"] * 3 + ["plus"] * 3 + ["premium"] * 3
@@ -137,7 +181,13 @@ def test_filled_tables_keep_every_given_byte(trained, tmp_path):
     assert " x ;+41;basic;2020-07-01;false;" in raw
     assert ";02;Cairo\r\n" in raw
     assert "y;50;premium;2022-02-02;true;3.10;1;Dakar\r\n" in raw
-    assert raw.startswith('note;"age";plan' if '"age"' in raw else "note;age;plan")
+    assert raw.startswith(text.partition("\n")[0])
+    for form, first in ((".tsv", 'note\t"age"\tplan\t'), (".csv", 'sep=;\r\nimputation;note;"age";plan;')):
+        path.write_bytes(b"sep=;\r\n" * (form == ".csv") + text.encode())
+        out = tmp_path / f"several{form}"
+        more = ["--imputations", "2"] if form == ".csv" else []
+        assert main(["impute", str(run.path), str(path), "--out", str(out), *more]) == 0
+        assert out.read_bytes().decode().startswith(first)
 
 
 def test_imputations_differ_where_holes_are_and_say_by_how_much(trained, tmp_path):
@@ -180,6 +230,87 @@ def test_cells_that_the_run_does_not_know_stay_and_are_named(trained, tmp_path):
     assert (
         "1 cells are no category that the run knows; they stay, and nothing follows from them: 'gold' in line 2" in line
     )
+
+
+@pytest.mark.parametrize("imputations", [1, 2])
+def test_filled_parquet_tables_keep_every_given_cell_and_type(trained, tmp_path, imputations):
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    a, text = pyarrow.array, pyarrow.string()
+    given = pyarrow.table({
+        "id": a([b"\x00\xff", None, b"z"]), "parts": a([[1, 2], [], None]), "point": a([{"x": 1.5}, None, {"x": None}]),
+        "plan": a(["plus", None, "gold"], text).dictionary_encode(), "age": a([41.5, math.nan, None], pyarrow.float32()),
+        "joined": a([1_600_000_000_123_456_789, None, 1_609_459_200_000_000_001], pyarrow.timestamp("ns", "UTC")),
+        "active": a([True, None, False]), "spend": a([Decimal("12.50"), None, Decimal("0.10")], pyarrow.decimal128(9, 2)),
+        "visits": a([None, 3, 1], pyarrow.int16()), "city": a(["Cairo", None, " Oslo "], pyarrow.large_string()),
+        "ratio": a([math.nan, None, 0.1]), "day": a([86_400_000, None, 0], pyarrow.date64()), "at": [time(1), None, None],
+    })  # fmt: skip
+    path, out = tmp_path / "given.parquet", tmp_path / "filled.parquet"
+    parquet.write_table(given, path)
+    more = ["--imputations", str(imputations)] if imputations > 1 else []
+    assert main(["impute", str(trained[0].path), str(path), "--out", str(out), *more]) == 0
+    whole, given = parquet.read_table(out), parquet.read_table(path)
+    assert whole.num_rows == imputations * given.num_rows
+    assert whole.column_names == ["imputation"] * (imputations > 1) + given.column_names
+    known = {column.name for column in trained[0].recipe.data.columns}
+    texts, answers = (dict(zip(cells.names, cells.columns)) for cells in (read(path), read(out)))
+    for field in given.schema:
+        name = field.name
+        assert whole.column(name).type == field.type
+        for i, after in enumerate(whole.column(name)):
+            before = given.column(name)[i % 3]
+            if name in known and texts[name][i % 3] is None:  # also a NaN
+                assert answers[name][i] is not None
+            else:
+                assert before.equals(after) or str(before) == str(after) == "nan"
+
+
+def test_drawn_times_of_day_are_written_in_their_type(tmp_path):
+    """Arrow has no way from texts to this type, but the table holds the same values."""
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    hours, path = [time(8, 30), None, time(17), time(8, 30)], tmp_path / "given.parquet"
+    parquet.write_table(pyarrow.table({"at": hours}), path)
+    cells = read(path, raw=True)
+    samples = [
+        Stored(row, cells, at) for at, row in enumerate([("08:30:00",), ("17:00:00",), ("17:00:00",), ("08:30:00",)])
+    ]
+    out = parquet.read_table(io.BytesIO(to_parquet([Column(name="at", kind="category")], samples, {})))
+    assert out.column("at").to_pylist() == [time(8, 30), time(17), time(17), time(8, 30)]
+
+
+def test_cells_that_a_parquet_column_cannot_hold_stay_as_texts(trained, tmp_path):
+    pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    path, out = tmp_path / "strange.csv", tmp_path / "filled.parquet"
+    path.write_text("plan;age;joined;active;spend;visits;city\nplus;many;2023-02-30;perhaps;1.50;99999999999999999999;\n"
+                    "basic;30;2021-03-04;true;2.00;3;Cairo\n")  # fmt: skip
+    assert main(["impute", str(trained[0].path), str(path), "--out", str(out)]) == 0
+    held = parquet.read_table(out).to_pydict()
+    assert held.pop("city")[0]
+    assert held == {
+        "plan": ["plus", "basic"], "age": ["many", "30"], "joined": ["2023-02-30", "2021-03-04"], "spend": [1.5, 2.0],
+        "active": ["perhaps", "true"], "visits": ["99999999999999999999", "3"],
+    }  # fmt: skip
+    path.write_text("plan;age;joined;active;spend;visits;city\nplus;;2023-02-03 10:00:00.25;true;;;\n")
+    assert main(["impute", str(trained[0].path), str(path), "--out", str(tmp_path / "second.parquet")]) == 0
+    (moment,) = parquet.read_table(tmp_path / "second.parquet").column("joined").to_pylist()
+    assert moment == datetime(2023, 2, 3, 10, 0, 0, 250_000)
+
+
+@pytest.mark.parametrize("more", [(), ("--imputations", "2")])
+def test_a_filled_table_is_a_picture_of_the_columns_that_the_run_knows(trained, tmp_path, more):
+    path, pictures = tmp_path / "holes.csv", []
+    for note, x in (("note;", "known to nobody;"), ("", "")):
+        path.write_text(f"{note}plan;age;joined;active;spend;visits;city\n{x}gold;many;2023-02-30;true;;3;\n"
+                        f"{x}plus;30;2021-03-04;true;2;;\n")  # fmt: skip
+        out = tmp_path / f"filled{note}.png"
+        assert main(["impute", str(trained[0].path), str(path), "--out", str(out), *more]) == 0
+        pictures.append(np.asarray(Image.open(out)))
+    assert np.array_equal(*pictures)
 
 
 def test_files_that_cannot_be_filled_are_refused(trained, tmp_path):

@@ -112,10 +112,7 @@ def value(column: Column, z: np.ndarray) -> np.ndarray:
     found = x[at] + np.clip(part, 0, 1) * (x[at + 1] - x[at])
     step = column.step
     if step:
-        steps = np.round(found / step)
-        # rounding may not leave the range: its ends lie half a step beyond it
-        least, most = math.ceil(x[0] / step - 1e-6), math.floor(x[-1] / step + 1e-6)
-        found = np.clip(steps, least, most) * step
+        found = np.clip(np.round(found / step) * step, *column.ends)  # rounding may not leave the range
     return found if column.decimals is None else np.round(found, column.decimals)
 
 

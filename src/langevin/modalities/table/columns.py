@@ -1,5 +1,6 @@
 """The columns of a table: their types, and cells as values and back."""
 
+import math
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Literal
@@ -23,6 +24,7 @@ class Column:
         decimals: digits after the point that all numbers have at most; None if there is no such number.
         fixed: whether all numbers are written with as many.
         comma: whether the decimal point is a comma.
+        grouped: whether commas separate thousands.
         format: of dates, as `strptime` reads it; iso for ISO 8601.
         categories: their texts, the most frequent first; of a constant column its only value.
         frequencies: of the categories, of sum 1.
@@ -39,6 +41,7 @@ class Column:
     decimals: int | None = None
     fixed: bool = False
     comma: bool = False
+    grouped: bool = False
     format: str = ""
     categories: tuple[str, ...] = ()
     frequencies: tuple[float, ...] = ()
@@ -52,6 +55,11 @@ class Column:
         return self.kind in ("number", "date", "category")
 
     @property
+    def fitted(self) -> bool:
+        """Whether it has the distribution of the training data."""
+        return bool(self.frequencies or self.values)
+
+    @property
     def continuous(self) -> bool:
         """Whether it is a number for the model."""
         return self.kind in ("number", "date")
@@ -63,6 +71,14 @@ class Column:
             return 86400.0 if self.form == "date" else 1.0
         return None if self.decimals is None else 10.0**-self.decimals
 
+    @property
+    def ends(self) -> tuple[float, float]:
+        """The smallest and the largest value of a fitted number; knots lie up to half a step beyond them."""
+        step = self.step
+        if step is None:
+            return self.values[0], self.values[-1]
+        return math.ceil(self.values[0] / step - 1e-6) * step, math.floor(self.values[-1] / step + 1e-6) * step
+
     def number(self, text: str) -> float:
         """The value of a cell: a number, or the seconds of a date since 1970.
 
@@ -70,7 +86,11 @@ class Column:
             ValueError: it is none."""
         if self.kind == "date":
             return seconds_of(text, self.format)
-        return float(text.replace(",", ".") if self.comma else text)
+        return float(self.standard(text))
+
+    def standard(self, text: str) -> str:
+        """A number as Python reads it."""
+        return text.replace(",", "") if self.grouped else text.replace(",", ".") if self.comma else text
 
     def code(self, text: str) -> int | None:
         """The index of a category; that of the rare ones for an unknown category, if there is one, else None."""
@@ -89,10 +109,11 @@ class Column:
         """A number or a date as the column writes them."""
         if self.kind == "date":
             return text_of(self.rounded(value), self.format)
+        group = "," if self.grouped else ""
         if self.decimals is None:
-            text = f"{value:.7g}"
+            text = f"{value:{group}.7g}"
         else:
-            text = f"{self.rounded(value):.{self.decimals}f}"
+            text = f"{self.rounded(value):{group}.{self.decimals}f}"
             if not self.fixed and "." in text:
                 text = text.rstrip("0").rstrip(".")
         text = "0" if text == "-0" else text
@@ -103,10 +124,10 @@ def seconds_of(text: str, form: str) -> float:
     """Seconds since 1970 of a date. Raises `ValueError` if it is none, or does not exist."""
     try:
         moment = datetime.fromisoformat(text) if form == "iso" else datetime.strptime(text, form)
+        if moment.tzinfo is not None:
+            moment = moment.astimezone(UTC).replace(tzinfo=None)
     except OverflowError as error:
         raise ValueError(str(error)) from error
-    if moment.tzinfo is not None:
-        moment = moment.astimezone(UTC).replace(tzinfo=None)
     return (moment - EPOCH).total_seconds()
 
 
@@ -115,4 +136,4 @@ def text_of(seconds: float, form: str) -> str:
     moment = EPOCH + timedelta(seconds=seconds)
     if form == "iso":
         return moment.date().isoformat() if moment.time() == datetime.min.time() else moment.isoformat(sep=" ")
-    return moment.strftime(form)
+    return moment.strftime(form.replace("%Y", f"{moment.year:04d}"))  # which strftime pads on some systems only

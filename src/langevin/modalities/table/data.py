@@ -1,6 +1,7 @@
 """A table with the values of its columns, split into a training and a validation part."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -15,6 +16,7 @@ from langevin.modalities.table.infer import Typed, infer
 from langevin.modalities.table.read import Cells, Dialect
 
 FEWEST = 20  # samples
+COPIES, FREQUENT = 0.75, 0.01  # shares of all copies, and of one sample, above which copies may be in both parts
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -70,13 +72,22 @@ def typed(cells: Cells, *, most: int, kinds: Mapping[str, str], path: str) -> li
             raise ValueError(f"data.kinds names '{name}', which {path} has not{did_you_mean(name, cells.names)}")
     types = cells.types or (None,) * len(cells.names)
     return [
-        infer(name, column, most=most, kind=kinds.get(name), written=written, arrow=arrow)
+        infer(
+            name,
+            column,
+            most=most,
+            kind=kinds.get(name),
+            written=written,
+            arrow=arrow,
+            delimiter=cells.dialect.delimiter,
+        )
         for name, column, written, arrow in zip(cells.names, cells.columns, cells.written, types)
     ]
 
 
 def split(cells: Cells, found: Sequence[Typed], *, val_fraction: float, path: str) -> tuple[TableSet, TableSet]:
-    """Both parts of a table: a hash of the cells decides, so that equal samples stay together.
+    """Both parts of a table: a hash of the cells decides, so that equal samples stay together, but for those that are as
+    frequent as a value is in data of few different ones (`divided`).
 
     Raises:
         ValueError: there is nothing to learn from, or there are too few samples."""
@@ -88,16 +99,30 @@ def split(cells: Cells, found: Sequence[Typed], *, val_fraction: float, path: st
     if not any(column.modelled for column in columns):
         reasons = some([f"{c.name}: {c.reason}" for c in columns], between="; ")
         raise ValueError(f"{path}: no column can be learned ({reasons})")
-    position = np.array([_position(row) for row in zip(*cells.columns)])
+    copies = Counter(zip(*cells.columns))
+    apart, seen = divided(copies), Counter[tuple[str | None, ...]]()
+    position = np.zeros(len(cells))
+    for i, row in enumerate(zip(*cells.columns)):
+        seen[row] += row in apart
+        position[i] = _position(row if seen[row] < 2 else (*row, str(seen[row])))
     held_out = position < val_fraction
     if not held_out.any() or held_out.all():
-        held_out = position <= np.quantile(position, val_fraction)
+        several = np.unique(position)  # two or more, as a column that is learned has different cells
+        held_out = position <= several[min(int(val_fraction * (len(several) - 1)), len(several) - 2)]
     values = tuple(one.values for one in found)
     whole = TableSet(
         columns=columns, values=values, dialect=cells.dialect, types=cells.types,
         notes=Remarks(broken=cells.broken, remarks=(*cells.remarks, *remarks(cells, found))),
     )  # fmt: skip
     return whole.select(np.flatnonzero(~held_out)), whole.select(np.flatnonzero(held_out))
+
+
+def divided(copies: Counter[tuple[str | None, ...]]) -> set[tuple[str | None, ...]]:
+    """The samples whose copies may be in both parts: those of which one part would get too many, or all if most samples are
+    copies, so that whole samples in one part would be missing from the other's distribution."""
+    count = copies.total()
+    most = 1 if count - len(copies) > COPIES * count else max(3, FREQUENT * count)
+    return {sample for sample, times in copies.items() if times > most}
 
 
 def _position(row: tuple[str | None, ...]) -> float:
@@ -126,4 +151,8 @@ def remarks(cells: Cells, found: Sequence[Typed]) -> list[str]:
             lines.append(f"'{one.column.name}' has many values: {one.column.reason}.")
         if one.column.kind == "date" and one.column.reason:
             lines.append(f"'{one.column.name}' is {one.column.reason}: set data.kinds if it is another way round.")
+        if one.column.kind == "number" and one.column.reason:
+            lines.append(
+                f"'{one.column.name}' is {one.column.reason}: write its numbers without commas if that is wrong."
+            )
     return lines

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from langevin.modalities.paths import regular
-from langevin.modalities.table.read import DELIMITERS, MISSING, SUFFIXES, guess_delimiter, looks_like_names
+from langevin.modalities.table.read import DELIMITERS, MISSING, SEP, SUFFIXES, guess_delimiter, looks_like_names
 
 HEAD = 2**16  # bytes
 PROSE = 60.0  # characters of a text column on average, above which it is no column of categories
@@ -22,9 +22,11 @@ def detect(path: Path) -> tuple[float, str] | None:
     except OSError:
         return None
     text = head.decode("utf-16" if head[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig", errors="replace")
+    sep = SEP.match(text)
+    text = text[sep.end() :] if sep else text
     if not text.strip() or "\x00" in text:
         return None
-    delimiter = guess_delimiter(text, path.suffix.lower())
+    delimiter = sep[1] if sep else guess_delimiter(text, path.suffix.lower())
     first = [cell.strip().strip('"') for cell in text.splitlines()[0].split(delimiter)]
     if not looks_like_names(first, set(MISSING)):
         return (0.9, "a table without names") if _mixed(first) else None

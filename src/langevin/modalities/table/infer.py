@@ -17,6 +17,7 @@ FEW = 20  # cells below which no share is computed
 BOOLEANS = ({"true", "false"}, {"yes", "no"}, {"y", "n"}, {"t", "f"}, {"on", "off"})
 MOST_DECIMALS, STEPS = 9, 1e6  # digits after the point, and steps within the range, that float32 can tell apart
 INTEGER = re.compile(r"[+-]?\d{1,18}")
+GROUPED = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+(\.\d*)?")  # a number whose commas may separate thousands
 CODE = re.compile(r"0\d+")  # a whole number that begins with 0: a code, as of a place
 FORMATS = (
     "%Y/%m/%d", "%d.%m.%Y", "%m/%d/%Y", "%d/%m/%Y", "%d-%m-%Y", "%Y/%m/%d %H:%M:%S", "%d.%m.%Y %H:%M", "%d.%m.%Y %H:%M:%S",
@@ -40,7 +41,7 @@ class Typed:
 
 
 def infer(name: str, cells: list[str | None], *, most: int, kind: str | None = None, written: str = "",
-          arrow: str | None = None) -> Typed:  # fmt: skip
+          arrow: str | None = None, delimiter: str = ",") -> Typed:  # fmt: skip
     """The type of a column, and its values.
 
     Args:
@@ -48,6 +49,7 @@ def infer(name: str, cells: list[str | None], *, most: int, kind: str | None = N
         kind: what the user says that it is: number, category, date or ignored.
         written: how missing cells are written.
         arrow: its type in a Parquet file.
+        delimiter: of the file, a semicolon where commas are decimal ones.
 
     Raises:
         ValueError: it is not what the user says."""
@@ -72,7 +74,7 @@ def infer(name: str, cells: list[str | None], *, most: int, kind: str | None = N
     if any(set(map(str.lower, counts)) <= words for words in BOOLEANS) and kind is None:
         return _categories(base, cells, counts, most, "", form="boolean")
     if kind in (None, "number"):
-        found = _numbers(base, cells, present, counts, most, kind)
+        found = _numbers(base, cells, present, counts, most, kind, delimiter)
         if found is not None:
             return found
     if kind in (None, "date"):
@@ -116,37 +118,47 @@ def _categories(base: Column, cells: list[str | None], counts: Counter[str], mos
 
 
 def _numbers(base: Column, cells: list[str | None], present: list[str], counts: Counter[str], most: int,
-             kind: str | None) -> Typed | None:  # fmt: skip
+             kind: str | None, delimiter: str) -> Typed | None:  # fmt: skip
     """A column of numbers, or of categories that are whole numbers; None if too many cells are none."""
-    comma = sum("," in cell and "." not in cell for cell in counts) > 0 and not any("." in cell for cell in counts)
-    parsed = {cell: _number(cell, comma) for cell in counts}
+    commas = [cell for cell in counts if "," in cell]
+    thousands = bool(commas) and all(GROUPED.fullmatch(cell) for cell in commas)  # or decimals, if all have three
+    sure = any(len(re.findall("[.,]", cell)) > 1 for cell in commas) or any(
+        _number(cell) is not None for cell in counts
+    )
+    grouped = thousands and (sure or delimiter != ";")
+    comma = bool(commas) and not grouped and not any("." in cell for cell in counts)
+    base = replace(base, comma=comma, grouped=grouped)
+    parsed = {cell: _number(base.standard(cell)) for cell in counts}
     bad = sum(count for cell, count in counts.items() if parsed[cell] is None)
     if bad > UNREADABLE * len(present) or bad == len(present):
         return None
     good = [cell for cell in counts if parsed[cell] is not None]
-    whole = all(INTEGER.fullmatch(cell) for cell in good)
+    whole = all(INTEGER.fullmatch(base.standard(cell)) for cell in good)
     if kind is None and whole and any(CODE.fullmatch(cell) for cell in good):
         return None
     if kind is None and whole and len(good) <= CODED and len(present) > 5 * len(good) and not bad:
-        return _categories(base, cells, counts, most, f"{len(good)} different whole numbers", form="integer")
+        return _categories(base, cells, counts, most, f"{len(good)} different whole numbers",
+                           form=_form_of(counts))  # fmt: skip
     values = np.array([math.nan if cell is None or parsed[cell] is None else parsed[cell] for cell in cells])
     if kind is None and whole and not base.holes and len(values) > FEW and bool((np.diff(values) == 1).all()):
         return Typed(column=replace(base, reason="it numbers the rows"), values=np.zeros(len(cells)))
-    digits = [len(cell.partition("," if comma else ".")[2]) for cell in good if "e" not in cell.lower()]
+    digits = [len(base.standard(cell).partition(".")[2]) for cell in good if "e" not in cell.lower()]
     decimals = max(digits) if len(digits) == len(good) and max(digits) <= MOST_DECIMALS else None
     if decimals and np.nanmax(values) - np.nanmin(values) > STEPS * 10.0**-decimals:
         decimals = None
     column = replace(
         base, kind="number", form="integer" if whole else "float", decimals=decimals,
-        fixed=bool(decimals) and min(digits) == decimals, comma=comma, holes=base.holes or bad > 0,
+        fixed=bool(decimals) and min(digits) == decimals, holes=base.holes or bad > 0,
+        reason=f"read with commas {'between thousands' if grouped else 'for decimals'}: {commas[0]} is "
+               f"{parsed[commas[0]]:.15g}" if thousands else "",
     )  # fmt: skip
     return Typed(column=column, values=values, unreadable=_unreadable(cells, parsed))
 
 
-def _number(cell: str, comma: bool) -> float | None:
+def _number(cell: str) -> float | None:
     """The finite number of a cell."""
     try:
-        value = float(cell.replace(",", ".") if comma else cell)
+        value = float(cell)
     except ValueError:
         return None
     return value if math.isfinite(value) and abs(value) < 1e300 and "_" not in cell else None
@@ -176,7 +188,7 @@ def _dates(base: Column, cells: list[str | None], present: list[str], arrow: str
         form = form if parsed_ok else "iso"
     column = replace(
         base, kind="date", form="date" if days else "datetime", format=form, holes=base.holes or bad > 0,
-        reason="" if form not in ("%m/%d/%Y", "%d/%m/%Y") else f"read as {form}",
+        reason=f"read as {form}" if form.startswith(("%m/%d/%Y", "%d/%m/%Y")) else "",
     )  # fmt: skip
     return Typed(column=column, values=values, unreadable=_unreadable(cells, parsed))
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from langevin.modalities.paths import some
 from langevin.modalities.table.columns import Column
-from langevin.modalities.table.data import remarks
+from langevin.modalities.table.data import divided, remarks
 from langevin.modalities.table.infer import Typed
 
 if TYPE_CHECKING:
@@ -59,7 +59,9 @@ def inspect(table: "Table") -> Inspection:
     findings = [f"Lines that are left out: {len(lines):,} ({some(lines, between='; ')})."] if lines else []
     findings += [*cells.remarks, *remarks(cells, found)]
     if duplicates:
-        findings.append(f"{duplicates:,} samples are copies of others; copies stay in one part of the data.")
+        apart = divided(copies)
+        but = f", but for those of {len(apart):,} that are frequent" if apart else ""
+        findings.append(f"{duplicates:,} samples are copies of others; copies stay in one part of the data{but}.")
     findings += [line for one in found for line in suspicious(one)]
     return Inspection(
         path=table.path or str(table.source), samples=len(cells), columns=tuple(map(described, found)),
@@ -112,7 +114,10 @@ def suspicious(one: Typed) -> list[str]:
         count = int((known == sentinel).sum())
         outside = sentinel == known.min() or sentinel == known.max()
         rest = known[known != sentinel]
-        if count >= 3 and outside and len(rest) and abs(sentinel - np.median(rest)) > 3 * (np.ptp(rest) / 2 + 1e-12):
+        if count < 3 or not outside or not len(rest):
+            continue
+        alone = sentinel < 0 <= rest.min()  # the only negative value
+        if alone or abs(sentinel - np.median(rest)) > 3 * (np.ptp(rest) / 2 + 1e-12):
             text = column.text(sentinel)
             lines.append(
                 f"'{column.name}' is {text} in {count:,} samples: if that means missing, add it to data.missing."

@@ -175,7 +175,7 @@ class Table:
 
     def text(self, samples: Samples) -> str:
         columns = write.written(self.columns)
-        dialect = replace(self.dialect, header=True, newline="\n")
+        dialect = replace(self.dialect, header=True, newline="\n", sep=False)
         return write.to_csv(
             [column.name for column in columns], list(samples.values), [column.missing for column in columns], dialect
         )

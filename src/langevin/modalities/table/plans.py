@@ -16,7 +16,7 @@ from langevin.modalities.table.columns import OTHER, Column
 from langevin.modalities.table.data import TableSet
 from langevin.modalities.table.options import Impute, Sample
 from langevin.modalities.table.read import Cells, column_index, read
-from langevin.modalities.table.write import Row, texts, verbatim
+from langevin.modalities.table.write import Row, Stored, texts, verbatim
 
 if TYPE_CHECKING:
     from langevin.modalities.table.modality import Table
@@ -104,7 +104,7 @@ def sample_plan(table: "Table", options: Sample, context: RequestContext) -> Pla
             raise ValueError(
                 f"--balance needs a column of categories that is not given, and '{options.balance}' is none"
             )
-        codes = [code for code, text in enumerate(codec.columns[i].categories) if text != OTHER]
+        codes = [codec.columns[i].categories.index(text) for text in learned(codec.columns[i]) if text != OTHER]
         given.table.values[i][:] = np.resize(codes, count)
         given.known[:, i] = given.present[:, i] = True
         labels = [
@@ -143,13 +143,19 @@ def set_cell(codec: TableCodec, given: Given, name: str, text: str) -> None:
     given.table.values[i][:] = parsed(column, text, "--given")
 
 
+def learned(column: Column) -> tuple[str, ...]:
+    """The categories that the training data have; others are held out."""
+    return tuple(text for text, share in zip(column.categories, column.frequencies) if share > 0)
+
+
 def parsed(column: Column, text: str, what: str) -> float:
     """The value of a text. Raises `ValueError` if the column cannot have it, with what it can have."""
     if column.kind == "category":
-        if text not in column.categories:
-            near = did_you_mean(text, column.categories)
+        if text not in learned(column):
+            near = did_you_mean(text, learned(column))
             raise ValueError(
-                f"{what}: '{column.name}' has no value '{text}'{near}; it has {some(column.categories, limit=10)}"
+                f"{what}: '{column.name}' has no value '{text}'{near}; it has {some(learned(column), limit=10)} in the "
+                "training data"
             )
         return column.categories.index(text)
     try:
@@ -157,9 +163,9 @@ def parsed(column: Column, text: str, what: str) -> float:
     except ValueError as error:
         like = column.text(column.values[len(column.values) // 2])
         raise ValueError(f"{what}: '{column.name}' has {column.kind}s like {like}, got '{text}'") from error
-    low, high = column.rounded(column.values[0]), column.rounded(column.values[-1])
-    inside = column.values[0] <= value <= column.values[-1]
-    if not inside:
+    low, high = column.ends
+    least, most = (1e-6 * (column.step or abs(end)) for end in (low, high))  # as ends are said in seven digits
+    if not low - least <= value <= high + most:
         raise ValueError(
             f"{what}: '{column.name}' is from {column.text(low)} to {column.text(high)} in the training data, and nothing "
             f"was learned of {text}"
@@ -247,13 +253,16 @@ def _filled(
             for j, row in enumerate(open_.tolist()):
                 if not given.present[row, i]:
                     rows[row][at] = filled[i][k * len(open_) + j]
-        result += [(str(k + 1), *row) if imputations > 1 else tuple(row) for row in rows]
+        whole = [(str(k + 1), *row) if imputations > 1 else tuple(row) for row in rows]
+        result += whole if cells.arrow is None else [Stored(row, cells, at) for at, row in enumerate(whole)]
     if imputations > 1 and len(index):
         context.say(spread(table, given, open_, values, imputations))
     columns = tuple(_column_of(table, name, i, cells) for i, name in enumerate(cells.names))
+    dialect = cells.dialect
     if imputations > 1:
+        dialect = replace(dialect, head=(IMPUTATION, *dialect.head) if dialect.head else ())
         columns = (Column(name=IMPUTATION, kind="number", form="integer", decimals=0), *columns)
-    shown = replace(table, columns=columns, dialect=cells.dialect, types=_types(cells))
+    shown = replace(table, columns=columns, dialect=dialect, types=_types(cells))
     return Samples(modality=shown, values=result, arrays={}, document=True)
 
 

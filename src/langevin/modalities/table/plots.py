@@ -25,8 +25,8 @@ def distribution(column: Column, at: np.ndarray) -> np.ndarray:
 
 
 def marginals(columns: tuple[Column, ...], values: tuple[np.ndarray, ...]) -> bytes:
-    """A PNG with a plot for each modelled column: the data as grey bars, the samples as blue ones."""
-    shown = [(c, v) for c, v in zip(columns, values) if c.modelled][:MOST]
+    """A PNG with a plot for each fitted column: the data as grey bars, the samples as blue ones."""
+    shown = [(c, v) for c, v in zip(columns, values) if c.fitted][:MOST]
     across = min(4, len(shown))
     down = -(-len(shown) // across)
     image = Image.new("RGB", (across * WIDE, down * HIGH + TITLE), "white")

@@ -1,5 +1,6 @@
 """Samples of a table to look at: as values again, as aligned text, and as plots."""
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,8 +25,16 @@ def values_of(columns: tuple[Column, ...], rows: list[write.Row]) -> tuple[np.nd
             codes = [-1 if cell is None else column.code(cell) for cell in cells]
             found.append(np.array([-1 if code is None else code for code in codes], dtype=np.int64))
         else:
-            found.append(np.array([np.nan if c is None or not column.continuous else column.number(c) for c in cells]))
+            found.append(np.array([_number(column, cell) for cell in cells]))
     return tuple(found)
+
+
+def _number(column: Column, cell: write.Cell) -> float:
+    """The value of a cell; NaN of one that is missing, or was given and is none."""
+    try:
+        return math.nan if cell is None or not column.continuous else column.number(cell)
+    except ValueError:
+        return math.nan
 
 
 def text_table(names: list[str], rows: list[write.Row]) -> str:
@@ -45,7 +54,7 @@ def _short(text: str) -> str:
 def preview(table: "Table", samples: Samples) -> File:
     """Plots of the columns, generated beside the data; of filled tables the first samples as text."""
     columns = write.written(table.columns)
-    if samples.document or not any(column.modelled for column in columns):
+    if samples.document or not any(column.fitted for column in columns):
         shown = text_table([column.name for column in columns], list(samples.values))
         return File(suffix=".txt", content=shown.encode())
     return File(suffix=".png", content=plots.marginals(columns, values_of(columns, list(samples.values))))

@@ -21,17 +21,25 @@ LARGEST = 2**31  # bytes of a CSV file
 WIDEST = 5000  # columns
 DELIMITERS = (",", ";", "\t", "|")
 LOOKED_AT = 2**16  # characters that the dialect is guessed from
+SEP = re.compile(r'"?sep=([,;\t|])"?[ \t,;|]*(?:\r\n|\n|\r)', re.IGNORECASE)  # Excel's first line
 BROKEN = 0.1  # share of the lines that may be
 
 
 @dataclass(frozen=True, kw_only=True)
 class Dialect:
-    """How a CSV file is written."""
+    """How a CSV file is written.
+
+    Args:
+        sep: whether its first line says the delimiter to Excel: sep=;
+        head: the names as they stand in it, with their quotes; empty to quote them only if they have to be.
+    """
 
     delimiter: str = ","
     newline: str = "\n"
     bom: bool = False
     header: bool = True
+    sep: bool = False
+    head: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -45,6 +53,7 @@ class Cells:
         types: of the columns of a Parquet file, in its own words; None for texts.
         lines: the line of the file that each sample begins in, or its row number in a Parquet file.
         raw: the cells of each line as they stand in the file, with their quotes; empty for Parquet.
+        arrow: the `pyarrow.Table` of a Parquet file, if it is kept.
         broken: (where, why) of lines that were left out.
         remarks: whole sentences.
     """
@@ -56,6 +65,7 @@ class Cells:
     types: tuple[str, ...] | None = None
     lines: list[int] = field(default_factory=list)
     raw: list[list[str]] = field(default_factory=list)
+    arrow: Any = None
     broken: tuple[tuple[str, str], ...] = ()
     remarks: tuple[str, ...] = ()
 
@@ -69,7 +79,7 @@ def read(path: Path, *, missing: tuple[str, ...] = MISSING, header: bool | None 
     Args:
         missing: texts of cells that are missing.
         header: whether the first line has the names; None finds out.
-        raw: also keep the cells as they stand in a CSV file.
+        raw: also keep the cells as they stand in the file.
 
     Raises:
         ValueError: it is no table, or more than a tenth of its lines are broken."""
@@ -79,7 +89,7 @@ def read(path: Path, *, missing: tuple[str, ...] = MISSING, header: bool | None 
     if not regular(path):
         raise ValueError(f"{path} is no file that a table could be read from")
     if path.suffix.lower() == ".parquet" or (not path.suffix and _begins_with(path, b"PAR1")):
-        return _parquet(path)
+        return _parquet(path, raw)
     return _csv(path, set(missing), header, raw)
 
 
@@ -89,37 +99,41 @@ def _begins_with(path: Path, mark: bytes) -> bool:
 
 
 def decoded(path: Path) -> tuple[str, bool, tuple[str, ...]]:
-    """The text of a file, whether it begins with a byte order mark, and remarks. Raises `ValueError` if it has none."""
+    """The text of a file, whether it has a byte order mark, and remarks. Raises `ValueError` if it cannot be read."""
     try:
         content = read_regular(path, most=LARGEST)
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {error.strerror or error}") from error
-    if not content.strip():
-        raise ValueError(f"{path} is empty: a table has a line of names, and a line for each sample")
+    bom = content.startswith((b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff"))
     if content.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return content.decode("utf-16", errors="replace"), True, ("It is UTF-16, and is written as UTF-8.",)
-    bom = content.startswith(b"\xef\xbb\xbf")
+        return content.decode("utf-16", errors="replace"), bom, ("It is UTF-16, and is written as UTF-8.",)
     try:
         return content.decode("utf-8-sig"), bom, ()
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         remark = (
-            f"Line {line:,} is not UTF-8, so the file is read as Windows-1252: save it as UTF-8 if names look wrong."
+            f"Line {line:,} is not UTF-8, so the file is read as Windows-1252, and is written as UTF-8: save it as UTF-8 "
+            "if names look wrong."
         )
         return content.decode("cp1252", errors="replace"), bom, (remark,)
 
 
 def _csv(path: Path, missing: set[str], header: bool | None, raw: bool) -> Cells:
     text, bom, remarks = decoded(path)
+    sep = SEP.match(text)
+    text = text[sep.end() :] if sep else text
+    if not text or text.isspace():
+        raise ValueError(f"{path} is empty: a table has a line of names, and a line for each sample")
     if "\x00" in text[:LOOKED_AT]:
         raise ValueError(f"{path} holds zero bytes, so it is no text: is it another kind of file?")
-    delimiter = guess_delimiter(text[:LOOKED_AT], path.suffix.lower())
+    delimiter = sep[1] if sep else guess_delimiter(text[:LOOKED_AT], path.suffix.lower())
     newline = "\r\n" if "\r\n" in text[:LOOKED_AT] else "\n"
-    records = list(_records(text, delimiter, path))
+    records = list(_records(text, delimiter, path, first=2 if sep else 1))
     _, first = records[0]
     has_names = looks_like_names(first, missing) if header is None else header
     names, more = _names(first if has_names else [""] * len(first), path, has_names)
     standing = raw_records(text, delimiter) if raw else []
+    standing = standing if len(standing) == len(records) else []
     rows, lines, kept, broken = list[list[str]](), list[int](), list[list[str]](), list[tuple[str, str]]()
     for i, (line, record) in enumerate(records):
         if i == 0 and has_names:
@@ -127,7 +141,7 @@ def _csv(path: Path, missing: set[str], header: bool | None, raw: bool) -> Cells
         if len(record) == len(names):
             rows.append(record)
             lines.append(line)
-            kept += [standing[i]] if len(standing) == len(records) else []
+            kept += standing[i : i + 1]
         elif any(record):
             broken.append((f"line {line:,}", f"has {len(record)} cells, and {len(names)} columns have names"))
     if not rows:
@@ -143,24 +157,27 @@ def _csv(path: Path, missing: set[str], header: bool | None, raw: bool) -> Cells
     written = tuple(_written(column, missing) for column in columns)
     return Cells(
         names=names, columns=tuple([None if c in missing else c for c in column] for column in columns), written=written,
-        dialect=Dialect(delimiter=delimiter, newline=newline, bom=bom, header=has_names), lines=lines, raw=kept,
-        broken=tuple(broken),
+        dialect=Dialect(
+            delimiter=delimiter, newline=newline, bom=bom, header=has_names, sep=sep is not None,
+            head=tuple(standing[0]) if has_names and standing else (),
+        ),
+        lines=lines, raw=kept, broken=tuple(broken),
         remarks=(*remarks, *more),
     )  # fmt: skip
 
 
-def _records(text: str, delimiter: str, path: Path) -> Iterator[tuple[int, list[str]]]:
+def _records(text: str, delimiter: str, path: Path, *, first: int) -> Iterator[tuple[int, list[str]]]:
     """(line, cells) of each record that is not empty."""
     limit = csv.field_size_limit(2**24)  # of all readers of the process
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    line = 1
+    line = first
     try:
         for record in reader:
             if record:
                 if len(record) > WIDEST:
                     raise ValueError(f"{path}: line {line:,} has {len(record):,} cells, and a table at most {WIDEST:,}")
                 yield line, record
-            line = reader.line_num + 1
+            line = reader.line_num + first
     except csv.Error as error:
         raise ValueError(
             f"{path}: the record that begins in line {line:,} cannot be read ({error}): is a quote never closed?"
@@ -246,7 +263,7 @@ def _written(column: list[str], missing: set[str]) -> str:
     return counts.most_common(1)[0][0] if counts else ""
 
 
-def _parquet(path: Path) -> Cells:
+def _parquet(path: Path, raw: bool) -> Cells:
     reader = require("pyarrow.parquet", "Parquet")
     import pyarrow
 
@@ -258,8 +275,12 @@ def _parquet(path: Path) -> Cells:
                 raise ValueError(f"{path} has {len(names):,} columns, and a table at most {WIDEST:,}")
             _names(names, path, True)
             columns: list[list[Any]] = [[] for _ in names]
+            kept = list[Any]()
             for batch in batches(opened, path, names, most=2**16):
+                kept += [batch] if raw else []
                 for column, part in zip(columns, batch.columns):
+                    if str(part.type).startswith("timestamp[ns"):  # finer than a `datetime`
+                        part = part.cast(pyarrow.timestamp("us", part.type.tz), safe=False)
                     column.extend(_text(value) for value in part.to_pylist())
             types = tuple(str(column.type) for column in schema)
     except BadPages as error:
@@ -271,7 +292,7 @@ def _parquet(path: Path) -> Cells:
         raise ValueError(f"{path} holds no samples: a table has columns, and a row for each sample")
     return Cells(
         names=tuple(names), columns=tuple(columns), written=("",) * len(names), types=types,
-        lines=list(range(1, len(columns[0]) + 1)),
+        lines=list(range(1, len(columns[0]) + 1)), arrow=pyarrow.Table.from_batches(kept) if raw else None,
     )  # fmt: skip
 
 
