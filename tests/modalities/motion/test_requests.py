@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from langevin.modalities.modality import Draw, RequestContext
+from langevin.modalities.modality import Draw, RequestContext, Samples
 from langevin.modalities.motion.codec import origin_of
-from langevin.modalities.motion.files import bvh, deepmimic
+from langevin.modalities.motion.files import arrays, bvh, deepmimic
 from langevin.modalities.motion.files.given import read_given, read_path
 from langevin.modalities.motion.options import Edit, Sample
 from langevin.run.directory import load_model
@@ -257,6 +257,22 @@ def test_a_file_of_the_same_joints_is_fitted_by_their_names(models, tmp_path):
     again = read_given(str(tmp_path / "walk.npz"), MAN, (), rate=5.0)
     assert again.rate == RATE
     assert torch.allclose(again.values, poses("walk", 20), atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["man", "swings"])
+def test_a_saved_motion_has_no_more_frames_than_were_drawn(models, tmp_path, kind):
+    """Shorter motions of an archive are padded to the longest."""
+    modality = models[kind].modality
+    made = [torch.rand(n, MAN.columns if kind == "man" else 2) for n in (20, 60)]
+    modality.save(Samples(modality=modality, values=made), tmp_path / "two.npz")
+    assert given(models[kind], str(tmp_path / "two.npz")).shape[0] == 20
+    if kind == "swings":
+        found = [clip.values for clip, _ in arrays.read_npz(tmp_path / "two.npz")]
+        assert all(torch.equal(a, b) for a, b in zip(found, made, strict=True))
+    held = dict(np.load(tmp_path / "two.npz"))
+    np.savez(tmp_path / "two.npz", **{**held, "length": np.array([61, 60])})
+    with pytest.raises(ValueError, match=r"two\.npz says lengths of 60 to 61, and holds 60 frames of each motion"):
+        given(models[kind], str(tmp_path / "two.npz"))
 
 
 def test_a_file_of_another_skeleton_is_said(models, tmp_path):

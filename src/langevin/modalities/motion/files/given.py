@@ -65,9 +65,12 @@ def _poses(path: Path, skeleton: Skeleton, rate: float) -> Clip:
     try:
         with np.load(path, allow_pickle=False) as held:
             values, own = held["poses"], float(held["rate"]) if "rate" in held.files else rate
+            if values.ndim == 3 and len(values):
+                values = values[0, : arrays.lengths_of(held, values)[0]]
+    except Unreadable:
+        raise
     except Exception as error:  # of numpy and zipfile, for a damaged or hostile file
         raise Unreadable(f"holds no array 'poses': {error}") from error
-    values = values[0] if values.ndim == 3 and len(values) else values
     if values.ndim != 2 or values.shape[1] != skeleton.columns or values.dtype.kind != "f" or not len(values):
         raise Unreadable(f"holds poses of shape {values.shape}, and the run's are (frames, {skeleton.columns})")
     if not np.isfinite(values).all():
