@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 import torch
 
+from langevin.modalities.modality import Samples
 from langevin.modalities.motion import rotations
 from langevin.modalities.motion.batches import MotionBatches
 from langevin.modalities.motion.data import common_rate, load, simulated_parts
 from langevin.modalities.motion.files import bvh, deepmimic
 from langevin.modalities.motion.modality import Motion
+from langevin.modalities.motion.requests import clip_of
 from langevin.modalities.motion.skeleton import Skeleton
 from langevin.modalities.motion.systems import Pendulum
 from langevin.modalities.motion.systems.system import energies
@@ -132,19 +134,30 @@ def test_the_ends_of_a_few_long_motions_are_held_out(tmp_path):
     assert {name.split("/")[0] for name in other.names} == {"test"}
 
 
-def test_z_up_files_stand_upright_and_are_written_as_they_were(tmp_path):
+def lying(values, skeleton=MAN):
+    """Poses as files have them that stand along z."""
     quarter = rotations.about(torch.tensor([1.0, 0.0, 0.0]), torch.tensor(torch.pi / 2))
+    root, q = skeleton.split(values)
+    turned = rotations.multiply(quarter.expand(len(q), 4), q[:, 0])
+    root = torch.stack([root[:, 0], -root[:, 2], root[:, 1]], 1)
+    return skeleton.join(root, torch.cat([turned[:, None], q[:, 1:]], 1))
+
+
+def test_z_up_files_stand_upright_and_are_written_and_given_as_they_were(tmp_path):
     for i in range(6):
-        root, q = MAN.split(poses("walk", 60, phase=i))
-        turned = rotations.multiply(quarter.expand(60, 4), q[:, 0])
-        root = torch.stack([root[:, 0], -root[:, 2], root[:, 1]], 1)
-        lying = MAN.join(root, torch.cat([turned[:, None], q[:, 1:]], 1))
-        (tmp_path / f"man_{i}.bvh").write_text(bvh.text_of(MAN, lying, RATE))
+        (tmp_path / f"man_{i}.bvh").write_text(bvh.text_of(MAN, lying(poses("walk", 60, phase=i)), RATE))
     motion, train, _ = fitted(tmp_path, up="z", window=32)
     heights = train.clips[0][:, 1]
     assert 0.7 < float(heights.min()) <= float(heights.max()) < 0.9
-    back = motion.turned_back(train.clips[0])
-    assert torch.allclose(back[:, 2], heights, atol=1e-6)
+    assert torch.allclose(motion.turned_back(train.clips[0])[:, 2], heights, atol=1e-6)
+    for form in (".bvh", ".json", ".npz"):
+        motion.save(Samples(modality=motion, values=[train.clips[0]]), tmp_path / f"out{form}")
+        found = clip_of(motion, str(tmp_path / f"out{form}")).values
+        own, other = (motion.skeleton.positions_of(v.double()) for v in (train.clips[0], found))
+        assert float((own - other).abs().max()) < 1e-3, form  # Euler angles are near gimbal lock
+    motion.save(Samples(modality=motion, values=list(train.clips[:2])), tmp_path / "out.json")
+    held = torch.tensor(json.loads((tmp_path / "out.json").read_text())["positions"][0])
+    assert torch.allclose(held[:, 0, 2], heights, atol=1e-4)
 
 
 def test_cycles_fill_a_window(tmp_path):
