@@ -275,6 +275,10 @@ def test_a_saved_motion_has_no_more_frames_than_were_drawn(models, tmp_path, kin
         given(models[kind], str(tmp_path / "two.npz"))
 
 
+def sized(*factors):
+    return replace(MAN, offsets=tuple(tuple(f * v for v in o) for f, o in zip(factors, MAN.offsets, strict=True)))
+
+
 def test_a_file_of_another_skeleton_is_said(models, tmp_path):
     text = bvh.text_of(MAN, poses("walk", 4), RATE)
     (tmp_path / "a.bvh").write_text(text.replace("left_knee", "wheel"))
@@ -284,6 +288,16 @@ def test_a_file_of_another_skeleton_is_said(models, tmp_path):
     (tmp_path / "b.bvh").write_text(swapped)
     with pytest.raises(ValueError, match=r"left_knee hangs on right_leg, and in the run on left_leg"):
         read_given(str(tmp_path / "b.bvh"), MAN, (), rate=RATE)
+    for name, skeleton, said in (
+        ("cm", sized(*[100.0] * len(MAN)), "bones 100 times as long .*: multiply its offsets and positions by 0.01,"),
+        ("child", sized(*[0.4] * len(MAN)), r"bones 0\.4 times as long .* by 2\.5,"),
+        ("ape", sized(*[1.0] * 4, 2.0, *[1.0] * 4), "another skeleton: its bone to left_knee differs"),
+    ):
+        (tmp_path / f"{name}.bvh").write_text(bvh.text_of(skeleton, poses("walk", 4), RATE))
+        with pytest.raises(ValueError, match=rf"{name}\.bvh .*{said}"):
+            read_given(str(tmp_path / f"{name}.bvh"), MAN, (), rate=RATE)
+    (tmp_path / "tall.bvh").write_text(bvh.text_of(sized(*[1.2] * len(MAN)), poses("walk", 4), RATE))
+    assert read_given(str(tmp_path / "tall.bvh"), MAN, (), rate=RATE).skeleton == MAN
     np.savez(tmp_path / "c.npz", poses=np.ones((4, 9), dtype=np.float32))
     with pytest.raises(ValueError, match=r"poses of shape \(4, 9\), and the run's are \(frames, 27\)"):
         read_given(str(tmp_path / "c.npz"), MAN, (), rate=RATE)

@@ -16,7 +16,7 @@ from langevin.modalities.motion import rotations
 from langevin.modalities.motion.clip import Clip, Unreadable, repeated
 from langevin.modalities.motion.files import arrays, bvh, deepmimic
 from langevin.modalities.motion.files.listing import Entry, Listing, find
-from langevin.modalities.motion.skeleton import Skeleton
+from langevin.modalities.motion.skeleton import OFFSETS, Skeleton
 from langevin.modalities.motion.systems import AnySystem
 from langevin.modalities.motion.systems.system import energies, trajectories
 from langevin.modalities.paths import some
@@ -25,7 +25,6 @@ from langevin.modalities.remarks import Remarks
 MANY = 50  # clips, from which on whole clips are held out, and not the ends of long ones
 LONG = 5  # windows of a clip whose end is held out
 FASTEST = 20.0  # frames per second of poses, unless the recipe says so
-OFFSETS = 0.2  # by which bones of one folder may differ, of the skeleton's size
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

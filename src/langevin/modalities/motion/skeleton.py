@@ -12,6 +12,7 @@ from langevin.modalities.motion import rotations
 
 JointKind = Literal["ball", "hinge", "fixed"]
 MOST_JOINTS = 512
+OFFSETS = 0.2  # by which bones of motions of one skeleton may differ, of its size
 
 
 @dataclass(frozen=True, kw_only=True)

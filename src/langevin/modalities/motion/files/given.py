@@ -12,7 +12,7 @@ from langevin.modalities.motion import rotations
 from langevin.modalities.motion.clip import Clip, Unreadable
 from langevin.modalities.motion.files import arrays, bvh, deepmimic
 from langevin.modalities.motion.files.bvh import END
-from langevin.modalities.motion.skeleton import Skeleton
+from langevin.modalities.motion.skeleton import OFFSETS, Skeleton
 from langevin.modalities.paths import regular, some
 
 FORMS = {"skeleton": "BVH, the JSON of DeepMimic, or an .npz with `poses`", "states": "CSV, or an .npz with `states`"}
@@ -84,7 +84,7 @@ def fitted_to(clip: Clip, skeleton: Skeleton) -> Clip:
     """The motion on the run's skeleton, whose joints are found by their names.
 
     Raises:
-        Unreadable: joints are missing, or hang on others."""
+        Unreadable: joints are missing, or hang on others, or bones are of another size."""
     own = clip.skeleton
     assert own is not None, "only motions of a skeleton are fitted"
     index = {name.removesuffix(END): i for i, name in reversed(list(enumerate(own.names)))}
@@ -109,8 +109,32 @@ def fitted_to(clip: Clip, skeleton: Skeleton) -> Clip:
             axis = torch.tensor(skeleton.axes[joint]).to(turned).expand(len(q), 3)
             turned = rotations.about(axis, rotations.turn_about(axis, turned))
         found.append(turned)
+    _require_size(own, skeleton)
     poses = skeleton.join(root, rotations.continuous(torch.stack(found, 1)))
     return replace(clip, values=poses, skeleton=skeleton)
+
+
+def _require_size(own: Skeleton, skeleton: Skeleton) -> None:
+    """Check that the bones of a file are as long as those of the run. Raises `Unreadable`."""
+    names = [name for name in skeleton.names[1:] if name in own.names[1:]]
+    if not names:
+        return
+    a, b = (
+        torch.tensor([one.offsets[one.names.index(name)] for name in names], dtype=torch.float64)
+        for one in (own, skeleton)
+    )
+    apart, factor = (a - b).abs().amax(1), float(a.norm(dim=1).sum() / b.norm(dim=1).sum().clamp_min(1e-12))
+    if float(apart.max()) <= OFFSETS * skeleton.height:
+        return
+    if float((a - factor * b).abs().max()) <= OFFSETS * factor * skeleton.height:
+        raise Unreadable(
+            f"has bones {factor:.3g} times as long as those of the run: multiply its offsets and positions by "
+            f"{1 / factor:.3g}, to give it in the run's unit"
+        )
+    raise Unreadable(
+        f"is of another skeleton: its bone to {names[int(apart.argmax())]} differs from that of the run by more than a "
+        "fifth of the skeleton: give a motion of the run's skeleton"
+    )
 
 
 def read_path(file: str, *, rate: float) -> Tensor:
