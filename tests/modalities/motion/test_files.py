@@ -80,13 +80,15 @@ def test_channels_come_in_any_order_and_place():
 
 
 def test_an_end_may_be_missing_and_a_joint_may_be_a_hinge():
-    text = "HIERARCHY\nROOT a\n{\nOFFSET 0 0 0\nCHANNELS 3 Xrotation Yrotation Zrotation\nJOINT b\n{\nOFFSET 0 1 0\n"
+    text = "HIERARCHY\nROOT a\n{\nOFFSET 1 2 3\nCHANNELS 3 Xrotation Yrotation Zrotation\nJOINT b\n{\nOFFSET 0 1 0\n"
     text += "CHANNELS 1 Zrotation\n}\n}\nMOTION\nFrames: 1\nFrame Time: 0.1\n0 0 0 90\n"
     clip = bvh.parse(text)
     assert clip.skeleton.names == ("a", "b")
     assert clip.skeleton.kinds == ("ball", "hinge")
     assert clip.skeleton.axes[1] == (0, 0, 1)
-    assert clip.values[0, :3].tolist() == [0, 0, 0]
+    assert clip.values[0, :3].tolist() == [1, 2, 3]  # a root without positions is at its offset
+    high = text.replace("CHANNELS 3", "CHANNELS 4 Yposition", 1).replace("0 0 0 90", "9 0 0 0 90")
+    assert bvh.parse(high).values[0, :3].tolist() == [1, 9, 3]
 
 
 def test_positions_of_a_joint_that_stay_are_its_offset_and_others_are_refused():
