@@ -160,6 +160,23 @@ def test_z_up_files_stand_upright_and_are_written_and_given_as_they_were(tmp_pat
     assert torch.allclose(held[:, 0, 2], heights, atol=1e-4)
 
 
+def test_feet_without_names_are_the_joints_near_the_ground(tmp_path):
+    """Of a man who lies in his own frame and stands by his root, the rest pose has no joint near the ground."""
+    names = ("root", "back", "top", "a", "aa", "aaa", "b", "bb", "bbb")
+    offsets = tuple((o[0], -o[2], o[1]) for o in MAN.offsets)
+    man = replace(MAN, names=names, offsets=offsets, kinds=("ball",) * 9, axes=((0.0,) * 3,) * 9)
+    quarter = rotations.about(torch.tensor([1.0, 0.0, 0.0]), torch.tensor(torch.pi / 2))
+    for i in range(6):
+        root, q = MAN.split(poses("walk", 60, phase=i))
+        every = rotations.identity(q).repeat(60, 9, 1)
+        every[:, list(MAN.moving)] = rotations.multiply(rotations.multiply(quarter, q), rotations.inverse(quarter))
+        root = torch.stack([root[:, 0], -root[:, 2], root[:, 1]], 1)
+        (tmp_path / f"man_{i}.bvh").write_text(bvh.text_of(man, man.join(root, every), RATE))
+    motion, _, _ = fitted(tmp_path, up="z", window=32)
+    assert abs(motion.codec.ground) < 0.03
+    assert [motion.skeleton.names[i] for i in motion.codec.feet] == ["aaa", "bbb"]
+
+
 def test_cycles_fill_a_window(tmp_path):
     motions.mimics(tmp_path, each=4, frames=21)
     for file in tmp_path.glob("*.txt"):

@@ -70,7 +70,7 @@ def evaluate(motion: "Motion", options: Evaluate, m: Measuring) -> Evaluation:
     if isinstance(codec, Poses):
         facts = {
             "ground": codec.ground, "height of contact": codec.contact_height, "speed of contact": codec.contact_speed,
-            "feet": ", ".join(codec.known.names[i] for i in codec.known.feet()), "round trip of the codec": found.ceiling,
+            "feet": ", ".join(codec.known.names[i] for i in codec.feet), "round trip of the codec": found.ceiling,
         }  # fmt: skip
         sections.append(Facts(heading="Calibrated on the training data", rows=facts, source=source))
     return Evaluation(
