@@ -313,6 +313,10 @@ def test_a_file_of_another_skeleton_is_said(models, tmp_path):
         ("time,x,z\n0,1,2\n", "has one place"),
         ("time,x,z\n0,1,nan\n", "has 'nan' in line 2, column 3"),
         ("time,x,z\n1,1,1\n0,1,1\n", "times that do not rise"),
+        ("time,x,z\n0,0,0\n0.01,1,1\n", r"path\.csv lasts 0\.01 seconds, which is less than two frames at 20 a second"),
+        ("time,x,z\n0,0,0\n60000,1,1\n", r"lasts 60,000 seconds, and at most 600 are made: .* times are seconds"),
+        ("time,x,z\n0,0,0\n1e12,1,1\n", "at most 600 are made"),
+        pytest.param("0,0\n" * 13_000, "lasts 650 seconds, and at most 600", id="long"),
     ],
 )
 def test_what_is_no_path_is_said(tmp_path, content, said):
@@ -320,3 +324,27 @@ def test_what_is_no_path_is_said(tmp_path, content, said):
     with pytest.raises(ValueError, match=said):
         read_path(str(tmp_path / "path.csv"), rate=RATE)
     assert Path(tmp_path / "path.csv").is_file()
+
+
+def test_a_path_has_two_frames_or_more(models, tmp_path):
+    (tmp_path / "path.csv").write_text("time,x,z\n0,0,0\n0.05,0.1,0\n")
+    found = drawn(models["man"], Sample(path=str(tmp_path / "path.csv")))
+    assert all(len(values) == 2 for values in found.values)
+
+
+def test_given_files_are_neither_too_short_nor_too_long(models, tmp_path):
+    """Five frames of 120 a second are one of 20; times in other units would be more frames than fit in memory."""
+    context = RequestContext(model=models["man"], data=lambda: (None, None), count=1)
+    (tmp_path / "short.bvh").write_text(bvh.text_of(MAN, poses("walk", 5, rate=120.0), 120.0))
+    slow = tmp_path / "slow.csv"
+    slow.write_text("time,angle,speed\n0,0,0\n1e9,1,0\n2e9,2,0\n")
+    short = str(tmp_path / "short.bvh")
+    for options in (Sample(continue_=short), Edit(input=short, to="run")):
+        with pytest.raises(ValueError, match=r"short\.bvh lasts 0\.0333333 seconds, which is less than two frames"):
+            models["man"].modality.plan(options, context)
+    swings = replaced(context, models["swings"])
+    for options in (Sample(continue_=str(slow)), Edit(input=str(slow), mask=("0,1",))):
+        with pytest.raises(ValueError, match=r"slow\.csv lasts 2,000,000,000 seconds, and at most 600 are made"):
+            models["swings"].modality.plan(options, swings)
+    with pytest.raises(ValueError, match=r"the last key frame is at 2,000,000,000 s, and at most 600 are made"):
+        models["swings"].modality.plan(Sample(keyframes=str(slow)), swings)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from langevin.modalities.motion import rotations
-from langevin.modalities.motion.clip import Clip, Unreadable
+from langevin.modalities.motion.clip import Clip, Unreadable, require_duration
 from langevin.modalities.motion.files import arrays, bvh, deepmimic
 from langevin.modalities.motion.files.bvh import END
 from langevin.modalities.motion.skeleton import OFFSETS, Skeleton
@@ -73,6 +73,8 @@ def _poses(path: Path, skeleton: Skeleton, rate: float) -> Clip:
         raise Unreadable(f"holds no array 'poses': {error}") from error
     if values.ndim != 2 or values.shape[1] != skeleton.columns or values.dtype.kind != "f" or not len(values):
         raise Unreadable(f"holds poses of shape {values.shape}, and the run's are (frames, {skeleton.columns})")
+    if not 1e-6 < own < 1e9:
+        raise Unreadable(f"says a rate of {own:g} frames per second")
     if not np.isfinite(values).all():
         raise Unreadable(f"has a number that is not finite in frame {int(np.argwhere(~np.isfinite(values))[0][0])}")
     root, q = skeleton.split(torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32)))
@@ -141,7 +143,7 @@ def read_path(file: str, *, rate: float) -> Tensor:
     """The way of a root at the run's rate, (frames, 3) float64: x, z and heading; NaN where no heading is given.
 
     Raises:
-        ValueError: the file is none."""
+        ValueError: the file is none, or lasts less than two frames or more than `LONGEST` seconds."""
     path = Path(file)
     if not regular(path):
         raise ValueError(f"there is no file {file}")
@@ -157,6 +159,7 @@ def read_path(file: str, *, rate: float) -> Tensor:
     if len(values) < 2:
         raise ValueError(f"{path.name} has one place: a path has two or more")
     full = np.concatenate([values, np.full((len(values), 3 - values.shape[1]), np.nan)], 1)
+    require_duration(path.name, (len(values) - 1) / rate if times is None else float(times[-1] - times[0]), rate)
     if times is None:
         return torch.from_numpy(full)
     at = np.arange(int((times[-1] - times[0]) * rate + 0.05) + 1) / rate + times[0]
