@@ -81,13 +81,31 @@ def test_clips_of_one_frame_and_broken_files_are_left_out_and_said(tmp_path):
     (tmp_path / "man_walk_0.bvh").write_text(whole[: len(whole) // 2])
     train, val = Motion(path=str(tmp_path), window=32).open()
     lines = train.notes.lines()
-    assert any("Motions of one frame, left out: 1 (man_stand_8.bvh)" in line for line in lines)
+    assert any("Motions of one frame at 20 a second, left out: 1 (man_stand_8.bvh)" in line for line in lines)
     assert any("man_walk_0.bvh says 50 frames" in line and "cut short" in line for line in lines)
     assert len(train) + len(val) == 23
     for name in ("man_walk_1.bvh", "man_walk_2.bvh", "man_walk_3.bvh"):
         (tmp_path / name).write_text("nothing")
-    with pytest.raises(ValueError, match=r"5 of 25 files cannot be used, more than one in ten: man_walk_0\.bvh"):
+    with pytest.raises(ValueError, match=r"5 of 25 motions cannot be used, more than one in ten: man_walk_0\.bvh"):
         Motion(path=str(tmp_path)).open()
+
+
+def test_what_is_one_frame_at_the_common_rate_is_left_out_and_counted(tmp_path):
+    motions.walks(tmp_path, each=8)
+    for i in range(2):
+        (tmp_path / f"man_stand_{8 + i}.bvh").write_text(bvh.text_of(MAN, poses("stand", 5, rate=120.0), 120.0))
+    train, val = Motion(path=str(tmp_path), window=32).open()
+    assert min(len(clip) for clip in (*train.clips, *val.clips)) > 1
+    assert len(train) + len(val) == 24
+    assert any("left out: 2 (man_stand_8.bvh, man_stand_9.bvh)" in line for line in train.notes.lines())
+    found = load(str(tmp_path), rate=120.0)
+    assert len(found.clips) == 26
+    (tmp_path / "man_stand_9.bvh").write_text(bvh.text_of(MAN, poses("stand", 1), RATE))
+    (tmp_path / "man_walk_0.bvh").write_text("nothing")
+    with pytest.raises(
+        ValueError, match=r"3 of 26 motions .* more than one in ten: .*; man_stand_8\.bvh has one frame at 20 a"
+    ):
+        load(str(tmp_path))
 
 
 def test_folders_of_nothing_are_said(tmp_path):

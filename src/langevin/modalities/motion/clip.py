@@ -54,7 +54,12 @@ class Clip:
 
 def uniform_times(seconds: float, rate: float) -> Tensor:
     """Times (n,) of frames at a rate, of which the last is at most a twentieth of a frame after `seconds`, float64."""
-    return torch.arange(math.floor(seconds * rate + 0.05) + 1, dtype=torch.float64) / rate
+    return torch.arange(frames_at(seconds, rate), dtype=torch.float64) / rate
+
+
+def frames_at(seconds: float, rate: float) -> int:
+    """The frames of `uniform_times`."""
+    return math.floor(seconds * rate + 0.05) + 1
 
 
 def require_duration(name: str, seconds: float, rate: float, *, frames: int = 0) -> None:
@@ -62,7 +67,7 @@ def require_duration(name: str, seconds: float, rate: float, *, frames: int = 0)
 
     Raises:
         ValueError: it has not."""
-    if seconds * rate < 0.95:  # as in `uniform_times`
+    if frames_at(seconds, rate) < 2:
         raise ValueError(
             f"{name} lasts {seconds:g} seconds, which is less than two frames at {rate:g} a second: give more"
         )

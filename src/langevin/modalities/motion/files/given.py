@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from langevin.modalities.motion import rotations
-from langevin.modalities.motion.clip import Clip, Unreadable, require_duration
+from langevin.modalities.motion.clip import Clip, Unreadable, frames_at, require_duration
 from langevin.modalities.motion.files import arrays, bvh, deepmimic
 from langevin.modalities.motion.files.bvh import END
 from langevin.modalities.motion.skeleton import OFFSETS, Skeleton
@@ -162,7 +162,7 @@ def read_path(file: str, *, rate: float) -> Tensor:
     require_duration(path.name, (len(values) - 1) / rate if times is None else float(times[-1] - times[0]), rate)
     if times is None:
         return torch.from_numpy(full)
-    at = np.arange(int((times[-1] - times[0]) * rate + 0.05) + 1) / rate + times[0]
+    at = np.arange(frames_at(float(times[-1] - times[0]), rate)) / rate + times[0]
     if values.shape[1] == 3:
         full[:, 2] = np.unwrap(full[:, 2])
     return torch.from_numpy(np.stack([np.interp(at, times, full[:, k]) for k in range(3)], 1))
