@@ -343,6 +343,23 @@ def test_metadata_says_what_motions_are(tmp_path):
         find(str(tmp_path), only="cat*")
 
 
+def test_all_parts_that_are_no_training_are_held_out_and_the_rest_is_named(tmp_path):
+    for part in ("Train", "test", "val", "extra"):
+        motions.walks(tmp_path / part / "walking", each=1, frames=4)
+        motions.walks(tmp_path / part / "idle", each=1, frames=4)
+    motions.one(tmp_path)
+    found = find(str(tmp_path))
+    held = {
+        name: {entry.test for entry in found.entries if entry.name.startswith(name)}
+        for name in ("Train", "test", "val")
+    }
+    assert held == {"Train": {False}, "test": {True}, "val": {True}}
+    assert len(found.entries) == 3 * 6
+    assert {entry.action for entry in found.entries} == {"walking", "idle"}
+    assert any("beside train/ and the test part, not used: 7 (extra/idle/" in line for line in found.remarks)
+    assert len(find(str(tmp_path), only="extra/*").entries) == 6  # without parts, all
+
+
 def test_folders_are_detected_by_what_is_in_them(tmp_path):
     for name, make in (("bvh", motions.walks), ("json", motions.mimics), ("csv", motions.swings)):
         score, reason = detect(make(tmp_path / name))
