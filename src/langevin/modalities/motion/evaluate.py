@@ -155,7 +155,8 @@ def way_rows(motion: "Motion", found: Measured, name: str, way: Way) -> list[Met
             add(metric, values, one, better, skeletal.meaning_of(metric, codec))
     if way.apart:
         meaning = (
-            "accuracy of a classifier between samples and held-out motions; 0.5 is chance, real is between real halves"
+            "accuracy of a classifier between samples and held-out motions; 0.5 is chance, real is between halves of the "
+            "latter, of 16 or more"
         )
         add("two-sample accuracy", way.apart, found.real_apart, "near real", meaning)
     rows += [replace(row, group=f"{group}, {row.group}") for row in way.measures.rows]
