@@ -254,6 +254,7 @@ def test_trajectories_outside_have_higher_energies_than_any_other():
         ({"path": "a", "pattern": "("}, "no regular expression"),
         ({"path": "a", "rate": 0.0}, "0.01 to 100,000"),
         ({"path": "a", "val_fraction": 1.0}, "between 0 and 1"),
+        ({"source": Pendulum(), "mirror": True}, "a source has none"),
         ({"source": Pendulum(), "count": 2}, "16 to 1,000,000"),
     ],
 )
