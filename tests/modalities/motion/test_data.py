@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 import torch
 
+from langevin.modalities.modality import Samples
 from langevin.modalities.motion import rotations
 from langevin.modalities.motion.batches import MotionBatches
 from langevin.modalities.motion.data import common_rate, load, simulated_parts
 from langevin.modalities.motion.files import bvh, deepmimic
 from langevin.modalities.motion.modality import Motion
+from langevin.modalities.motion.requests import clip_of
 from langevin.modalities.motion.skeleton import Skeleton
 from langevin.modalities.motion.systems import Pendulum
 from langevin.modalities.motion.systems.system import energies
@@ -79,13 +81,31 @@ def test_clips_of_one_frame_and_broken_files_are_left_out_and_said(tmp_path):
     (tmp_path / "man_walk_0.bvh").write_text(whole[: len(whole) // 2])
     train, val = Motion(path=str(tmp_path), window=32).open()
     lines = train.notes.lines()
-    assert any("Motions of one frame, left out: 1 (man_stand_8.bvh)" in line for line in lines)
+    assert any("Motions of one frame at 20 a second, left out: 1 (man_stand_8.bvh)" in line for line in lines)
     assert any("man_walk_0.bvh says 50 frames" in line and "cut short" in line for line in lines)
     assert len(train) + len(val) == 23
     for name in ("man_walk_1.bvh", "man_walk_2.bvh", "man_walk_3.bvh"):
         (tmp_path / name).write_text("nothing")
-    with pytest.raises(ValueError, match=r"5 of 25 files cannot be used, more than one in ten: man_walk_0\.bvh"):
+    with pytest.raises(ValueError, match=r"5 of 25 motions cannot be used, more than one in ten: man_walk_0\.bvh"):
         Motion(path=str(tmp_path)).open()
+
+
+def test_what_is_one_frame_at_the_common_rate_is_left_out_and_counted(tmp_path):
+    motions.walks(tmp_path, each=8)
+    for i in range(2):
+        (tmp_path / f"man_stand_{8 + i}.bvh").write_text(bvh.text_of(MAN, poses("stand", 5, rate=120.0), 120.0))
+    train, val = Motion(path=str(tmp_path), window=32).open()
+    assert min(len(clip) for clip in (*train.clips, *val.clips)) > 1
+    assert len(train) + len(val) == 24
+    assert any("left out: 2 (man_stand_8.bvh, man_stand_9.bvh)" in line for line in train.notes.lines())
+    found = load(str(tmp_path), rate=120.0)
+    assert len(found.clips) == 26
+    (tmp_path / "man_stand_9.bvh").write_text(bvh.text_of(MAN, poses("stand", 1), RATE))
+    (tmp_path / "man_walk_0.bvh").write_text("nothing")
+    with pytest.raises(
+        ValueError, match=r"3 of 26 motions .* more than one in ten: .*; man_stand_8\.bvh has one frame at 20 a"
+    ):
+        load(str(tmp_path))
 
 
 def test_folders_of_nothing_are_said(tmp_path):
@@ -132,19 +152,47 @@ def test_the_ends_of_a_few_long_motions_are_held_out(tmp_path):
     assert {name.split("/")[0] for name in other.names} == {"test"}
 
 
-def test_z_up_files_stand_upright_and_are_written_as_they_were(tmp_path):
+def lying(values, skeleton=MAN):
+    """Poses as files have them that stand along z."""
     quarter = rotations.about(torch.tensor([1.0, 0.0, 0.0]), torch.tensor(torch.pi / 2))
+    root, q = skeleton.split(values)
+    turned = rotations.multiply(quarter.expand(len(q), 4), q[:, 0])
+    root = torch.stack([root[:, 0], -root[:, 2], root[:, 1]], 1)
+    return skeleton.join(root, torch.cat([turned[:, None], q[:, 1:]], 1))
+
+
+def test_z_up_files_stand_upright_and_are_written_and_given_as_they_were(tmp_path):
     for i in range(6):
-        root, q = MAN.split(poses("walk", 60, phase=i))
-        turned = rotations.multiply(quarter.expand(60, 4), q[:, 0])
-        root = torch.stack([root[:, 0], -root[:, 2], root[:, 1]], 1)
-        lying = MAN.join(root, torch.cat([turned[:, None], q[:, 1:]], 1))
-        (tmp_path / f"man_{i}.bvh").write_text(bvh.text_of(MAN, lying, RATE))
+        (tmp_path / f"man_{i}.bvh").write_text(bvh.text_of(MAN, lying(poses("walk", 60, phase=i)), RATE))
     motion, train, _ = fitted(tmp_path, up="z", window=32)
     heights = train.clips[0][:, 1]
     assert 0.7 < float(heights.min()) <= float(heights.max()) < 0.9
-    back = motion.turned_back(train.clips[0])
-    assert torch.allclose(back[:, 2], heights, atol=1e-6)
+    assert torch.allclose(motion.turned_back(train.clips[0])[:, 2], heights, atol=1e-6)
+    for form in (".bvh", ".json", ".npz"):
+        motion.save(Samples(modality=motion, values=[train.clips[0]]), tmp_path / f"out{form}")
+        found = clip_of(motion, str(tmp_path / f"out{form}")).values
+        own, other = (motion.skeleton.positions_of(v.double()) for v in (train.clips[0], found))
+        assert float((own - other).abs().max()) < 1e-3, form  # Euler angles are near gimbal lock
+    motion.save(Samples(modality=motion, values=list(train.clips[:2])), tmp_path / "out.json")
+    held = torch.tensor(json.loads((tmp_path / "out.json").read_text())["positions"][0])
+    assert torch.allclose(held[:, 0, 2], heights, atol=1e-4)
+
+
+def test_feet_without_names_are_the_joints_near_the_ground(tmp_path):
+    """Of a man who lies in his own frame and stands by his root, the rest pose has no joint near the ground."""
+    names = ("root", "back", "top", "a", "aa", "aaa", "b", "bb", "bbb")
+    offsets = tuple((o[0], -o[2], o[1]) for o in MAN.offsets)
+    man = replace(MAN, names=names, offsets=offsets, kinds=("ball",) * 9, axes=((0.0,) * 3,) * 9)
+    quarter = rotations.about(torch.tensor([1.0, 0.0, 0.0]), torch.tensor(torch.pi / 2))
+    for i in range(6):
+        root, q = MAN.split(poses("walk", 60, phase=i))
+        every = rotations.identity(q).repeat(60, 9, 1)
+        every[:, list(MAN.moving)] = rotations.multiply(rotations.multiply(quarter, q), rotations.inverse(quarter))
+        root = torch.stack([root[:, 0], -root[:, 2], root[:, 1]], 1)
+        (tmp_path / f"man_{i}.bvh").write_text(bvh.text_of(man, man.join(root, every), RATE))
+    motion, _, _ = fitted(tmp_path, up="z", window=32)
+    assert abs(motion.codec.ground) < 0.03
+    assert [motion.skeleton.names[i] for i in motion.codec.feet] == ["aaa", "bbb"]
 
 
 def test_cycles_fill_a_window(tmp_path):
@@ -206,6 +254,7 @@ def test_trajectories_outside_have_higher_energies_than_any_other():
         ({"path": "a", "pattern": "("}, "no regular expression"),
         ({"path": "a", "rate": 0.0}, "0.01 to 100,000"),
         ({"path": "a", "val_fraction": 1.0}, "between 0 and 1"),
+        ({"source": Pendulum(), "mirror": True}, "a source has none"),
         ({"source": Pendulum(), "count": 2}, "16 to 1,000,000"),
     ],
 )

@@ -80,13 +80,15 @@ def test_channels_come_in_any_order_and_place():
 
 
 def test_an_end_may_be_missing_and_a_joint_may_be_a_hinge():
-    text = "HIERARCHY\nROOT a\n{\nOFFSET 0 0 0\nCHANNELS 3 Xrotation Yrotation Zrotation\nJOINT b\n{\nOFFSET 0 1 0\n"
+    text = "HIERARCHY\nROOT a\n{\nOFFSET 1 2 3\nCHANNELS 3 Xrotation Yrotation Zrotation\nJOINT b\n{\nOFFSET 0 1 0\n"
     text += "CHANNELS 1 Zrotation\n}\n}\nMOTION\nFrames: 1\nFrame Time: 0.1\n0 0 0 90\n"
     clip = bvh.parse(text)
     assert clip.skeleton.names == ("a", "b")
     assert clip.skeleton.kinds == ("ball", "hinge")
     assert clip.skeleton.axes[1] == (0, 0, 1)
-    assert clip.values[0, :3].tolist() == [0, 0, 0]
+    assert clip.values[0, :3].tolist() == [1, 2, 3]  # a root without positions is at its offset
+    high = text.replace("CHANNELS 3", "CHANNELS 4 Yposition", 1).replace("0 0 0 90", "9 0 0 0 90")
+    assert bvh.parse(high).values[0, :3].tolist() == [1, 9, 3]
 
 
 def test_positions_of_a_joint_that_stay_are_its_offset_and_others_are_refused():
@@ -339,6 +341,23 @@ def test_metadata_says_what_motions_are(tmp_path):
     assert len(find(str(tmp_path), only="*walk*").entries) == 2
     with pytest.raises(ValueError, match=r"data.only='cat\*' matches none of 6 files"):
         find(str(tmp_path), only="cat*")
+
+
+def test_all_parts_that_are_no_training_are_held_out_and_the_rest_is_named(tmp_path):
+    for part in ("Train", "test", "val", "extra"):
+        motions.walks(tmp_path / part / "walking", each=1, frames=4)
+        motions.walks(tmp_path / part / "idle", each=1, frames=4)
+    motions.one(tmp_path)
+    found = find(str(tmp_path))
+    held = {
+        name: {entry.test for entry in found.entries if entry.name.startswith(name)}
+        for name in ("Train", "test", "val")
+    }
+    assert held == {"Train": {False}, "test": {True}, "val": {True}}
+    assert len(found.entries) == 3 * 6
+    assert {entry.action for entry in found.entries} == {"walking", "idle"}
+    assert any("beside train/ and the test part, not used: 7 (extra/idle/" in line for line in found.remarks)
+    assert len(find(str(tmp_path), only="extra/*").entries) == 6  # without parts, all
 
 
 def test_folders_are_detected_by_what_is_in_them(tmp_path):

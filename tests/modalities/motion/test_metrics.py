@@ -5,8 +5,10 @@ import torch
 
 from langevin.modalities.motion import rotations
 from langevin.modalities.motion.codec import Poses
+from langevin.modalities.motion.data import Motions
 from langevin.modalities.motion.metrics import physics, skeletal
-from langevin.modalities.motion.metrics.judge import seen_of, train_judge
+from langevin.modalities.motion.metrics.judge import compared, seen_of, train_judge, windows
+from langevin.modalities.motion.metrics.measure import real_accuracy
 from langevin.modalities.motion.metrics.two_samples import two_sample_accuracy
 from langevin.modalities.motion.modality import Motion
 from langevin.modalities.motion.systems import Pendulum
@@ -91,6 +93,21 @@ def test_two_samples_are_told_apart_if_they_differ():
     assert two_sample_accuracy(a, b + 2) > 0.95
     with pytest.raises(ValueError, match="8 motions in each set"):
         two_sample_accuracy(a[:4], b)
+
+
+def test_real_motions_are_not_told_from_real_motions():
+    """However alike the windows of a motion are, which overlap."""
+    random, n = torch.Generator().manual_seed(0), 64
+    ways = [0.1 * torch.randn(48, 16, generator=random).cumsum(0) for _ in range(n)]
+    part = Motions(
+        clips=tuple(way + torch.randn(1, 16, generator=random) for way in ways), rate=RATE, skeleton=None,
+        columns=tuple(f"x{i}" for i in range(16)), names=("",) * n, actions=(None,) * n, texts=(None,) * n,
+    )  # fmt: skip
+    motion = Motion(path="x", window=32).fitted(part)
+    overlapping = compared(motion, windows(motion, part)[0])
+    assert two_sample_accuracy(overlapping[::2], overlapping[1::2]) < 0.4
+    assert real_accuracy(motion, part) == pytest.approx(0.5, abs=0.1)
+    assert real_accuracy(motion, part.select(range(15))) is None
 
 
 def test_what_a_judge_sees_does_not_depend_on_place_and_heading():

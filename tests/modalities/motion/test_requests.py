@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from langevin.modalities.modality import Draw, RequestContext
+from langevin.modalities.modality import Draw, RequestContext, Samples
 from langevin.modalities.motion.codec import origin_of
-from langevin.modalities.motion.files import bvh, deepmimic
+from langevin.modalities.motion.files import arrays, bvh, deepmimic
 from langevin.modalities.motion.files.given import read_given, read_path
 from langevin.modalities.motion.options import Edit, Sample
 from langevin.run.directory import load_model
@@ -259,6 +259,26 @@ def test_a_file_of_the_same_joints_is_fitted_by_their_names(models, tmp_path):
     assert torch.allclose(again.values, poses("walk", 20), atol=1e-6)
 
 
+@pytest.mark.parametrize("kind", ["man", "swings"])
+def test_a_saved_motion_has_no_more_frames_than_were_drawn(models, tmp_path, kind):
+    """Shorter motions of an archive are padded to the longest."""
+    modality = models[kind].modality
+    made = [torch.rand(n, MAN.columns if kind == "man" else 2) for n in (20, 60)]
+    modality.save(Samples(modality=modality, values=made), tmp_path / "two.npz")
+    assert given(models[kind], str(tmp_path / "two.npz")).shape[0] == 20
+    if kind == "swings":
+        found = [clip.values for clip, _ in arrays.read_npz(tmp_path / "two.npz")]
+        assert all(torch.equal(a, b) for a, b in zip(found, made, strict=True))
+    held = dict(np.load(tmp_path / "two.npz"))
+    np.savez(tmp_path / "two.npz", **{**held, "length": np.array([61, 60])})
+    with pytest.raises(ValueError, match=r"two\.npz says lengths of 60 to 61, and holds 60 frames of each motion"):
+        given(models[kind], str(tmp_path / "two.npz"))
+
+
+def sized(*factors):
+    return replace(MAN, offsets=tuple(tuple(f * v for v in o) for f, o in zip(factors, MAN.offsets, strict=True)))
+
+
 def test_a_file_of_another_skeleton_is_said(models, tmp_path):
     text = bvh.text_of(MAN, poses("walk", 4), RATE)
     (tmp_path / "a.bvh").write_text(text.replace("left_knee", "wheel"))
@@ -268,6 +288,16 @@ def test_a_file_of_another_skeleton_is_said(models, tmp_path):
     (tmp_path / "b.bvh").write_text(swapped)
     with pytest.raises(ValueError, match=r"left_knee hangs on right_leg, and in the run on left_leg"):
         read_given(str(tmp_path / "b.bvh"), MAN, (), rate=RATE)
+    for name, skeleton, said in (
+        ("cm", sized(*[100.0] * len(MAN)), "bones 100 times as long .*: multiply its offsets and positions by 0.01,"),
+        ("child", sized(*[0.4] * len(MAN)), r"bones 0\.4 times as long .* by 2\.5,"),
+        ("ape", sized(*[1.0] * 4, 2.0, *[1.0] * 4), "another skeleton: its bone to left_knee differs"),
+    ):
+        (tmp_path / f"{name}.bvh").write_text(bvh.text_of(skeleton, poses("walk", 4), RATE))
+        with pytest.raises(ValueError, match=rf"{name}\.bvh .*{said}"):
+            read_given(str(tmp_path / f"{name}.bvh"), MAN, (), rate=RATE)
+    (tmp_path / "tall.bvh").write_text(bvh.text_of(sized(*[1.2] * len(MAN)), poses("walk", 4), RATE))
+    assert read_given(str(tmp_path / "tall.bvh"), MAN, (), rate=RATE).skeleton == MAN
     np.savez(tmp_path / "c.npz", poses=np.ones((4, 9), dtype=np.float32))
     with pytest.raises(ValueError, match=r"poses of shape \(4, 9\), and the run's are \(frames, 27\)"):
         read_given(str(tmp_path / "c.npz"), MAN, (), rate=RATE)
@@ -283,6 +313,10 @@ def test_a_file_of_another_skeleton_is_said(models, tmp_path):
         ("time,x,z\n0,1,2\n", "has one place"),
         ("time,x,z\n0,1,nan\n", "has 'nan' in line 2, column 3"),
         ("time,x,z\n1,1,1\n0,1,1\n", "times that do not rise"),
+        ("time,x,z\n0,0,0\n0.01,1,1\n", r"path\.csv lasts 0\.01 seconds, which is less than two frames at 20 a second"),
+        ("time,x,z\n0,0,0\n60000,1,1\n", r"lasts 60,000 seconds, and at most 600 are made: .* times are seconds"),
+        ("time,x,z\n0,0,0\n1e12,1,1\n", "at most 600 are made"),
+        pytest.param("0,0\n" * 13_000, "lasts 650 seconds, and at most 600", id="long"),
     ],
 )
 def test_what_is_no_path_is_said(tmp_path, content, said):
@@ -290,3 +324,27 @@ def test_what_is_no_path_is_said(tmp_path, content, said):
     with pytest.raises(ValueError, match=said):
         read_path(str(tmp_path / "path.csv"), rate=RATE)
     assert Path(tmp_path / "path.csv").is_file()
+
+
+def test_a_path_has_two_frames_or_more(models, tmp_path):
+    (tmp_path / "path.csv").write_text("time,x,z\n0,0,0\n0.05,0.1,0\n")
+    found = drawn(models["man"], Sample(path=str(tmp_path / "path.csv")))
+    assert all(len(values) == 2 for values in found.values)
+
+
+def test_given_files_are_neither_too_short_nor_too_long(models, tmp_path):
+    """Five frames of 120 a second are one of 20; times in other units would be more frames than fit in memory."""
+    context = RequestContext(model=models["man"], data=lambda: (None, None), count=1)
+    (tmp_path / "short.bvh").write_text(bvh.text_of(MAN, poses("walk", 5, rate=120.0), 120.0))
+    slow = tmp_path / "slow.csv"
+    slow.write_text("time,angle,speed\n0,0,0\n1e9,1,0\n2e9,2,0\n")
+    short = str(tmp_path / "short.bvh")
+    for options in (Sample(continue_=short), Edit(input=short, to="run")):
+        with pytest.raises(ValueError, match=r"short\.bvh lasts 0\.0333333 seconds, which is less than two frames"):
+            models["man"].modality.plan(options, context)
+    swings = replaced(context, models["swings"])
+    for options in (Sample(continue_=str(slow)), Edit(input=str(slow), mask=("0,1",))):
+        with pytest.raises(ValueError, match=r"slow\.csv lasts 2,000,000,000 seconds, and at most 600 are made"):
+            models["swings"].modality.plan(options, swings)
+    with pytest.raises(ValueError, match=r"the last key frame is at 2,000,000,000 s, and at most 600 are made"):
+        models["swings"].modality.plan(Sample(keyframes=str(slow)), swings)

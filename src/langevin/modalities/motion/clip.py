@@ -9,6 +9,8 @@ from torch import Tensor
 from langevin.modalities.motion import rotations
 from langevin.modalities.motion.skeleton import Skeleton
 
+LONGEST = 600.0  # seconds of a motion that is made
+
 
 class Unreadable(ValueError):
     """Why a file cannot be read, as the end of a sentence that begins with its name."""
@@ -52,7 +54,27 @@ class Clip:
 
 def uniform_times(seconds: float, rate: float) -> Tensor:
     """Times (n,) of frames at a rate, of which the last is at most a twentieth of a frame after `seconds`, float64."""
-    return torch.arange(math.floor(seconds * rate + 0.05) + 1, dtype=torch.float64) / rate
+    return torch.arange(frames_at(seconds, rate), dtype=torch.float64) / rate
+
+
+def frames_at(seconds: float, rate: float) -> int:
+    """The frames of `uniform_times`."""
+    return math.floor(seconds * rate + 0.05) + 1
+
+
+def require_duration(name: str, seconds: float, rate: float, *, frames: int = 0) -> None:
+    """Check that a given motion has two frames or more at a rate, and no more than `LONGEST` seconds or `frames`.
+
+    Raises:
+        ValueError: it has not."""
+    if frames_at(seconds, rate) < 2:
+        raise ValueError(
+            f"{name} lasts {seconds:g} seconds, which is less than two frames at {rate:g} a second: give more"
+        )
+    if seconds > max(LONGEST, frames / rate):
+        raise ValueError(
+            f"{name} lasts {seconds:,.0f} seconds, and at most {LONGEST:g} are made: cut it; times are seconds"
+        )
 
 
 def interpolated(values: Tensor, times: Tensor, at: Tensor, *, skeleton: bool | None = None) -> Tensor:

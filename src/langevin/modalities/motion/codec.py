@@ -26,6 +26,7 @@ ROOT = 4  # channels of the root's way
 WIDTHS = {"ball": 6, "hinge": 2, "fixed": 0}
 FLOOR = 0.02  # of the mean standard deviation of columns, below which one is not standardised further
 LEAST = (0.01, 0.02, 0.05, 0.02)  # so for heights and speeds (in sizes of the skeleton), yaw rates, and rotations
+RESTED = 10_000  # frames whose mean heights say which joints are feet, at most about
 CONTACT = ("ground", "contact_height", "contact_speed")
 DIVERGED = "the generated motion holds numbers that are not finite: the model or its guidance diverged"
 
@@ -96,6 +97,7 @@ class Poses:
         mean, std: of each channel; fitted to the data.
         centre, reach: of each joint that moves, the mean rotation (w, x, y, z) and the greatest angle from it; fitted.
         low, high: least and greatest value of the channels of the root's way; fitted.
+        touching: the joints that touch the ground; fitted.
         ground: the height below which feet are hardly ever; fitted, as what follows.
         contact_height: the height below which a foot may stand.
         contact_speed: the horizontal speed that 90 % of feet below it do not exceed.
@@ -110,6 +112,7 @@ class Poses:
     reach: tuple[float, ...] = ()
     low: tuple[float, ...] = ()
     high: tuple[float, ...] = ()
+    touching: tuple[int, ...] = ()
     ground: float = 0.0
     contact_height: float = 0.0
     contact_speed: float = 0.0
@@ -119,6 +122,11 @@ class Poses:
         """The skeleton of a fitted codec."""
         assert self.skeleton is not None, "the modality of a run is fitted"
         return self.skeleton
+
+    @property
+    def feet(self) -> tuple[int, ...]:
+        """The joints that touch the ground."""
+        return self.touching or self.known.feet()
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -144,10 +152,13 @@ class Poses:
         q = torch.cat([self.known.split(values.double())[1] for values in clips])
         centre = torch.stack([_mean_rotation(q[:, i]) for i in range(q.shape[1])])
         reach = rotations.angle_between(centre.expand_as(q), q).amax(0)
+        every = torch.cat(list(clips))
+        feet = self.known.feet(every[:: 1 + len(every) // RESTED])
+        contact = dict(zip(CONTACT, standing(self.known, feet, clips, rate), strict=True))
         return replace(
-            self, mean=_rounded(frames.mean(0)), std=_rounded(torch.maximum(std, least.double())),
+            self, touching=feet, mean=_rounded(frames.mean(0)), std=_rounded(torch.maximum(std, least.double())),
             centre=tuple(_rounded(row) for row in centre), reach=_rounded(reach), low=_rounded(frames[:, :ROOT].amin(0)),
-            high=_rounded(frames[:, :ROOT].amax(0)), **dict(zip(CONTACT, standing(self.known, clips, rate), strict=True)),
+            high=_rounded(frames[:, :ROOT].amax(0)), **contact,
         )  # fmt: skip
 
     def raw(self, poses: Tensor, rate: float) -> Tensor:
@@ -261,14 +272,14 @@ class Poses:
 AnyCodec = States | Poses
 
 
-def standing(skeleton: Skeleton, clips: Sequence[Tensor], rate: float) -> tuple[float, ...]:
+def standing(skeleton: Skeleton, feet: Sequence[int], clips: Sequence[Tensor], rate: float) -> tuple[float, ...]:
     """Ground, height and speed of contact (`Poses`), from clips (frames, 3 + 4 m).
 
     The ground is the height below which one foot of a thousand is. A foot may stand up to the median height of the lower
     one."""
     heights, lowest, speeds = list[Tensor](), list[Tensor](), list[Tensor]()
     for values in clips:
-        p = skeleton.positions_of(values.double())[:, list(skeleton.feet())]
+        p = skeleton.positions_of(values.double())[:, list(feet)]
         heights.append(torch.maximum(p[1:, :, 1], p[:-1, :, 1]).flatten())
         lowest.append(p[..., 1].amin(1))
         speeds.append(((p[1:] - p[:-1])[..., [0, 2]].norm(dim=-1) * rate).flatten())

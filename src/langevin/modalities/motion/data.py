@@ -13,10 +13,10 @@ from torch import Tensor
 
 from langevin.modalities.modality import Progress
 from langevin.modalities.motion import rotations
-from langevin.modalities.motion.clip import Clip, Unreadable, repeated
+from langevin.modalities.motion.clip import Clip, Unreadable, frames_at, repeated
 from langevin.modalities.motion.files import arrays, bvh, deepmimic
 from langevin.modalities.motion.files.listing import Entry, Listing, find
-from langevin.modalities.motion.skeleton import Skeleton
+from langevin.modalities.motion.skeleton import OFFSETS, Skeleton
 from langevin.modalities.motion.systems import AnySystem
 from langevin.modalities.motion.systems.system import energies, trajectories
 from langevin.modalities.paths import some
@@ -25,7 +25,6 @@ from langevin.modalities.remarks import Remarks
 MANY = 50  # clips, from which on whole clips are held out, and not the ends of long ones
 LONG = 5  # windows of a clip whose end is held out
 FASTEST = 20.0  # frames per second of poses, unless the recipe says so
-OFFSETS = 0.2  # by which bones of one folder may differ, of the skeleton's size
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -103,9 +102,10 @@ def simulated_parts(
 
 @dataclass(frozen=True, kw_only=True)
 class Loaded:
-    """Everything that could be read at a path, at its own rates."""
+    """Everything that could be read at a path, at its own rates, and the rate that it is brought to."""
 
     listing: Listing
+    rate: float
     clips: tuple[tuple[Entry, Clip], ...]
     broken: tuple[tuple[str, str], ...]
     remarks: tuple[str, ...]
@@ -124,21 +124,19 @@ def load(
 
     Args:
         only, pattern: see `files.listing.find`.
-        rate: frames per second of states whose files do not say it.
+        rate: frames per second that motions are brought to, and of states whose files do not say it; None for
+            `common_rate`.
         up: the vertical axis of files, y or z.
 
     Raises:
-        ValueError: there is nothing to read, more than one file in ten is broken, or skeletons differ."""
+        ValueError: there is nothing to read, more than one in ten cannot be used, or skeletons differ."""
     listing = find(path, only=only, pattern=pattern)
     characters = _characters(listing)
-    clips, broken, short = list[tuple[Entry, Clip]](), list[tuple[str, str]](), list[str]()
+    clips, broken = list[tuple[Entry, Clip]](), list[tuple[str, str]]()
     remarks = dict[str, list[str]]()
     for number, entry in enumerate(listing.entries):
         try:
             for own, clip in _read(listing, entry, characters, rate):
-                if clip.frames < 2:
-                    short.append(own.name)
-                    continue
                 clips.append((own, upright(clip, up)))
                 for remark in clip.remarks:
                     remarks.setdefault(remark.partition(" up to")[0], []).append(f"{own.name}: {remark}")
@@ -146,18 +144,25 @@ def load(
             broken.append((entry.name, str(error)))
         if progress is not None:
             progress(number + 1, len(listing.entries))
-    if not clips or 10 * len(broken) > len(listing.entries):
-        told = [f"{name} {why}" for name, why in broken] + [f"{name} has one frame" for name in short]
+    brought = common_rate([clip for _, clip in clips], rate=rate) if clips else 0.0
+    every, short = len(clips) + len(broken), [e.name for e, clip in clips if frames_at(clip.seconds, brought) < 2]
+    clips = [(entry, clip) for entry, clip in clips if frames_at(clip.seconds, brought) > 1]
+    if not clips or 10 * len(broken) > len(listing.entries) or 10 * (len(broken) + len(short)) > every:
+        told = [f"{name} {why}" for name, why in broken]
+        told += [f"{name} has one frame at {brought:g} a second" for name in short]
         raise ValueError(
-            f"{listing.root}: {len(broken) + len(short)} of {len(listing.entries)} files cannot be used"
+            f"{listing.root}: {len(told)} of {every} motions cannot be used"
             + (", more than one in ten" if clips else "")
             + f": {some(told, between='; ')}. Repair or remove these files and start again"
         )
-    lines = [f"Motions of one frame, left out: {len(short):,} ({some(short)})."] * bool(short)
+    lines = [f"Motions of one frame at {brought:g} a second, left out: {len(short):,} ({some(short)})."] * bool(short)
     lines += [f"In {len(found):,} files, {found[0].partition(': ')[2]} (such as {found[0].partition(': ')[0]})."
               for found in remarks.values()]  # fmt: skip
     clips, more = _one_kind(listing, clips)
-    return Loaded(listing=listing, clips=tuple(clips), broken=tuple(broken), remarks=(*listing.remarks, *lines, *more))
+    return Loaded(
+        listing=listing, rate=brought, clips=tuple(clips), broken=tuple(broken),
+        remarks=(*listing.remarks, *lines, *more),
+    )  # fmt: skip
 
 
 def _characters(listing: Listing) -> dict[str, Skeleton]:
@@ -301,7 +306,7 @@ def load_parts(
     Raises:
         ValueError: see `load`, or too few motions for two parts."""
     loaded = load(path, only=only, pattern=pattern, rate=rate, up=up, progress=progress)
-    rate = common_rate([clip for _, clip in loaded.clips], rate=rate)
+    rate = loaded.rate
     ready, rounds = list[tuple[Entry, Tensor]](), 0
     for entry, clip in loaded.clips:
         at = clip.resampled(rate)

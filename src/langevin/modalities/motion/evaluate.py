@@ -70,7 +70,7 @@ def evaluate(motion: "Motion", options: Evaluate, m: Measuring) -> Evaluation:
     if isinstance(codec, Poses):
         facts = {
             "ground": codec.ground, "height of contact": codec.contact_height, "speed of contact": codec.contact_speed,
-            "feet": ", ".join(codec.known.names[i] for i in codec.known.feet()), "round trip of the codec": found.ceiling,
+            "feet": ", ".join(codec.known.names[i] for i in codec.feet), "round trip of the codec": found.ceiling,
         }  # fmt: skip
         sections.append(Facts(heading="Calibrated on the training data", rows=facts, source=source))
     return Evaluation(
@@ -155,7 +155,8 @@ def way_rows(motion: "Motion", found: Measured, name: str, way: Way) -> list[Met
             add(metric, values, one, better, skeletal.meaning_of(metric, codec))
     if way.apart:
         meaning = (
-            "accuracy of a classifier between samples and held-out motions; 0.5 is chance, real is between real halves"
+            "accuracy of a classifier between samples and held-out motions; 0.5 is chance, real is between halves of the "
+            "latter, of 16 or more"
         )
         add("two-sample accuracy", way.apart, found.real_apart, "near real", meaning)
     rows += [replace(row, group=f"{group}, {row.group}") for row in way.measures.rows]

@@ -30,6 +30,7 @@ from langevin.modalities.motion.codec import AnyCodec, Poses, States
 from langevin.modalities.motion.conditions import Known, Said, fitted_actions, fitted_vocabulary
 from langevin.modalities.motion.data import Motions, load_parts, simulated_parts
 from langevin.modalities.motion.files.listing import detect
+from langevin.modalities.motion.mirror import with_mirrored
 from langevin.modalities.motion.options import Edit, Evaluate, Sample
 from langevin.modalities.motion.projector import AnyProjector, Projector
 from langevin.modalities.motion.skeleton import Skeleton
@@ -55,6 +56,7 @@ class Motion:
         window: frames of an example.
         val_fraction: fraction of the data that is held out, if it has no test part of its own.
         projectors: what samples are made to obey, see `projector`.
+        mirror: add a mirrored copy of each training motion, see `mirror`.
         cycles: repeat cyclic motions (DeepMimic's "Loop": "wrap") that are shorter than an example.
         codec: the map between frames and x; None is chosen by the data.
         actions, vocabulary, columns, typical: names of the actions, words of the captions, columns of states, frames of
@@ -73,6 +75,7 @@ class Motion:
     rate: float | None = None
     window: int = 64
     val_fraction: float = 0.1
+    mirror: bool = False
     cycles: bool = True
     projectors: tuple[AnyProjector, ...] = ()
     codec: AnyCodec | None = None
@@ -95,6 +98,8 @@ class Motion:
             )
         if self.outside and self.source is None:
             raise ValueError("data.outside is for a source, whose energy is known: leave it out")
+        if self.mirror and self.source is not None:
+            raise ValueError("data.mirror is for skeletons, and a source has none: leave it out")
         if self.rate is not None and not 0.01 <= self.rate <= 100_000:
             raise ValueError(f"data.rate is 0.01 to 100,000 frames per second, got {self.rate}")
         requests.require_projectors(self, self.projectors)
@@ -156,10 +161,11 @@ class Motion:
                 outside=self.outside,
             )  # fmt: skip
         assert self.path is not None, "checked in __post_init__"
-        return load_parts(
+        train, val = load_parts(
             self.path, only=self.only, pattern=self.pattern, rate=self.rate, up=self.up, window=self.window,
             val_fraction=self.val_fraction, cycles=self.cycles, progress=progress,
         )  # fmt: skip
+        return (with_mirrored(train) if self.mirror else train), val
 
     def fitted(self, train: Motions, *, base: Self | None = None) -> Self:
         if base is not None:

@@ -100,7 +100,8 @@ def save(motion: "Motion", samples: Samples, out: Path) -> None:
             write_atomic(out, samples.stamped(picture(motion, samples)))
         case ".npz":
             lengths = torch.tensor([len(one) for one in samples.values])
-            padded = torch.nn.utils.rnn.pad_sequence(list(samples.values), batch_first=True)
+            own = [motion.turned_back(one) for one in samples.values]
+            padded = torch.nn.utils.rnn.pad_sequence(own, batch_first=True)
             held = Samples(
                 modality=motion, values=padded, names=samples.names,
                 arrays={**samples.arrays, "length": lengths, "rate": torch.tensor(motion.known_rate)},
@@ -134,7 +135,7 @@ def as_json(motion: "Motion", samples: Samples) -> Any:
     if motion.skeleton is None:
         return {**held, "columns": list(motion.columns), "states": [one.tolist() for one in samples.values]}
     skeleton = motion.skeleton
-    positions = [skeleton.positions_of(one.double()) for one in samples.values]
+    positions = [skeleton.positions_of(motion.turned_back(one).double()) for one in samples.values]
     return {
         **held, "joints": list(skeleton.names), "parents": list(skeleton.parents),
         "positions": [[[[round(v, 5) for v in joint] for joint in f] for f in one.tolist()] for one in positions],

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -12,7 +13,7 @@ from langevin.diffusion.process import Gaussian
 from langevin.diffusion.sampler.grid import UniformTimeGrid
 from langevin.modalities.modality import Plan, RequestContext, Samples
 from langevin.modalities.motion import plans
-from langevin.modalities.motion.clip import Clip, interpolated
+from langevin.modalities.motion.clip import LONGEST, Clip, interpolated, require_duration
 from langevin.modalities.motion.codec import Poses
 from langevin.modalities.motion.data import upright
 from langevin.modalities.motion.files.given import read_given, read_path
@@ -24,7 +25,6 @@ from langevin.modalities.paths import did_you_mean
 if TYPE_CHECKING:
     from langevin.modalities.motion.modality import Motion
 
-LONGEST = 600.0  # seconds of a sample
 EDITED = 4  # motions that an edit makes by default
 AROUND = 4  # frames on either side of a part that is drawn anew, at least, where a longer motion is cut
 KINDS: dict[str, type[Any]] = {"dynamics": Dynamics, "feet": Feet, "limits": Limits, "range": Range}
@@ -122,7 +122,7 @@ def require_projectors(motion: "Motion", projectors: Sequence[Projector]) -> Non
 def given_of(motion: "Motion", options: Sample) -> Given | None:
     """What the options give of the motions; None for nothing."""
     if options.continue_ is not None:
-        return continued(motion, clip_of(motion, options.continue_).resampled(motion.known_rate), options.seconds)
+        return continued(motion, at_rate(motion, options.continue_), options.seconds)
     if options.keyframes is not None:
         return keyframes(motion, options.keyframes, options.times, options.seconds)
     if options.path is not None:
@@ -136,13 +136,16 @@ def clip_of(motion: "Motion", file: str) -> Clip:
     return upright(clip, motion.up)
 
 
-def continued(motion: "Motion", clip: Clip, seconds: float | None) -> Given:
-    """The end of a motion, shown to the network, and free frames after it.
+def at_rate(motion: "Motion", file: str) -> Clip:
+    """The motion of a file at the run's rate. Raises `ValueError`, also for less than two frames and for too many."""
+    clip = clip_of(motion, file)
+    name, frames = Path(file).name, max(clip.frames, motion.window)
+    require_duration(name, clip.seconds, motion.known_rate, frames=frames)
+    return clip.resampled(motion.known_rate)
 
-    Raises:
-        ValueError: it has one frame."""
-    if clip.frames < 2:
-        raise ValueError("the motion to go on from has one frame: give two or more")
+
+def continued(motion: "Motion", clip: Clip, seconds: float | None) -> Given:
+    """The end of a motion, shown to the network, and free frames after it."""
     shown = min(clip.frames, motion.window // 2)
     new = motion.window - shown if seconds is None else max(1, round(seconds * motion.known_rate))
     length = shown + new
@@ -163,6 +166,10 @@ def keyframes(motion: "Motion", file: str, times: Sequence[float], seconds: floa
     if times and max(times) > clip.seconds + 0.5 / clip.rate:
         raise ValueError(f"--times has {max(times):g}, which is beyond the end of a file of {clip.seconds:.2f} seconds")
     at = torch.tensor(list(times), dtype=torch.float64) if times else own
+    if seconds is None and float(at[-1]) > max(LONGEST, motion.window / rate):
+        raise ValueError(
+            f"the last key frame is at {at[-1]:,.0f} s, and at most {LONGEST:g} are made: give other --times"
+        )
     poses = motion.skeleton is not None
     values = interpolated(clip.values, own, at.clamp_max(clip.seconds), skeleton=poses)
     frames = [round(t * rate) for t in at.tolist()]
@@ -226,7 +233,7 @@ def edit_plan(motion: "Motion", options: Edit, context: RequestContext) -> Plan:
         raise ValueError("--strength goes with --to ACTION")
     if context.guided and not (options.action or options.text or options.to):
         raise ValueError("--guidance leads to an action or a caption: give --action, --text or --to, or leave it out")
-    clip = clip_of(motion, options.input).resampled(motion.known_rate)
+    clip = at_rate(motion, options.input)
     count = context.count or EDITED
     words = [] if options.text is None else [options.text]
     actions = [one for one in (options.to, options.action) if one is not None][:1]

@@ -12,6 +12,7 @@ from langevin.modalities.motion import rotations
 
 JointKind = Literal["ball", "hinge", "fixed"]
 MOST_JOINTS = 512
+OFFSETS = 0.2  # by which bones of motions of one skeleton may differ, of its size
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,14 +130,16 @@ class Skeleton:
         root, q = self.split(poses)
         return self.positions(root, rotations.matrix(rotations.normalised(q)))
 
-    def feet(self) -> tuple[int, ...]:
-        """The joints that touch the ground: by their names, else the two leaves that hang lowest with all rotations 0."""
+    def feet(self, poses: Tensor | None = None) -> tuple[int, ...]:
+        """The joints that touch the ground: by their names, else the two leaves that are lowest on average in poses
+        (n, 3 + 4 m), or with all rotations 0."""
         words = ("ankle", "foot", "toe", "heel")
         named = tuple(i for i, name in enumerate(self.names) if any(w in name.lower() for w in words))
         if named:
             return named
-        rest = self.positions(torch.zeros(3), torch.eye(3).expand(len(self.moving), 3, 3))
-        return tuple(sorted(sorted(self.leaves, key=lambda i: float(rest[i, 1]))[:2]))
+        rest = self.positions(torch.zeros(1, 3), torch.eye(3).expand(1, len(self.moving), 3, 3))
+        heights = (rest if poses is None else self.positions_of(poses))[..., 1].mean(0).tolist()
+        return tuple(sorted(sorted(self.leaves, key=lambda i: heights[i])[:2]))
 
 
 def hinge_angles(skeleton: Skeleton, q: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 CSV: a heading of names, of which a first one `time`, `t` or `seconds` is the time of each frame; or numbers alone. NPZ: the
 array `states` (n, frames, columns) or (frames, columns), or the only array; with it, if they are there, `rate` (frames per
-second), `columns` and `actions` (a name per trajectory).
+second), `columns`, `actions` (a name per trajectory) and `length` (whole numbers, the frames of each, zeros after them).
 """
 
 import csv
@@ -123,6 +123,7 @@ def read_npz(path: Path, *, rate: float | None = None) -> list[tuple[Clip, str |
                     raise Unreadable(f"holds {member.filename}, which unpacks to {member.file_size:,} bytes")
         with np.load(path, allow_pickle=False) as held:
             values, facts = _states(held), {n: held[n] for n in ("rate", "columns", "actions") if n in held.files}
+            lengths = lengths_of(held, values)
     except Unreadable:
         raise
     except Exception as error:  # of numpy, zipfile and the codecs, for a damaged or hostile file
@@ -138,9 +139,25 @@ def read_npz(path: Path, *, rate: float | None = None) -> list[tuple[Clip, str |
     if len(actions) != len(values):
         actions = [None] * len(values)
     return [
-        (Clip(values=torch.from_numpy(one), rate=rate or RATE, columns=names), action)
-        for one, action in zip(values, actions, strict=True)
+        (Clip(values=torch.from_numpy(one[:length]), rate=rate or RATE, columns=names), action)
+        for one, length, action in zip(values, lengths, actions, strict=True)
     ]
+
+
+def lengths_of(held: Any, values: np.ndarray) -> list[int]:
+    """The frames of each motion of an archive, values (n, frames, columns): whole numbers in its array `length`, else all.
+
+    Raises:
+        Unreadable: some are none of 1 to the frames that are there."""
+    n, frames = values.shape[:2]
+    lengths = held["length"] if "length" in held.files else np.zeros(0)
+    if lengths.dtype.kind not in "iu" or lengths.shape != (n,):
+        return [frames] * n
+    if not ((lengths >= 1) & (lengths <= frames)).all():
+        raise Unreadable(
+            f"says lengths of {lengths.min()} to {lengths.max()}, and holds {frames} frames of each motion"
+        )
+    return [int(length) for length in lengths]
 
 
 def _states(held: Any) -> np.ndarray:

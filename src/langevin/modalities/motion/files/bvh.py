@@ -9,8 +9,8 @@
     ...
 
 Channels may come in any order; rotations are in degrees, the first one outermost. A joint with one rotation is a hinge.
-Positions of the root replace its offset; those of other joints are their offsets if they stay the same. A bone ends in an
-End Site, which may be missing.
+Positions of the root replace its offset, where it has some; those of other joints are their offsets if they stay the same.
+A bone ends in an End Site, which may be missing.
 """
 
 import math
@@ -190,7 +190,8 @@ def _clip(joints: list[_Joint], numbers: Tensor, rate: float) -> Clip:
     """The motion of a hierarchy's numbers (frames, channels)."""
     joints = [replace(j, offset=j.offset) for j in joints]
     kinds, axes, turns = list[JointKind](), list[tuple[float, float, float]](), list[Tensor]()
-    remarks, root, at, moved = list[str](), torch.zeros(len(numbers), 3, dtype=torch.float64), 0, dict[str, Tensor]()
+    root = torch.tensor(joints[0].offset, dtype=torch.float64).expand(len(numbers), 3)
+    remarks, at, moved = list[str](), 0, dict[str, Tensor]()
     for joint in joints:
         own = numbers[:, at : at + len(joint.channels)]
         at += len(joint.channels)

@@ -3,7 +3,7 @@
 Kinds: BVH, the JSON of DeepMimic (`.json` or `.txt`), and states (CSV, NPZ). What is known of a motion, the first that
 applies: `metadata.jsonl` or `metadata.csv` with a column `file_name` and a column `action` (or `label`, `class`) or `text`
 (or `caption`); directories, one per action; a pattern for file names; what file names differ by. Directories `train/` and
-`test/` (or `valid`, `validation`, `val`, `dev`) are the parts.
+`test/`, `valid/`, `validation/`, `val/`, `dev/`, one or more, are the parts; files beside them are not used.
 """
 
 import csv
@@ -166,13 +166,15 @@ def find(path: str, *, only: str = "", pattern: str = "") -> Listing:
     remarks = [f"Files that are not read: {len(rest):,} ({some(rest)})."] if rest else []
     if len(chosen) < len(names):
         remarks.append(f"Files that data.only leaves out: {len(names) - len(chosen):,}.")
-    said, source, more = _described(folder, chosen, set(every), pattern)
-    train, test = _parts(chosen)
-    used = [n for n in chosen if test is None or n.startswith((train, test))]
+    parts = _parts(chosen)
+    used = [n for n in chosen if not parts or _top(n) in parts]
+    if beside := [n for n in chosen if n not in used]:
+        remarks.append(f"Files beside train/ and the test part, not used: {len(beside):,} ({some(beside)}).")
+    said, source, more = _described(folder, used, set(every), pattern)
     entries = tuple(
         Entry(
             name=name, action=said.get(name, (None, None))[0], text=said.get(name, (None, None))[1],
-            test=test is not None and name.startswith(test),
+            test=bool(parts) and _top(name) != "train",
         )
         for name in used
     )  # fmt: skip
@@ -192,11 +194,14 @@ def _most(found: _Found) -> tuple[FileKind, list[str], list[str]]:
     return kind, names, sorted(rest if kind == "deepmimic" else [*rest, *found.characters])
 
 
-def _parts(names: list[str]) -> tuple[str, str | None]:
-    """The prefixes of the training and the test part; ("", None) where there are none."""
-    tops = {name.partition("/")[0].lower(): name.partition("/")[0] + "/" for name in names if "/" in name}
-    test = next((tops[name] for name in TEST_NAMES if name in tops), None)
-    return (tops["train"], test) if "train" in tops and test is not None else ("", None)
+def _top(name: str) -> str:
+    return name.partition("/")[0].lower()
+
+
+def _parts(names: list[str]) -> set[str]:
+    """The directories of the training and the test part, in small letters; empty where there are not both."""
+    found = {_top(name) for name in names if "/" in name} & {"train", *TEST_NAMES}
+    return found if "train" in found and len(found) > 1 else set()
 
 
 # ---------------------------------------------------------------------------------------------------- what is said
@@ -218,8 +223,8 @@ def _described(root: Path, names: list[str], every: set[str], pattern: str) -> t
         return said, " and ".join(files), remarks
     if pattern:
         return {n: (_matched(pattern, n), None) for n in names}, f"the pattern {pattern}", []
-    train, test = _parts(names)
-    inside = {n: n.removeprefix(train if n.startswith(train) else test or "").rpartition("/")[0] for n in names}
+    cut = bool(_parts(names))
+    inside = {n: (n.partition("/")[2] if cut else n).rpartition("/")[0] for n in names}
     if all(inside.values()) and len(set(inside.values())) > 1:
         return {name: (PurePosixPath(folder).parts[0], None) for name, folder in inside.items()}, "directories", []
     stems = {name: PurePosixPath(name).stem for name in names}

@@ -13,6 +13,7 @@ from langevin.modalities.modality import Measuring, RequestContext, Samples, spr
 from langevin.modalities.motion import plans
 from langevin.modalities.motion.codec import Poses, States, origin_of
 from langevin.modalities.motion.conditions import Said
+from langevin.modalities.motion.data import Motions
 from langevin.modalities.motion.metrics import physics, skeletal
 from langevin.modalities.motion.metrics.judge import Judge, compared, judge_of, windows
 from langevin.modalities.motion.metrics.two_samples import FEWEST, two_sample_accuracy
@@ -61,6 +62,7 @@ class Measured:
         ways: by name: "" as drawn, and "projected".
         real: of held-out motions.
         judge: the classifier of actions; its accuracy is that on held-out motions.
+        real_apart: two-sample accuracy between held-out motions; None for few.
         continued: trajectories begun by real ones, by name: like the data, and of higher energy than any; empty without.
         between: motions with a part drawn anew; None for states.
         ceiling: greatest error of an encoded and decoded motion, in the unit of the data.
@@ -111,10 +113,19 @@ def measure_run(motion: "Motion", m: Measuring, count: int) -> Measured:
         ways=ways, judge=judge, memory=own, gap=gap, losses=losses, ceiling=ceiling(motion, real),
         real_physics=physics.measured(motion.source, torch.stack(real), mean) if motion.source is not None else None,
         real_skeletal=skeletal.measured(codec, real, motion.known_rate) if isinstance(codec, Poses) else None,
-        real_apart=two_sample_accuracy(*(compared(motion, part) for part in (real[::2], real[1::2])))
-        if len(real) >= 2 * FEWEST else None,
-        continued=continuations(motion, m), between=in_between(motion, m),
+        real_apart=real_accuracy(motion, m.val), continued=continuations(motion, m), between=in_between(motion, m),
     )  # fmt: skip
+
+
+def real_accuracy(motion: "Motion", part: Motions) -> float | None:
+    """The two-sample accuracy between halves of real motions, drawn by chance; None for less than 16 motions.
+
+    Of each there is one window: others of the same motion are alike, and tell the class that they are in."""
+    if len(part) < 2 * FEWEST:
+        return None
+    order = torch.randperm(len(part), generator=torch.Generator().manual_seed(0))[:REAL].tolist()
+    features = compared(motion, [part.clips[i][: motion.window] for i in order])
+    return two_sample_accuracy(features[::2], features[1::2])
 
 
 def trained(motion: "Motion") -> bool:

@@ -39,7 +39,7 @@ class Skeletal:
 
 def measured(codec: Poses, motions: Sequence[Tensor], rate: float) -> Skeletal:
     """Measurements of motions (frames, 3 + 4 m)."""
-    skeleton, feet = codec.known, list(codec.known.feet())
+    skeleton, feet = codec.known, list(codec.feet)
     skates, depths, floats, jerks, error = list[Tensor](), list[Tensor](), list[Tensor](), list[Tensor](), 0.0
     lengths = skeleton.lengths()
     for values in motions:

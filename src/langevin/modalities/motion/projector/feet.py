@@ -41,7 +41,7 @@ class Feet:
         codec = space.codec
         if not isinstance(codec, Poses):
             raise ValueError("the projector feet is for skeletons: states have no feet")
-        feet, size = list(codec.known.feet()), codec.known.height
+        feet, size = list(codec.feet), codec.known.height
         y = x.float()
         still, floor = contacts(codec, y, space), codec.ground
 
@@ -58,7 +58,7 @@ class Feet:
 def contacts(codec: Poses, x: Tensor, space: Space) -> Tensor:
     """Where a foot stands between a frame and the next, (b, frames - 1, feet) float: low, and slow."""
     with torch.no_grad():
-        p = codec.positions(x, space.rate)[..., list(codec.known.feet()), :]
+        p = codec.positions(x, space.rate)[..., list(codec.feet), :]
     speed = (p[:, 1:] - p[:, :-1])[..., [0, 2]].norm(dim=-1) * space.rate
     low = torch.maximum(p[:, 1:, :, 1], p[:, :-1, :, 1]) < codec.contact_height
     inside = space.inside[:, 1:] & space.inside[:, :-1]
