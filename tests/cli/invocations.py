@@ -21,7 +21,7 @@ BAD = [  # ---------------------------------------------------------------------
     (1, "train images network.width=1e9", "network.width: Input should be a valid integer"),
     (1, "train images network.width=-1", "sizes are positive"),
     (1, "train images network.depth=0", "sizes are positive"),
-    (1, "train images network.kind=transformer", "read by network.kind dit or unet or autoencoder, and this is transformer"),
+    (1, "train images network.kind=transformer", "read by network.kind dit or unet or autoencoder, and this"),
     (1, "train images process.kind=masked", "needs process.kind gaussian, and this is masked"),
     (1, "train images 'method={kind: nothing}'", "method.kind: there is no 'nothing'"),
     (1, "train images --minutes 0", "--minutes must be positive, got 0"),
