@@ -32,7 +32,7 @@ from torch import Tensor
 import table
 from langevin.modalities.modality import RequestContext
 from langevin.modalities.video.data import Clips
-from langevin.modalities.video.judge import Judge, train_judge
+from langevin.modalities.video.judge import MOST_CLIPS, Judge, train_judge
 from langevin.modalities.video.measure import read_labels
 from langevin.modalities.video.options import Sample
 from langevin.recipe.build import build, training_batches
@@ -188,8 +188,8 @@ def after_minutes(ours: Ours, peer: Peer, asked: argparse.Namespace) -> list[dic
     """Both trained in turns for as many minutes of CPU time, and the shares of right digits and directions."""
     train, val, window = ours.train, ours.val, peer.shape[1]
     judge = train_judge(
-        train.windows(torch.arange(min(12_000, len(train))), window),
-        {key: values[:12_000] for key, (_, values) in train.labels.items()},
+        train.windows(torch.arange(min(MOST_CLIPS, len(train))), window),
+        {key: values[:MOST_CLIPS] for key, (_, values) in train.labels.items()},
         {key: len(names) for key, (names, _) in train.labels.items()},
         (val.windows(torch.arange(len(val)), window), {key: values for key, (_, values) in val.labels.items()}),
     )

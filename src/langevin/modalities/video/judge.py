@@ -17,9 +17,10 @@ from torch.nn import functional as F
 
 from langevin.files import write_atomic
 from langevin.modalities.modality import Progress
+from langevin.training.machine import has_bf16_units
 
-EPOCHS, BATCH = 12, 64
-MOST_CLIPS = 12_000  # that it is trained on
+EPOCHS, BATCH = 8, 64
+MOST_CLIPS = 8_000  # that it is trained on
 SIDE = 32  # to which larger frames are reduced
 
 
@@ -136,14 +137,16 @@ def train_judge(
     cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, total_steps=steps + 1, pct_start=0.25)
     order = torch.empty(0, dtype=torch.int64)
     judge.train()
-    reach = max(1, clips.shape[-1] // 8)
+    reach, fast = max(1, clips.shape[-1] // 8), has_bf16_units()
     for step in range(steps):
         if len(order) < batch:
             order = torch.randperm(len(clips), generator=generator)
         items, order = order[:batch], order[batch:]
         down, right = torch.randint(-reach, reach + 1, (2,), generator=generator).tolist()
         shown = clips[items].roll((down, right), (-2, -1))
-        whole, still = judge.embed(shown)
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=fast):
+            embedded = judge.embed(shown)
+        whole, still = (part.float() for part in embedded)
         loss = whole.new_zeros(())
         for i, label in enumerate(classes):
             truth = labels[label][items]
