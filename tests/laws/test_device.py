@@ -24,6 +24,7 @@ from langevin.diffusion.guidance import (
     HistoryGuidance,
     InternalGuidance,
     KeepSourceBias,
+    PartsGuidance,
     PiGDM,
     ProjectedGuidance,
     PromptGuidance,
@@ -83,6 +84,7 @@ from langevin.modalities.text.nats import block_bound
 from langevin.networks import MLP
 from langevin.networks.columns import ColumnMLP
 from langevin.networks.encoder import resample
+from langevin.recipe.build import alone
 from langevin.run.generate import RunModel
 from tests import pretend
 from tests.laws.parts import MASKED_SAMPLERS, OWN_LAWS, PRODUCT_SAMPLERS, SAMPLERS, SCHEDULES, SDE_SAMPLERS
@@ -478,10 +480,29 @@ BY_CONDITION = (
 
 
 def test_every_guidance_is_here():
-    # reads a network of its own, see methods/test_early_head; by frames, see test_levels
-    elsewhere = {InternalGuidance, HistoryGuidance, StabilisationGuidance}
+    # reads a network of its own, see methods/test_early_head; by frames, see test_levels; by parts, see below
+    elsewhere = {InternalGuidance, HistoryGuidance, StabilisationGuidance, PartsGuidance}
     here = (*NUMBERS, *WORDS, *BY_MEASUREMENT, *BY_CONDITION, Box(low=-1.0, high=1.0))
     assert {type(method) for method in here} | elsewhere == set(get_args(AnyGuidance))
+
+
+def test_guidance_by_parts():
+    process = Product(parts={"number": Gaussian(sigma_data=1.0), "word": Masked(vocab_size=5)})
+    columns = ColumnMLP.Config(numbers={"number": 2}, tokens={"word": (5, 3)}, width=16, depth=1)
+    x = {"number": torch.linspace(-1, 1, 6).view(3, 2), "word": torch.tensor([[4, 2], [0, 1], [3, 0]])}
+
+    def work(device):
+        plain = JointDenoiser(network=shaken(columns.build()).to(device), process=process)
+        method = PartsGuidance(weight=2.5)
+        denoiser = guide(plain, (method,), process=process, models=alone)
+        time = torch.full((3, 2), 0.6, dtype=torch.float64, device=float64_device(device))
+        told = weighted(None, (method,), 3, device)
+        here = {name: part.to(device) for name, part in x.items()}
+        return denoiser(here, {"number": time, "word": torch.zeros_like(time)}, told).parts["number"].mean
+
+    here, there = both(work)
+    assert there.device == pretend.DEVICE
+    close(here, there)
 
 
 @pytest.mark.parametrize("method", BY_MEASUREMENT, ids=lambda method: f"{method.kind}{getattr(method, 'solver', '')}")
