@@ -226,7 +226,7 @@ def test_two_that_fit_equally_are_refused_with_the_key_that_decides(tmp_path):
         chosen(tmp_path / "mixed")
     assert all(f"data.kind={kind}" in str(refused.value) for kind in ("image", "text"))
     assert {chosen(tmp_path / "mixed", kind).kind for kind in ("image", "text")} == {"image", "text"}
-    with pytest.raises(ValueError, match=r"no data\.kind 'images'; did you mean 'image'\? choose image, text, points"):
+    with pytest.raises(ValueError, match=r"no data\.kind 'images'; did you mean 'image'\? choose image, speech, video"):
         chosen(tmp_path / "mixed", "images")
 
 

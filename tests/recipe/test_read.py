@@ -46,8 +46,8 @@ def test_an_unknown_key_names_the_nearest_or_all_known_ones(assignment, words):
     ("network={width: 32}", "network.kind: there is no"),
     ("network={kind: [dit]}", "network.kind: there is no"),
     ("training.optimizer={lr: 0.1}", "training.optimizer.kind: missing; one of adamw, muon"),
-    ("data={kind: xyz}", "data.kind: there is no 'xyz'; one of image, text, points"),
-    ("data={kind: imgae, path: photos}", "data.kind: there is no 'imgae'; did you mean 'image'?; one of image, text"),
+    ("data={kind: xyz}", "data.kind: there is no 'xyz'; one of image, speech, video"),
+    ("data={kind: imgae, path: photos}", "data.kind: there is no 'imgae'; did you mean 'image'?; one of image, speech"),
     ("data.codec.kind=mel", "data.codec.kind: Input should be 'pixels', got 'mel'"),
     ("method.kind=difusion", "method.kind: there is no 'difusion'; did you mean 'diffusion'?"),
     ("sampling.guidance=[{kind: autoguidence}]", "sampling.guidance[0].kind: there is no 'autoguidence'; did you"),
@@ -142,7 +142,7 @@ def test_a_recipe_without_data_is_told_what_it_misses():
     ({"kind": "text"}, "data.path: missing"),
     ({"kind": "points"}, r"points need a file \(data.path\) or a known distribution \(data.distribution\)"),
     ({"kind": "points", "distribution": "rign"}, "data.distribution: Input should be 'two_bumps', 'mixture'"),
-    ({"path": "photos"}, "data.kind: missing; one of image, text, points"),
+    ({"path": "photos"}, "data.kind: missing; one of image, speech, video"),
 ])  # fmt: skip
 def test_data_that_is_not_whole_is_told_what_it_misses(data, words):
     with pytest.raises(ValueError, match=words):
