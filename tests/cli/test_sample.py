@@ -187,7 +187,7 @@ def test_a_run_of_a_modality_that_this_langevin_does_not_know_is_refused(trained
     (run / "recipe.yaml").write_text(text.replace("kind: image", "kind: smells"))
     message = refused(verb, run)
     assert "smells" in message
-    assert re.search("image, .*points, .*text|image, text, points", message)
+    assert re.search("image, .*points, .*text|image, speech, .*text, points", message)
     (run / "recipe.yaml").write_text(text.replace("  kind: image\n", ""))
     assert "data.kind" in refused(verb, run)
 

@@ -6,7 +6,17 @@ import pytest
 import torch
 
 from langevin.diffusion.condition import Condition, Port
-from langevin.networks import MLP, ColumnMLP, ColumnTransformer, DiT, InverseSTFT, JointDiT, Transformer, UNet
+from langevin.networks import (
+    MLP,
+    Autoencoder,
+    ColumnMLP,
+    ColumnTransformer,
+    DiT,
+    InverseSTFT,
+    JointDiT,
+    Transformer,
+    UNet,
+)
 from langevin.networks.embedding import ConditioningConfig
 from langevin.recipe.tree import NetworkConfig
 
@@ -76,6 +86,7 @@ def near(a, b):
 def test_every_kind_is_tested():
     kinds = {type(config) for config, _ in EVERY.values()}
     others = {
+        Autoencoder.Config,
         Transformer.Config,
         InverseSTFT.Config,
         JointDiT.Config,

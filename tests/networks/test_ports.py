@@ -9,7 +9,17 @@ import pytest
 import torch
 
 from langevin.diffusion.condition import FACTS, PORTS, SEQUENCES, Condition, KVCache, Port, join
-from langevin.networks import MLP, ColumnMLP, ColumnTransformer, DiT, InverseSTFT, JointDiT, Transformer, UNet
+from langevin.networks import (
+    MLP,
+    Autoencoder,
+    ColumnMLP,
+    ColumnTransformer,
+    DiT,
+    InverseSTFT,
+    JointDiT,
+    Transformer,
+    UNet,
+)
 from langevin.networks.embedding import ALL_PORTS, ConditioningConfig
 from langevin.networks.encoder import resample
 from langevin.recipe.tree import NetworkConfig
@@ -106,7 +116,7 @@ def ask(network: torch.nn.Module, x: torch.Tensor, condition: Condition | None) 
 
 
 def test_every_network_and_every_port_is_tested():
-    without = {ColumnMLP.Config, ColumnTransformer.Config, JointDiT.Config}
+    without = {Autoencoder.Config, ColumnMLP.Config, ColumnTransformer.Config, JointDiT.Config}
     assert {type(config) for config in NETWORKS.values()} == set(NetworkConfig.__args__) - without
     assert set(WIDTHS) == set(PORTS) == set(ALL_PORTS)
     assert {port for _, port in CASES} == set(PORTS)
