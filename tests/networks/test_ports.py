@@ -21,10 +21,10 @@ from langevin.networks import (
     UNet,
 )
 from langevin.networks.embedding import ALL_PORTS, ConditioningConfig
-from langevin.networks.encoder import resample
+from langevin.networks.encoder import ConditionEncoder, resample
 from langevin.recipe.tree import NetworkConfig
 
-NEAR = {"rtol": 0, "atol": 1e-11}
+NEAR = {"rtol": 0, "atol": 1e-10}
 WIDTHS = {
     "global_": {"classes": 3}, "global_vector": {"vector_width": 2}, "cross_vectors": {"cross_width": 3},
     "cross": {"vocabulary": 9, "length": 6, "text_layers": 1}, "prepend": {"prepend_width": 4},
@@ -135,6 +135,19 @@ def test_a_port_matters_alone_withheld_it_does_not_and_rows_do_not_mix(name, por
     torch.testing.assert_close(mixed[keep], first[keep], **NEAR)
     torch.testing.assert_close(mixed[~keep], ask(network, x, one.dropped())[~keep], **NEAR)
     assert (mixed - first)[~keep].abs().flatten(1).amax(1).min() > 1e-4
+
+
+@pytest.mark.parametrize("length", [2, 24])
+def test_a_word_counts_as_much_in_a_long_text_as_in_a_short_one(length):
+    torch.manual_seed(0)
+    encoder = ConditionEncoder(ConditioningConfig(vocabulary=9, length=24), 16, network="a test").double()
+    torch.nn.init.zeros_(encoder.pool.weight)  # the bag of words alone
+    text = torch.full((3, length), 2)
+    text[1, -1], text[2, -1] = 7, 0  # another last word; and none
+    vector = encoder(Condition(cross=Port(tensor=text)), torch.zeros(3, 1)).vector
+    word = encoder.bag_of_words.weight
+    torch.testing.assert_close(vector[1] - vector[0], word[7] - word[2])
+    torch.testing.assert_close(vector[0] - vector[2], word[2])
 
 
 @EVERY

@@ -22,7 +22,8 @@ class Conditioning:
     """The output of a `ConditionEncoder`.
 
     Args:
-        vector: (b, width), the sum of the embeddings of all global ports and of the means of the cross ports; 0.0 without.
+        vector: (b, width), the sum of the embeddings of all global ports and words, and of the means of the cross ports;
+            0.0 without.
         tokens: (b, n, width), tokens to attend to, those of `prepend` last; None without.
         token_mask: (b, n) bool, False at padding.
         channels: (b, concat_channels + aligned_width, *space), to be concatenated to the data, 0 at padding; None without.
@@ -73,7 +74,8 @@ class ConditionEncoder(nn.Module):
     """Condition -> `Conditioning`.
 
     Text is encoded by a small transformer trained with the network. The mean over a cross port's positions is added to the
-    vector.
+    vector. So is the sum of an embedding of each word, a bag of words: among twenty words one changes the mean by a
+    twentieth and the sum by all of its own, so what single words mean is learned at once.
 
     Args:
         config: the enabled ports.
@@ -96,6 +98,8 @@ class ConditionEncoder(nn.Module):
             self.text_layers = nn.ModuleList(TextLayer(width) for _ in range(config.text_layers))
             self.text_norm = nn.LayerNorm(width)
             self.pool = nn.Linear(width, width)
+            self.bag_of_words = nn.Embedding(config.vocabulary, width)
+            nn.init.normal_(self.bag_of_words.weight, std=config.length**-0.5)
             nn.init.normal_(self.token_embedding.weight, std=0.5)
             nn.init.normal_(self.position_embedding, std=0.1)
         if config.vector_width:
@@ -132,7 +136,7 @@ class ConditionEncoder(nn.Module):
             vector = self._classes(condition, b)
         if self.config.vocabulary:
             sequences.append(self._text(condition, b))
-            vector = vector + self.pool(_masked_mean(*sequences[-1]))
+            vector = vector + self.pool(_masked_mean(*sequences[-1])) + self._words(condition)
         if width := self.config.vector_width:
             port = _require(condition.global_vector, (b, width), "a vector (the port global_vector)")
             vector = vector + torch.where(port.kept()[:, None], self.vector(port.tensor), self.null_vector)
@@ -185,6 +189,13 @@ class ConditionEncoder(nn.Module):
         for layer in self.text_layers:
             x = layer(x, mask)
         return self.text_norm(x), mask
+
+    def _words(self, condition: Condition) -> Tensor:
+        """The sum of the embeddings of the words of the port `cross`, (b, width); 0 where it is withheld."""
+        port = condition.cross
+        assert port is not None, "checked by _text"
+        read = port.shown() & port.kept()[:, None]
+        return torch.where(read[..., None], self.bag_of_words(port.tensor), 0).sum(1)
 
     def _channels(self, condition: Condition, b: int, space: tuple[int, ...], mask: Tensor | None) -> Tensor:
         """`concat` and the resampled `aligned`, (b, channels, *space), 0 at padding."""

@@ -38,40 +38,16 @@ def evaluate(joint: "Joint", options: Evaluate, m: Measuring) -> Evaluation:
         )
     count = m.count or min(max(len(m.val), 16), 200)
     says = readers(joint, m)
-    rows, words, first = list[MetricRow](), list[MetricRow](), list[Samples]()
-    data = m.train if options.training else m.val
-    x = examples(joint, data, m, count)
+    x = examples(joint, m.train if options.training else m.val, m, count)
     real = joint.decode({name: part.cpu() for name, part in x.items()})
+    rows, words, first = list[MetricRow](), list[MetricRow](), list[Samples]()
     for given in ways(joint):
-        shares, floors, spoken = list[float](), list[float](), list[float]()
-        for seed in range(m.seeds):
-            context = RequestContext(
-                model=m.model, data=lambda: (m.train, m.val), count=count, seed=1_000_000 * (seed + 1)
-            )
-            told = {name: x[name] for name in given}
-            samples = m.model.run(plans.drawn(joint, told, count, context), batch=min(m.batch, 64))
-            first += [samples] if seed == 0 else []
-            shares.append(agreement(samples.values, says))
-            floors.append(agreement(real, says))
-            if joint.caption and given and CAPTION not in given:
-                spoken.append(word_f1([v[CAPTION] for v in samples.values], [v[CAPTION] for v in real]))
-        what = "together" if not given else "from " + " and ".join(given)
-        rows.append(
-            MetricRow(
-                metric=f"agree, drawn {what}", generated=mean_interval(shares), values=tuple(shares), floor=floors[0],
-                copycat=agreement(shuffled(real), says), better="higher",
-                meaning="mean share of pairs of parts that say the same; copycat is real parts of different examples",
-            )
-        )  # fmt: skip
-        if spoken:
-            judged = [word_f1(says[name]([v[name] for v in real]), [v[CAPTION] for v in real]) for name in given]
-            words.append(
-                MetricRow(
-                    metric=f"caption {what}", generated=mean_interval(spoken), values=tuple(spoken), floor=1.0,
-                    copycat=judged[0], better="higher",
-                    meaning="F1 of the words of drawn captions and real ones; copycat is what the judge of the part says",
-                )
-            )  # fmt: skip
+        told = {name: x[name] for name in given}
+        drawn = [draw(joint, told, count, m, seed) for seed in range(m.seeds)]
+        first.append(drawn[0])
+        rows.append(agreement_row(given, drawn, real, says))
+        if joint.caption and given and CAPTION not in given:
+            words.append(caption_row(given, drawn, real, says))
     losses = {name: _losses(m, part).mean(1).tolist() for name, part in (("training", m.train), ("validation", m.val))}
     source = Source(samples={"samples of each way": count}, seeds=list(range(m.seeds)), command=m.command)
     sections: list[Section] = [
@@ -93,6 +69,43 @@ def evaluate(joint: "Joint", options: Evaluate, m: Measuring) -> Evaluation:
             "agreement": {row.metric: {"generated": row.generated.estimate, "real": row.floor} for row in rows},
             "word_f1": {row.metric: {"generated": row.generated.estimate, "judge": row.copycat} for row in words},
         },
+    )  # fmt: skip
+
+
+def draw(joint: "Joint", told: Mapping[str, Tensor], count: int, m: Measuring, seed: int) -> Samples:
+    """Samples from the parts that are told, (count, ...) each."""
+    context = RequestContext(model=m.model, data=lambda: (m.train, m.val), count=count, seed=1_000_000 * (seed + 1))
+    return m.model.run(plans.drawn(joint, told, count, context), batch=min(m.batch, 64))
+
+
+def way(given: tuple[str, ...]) -> str:
+    """A way to draw, in words."""
+    return "from " + " and ".join(given) if given else "together"
+
+
+def agreement_row(
+    given: tuple[str, ...], drawn: Sequence[Samples], real: Sequence[Mapping[str, Any]], says: Mapping[str, Says]
+) -> MetricRow:
+    """How often the parts of samples agree, of each seed."""
+    shares = [agreement(samples.values, says) for samples in drawn]
+    return MetricRow(
+        metric=f"agree, drawn {way(given)}", generated=mean_interval(shares), values=tuple(shares),
+        floor=agreement(real, says), copycat=agreement(shuffled(real), says), better="higher",
+        meaning="mean share of pairs of parts that say the same; copycat is real parts of different examples",
+    )  # fmt: skip
+
+
+def caption_row(
+    given: tuple[str, ...], drawn: Sequence[Samples], real: Sequence[Mapping[str, Any]], says: Mapping[str, Says]
+) -> MetricRow:
+    """How well drawn captions match those of the parts that they are drawn from, of each seed."""
+    captions = [value[CAPTION] for value in real]
+    scores = [word_f1([value[CAPTION] for value in samples.values], captions) for samples in drawn]
+    judged = word_f1(says[given[0]]([value[given[0]] for value in real]), captions)
+    return MetricRow(
+        metric=f"caption {way(given)}", generated=mean_interval(scores), values=tuple(scores), floor=1.0, copycat=judged,
+        better="higher",
+        meaning="F1 of the words of drawn captions and real ones; copycat is what the judge of the part says",
     )  # fmt: skip
 
 
