@@ -38,6 +38,16 @@ def test_a_judge_reads_colours_from_frames_and_ways_from_clips_only(tmp_path):
     assert torch.equal(again.features(val[0]), judge.features(val[0]))
 
 
+def test_a_judge_is_trained_no_longer_than_it_needs():
+    train, val = squares(400, 0), squares(100, 1)
+    done = list[tuple[int, int]]()
+    judge = train_judge(
+        train[0], {"colour": train[1]["colour"]}, {"colour": 2}, val, epochs=40, progress=lambda *at: done.append(at)
+    )
+    assert judge.accuracy["colour"] > 0.97
+    assert 2 * 400 / 64 < done[-1][0] < done[-1][1] / 2
+
+
 def test_the_way_of_a_square_is_followed_around_the_edges():
     frames, labels = squares(100, 2)
     assert directions(frames) == [list(clips.WAYS)[i] for i in labels["way"].tolist()]
