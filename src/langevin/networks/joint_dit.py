@@ -4,7 +4,8 @@ Parts of numbers are grids (b, channels, *space), cut into patches; parts of tok
 the mask. Every part has its own layers in and out, and all share the blocks: tokens of all parts attend to each other. The
 first dimension of a grid that lasts some seconds is time, so what sounds and what is seen at one moment have one position.
 Noise levels c_time are (b,) per part, (b, 1, frames) along time or (b, n) of tokens, and modulate the tokens of that part
-only ("One Transformer Fits All Distributions in Multi-Modal Diffusion at Scale", 2023, arXiv 2303.06555).
+only ("One Transformer Fits All Distributions in Multi-Modal Diffusion at Scale", 2023, arXiv 2303.06555). A bag of the words
+of each part of tokens modulates all, so that what single words mean for the other parts is learned at once.
 """
 
 import math
@@ -53,7 +54,9 @@ class PartSizes:
 class JointDiT(nn.Module):
     """Mappings by part -> a mapping: of grids the same shape, of tokens logits (b, n, vocabulary)."""
 
-    non_hidden = ("inputs", "embeddings", "outputs", "logits", "modulation", "time_embedding", "final_modulation")
+    non_hidden = (
+        "inputs", "embeddings", "bags_of_words", "outputs", "logits", "modulation", "time_embedding", "final_modulation"
+    )  # fmt: skip
 
     @dataclass(frozen=True, kw_only=True)
     class Config:
@@ -123,7 +126,7 @@ class JointDiT(nn.Module):
         self.time_embedding = TimeEmbedding(width)
         self.part_embedding = nn.ParameterDict({name: 0.1 * torch.randn(width) for name in config.parts})
         self.inputs, self.outputs = nn.ModuleDict(), nn.ModuleDict()
-        self.embeddings, self.logits = nn.ModuleDict(), nn.ModuleDict()
+        self.embeddings, self.logits, self.bags_of_words = nn.ModuleDict(), nn.ModuleDict(), nn.ModuleDict()
         for name, part in config.parts.items():
             if part.tokens is None:
                 size = (part.channels or 0) * math.prod(patch_sides(part.patch, len(part.space)))
@@ -134,6 +137,8 @@ class JointDiT(nn.Module):
                     nn.Linear(width, part.tokens),
                 )
                 nn.init.normal_(self.embeddings[name].weight, std=0.5)  # type: ignore[arg-type]
+                self.bags_of_words[name] = nn.Embedding(part.tokens + 1, width)
+                nn.init.normal_(self.bags_of_words[name].weight, std=part.space[0] ** -0.5)  # type: ignore[arg-type]
         self.blocks = nn.ModuleList(
             Block(width, width // config.head_dim, config.mlp_ratio, config.dropout, 0, 1) for _ in range(config.depth)
         )
@@ -149,6 +154,7 @@ class JointDiT(nn.Module):
         self, x: Mapping[str, Tensor], c_time: Mapping[str, Tensor], condition: Condition | None = None
     ) -> dict[str, Tensor]:
         tokens, vectors, index, positions = list[Tensor](), list[Tensor](), list[Tensor](), list[Tensor]()
+        words = sum((bag(x[name]).sum(1, keepdim=True) for name, bag in self.bags_of_words.items()), torch.zeros(()))
         for name, part in self.config.parts.items():
             h = self._read(name, part, x[name])
             levels = c_time[name]
@@ -157,7 +163,7 @@ class JointDiT(nn.Module):
             known = sum(vector.shape[1] for vector in vectors)
             of_each = torch.arange(levels.shape[1], device=h.device).repeat_interleave(h.shape[1] // levels.shape[1])
             tokens.append(h)
-            vectors.append(self.time_embedding(levels) + self.part_embedding[name])
+            vectors.append(self.time_embedding(levels) + self.part_embedding[name] + words)
             index.append(known + of_each)
             positions.append(getattr(self, f"positions_{name}"))
         h, vector, at = torch.cat(tokens, 1), nn.functional.silu(torch.cat(vectors, 1)), torch.cat(index)

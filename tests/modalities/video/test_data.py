@@ -171,6 +171,9 @@ def test_moving_digits_move_as_they_say_at_their_speed():
         assert float(step.max()) < 2.7
         brightness = windows.double().sum((2, 3, 4))
         assert float((brightness / brightness[:, :1] - 1).abs().max()) < 0.02  # nothing leaves: it enters elsewhere
+        for clip, direction in zip(windows, (names[i] for i in values.tolist()), strict=True):
+            lit = clip.amax((0, 1)).amax(int(direction in ("left", "right"))).nonzero()[:, 0]  # across its way
+            assert int(lit.max() - lit.min()) <= source.digit
 
 
 def test_a_picture_is_shifted_by_whole_and_half_pixels():

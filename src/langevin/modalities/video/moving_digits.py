@@ -1,4 +1,5 @@
-"""Moving digits: a handwritten digit that moves straight on, and that leaves on one side to enter on the other.
+"""Moving digits: a handwritten digit that moves straight on, and that leaves on one side to enter on the other. Across its
+way it is inside of the frame.
 
 The captions say which digit and where to: "3 moving left". So every frame of a clip of any length shows whether it is
 right. A digit's glyph belongs to one part of the data only.
@@ -100,7 +101,8 @@ class MovingDigits:
         canvas[: self.digit, : self.digit] = glyph()
         down, right = DIRECTIONS[direction]
         way = torch.arange(self.frames) * speed
-        frames = shifted(canvas, self.size * u[0] + down * way, self.size * u[1] + right * way)
+        begin = [u[i] * (self.size if along else self.size - self.digit) for i, along in enumerate((down, right))]
+        frames = shifted(canvas, begin[0] + down * way, begin[1] + right * way)
         values = (255 * frames).round().clamp(0, 255).to(torch.uint8)[:, None]
         if look.size not in (None, self.size):
             values = torch.stack([look.pixels(Image.fromarray(frame[0].numpy())) for frame in values])
