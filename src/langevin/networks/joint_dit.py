@@ -4,8 +4,8 @@ Parts of numbers are grids (b, channels, *space), cut into patches; parts of tok
 the mask. Every part has its own layers in and out, and all share the blocks: tokens of all parts attend to each other. The
 first dimension of a grid that lasts some seconds is time, so what sounds and what is seen at one moment have one position.
 Noise levels c_time are (b,) per part, (b, 1, frames) along time or (b, n) of tokens, and modulate the tokens of that part
-only ("One Transformer Fits All Distributions in Multi-Modal Diffusion at Scale", 2023, arXiv 2303.06555). A bag of the words
-of each part of tokens modulates all, so that what single words mean for the other parts is learned at once.
+only ("One Transformer Fits All Distributions in Multi-Modal Diffusion at Scale", 2023, arXiv 2303.06555). A bag of the
+words of each part of tokens modulates all, so that what single words mean for the other parts is learned at once.
 """
 
 import math
