@@ -48,7 +48,7 @@ class ConditioningConfig:
         length: maximum number of tokens of `cross`.
         text_layers: transformer layers over the tokens of `cross`.
         text: how the cross ports are used: `cross_attention` attends to their positions, and adds their mean and the sum of
-            an embedding of each word to the vector; `pooled` does the latter alone, which is cheaper.
+            an embedding of each word to the vector; `pooled` only adds these two, which is cheaper.
         vector_width: width of `global_vector`.
         cross_width: width of `cross_vectors`.
         prepend_width: width of `prepend`.

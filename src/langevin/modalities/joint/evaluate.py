@@ -72,7 +72,7 @@ def evaluate(joint: "Joint", options: Evaluate, m: Measuring) -> Evaluation:
     )  # fmt: skip
 
 
-def draw(joint: "Joint", told: Mapping[str, Tensor], count: int, m: Measuring, seed: int) -> Samples:
+def draw(joint: "Joint", told: dict[str, Tensor], count: int, m: Measuring, seed: int) -> Samples:
     """Samples from the parts that are told, (count, ...) each."""
     context = RequestContext(model=m.model, data=lambda: (m.train, m.val), count=count, seed=1_000_000 * (seed + 1))
     return m.model.run(plans.drawn(joint, told, count, context), batch=min(m.batch, 64))
