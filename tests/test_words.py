@@ -24,7 +24,7 @@ TABLES = {  # where a row is a row: of a table, a file or a grid
     "modalities/points/evaluate.py", "modalities/text/evaluate.py", "modalities/music/evaluate.py",
     "modalities/speech/evaluate.py", "modalities/video/evaluate.py", "modalities/table/evaluate.py",
     "modalities/table/metrics.py", "modalities/table/modality.py", "modalities/table/preview.py",
-    "modalities/table/write.py", "modalities/motion/evaluate.py",
+    "modalities/table/write.py", "modalities/motion/evaluate.py", "modalities/joint/evaluate.py",
 }  # fmt: skip
 KEPT = {("modalities/image/glyphs.py", "symbol"), ("networks/encoder.py", "rows")}
 

@@ -72,10 +72,10 @@ def evaluate(joint: "Joint", options: Evaluate, m: Measuring) -> Evaluation:
     )  # fmt: skip
 
 
-def draw(joint: "Joint", told: dict[str, Tensor], count: int, m: Measuring, seed: int) -> Samples:
-    """Samples from the parts that are told, (count, ...) each."""
+def draw(joint: "Joint", known: dict[str, Tensor], count: int, m: Measuring, seed: int) -> Samples:
+    """Samples given the known parts, (count, ...) each."""
     context = RequestContext(model=m.model, data=lambda: (m.train, m.val), count=count, seed=1_000_000 * (seed + 1))
-    return m.model.run(plans.drawn(joint, told, count, context), batch=min(m.batch, 64))
+    return m.model.run(plans.drawn(joint, known, count, context), batch=min(m.batch, 64))
 
 
 def way(given: tuple[str, ...]) -> str:
