@@ -59,6 +59,22 @@ def test_samples_are_apart_and_every_part_is_read_by_all():
             torch.testing.assert_close(after[part][1], before[part][1], rtol=1e-4, atol=1e-5)
 
 
+def test_the_words_of_a_part_modulate_the_others_and_the_mask_is_no_word():
+    network = built()
+    x, c_time = given()
+    words = network.bags_of_words["words"].weight
+    for block in network.blocks:
+        torch.nn.init.zeros_(block.attention.out.weight)  # no other way from part to part
+        torch.nn.init.zeros_(block.attention.out.bias)
+    before = network(x, c_time)["clip"]
+    torch.testing.assert_close(network._words("words", torch.tensor([[1, 4, 5]]))[0, 0], words[1] + words[4])
+    assert not network._words("words", torch.full((1, 3), 5)).any()
+    after = network({**x, "words": x["words"].flip(1)}, c_time)["clip"]
+    torch.testing.assert_close(after, before)  # in any order
+    after = network({**x, "words": torch.full_like(x["words"], 5)}, c_time)["clip"]
+    assert (after - before).abs().max() > 1e-4
+
+
 def test_each_part_has_a_level_of_its_own_also_by_frame():
     network = built()
     x, c_time = given()

@@ -137,6 +137,20 @@ def require_input(x: Tensor, c_time: Tensor, *, channels: int, dimensions: int, 
         raise ValueError(f"this network takes one noise level per sample, ({len(x)},), got shape {tuple(c_time.shape)}")
 
 
+class BagOfWords(nn.Embedding):
+    """Tokens (b, n) and where they are shown (b, n) bool -> the sum of their embeddings, (b, width).
+
+    Among twenty words one changes their mean by a twentieth and their sum by all of its own, so what single words mean is
+    learned at once."""
+
+    def __init__(self, vocabulary: int, length: int, width: int) -> None:
+        super().__init__(vocabulary, width)
+        nn.init.normal_(self.weight, std=length**-0.5)
+
+    def forward(self, tokens: Tensor, shown: Tensor) -> Tensor:  # type: ignore[override]
+        return (super().forward(tokens) * shown[..., None]).sum(1)
+
+
 class TimeEmbedding(nn.Module):
     """Fourier features of c_time (b, ...) at log-spaced frequencies (1/8 to 16 cycles per unit), then an MLP: (b, ...,
     width)."""

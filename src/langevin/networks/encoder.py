@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from langevin.diffusion.condition import FACTS, Condition, Port
 from langevin.diffusion.float64 import to_float64
 from langevin.networks.attention import Attention, sine_positions
-from langevin.networks.embedding import PORT_KEYS, ConditioningConfig
+from langevin.networks.embedding import PORT_KEYS, BagOfWords, ConditioningConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,8 +74,7 @@ class ConditionEncoder(nn.Module):
     """Condition -> `Conditioning`.
 
     Text is encoded by a small transformer trained with the network. The mean over a cross port's positions is added to the
-    vector. So is the sum of an embedding of each word, a bag of words: among twenty words one changes the mean by a
-    twentieth and the sum by all of its own, so what single words mean is learned at once.
+    vector, and so is a bag of the words of the text.
 
     Args:
         config: the enabled ports.
@@ -98,8 +97,7 @@ class ConditionEncoder(nn.Module):
             self.text_layers = nn.ModuleList(TextLayer(width) for _ in range(config.text_layers))
             self.text_norm = nn.LayerNorm(width)
             self.pool = nn.Linear(width, width)
-            self.bag_of_words = nn.Embedding(config.vocabulary, width)
-            nn.init.normal_(self.bag_of_words.weight, std=config.length**-0.5)
+            self.bag_of_words = BagOfWords(config.vocabulary, config.length, width)
             nn.init.normal_(self.token_embedding.weight, std=0.5)
             nn.init.normal_(self.position_embedding, std=0.1)
         if config.vector_width:
@@ -191,11 +189,10 @@ class ConditionEncoder(nn.Module):
         return self.text_norm(x), mask
 
     def _words(self, condition: Condition) -> Tensor:
-        """The sum of the embeddings of the words of the port `cross`, (b, width); 0 where it is withheld."""
+        """The bag of words of the port `cross`, (b, width); 0 where it is withheld."""
         port = condition.cross
         assert port is not None, "checked by _text"
-        read = port.shown() & port.kept()[:, None]
-        return torch.where(read[..., None], self.bag_of_words(port.tensor), 0).sum(1)
+        return self.bag_of_words(port.tensor, port.shown() & port.kept()[:, None])
 
     def _channels(self, condition: Condition, b: int, space: tuple[int, ...], mask: Tensor | None) -> Tensor:
         """`concat` and the resampled `aligned`, (b, channels, *space), 0 at padding."""

@@ -5,7 +5,7 @@ the mask. Every part has its own layers in and out, and all share the blocks: to
 first dimension of a grid that lasts some seconds is time, so what sounds and what is seen at one moment have one position.
 Noise levels c_time are (b,) per part, (b, 1, frames) along time or (b, n) of tokens, and modulate the tokens of that part
 only ("One Transformer Fits All Distributions in Multi-Modal Diffusion at Scale", 2023, arXiv 2303.06555). A bag of the
-words of each part of tokens modulates all, so that what single words mean for the other parts is learned at once.
+words of each part of tokens modulates all.
 """
 
 import math
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from langevin.diffusion.condition import Condition
 from langevin.networks.attention import axial_angles, sine_positions
 from langevin.networks.dit_block import Block, levels_of_patches, modulated
-from langevin.networks.embedding import ConditioningConfig, TimeEmbedding, require_bounded
+from langevin.networks.embedding import BagOfWords, ConditioningConfig, TimeEmbedding, require_bounded
 from langevin.networks.patches import Patch, patch_sides, patchify, unpatchify
 from langevin.networks.sizes import DataSizes, Reads
 
@@ -137,8 +137,7 @@ class JointDiT(nn.Module):
                     nn.Linear(width, part.tokens),
                 )
                 nn.init.normal_(self.embeddings[name].weight, std=0.5)  # type: ignore[arg-type]
-                self.bags_of_words[name] = nn.Embedding(part.tokens + 1, width)
-                nn.init.normal_(self.bags_of_words[name].weight, std=part.space[0] ** -0.5)  # type: ignore[arg-type]
+                self.bags_of_words[name] = BagOfWords(part.tokens, part.space[0], width)
         self.blocks = nn.ModuleList(
             Block(width, width // config.head_dim, config.mlp_ratio, config.dropout, 0, 1) for _ in range(config.depth)
         )
@@ -154,7 +153,7 @@ class JointDiT(nn.Module):
         self, x: Mapping[str, Tensor], c_time: Mapping[str, Tensor], condition: Condition | None = None
     ) -> dict[str, Tensor]:
         tokens, vectors, index, positions = list[Tensor](), list[Tensor](), list[Tensor](), list[Tensor]()
-        words = sum((bag(x[name]).sum(1, keepdim=True) for name, bag in self.bags_of_words.items()), torch.zeros(()))
+        words = sum((self._words(name, x[name]) for name in self.bags_of_words), torch.zeros(()))
         for name, part in self.config.parts.items():
             h = self._read(name, part, x[name])
             levels = c_time[name]
@@ -177,6 +176,11 @@ class JointDiT(nn.Module):
             name: self._written(name, part, out)
             for (name, part), out in zip(self.config.parts.items(), parts, strict=True)
         }
+
+    def _words(self, name: str, x: Tensor) -> Tensor:
+        """The bag of words of a part of tokens, (b, 1, width); the mask is no word."""
+        mask = self.bags_of_words[name].num_embeddings
+        return self.bags_of_words[name](x.clamp_max(mask - 1), x < mask)[:, None]
 
     def _read(self, name: str, part: PartSizes, x: Tensor) -> Tensor:
         """The tokens of a part, (b, n, width)."""
