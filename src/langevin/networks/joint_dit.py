@@ -179,7 +179,8 @@ class JointDiT(nn.Module):
 
     def _words(self, name: str, x: Tensor) -> Tensor:
         """The bag of words of a part of tokens, (b, 1, width); the mask is no word."""
-        mask = self.bags_of_words[name].num_embeddings
+        mask = self.config.parts[name].tokens
+        assert mask is not None, "a part of tokens"
         return self.bags_of_words[name](x.clamp_max(mask - 1), x < mask)[:, None]
 
     def _read(self, name: str, part: PartSizes, x: Tensor) -> Tensor:
