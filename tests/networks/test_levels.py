@@ -1,4 +1,4 @@
-"""A DiT with a noise level per frame: equal levels are one level, and frames are told apart."""
+"""Networks with a noise level per frame: equal levels are one level, and frames are told apart."""
 
 from dataclasses import replace
 
@@ -6,12 +6,14 @@ import pytest
 import torch
 
 from langevin.networks.patches import patchify, unpatchify
-from tests.networks.test_networks import asked, dit, near, stirred
+from tests.networks.test_networks import asked, dit, near, stirred, unet
 
 CONFIGS = {
     "clips": (dit(3, patch=(1, 2, 2)), (2, 4, 2, 6)), "patches of two frames": (dit(3, patch=(2, 1, 2)), (2, 4, 2, 6)),
     "convolutions": (dit(3, patch=(1, 2, 2), kernel=3), (2, 4, 2, 6)),
     "factorised": (dit(3, patch=(1, 2, 2), attention="factorised"), (2, 4, 2, 6)), "sequences": (dit(1), (2, 8)),
+    "U-Net": (unet(3), (2, 4, 2, 6)), "U-Net of patches": (unet(3, patch=2), (2, 8, 4, 4)),
+    "U-Net of sequences": (unet(1), (2, 8)),
 }  # fmt: skip
 EVERY = pytest.mark.parametrize(("config", "shape"), CONFIGS.values(), ids=CONFIGS)
 
@@ -62,6 +64,15 @@ def test_levels_per_frame_are_the_same_with_and_without_padding():
     padded = network(x, levels, replace(condition, data_mask=mask))
     near(padded[:, :, :3], network(x[:, :, :3], levels[..., :3], condition))
     assert bool((padded[:, :, 3] == 0).all())
+
+
+def test_each_resolution_of_a_u_net_has_the_mean_level_of_what_is_under_it():
+    network = stirred(unet(3, patch=2, channel_mult=(1, 2, 2)))
+    levels = torch.arange(8.0).view(1, 1, 8)
+    vectors = network._vectors(levels, 0.0, 3)
+    for vector, mean in zip(vectors, ([0.5, 2.5, 4.5, 6.5], [1.5, 5.5], [3.5]), strict=True):
+        assert vector.shape[1:4] == (len(mean), 1, 1)
+        near(vector[0, :, 0, 0], torch.nn.functional.silu(network.time_embedding(torch.tensor(mean))))
 
 
 @pytest.mark.parametrize("shape", [(3, 2, 4), (3, 1, 5), (3, 4), (3, 1, 4, 5)])

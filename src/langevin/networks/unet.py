@@ -5,6 +5,9 @@ vector scales and shifts after the second norm of each block ("Diffusion Models 
 2105.05233). Chosen levels have self-attention, where tokens of the port `cross` are extra keys and values. `concat` and, in
 one dimension, `aligned` are concatenated to the data's channels.
 
+Time may differ by position: c_time is (b,), or (b, 1, ...) with the first dimensions of space, such as (b, 1, frames) for
+video. A position of a coarser level is modulated by the mean of those under it.
+
 With a data mask every layer sees zeros outside it, as at the border of data of that size: before each convolution, in the
 statistics of each norm, among the keys of attention. A position of a coarser level holds data if one under it does.
 """
@@ -77,9 +80,9 @@ class ResidualBlock(nn.Module):
         nn.init.zeros_(self.conv_2.bias)
 
     def forward(self, x: Tensor, vector: Tensor, mask: Tensor | None) -> Tensor:
+        """x (b, c, *space), modulated by `vector` (b, *space, embedding_width), where space may have sizes of 1."""
         h = self.conv_1(_masked(F.silu(group_norm(self.norm_1, x, mask)), mask))
-        modulation = self.modulation(vector)  # (b, 2 c)
-        scale, shift = modulation.reshape(*modulation.shape, *([1] * (x.ndim - 2))).chunk(2, 1)  # (b, c, 1, ...)
+        scale, shift = self.modulation(vector).movedim(-1, 1).chunk(2, 1)  # (b, c, 1 or a size of space, ...)
         h = torch.addcmul(shift, group_norm(self.norm_2, h, mask), 1 + scale)
         return self.skip(x) + self.conv_2(_masked(self.dropout(F.silu(h)), mask))
 
@@ -123,9 +126,9 @@ class Level(nn.Module):
             SpatialAttention(c_out, config.head_dim, context_width) for _, c_out in channels if attention
         )
 
-    def forward(self, x: Tensor, i: int, conditioning: Conditioning, mask: Tensor | None) -> Tensor:
-        """Block `i` on x (b, c, *space)."""
-        x = self.blocks[i](x, conditioning.vector, mask)
+    def forward(self, x: Tensor, i: int, vector: Tensor, conditioning: Conditioning, mask: Tensor | None) -> Tensor:
+        """Block `i` on x (b, c, *space), modulated by `vector` (b, *space, embedding_width)."""
+        x = self.blocks[i](x, vector, mask)
         return self.attention[i](x, conditioning, mask) if len(self.attention) else x
 
 
@@ -154,6 +157,7 @@ class UNet(nn.Module):
 
         kind: Literal["unet"] = "unet"
         reads: ClassVar[Reads] = "grids"
+        levels_per_frame: ClassVar[bool] = True
         width: int = 64
         channel_mult: tuple[int, ...] = (1, 2, 2)
         patch: int = 1
@@ -247,7 +251,7 @@ class UNet(nn.Module):
     def forward(self, x: Tensor, c_time: Tensor, condition: Condition | None = None) -> Tensor:
         self._require(x, c_time)
         conditioning = self.encoder(condition, x, tuple(x.shape[2:]))
-        conditioning = replace(conditioning, vector=F.silu(self.time_embedding(c_time) + conditioning.vector))
+        vectors = self._vectors(c_time, conditioning.vector, len(self.down))
         data_mask = None if conditioning.data_mask is None else conditioning.data_mask[:, None]  # (b, 1, *space)
         masks = self._level_masks(data_mask)
         x = patchify(self._input(x, conditioning, data_mask), self.config.patch)
@@ -257,25 +261,39 @@ class UNet(nn.Module):
         skips = [h]
         for i, level in enumerate(self.down):
             for j in range(self.config.blocks):
-                h = level(h, j, conditioning, masks[i])
+                h = level(h, j, vectors[i], conditioning, masks[i])
                 skips.append(h)
             if i < len(self.downsample):
                 h = self.downsample[i](_masked(h, masks[i]))
                 skips.append(h)
-        h = self.middle_2(self.middle(h, 0, conditioning, masks[-1]), conditioning.vector, masks[-1])
+        h = self.middle_2(self.middle(h, 0, vectors[-1], conditioning, masks[-1]), vectors[-1], masks[-1])
         for i, level in enumerate(self.up):
             mask = masks[-1 - i]
             for j in range(self.config.blocks + 1):
-                h = level(torch.cat([h, skips.pop()], 1), j, conditioning, mask)
+                h = level(torch.cat([h, skips.pop()], 1), j, vectors[-1 - i], conditioning, mask)
             if i < len(self.upsample):
                 h = F.interpolate(h, scale_factor=2.0, mode="nearest")
                 h = self.upsample[i](_masked(h, masks[-2 - i]))
         h = _masked(F.silu(group_norm(self.norm, h, masks[0])), masks[0])
         return _masked(unpatchify(self.conv_out(h), self.config.patch), data_mask)
 
+    def _vectors(self, c_time: Tensor, condition: Tensor | float, levels: int) -> list[Tensor]:
+        """What modulates each resolution, the finest first: (b, *space, embedding_width), of size 1 where it is the same."""
+        c_time = c_time[:, None] if c_time.ndim == 1 else c_time
+        c_time = c_time.reshape(*c_time.shape, *(1,) * (self.config.dimensions + 2 - c_time.ndim))  # (b, 1, *space)
+        if isinstance(condition, Tensor):
+            condition = condition.view(len(condition), *(1,) * self.config.dimensions, -1)
+        vectors = list[Tensor]()
+        for side in (self.config.patch, *(2,) * (levels - 1)):
+            for dim in range(2, c_time.ndim):
+                if c_time.shape[dim] > 1:
+                    c_time = c_time.unflatten(dim, (-1, side)).mean(dim + 1)
+            vectors.append(F.silu(self.time_embedding(c_time[:, 0]) + condition))
+        return vectors
+
     def _require(self, x: Tensor, c_time: Tensor) -> None:
         """Raises `ValueError` for data that the network cannot read."""
-        require_input(x, c_time, channels=self.config.channels or 0, dimensions=self.config.dimensions)
+        require_input(x, c_time, channels=self.config.channels or 0, dimensions=self.config.dimensions, levels=True)
         levels = len(self.config.channel_mult)
         factor = self.config.patch * 2 ** (levels - 1)
         if any(side % factor for side in x.shape[2:]):

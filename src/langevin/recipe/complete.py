@@ -135,7 +135,7 @@ def require_frames(recipe: Recipe, needs: Needs) -> None:
     if not needs.frames:
         raise ValueError(f"{key} is for data in frames or in parts, and this is {recipe.data.kind}: leave it out")
     if not getattr(recipe.network, "levels_per_frame", False):
-        raise ValueError(f"{key} needs a network that reads a noise level per frame: network.kind=dit")
+        raise ValueError(f"{key} needs a network that reads a noise level per frame: network.kind=dit or unet")
 
 
 def recipe_of(path: str) -> Recipe:

@@ -1,5 +1,5 @@
-"""Moving digits: a handwritten digit that moves straight on, and that leaves on one side to enter on the other. Across its
-way it is inside of the frame.
+"""Moving digits: a handwritten digit that moves straight on by whole pixels, and that leaves on one side to enter on the
+other. Across its way it is inside of the frame.
 
 The captions say which digit and where to: "3 moving left". So every frame of a clip of any length shows whether it is
 right. A digit's glyph belongs to one part of the data only.
@@ -39,7 +39,7 @@ class MovingDigits:
         frames: of a clip.
         fps: frames per second.
         count: number of clips, a tenth of which are for validation.
-        slowest, fastest: speeds, in pixels a frame.
+        slowest, fastest: speeds, in whole pixels a frame.
         words: whether captions and labels spell the digit: "three moving left".
         seed: of glyphs, places and speeds.
     """
@@ -51,8 +51,8 @@ class MovingDigits:
     frames: int = 12
     fps: float = 12.0
     count: int = 20_000
-    slowest: float = 1.0
-    fastest: float = 3.0
+    slowest: int = 1
+    fastest: int = 2
     words: bool = False
     seed: int = 0
 
@@ -62,9 +62,9 @@ class MovingDigits:
                 "moving digits have 8 <= digit <= size <= 256, 2 to 1,000 frames and 20 to 1,000,000 clips, got "
                 f"{self.digit}, {self.size}, {self.frames} and {self.count}"
             )
-        if not (0 < self.slowest <= self.fastest <= self.size / 4 and 0.1 <= self.fps <= 240):
+        if not (1 <= self.slowest <= self.fastest <= self.size / 4 and 0.1 <= self.fps <= 240):
             raise ValueError(
-                f"moving digits have 0 < slowest <= fastest <= size / 4 and 0.1 to 240 fps, got {self.slowest}, "
+                f"moving digits have 1 <= slowest <= fastest <= size / 4 and 0.1 to 240 fps, got {self.slowest}, "
                 f"{self.fastest} and {self.fps}"
             )
 
@@ -96,30 +96,21 @@ class MovingDigits:
 
     def clip(self, glyph: Callable[[], Tensor], direction: str, u: Sequence[float], look: Look) -> Clip:
         """The clip of a glyph (digit, digit) in [0, 1]; `u`: where it begins, down and right, and how fast, in [0, 1)."""
-        speed = self.slowest + u[2] * (self.fastest - self.slowest)
+        speed = self.slowest + int(u[2] * (self.fastest - self.slowest + 1))
         canvas = torch.zeros(self.size, self.size)
         canvas[: self.digit, : self.digit] = glyph()
-        down, right = DIRECTIONS[direction]
-        way = torch.arange(self.frames) * speed
-        begin = [u[i] * (self.size if along else self.size - self.digit) for i, along in enumerate((down, right))]
-        frames = shifted(canvas, begin[0] + down * way, begin[1] + right * way)
+        way = DIRECTIONS[direction]
+        begin = [int(u[i] * (self.size if way[i] else self.size - self.digit + 1)) for i in (0, 1)]
+        frames = torch.stack(
+            [
+                canvas.roll([start + speed * step * i for start, step in zip(begin, way, strict=True)], (0, 1))
+                for i in range(self.frames)
+            ]
+        )
         values = (255 * frames).round().clamp(0, 255).to(torch.uint8)[:, None]
         if look.size not in (None, self.size):
             values = torch.stack([look.pixels(Image.fromarray(frame[0].numpy())) for frame in values])
         return Clip(frames=values.expand(-1, look.channels, -1, -1), fps=self.fps)
-
-
-def shifted(canvas: Tensor, down: Tensor, right: Tensor) -> Tensor:
-    """A picture (h, w) moved by n pairs of parts of pixels, around its edges, linear between pixels: (n, h, w)."""
-    moved = canvas.expand(len(down), -1, -1)
-    for dim, by in ((1, down), (2, right)):
-        whole = by.floor()
-        part = (by - whole)[:, None, None]
-        index = (torch.arange(canvas.shape[dim - 1]) - whole[:, None].long()) % canvas.shape[dim - 1]
-        before = (index - 1) % canvas.shape[dim - 1]
-        at, next_to = (i[:, :, None] if dim == 1 else i[:, None, :] for i in (index, before))
-        moved = (1 - part) * torch.take_along_dim(moved, at, dim) + part * torch.take_along_dim(moved, next_to, dim)
-    return moved
 
 
 def _glyphs(path: str | None, side: int) -> tuple[Callable[[int], Tensor], list[int]]:
