@@ -164,7 +164,7 @@ def test_what_contradicts_itself_or_cannot_be_is_refused(model, clip, options, w
         drawn(model, replace(options, **changes))
 
 
-def test_a_run_without_levels_per_frame_says_what_it_lacks(work, clip):
+def test_a_run_without_levels_per_frame_says_what_it_lacks(work, model, clip):
     changes = (*CHANGES, "method.levels=[]")
     plain = load_model(open_run(run_of(work / "data", work / "plain", *changes)))[0]
     assert len(drawn(plain, Sample()).values[0]) == 4
