@@ -278,7 +278,7 @@ class UNet(nn.Module):
         return _masked(unpatchify(self.conv_out(h), self.config.patch), data_mask)
 
     def _vectors(self, c_time: Tensor, condition: Tensor | float, levels: int) -> list[Tensor]:
-        """What modulates each resolution, the finest first: (b, *space, embedding_width), where space may have sizes of 1."""
+        """What modulates each resolution, the finest first: (b, *space, embedding_width), where space may have sizes 1."""
         c_time = c_time[:, None] if c_time.ndim == 1 else c_time
         c_time = c_time.reshape(*c_time.shape, *(1,) * (self.config.dimensions + 2 - c_time.ndim))  # (b, 1, *space)
         if isinstance(condition, Tensor):
