@@ -17,7 +17,7 @@ from langevin.modalities.joint import plans
 from langevin.modalities.joint.batches import CAPTION
 from langevin.modalities.joint.data import Matched
 from langevin.modalities.joint.options import Evaluate
-from langevin.modalities.modality import Evaluation, Measuring, RequestContext, Samples, Scorer, spread
+from langevin.modalities.modality import Evaluation, Measuring, Progress, RequestContext, Samples, Scorer, spread
 
 if TYPE_CHECKING:
     from langevin.modalities.joint.modality import Joint
@@ -41,9 +41,13 @@ def evaluate(joint: "Joint", options: Evaluate, m: Measuring) -> Evaluation:
     x = examples(joint, m.train if options.training else m.val, m, count)
     real = joint.decode({name: part.cpu() for name, part in x.items()})
     rows, words, first = list[MetricRow](), list[MetricRow](), list[Samples]()
-    for given in ways(joint):
-        told = {name: x[name] for name in given}
-        drawn = [draw(joint, told, count, m, seed) for seed in range(m.seeds)]
+    progress, total = m.progress("sampling"), len(ways(joint)) * m.seeds * count
+    for i, given in enumerate(ways(joint)):
+        known = {name: x[name] for name in given}
+        drawn = list[Samples]()
+        for seed in range(m.seeds):
+            before = (i * m.seeds + seed) * count
+            drawn.append(draw(joint, known, count, m, seed, lambda done, _, b=before: progress(b + done, total)))
         first.append(drawn[0])
         rows.append(agreement_row(given, drawn, real, says))
         if joint.caption and given and CAPTION not in given:
@@ -72,10 +76,12 @@ def evaluate(joint: "Joint", options: Evaluate, m: Measuring) -> Evaluation:
     )  # fmt: skip
 
 
-def draw(joint: "Joint", known: dict[str, Tensor], count: int, m: Measuring, seed: int) -> Samples:
+def draw(
+    joint: "Joint", known: dict[str, Tensor], count: int, m: Measuring, seed: int, progress: Progress | None = None
+) -> Samples:
     """Samples given the known parts, (count, ...) each."""
     context = RequestContext(model=m.model, data=lambda: (m.train, m.val), count=count, seed=1_000_000 * (seed + 1))
-    return m.model.run(plans.drawn(joint, known, count, context), batch=min(m.batch, 64))
+    return m.model.run(plans.drawn(joint, known, count, context), batch=min(m.batch, 64), progress=progress)
 
 
 def way(given: tuple[str, ...]) -> str:
