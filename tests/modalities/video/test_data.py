@@ -1,5 +1,6 @@
 """Clips as data: what is said of them, their two parts, examples, and bad input."""
 
+import itertools
 import json
 
 import pytest
@@ -8,9 +9,9 @@ import torch
 from langevin.diffusion.noise import SampleNoise
 from langevin.modalities.modality import Budget
 from langevin.modalities.video.modality import Video
-from langevin.modalities.video.moving_digits import DIRECTIONS, MovingDigits
+from langevin.modalities.video.moving_digits import MovingDigits
 from langevin.modalities.video.suggest import suggest
-from langevin.modalities.video.tracking import directions
+from langevin.modalities.video.tracking import axes, directions
 from tests import clips
 
 CPU = torch.device("cpu")
@@ -156,25 +157,25 @@ def test_absurd_configurations_are_refused(options, words):
 # -------------------------------------------------------------------------------------------------------- moving digits
 
 
-def test_moving_digits_move_as_they_say_at_their_speed():
-    source = MovingDigits(count=60, size=24, digit=16, frames=8, slowest=1, fastest=2)
-    video = Video(source=source)
-    train, val = video.open()
+def test_moving_digits_go_there_and_back_as_they_say_at_their_speed():
+    source = MovingDigits(count=60, size=24, digit=16, frames=20, slowest=1, fastest=2)
+    train, val = Video(source=source).open()
     assert (len(train), len(val)) == (54, 6)
-    speeds = set[int]()
+    speeds, turns = set[int](), 0
     for part in (train, val):
         names, values = part.labels["direction"]
-        windows = part.windows(torch.arange(len(part)), 8)
-        assert directions(windows) == [names[i] for i in values.tolist()]
+        windows = part.windows(torch.arange(len(part)), 20)
+        assert axes(windows) == [names[i] for i in values.tolist()]
         for clip, direction in zip(windows, (names[i] for i in values.tolist()), strict=True):
-            step = torch.tensor(DIRECTIONS[direction])
-            speeds |= (
-                found := {v for v in (1, 2) if torch.equal(clip[1:], clip[:-1].roll((v * step).tolist(), (2, 3)))}
-            )
-            assert len(found) == 1  # what leaves on one side enters on the other
-            lit = clip.amax((0, 1)).amax(int(direction in ("left", "right"))).nonzero()[:, 0]  # across its way
-            assert int(lit.max() - lit.min()) < source.digit
+            space = 2 if direction == "left and right" else 1
+            moved = list[int]()  # a whole digit moves by whole pixels, and nothing else changes
+            for before, after in itertools.pairwise(clip):
+                moved += [step for step in range(-2, 3) if torch.equal(before.roll(step, space), after)]
+            assert len(moved) == 19
+            speeds |= {max(map(abs, moved))}
+            turns += sum(a * b < 0 for a, b in itertools.pairwise(moved))
     assert speeds == {1, 2}
+    assert turns >= 60  # there are 8 pixels of room
 
 
 @pytest.mark.parametrize("options", [{"digit": 40}, {"frames": 1}, {"count": 3}, {"slowest": 0}, {"fastest": 20}])

@@ -18,8 +18,7 @@ from langevin.modalities.video import plans
 from langevin.modalities.video.codec import Latents
 from langevin.modalities.video.data import Clips
 from langevin.modalities.video.judge import MOST_CLIPS, Judge, train_judge
-from langevin.modalities.video.moving_digits import DIRECTIONS
-from langevin.modalities.video.tracking import directions
+from langevin.modalities.video.tracking import AXES, DIRECTIONS, follow
 from langevin.networks.autoencoder import Autoencoder
 from langevin.safety.memorisation import LossGap, Memorisation, loss_gap, memorisation
 
@@ -140,7 +139,7 @@ def judge_of(video: "Video", m: Measuring) -> Judge | None:
 
 def is_direction(names: Sequence[str]) -> bool:
     """Whether the values of a label are directions, which can be seen to be followed."""
-    return len(names) > 1 and set(names) <= set(DIRECTIONS)
+    return len(names) > 1 and (set(names) <= set(DIRECTIONS.values()) or set(names) <= set(AXES))
 
 
 def is_tracked(judge: Judge, label: str) -> bool:
@@ -158,7 +157,8 @@ def read_labels(
     found = dict[str, Tensor]()
     for label, (names, _) in data.labels.items():
         if is_tracked(judge, label) or (tracked and is_direction(names)):
-            found[label] = torch.tensor([names.index(d) if d in names else -1 for d in directions(clips)])
+            way = follow(clips, names) or []
+            found[label] = torch.tensor([names.index(d) if d in names else -1 for d in way])
         elif frames and by_frame(judge, label):
             found[label] = still[label].mode(1).values
         else:

@@ -1,8 +1,8 @@
-"""Moving digits: a handwritten digit that moves straight on by whole pixels, and that leaves on one side to enter on the
-other. Across its way it is inside of the frame.
+"""Moving digits: a handwritten digit that moves by whole pixels, and turns back at the edges of the frame.
 
-The captions say which digit and where to: "3 moving left". So every frame of a clip of any length shows whether it is
-right. A digit's glyph belongs to one part of the data only.
+The captions say which digit and along which axis, as in "Sync-DRAW: Automatic Video Generation using Deep Recurrent
+Attentive Architectures" (2016, arXiv 1611.10314): "3 moving left and right". So every part of a clip of any length shows
+whether it is right. A digit's glyph belongs to one part of the data only.
 """
 
 import math
@@ -22,8 +22,8 @@ from langevin.extras import require
 from langevin.modalities.paths import existing_path
 from langevin.modalities.video.clip_files import Clip, Look, in_pillow
 from langevin.modalities.video.sources import Listing, Record
+from langevin.modalities.video.tracking import AXES
 
-DIRECTIONS = {"right": (0, 1), "left": (0, -1), "down": (1, 0), "up": (-1, 0)}  # (rows, columns) of a step
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 TEST_SHARE = 0.1  # of the glyphs, the last ones
 
@@ -40,7 +40,7 @@ class MovingDigits:
         fps: frames per second.
         count: number of clips, a tenth of which are for validation.
         slowest, fastest: speeds, in whole pixels a frame.
-        words: whether captions and labels spell the digit: "three moving left".
+        words: whether captions and labels spell the digit: "three moving up and down".
         seed: of glyphs, places and speeds.
     """
 
@@ -57,9 +57,9 @@ class MovingDigits:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not (8 <= self.digit <= self.size <= 256 and 2 <= self.frames <= 1000 and 20 <= self.count <= 1_000_000):
+        if not (8 <= self.digit < self.size <= 256 and 2 <= self.frames <= 1000 and 20 <= self.count <= 1_000_000):
             raise ValueError(
-                "moving digits have 8 <= digit <= size <= 256, 2 to 1,000 frames and 20 to 1,000,000 clips, got "
+                "moving digits have 8 <= digit < size <= 256, 2 to 1,000 frames and 20 to 1,000,000 clips, got "
                 f"{self.digit}, {self.size}, {self.frames} and {self.count}"
             )
         if not (1 <= self.slowest <= self.fastest <= self.size / 4 and 0.1 <= self.fps <= 240):
@@ -83,7 +83,7 @@ class MovingDigits:
             test = i >= self.count - held_out
             low, high = (split, len(labels)) if test else (0, split)
             glyph = low + int(u[i, 0] * (high - low))
-            direction = list(DIRECTIONS)[int(u[i, 1] * len(DIRECTIONS))]
+            direction = AXES[int(u[i, 1] * len(AXES))]
             name = WORDS[labels[glyph]] if self.words else str(int(labels[glyph]))
             records.append(
                 Record(
@@ -95,18 +95,17 @@ class MovingDigits:
         return Listing(where=self.path or "digits of scikit-learn", records=records)
 
     def clip(self, glyph: Callable[[], Tensor], direction: str, u: Sequence[float], look: Look) -> Clip:
-        """The clip of a glyph (digit, digit) in [0, 1]; `u`: where it begins, down and right, and how fast, in [0, 1)."""
+        """The clip of a glyph (digit, digit) in [0, 1]; `u`: where it begins, along its way and across, and how fast, in
+        [0, 1)."""
+        room = self.size - self.digit
         speed = self.slowest + int(u[2] * (self.fastest - self.slowest + 1))
-        canvas = torch.zeros(self.size, self.size)
-        canvas[: self.digit, : self.digit] = glyph()
-        way = DIRECTIONS[direction]
-        begin = [int(u[i] * (self.size if way[i] else self.size - self.digit + 1)) for i in (0, 1)]
-        frames = torch.stack(
-            [
-                canvas.roll([start + speed * step * i for start, step in zip(begin, way, strict=True)], (0, 1))
-                for i in range(self.frames)
-            ]
-        )
+        way = (int(u[0] * 2 * room) + speed * torch.arange(self.frames)) % (2 * room)  # there and back
+        along, across = room - (way - room).abs(), torch.full_like(way, int(u[1] * (room + 1)))
+        frames = torch.zeros(self.frames, self.size, self.size)
+        for frame, down, right in zip(
+            frames, *((along, across) if direction == AXES[1] else (across, along)), strict=True
+        ):
+            frame[down : down + self.digit, right : right + self.digit] = glyph()
         values = (255 * frames).round().clamp(0, 255).to(torch.uint8)[:, None]
         if look.size not in (None, self.size):
             values = torch.stack([look.pixels(Image.fromarray(frame[0].numpy())) for frame in values])

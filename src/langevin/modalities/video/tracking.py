@@ -1,9 +1,12 @@
 """Where something moves to: the centre of what differs from the background, followed around the edges of the frame."""
 
+from collections.abc import Collection
+
 import torch
 from torch import Tensor
 
-from langevin.modalities.video.moving_digits import DIRECTIONS
+DIRECTIONS = {(0, 1): "right", (0, -1): "left", (1, 0): "down", (-1, 0): "up"}  # by the signs of a step, down and right
+AXES = ("left and right", "up and down")
 
 
 def centres(clips: Tensor) -> Tensor:
@@ -21,11 +24,15 @@ def centres(clips: Tensor) -> Tensor:
     return torch.stack([down, right], 2) / (2 * torch.pi)
 
 
+def steps(clips: Tensor) -> Tensor:
+    """How far the centre goes from each frame to the next, the shorter way around: (n, frames - 1, 2)."""
+    return (centres(clips).diff(dim=1) + 0.5) % 1 - 0.5
+
+
 def velocities(clips: Tensor) -> Tensor:
     """(n, 2): the slope of the centre's way by least squares, down and right, in frames' sides per frame."""
-    way = centres(clips)
-    step = (way.diff(dim=1) + 0.5) % 1 - 0.5  # the shorter way around
-    way = torch.cat([torch.zeros_like(step[:, :1]), step.cumsum(1)], 1)
+    way = steps(clips).cumsum(1)
+    way = torch.cat([torch.zeros_like(way[:, :1]), way], 1)
     t = torch.arange(way.shape[1], dtype=way.dtype)
     t = t - t.mean()
     return (way * t[None, :, None]).sum(1) / t.square().sum()
@@ -33,10 +40,21 @@ def velocities(clips: Tensor) -> Tensor:
 
 def directions(clips: Tensor) -> list[str]:
     """The direction of each clip, of `DIRECTIONS`: that of the larger part of its velocity."""
-    names = {(0, 1): "right", (0, -1): "left", (1, 0): "down", (-1, 0): "up"}
-    assert set(names.values()) == set(DIRECTIONS)
     found = list[str]()
     for down, right in velocities(clips).tolist():
         along = (1 if down > 0 else -1, 0) if abs(down) > abs(right) else (0, 1 if right > 0 else -1)
-        found.append(names[along])
+        found.append(DIRECTIONS[along])
     return found
+
+
+def axes(clips: Tensor) -> list[str]:
+    """The axis along which each clip moves there and back, of `AXES`: that of the longer way."""
+    down, right = steps(clips).abs().sum(1).unbind(1)
+    return [AXES[int(vertical)] for vertical in down > right]
+
+
+def follow(clips: Tensor, names: Collection[str]) -> list[str] | None:
+    """What each clip does, if the names are of `DIRECTIONS` or `AXES`."""
+    if set(names) <= set(AXES):
+        return axes(clips)
+    return directions(clips) if set(names) <= set(DIRECTIONS.values()) else None
