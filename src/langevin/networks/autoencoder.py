@@ -19,11 +19,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from langevin.diffusion.condition import Condition
+from langevin.networks.convolution import CONVOLUTIONS
 from langevin.networks.embedding import ConditioningConfig, require_bounded, require_input
 from langevin.networks.patches import patchify, unpatchify
 from langevin.networks.sizes import DataSizes, Reads, require_space
 
-_CONV = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 _CONVOLVE = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 LOG_VARIANCE = (-20.0, 10.0)  # of a latent
 
@@ -49,7 +49,7 @@ class Convolution(nn.Module):
         sides = (1 if causal else 3,) + (3,) * (dimensions - 1)
         strides = (1 if causal else stride,) + (stride,) * (dimensions - 1)
         padding = tuple(side // 2 for side in sides)
-        self.space = _CONV[dimensions](inputs, outputs, sides, stride=strides, padding=padding)
+        self.space = CONVOLUTIONS[dimensions](inputs, outputs, sides, stride=strides, padding=padding)
         self.time = nn.Conv1d(outputs, outputs, 3) if causal else None
         if self.time is not None:
             nn.init.dirac_(self.time.weight)
@@ -74,7 +74,7 @@ class Residual(nn.Module):
         self.second = Convolution(outputs, outputs, dimensions, causal=causal)
         nn.init.zeros_(self.second.space.weight)
         nn.init.zeros_(self.second.space.bias)  # type: ignore[arg-type]
-        self.skip = _CONV[dimensions](inputs, outputs, 1) if inputs != outputs else nn.Identity()
+        self.skip = CONVOLUTIONS[dimensions](inputs, outputs, 1) if inputs != outputs else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         h = self.first(F.silu(self.norms[0](x)))
@@ -187,7 +187,7 @@ class Autoencoder(nn.Module):
             up += [Up(width, d, causal=causal)] if level else []
         self.down, self.up = nn.Sequential(*down), nn.Sequential(*up)
         self.norm_in, self.norm_out = Norm(widths[-1]), Norm(widths[0])
-        self.latent_out = _CONV[d](widths[-1], 2 * config.latent_channels, 1)
+        self.latent_out = CONVOLUTIONS[d](widths[-1], 2 * config.latent_channels, 1)
         self.latent_in = Convolution(config.latent_channels, widths[-1], d, causal=causal)
         self.conv_out = Convolution(widths[0], inputs, d, causal=causal)
 

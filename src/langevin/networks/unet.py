@@ -22,13 +22,12 @@ from torch import Tensor, nn
 
 from langevin.diffusion.condition import Condition
 from langevin.networks.attention import Attention
+from langevin.networks.convolution import CONVOLUTIONS
 from langevin.networks.embedding import ALL_PORTS, ConditioningConfig, TimeEmbedding, require_bounded, require_input
 from langevin.networks.encoder import ConditionEncoder, Conditioning
 from langevin.networks.fused import Dropout
 from langevin.networks.patches import patchify, unpatchify
 from langevin.networks.sizes import DataSizes, Reads, conditioned, require_space
-
-_CONV = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 
 
 def _num_groups(channels: int) -> int:
@@ -68,7 +67,7 @@ class ResidualBlock(nn.Module):
         self, in_channels: int, out_channels: int, embedding_width: int, dimensions: int, dropout: float
     ) -> None:
         super().__init__()
-        conv = _CONV[dimensions]
+        conv = CONVOLUTIONS[dimensions]
         self.norm_1 = nn.GroupNorm(_num_groups(in_channels), in_channels, eps=1e-6)
         self.conv_1 = conv(in_channels, out_channels, 3, padding=1)
         self.modulation = nn.Linear(embedding_width, 2 * out_channels)
@@ -215,7 +214,7 @@ class UNet(nn.Module):
             raise ValueError("a U-Net needs network.channels before it is built: the number of channels of the data")
         self.config = config
         embedding_width = config.embedding_width or 2 * config.width
-        conv, n = _CONV[config.dimensions], config.blocks
+        conv, n = CONVOLUTIONS[config.dimensions], config.blocks
         widths = [config.width * mult for mult in config.channel_mult]
         volume = config.patch**config.dimensions
         self.time_embedding = TimeEmbedding(embedding_width)
