@@ -9,7 +9,7 @@ class Conv3d(nn.Conv3d):
     covers three frames is otherwise read from memory that was never written (torch 2.13), and is wrong or not a number."""
 
     def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
-        if x.shape[2] == 2 and (self.kernel_size[0], self.stride[0]) == (3, 1):
+        if x.shape[2] == 2 and (self.kernel_size[0], self.stride[0], self.padding[0]) == (3, 1, 1):
             return super().forward(F.pad(x, (0, 0, 0, 0, 0, 1)))[:, :, :2]
         return super().forward(x)
 

@@ -157,8 +157,7 @@ def read_labels(
     found = dict[str, Tensor]()
     for label, (names, _) in data.labels.items():
         if is_tracked(judge, label) or (tracked and is_direction(names)):
-            way = follow(clips, names) or []
-            found[label] = torch.tensor([names.index(d) if d in names else -1 for d in way])
+            found[label] = torch.tensor([names.index(d) if d in names else -1 for d in follow(clips, names)])
         elif frames and by_frame(judge, label):
             found[label] = still[label].mode(1).values
         else:

@@ -62,9 +62,9 @@ class MovingDigits:
                 "moving digits have 8 <= digit < size <= 256, 2 to 1,000 frames and 20 to 1,000,000 clips, got "
                 f"{self.digit}, {self.size}, {self.frames} and {self.count}"
             )
-        if not (1 <= self.slowest <= self.fastest <= self.size / 4 and 0.1 <= self.fps <= 240):
+        if not (1 <= self.slowest <= self.fastest <= self.size - self.digit and 0.1 <= self.fps <= 240):
             raise ValueError(
-                f"moving digits have 1 <= slowest <= fastest <= size / 4 and 0.1 to 240 fps, got {self.slowest}, "
+                f"moving digits have 1 <= slowest <= fastest <= size - digit and 0.1 to 240 fps, got {self.slowest}, "
                 f"{self.fastest} and {self.fps}"
             )
 

@@ -53,8 +53,6 @@ def axes(clips: Tensor) -> list[str]:
     return [AXES[int(vertical)] for vertical in down > right]
 
 
-def follow(clips: Tensor, names: Collection[str]) -> list[str] | None:
-    """What each clip does, if the names are of `DIRECTIONS` or `AXES`."""
-    if set(names) <= set(AXES):
-        return axes(clips)
-    return directions(clips) if set(names) <= set(DIRECTIONS.values()) else None
+def follow(clips: Tensor, names: Collection[str]) -> list[str]:
+    """What each clip does, in the words of the names: of `AXES`, else of `DIRECTIONS`."""
+    return axes(clips) if set(names) <= set(AXES) else directions(clips)
