@@ -178,9 +178,7 @@ def test_moving_digits_go_there_and_back_as_they_say_at_their_speed():
     assert turns >= 60  # there are 8 pixels of room
 
 
-@pytest.mark.parametrize(
-    "options", [{"digit": 40}, {"digit": 31}, {"frames": 1}, {"count": 3}, {"slowest": 0}, {"fastest": 20}]
-)
+@pytest.mark.parametrize("options", [{"digit": 40}, {"digit": 31}, {"frames": 1}, {"count": 3}, {"slowest": 0}])
 def test_absurd_digits_are_refused(options):
     with pytest.raises(ValueError, match="moving digits have"):
         MovingDigits(**options)
