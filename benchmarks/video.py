@@ -6,7 +6,8 @@
 
 The peer is video-diffusion-pytorch (pip install --no-deps video-diffusion-pytorch einops einops-exts
 rotary-embedding-torch), its widest 3D U-Net that has no more weights than
-ours, l1 loss and Adam as in its trainer, gradients of one batch a step. It is conditioned on the digit and the direction as two ones in a vector, ours on the caption in words. It
+ours, l1 loss and Adam as in its trainer, gradients of one batch a step. It is conditioned on the digit and the axis as two
+ones in a vector, ours on the caption in words. It
 runs in float32, its default, and in bf16 where the machine has units for it (tuned). `train_ratio` is our clips a second
 over those of the faster one. What ours draws is by the recipe's sampler, 20 steps of two evaluations each, guided and with
 the average of its weights; the peer by DDIM in 50 steps, unguided, with its weights as they are: its trainer averages them
