@@ -1,10 +1,13 @@
 """A transformer over parts: shapes, levels of each part, and that parts read each other."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from langevin.modalities.modality import Needs
-from langevin.networks import JointDiT
+from langevin.networks import JointDiT, UNet
+from langevin.networks.embedding import ConditioningConfig
 from langevin.networks.joint_dit import UNITS, PartSizes, _positions
 
 PARTS = {
@@ -13,16 +16,32 @@ PARTS = {
     "words": Needs(processes=("masked",), tokens=5, space=(3,)),
 }
 PATCHES = {"clip": (1, 4, 4), "sound": 2}
+UNET = UNet.Config(width=8, channel_mult=(1, 2), blocks=1, head_dim=8)
+UNETS = {"clip": replace(UNET, patch=2), "sound": UNET}
+READ = {"by patches": {"patches": PATCHES}, "by a U-Net": {"patches": {"sound": 2}, "unets": {"clip": UNETS["clip"]}},
+        "by U-Nets": {"unets": UNETS}}  # fmt: skip
 
 
-def built(**options):
-    config = JointDiT.Config(width=24, depth=2, head_dim=12, patches=PATCHES, **options)
+def fresh(**options):
+    config = JointDiT.Config(**{"width": 24, "depth": 2, "head_dim": 12, **options})
     torch.manual_seed(1)
-    network = config.fitted(Needs(processes=("product",), parts=PARTS)).build().eval()
+    return config.fitted(Needs(processes=("product",), parts=PARTS)).build().eval()
+
+
+def moved(network):
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
     return network
+
+
+def built(**options):
+    return moved(fresh(**{"patches": PATCHES, **options}))
+
+
+@pytest.fixture(params=READ.values(), ids=READ.keys())
+def reads(request):
+    return request.param
 
 
 def given(b=2):
@@ -34,20 +53,19 @@ def given(b=2):
     return x, {name: torch.linspace(-1, 1, b) for name in x}
 
 
-def test_outputs_have_the_shapes_of_the_parts_and_start_at_zero():
+def test_outputs_have_the_shapes_of_the_parts_and_start_at_zero(reads):
     x, c_time = given()
-    network = built()
+    network = fresh(**reads)
+    assert all(bool((part == 0).all()) for part in network(x, c_time).values())
+    moved(network)
     y = network(x, c_time)
     assert {name: tuple(part.shape) for name, part in y.items()} == {
         "clip": (2, 1, 4, 8, 8), "sound": (2, 3, 6), "words": (2, 3, 5),
     }  # fmt: skip
-    fresh = JointDiT.Config(width=24, depth=2, head_dim=12, patches=PATCHES)
-    fresh = fresh.fitted(Needs(processes=("product",), parts=PARTS)).build()
-    assert all(bool((part == 0).all()) for part in fresh(x, c_time).values())
 
 
-def test_samples_are_apart_and_every_part_is_read_by_all():
-    network = built()
+def test_samples_are_apart_and_every_part_is_read_by_all(reads):
+    network = moved(fresh(**reads))
     x, c_time = given()
     before = network(x, c_time)
     for name in x:
@@ -59,15 +77,15 @@ def test_samples_are_apart_and_every_part_is_read_by_all():
             torch.testing.assert_close(after[part][1], before[part][1], rtol=1e-4, atol=1e-5)
 
 
-def test_the_words_of_a_part_modulate_the_others_and_the_mask_is_no_word():
-    network = built()
+def test_the_words_of_a_part_modulate_the_others_and_the_mask_is_no_word(reads):
+    network = moved(fresh(**reads))
     x, c_time = given()
     words = network.bags_of_words["words"].weight
     for block in network.blocks:
         torch.nn.init.zeros_(block.attention.out.weight)  # no other way from part to part
         torch.nn.init.zeros_(block.attention.out.bias)
     before = network(x, c_time)["clip"]
-    torch.testing.assert_close(network._words("words", torch.tensor([[1, 4, 5]]))[0, 0], words[1] + words[4])
+    torch.testing.assert_close(network._words("words", torch.tensor([[1, 4, 5]]))[0], words[1] + words[4])
     assert not network._words("words", torch.full((1, 3), 5)).any()
     after = network({**x, "words": x["words"].flip(1)}, c_time)["clip"]
     torch.testing.assert_close(after, before)  # in any order
@@ -75,8 +93,8 @@ def test_the_words_of_a_part_modulate_the_others_and_the_mask_is_no_word():
     assert (after - before).abs().max() > 1e-4
 
 
-def test_each_part_has_a_level_of_its_own_also_by_frame():
-    network = built()
+def test_each_part_has_a_level_of_its_own_also_by_frame(reads):
+    network = moved(fresh(**reads))
     x, c_time = given()
     before = network(x, c_time)
     for name in x:
@@ -106,6 +124,10 @@ def test_what_happens_at_one_moment_has_one_position_in_time():
         (lambda: JointDiT.Config().build(), "needs network.parts"),
         (lambda: JointDiT.Config(patches={"clp": 2}).fitted(Needs(processes=(), parts=PARTS)), "names clp"),
         (lambda: JointDiT.Config(patches={"clip": 3}).fitted(Needs(processes=(), parts=PARTS)), "does not cut"),
+        (lambda: fresh(unets={"words": UNET}), "unets names words, and the parts .* are clip, sound"),
+        (lambda: fresh(patches=PATCHES, unets={"clip": UNET}), "the part clip is read by"),
+        (lambda: fresh(unets={"clip": replace(UNET, channel_mult=(1, 2, 2, 2))}), r"unets\.clip: .* multiples of 8"),
+        (lambda: fresh(unets={"clip": replace(UNET, conditioning=ConditioningConfig(classes=3))}), r"clip: .*classes"),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_is_refused(make, words):

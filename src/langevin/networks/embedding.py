@@ -112,7 +112,7 @@ class ConditioningConfig:
             if port not in ports:
                 raise ValueError(
                     f"{network} does not read the port {port}: leave network.conditioning.{PORT_KEYS[port]} at 0, or take "
-                    f"another network (this one reads {', '.join(ports)})"
+                    f"another network (this one reads {', '.join(ports) or 'none'})"
                 )
         if self.cross_attends and not cross_attends:
             raise ValueError(

@@ -131,6 +131,24 @@ class Level(nn.Module):
         return self.attention[i](x, conditioning, mask) if len(self.attention) else x
 
 
+@dataclass(frozen=True)
+class Descent:
+    """What the way up needs of the way down.
+
+    Args:
+        conditioning: of the condition.
+        data_mask: (b, 1, *space) bool, False at padding; None without.
+        vectors, masks: the vector that modulates each resolution, and its mask, the finest first.
+        skips: for the skip connections, the coarsest last.
+    """
+
+    conditioning: Conditioning
+    data_mask: Tensor | None
+    vectors: list[Tensor]
+    masks: list[Tensor | None]
+    skips: list[Tensor]
+
+
 class UNet(nn.Module):
     """(b, channels, *space) -> the same shape; every side is a multiple of patch * 2^(levels - 1)."""
 
@@ -202,13 +220,24 @@ class UNet(nn.Module):
             """For data of these sizes. Raises `ValueError` where patches and levels do not cut it."""
             levels = len(self.channel_mult)
             what = f"patches of {self.patch}" + (f" and {levels} levels" if levels > 1 else "")
-            require_space(self.dimensions, sizes, self.patch * 2 ** (levels - 1), what)
+            require_space(self.dimensions, sizes, self.factor, what)
             return replace(self, channels=sizes.channels, conditioning=conditioned(self.conditioning, sizes))
 
         def build(self) -> "UNet":
             return UNet(self)
 
-    def __init__(self, config: Config) -> None:
+        @property
+        def factor(self) -> int:
+            """How much coarser the last level is than the data, along each dimension."""
+            return self.patch * 2 ** (len(self.channel_mult) - 1)
+
+        @property
+        def middle_width(self) -> int:
+            """Channels of the middle."""
+            return self.width * self.channel_mult[-1]
+
+    def __init__(self, config: Config, *, middle: bool = True) -> None:
+        """`middle`: whether it has a middle of its own; without, `down_to_middle` and `up_from_middle` are called."""
         super().__init__()
         if not config.channels:
             raise ValueError("a U-Net needs network.channels before it is built: the number of channels of the data")
@@ -231,8 +260,9 @@ class UNet(nn.Module):
                 self.downsample.append(conv(c_out, c_out, 3, stride=2, padding=1))
                 skips.append(c_out)
             c_in = c_out
-        self.middle = Level([(c_in, c_in)], config, True, embedding_width)
-        self.middle_2 = ResidualBlock(c_in, c_in, embedding_width, config.dimensions, config.dropout)
+        if middle:
+            self.middle = Level([(c_in, c_in)], config, True, embedding_width)
+            self.middle_2 = ResidualBlock(c_in, c_in, embedding_width, config.dimensions, config.dropout)
         self.up, self.upsample = nn.ModuleList(), nn.ModuleList()
         for i, c_out in reversed(list(enumerate(widths))):
             channels = []
@@ -248,11 +278,15 @@ class UNet(nn.Module):
         nn.init.zeros_(self.conv_out.bias)
 
     def forward(self, x: Tensor, c_time: Tensor, condition: Condition | None = None) -> Tensor:
+        h, way = self.down_to_middle(x, c_time, self.encoder(condition, x, tuple(x.shape[2:])))
+        h = self.middle(h, 0, way.vectors[-1], way.conditioning, way.masks[-1])
+        return self.up_from_middle(self.middle_2(h, way.vectors[-1], way.masks[-1]), way)
+
+    def down_to_middle(self, x: Tensor, c_time: Tensor, conditioning: Conditioning) -> tuple[Tensor, Descent]:
+        """The input of the middle, (b, middle_width, *space / factor). Raises `ValueError` for data it cannot read."""
         self._require(x, c_time)
-        conditioning = self.encoder(condition, x, tuple(x.shape[2:]))
-        vectors = self._vectors(c_time, conditioning.vector, len(self.down))
         data_mask = None if conditioning.data_mask is None else conditioning.data_mask[:, None]  # (b, 1, *space)
-        masks = self._level_masks(data_mask)
+        vectors, masks = self._vectors(c_time, conditioning.vector, len(self.down)), self._level_masks(data_mask)
         x = patchify(self._input(x, conditioning, data_mask), self.config.patch)
         if x.ndim == 4:
             x = x.contiguous(memory_format=torch.channels_last)
@@ -265,16 +299,19 @@ class UNet(nn.Module):
             if i < len(self.downsample):
                 h = self.downsample[i](_masked(h, masks[i]))
                 skips.append(h)
-        h = self.middle_2(self.middle(h, 0, vectors[-1], conditioning, masks[-1]), vectors[-1], masks[-1])
+        return h, Descent(conditioning, data_mask, vectors, masks, skips)
+
+    def up_from_middle(self, h: Tensor, way: Descent) -> Tensor:
+        """The output of the network, from that of the middle."""
+        masks, skips = way.masks, list(way.skips)
         for i, level in enumerate(self.up):
-            mask = masks[-1 - i]
             for j in range(self.config.blocks + 1):
-                h = level(torch.cat([h, skips.pop()], 1), j, vectors[-1 - i], conditioning, mask)
+                h = level(torch.cat([h, skips.pop()], 1), j, way.vectors[-1 - i], way.conditioning, masks[-1 - i])
             if i < len(self.upsample):
                 h = F.interpolate(h, scale_factor=2.0, mode="nearest")
                 h = self.upsample[i](_masked(h, masks[-2 - i]))
         h = _masked(F.silu(group_norm(self.norm, h, masks[0])), masks[0])
-        return _masked(unpatchify(self.conv_out(h), self.config.patch), data_mask)
+        return _masked(unpatchify(self.conv_out(h), self.config.patch), way.data_mask)
 
     def _vectors(self, c_time: Tensor, condition: Tensor | float, levels: int) -> list[Tensor]:
         """What modulates each resolution, the finest first: (b, *space, embedding_width), where space may have sizes 1."""
@@ -293,8 +330,7 @@ class UNet(nn.Module):
     def _require(self, x: Tensor, c_time: Tensor) -> None:
         """Raises `ValueError` for data that the network cannot read."""
         require_input(x, c_time, channels=self.config.channels or 0, dimensions=self.config.dimensions, levels=True)
-        levels = len(self.config.channel_mult)
-        factor = self.config.patch * 2 ** (levels - 1)
+        levels, factor = len(self.config.channel_mult), self.config.factor
         if any(side % factor for side in x.shape[2:]):
             raise ValueError(
                 f"data of space {tuple(x.shape[2:])} does not fit a {self.config.dimensions}-dimensional U-Net of {levels} "

@@ -256,7 +256,7 @@ def read_words(image: "Image", conditions: Conditions) -> list[str]:
 
 def word_maps(image: "Image", attention: Tensor, words: int) -> Tensor:
     """Where the image attends to each word, over all steps, (words, c, h, w) uint8, each white where it is most."""
-    mean = attention[:, :words].mean(0)
+    mean = attention[:, :words].float().mean(0)
     level = (255 * mean / mean.amax((1, 2), keepdim=True).clamp_min(1e-12)).round().to(torch.uint8)
     return level[:, None].expand(-1, image.channels or 1, -1, -1)
 
