@@ -7,11 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from PIL import Image, ImageFont
+from PIL import Image
 
 from langevin.modalities.image.codec import Pixels
 from langevin.modalities.image.modality import Image as Images
-from langevin.modalities.image.preview import animation, fit_text, grid, picture, png, side_by_side, zoom_for
+from langevin.modalities.image.preview import animation, grid, picture, png, side_by_side, zoom_for
 from langevin.modalities.modality import Samples
 
 
@@ -76,15 +76,6 @@ def test_small_images_are_enlarged_and_large_ones_are_not():
     assert zoom_for(8) == 12
     assert zoom_for(32) == 3
     assert zoom_for(4096) == 1
-
-
-def test_a_text_that_is_too_long_ends_in_an_ellipsis_within_the_width():
-    font = ImageFont.load_default(size=11)
-    assert fit_text("short", font, 500) == "short"
-    cut = fit_text("a caption of many words", font, 50)
-    assert cut.endswith("…")
-    assert font.getlength(cut) <= 50
-    assert fit_text("word", font, 0) == "…"
 
 
 def test_a_png_is_lossless(tmp_path):

@@ -1,11 +1,9 @@
 """Previews: a table shows every image where its row and column say, and frames those that are marked."""
 
 import numpy as np
-import pytest
 import torch
-from PIL import ImageFont
 
-from langevin.modalities.image.preview import MARK, fit_text, grid, table
+from langevin.modalities.image.preview import MARK, grid, table
 from langevin.modalities.modality import Table
 
 SIDE = 16  # of an image of 8 pixels, each shown twice
@@ -29,26 +27,7 @@ def test_every_image_is_in_its_cell_and_the_marked_ones_are_framed():
     assert corners == [(top, left) for top in sorted(tops) for left in sorted(lefts)]
 
 
-FONT = ImageFont.load_default(size=11)
-
-
-@pytest.mark.parametrize("width", [0, 5, 40, 92, 300])
-@pytest.mark.parametrize("text", ["", "a cat", "WWWWWWWWWWWWWWWWWWWW", "illicit " * 30, "Überraschung, 猫 und 🙂 " * 4])
-def test_a_caption_is_the_longest_beginning_that_fits(text, width):
-    seen = fit_text(text, FONT, width)
-    if FONT.getlength(text) <= width:
-        assert seen == text
-        return
-    kept = seen.removesuffix("…")
-    assert seen == kept + "…"
-    assert text.startswith(kept)
-    assert not kept or FONT.getlength(seen) <= width
-    assert FONT.getlength(text[: len(kept) + 1] + "…") > width
-
-
 def test_a_caption_of_any_length_and_any_characters_is_drawn_on_one_line():
-    assert fit_text("x" * 10_000_000, FONT, 92) == fit_text("x" * 100, FONT, 92)
-    assert fit_text("a\nb\tc\x1b[0m\x00\ud83d", FONT, 300) == "a b c\ufffd[0m\ufffd\ufffd"
     images = torch.zeros(1, 1, 8, 8, dtype=torch.uint8)
     assert grid(images, captions=["a\n" * 100_000]).size == grid(images, captions=["a"]).size
     cells = Table(rows=("r" * 100_000,), columns=("c\n\x00" * 1000, " "), marked=(False, False), note="")

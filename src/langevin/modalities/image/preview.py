@@ -2,7 +2,6 @@
 
 import io
 import math
-from bisect import bisect_right
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from torch import Tensor
 
 from langevin.files import write_atomic, write_folder
 from langevin.modalities.files import file_name, save_arrays
+from langevin.modalities.lettering import fit_text
 from langevin.modalities.modality import Samples, Table
 
 MOST = 4096  # images of a grid
@@ -53,15 +53,6 @@ def grid(
         if captions:
             pen.text((x, y + height * zoom), fit_text(captions[i], font, cell_w - gap), fill=(60, 60, 60), font=font)
     return canvas
-
-
-def fit_text(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
-    """The text on one line, truncated with an ellipsis to `width` pixels."""
-    drawn = "".join(c if c.isprintable() else " " if c.isspace() else "\ufffd" for c in text[: width + 1])
-    if len(text) <= len(drawn) and font.getlength(drawn) <= width:
-        return drawn
-    most = bisect_right(range(1, len(drawn) + 1), width, key=lambda count: font.getlength(drawn[:count] + "…"))
-    return drawn[:most] + "…"
 
 
 def png(image: Image.Image) -> bytes:

@@ -12,12 +12,14 @@ from torch import Tensor
 
 from langevin.files import write_atomic, write_folder
 from langevin.modalities.files import file_name, save_arrays
+from langevin.modalities.lettering import wrap_text
 from langevin.modalities.modality import File, Samples
 from langevin.modalities.video.clip_files import gif, mp4, picture, webp
 
 MOST = 64  # clips in one animation or grid
 SIDE = 96  # pixels to which small clips are enlarged in an animation, about
-GAP, LINE = 4, 15  # pixels between pictures, and of a caption
+GAP, LINE = 4, 15  # pixels between pictures, and of a line of a caption
+MOST_LINES = 3  # of a caption
 BACKGROUND, TEXT = (255, 255, 255), (60, 64, 70)
 
 
@@ -47,29 +49,20 @@ def tiled(
     frames: Sequence[Tensor], names: Sequence[str], columns: int, zoom: int, *, gap: int = GAP, wide: bool = False
 ) -> Image.Image:
     """Frames uint8 (c, h, w) in lines of so many columns, each above its name, which may be as `wide` as a line."""
-    line = LINE if any(names) else 0
+    font = ImageFont.load_default(size=11)
     height, width = (zoom * n for n in frames[0].shape[1:])
+    broken = [wrap_text(name, font, columns * width if wide else width, MOST_LINES) for name in names]
+    line = LINE * max(map(len, broken), default=0)
     lines = -(-len(frames) // columns)
     size = (GAP + columns * (width + gap), GAP + lines * (height + GAP + line))
     canvas = Image.new("RGB", size, BACKGROUND)
-    pen, font = ImageDraw.Draw(canvas), ImageFont.load_default(size=11)
+    pen = ImageDraw.Draw(canvas)
     for k, frame in enumerate(frames):
         x, y = GAP + k % columns * (width + gap), GAP + k // columns * (height + GAP + line)
         canvas.paste(picture(frame).convert("RGB").resize((width, height), Image.Resampling.NEAREST), (x, y))
-        if names[k]:
-            pen.text(
-                (x, y + height + 1), fitted(names[k], font, columns * width if wide else width), fill=TEXT, font=font
-            )
+        for i, text in enumerate(broken[k]):
+            pen.text((x, y + height + 1 + i * LINE), text, fill=TEXT, font=font)
     return canvas
-
-
-def fitted(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
-    """A text shortened to a width in pixels."""
-    if font.getlength(text) <= width:
-        return text
-    while text and font.getlength(text + "…") > width:
-        text = text[:-1]
-    return text + "…"
 
 
 def frame_grid(clips: Sequence[Tensor], names: Sequence[str] = (), *, most: int = 12) -> bytes:
