@@ -53,8 +53,8 @@ def follow(section: str, root: Path) -> None:
 @pytest.fixture
 def copy(tmp_path):
     """Runs commands with a copy of the package and of the laws, changed as a section says."""
-    shutil.copytree(ROOT / "src", tmp_path / "src", ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copytree(ROOT / "tests", tmp_path / "tests", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(ROOT / "src", tmp_path / "src")
+    shutil.copytree(ROOT / "tests", tmp_path / "tests")
     env = {**os.environ, "PYTHONPATH": f"{tmp_path / 'src'}{os.pathsep}{tmp_path}", "OMP_NUM_THREADS": "1"}
 
     def run(*words, fails=False):
