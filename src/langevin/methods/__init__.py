@@ -3,6 +3,7 @@
 `AnyMethod` is the `method:` section of a recipe. A new method is a file here with a `Config`, and its name in this union.
 """
 
+from langevin.methods.adversarial import Adversarial
 from langevin.methods.autoencoder import Autoencoding
 from langevin.methods.diffusion import Diffusion
 from langevin.methods.method import Method, Player, Report
@@ -10,9 +11,9 @@ from langevin.methods.optimizer import AdamW, Muon, OptimizerConfig
 from langevin.methods.score_matching import ScoreMatching
 from langevin.methods.spectral import SpectralLoss
 
-AnyMethod = Diffusion.Config | ScoreMatching.Config | SpectralLoss.Config | Autoencoding.Config
+AnyMethod = Diffusion.Config | ScoreMatching.Config | SpectralLoss.Config | Autoencoding.Config | Adversarial.Config
 
 __all__ = [
-    "AdamW", "AnyMethod", "Autoencoding", "Diffusion", "Method", "Muon", "OptimizerConfig", "Player", "Report",
-    "ScoreMatching", "SpectralLoss",
+    "AdamW", "Adversarial", "AnyMethod", "Autoencoding", "Diffusion", "Method", "Muon", "OptimizerConfig", "Player",
+    "Report", "ScoreMatching", "SpectralLoss",
 ]  # fmt: skip

@@ -10,7 +10,7 @@ where its input is noise, of which the latent is a part.
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -45,6 +45,7 @@ class Autoencoding:
         """
 
         kind: Literal["autoencoder"] = "autoencoder"
+        one_call: ClassVar[bool] = True
         std: float = 0.05
         kl_weight: float = 1.0
 

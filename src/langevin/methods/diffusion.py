@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -74,6 +74,7 @@ class Diffusion:
         """
 
         kind: Literal["diffusion"] = "diffusion"
+        one_call: ClassVar[bool] = False
         prediction: PredictionType = "edm"
         weighting: Literal["edm", "velocity", "noise", "min_snr", "bound"] = "edm"
         gamma: float = 5.0

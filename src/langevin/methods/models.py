@@ -13,6 +13,7 @@ from langevin.diffusion.batch import Batch
 from langevin.diffusion.denoiser import CausalDenoiser, GaussianDenoiser, JointDenoiser, ScoreDenoiser, TokenDenoiser
 from langevin.diffusion.process import GIDD, SDE, Gaussian, Masked, Product, UniformDiffusion
 from langevin.diffusion.warp import TimeWarps
+from langevin.methods.adversarial import Adversarial
 from langevin.methods.autoencoder import Autoencoding
 from langevin.methods.diffusion import Diffusion
 from langevin.methods.score_matching import ScoreMatching
@@ -40,7 +41,7 @@ class GaussianModel:
     network: nn.Module
     process: Gaussian
     denoiser: GaussianDenoiser
-    method: Diffusion | SpectralLoss | Autoencoding
+    method: Diffusion | SpectralLoss | Autoencoding | Adversarial
     levels: tuple[str, Tensor]
     losses: Losses
 

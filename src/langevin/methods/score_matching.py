@@ -7,7 +7,7 @@ network's output has unit weight. A simulated drift gives two targets with oppos
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import nn
@@ -44,6 +44,7 @@ class ScoreMatching:
         """
 
         kind: Literal["score_matching"] = "score_matching"
+        one_call: ClassVar[bool] = False
         times: TimeDensity = LogNormal()
 
     def __init__(

@@ -9,7 +9,7 @@ that is asked once, at t = 1, where its input is noise. Phases are free: signals
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -46,6 +46,7 @@ class SpectralLoss:
         """
 
         kind: Literal["spectral"] = "spectral"
+        one_call: ClassVar[bool] = True
         windows: tuple[int, ...] = (64, 128, 256, 512, 1024)
 
         def __post_init__(self) -> None:

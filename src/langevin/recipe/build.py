@@ -8,7 +8,7 @@ from typing import Any, assert_never
 import torch
 from torch import Tensor, nn
 
-from langevin.diffusion.batch import Batch, step_randomness
+from langevin.diffusion.batch import Batch, StepRandomness, step_randomness
 from langevin.diffusion.condition import Condition
 from langevin.diffusion.denoiser import (
     CausalDenoiser,
@@ -34,7 +34,7 @@ from langevin.diffusion.training_input import (
     Uncorrupted,
 )
 from langevin.diffusion.warp import TimeWarps
-from langevin.methods import Autoencoding, Diffusion, ScoreMatching, SpectralLoss
+from langevin.methods import Adversarial, Autoencoding, Diffusion, ScoreMatching, SpectralLoss
 from langevin.methods.levels import joint_losses, level_losses, score_losses
 from langevin.methods.models import LOG_SNR, MASKED, TIMES, AnyModel, GaussianModel, JointModel, SDEModel, TokenModel
 from langevin.methods.spectral import generated, spectral_distance
@@ -146,15 +146,15 @@ def build(recipe: Recipe, *, device: torch.device | None = None, code: CodePermi
     return Built(recipe=recipe, model=model)
 
 
-def _network(recipe: Recipe, device: torch.device) -> nn.Module:
-    """The network, with initial weights.
+def _network(recipe: Recipe, device: torch.device, *, number: int = 0) -> nn.Module:
+    """The network, with initial weights; those of the same `number` are equal.
 
     Raises:
         ValueError: it does not fit into memory."""
     _require_memory(recipe.network)
     try:
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(recipe.training.seed)
+            torch.manual_seed(recipe.training.seed + number)
             network = recipe.network.build()
         return network.to(device)
     except (RuntimeError, MemoryError) as error:
@@ -204,12 +204,22 @@ def _compiled(recipe: Recipe, network: nn.Module) -> Any:
 
 
 def _gaussian(recipe: Recipe, process: Gaussian, network: nn.Module) -> GaussianModel:
-    config = recipe.method
-    if isinstance(config, SpectralLoss.Config):
-        return _spectral(recipe, config, process, network)
-    if isinstance(config, Autoencoding.Config):
-        return _autoencoder(recipe, config, process, network)
-    assert isinstance(config, Diffusion.Config), "a score is matched under an SDE, not a Gaussian process"
+    match recipe.method:
+        case SpectralLoss.Config() as config:
+            return _spectral(recipe, config, process, network)
+        case Autoencoding.Config() as config:
+            return _autoencoder(recipe, config, process, network)
+        case Adversarial.Config() as config:
+            return _adversarial(recipe, config, process, network)
+        case Diffusion.Config() as config:
+            return _diffusion(recipe, config, process, network)
+        case ScoreMatching.Config():
+            raise AssertionError("a score is matched under an SDE, not a Gaussian process")
+        case _:
+            assert_never(recipe.method)
+
+
+def _diffusion(recipe: Recipe, config: Diffusion.Config, process: Gaussian, network: nn.Module) -> GaussianModel:
     denoiser = GaussianDenoiser(
         network=network, process=process, prediction=config.prediction, precision=recipe.training.dtype
     )
@@ -289,6 +299,27 @@ def _autoencoder(recipe: Recipe, config: Autoencoding.Config, process: Gaussian,
         network=network, process=process, denoiser=denoiser, method=method, levels=("log_snr", LOG_SNR[:1]),
         losses=losses,
     )  # fmt: skip
+
+
+def _adversarial(recipe: Recipe, config: Adversarial.Config, process: Gaussian, network: nn.Module) -> GaussianModel:
+    denoiser = GaussianDenoiser(network=network, process=process, prediction="clean", precision=recipe.training.dtype)
+    judging = _network(recipe, next(network.parameters()).device, number=1)
+    method = Adversarial(
+        process=process, denoiser=replace(denoiser, network=_compiled(recipe, network)), network=network,
+        discriminator=replace(denoiser, network=judging), judging=judging, gamma=config.gamma, times=config.times,
+        non_hidden=non_hidden(network), generator=denoiser,
+    )  # fmt: skip
+
+    def losses(batch: Batch, names: Tensor) -> Tensor:  # a single level: how well the discriminator tells examples
+        with torch.no_grad():
+            noise = SampleNoise(seeds=names.to(batch.x.device), steps=torch.zeros_like(names, device=batch.x.device))
+            draw = StepRandomness(noise=noise, u=torch.full((len(names),), 0.5, dtype=torch.float64))
+            return method.loss("denoiser", batch, draw).plain[None]
+
+    levels = ("log_snr", LOG_SNR[:1])
+    return GaussianModel(
+        network=network, process=process, denoiser=denoiser, method=method, levels=levels, losses=losses
+    )
 
 
 def _sde(recipe: Recipe, equation: SDEConfig, network: nn.Module, code: CodePermission) -> SDEModel:

@@ -13,7 +13,7 @@ from langevin.diffusion.sampler.choice import tokens_of
 from langevin.diffusion.sampler.grid import KarrasGrid, UnmaskGrid
 from langevin.diffusion.sampler.scheduling import FullSequence
 from langevin.diffusion.sampling import Sampling
-from langevin.methods import Autoencoding, Diffusion
+from langevin.methods import Diffusion
 from langevin.modalities.modality import Needs
 from langevin.networks import Transformer
 from langevin.recipe.read import check, read_tree
@@ -41,8 +41,8 @@ def complete(recipe: Recipe, train: Any, code: CodePermission = NO_CODE) -> Reci
     if isinstance(process, Gaussian):
         assert needs.std is not None, "data with a Gaussian process is continuous"
         process = replace(process, sigma_data=float(f"{needs.std:.4g}"))
-        if isinstance(recipe.method, Autoencoding.Config):
-            sampling = replace(sampling, steps=1)  # the generator is asked once
+        if recipe.method.one_call:
+            sampling = replace(sampling, steps=1)
     elif isinstance(process, SDEConfig):
         if not process.rms:
             batches = data.batches(train, device=torch.device("cpu"))

@@ -13,7 +13,6 @@ from langevin.diffusion.sampler import State, sample
 from langevin.diffusion.sampler.choice import tokens_of
 from langevin.diffusion.sampling import Sampling
 from langevin.diffusion.shape import part_of, tree_map
-from langevin.methods import Autoencoding
 from langevin.methods.models import AnyModel, JointModel, TokenModel
 from langevin.modalities.modality import Batches, Draw, Plan, Predict, Progress, Request, Samples
 from langevin.recipe.build import Built, guided
@@ -183,8 +182,9 @@ def changed(
         kind: Any = "prompt" if isinstance(parts, TokenModel) else "classifier_free"
         kind = "parts" if isinstance(parts, JointModel) else kind
         sampling = replace(sampling, guidance=with_weight(sampling.guidance, guidance, kind=kind))
-    if steps not in (None, 1) and isinstance(parts.method, Autoencoding):
-        raise ValueError(f"an autoencoder decodes its noise at once, in 1 step, got --steps {steps}: leave it out")
+    method = model.built.recipe.method
+    if steps not in (None, 1) and method.one_call:
+        raise ValueError(f"a generator of method.kind {method.kind} draws in 1 step, got --steps {steps}: leave it out")
     changes = {name: value for name, value in (("steps", steps), ("ema", ema)) if value is not None}
     sampling = replace(sampling, **changes)  # type: ignore[arg-type]
     sampler_of(parts.process, sampling, model.built.learned)
