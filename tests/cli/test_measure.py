@@ -6,6 +6,7 @@ import shutil
 import pytest
 from PIL import Image
 
+from langevin.cli import main
 from langevin.modalities.image import measure
 from langevin.modalities.image.classifier import train_classifier
 from langevin.training import checkpoint
@@ -125,9 +126,41 @@ def test_comparing_writes_a_table_a_plot_and_a_picture(larger, tmp_path, told):
     assert "FD " in printed
 
 
+def test_runs_of_different_methods_are_measured_side_by_side_as_each_is_alone(larger, tmp_path, told):
+    kinds = {"gan": ["method={kind: adversarial}"], "vae": ["method={kind: autoencoder}"]}
+    data, one = larger.parent / "data", shutil.copytree(larger, tmp_path / "diffusion")
+    kinds["vae"] += ["network={kind: autoencoder, dimensions: 2, width: 8}"]
+    others = []
+    for name, words in kinds.items():
+        small = [word for word in tiny.SMALL if name != "vae" or not word.startswith("network.")]
+        changes = ["training.steps=2", "data.val_fraction=0.3", *small, *words]
+        assert main(["train", str(data), "--out", str(tmp_path / name), *changes]) == 0
+        others.append(tmp_path / name)
+    out = tmp_path / "beside"
+    status, printed, err = told("compare", one, *others, "--count", 16, "--seeds", 2, "--out", out)
+    assert status == 0, err
+    (section, *shown) = json.loads((out / "report.json").read_text())["sections"]
+    assert [side["name"] for side in section["sides"]] == ["diffusion", "gan", "vae"]
+    assert [side["facts"]["method"].split(",")[0] for side in section["sides"]] == [
+        "diffusion",
+        "adversarial",
+        "autoencoder",
+    ]
+    assert [part["heading"] for part in shown] == ["diffusion", "gan", "vae"]
+    for side, run in zip(section["sides"], [one, *others], strict=True):  # as `evaluate` finds, with the same judge
+        if run is not one:
+            shutil.copytree(one / "evaluation", run / "evaluation")
+        assert told("evaluate", run, "--count", 16, "--seeds", 2)[0] == 0
+        alone = json.loads((run / "report.json").read_text())["sections"]
+        (table,) = (part for part in alone if part["kind"] == "metrics")
+        assert side["rows"] == table["rows"]
+        assert all(row["metric"] in printed for row in table["rows"])
+
+
 def test_what_cannot_be_compared_is_refused(larger, captioned, tmp_path, refused):
     assert "different data" in refused("compare", larger, captioned, "--out", tmp_path / "c", "--count", 10)
     assert "--count must be 10 to" in refused("compare", larger, "--count", 2, "--out", tmp_path / "c")
+    assert "--seeds must be 1 to" in refused("compare", larger, "--seeds", 0, "--out", tmp_path / "c")
     assert "--steps must be between 1 and" in refused("compare", larger, "--steps", 0, "--out", tmp_path / "c")
     assert "there is no run at" in refused("compare", tmp_path / "nowhere", "--out", tmp_path / "c")
 

@@ -1,12 +1,14 @@
-"""`langevin compare`: runs x samplers x steps at equal function evaluations, in a table, a plot and previews."""
+"""`langevin compare`: runs side by side, each as it draws by itself; or runs x samplers x steps at equal evaluations."""
 
 import io
 import json
+import shlex
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -19,7 +21,9 @@ from langevin.diffusion.sampler import DPM2, DPM2S, Heun, ProbabilityFlow
 from langevin.evaluation.report import plain
 from langevin.files import own_folder, write_atomic
 from langevin.modalities.modality import Measuring, RequestContext, Samples
-from langevin.run.directory import load_model, open_run
+from langevin.modalities.options import options_of
+from langevin.run.compare import beside, page_of
+from langevin.run.directory import Run, load_model, open_run
 from langevin.run.display import duration
 from langevin.run.generate import RunModel, changed
 from langevin.training import machine
@@ -28,13 +32,16 @@ from langevin.user_function import CodePermission
 SHOWN = 10  # samples in the preview of a cell
 
 
+SAMPLERS, STEPS = ("dpm2m", "heun", "ddim"), (5, 10, 20)
+
+
 def run(args: Compare) -> list[dict[str, Any]]:
-    """Measure every cell (a run, a sampler, a number of steps); write comparison.{json,png} and a preview of each cell.
+    """Measure runs side by side, or every cell (a run, a sampler, a number of steps).
 
     Raises:
         ValueError: no runs, nothing to compare, runs of different data, or a folder that holds files."""
     check(args)
-    line, begin, code = LiveLine(), time.perf_counter(), CodePermission.of((), allow=args.allow_code)
+    line, code = LiveLine(), CodePermission.of((), allow=args.allow_code)
     runs = [open_run(path) for path in args.runs]
     if len({r.facts.get("data") for r in runs}) > 1:
         raise ValueError(
@@ -43,30 +50,80 @@ def run(args: Compare) -> list[dict[str, Any]]:
     out = args.out or unused(runs[0].path / "comparison")
     out = require_writable(out, folder=True)
     models = [load_model(one, device=machine.device(), code=code, say=line.say)[0] for one in runs]
-    # raises before any work if a sampler does not fit the process, or was not fitted to the run
-    cases = [
-        (one, text, at_nfe(model, text, nfe, args.guidance))
-        for one, model in zip(runs, models, strict=True) for text in args.samplers for nfe in args.steps
-    ]  # fmt: skip
+    if args.guidance is not None:
+        models = [changed(model, guidance=args.guidance) for model in models]
     train, val = runs[0].open_data()
     measuring = Measuring(
         model=models[0], train=train, val=val, folder=own_folder(runs[0].path, "evaluation", create=False),
-        facts=runs[0].facts, load=lambda path: load_model(open_run(path), code=code)[0], count=args.count, say=line.say,
-        progress=line.progress, guided=args.guidance not in (None, 1),
+        facts=runs[0].facts, load=lambda path: load_model(open_run(path), code=code)[0], count=args.count,
+        seeds=args.seeds, say=line.say, progress=line.progress, guided=args.guidance not in (None, 1),
+        command=shlex.join(["langevin", "compare", *map(str, args.runs), "--count", str(args.count)]),
     )  # fmt: skip
+    if len(runs) > 1 and not args.samplers and not args.steps:
+        return side_by_side(runs, models, measuring, out, line)
+    return at_equal_evaluations(args, runs, models, measuring, out, line)
+
+
+def named(runs: Sequence[Run]) -> list[str]:
+    """A name of each run: that of its directory, numbered where several have one."""
+    last = [one.path.name for one in runs]
+    return [name if last.count(name) == 1 else f"{name}-{i}" for i, name in enumerate(last, 1)]
+
+
+def side_by_side(
+    runs: Sequence[Run], models: Sequence[RunModel], measuring: Measuring, out: Path, line: LiveLine
+) -> list[dict[str, Any]]:
+    """Write report.html and report.json, and print the table."""
+    begin, names = time.perf_counter(), named(runs)
+    options = options_of(runs[0].recipe.data.kind).Evaluate()
+    table = beside(runs, models, names, options, measuring, line.say)
+    line.close()
+    path = page_of("Runs side by side: " + ", ".join(names), table).write(out)
+    show_groups(table.columns, table.groups())
+    line.say(f"compared {len(runs)} runs in {duration(time.perf_counter() - begin)}: {path}")
+    sides: list[dict[str, Any]] = table.data()["sides"]
+    return sides
+
+
+def show_groups(columns: Sequence[str], groups: Mapping[str, Sequence[Sequence[str]]]) -> None:
+    """Print a table with a heading per group, as wide as it needs to be."""
+    lines: list[Sequence[str]] = [columns]
+    for group, rows in groups.items():
+        lines += [(group, *[""] * (len(columns) - 1))] if group else []
+        lines += [(f"  {first}" if group else first, *rest) for first, *rest in rows]
+    texts = [[printable(cell) for cell in line] for line in lines]
+    widths = [max(map(cell_len, column)) for column in zip(*texts, strict=True)]
+    shown = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, show_header=False)
+    for i, width in enumerate(widths):
+        shown.add_column(width=width, no_wrap=True, justify="right" if 0 < i < len(columns) - 1 else "left")
+    for line in texts:
+        shown.add_row(*map(Text, line))
+    Console(width=sum(widths) + 2 * len(widths)).print(shown)
+
+
+def at_equal_evaluations(
+    args: Compare, runs: Sequence[Run], models: Sequence[RunModel], measuring: Measuring, out: Path, line: LiveLine
+) -> list[dict[str, Any]]:
+    """Write comparison.{json,png} and a preview of each cell, and print the table."""
+    begin = time.perf_counter()
+    # raises before any work if a sampler does not fit the process, or was not fitted to the run
+    cases = [
+        (one, name, text, at_nfe(model, text, nfe))
+        for one, name, model in zip(runs, named(runs), models, strict=True)
+        for text in args.samplers or SAMPLERS for nfe in args.steps or STEPS
+    ]  # fmt: skip
     scorer = runs[0].recipe.data.scorer(measuring)
     cells: list[dict[str, Any]] = []
-    paths, last = [r.path for r in runs], [r.path.name for r in runs]
-    names = {p: p.name if last.count(p.name) == 1 else f"{p.name}-{paths.index(p) + 1}" for p in paths}
-    for one, text, model in cases:
+    for one, name, text, model in cases:
         mark = time.perf_counter()
-        like = RequestContext(model=model, data=lambda: (train, val), count=args.count, seed=1_000_000)
-        samples = model.run(one.recipe.data.plan_like(train, like))
+        data = lambda: (measuring.train, measuring.val)  # noqa: E731
+        like = RequestContext(model=model, data=data, count=args.count, seed=1_000_000)
+        samples = model.run(one.recipe.data.plan_like(measuring.train, like))
         cells.append({
             "run": str(one.path), "sampler": text, "steps": model.sampling.steps, "nfe": samples.nfe,
             "score": scorer.score(samples), "seconds": time.perf_counter() - mark,
         })  # fmt: skip
-        save_preview(samples, out / f"{names[one.path]}-{short(text)}-{samples.nfe}")
+        save_preview(samples, out / f"{name}-{short(text)}-{samples.nfe}")
         line.update(f"{one.path.name} {text} {samples.nfe} NFE: {cells[-1]['score']:.3f}", last=not line.terminal)
     line.close()
     write(out, cells, name=scorer.name, floor=scorer.floor, count=args.count)
@@ -76,21 +133,20 @@ def run(args: Compare) -> list[dict[str, Any]]:
 
 def check(args: Compare) -> None:
     """Check the options before any work. Raises `ValueError` for one that is missing or out of range."""
-    for name in ("runs", "samplers", "steps"):
-        if not getattr(args, name):
-            raise ValueError(
-                f"compare needs {name}: one or more, as in `langevin compare RUN --samplers heun --steps 10`"
-            )
+    if not args.runs:
+        raise ValueError("compare needs runs: one or more, as in `langevin compare RUN RUN`")
     if not all(1 <= steps <= 10_000 for steps in args.steps):
         raise ValueError(f"--steps must be between 1 and 10000, got {', '.join(map(str, args.steps))}")
     if not SHOWN <= args.count <= MOST:
         raise ValueError(f"--count must be {SHOWN} to {MOST:,}, got {args.count}")
+    if not 1 <= args.seeds <= 1000:
+        raise ValueError(f"--seeds must be 1 to 1000, got {args.seeds}")
     check_guidance(args.guidance)
 
 
-def at_nfe(model: RunModel, text: str, nfe: int, guidance: float | None) -> RunModel:
+def at_nfe(model: RunModel, text: str, nfe: int) -> RunModel:
     """The model with the sampler that `text` describes and the steps that take `nfe` evaluations, or one fewer."""
-    model = changed(model, sampler=text, guidance=guidance)
+    model = changed(model, sampler=text)
     two_per_step = isinstance(model.sampling.sampler, Heun | DPM2 | DPM2S | ProbabilityFlow)
     return changed(model, steps=max(1, (nfe + 1) // 2) if two_per_step else nfe)
 

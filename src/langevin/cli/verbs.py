@@ -192,16 +192,21 @@ class Evaluate(Drawing):
 
 @dataclass(frozen=True, kw_only=True)
 class Compare:
-    """Compare runs, samplers and numbers of steps at equal function evaluations: a table, a plot and previews."""
+    """Compare runs on the same data side by side, each as it draws by itself: a table and a page. With --samplers, --steps
+    or one run alone: samplers and numbers of steps at equal function evaluations, a table and a plot."""
 
     runs: Positional[tuple[Path, ...]]
-    """One or more runs, trained on the same data."""
-    samplers: tuple[str, ...] = ("dpm2m", "heun", "ddim")
-    """Samplers to compare, each a kind with optional parameters: dpm2m "exponential max_order=3"."""
-    steps: tuple[int, ...] = (5, 10, 20)
-    """Numbers of function evaluations to compare at; a sampler with two per step takes half as many steps."""
+    """One or more runs, trained on the same data by any methods."""
+    samplers: tuple[str, ...] = ()
+    """Samplers to compare, each a kind with optional parameters: dpm2m "exponential max_order=3". Default: dpm2m, heun and
+    ddim, for one run or with --steps."""
+    steps: tuple[int, ...] = ()
+    """Numbers of function evaluations to compare at; a sampler with two per step takes half as many steps. Default: 5, 10
+    and 20, for one run or with --samplers."""
     count: int = 500
-    """Number of samples per run, sampler and number of steps."""
+    """Number of samples per run, sampler and number of steps; per run and seed where runs are measured side by side."""
+    seeds: int = 3
+    """Number of independent sets of samples for the intervals, where runs are measured side by side."""
     guidance: float | None = None
     """Weight of guidance by the condition or the prompt; default the recipe's."""
     out: Path | None = None

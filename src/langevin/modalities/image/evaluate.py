@@ -4,15 +4,16 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from langevin.evaluation.report import Curves, Line, MetricRow, Metrics, Picture, Pictures, Section, Source
+from langevin.evaluation.report import MetricRow, Metrics, Picture, Pictures, Section, Source
 from langevin.evaluation.statistics import mean_interval
-from langevin.methods.models import LOG_SNR, GaussianModel
+from langevin.methods.models import GaussianModel
 from langevin.modalities.image.data import Images
 from langevin.modalities.image.likelihood.measure import LikelihoodFound, measure_likelihood
 from langevin.modalities.image.likelihood.show import lines_of, sections_of
 from langevin.modalities.image.measure import Measured, feature_spaces, measure_run, require_enough, scorer, searched
 from langevin.modalities.image.options import Evaluate
 from langevin.modalities.image.preview import grid, png, side_by_side
+from langevin.modalities.losses import loss_gap_row, loss_section
 from langevin.modalities.modality import Evaluation, Measuring, Samples
 from langevin.safety.memorisation import nearest
 
@@ -33,6 +34,11 @@ def evaluate(image: "Image", options: Evaluate, m: Measuring) -> Evaluation:
         raise ValueError("--likelihood-count has no effect without --likelihood: give both, or neither")
     model = m.model.parts
     assert isinstance(model, GaussianModel), "images need a Gaussian process"
+    if options.likelihood and m.model.built.recipe.method.one_call:
+        raise ValueError(
+            f"--likelihood is of diffusion, and this run was trained by method.kind {m.model.built.recipe.method.kind}, "
+            "which has none: leave it out"
+        )
     require_enough(m.train, m.val)
     # as many as there are real images for the floor
     count = m.count or min(max(len(m.val), len(m.train) // 2, 8), 2000)
@@ -56,14 +62,7 @@ def evaluate(image: "Image", options: Evaluate, m: Measuring) -> Evaluation:
             pictures=[_neighbours(measured, m.train)],
             note="Sample left, nearest training image right.",
         ),
-        Curves(
-            heading="Denoising loss by noise level",
-            lines=[Line(label=n.replace("_", "-"), x=LOG_SNR.tolist(), y=v) for n, v in measured.losses.items()],
-            x_label="log-SNR",
-            y_label="squared error (1 = best linear denoiser)",
-            caption="Both parts with the same noise; a gap means memorisation.",
-            y_log=True,
-        ),
+        loss_section(measured.losses, source),
     ]
     figures = {
         "count": count, "seeds": m.seeds, **measured.as_dict(),
@@ -124,18 +123,7 @@ def own_rows(found: Measured) -> list[MetricRow]:
             meaning="share of samples farther from their nearest training image than that image is from its own nearest",
         )
     )
-    worst = found.gap.worst
-    rows.append(
-        MetricRow(
-            metric=f"loss gap at log-SNR {LOG_SNR[worst].item():g}",
-            generated=mean_interval([found.gap.gap[worst].item()]),
-            standard_error=found.gap.standard_error[worst].item(),
-            floor=0.0,
-            better="near real",
-            meaning="validation minus training denoising loss where most significant; above 3 s.e. means memorisation",
-        )
-    )
-    return rows
+    return [*rows, loss_gap_row(found.gap)]
 
 
 def sample_grid(image: "Image", samples: Samples) -> Picture:

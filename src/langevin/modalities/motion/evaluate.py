@@ -7,9 +7,7 @@ from typing import TYPE_CHECKING
 from langevin.evaluation.frechet import Moments, frechet_distance
 from langevin.evaluation.report import (
     Better,
-    Curves,
     Facts,
-    Line,
     MetricRow,
     Metrics,
     Picture,
@@ -19,6 +17,7 @@ from langevin.evaluation.report import (
 )
 from langevin.evaluation.statistics import mean_interval
 from langevin.methods.models import LOG_SNR
+from langevin.modalities.losses import loss_gap_row, loss_section
 from langevin.modalities.modality import Evaluation, Measuring, Scorer
 from langevin.modalities.motion.codec import Poses
 from langevin.modalities.motion.metrics import physics, skeletal
@@ -59,12 +58,7 @@ def evaluate(motion: "Motion", options: Evaluate, m: Measuring) -> Evaluation:
     sections: list[Section] = [
         Pictures(heading="Samples", pictures=pictures(motion, found), note="Not cherry-picked: first of seed 0."),
         Metrics(heading="Measured", rows=rows, source=source, note=" ".join(first.measures.notes) + notes(motion, found)),
-        Curves(
-            heading="Denoising loss by noise level",
-            lines=[Line(label=name, x=LOG_SNR.tolist(), y=values) for name, values in found.losses.items()],
-            x_label="log-SNR", y_label="squared error (1 = best linear denoiser)", y_log=True,
-            caption="Both parts with the same noise; a gap means memorisation.",
-        ),
+        loss_section(found.losses, source),
     ]  # fmt: skip
     codec = motion.known_codec
     if isinstance(codec, Poses):
@@ -166,7 +160,7 @@ def way_rows(motion: "Motion", found: Measured, name: str, way: Way) -> list[Met
 
 def other_rows(motion: "Motion", found: Measured) -> list[MetricRow]:
     """Rows of copying, of motions that were begun or given in part, and of losses."""
-    memory, worst = found.memory, found.gap.worst
+    memory = found.memory
     rows = [
         MetricRow(
             metric="C_T", generated=mean_interval([memory.c_t]), floor=0.0, copycat=memory.c_t_copycat, better="near real",
@@ -181,11 +175,7 @@ def other_rows(motion: "Motion", found: Measured) -> list[MetricRow]:
             metric="distance to training", generated=mean_interval([memory.median_generated]), floor=memory.median_held_out,
             copycat=0.0, better="near real", meaning="to the nearest training motion, median, in 16 frames of each",
         ),
-        MetricRow(
-            metric=f"loss gap at log-SNR {LOG_SNR[worst].item():g}", generated=mean_interval([found.gap.gap[worst].item()]),
-            standard_error=found.gap.standard_error[worst].item(), floor=0.0, better="near real",
-            meaning="validation minus training denoising loss where most significant; above 3 s.e. means memorisation",
-        ),
+        loss_gap_row(found.gap),
     ]  # fmt: skip
     for name, one in found.continued.items():
         where = "of higher energies than any in training" if "outside" in name else "like the data"

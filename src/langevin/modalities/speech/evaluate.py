@@ -5,9 +5,7 @@ from typing import TYPE_CHECKING
 
 from langevin.evaluation.frechet import Moments, frechet_distance
 from langevin.evaluation.report import (
-    Curves,
     Facts,
-    Line,
     MetricRow,
     Metrics,
     Picture,
@@ -20,6 +18,7 @@ from langevin.evaluation.report import (
 )
 from langevin.evaluation.statistics import mean_interval
 from langevin.methods.models import LOG_SNR
+from langevin.modalities.losses import loss_gap_row, loss_section
 from langevin.modalities.modality import Evaluation, Measuring, Samples, Scorer
 from langevin.modalities.sound import wav
 from langevin.modalities.speech.metrics.judges import Judge, listener_of
@@ -65,14 +64,7 @@ def evaluate(speech: "Speech", options: Evaluate, m: Measuring) -> Evaluation:
         Sounds(heading="To listen to", sounds=sounds(speech, first)),
         Metrics(heading="Measured", rows=rows, source=source, note=" ".join(measured.measures.notes)),
         *_details(speech, measured, source),
-        Curves(
-            heading="Denoising loss by noise level",
-            lines=[Line(label=name, x=LOG_SNR.tolist(), y=values) for name, values in measured.losses.items()],
-            x_label="log-SNR",
-            y_label="squared error (1 = best linear denoiser)",
-            caption="Both parts with the same noise; a gap means memorisation.",
-            y_log=True,
-        ),
+        loss_section(measured.losses, source),
     ]
     lines = [f"codec: copies of real recordings differ by {measured.mel_distance:.3f} in log-mel"]
     lines += [f"{name}: {value:.3f}" for name, value in measured.by_speaker.items()]
@@ -138,7 +130,7 @@ def own_rows(found: Measured) -> list[MetricRow]:
     if found.speakers is not None:
         meaning = "share of samples in which a classifier hears the speaker; real is its accuracy"
         rows += _heard_rows(found.speakers, "speaker", "higher", meaning)
-    memory, worst = found.memory, found.gap.worst
+    memory = found.memory
     return [
         *rows,
         MetricRow(
@@ -155,12 +147,7 @@ def own_rows(found: Measured) -> list[MetricRow]:
             copycat=0.0, better="near real", meaning="share of samples farther from their nearest training recording than "
             "that one is from its own nearest",
         ),
-        MetricRow(
-            metric=f"loss gap at log-SNR {LOG_SNR[worst].item():g}",
-            generated=mean_interval([found.gap.gap[worst].item()]),
-            standard_error=found.gap.standard_error[worst].item(), floor=0.0, better="near real",
-            meaning="validation minus training denoising loss where most significant; above 3 s.e. means memorisation",
-        ),
+        loss_gap_row(found.gap),
         MetricRow(
             metric="FD train, of copies", generated=mean_interval([found.copied]), better="near real",
             meaning="the ceiling of the codec: Fréchet distance of real recordings, encoded and decoded",

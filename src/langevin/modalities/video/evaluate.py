@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from langevin.evaluation.frechet import Moments, frechet_distance
-from langevin.evaluation.report import Curves, Facts, Line, MetricRow, Metrics, Picture, Pictures, Section, Source
+from langevin.evaluation.report import Facts, MetricRow, Metrics, Picture, Pictures, Section, Source
 from langevin.evaluation.statistics import mean_interval
-from langevin.methods.models import LOG_SNR
+from langevin.modalities.losses import loss_gap_row, loss_section
 from langevin.modalities.modality import Evaluation, Measuring, Samples, Scorer, spread
 from langevin.modalities.video.measure import (
     SEARCHED,
@@ -59,14 +59,7 @@ def evaluate(video: "Video", options: Evaluate, m: Measuring) -> Evaluation:
             heading="Nearest training clips", pictures=[neighbours(found.drawn[0], m)],
             note="Each sample above its nearest training clip.",
         ),
-        Curves(
-            heading="Denoising loss by noise level",
-            lines=[Line(label=name, x=LOG_SNR[: len(values)].tolist(), y=values) for name, values in found.losses.items()],
-            x_label="log-SNR",
-            y_label="squared error (1 = best linear denoiser)",
-            caption="Both parts with the same noise; a gap means memorisation.",
-            y_log=True,
-        ),
+        loss_section(found.losses, source),
     ]  # fmt: skip
     return Evaluation(
         rows=rows, samples=found.drawn[0], sections=sections,
@@ -85,7 +78,7 @@ def pictures(samples: Samples) -> list[Picture]:
 
 def own_rows(found: Measured) -> list[MetricRow]:
     """Rows of labels, motion, memorisation and speed."""
-    memory, worst = found.memory, found.gap.worst
+    memory = found.memory
     rows = [
         MetricRow(
             metric=label, generated=mean_interval(read.generated), values=read.generated, floor=read.real,
@@ -110,12 +103,7 @@ def own_rows(found: Measured) -> list[MetricRow]:
             copycat=0.0, better="near real", meaning="share of samples farther from their nearest training clip than that "
             "clip is from its own nearest",
         ),
-        MetricRow(
-            metric=f"loss gap at log-SNR {LOG_SNR[worst].item():g}",
-            generated=mean_interval([found.gap.gap[worst].item()]), standard_error=found.gap.standard_error[worst].item(),
-            floor=0.0, better="near real",
-            meaning="validation minus training denoising loss where most significant; above 3 s.e. means memorisation",
-        ),
+        loss_gap_row(found.gap),
         MetricRow(
             metric="seconds per clip", generated=mean_interval([found.seconds]), better="lower",
             meaning="of drawing and decoding, on this machine",

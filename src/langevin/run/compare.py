@@ -1,0 +1,132 @@
+"""Several runs on the same data beside each other, each drawn as its recipe says: one table, one picture, one page."""
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from langevin.evaluation import page
+from langevin.evaluation.report import Picture, Pictures, Report, Source, number
+from langevin.modalities.modality import Evaluation, Measuring, RequestContext
+from langevin.recipe.sampling import describe
+from langevin.run.directory import Run
+from langevin.run.display import duration
+from langevin.run.evaluate import metrics_of
+from langevin.run.generate import RunModel
+
+TIMED = 16  # samples whose drawing is timed
+
+
+@dataclass(frozen=True, kw_only=True)
+class Side:
+    """A run and what was measured of it.
+
+    Args:
+        name: of its column.
+        facts: how it was trained, and what drawing from it costs.
+    """
+
+    name: str
+    evaluation: Evaluation
+    facts: Mapping[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SideBySide:
+    """A section with a column for each run."""
+
+    heading: str
+    sides: Sequence[Side]
+    source: Source
+    note: str = ""
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Metric, references, and the runs."""
+        return ("Metric", "Real vs. real", "Copycat", *(side.name for side in self.sides), "Better")
+
+    def groups(self) -> dict[str, list[tuple[str, ...]]]:
+        """The texts of the rows by group: the facts, then the metrics in the order of the first run that has each."""
+        facts = dict.fromkeys(name for side in self.sides for name in side.facts)
+        groups = {"": [(name, "", "", *(side.facts.get(name, "–") for side in self.sides), "") for name in facts]}
+        found = [{row.name: row for row in side.evaluation.rows} for side in self.sides]
+        for name in dict.fromkeys(name for rows in found for name in rows):
+            own = [rows.get(name) for rows in found]
+            some = next(row for row in own if row is not None)
+            cells = ("–" if row is None else row.cells()[1] for row in own)
+            line = (some.metric, number(some.floor), number(some.copycat), *cells, some.better)
+            groups.setdefault(some.group or "metrics", []).append(line)
+        return groups
+
+    def html(self) -> str:
+        """The table."""
+        numbers = range(1, len(self.columns) - 1)
+        table = page.grouped_table(self.columns, self.groups(), numbers=tuple(numbers))
+        return page.section(self.heading, page.paragraph(self.note) + table + self.source.html())
+
+    def data(self) -> dict[str, Any]:
+        """Every row of every run, of JSON types."""
+        sides = [
+            {"name": side.name, "facts": dict(side.facts), "rows": [asdict(row) for row in side.evaluation.rows]}
+            for side in self.sides
+        ]
+        return {"kind": "side by side", "heading": self.heading, "sides": sides, "note": self.note} | self.source.data()
+
+
+def beside(
+    runs: Sequence[Run], models: Sequence[RunModel], names: Sequence[str], options: Any, measuring: Measuring,
+    say: Callable[[str], None],
+) -> SideBySide:  # fmt: skip
+    """Measure each run with the judges of the first one, on the same data and seeds.
+
+    Args:
+        options: of the evaluation of the runs' modality.
+        measuring: that of the first run."""
+    sides, count = list[Side](), measuring.count
+    for run, model, name in zip(runs, models, names, strict=True):
+        say(f"measuring {name}")
+        evaluation = run.recipe.data.evaluate(options, replace(measuring, model=model, facts=run.facts))
+        sides.append(Side(name=name, evaluation=evaluation, facts=facts_of(run, model, measuring)))
+    samples = {} if count is None else {"per run and seed": count}
+    source = Source(samples=samples, seeds=list(range(measuring.seeds)), command=measuring.command)
+    return SideBySide(
+        heading="Side by side", sides=sides, source=source,
+        note="Each run draws as its recipe says. A distance far below that of real data means copying.",
+    )  # fmt: skip
+
+
+def facts_of(run: Run, model: RunModel, measuring: Measuring) -> dict[str, str]:
+    """How a run was trained, and how it draws."""
+    trained = max((m["seconds"] for m in metrics_of(run) if isinstance(m.get("seconds"), int | float)), default=0.0)
+    weights = sum(p.numel() for p in model.parts.network.parameters())
+    seconds, nfe = cost(run, model, measuring)
+    return {
+        "method": f"{run.recipe.method.kind}, {run.recipe.process.kind}",
+        "network": f"{run.recipe.network.kind}, {weights / 1e6:.2f} M weights",
+        "training": duration(trained),
+        "sampling": "one call" if run.recipe.method.one_call else f"{describe(model.sampling.sampler)}, {nfe} calls",
+        "seconds a sample": number(seconds, 2),
+    }
+
+
+def cost(run: Run, model: RunModel, measuring: Measuring) -> tuple[float, int]:
+    """Seconds to draw and decode a sample of a batch on this machine, and its function evaluations."""
+    spent, nfe = math.inf, 0
+    for seed in (1, 2):  # the first warms up
+        context = RequestContext(model=model, data=lambda: (measuring.train, measuring.val), count=TIMED, seed=seed)
+        begun = time.perf_counter()
+        samples = model.run(run.recipe.data.plan_like(measuring.train, context), batch=TIMED)
+        spent, nfe = min(spent, time.perf_counter() - begun), samples.nfe
+    return spent / TIMED, nfe
+
+
+def page_of(title: str, table: SideBySide) -> Report:
+    """The page: the table, and samples of each run."""
+    shown = [
+        Pictures(heading=side.name, pictures=[Picture(image=preview.content, caption=f"first samples of {side.name}")])
+        for side in table.sides
+        if side.evaluation.samples is not None
+        and (preview := side.evaluation.samples.first(16).preview()).suffix in (".png", ".webp")
+    ]
+    return Report(title=title, sections=[table, *shown])
