@@ -85,8 +85,9 @@ def with_defaults(process: type, listed: dict[str, AnySampler]) -> dict[str, Any
     return {member.kind: member() for member in others if member not in known} | listed
 
 
-# of no fixed number of calls, or of one only: they have laws of their own, in test_sampler_ways and test_sampler_fitted
-OWN_LAWS = ("bogacki_shampine", "learned")
+# of no fixed number of calls, of one only, or for another denoiser: they have laws of their own, in test_sampler_ways,
+# test_sampler_fitted and methods/test_consistency
+OWN_LAWS = ("bogacki_shampine", "learned", "consistency")
 
 GAUSSIAN = {
     "ddim": DDIM(),

@@ -15,6 +15,7 @@ from langevin.diffusion.process import GIDD, SDE, Gaussian, Masked, Product, Uni
 from langevin.diffusion.warp import TimeWarps
 from langevin.methods.adversarial import Adversarial
 from langevin.methods.autoencoder import Autoencoding
+from langevin.methods.consistency import Consistency
 from langevin.methods.diffusion import Diffusion
 from langevin.methods.score_matching import ScoreMatching
 from langevin.methods.spectral import SpectralLoss
@@ -41,7 +42,7 @@ class GaussianModel:
     network: nn.Module
     process: Gaussian
     denoiser: GaussianDenoiser
-    method: Diffusion | SpectralLoss | Autoencoding | Adversarial
+    method: Diffusion | Consistency | SpectralLoss | Autoencoding | Adversarial
     levels: tuple[str, Tensor]
     losses: Losses
 

@@ -34,7 +34,7 @@ from langevin.diffusion.training_input import (
     Uncorrupted,
 )
 from langevin.diffusion.warp import TimeWarps
-from langevin.methods import Adversarial, Autoencoding, Diffusion, ScoreMatching, SpectralLoss
+from langevin.methods import Adversarial, Autoencoding, Consistency, Diffusion, ScoreMatching, SpectralLoss
 from langevin.methods.levels import joint_losses, level_losses, score_losses
 from langevin.methods.models import LOG_SNR, MASKED, TIMES, AnyModel, GaussianModel, JointModel, SDEModel, TokenModel
 from langevin.methods.spectral import generated, spectral_distance
@@ -211,6 +211,8 @@ def _gaussian(recipe: Recipe, process: Gaussian, network: nn.Module) -> Gaussian
             return _autoencoder(recipe, config, process, network)
         case Adversarial.Config() as config:
             return _adversarial(recipe, config, process, network)
+        case Consistency.Config() as config:
+            return _consistency(recipe, config, process, network)
         case Diffusion.Config() as config:
             return _diffusion(recipe, config, process, network)
         case ScoreMatching.Config():
@@ -299,6 +301,24 @@ def _autoencoder(recipe: Recipe, config: Autoencoding.Config, process: Gaussian,
         network=network, process=process, denoiser=denoiser, method=method, levels=("log_snr", LOG_SNR[:1]),
         losses=losses,
     )  # fmt: skip
+
+
+def _consistency(recipe: Recipe, config: Consistency.Config, process: Gaussian, network: nn.Module) -> GaussianModel:
+    denoiser = GaussianDenoiser(
+        network=network, process=process, prediction=config.prediction, precision=recipe.training.dtype
+    )
+    method = Consistency(
+        process=process, denoiser=replace(denoiser, network=_compiled(recipe, network)), network=network,
+        times=config.times, stages=config.stages, condition_dropout=config.condition_dropout,
+        non_hidden=non_hidden(network), generator=denoiser,
+    )  # fmt: skip
+
+    def losses(batch: Batch, names: Tensor) -> Tensor:
+        return level_losses(denoiser, process, batch, log_snr=LOG_SNR, names=names)
+
+    return GaussianModel(
+        network=network, process=process, denoiser=denoiser, method=method, levels=("log_snr", LOG_SNR), losses=losses
+    )
 
 
 def _adversarial(recipe: Recipe, config: Adversarial.Config, process: Gaussian, network: nn.Module) -> GaussianModel:

@@ -170,7 +170,7 @@ def methods_of(process: ProcessConfig) -> tuple[str, ...]:
         case SDEConfig():
             return ("score_matching",)
         case Gaussian():
-            return ("diffusion", "spectral", "autoencoder", "adversarial")
+            return ("diffusion", "consistency", "spectral", "autoencoder", "adversarial")
         case MaskedConfig() | UniformConfig() | HybridConfig() | AutoregressiveConfig() | ProductConfig():
             return ("diffusion",)
         case _:

@@ -279,7 +279,8 @@ def fit(
         wall_start, cpu_start = clock.wall(), clock.cpu()
         factor = config.lr_schedule(state.plan.position(state.step), state.plan.total) * 0.5**state.restarts
         due = {n: p for n, p in method.players.items() if state.step % p.every == 0}
-        losses, terms = _gradients(method, due, micro_batches, batches, state.step, seed, config.batch, world)
+        progress = float(state.plan.progress(state.step))
+        losses, terms = _gradients(method, due, micro_batches, batches, state.step, progress, seed, config.batch, world)
         norms = [_clip_gradient(state.optimizers[name], config.grad_clip) for name in due]
         applied = all(map(math.isfinite, (*losses.values(), *norms)))
         if applied:
@@ -317,6 +318,7 @@ def _gradients(
     micro_batches: tuple[Tensor, ...],
     batches: BatchFn,
     step: int,
+    progress: float,
     seed: int,
     batch_size: int,
     world: World,
@@ -330,7 +332,9 @@ def _gradients(
     sums: dict[tuple[str, str], Tensor] = {(name, "loss"): torch.zeros((), device=device) for name in due}
     for samples in micro_batches:
         batch = batches(step, samples)
-        randomness = step_randomness(seed=seed, step=step, samples=samples.to(device), count=batch_size)
+        randomness = step_randomness(
+            seed=seed, step=step, samples=samples.to(device), count=batch_size, progress=progress
+        )
         for name in due:
             with _seeded(seed, step, samples):
                 report = method.loss(name, batch, randomness)

@@ -12,6 +12,7 @@ from langevin.diffusion.sampler.ancestral import Ancestral
 from langevin.diffusion.sampler.bogacki_shampine import BogackiShampine
 from langevin.diffusion.sampler.choice import kinds_for as kinds_for
 from langevin.diffusion.sampler.choice import require_fit as require_fit
+from langevin.diffusion.sampler.consistency import MultistepConsistency
 from langevin.diffusion.sampler.ddim import DDIM, DDPM, Euler
 from langevin.diffusion.sampler.exponential import DPM2M, DPM3M, Exponential
 from langevin.diffusion.sampler.fitted import FittedSolver
@@ -41,5 +42,5 @@ AnySampler = (
     Ancestral | DDIM | DDPM | Euler | EulerMaruyama | Langevin | Heun | DPM2 | DPM2S | EDMStochastic | Restart | RePaint
     | DPM2M | DPM3M | Exponential | Adams | DEIS | IPNDM | UniPC | BogackiShampine | FittedSolver
     | AncestralUnmask | ConfidenceUnmask | ThresholdUnmask | PsiSampler | ReMDM | GibbsSampler
-    | ReverseSDE | ProbabilityFlow | JointDPM2M
+    | ReverseSDE | ProbabilityFlow | JointDPM2M | MultistepConsistency
 )  # fmt: skip
