@@ -47,9 +47,13 @@ def shortened(words: list[str]) -> list[str]:
         headless = words[1].startswith(("toy/", "table/", "customers")) or words[1] == "speech/vocoder"
         tiny = [w for w in TINY if "head_dim" not in w] if headless else TINY
         tiny = [w.replace("depth", "blocks") if words[1].endswith("-likelihood") else w for w in tiny]
-        if "network.kind=autoencoder" in words:
+        if any(w.startswith(("network.kind=autoencoder", "network={kind: autoencoder")) for w in words):
             tiny = [w for w in tiny if "depth" not in w and "head_dim" not in w]
         words += [w for w in tiny if w.split("=")[0] not in {v.split("=")[0] for v in words if "=" in v}]
+    if words[0] == "distil":
+        words += ["training.steps=2", "--count", "10"]
+    if words[0] == "compare" and "--count" not in words:
+        words += ["--count", "10", "--seeds", "1"]
     if words[0] == "evaluate":
         words += [] if "--count" in words else ["--count", "8"]
         unused = getattr(options_of(kind_of(Path(words[1])) or "").Evaluate, "UNUSED", {})

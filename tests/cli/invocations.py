@@ -281,6 +281,10 @@ BAD = [  # ---------------------------------------------------------------------
     (1, "evaluate text --baseline image", "--baseline image is no autoregressive run"),
     (1, "evaluate text --baseline text", "--baseline text is no autoregressive run"),
     # ------------------------------------------------------------------------------------------------------ compare
+    (1, "distil nope", "there is no run at nope"),
+    (1, "distil points --steps 0", "--steps are one or more numbers from 1 to 64, got 0"),
+    (1, "distil text", "trained with process.kind masked"),
+    (1, "distil sde", "trained with process.kind sde"),
     (1, "compare", "compare needs runs: one or more"),
     (1, "compare nope", "there is no run at nope"),
     (1, "compare images", "images is not a run"),

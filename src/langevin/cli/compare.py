@@ -22,7 +22,7 @@ from langevin.evaluation.report import plain
 from langevin.files import own_folder, write_atomic
 from langevin.modalities.modality import Measuring, RequestContext, Samples
 from langevin.modalities.options import options_of
-from langevin.run.compare import beside, page_of
+from langevin.run.compare import measured_side_by_side, page_of
 from langevin.run.directory import Run, load_model, open_run
 from langevin.run.display import duration
 from langevin.run.generate import RunModel, changed
@@ -76,7 +76,7 @@ def side_by_side(
     """Write report.html and report.json, and print the table."""
     begin, names = time.perf_counter(), named(runs)
     options = options_of(runs[0].recipe.data.kind).Evaluate()
-    table = beside(runs, models, names, options, measuring, line.say)
+    table = measured_side_by_side(runs, models, names, options, measuring, line.say)
     line.close()
     path = page_of("Runs side by side: " + ", ".join(names), table).write(out)
     show_groups(table.columns, table.groups())

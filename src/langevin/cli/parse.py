@@ -17,7 +17,8 @@ from langevin.run.version import read_environment
 
 VERBS: dict[str, type[Any]] = {
     "train": verbs.Train, "resume": verbs.Resume, "sample": verbs.Sample, "edit": verbs.Edit, "explain": verbs.Explain,
-    "evaluate": verbs.Evaluate, "compare": verbs.Compare, "fit-solver": verbs.FitSolver, "inspect": verbs.Inspect,
+    "evaluate": verbs.Evaluate, "compare": verbs.Compare, "distil": verbs.Distil, "fit-solver": verbs.FitSolver,
+    "inspect": verbs.Inspect,
     "doctor": verbs.Doctor, "demo": verbs.Demo, "serve": verbs.Serve, "audit": verbs.Audit, "detect": verbs.Detect,
 }  # fmt: skip
 OF_KIND = {
@@ -46,13 +47,13 @@ class Parsed(NamedTuple):
 def parse(arguments: list[str]) -> Parsed:
     """Parse the words of a command line.
 
-    Overrides (`key.key=value`) may stand anywhere among the arguments of `train`.
+    Overrides (`key.key=value`) may stand anywhere among the arguments of `train` and `distil`.
 
     Raises:
         SystemExit: help or a usage error was printed.
         ValueError: an option of another modality or without a value, or a run of an unknown modality."""
     verb = arguments[0] if arguments else ""
-    if verb == "train":
+    if verb in ("train", "distil"):
         arguments = with_overrides_last(arguments)
     known, kind = dict(VERBS), None
     for name, (owner, options) in requests().items():
@@ -92,8 +93,8 @@ def require_once(arguments: list[str]) -> None:
 
 
 def with_overrides_last(arguments: list[str]) -> list[str]:
-    """The arguments of `train` with the overrides among its positional arguments moved to the end."""
-    at = [i for i in positions(arguments, [verbs.Train]) if _ASSIGNMENT.match(arguments[i])]
+    """The arguments of a verb with the overrides among its positional arguments moved to the end."""
+    at = [i for i in positions(arguments, [VERBS[arguments[0]]]) if _ASSIGNMENT.match(arguments[i])]
     return [a for i, a in enumerate(arguments) if i not in at] + [arguments[i] for i in at]
 
 

@@ -47,6 +47,28 @@ class Resume:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Distil:
+    """Train a student of a run that draws in one to a few steps, and measure both; the student is a run like any other."""
+
+    run: Positional[Path]
+    """Directory of the run, of gaussian diffusion."""
+    overrides: Positional[tuple[str, ...]] = ()
+    """Changes to the student's recipe by dotted keys, e.g. method.stages=6 training.batch=64."""
+    steps: tuple[int, ...] = (1, 2, 4)
+    """Numbers of steps at which the student is measured; it draws in the least of them unless told otherwise."""
+    minutes: float = 10.0
+    """Time budget of the student's training in minutes."""
+    count: int = 500
+    """Number of samples that are measured."""
+    out: Path | None = None
+    """Directory of the student; default RUN-student."""
+    seed: int | None = None
+    """Seed of the data order and the noise; default the run's."""
+    allow_code: bool = False
+    """Allow functions (module:function) that the run's recipe names to be imported."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Drawing:
     """The options of every verb that samples a run."""
 

@@ -8,7 +8,7 @@ from langevin.methods.models import LOG_SNR
 from langevin.safety.memorisation import LossGap
 
 
-def loss_gap_row(gap: LossGap) -> MetricRow:
+def loss_gap_metric(gap: LossGap) -> MetricRow:
     """The gap at the level where it is most significant."""
     where = f" at log-SNR {LOG_SNR[gap.worst].item():g}" if len(gap.gap) > 1 else ""
     return MetricRow(

@@ -74,7 +74,7 @@ class SideBySide:
         return {"kind": "side by side", "heading": self.heading, "sides": sides, "note": self.note} | self.source.data()
 
 
-def beside(
+def measured_side_by_side(
     runs: Sequence[Run], models: Sequence[RunModel], names: Sequence[str], options: Any, measuring: Measuring,
     say: Callable[[str], None],
 ) -> SideBySide:  # fmt: skip

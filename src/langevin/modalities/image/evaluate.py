@@ -13,7 +13,7 @@ from langevin.modalities.image.likelihood.show import lines_of, sections_of
 from langevin.modalities.image.measure import Measured, feature_spaces, measure_run, require_enough, scorer, searched
 from langevin.modalities.image.options import Evaluate
 from langevin.modalities.image.preview import grid, png, side_by_side
-from langevin.modalities.losses import loss_gap_row, loss_section
+from langevin.modalities.losses import loss_gap_metric, loss_section
 from langevin.modalities.modality import Evaluation, Measuring, Samples
 from langevin.safety.memorisation import nearest
 
@@ -123,7 +123,7 @@ def own_rows(found: Measured) -> list[MetricRow]:
             meaning="share of samples farther from their nearest training image than that image is from its own nearest",
         )
     )
-    return [*rows, loss_gap_row(found.gap)]
+    return [*rows, loss_gap_metric(found.gap)]
 
 
 def sample_grid(image: "Image", samples: Samples) -> Picture:

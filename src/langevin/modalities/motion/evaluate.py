@@ -17,7 +17,7 @@ from langevin.evaluation.report import (
 )
 from langevin.evaluation.statistics import mean_interval
 from langevin.methods.models import LOG_SNR
-from langevin.modalities.losses import loss_gap_row, loss_section
+from langevin.modalities.losses import loss_gap_metric, loss_section
 from langevin.modalities.modality import Evaluation, Measuring, Scorer
 from langevin.modalities.motion.codec import Poses
 from langevin.modalities.motion.metrics import physics, skeletal
@@ -175,7 +175,7 @@ def other_rows(motion: "Motion", found: Measured) -> list[MetricRow]:
             metric="distance to training", generated=mean_interval([memory.median_generated]), floor=memory.median_held_out,
             copycat=0.0, better="near real", meaning="to the nearest training motion, median, in 16 frames of each",
         ),
-        loss_gap_row(found.gap),
+        loss_gap_metric(found.gap),
     ]  # fmt: skip
     for name, one in found.continued.items():
         where = "of higher energies than any in training" if "outside" in name else "like the data"

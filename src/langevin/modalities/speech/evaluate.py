@@ -18,7 +18,7 @@ from langevin.evaluation.report import (
 )
 from langevin.evaluation.statistics import mean_interval
 from langevin.methods.models import LOG_SNR
-from langevin.modalities.losses import loss_gap_row, loss_section
+from langevin.modalities.losses import loss_gap_metric, loss_section
 from langevin.modalities.modality import Evaluation, Measuring, Samples, Scorer
 from langevin.modalities.sound import wav
 from langevin.modalities.speech.metrics.judges import Judge, listener_of
@@ -147,7 +147,7 @@ def own_rows(found: Measured) -> list[MetricRow]:
             copycat=0.0, better="near real", meaning="share of samples farther from their nearest training recording than "
             "that one is from its own nearest",
         ),
-        loss_gap_row(found.gap),
+        loss_gap_metric(found.gap),
         MetricRow(
             metric="FD train, of copies", generated=mean_interval([found.copied]), better="near real",
             meaning="the ceiling of the codec: Fréchet distance of real recordings, encoded and decoded",

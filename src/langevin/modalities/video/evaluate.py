@@ -9,7 +9,7 @@ from torch import Tensor
 from langevin.evaluation.frechet import Moments, frechet_distance
 from langevin.evaluation.report import Facts, MetricRow, Metrics, Picture, Pictures, Section, Source
 from langevin.evaluation.statistics import mean_interval
-from langevin.modalities.losses import loss_gap_row, loss_section
+from langevin.modalities.losses import loss_gap_metric, loss_section
 from langevin.modalities.modality import Evaluation, Measuring, Samples, Scorer, spread
 from langevin.modalities.video.measure import (
     SEARCHED,
@@ -103,7 +103,7 @@ def own_rows(found: Measured) -> list[MetricRow]:
             copycat=0.0, better="near real", meaning="share of samples farther from their nearest training clip than that "
             "clip is from its own nearest",
         ),
-        loss_gap_row(found.gap),
+        loss_gap_metric(found.gap),
         MetricRow(
             metric="seconds per clip", generated=mean_interval([found.seconds]), better="lower",
             meaning="of drawing and decoding, on this machine",
