@@ -6,6 +6,7 @@ import torch
 
 from langevin.evaluation.report import MetricRow, Metrics, Picture, Pictures, Section, Source
 from langevin.evaluation.statistics import mean_interval
+from langevin.methods import Consistency
 from langevin.methods.models import GaussianModel
 from langevin.modalities.image.data import Images
 from langevin.modalities.image.likelihood.measure import LikelihoodFound, measure_likelihood
@@ -34,11 +35,9 @@ def evaluate(image: "Image", options: Evaluate, m: Measuring) -> Evaluation:
         raise ValueError("--likelihood-count has no effect without --likelihood: give both, or neither")
     model = m.model.parts
     assert isinstance(model, GaussianModel), "images need a Gaussian process"
-    if options.likelihood and m.model.built.recipe.method.one_call:
-        raise ValueError(
-            f"--likelihood is of diffusion, and this run was trained by method.kind {m.model.built.recipe.method.kind}, "
-            "which has none: leave it out"
-        )
+    method = model.method.Config
+    if options.likelihood and (method.one_call or method is Consistency.Config):
+        raise ValueError(f"--likelihood is of diffusion, and a run of method.kind {method.kind} has none: leave it out")
     require_enough(m.train, m.val)
     # as many as there are real images for the floor
     count = m.count or min(max(len(m.val), len(m.train) // 2, 8), 2000)
