@@ -14,7 +14,9 @@ from tests import pictures, tiny
 def teacher(tmp_path_factory):
     folder = tmp_path_factory.mktemp("teacher")
     data = pictures.classes(folder / "data", count=60)
-    return tiny.run_of(data, folder / "run", "data.val_fraction=0.3", "training.ema_lengths=[0.1]")
+    return tiny.run_of(
+        data, folder / "run", "data.val_fraction=0.3", "sampling.guidance=[{kind: classifier_free, weight: 2.0}]"
+    )
 
 
 def test_a_student_starts_from_the_run_and_is_a_run_like_any_other(teacher, tmp_path, told):
@@ -41,7 +43,7 @@ def test_a_student_starts_from_the_run_and_is_a_run_like_any_other(teacher, tmp_
         "consistency",
         1,
     )
-    assert recipe.measured == ""
+    assert (recipe.measured, recipe.sampling.guidance) == ("", ())
     found = json.loads((out / "distilled.json").read_text())["cells"]
     assert [(cell["of"], cell["nfe"]) for cell in found] == [
         ("student", 1),
@@ -57,7 +59,7 @@ def test_a_student_starts_from_the_run_and_is_a_run_like_any_other(teacher, tmp_
 
 @pytest.mark.parametrize(
     ("changes", "words"),
-    [(["method.prediction=clean"], "prediction=clean"), (["method={kind: adversarial}"], "method.kind adversarial")],
+    [(["method.prediction=noise"], "prediction=noise"), (["method={kind: adversarial}"], "method.kind adversarial")],
 )
 def test_a_run_without_a_flow_to_learn_is_refused(changes, words, tmp_path, refused):
     run = tiny.run_of(pictures.classes(tmp_path / "data"), tmp_path / "run", *changes, steps=1)
@@ -65,6 +67,8 @@ def test_a_run_without_a_flow_to_learn_is_refused(changes, words, tmp_path, refu
     assert not (tmp_path / "student").exists()
 
 
-@pytest.mark.parametrize(("options", "words"), [(["--steps", 0], "from 1 to 64"), (["--count", 2], "10 or more")])
+@pytest.mark.parametrize(
+    ("options", "words"), [(["--steps", 0], "from 1 to 64"), (["--count", 2], "--count must be 10")]
+)
 def test_absurd_options_are_refused(teacher, options, words, tmp_path, refused):
     assert words in refused("distil", teacher, *options, "--out", tmp_path / "student")

@@ -40,7 +40,7 @@ def made(network, judging, *, gamma=1.0, times=None):
     denoiser = GaussianDenoiser(network=network, process=PROCESS, prediction="clean")
     return Adversarial(
         process=PROCESS, denoiser=denoiser, network=network, discriminator=replace(denoiser, network=judging),
-        judging=judging, gamma=gamma, times=times,
+        discriminator_network=judging, gamma=gamma, times=times,
     )  # fmt: skip
 
 
@@ -87,6 +87,10 @@ def test_where_the_generator_draws_the_data_the_best_discriminator_is_flat_and_n
             gradients[name] += torch.tensor([0.0 if g is None else float(g) for g in found]) / rounds
     assert gradients["denoiser"].abs().max() == 0
     assert gradients["discriminator"].abs().max() < 5 / math.sqrt(count * rounds)
+    steep = made(Linear(1.0), Linear(0.5), times=times)  # a discriminator with a slope moves the generator along it
+    report = steep.loss("denoiser", Batch(x=data(count)), drawn(count))
+    (shift,) = torch.autograd.grad(report.loss.mean(), [steep.denoiser.network.shift])
+    assert shift < -0.05
     away = made(Linear(1.0, 1.0), Linear(0.0), times=times)  # shifted by 1
     report = away.loss("discriminator", Batch(x=data(count)), drawn(count))
     (slope,) = torch.autograd.grad(report.loss.mean(), [away.discriminator.network.weight])
@@ -137,15 +141,35 @@ def test_training_reaches_the_mean_and_the_covariance_of_the_data(times):
 
 
 @pytest.mark.parametrize("network", ["dit", "unet"])
-def test_the_penalty_is_differentiable_through_every_kind_of_attention(network):
-    built, judging = tiny.method(network).denoiser.network, tiny.method(network, seed=1).denoiser.network
-    method, batch = made(built, judging), tiny.batches(tiny.config())(0, torch.arange(4))
-    report = method.loss("discriminator", batch, drawn(4))
-    names, weights = zip(*judging.named_parameters(), strict=True)
-    plain = torch.autograd.grad(report.plain.sum() * 0 + report.loss.sum(), weights, allow_unused=True)
-    attention = [g for name, g in zip(names, plain, strict=True) if "qkv" in name]
-    assert attention
-    assert all(g is not None and bool(g.isfinite().all()) and float(g.abs().max()) > 0 for g in attention)
+def test_the_gradient_of_the_penalty_is_that_of_finite_differences(network):
+    """Through attention, its norms and all others, in float64."""
+    built, judging = (tiny.method(network, seed=seed).denoiser.network.double().eval() for seed in (0, 1))
+    batch = tiny.batches(tiny.config())(0, torch.arange(3))
+    batch, draw, method = replace(batch, x=batch.x.double()), drawn(3), made(built, judging)
+
+    def penalty():
+        return method.penalised_score(batch.x, batch, draw)[1].sum()
+
+    generator, checked = torch.Generator().manual_seed(0), 0
+    for name, weight in judging.named_parameters():
+        if not any(part in name for part in ("qkv", "q_norm", "conv_1", "mlp", "modulation")):
+            continue
+        (found,) = torch.autograd.grad(penalty(), weight)
+        way = torch.randn(weight.shape, generator=generator).double()
+        with torch.no_grad():
+            weight += 1e-5 * way
+            above = float(_detached(penalty))
+            weight -= 2e-5 * way
+            below = float(_detached(penalty))
+            weight += 1e-5 * way
+        assert float((found * way).sum()) == pytest.approx((above - below) / 2e-5, rel=1e-4, abs=1e-6), name
+        checked += 1
+    assert checked >= 4
+
+
+def _detached(penalty):
+    with torch.enable_grad():
+        return penalty().detach()
 
 
 def test_a_run_is_trained_stopped_and_resumed_to_the_same_bits(tmp_path):

@@ -16,7 +16,7 @@ from langevin.diffusion.sampler import UniformTimeGrid, sample, start
 from langevin.diffusion.sampler.consistency import MultistepConsistency
 from langevin.diffusion.schedule import rho
 from langevin.methods import Consistency, consistency
-from langevin.methods.consistency import earlier_share
+from langevin.methods.consistency import ratio
 from langevin.networks import MLP
 from tests.laws.parts import FEW_SCHEDULES
 
@@ -49,8 +49,8 @@ def test_with_the_exact_map_samples_are_right_after_any_number_of_steps(schedule
 
 def test_the_pairs_are_those_of_the_formula_and_close_in():
     level = torch.tensor([0.01, 1.0, 80.0])
-    assert earlier_share(level, 1).tolist() == pytest.approx([0.0, 0.0, 0.5], abs=1e-6)  # n is from 1 to 5
-    shares = torch.stack([earlier_share(level, k) for k in range(1, 17)])
+    assert ratio(level, 1).tolist() == pytest.approx([0.0, 0.0, 0.5], abs=1e-6)  # n is from 1 to 5
+    shares = torch.stack([ratio(level, k) for k in range(1, 17)])
     assert bool((shares.diff(dim=0) >= 0).all())
     assert bool((shares[-1] < 1).all())
     assert float(1 - shares[-1, 1]) == pytest.approx((1 + 8 / (1 + math.e)) * 2.0**-16, rel=1e-2)
@@ -72,7 +72,7 @@ class FixedPoint(nn.Module):
     def forward(self, x_t, t, condition=None):
         level, slope = rho(self.process.schedule, t), torch.ones(len(t), dtype=torch.float64)
         for _ in range(200):
-            share = earlier_share(level, STAGE)
+            share = ratio(level / (2 * STD), STAGE)
             slope = slope * (1 + (share - 1) * level.square() / (STD**2 + level.square()))
             level = level * share
         y = x_t / self.process.scales(t, x_t)[0] - MEAN
@@ -81,7 +81,7 @@ class FixedPoint(nn.Module):
 
 @pytest.mark.parametrize("schedule", FEW_SCHEDULES.values(), ids=FEW_SCHEDULES)
 def test_the_gradient_vanishes_where_a_step_agrees_with_the_next_in_the_mean(schedule, monkeypatch):
-    monkeypatch.setattr(consistency, "SOFTNESS", 1e4)  # where the norm is the square
+    monkeypatch.setattr(consistency, "HUBER", 1e4)  # where the norm is the square
     process, count = Gaussian(schedule=schedule, sigma_data=STD), 40_000
     network = FixedPoint(process)
 
@@ -130,11 +130,12 @@ def test_training_finds_samples_of_one_call_and_its_first_stage_alone_does_not()
     assert spread_of_one_call(stages=1, steps=300) < 0.6  # of five halvings of the noise, a step of Euler's each
 
 
-def test_a_clean_prediction_has_no_boundary_and_is_refused():
+@pytest.mark.parametrize("prediction", ["clean", "noise"])
+def test_a_prediction_that_is_no_identity_at_0_or_undefined_at_1_is_refused(prediction):
     network, process = nn.Identity(), Gaussian()
     with pytest.raises(ValueError, match="identity at t = 0"):
         Consistency(
-            process=process, denoiser=GaussianDenoiser(network=network, process=process, prediction="clean"),
+            process=process, denoiser=GaussianDenoiser(network=network, process=process, prediction=prediction),
             network=network, times=LogNormal(),
         )  # fmt: skip
 

@@ -32,7 +32,7 @@ from langevin.user_function import CodePermission
 SHOWN = 10  # samples in the preview of a cell
 
 
-SAMPLERS, STEPS = ("dpm2m", "heun", "ddim"), (5, 10, 20)
+SAMPLERS, STEPS, COUNT = ("dpm2m", "heun", "ddim"), (5, 10, 20), 500  # by default
 
 
 def run(args: Compare) -> list[dict[str, Any]]:
@@ -50,18 +50,37 @@ def run(args: Compare) -> list[dict[str, Any]]:
     out = args.out or unused(runs[0].path / "comparison")
     out = require_writable(out, folder=True)
     models = [load_model(one, device=machine.device(), code=code, say=line.say)[0] for one in runs]
-    if args.guidance is not None:
-        models = [changed(model, guidance=args.guidance) for model in models]
+    models = [guided(one, model, args.guidance) for one, model in zip(runs, models, strict=True)]
+    beside = len(runs) > 1 and not args.samplers and not args.steps
+    without = getattr(options_of(runs[0].recipe.data.kind).Evaluate, "UNUSED", {})
+    if args.seeds is not None and not beside:
+        raise ValueError("--seeds are of runs that are measured side by side, each as it draws by itself: leave it out")
+    if args.seeds is not None and "seeds" in without:
+        raise ValueError(f"--seeds has no effect here, as {without['seeds']}: leave it out")
     train, val = runs[0].open_data()
     measuring = Measuring(
         model=models[0], train=train, val=val, folder=own_folder(runs[0].path, "evaluation", create=False),
-        facts=runs[0].facts, load=lambda path: load_model(open_run(path), code=code)[0], count=args.count,
-        seeds=args.seeds, say=line.say, progress=line.progress, guided=args.guidance not in (None, 1),
-        command=shlex.join(["langevin", "compare", *map(str, args.runs), "--count", str(args.count)]),
+        facts=runs[0].facts, load=lambda path: load_model(open_run(path), device=machine.device(), code=code)[0],
+        count=args.count if beside else args.count or COUNT, seeds=3 if args.seeds is None else args.seeds, say=line.say,
+        progress=line.progress, guided=args.guidance not in (None, 1), command=command_of(args), run=runs[0].path,
     )  # fmt: skip
-    if len(runs) > 1 and not args.samplers and not args.steps:
+    if beside:
         return side_by_side(runs, models, measuring, out, line)
     return at_equal_evaluations(args, runs, models, measuring, out, line)
+
+
+def guided(run: Run, model: RunModel, weight: float | None) -> RunModel:
+    """The model with guidance of that weight. Raises `ValueError` for a run that takes none."""
+    try:
+        return model if weight is None else changed(model, guidance=weight)
+    except ValueError as error:
+        raise ValueError(f"{run.path}: {error}") from error
+
+
+def command_of(args: Compare) -> str:
+    """The command line that repeats a comparison side by side."""
+    words = [f"--{n} {v:g}" for n in ("count", "seeds", "guidance") if (v := getattr(args, n)) is not None]
+    return " ".join([shlex.join(["langevin", "compare", *map(str, args.runs)]), *words])
 
 
 def named(runs: Sequence[Run]) -> list[str]:
@@ -117,7 +136,7 @@ def at_equal_evaluations(
     for one, name, text, model in cases:
         mark = time.perf_counter()
         data = lambda: (measuring.train, measuring.val)  # noqa: E731
-        like = RequestContext(model=model, data=data, count=args.count, seed=1_000_000)
+        like = RequestContext(model=model, data=data, count=measuring.count, seed=1_000_000)
         samples = model.run(one.recipe.data.plan_like(measuring.train, like))
         cells.append({
             "run": str(one.path), "sampler": text, "steps": model.sampling.steps, "nfe": samples.nfe,
@@ -126,7 +145,7 @@ def at_equal_evaluations(
         save_preview(samples, out / f"{name}-{short(text)}-{samples.nfe}")
         line.update(f"{one.path.name} {text} {samples.nfe} NFE: {cells[-1]['score']:.3f}", last=not line.terminal)
     line.close()
-    write(out, cells, name=scorer.name, floor=scorer.floor, count=args.count)
+    write(out, cells, name=scorer.name, floor=scorer.floor, count=measuring.count or COUNT)
     line.say(f"compared {len(cells)} cells in {duration(time.perf_counter() - begin)}: {out}")
     return cells
 
@@ -137,9 +156,9 @@ def check(args: Compare) -> None:
         raise ValueError("compare needs runs: one or more, as in `langevin compare RUN RUN`")
     if not all(1 <= steps <= 10_000 for steps in args.steps):
         raise ValueError(f"--steps must be between 1 and 10000, got {', '.join(map(str, args.steps))}")
-    if not SHOWN <= args.count <= MOST:
+    if args.count is not None and not SHOWN <= args.count <= MOST:
         raise ValueError(f"--count must be {SHOWN} to {MOST:,}, got {args.count}")
-    if not 1 <= args.seeds <= 1000:
+    if args.seeds is not None and not 1 <= args.seeds <= 1000:
         raise ValueError(f"--seeds must be 1 to 1000, got {args.seeds}")
     check_guidance(args.guidance)
 

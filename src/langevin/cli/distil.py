@@ -6,8 +6,10 @@ from typing import Any
 
 from langevin.cli.compare import show_groups
 from langevin.cli.out import unused
+from langevin.cli.sample import MOST
 from langevin.cli.show import LiveLine
 from langevin.cli.verbs import Distil
+from langevin.diffusion.objective import LogNormal
 from langevin.files import own_folder, write_atomic
 from langevin.methods import Diffusion
 from langevin.modalities.modality import Measuring, RequestContext
@@ -15,7 +17,10 @@ from langevin.run.directory import Run, load_model, open_run
 from langevin.run.generate import RunModel, changed
 from langevin.run.train import Wanted, train_run
 from langevin.training import machine
+from langevin.training.distributed import join_world
 from langevin.user_function import CodePermission
+
+HIGHEST = 40.0  # sigma / alpha from which a student draws; it is trained beyond
 
 
 def run(args: Distil) -> Run:
@@ -27,69 +32,87 @@ def run(args: Distil) -> Run:
         raise ValueError(
             f"--steps are one or more numbers from 1 to 64, got {' '.join(map(str, args.steps)) or 'none'}"
         )
-    if args.count < 10:
-        raise ValueError(f"--count must be 10 or more, got {args.count}")
+    if not 10 <= args.count <= MOST:
+        raise ValueError(f"--count must be 10 to {MOST:,}, got {args.count}")
     line, teacher = LiveLine(), open_run(args.run)
     method, process = teacher.recipe.method, teacher.recipe.process
-    if process.kind != "gaussian" or not isinstance(method, Diffusion.Config) or method.prediction == "clean":
+    learned = isinstance(method, Diffusion.Config) and method.prediction in ("edm", "velocity")
+    if process.kind != "gaussian" or not isinstance(method, Diffusion.Config) or not learned:
         what = (
             f"prediction={method.prediction}" if isinstance(method, Diffusion.Config) else f"method.kind {method.kind}"
         )
         raise ValueError(
             f"{args.run} was trained with process.kind {process.kind} and {what}: a student learns the flow of a run of "
-            "gaussian diffusion whose prediction is edm, velocity or noise"
+            "gaussian diffusion whose prediction is edm or velocity"
         )
+    world, scorer = join_world(), Scoring(teacher, args, line)  # before any training
     if teacher.recipe.sampling.guidance:
         line.say("the student learns the run's flow without guidance, and draws without it")
-    steps = min(args.steps)
+    mean = method.times.mean if isinstance(method.times, LogNormal) else LogNormal.mean
     changes = (
-        f"method={{kind: consistency, prediction: {method.prediction}}}", f"init_from={json.dumps(str(args.run))}",
-        f"sampling={{sampler: {{kind: consistency}}, steps: {steps}, grid: {{kind: uniform}}, "
-        f"ema: {teacher.recipe.sampling.ema:g}}}",
-        f"description={json.dumps(f'a student of {args.run.name}')}", 'measured=""', *args.overrides,
+        f"method={{kind: consistency, prediction: {method.prediction}, "
+        f"times: {{kind: log_normal, mean: {mean:g}, std: 2}}}}",
+        f"init_from={json.dumps(str(teacher.path))}",
+        f"sampling={{sampler: {{kind: consistency}}, steps: {min(args.steps)}, grid: {{kind: uniform, high: {HIGHEST:g}}}, "
+        "guidance: [], scheduling: {kind: full_sequence}}",
+        f"description={json.dumps(f'a student of {teacher.path.name}')}", 'measured=""', *args.overrides,
     )  # fmt: skip
     student = train_run(
         Wanted(
             target=str(teacher.path / "recipe.yaml"), overrides=changes, minutes=args.minutes, seed=args.seed,
-            out=args.out or unused(args.run.with_name(f"{args.run.name}-student")), allow_code=args.allow_code,
+            out=args.out or unused(teacher.path.with_name(f"{teacher.path.name}-student")), allow_code=args.allow_code,
         ),
         line.display(),
     )  # fmt: skip
-    measured(teacher, student, args, line)
+    world.barrier()  # what is measured has been written
+    if world.first:
+        scorer.measure(student)
     return student
 
 
-def measured(teacher: Run, student: Run, args: Distil, line: LiveLine) -> list[dict[str, Any]]:
-    """Print and write the distance of both from real data: the student at each number of steps, the run as it draws and at
-    these numbers."""
-    code = CodePermission.of((), allow=args.allow_code)
-    models = [load_model(one, device=machine.device(), code=code, say=line.say)[0] for one in (student, teacher)]
-    train, val = student.open_data()
-    m = Measuring(
-        model=models[0], train=train, val=val, folder=own_folder(teacher.path, "evaluation", create=False),
-        facts=student.facts, load=lambda path: load_model(open_run(path), code=code)[0], count=args.count, say=line.say,
-        progress=line.progress,
-    )  # fmt: skip
-    scorer = student.recipe.data.scorer(m)
-    cells = list[dict[str, Any]]()
-    cases = [("student", models[0], steps) for steps in args.steps]
-    cases += [("run", models[1], steps) for steps in (*args.steps, models[1].sampling.steps)]
-    for name, model, steps in cases:
-        cells.append({"of": name} | scored(changed(model, steps=steps), student, m, scorer))
-        line.update(f"{name}, {cells[-1]['nfe']} calls: {cells[-1]['score']:.3f}", last=not line.terminal)
-    line.close()
-    content = {"measure": scorer.name, "count": args.count, "real_against_real": scorer.floor, "cells": cells}
-    write_atomic(student.path / "distilled.json", json.dumps(content, indent=1).encode())
-    rows = [(c["of"], str(c["nfe"]), f"{c['score']:.3f}", f"{c['seconds']:.2g}", "") for c in cells]
-    real = ("real data", "", f"{scorer.floor:.3f}", "", "")
-    show_groups(("", "calls", scorer.name, "seconds a sample", ""), {"": [*rows, real]})
-    return cells
+class Scoring:
+    """Measures a run and its student by the distance of their samples from real data.
 
+    Raises:
+        ValueError: the run's data has changed, or is too little to measure against."""
 
-def scored(model: RunModel, run: Run, m: Measuring, scorer: Any) -> dict[str, Any]:
-    """The score of a model's samples, and what they cost."""
-    context = RequestContext(model=model, data=lambda: (m.train, m.val), count=m.count, seed=1_000_000)
-    begun = time.perf_counter()
-    samples = model.run(run.recipe.data.plan_like(m.train, context))
-    spent = time.perf_counter() - begun
-    return {"nfe": samples.nfe, "score": scorer.score(samples), "seconds": spent / len(samples)}
+    def __init__(self, teacher: Run, args: Distil, line: LiveLine) -> None:
+        self.code = CodePermission.of((), allow=args.allow_code)
+        self.teacher, self.args, self.line = teacher, args, line
+        self.model = self.loaded(teacher)
+        train, val = teacher.open_data(progress=line.progress("reading data"))
+        self.measuring = Measuring(
+            model=self.model, train=train, val=val, folder=own_folder(teacher.path, "evaluation", create=False),
+            facts=teacher.facts, load=lambda path: self.loaded(open_run(path)), count=args.count, say=line.say,
+            progress=line.progress, run=teacher.path,
+        )  # fmt: skip
+        self.scorer = teacher.recipe.data.scorer(self.measuring)
+
+    def loaded(self, run: Run) -> RunModel:
+        """The model of a run on this machine."""
+        return load_model(run, device=machine.device(), code=self.code, say=self.line.say)[0]
+
+    def measure(self, student: Run) -> None:
+        """Print and write the distances: of the student at each number of steps, of the run at these and as it draws."""
+        model, cells = self.loaded(student), list[dict[str, Any]]()
+        cases = [("student", model, steps) for steps in self.args.steps]
+        cases += [("run", self.model, steps) for steps in dict.fromkeys((*self.args.steps, self.model.sampling.steps))]
+        for name, one, steps in cases:
+            cells.append({"of": name} | self.score(changed(one, steps=steps)))
+            self.line.update(f"{name}, NFE {cells[-1]['nfe']}: {cells[-1]['score']:.3f}", last=not self.line.terminal)
+        self.line.close()
+        floor = self.scorer.floor
+        content = {"measure": self.scorer.name, "count": self.args.count, "real_against_real": floor, "cells": cells}
+        write_atomic(student.path / "distilled.json", json.dumps(content, indent=1).encode())
+        rows = [(c["of"], str(c["nfe"]), f"{c['score']:.3f}", f"{c['seconds']:.2g}", "") for c in cells]
+        real = ("real data", "", f"{floor:.3f}", "", "")
+        show_groups(("", "NFE", self.scorer.name, "seconds a sample", ""), {"": [*rows, real]})
+
+    def score(self, model: RunModel) -> dict[str, Any]:
+        """The distance of a model's samples, and what they cost."""
+        m = self.measuring
+        context = RequestContext(model=model, data=lambda: (m.train, m.val), count=m.count, seed=1_000_000)
+        begun = time.perf_counter()
+        samples = model.run(self.teacher.recipe.data.plan_like(m.train, context))
+        spent = time.perf_counter() - begun
+        return {"nfe": samples.nfe, "score": self.scorer.score(samples), "seconds": spent / len(samples)}

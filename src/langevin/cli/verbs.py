@@ -48,7 +48,8 @@ class Resume:
 
 @dataclass(frozen=True, kw_only=True)
 class Distil:
-    """Train a student of a run that draws in one to a few steps, and measure both; the student is a run like any other."""
+    """Train a student of a run that draws in one to a few steps, by consistency tuning on the run's data, and measure both.
+    The student is a run like any other."""
 
     run: Positional[Path]
     """Directory of the run, of gaussian diffusion."""
@@ -225,10 +226,11 @@ class Compare:
     steps: tuple[int, ...] = ()
     """Numbers of function evaluations to compare at; a sampler with two per step takes half as many steps. Default: 5, 10
     and 20, for one run or with --samplers."""
-    count: int = 500
-    """Number of samples per run, sampler and number of steps; per run and seed where runs are measured side by side."""
-    seeds: int = 3
-    """Number of independent sets of samples for the intervals, where runs are measured side by side."""
+    count: int | None = None
+    """Number of samples per run and seed, default what the modality can compare with its real data; per run, sampler and
+    number of steps, default 500."""
+    seeds: int | None = None
+    """Number of independent sets of samples for the intervals, where runs are measured side by side; default 3."""
     guidance: float | None = None
     """Weight of guidance by the condition or the prompt; default the recipe's."""
     out: Path | None = None

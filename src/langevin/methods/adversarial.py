@@ -17,16 +17,16 @@ from typing import ClassVar, Literal
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from langevin.diffusion.batch import Batch, StepRandomness
-from langevin.diffusion.condition import Condition
 from langevin.diffusion.denoiser import GaussianDenoiser
 from langevin.diffusion.float64 import float64_device
 from langevin.diffusion.objective import TimeDensity
 from langevin.diffusion.process import Gaussian
+from langevin.diffusion.shape import append_dims
 from langevin.methods.method import Player, Report
 from langevin.methods.spectral import generated
+from langevin.networks.fused import twice_differentiable
 
 
 class Adversarial:
@@ -36,8 +36,8 @@ class Adversarial:
         process: whose prior is the generator's input.
         denoiser: the trained generator, with prediction "clean"; it holds `network`.
         network: the module whose weights the generator trains.
-        discriminator: reads examples at a time; it holds `judging`.
-        judging: the module whose weights the discriminator trains.
+        discriminator: reads examples at a time; it holds `discriminator_network`.
+        discriminator_network: the module whose weights the discriminator trains.
         gamma: weight of the penalties.
         times: density of the times of what the discriminator sees; None is t = 0.
         non_hidden: see `Player`; of both.
@@ -54,7 +54,7 @@ class Adversarial:
         """
 
         kind: Literal["adversarial"] = "adversarial"
-        one_call: ClassVar[bool] = True
+        one_step: ClassVar[bool] = True
         gamma: float = 1.0
         times: TimeDensity | None = None
 
@@ -69,7 +69,7 @@ class Adversarial:
         denoiser: GaussianDenoiser,
         network: nn.Module,
         discriminator: GaussianDenoiser,
-        judging: nn.Module,
+        discriminator_network: nn.Module,
         gamma: float,
         times: TimeDensity | None = None,
         non_hidden: tuple[str, ...] = (),
@@ -79,43 +79,53 @@ class Adversarial:
         self.gamma, self.times = gamma, times
         self.players: Mapping[str, Player] = {
             "denoiser": Player(module=nn.ModuleDict({"network": network}), non_hidden=non_hidden),
-            "discriminator": Player(module=nn.ModuleDict({"network": judging}), non_hidden=non_hidden, ema=False),
+            "discriminator": Player(
+                module=nn.ModuleDict({"network": discriminator_network}), non_hidden=non_hidden, ema=False
+            ),
         }
         self._generator = generator or denoiser
 
     def loss(self, player: str, batch: Batch, draw: StepRandomness) -> Report:
         """The losses of a batch's samples; see `Method.loss`."""
-        made = generated(self.denoiser, self.process, batch, draw.noise.fork(2))
+        if player not in self.players:
+            raise KeyError(player)
+        with torch.set_grad_enabled(player == "denoiser" and torch.is_grad_enabled()):
+            fake = generated(self.denoiser, self.process, batch, draw.noise.fork(2))
+        if batch.known is not None:  # what is given tells nothing
+            fake = torch.where(batch.known, batch.x, fake)
         if player == "denoiser":
             with torch.no_grad():
-                real = self.score(batch.x, batch.condition, draw)
-            margin = self.score(made, batch.condition, draw) - real
+                real_score = self.score(batch.x, batch, draw)
+            margin = self.score(fake, batch, draw) - real_score
             loss = F.softplus(-margin)
             return Report(loss=loss, plain=loss.detach(), terms={"margin": margin.detach()})
-        if player != "discriminator":
-            raise KeyError(player)
-        real, slope = self.score_with_slope(batch.x, batch.condition, draw)
-        fake, slope_of_made = self.score_with_slope(made.detach(), batch.condition, draw)
-        plain, penalty = F.softplus(fake - real), slope + slope_of_made
+        real_score, r1 = self.penalised_score(batch.x, batch, draw)
+        fake_score, r2 = self.penalised_score(fake, batch, draw)
+        plain, penalty = F.softplus(fake_score - real_score), r1 + r2
         terms = {"penalty": penalty.detach()}
         return Report(loss=plain + 0.5 * self.gamma * penalty, plain=plain.detach(), terms=terms)
 
-    def score(self, x: Tensor, condition: Condition | None, draw: StepRandomness) -> Tensor:
-        """How real each example of x (b, ...) is to the discriminator, (b,)."""
-        return self._judged(*self._noised(x, draw), condition)
+    def score(self, x: Tensor, batch: Batch, draw: StepRandomness) -> Tensor:
+        """How real each example of x, shaped like `batch.x`, is to the discriminator, (b,)."""
+        return self._scored(*self._noised(x, draw), batch)
 
-    def score_with_slope(self, x: Tensor, condition: Condition | None, draw: StepRandomness) -> tuple[Tensor, Tensor]:
+    def penalised_score(self, x: Tensor, batch: Batch, draw: StepRandomness) -> tuple[Tensor, Tensor]:
         """The score, and the squared norm of its gradient with respect to what the discriminator sees, (b,) each."""
         seen, t = self._noised(x, draw)
         seen = seen.detach().requires_grad_(True)
-        with sdpa_kernel(SDPBackend.MATH):  # the fused kernels of attention have no second derivative
-            score = self._judged(seen, t, condition)
-            (slope,) = torch.autograd.grad(score.sum(), seen, create_graph=True)
-        return score, slope.square().flatten(1).sum(1)
+        with twice_differentiable():
+            score = self._scored(seen, t, batch)
+            (gradient,) = torch.autograd.grad(score.sum(), seen, create_graph=True)
+        return score, gradient.square().flatten(1).sum(1)
 
-    def _judged(self, x_t: Tensor, t: Tensor, condition: Condition | None) -> Tensor:
-        out = self.discriminator(x_t, t, condition).mean.flatten(1)
-        return out.sum(1) / math.sqrt(out.shape[1])
+    def _scored(self, x_t: Tensor, t: Tensor, batch: Batch) -> Tensor:
+        out = self.discriminator(x_t, t, batch.condition).mean
+        counted = batch.counted()
+        if counted is None:
+            return out.flatten(1).sum(1) / math.sqrt(out[0].numel())
+        inside = append_dims(counted.to(out.device), out) if counted.ndim < out.ndim else counted.to(out.device)
+        inside = inside.expand_as(out)
+        return torch.where(inside, out, 0).flatten(1).sum(1) / inside.flatten(1).sum(1).clamp_min(1).sqrt()
 
     def _noised(self, x: Tensor, draw: StepRandomness) -> tuple[Tensor, Tensor]:
         """What the discriminator sees of x, and the time of it (b,); the same noise for all that is compared."""

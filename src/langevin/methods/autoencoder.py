@@ -45,7 +45,7 @@ class Autoencoding:
         """
 
         kind: Literal["autoencoder"] = "autoencoder"
-        one_call: ClassVar[bool] = True
+        one_step: ClassVar[bool] = True
         std: float = 0.05
         kl_weight: float = 1.0
 

@@ -3,9 +3,10 @@
     |f(x_t, t) - sg f(x_r, r)|,    x_t = alpha_t x + sigma_t n,  x_r = alpha_r x + sigma_r n,    f(x, 0) = x
 
 "Consistency Models Made Easy" (2024, arXiv 2406.14548). With rho = sigma / alpha, rho_r / rho_t = max(0, 1 - 2^-k n(rho_t))
-and n(rho) = 1 + 8 / (1 + e^rho). The stage k rises with the run's progress from 1, where r is 0 for all but the noisiest
-and this trains a denoiser, to `stages`, where r is close to t. Training starts from the weights of a diffusion run. The
-error is a pseudo-Huber norm over rho_t - rho_r, so that all steps of a path weigh the same.
+and n(rho) = 1 + 8 / (1 + e^u), u = rho over twice the data's standard deviation. The stage k rises with the run's progress
+from 1, where r is 0 for all but the noisiest and this trains a denoiser, to `stages`, where r is close to t. It starts from
+the weights of a diffusion run. The error is a pseudo-Huber norm over rho_t - rho_r, so that all steps of a path weigh the
+same.
 """
 
 import math
@@ -25,7 +26,9 @@ from langevin.diffusion.schedule import rho, time_of_rho
 from langevin.diffusion.shape import append_dims
 from langevin.methods.method import Player, Report
 
-SOFTNESS = 0.001  # of the pseudo-Huber norm, per number of the data, in units of the data's standard deviation
+HUBER = (
+    0.001  # the constant of the pseudo-Huber norm, per number of the data, in units of the data's standard deviation
+)
 
 
 class Consistency:
@@ -49,14 +52,14 @@ class Consistency:
         Args:
             prediction: the target that the network's output predicts; that of the run it starts from.
             times: density of the later time of a pair.
-            stages: how close the times of a pair get: their noise levels differ by a part of 2^-stages to 9 times that.
+            stages: how close the times of a pair get: their noise levels differ by a part of 2^-stages to 5 times that.
             condition_dropout: probability that the condition is dropped.
         """
 
         kind: Literal["consistency"] = "consistency"
-        one_call: ClassVar[bool] = False
-        prediction: Literal["edm", "velocity", "noise"] = "edm"
-        times: TimeDensity = LogNormal(mean=-0.8, std=1.6)
+        one_step: ClassVar[bool] = False
+        prediction: Literal["edm", "velocity"] = "edm"
+        times: TimeDensity = LogNormal(mean=-0.8, std=2.0)
         stages: int = 8
         condition_dropout: float = 0.1
 
@@ -80,8 +83,11 @@ class Consistency:
         non_hidden: tuple[str, ...] = (),
         generator: GaussianDenoiser | None = None,
     ) -> None:
-        if denoiser.prediction == "clean":
-            raise ValueError("a consistency model is the identity at t = 0, which prediction=clean is not")
+        if denoiser.prediction not in ("edm", "velocity"):
+            raise ValueError(
+                "a consistency model is the identity at t = 0 and defined at t = 1, as with prediction edm or velocity; "
+                f"got {denoiser.prediction}"
+            )
         self.process, self.denoiser, self.times, self.stages = process, denoiser, times, stages
         self.condition_dropout = condition_dropout
         player = Player(module=nn.ModuleDict({"network": network}), non_hidden=non_hidden)
@@ -97,7 +103,7 @@ class Consistency:
         schedule = self.process.schedule
         t = self.times(draw.u, schedule).to(float64_device(batch.x.device))
         level = rho(schedule, t)
-        earlier = level * earlier_share(level, self.stage(draw.progress))
+        earlier = level * ratio(level / (2 * self.process.sigma_data), self.stage(draw.progress))
         r = torch.where(earlier > 0, time_of_rho(schedule, earlier.clamp_min(1e-12)), 0.0)
         noise = draw.noise.fork(2)
         with torch.no_grad(), torch.random.fork_rng(devices=_devices(batch.x)):  # dropout drops the same in both calls
@@ -107,7 +113,7 @@ class Consistency:
             )
         found = self.denoiser(self.process.corrupt(batch.x, t, noise, batch.known), t, condition).mean
         mean = mean_per_sample((found - target).square(), batch.counted())
-        soft = SOFTNESS * self.process.sigma_data
+        soft = HUBER * self.process.sigma_data
         norm = (mean + soft**2).sqrt() - soft
         loss = norm / (level - earlier).to(norm)
         return Report(loss=loss, plain=loss.detach(), terms={"distance": mean.detach().sqrt()})
@@ -121,9 +127,9 @@ class Consistency:
         return self._generator
 
 
-def earlier_share(level: Tensor, stage: int) -> Tensor:
-    """rho_r / rho_t of a pair whose later time has the noise level rho_t, in [0, 1)."""
-    return (1 - (1 + 8 * torch.sigmoid(-level)) * 2.0**-stage).clamp_min(0)
+def ratio(u: Tensor, stage: int) -> Tensor:
+    """rho_r / rho_t of a pair whose later time has the noise level u, in units of twice the data's deviation, in [0, 1)."""
+    return (1 - (1 + 8 * torch.sigmoid(-u)) * 2.0**-stage).clamp_min(0)
 
 
 def _devices(x: Tensor) -> list[torch.device]:

@@ -74,7 +74,7 @@ class Diffusion:
         """
 
         kind: Literal["diffusion"] = "diffusion"
-        one_call: ClassVar[bool] = False
+        one_step: ClassVar[bool] = False
         prediction: PredictionType = "edm"
         weighting: Literal["edm", "velocity", "noise", "min_snr", "bound"] = "edm"
         gamma: float = 5.0

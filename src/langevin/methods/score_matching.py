@@ -44,7 +44,7 @@ class ScoreMatching:
         """
 
         kind: Literal["score_matching"] = "score_matching"
-        one_call: ClassVar[bool] = False
+        one_step: ClassVar[bool] = False
         times: TimeDensity = LogNormal()
 
     def __init__(

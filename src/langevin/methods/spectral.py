@@ -46,7 +46,7 @@ class SpectralLoss:
         """
 
         kind: Literal["spectral"] = "spectral"
-        one_call: ClassVar[bool] = True
+        one_step: ClassVar[bool] = True
         windows: tuple[int, ...] = (64, 128, 256, 512, 1024)
 
         def __post_init__(self) -> None:

@@ -20,7 +20,8 @@ def wrap_text(text: str, font: Font, width: int, lines: int) -> list[str]:
     """The text on up to `lines` lines, broken between words; what is left over is truncated."""
     words, found = text[: lines * (width + 1)].split(), list[str]()
     while words and len(found) < lines - 1:
-        count = next((n for n in range(len(words), 0, -1) if font.getlength(" ".join(words[:n])) <= width), 1)
+        counts = range(1, len(words) + 1)
+        count = max(1, bisect_right(counts, width, key=lambda n, left=tuple(words): font.getlength(" ".join(left[:n]))))
         found.append(fit_text(" ".join(words[:count]), font, width))
         words = words[count:]
     return [*found, fit_text(" ".join(words), font, width)] if words else found

@@ -534,6 +534,7 @@ class Measuring:
         say: prints a line for the user.
         progress: names a task, and returns the function to call with (done, total).
         guided: whether the user asks for guidance, which is refused where it has no effect.
+        run: directory of the run.
     """
 
     model: Model
@@ -549,6 +550,7 @@ class Measuring:
     say: Say = lambda line: None
     progress: Callable[[str], Progress] = lambda what: lambda done, total: None
     guided: bool = False
+    run: Path | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

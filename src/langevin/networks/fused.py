@@ -1,17 +1,38 @@
 """RMS norm, squared ReLU and dropout that are fast on the CPU; on other devices PyTorch's own kernels are used.
 
-Autograd makes several passes over memory for either formula; the fused ones make fewer. First derivatives only: a second
-derivative is an error, not a zero. PyTorch draws a dropout mask one number at a time; here a draw is worth four.
+Autograd makes several passes over memory for either formula; the fused ones make fewer. They have first derivatives only;
+for second ones a network is called within `twice_differentiable`. PyTorch draws a dropout mask one number at a time; here a
+draw is worth four.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 EPS = 1e-6
+_fused = True  # whether the fused formulas are used on a CPU
+
+
+@contextmanager
+def twice_differentiable() -> Iterator[None]:
+    """Within it networks are made of formulas whose gradients have gradients: these, and attention."""
+    global _fused
+    before, _fused = _fused, False
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        _fused = before
+
+
+def _is_fused(x: Tensor) -> bool:
+    return _fused and x.device.type == "cpu"
 
 
 class _RMSNorm(torch.autograd.Function):
@@ -49,12 +70,12 @@ class _SquaredReLU(torch.autograd.Function):
 
 def rms_norm(x: Tensor) -> Tensor:
     """x / sqrt(mean x^2 + eps) over the last dimension ("Root Mean Square Layer Normalization", 2019, arXiv 1910.07467)."""
-    return _RMSNorm.apply(x) if x.device.type == "cpu" else F.rms_norm(x, (x.shape[-1],), eps=EPS)  # type: ignore[return-value]
+    return _RMSNorm.apply(x) if _is_fused(x) else F.rms_norm(x, (x.shape[-1],), eps=EPS)  # type: ignore[return-value]
 
 
 def squared_relu(x: Tensor) -> Tensor:
     """max(x, 0)^2 ("Primer: Searching for Efficient Transformers for Language Modeling", 2021, arXiv 2109.08668)."""
-    return _SquaredReLU.apply(x) if x.device.type == "cpu" else F.relu(x).square()  # type: ignore[return-value]
+    return _SquaredReLU.apply(x) if _is_fused(x) else F.relu(x).square()  # type: ignore[return-value]
 
 
 class Dropout(nn.Dropout):

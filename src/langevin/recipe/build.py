@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any, assert_never
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from langevin.diffusion.batch import Batch, StepRandomness, step_randomness
@@ -186,11 +187,14 @@ def _roughly(config: NetworkConfig) -> int:
     rows = max(sizes.get(name) or 0 for name in ("vocab_size", "vocabulary", "classes", "num_patches"))
     rows *= sizes.get("streams", 1)
     layers = max(sizes.get(name, 1) for name in ("depth", "blocks", "text_layers"))
+    parts = [_roughly(unet) for unet in sizes.get("unets", {}).values()]
     widths = [sizes.get(name) or 0 for name in ("width", "embedding_width", "caption_prior", "channels")]
     ports = [size for name, size in sizes.items() if name.endswith(("_width", "_channels")) and size]
     width = max(*widths, *ports) * max(sizes.get("channel_mult", (1,)))
     volume = math.prod(patch_sides(sizes.get("patch", 1), sizes.get("dimensions", 1)))
-    return width * (width * layers + rows * (1 + sizes.get("ngram_window", 0)) + (sizes.get("channels") or 0) * volume)
+    return max(parts, default=0) + width * (
+        width * layers + rows * (1 + sizes.get("ngram_window", 0)) + (sizes.get("channels") or 0) * volume
+    )
 
 
 def non_hidden(network: nn.Module) -> tuple[str, ...]:
@@ -323,18 +327,24 @@ def _consistency(recipe: Recipe, config: Consistency.Config, process: Gaussian, 
 
 def _adversarial(recipe: Recipe, config: Adversarial.Config, process: Gaussian, network: nn.Module) -> GaussianModel:
     denoiser = GaussianDenoiser(network=network, process=process, prediction="clean", precision=recipe.training.dtype)
-    judging = _network(recipe, next(network.parameters()).device, number=1)
+    discriminator = _network(recipe, next(network.parameters()).device, number=1)
     method = Adversarial(
         process=process, denoiser=replace(denoiser, network=_compiled(recipe, network)), network=network,
-        discriminator=replace(denoiser, network=judging), judging=judging, gamma=config.gamma, times=config.times,
-        non_hidden=non_hidden(network), generator=denoiser,
+        discriminator=replace(denoiser, network=discriminator), discriminator_network=discriminator, gamma=config.gamma,
+        times=config.times, non_hidden=non_hidden(network), generator=denoiser,
     )  # fmt: skip
 
-    def losses(batch: Batch, names: Tensor) -> Tensor:  # a single level: how well the discriminator tells examples
+    def losses(
+        batch: Batch, names: Tensor
+    ) -> Tensor:  # a single level: the discriminator's loss, lower where it knows x
+        noise = SampleNoise(seeds=names.to(batch.x.device), steps=torch.zeros_like(names, device=batch.x.device))
+        draw = StepRandomness(noise=noise, u=torch.full((len(names),), 0.5, dtype=torch.float64))
+        trained = discriminator.training
+        discriminator.eval()
         with torch.no_grad():
-            noise = SampleNoise(seeds=names.to(batch.x.device), steps=torch.zeros_like(names, device=batch.x.device))
-            draw = StepRandomness(noise=noise, u=torch.full((len(names),), 0.5, dtype=torch.float64))
-            return method.loss("denoiser", batch, draw).plain[None]
+            margin = method.loss("denoiser", batch, draw).terms["margin"]
+        discriminator.train(trained)
+        return F.softplus(margin)[None]
 
     levels = ("log_snr", LOG_SNR[:1])
     return GaussianModel(

@@ -10,7 +10,7 @@ from langevin.diffusion.levels import OfFrames, OfStreams
 from langevin.diffusion.process import Gaussian
 from langevin.diffusion.sampler import Ancestral, AncestralUnmask, JointDPM2M
 from langevin.diffusion.sampler.choice import tokens_of
-from langevin.diffusion.sampler.grid import KarrasGrid, UnmaskGrid
+from langevin.diffusion.sampler.grid import KarrasGrid, UniformTimeGrid, UnmaskGrid
 from langevin.diffusion.sampler.scheduling import FullSequence
 from langevin.diffusion.sampling import Sampling
 from langevin.methods import Diffusion
@@ -41,8 +41,8 @@ def complete(recipe: Recipe, train: Any, code: CodePermission = NO_CODE) -> Reci
     if isinstance(process, Gaussian):
         assert needs.std is not None, "data with a Gaussian process is continuous"
         process = replace(process, sigma_data=float(f"{needs.std:.4g}"))
-        if recipe.method.one_call:
-            sampling = replace(sampling, steps=1)
+        if recipe.method.one_step:  # the generator is asked at t = 1, with the condition
+            sampling = replace(sampling, steps=1, grid=UniformTimeGrid(), guidance=(), scheduling=FullSequence())
     elif isinstance(process, SDEConfig):
         if not process.rms:
             batches = data.batches(train, device=torch.device("cpu"))

@@ -83,12 +83,13 @@ def measured_side_by_side(
     Args:
         options: of the evaluation of the runs' modality.
         measuring: that of the first run."""
-    sides, count = list[Side](), measuring.count
+    sides = list[Side]()
     for run, model, name in zip(runs, models, names, strict=True):
         say(f"measuring {name}")
-        evaluation = run.recipe.data.evaluate(options, replace(measuring, model=model, facts=run.facts))
+        own = replace(measuring, model=model, facts=run.facts, run=run.path)
+        evaluation = run.recipe.data.evaluate(options, own)
         sides.append(Side(name=name, evaluation=evaluation, facts=facts_of(run, model, measuring)))
-    samples = {} if count is None else {"per run and seed": count}
+    samples = {} if measuring.count is None else {"per run and seed": measuring.count}
     source = Source(samples=samples, seeds=list(range(measuring.seeds)), command=measuring.command)
     return SideBySide(
         heading="Side by side", sides=sides, source=source,
@@ -105,7 +106,7 @@ def facts_of(run: Run, model: RunModel, measuring: Measuring) -> dict[str, str]:
         "method": f"{run.recipe.method.kind}, {run.recipe.process.kind}",
         "network": f"{run.recipe.network.kind}, {weights / 1e6:.2f} M weights",
         "training": duration(trained),
-        "sampling": "one call" if run.recipe.method.one_call else f"{describe(model.sampling.sampler)}, {nfe} calls",
+        "sampling": "one step" if run.recipe.method.one_step else f"{describe(model.sampling.sampler)}, NFE {nfe}",
         "seconds a sample": number(seconds, 2),
     }
 

@@ -183,8 +183,11 @@ def changed(
         kind = "parts" if isinstance(parts, JointModel) else kind
         sampling = replace(sampling, guidance=with_weight(sampling.guidance, guidance, kind=kind))
     method = model.built.recipe.method
-    if steps not in (None, 1) and method.one_call:
-        raise ValueError(f"a generator of method.kind {method.kind} draws in 1 step, got --steps {steps}: leave it out")
+    if method.one_step and (steps not in (None, 1) or guidance not in (None, 1)):
+        option = f"--guidance {guidance:g}" if guidance not in (None, 1) else f"--steps {steps}"
+        raise ValueError(
+            f"a generator of method.kind {method.kind} draws in 1 step, without guidance; got {option}: leave it out"
+        )
     changes = {name: value for name, value in (("steps", steps), ("ema", ema)) if value is not None}
     sampling = replace(sampling, **changes)  # type: ignore[arg-type]
     sampler_of(parts.process, sampling, model.built.learned)

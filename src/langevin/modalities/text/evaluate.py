@@ -54,7 +54,7 @@ def baseline_of(text: "Text", given: Path | None, m: Measuring) -> Baseline | No
 
     Raises:
         ValueError: a run that is not autoregressive, or of other data, task or codec."""
-    run = m.folder.parent
+    run = m.run or m.folder.parent
     path = given or run.with_name(run.name + "-causal")
     if given is None and not (path / "recipe.yaml").is_file():
         if not text.tokens_of(m.model).autoregressive:
