@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from langevin.diffusion.objective import LikelihoodWeightedMSE
+from langevin.modalities.modality import Needs
 from langevin.networks.embedding import ConditioningConfig
-from langevin.networks.joint_dit import PartSizes
 from langevin.recipe.build import build, training_batches
 from langevin.recipe.complete import complete
 from langevin.recipe.read import check, check_density, dump, is_density, merge, read_tree, shipped
@@ -96,8 +96,9 @@ def test_a_shipped_recipe_builds_at_full_size_without_memory(name):
             known = {"channels": 128, "n_fft": 512, "conditioning": ConditioningConfig(concat_channels=64)}
         if recipe.network.kind == "joint_dit":
             spaces = {"clip": (12, 32, 32), "sound": (56,), "picture": (32, 32)}
-            patches = recipe.network.patches
-            known = {"parts": {name: PartSizes(channels=3, space=spaces[name], patch=p) for name, p in patches.items()}}
+            parts = {**recipe.network.patches, **recipe.network.unets}
+            needs = {name: Needs(processes=("gaussian",), channels=3, space=spaces[name]) for name in parts}
+            known = vars(recipe.network.fitted(Needs(processes=("product",), parts=needs)))
         network = type(recipe.network)(**{**vars(recipe.network), **known}).build()
     assert sum(p.numel() for p in network.parameters()) > 100_000
 
