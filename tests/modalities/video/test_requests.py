@@ -93,7 +93,7 @@ def test_the_default_scheduling_is_full_up_to_the_window_and_in_chunks_beyond(mo
         return plans.scheduling_of(Sample(**options), frames, 4, sampling)
 
     assert chosen(frames=4) == FullSequence()
-    assert chosen(frames=5) == Autoregressive(chunk=2)
+    assert chosen(frames=5) == Autoregressive(chunk=1)
     assert chosen(frames=5, chunk=3) == Autoregressive(chunk=3)
     assert chosen(frames=5, scheduling="rolling") == Rolling(window=2)
     assert chosen(frames=5, scheduling="pyramid").in_progress(sampling.steps) <= 2

@@ -210,7 +210,8 @@ def sampling_of(
 
 def scheduling_of(options: Sample, frames: int, window: int, sampling: Sampling) -> AnyScheduling:
     """When each frame is drawn. Raises `ValueError` for a chunk that does not fit the window."""
-    chunk = options.chunk or max(1, window // 2)
+    progressive = options.scheduling in ("rolling", "pyramid")
+    chunk = options.chunk or max(1, window // (2 if progressive else 4))  # of few frames, what they follow is long
     if frames > window and chunk >= window:
         raise ValueError(
             f"--chunk {chunk} leaves no room for finished frames among the {window} that the network sees at once: give "
