@@ -34,8 +34,8 @@ class Sample:
     """When each frame is drawn: all together, in chunks one after another, each some steps after the one before, or in a
     window that rolls along. Default: all together up to the length of training, autoregressive beyond."""
     chunk: int | None = None
-    """Frames that are in progress at once, with --scheduling autoregressive or rolling. Default: a quarter of the window, half
-    of it if rolling."""
+    """Frames that are in progress at once, with --scheduling autoregressive or rolling. Default: a quarter of the
+    window, half of it if rolling."""
     history: float | None = None
     """Guidance by the finished frames: above 1 strengthens what they lead to, 1 is none."""
     stabilise: float | None = None
