@@ -56,3 +56,13 @@ def test_few_samples():
         kernel_distance(x[:1], y)
     with pytest.raises(ValueError, match="needs \\(m, d\\)"):
         kernel_distance(x, y[:, :2])
+
+
+def test_a_set_that_is_much_larger_than_the_other_takes_no_more_than_some_blocks():
+    """All of it would take 80 GB; a part of it gives an estimate of the same mean."""
+    generator = torch.Generator().manual_seed(0)
+    real = torch.randn(100_000, 2, generator=generator)
+    same, error = kernel_distance(real, torch.randn(50, 2, generator=generator))
+    assert abs(same) < 4 * error
+    apart, error = kernel_distance(real, torch.randn(50, 2, generator=generator) + 2)
+    assert apart > 4 * error
