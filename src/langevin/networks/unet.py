@@ -47,7 +47,12 @@ def _masked(x: Tensor, mask: Tensor | None) -> Tensor:
 def group_norm(norm: nn.GroupNorm, x: Tensor, mask: Tensor | None) -> Tensor:
     """`norm` of x (b, c, *space) with mean and variance over the positions where `mask` (b, 1, *space) bool holds."""
     if mask is None:
-        return norm(x)
+        slow = (
+            x.device.type == "cpu" and x.dtype == torch.bfloat16 and not x.is_contiguous()
+        )  # by channels, in torch 2.13
+        return (
+            F.group_norm(x.float(), norm.num_groups, norm.weight, norm.bias, norm.eps).to(x.dtype) if slow else norm(x)
+        )
     groups = x.to(torch.promote_types(x.dtype, torch.float32)).unflatten(
         1, (norm.num_groups, -1)
     )  # (b, g, c / g, *space)
