@@ -24,8 +24,9 @@ def kernel_distance(real: Tensor, fake: Tensor, *, block: int = 1000, seed: int 
     """Mean over blocks of the unbiased KID between features `(m, d)` and `(n, d)`, and its standard error.
 
     Samples are shuffled by `seed` and split into blocks of at least `block` samples of the smaller set (one block if it
-    has fewer), with at most `UNEQUAL` times `block` of the other, so memory is O(block^2). The standard error is a jackknife
-    over samples, NaN for fewer than three in a block. ValueError for fewer than two samples, or features of different dimension.
+    has fewer), with at most `UNEQUAL` times `block` of the other, so memory is O(block^2). The standard error is a
+    jackknife over samples, NaN for fewer than three in a block. ValueError for fewer than two samples, or features of
+    different dimension.
     """
     if real.ndim != 2 or fake.ndim != 2 or real.shape[1] != fake.shape[1]:
         raise ValueError(f"kernel_distance needs (m, d) and (n, d), got {tuple(real.shape)} and {tuple(fake.shape)}")
