@@ -11,7 +11,7 @@ from langevin.cli.show import LiveLine
 from langevin.cli.verbs import Distil
 from langevin.diffusion.objective import LogNormal
 from langevin.files import own_folder, write_atomic
-from langevin.methods import Diffusion
+from langevin.methods import Diffusion, OptimizerConfig
 from langevin.modalities.modality import Measuring, RequestContext
 from langevin.run.directory import Run, load_model, open_run
 from langevin.run.generate import RunModel, changed
@@ -20,6 +20,7 @@ from langevin.training import machine
 from langevin.training.distributed import join_world
 from langevin.user_function import CodePermission
 
+SLOWER = 0.25  # of the run's learning rates
 HIGHEST = 40.0  # sigma / alpha from which a student draws; it is trained beyond
 
 
@@ -52,7 +53,7 @@ def run(args: Distil) -> Run:
     changes = (
         f"method={{kind: consistency, prediction: {method.prediction}, "
         f"times: {{kind: log_normal, mean: {mean:g}, std: 2}}}}",
-        f"init_from={json.dumps(str(teacher.path))}",
+        f"init_from={json.dumps(str(teacher.path))}", slower(teacher.recipe.training.optimizer),
         f"sampling={{sampler: {{kind: consistency}}, steps: {min(args.steps)}, grid: {{kind: uniform, high: {HIGHEST:g}}}, "
         "guidance: [], scheduling: {kind: full_sequence}}",
         f"description={json.dumps(f'a student of {teacher.path.name}')}", 'measured=""', *args.overrides,
@@ -68,6 +69,13 @@ def run(args: Distil) -> Run:
     if world.first:
         scorer.measure(student)
     return student
+
+
+def slower(optimizer: OptimizerConfig) -> str:
+    """The change of a recipe to `SLOWER` of the optimizer's learning rates."""
+    names = [name for name in ("lr", "adamw_lr", "embedding_lr") if getattr(optimizer, name, None) is not None]
+    rates = "".join(f", {name}: {SLOWER * getattr(optimizer, name):g}" for name in names)
+    return f"training.optimizer={{kind: {optimizer.kind}{rates}}}"
 
 
 class Scoring:
