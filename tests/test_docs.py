@@ -52,7 +52,7 @@ def shortened(words: list[str]) -> list[str]:
         words += [w for w in tiny if w.split("=")[0] not in {v.split("=")[0] for v in words if "=" in v}]
     if words[0] == "distil":
         words += ["training.steps=2", "--count", "10"]
-    if words[0] == "compare" and "--count" not in words:
+    if words[0] == "compare" and "--samplers" not in words:
         words += ["--count", "10", "--seeds", "1"]
     if words[0] == "evaluate":
         words += [] if "--count" in words else ["--count", "8"]

@@ -280,7 +280,9 @@ def fit(
         factor = config.lr_schedule(state.plan.position(state.step), state.plan.total) * 0.5**state.restarts
         due = {n: p for n, p in method.players.items() if state.step % p.every == 0}
         progress = float(state.plan.progress(state.step))
-        losses, terms = _gradients(method, due, micro_batches, batches, state.step, progress, seed, config.batch, world)
+        losses, terms = _gradients(
+            method, due, micro_batches, batches, state.step, seed, config.batch, world, progress=progress
+        )
         norms = [_clip_gradient(state.optimizers[name], config.grad_clip) for name in due]
         applied = all(map(math.isfinite, (*losses.values(), *norms)))
         if applied:
@@ -318,10 +320,11 @@ def _gradients(
     micro_batches: tuple[Tensor, ...],
     batches: BatchFn,
     step: int,
-    progress: float,
     seed: int,
     batch_size: int,
     world: World,
+    *,
+    progress: float = 0.0,
 ) -> tuple[dict[str, float], dict[str, float]]:
     """Set `grad` of the players that are due to the mean over the global batch; returns their plain losses and terms."""
     weights = {name: [p for p in player.module.parameters() if p.requires_grad] for name, player in due.items()}
