@@ -46,7 +46,8 @@ def shortened(words: list[str]) -> list[str]:
     if words[0] == "train":
         headless = words[1].startswith(("toy/", "table/", "customers")) or words[1] == "speech/vocoder"
         tiny = [w for w in TINY if "head_dim" not in w] if headless else TINY
-        tiny = [w.replace("depth", "blocks") if words[1].endswith("-likelihood") else w for w in tiny]
+        unet = words[1].endswith("-likelihood") or any(w.startswith("network={kind: unet") for w in words)
+        tiny = [w.replace("depth", "blocks") if unet else w for w in tiny]
         if any(w.startswith(("network.kind=autoencoder", "network={kind: autoencoder")) for w in words):
             tiny = [w for w in tiny if "depth" not in w and "head_dim" not in w]
         words += [w for w in tiny if w.split("=")[0] not in {v.split("=")[0] for v in words if "=" in v}]
