@@ -25,6 +25,7 @@ p { margin: .5rem 0; max-width: 44rem; }
 table { width: 100%; border-collapse: collapse; font-size: .9375rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .5rem .75rem .5rem 0; text-align: left; vertical-align: top; border-bottom: 1px solid var(--line); }
 th { font-weight: 600; }
+tbody th { min-width: 6.5rem; }
 thead th { font-size: .8125rem; color: var(--soft); border-bottom-width: 2px; }
 tr.group th { padding-top: 1.25rem; color: var(--soft); }
 thead th, td[data-label="Better"] { overflow-wrap: normal; }

@@ -60,10 +60,11 @@ class SideBySide:
         return groups
 
     def html(self) -> str:
-        """The table."""
-        numbers = range(1, len(self.columns) - 1)
-        table = page.grouped_table(self.columns, self.groups(), numbers=tuple(numbers))
-        return page.section(self.heading, page.paragraph(self.note) + table + self.source.html())
+        """A table of facts, and one of metrics."""
+        groups, names = self.groups(), [side.name for side in self.sides]
+        facts = page.table(("Run", *names), [(row[0], *row[3:-1]) for row in groups.pop("")])
+        metrics = page.grouped_table(self.columns, groups, numbers=tuple(range(1, len(self.columns) - 1)))
+        return page.section(self.heading, page.paragraph(self.note) + facts + metrics + self.source.html())
 
     def data(self) -> dict[str, Any]:
         """Every row of every run, of JSON types."""
