@@ -5,7 +5,6 @@ import torch
 
 from tests import pictures, tiny
 
-
 LONG = ("test_extend.py", "test_docs.py", "test_faults.py", "/server/")  # minutes in few tests
 
 
