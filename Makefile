@@ -17,7 +17,7 @@ demo: $(DEMO)
 	$(DEMO_VENV)/bin/langevin demo $(if $(DEMO_MINUTES),--minutes $(DEMO_MINUTES))
 
 test: $(DEV) lint types layers
-	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 slow: $(DEV)
 	$(BIN)/python -m pytest -m slow

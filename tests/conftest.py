@@ -5,13 +5,6 @@ import torch
 
 from tests import pictures, tiny
 
-LONG = ("test_extend.py", "test_docs.py", "test_faults.py", "/server/")  # minutes in few tests
-
-
-def pytest_collection_modifyitems(items):
-    """Long files first, so that at the end no process waits for another's (with --no-loadscope-reorder)."""
-    items.sort(key=lambda item: not any(part in str(item.path) for part in LONG))
-
 
 @pytest.fixture(autouse=True, scope="session")
 def one_thread():
