@@ -154,6 +154,7 @@ def test_runs_of_different_methods_are_measured_side_by_side_as_each_is_alone(la
         alone = json.loads((run / "report.json").read_text())["sections"]
         (table,) = (part for part in alone if part["kind"] == "metrics")
         assert side["rows"] == table["rows"]
+        assert run is one or "draws in one step" in told("compare", run, "--out", tmp_path / "c")[2]
         assert run is one or "leave it out" in told("evaluate", run, "--count", 16, "--likelihood")[2]
         assert all(row["metric"] in printed for row in table["rows"])
 

@@ -172,7 +172,7 @@ def _detached(penalty):
         return penalty().detach()
 
 
-def test_a_run_is_trained_stopped_and_resumed_to_the_same_bits(tmp_path):
+def test_a_run_is_trained_stopped_and_resumed_to_the_same_bits():
     training = tiny.config(optimizer=AdamW(lr=1e-3, betas=(0.0, 0.99)))
 
     def fresh():

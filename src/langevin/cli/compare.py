@@ -30,8 +30,6 @@ from langevin.training import machine
 from langevin.user_function import CodePermission
 
 SHOWN = 10  # samples in the preview of a cell
-
-
 SAMPLERS, STEPS, COUNT = ("dpm2m", "heun", "ddim"), (5, 10, 20), 500  # by default
 
 
@@ -125,6 +123,12 @@ def at_equal_evaluations(
 ) -> list[dict[str, Any]]:
     """Write comparison.{json,png} and a preview of each cell, and print the table."""
     begin = time.perf_counter()
+    for one in runs:
+        if one.recipe.method.one_step:
+            raise ValueError(
+                f"{one.path} draws in one step, so there are no samplers and steps to compare: evaluate it, or compare it "
+                "with other runs without --samplers and --steps"
+            )
     # raises before any work if a sampler does not fit the process, or was not fitted to the run
     cases = [
         (one, name, text, at_nfe(model, text, nfe))

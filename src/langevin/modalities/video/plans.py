@@ -211,7 +211,9 @@ def sampling_of(
 def scheduling_of(options: Sample, frames: int, window: int, sampling: Sampling) -> AnyScheduling:
     """When each frame is drawn. Raises `ValueError` for a chunk that does not fit the window."""
     progressive = options.scheduling in ("rolling", "pyramid")
-    chunk = options.chunk or max(1, window // (2 if progressive else 4))  # of few frames, what they follow is long
+    chunk = options.chunk or max(
+        1, window // (2 if progressive else 4)
+    )  # the fewer at once, the more finished ones they see
     if frames > window and chunk >= window:
         raise ValueError(
             f"--chunk {chunk} leaves no room for finished frames among the {window} that the network sees at once: give "
