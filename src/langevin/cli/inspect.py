@@ -84,7 +84,8 @@ def data(args: Inspect) -> None:
     line.close()
     read_as = [f"{c.modality.kind} ({c.score:.2f}): {c.reason}" for c in detected]
     try:
-        recipe, _, reasons = plan(Wanted(target=str(args.target)))
+        planned = plan(Wanted(target=str(args.target)))
+        recipe, reasons = planned.recipe, planned.reasons
         choice = {"recipe": recipe.name, "reasons": reasons, "network": asdict(recipe.network)}
         lines = ["", "`langevin train` would choose, for 10 minutes on this machine:", *(f"  {r}" for r in reasons)]
     except ValueError as error:

@@ -78,7 +78,7 @@ class Batches(Protocol):
     """Encoded training examples by index: a pure function of (items, noise).
 
     It may have `lengths`, (len,) int64: the examples' lengths, by which they are grouped into batches that need little
-    padding."""
+    padding; and `prepare(progress)`, which is called once before the first step."""
 
     @property
     def dataset(self) -> Any:
@@ -592,8 +592,10 @@ class Scorer:
 class Modality(Protocol):
     """A kind of data: its configuration, what was fitted to it, and everything that is done with it.
 
-    It may also have `capacity` (see `require_form`), `choices`: option -> the values that it takes, for forms, and
-    `frame_errors`: (posterior mean, x) -> squared errors (b, frames) by name, which `method.terms` adds to the loss."""
+    It may also have `capacity` (see `require_form`); `choices`: option -> the values that it takes, for forms;
+    `suggest_autoencoder`: like `suggest`, of the autoencoder for `train --latent`, whose run becomes the `codec` of kind
+    latents; and `frame_errors`: (posterior mean, x) -> squared errors (b, frames) by name, which `method.terms` adds to the
+    loss."""
 
     @property
     def kind(self) -> str:

@@ -39,7 +39,7 @@ MOMENT = 0.3  # seconds, longer than another process takes to ask whether the lo
 _PROBING = threading.Lock()
 FILES = {  # that are written into a run
     "recipe.yaml", "environment.json", "metrics.jsonl", "report.html", "report.json", "evaluation.json", "checkpoints",
-    "samples", "ema", "solvers", "evaluation", "tensorboard", "comparison", "requests", "explanations",
+    "samples", "ema", "solvers", "evaluation", "latents", "tensorboard", "comparison", "requests", "explanations",
     "card.md",
 }  # fmt: skip
 

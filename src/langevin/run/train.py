@@ -73,6 +73,15 @@ class Wanted:
         return [*changes, *([] if self.seed is None else [f"training.seed={self.seed}"]), *self.overrides]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Planned:
+    """A recipe before it is completed, its training and held-out data, and the reasons for its choices."""
+
+    recipe: Recipe
+    data: tuple[Any, Any]
+    reasons: tuple[str, ...]
+
+
 def train_run(
     wanted: Wanted, display: Display = QUIET, *, created: Callable[[Path], None] = lambda path: None
 ) -> Run:  # fmt: skip
@@ -83,21 +92,37 @@ def train_run(
 
     Raises:
         ValueError: the target is neither data nor a recipe, or options do not fit it."""
-    world = join_world()
+    if wanted.out is not None:
+        require_no_run(wanted.out)
+    return train_planned(plan(wanted, display), wanted, display, created=created)
+
+
+def train_planned(
+    planned: Planned, wanted: Wanted, display: Display = QUIET, *,
+    created: Callable[[Path], None] = lambda path: None, noted: bool = True,
+) -> Run:  # fmt: skip
+    """Train a run that is planned, and return it when it is finished.
+
+    Args:
+        created: called with the directory of the run before its first step.
+        noted: whether to say what was found in the data.
+
+    Raises:
+        ValueError: the parts of the recipe do not fit each other or the data, or there is something at its place."""
+    world, (data, val) = join_world(), planned.data
     if wanted.tensorboard:
         require("tensorboard", "--tensorboard")
-    if wanted.out is not None:
-        _require_no_run(wanted.out)
-    recipe, (data, val), reasons = plan(wanted, display)
     code = CodePermission.of(wanted.overrides, allow=wanted.allow_code)
-    recipe = world.broadcast(settle(recipe, data, code))  # measurements may differ between processes
-    path = world.broadcast(_outside(recipe.data.path, wanted.out, recipe.name))
+    recipe = world.broadcast(settle(planned.recipe, data, code))  # measurements may differ between processes
+    path = world.broadcast(directory_of(recipe, wanted.out))
     with writing(path) if world.first else nullcontext():
-        _require_no_run(path)
+        require_no_run(path)
         if world.first:
-            for text in (*data.notes.lines(), *reasons):
+            for text in (*(data.notes.lines() if noted else ()), *planned.reasons):
                 display.say(text)
-        require_usable(build(recipe, device=machine.device(), code=code), data)  # before time is spent on a calibration
+        built = build(recipe, device=machine.device(), code=code)
+        require_usable(built, data)  # before time is spent on a calibration
+        prepare(built, data, display)
         recipe, calibration = _calibrate(recipe, data, world, display, code)
         built = build(recipe, device=machine.device(), code=code)
         if recipe.init_from:
@@ -132,12 +157,20 @@ def resume_run(path: Path, *, allow_code: bool = False, tensorboard: bool = Fals
             display.say(text)
     with writing(path) if world.first else nullcontext():
         built = build(run.recipe, device=machine.device(), code=CodePermission.of((), allow=allow_code))
+        prepare(built, data, display)
         carry_on(run, built, data, val, world, tensorboard=tensorboard, display=display)
     return run
 
 
-def plan(wanted: Wanted, display: Display = QUIET) -> tuple[Recipe, tuple[Any, Any], list[str]]:
-    """The recipe before it is completed, its training and held-out data, and the reasons for its choices.
+def prepare(built: Built, data: Any, display: Display) -> None:
+    """What the batches make once before the first step, if anything."""
+    prepared: Any = getattr(built.batches(data), "prepare", None)
+    if prepared is not None:
+        prepared(display.progress("encoding data"))
+
+
+def plan(wanted: Wanted, display: Display = QUIET) -> Planned:
+    """The plan of a run.
 
     Raises:
         ValueError: the target is neither data nor a recipe, or the recipe with the overrides is not valid.
@@ -150,7 +183,8 @@ def plan(wanted: Wanted, display: Display = QUIET) -> tuple[Recipe, tuple[Any, A
         if wanted.data is not None:
             tree["data"] = {**tree.get("data", {}), "path": str(wanted.data)}
         recipe = check(override(tree, wanted.changes), where=f"recipe '{wanted.target}' with your changes")
-        return recipe, _open(recipe, display), [f"recipe: {recipe.name}, {recipe.description}"]
+        reasons = (f"recipe: {recipe.name}, {recipe.description}",)
+        return Planned(recipe=recipe, data=_open(recipe, display), reasons=reasons)
     if not given.exists():
         near = get_close_matches(wanted.target, shipped(), n=1)
         known = f"; did you mean {near[0]}?" if near else f"; shipped are {', '.join(shipped())}"
@@ -162,9 +196,7 @@ def plan(wanted: Wanted, display: Display = QUIET) -> tuple[Recipe, tuple[Any, A
     return choose(given, wanted.changes, minutes=10.0 if wanted.minutes is None else wanted.minutes, display=display)
 
 
-def choose(
-    path: Path, changes: list[str], *, minutes: float, display: Display
-) -> tuple[Recipe, tuple[Any, Any], list[str]]:
+def choose(path: Path, changes: list[str], *, minutes: float, display: Display) -> Planned:
     """A recipe for the data at a path, of the modality that reads it best, sized for the data, the machine and the time.
 
     Raises:
@@ -180,7 +212,8 @@ def choose(
     budget = Budget(minutes=training.minutes or minutes, flops=machine.matrix_rate(training.dtype))
     suggested = first.data.suggest(opened[0], budget)
     tree = merge({"data": asdict(first.data), "training": {"minutes": minutes}}, suggested.recipe)
-    return check(override(tree, changes), where="the chosen recipe with your changes"), opened, list(suggested.reasons)
+    recipe = check(override(tree, changes), where="the chosen recipe with your changes")
+    return Planned(recipe=recipe, data=opened, reasons=tuple(suggested.reasons))
 
 
 def settle(recipe: Recipe, data: Any, code: CodePermission = NO_CODE) -> Recipe:
@@ -383,7 +416,7 @@ def _open(recipe: Recipe, display: Display) -> tuple[Any, Any]:
     return recipe.data.open(progress=display.progress("reading data"))
 
 
-def _require_no_run(path: Path) -> None:
+def require_no_run(path: Path) -> None:
     """Check that a run can be created at the path without touching what is there."""
     if (path / "recipe.yaml").exists():
         raise ValueError(
@@ -394,11 +427,12 @@ def _require_no_run(path: Path) -> None:
         raise ValueError(f"{path} holds files that a run would replace, such as {held[0]}: choose another --out")
 
 
-def _outside(data: str | None, wanted: Path | None, name: str) -> Path:
+def directory_of(recipe: Recipe, wanted: Path | None) -> Path:
     """The directory of a new run: `wanted`, or runs/NAME here, or beside the data if the working directory is in it.
 
     Raises:
         ValueError: `wanted` is the data itself."""
+    data, name = recipe.data.path, recipe.name
     folder = Path(data).expanduser().resolve() if data else None
     if wanted is not None:
         if folder is not None and wanted.resolve() == folder:

@@ -1,15 +1,23 @@
-"""The affine map between uint8 images and x.
+"""Codecs of images: maps between uint8 images and x.
 
-It is part of the recipe: a likelihood in bits of the recorded levels depends on its scale."""
+A codec is part of the recipe: a likelihood in bits of the recorded levels depends on its scale."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
 from typing import Literal
 
+import pydantic
 import torch
 from torch import Tensor
 
 from langevin.diffusion.likelihood.levels import Levels
+from langevin.modalities import latents
+from langevin.networks.autoencoder import Autoencoder
+from langevin.training.checkpoint import identity
+
+STD = 0.5  # of encoded images
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +39,14 @@ class Pixels:
         """The values of x for 0..255, between which likelihoods count."""
         return Levels(scale=self.scale, offset=self.offset, count=256)
 
+    def fitted(self, images: Tensor) -> "Pixels":
+        """Itself: nothing depends on the data."""
+        return self
+
+    def shape(self, pixels: tuple[int, int, int]) -> tuple[int, int, int]:
+        """The shape of x for images (channels, height, width)."""
+        return pixels
+
     def encode(self, raw: Tensor) -> Tensor:
         """Images (b, c, h, w) uint8 to x, float32."""
         return raw.to(torch.float32).mul_(self.scale).add_(self.offset)
@@ -43,3 +59,105 @@ class Pixels:
         if not bool(torch.isfinite(x).all()):
             raise ValueError("the generated data holds numbers that are not finite: the model or its guidance diverged")
         return x.float().sub(self.offset).div(self.scale).round().clamp(0, 255).to(torch.uint8)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Latents:
+    """The latents of an autoencoder, which is a run of its own: x = (latent - mean) scale.
+
+    "High-Resolution Image Synthesis with Latent Diffusion Models" (2021, arXiv 2112.10752).
+
+    Args:
+        path: of the run, of images of the same size.
+        sha256: of its weights; fitted when the run is first read, and required from then on.
+        pixels: its own codec; fitted.
+        mean, scale: fitted to the latents of the data.
+    """
+
+    kind: Literal["latents"] = "latents"
+    path: str
+    sha256: str = ""
+    pixels: Pixels = Pixels()
+    mean: float = 0.0
+    scale: float | None = None
+
+    def fitted(self, images: Tensor) -> "Latents":
+        """Read from its run and fitted to the latents of images uint8 (n, c, h, w).
+
+        Raises:
+            ValueError: it is no run of an autoencoder for such images, or its latents are all the same or not finite."""
+        if self.scale is not None:
+            return self
+        tree, size = latents.recipe_of(self.path), tuple(images.shape[1:3])
+        data = tree["data"]
+        if data.get("kind") != "image" or (data.get("channels"), data.get("size")) != size:
+            raise ValueError(
+                f"data.codec.path={self.path} is no autoencoder of images of {size[0]} channels and {size[1]} pixels: its "
+                f"data is {data.get('kind')} of {data.get('channels')} channels and {data.get('size')} pixels"
+            )
+        pixels = pydantic.TypeAdapter(Pixels).validate_python(data["codec"])
+        path, sha256 = str(Path(self.path).absolute()), identity(Path(self.path) / "checkpoints")
+        found = replace(self, path=path, sha256=sha256, pixels=pixels, scale=1.0)
+        z = found.encode(images)
+        std = float(z.std())
+        if not 0 < std < math.inf:
+            raise ValueError(
+                f"the latents of data.codec.path={self.path} have the standard deviation {std:g} on this data, so there is "
+                "nothing to learn from them: train the autoencoder for longer, or on this data"
+            )
+        return replace(found, mean=float(f"{float(z.mean()):.4g}"), scale=float(f"{STD / std:.5g}"))
+
+    @property
+    def network(self) -> Autoencoder:
+        """The autoencoder. Raises `ValueError` if its weights are not those of the fit."""
+        return latents.autoencoder(self.path, self.sha256)
+
+    def shape(self, pixels: tuple[int, int, int]) -> tuple[int, int, int]:
+        """The shape of x for images (channels, height, width)."""
+        config = self.network.config
+        height, width = config.strides
+        return (config.latent_channels, pixels[1] // height, pixels[2] // width)
+
+    def scaled(self, z: Tensor) -> Tensor:
+        """x of latents."""
+        return (z - self.mean) * (self.scale or 1.0)
+
+    def latent(self, raw: Tensor) -> Tensor:
+        """The latents of images (b, c, h, w) uint8."""
+        return latents.encoded(self.network, self.pixels.encode(raw.cpu()))
+
+    def encode(self, raw: Tensor) -> Tensor:
+        """Images (b, c, h, w) uint8 to x (b, latent channels, places, places)."""
+        return self.scaled(self.latent(raw)).to(raw.device)
+
+    def decode(self, x: Tensor) -> Tensor:
+        """Images of x, on the CPU. Raises `ValueError` if x is not finite."""
+        z = x.float().cpu() / (self.scale or 1.0) + self.mean
+        return self.pixels.decode(latents.decoded(self.network, z))
+
+    def through(self, raw: Tensor) -> Tensor:
+        """Images as the autoencoder gives them back: no sample is expected to be nearer to real ones."""
+        return self.decode(self.encode(raw))
+
+    def kept(
+        self, fingerprint: str, count: int, pixels: tuple[int, int, int], *, mirrored: bool
+    ) -> latents.Kept | None:
+        """The latents of a part of the data that are kept; None if they are too many."""
+        return _kept(self.path, self.sha256, fingerprint, count, self.shape(pixels), mirrored)
+
+
+@lru_cache(maxsize=8)
+def _kept(
+    path: str, sha256: str, fingerprint: str, count: int, shape: tuple[int, int, int], mirrored: bool
+) -> latents.Kept | None:
+    return latents.Kept.of(path, sha256, fingerprint, "mirrored" if mirrored else "", count=count, shape=shape)
+
+
+AnyCodec = Pixels | Latents
+
+
+def require_pixels(codec: AnyCodec, what: str) -> Pixels:
+    """The codec of a run that draws pixels. Raises `ValueError` for one that draws latents: `what` is not of these."""
+    if isinstance(codec, Latents):
+        raise ValueError(f"{what} is measured in pixels, and this run draws the latents of {codec.path}")
+    return codec

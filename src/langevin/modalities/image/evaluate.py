@@ -8,6 +8,7 @@ from langevin.evaluation.report import MetricRow, Metrics, Picture, Pictures, Se
 from langevin.evaluation.statistics import mean_interval
 from langevin.methods import Consistency
 from langevin.methods.models import GaussianModel
+from langevin.modalities.image.codec import require_pixels
 from langevin.modalities.image.data import Images
 from langevin.modalities.image.likelihood.measure import LikelihoodFound, measure_likelihood
 from langevin.modalities.image.likelihood.show import lines_of, sections_of
@@ -38,6 +39,8 @@ def evaluate(image: "Image", options: Evaluate, m: Measuring) -> Evaluation:
     method = model.method.Config
     if options.likelihood and (method.one_step or method is Consistency.Config):
         raise ValueError(f"--likelihood is of diffusion, and a run of method.kind {method.kind} has none: leave it out")
+    if options.likelihood:
+        require_pixels(image.codec, "a likelihood")
     require_enough(m.train, m.val)
     # as many as there are real images for the floor
     count = m.count or min(max(len(m.val), len(m.train) // 2, 8), 2000)

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from langevin.evaluation.frechet import Moments, frechet_distance
 from langevin.evaluation.statistics import Interval, mean_interval
@@ -14,10 +14,13 @@ from langevin.evaluation.suite import Measures, measure
 from langevin.methods.models import LOG_SNR
 from langevin.modalities.captions import split_words
 from langevin.modalities.image.classifier import Classifier, train_classifier
+from langevin.modalities.image.codec import Latents
 from langevin.modalities.image.conditions import Conditions
 from langevin.modalities.image.data import Images
 from langevin.modalities.image.metrics import PixelPrincipal, RandomConvolutions, class_consistency
+from langevin.modalities.latents import decoded, encoded
 from langevin.modalities.modality import Measuring, Progress, RequestContext, Samples, Scorer, spread
+from langevin.networks import Autoencoder
 from langevin.safety.memorisation import LossGap, Memorisation, loss_gap, memorisation
 
 if TYPE_CHECKING:
@@ -173,7 +176,7 @@ def measure_run(image: "Image", m: Measuring, spaces: FeatureSpaces, count: int)
     by_caption = image.captions is not None and not image.classes  # with a class too, a caption is ambiguous
     level = {name: losses(m, part) for name, part in (("train", train), ("val", val))}
     return Measured(
-        measures=measure(spaces.spaces, real, other, generated, seed=0),
+        measures=measure(spaces.spaces, real, other, generated, seed=0, through=codec_of(image, m.model.parts.network)),
         drawn=drawn,
         consistency=consistency,
         real_accuracy=accuracy,
@@ -182,6 +185,17 @@ def measure_run(image: "Image", m: Measuring, spaces: FeatureSpaces, count: int)
         losses={name: values.mean(1).tolist() for name, values in level.items()},
         retrieval=retrieve(image, m) if by_caption else {},
     )
+
+
+def codec_of(image: "Image", network: nn.Module) -> Callable[[Tensor], Tensor] | None:
+    """Images as the autoencoder of a run, or of its codec, gives them back; None without one."""
+    codec = image.codec
+    if isinstance(codec, Latents):
+        return codec.through
+    if not isinstance(network, Autoencoder):
+        return None
+    device = next(network.parameters()).device
+    return lambda raw: codec.decode(decoded(network, encoded(network, codec.encode(raw).to(device))).cpu())
 
 
 def retrieve(image: "Image", m: Measuring, *, most: int = 200) -> dict[str, Retrieval]:

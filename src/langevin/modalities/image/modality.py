@@ -14,7 +14,7 @@ from langevin.diffusion.guidance import Composition, weight_of
 from langevin.modalities.captions import CaptionVocabulary
 from langevin.modalities.image import inspect, preview, suggest
 from langevin.modalities.image.batches import ImageBatches
-from langevin.modalities.image.codec import Pixels
+from langevin.modalities.image.codec import AnyCodec, Latents, Pixels
 from langevin.modalities.image.conditions import Conditions, Known
 from langevin.modalities.image.data import Images, load_parts, quiet
 from langevin.modalities.image.decode import decode
@@ -77,7 +77,7 @@ class Image:
         held_out_captions: exact captions whose images are all held out, to evaluate combinations never trained on.
         val_fraction: fraction of the images that is held out, if the data has no test part of its own.
         flip: augment by mirroring images with probability 1/2.
-        codec: the map between pixels and x.
+        codec: the map between pixels and x: `pixels`, or the `latents` of an autoencoder.
         classes, captions: class names, and the tokenizer of captions; fitted to the data.
     """
 
@@ -94,7 +94,7 @@ class Image:
     held_out_captions: tuple[str, ...] = ()
     val_fraction: float = 0.1
     flip: bool = False
-    codec: Pixels = Pixels()
+    codec: AnyCodec = Pixels()
     classes: tuple[str, ...] = ()
     captions: CaptionVocabulary | None = None
 
@@ -147,7 +147,8 @@ class Image:
         with quiet():
             train, val = load_parts(self.source, held_out=self.val_fraction, seed=0, progress=progress)
         some = train.read(torch.arange(len(train))[:: math.ceil(len(train) / CENTRED)])
-        found = off_centre(self.codec.encode(some), self.codec.offset)
+        pixels = self.codec if isinstance(self.codec, Pixels) else self.codec.pixels
+        found = off_centre(pixels.encode(some), pixels.offset)
         notes = replace(train.notes, remarks=(*train.notes.remarks, *found))
         return replace(train, notes=notes), replace(val, notes=notes)
 
@@ -165,18 +166,28 @@ class Image:
         channels: Any = train.shape[0]
         return replace(
             self, captions=captions, classes=train.classes, size=train.shape[1], channels=channels,
+            codec=self.fitted_codec(train, base),
             download=False,  # the data are there: a run never fetches them again
         )  # fmt: skip
 
+    def fitted_codec(self, train: Images, base: Self | None) -> AnyCodec:
+        """The codec fitted to the data; latents of the autoencoder that `base` draws those of keep their scale."""
+        own, other = self.codec, None if base is None else base.codec
+        if isinstance(own, Pixels):
+            return own
+        if isinstance(other, Latents) and other.path == str(Path(own.path).absolute()):
+            return other
+        return own.fitted(train.read(spread(len(train), MEASURED)))
+
     def needs(self, train: Images) -> Needs:
-        channels, height, width = train.shape
+        if train.shape[1] != train.shape[2]:
+            raise ValueError(f"images must be square, and these are {train.shape[1]} x {train.shape[2]}: set data.size")
+        channels, height, width = self.codec.shape(train.shape)
         std = float(self.codec.encode(train.read(torch.arange(len(train))[:: max(1, len(train) // MEASURED)])).std())
         if not math.isfinite(std):
             raise ValueError(f"data.codec is out of range: with a scale of {self.codec.scale:g} images are not finite")
         if not std > 1e-3:
             raise ValueError(f"all {len(train)} images look the same (standard deviation {std:.1e}): nothing to learn")
-        if height != width:
-            raise ValueError(f"images must be square, and these are {height} x {width}: set data.size")
         return Needs(
             processes=("gaussian",), channels=channels, space=(height, width), std=std,
             classes=len(self.classes),
@@ -185,7 +196,17 @@ class Image:
         )  # fmt: skip
 
     def suggest(self, train: Images, budget: Budget) -> Suggestion:
-        return suggest.suggest(train, budget, name=Path(self.path or str(self.builtin)).resolve().stem)
+        shape = self.fitted_codec(train, None).shape(train.shape)
+        return suggest.suggest(train, budget, name=self.name, shape=shape)
+
+    def suggest_autoencoder(self, train: Images, budget: Budget) -> Suggestion:
+        """A recipe for the autoencoder whose latents another run draws."""
+        return suggest.autoencoder(train, budget, name=self.name)
+
+    @property
+    def name(self) -> str:
+        """A name of the data."""
+        return Path(self.path or str(self.builtin)).resolve().stem
 
     def batches(self, dataset: Images, *, device: torch.device) -> ImageBatches:
         return ImageBatches(
@@ -328,7 +349,7 @@ class Image:
             condition = replace(condition or Condition(), further=further)
             sampling = replace(sampling, guidance=(*sampling.guidance, Composition()))
         return one_draw(
-            self, shape=(self.channels, self.size, self.size), seeds=seeds_of(context.seed, count),
+            self, shape=self.codec.shape((self.channels, self.size, self.size)), seeds=seeds_of(context.seed, count),
             sampling=sampling, condition=condition, names=conditions.names,
             columns=columns, table=table, arrays=labels,
         )  # fmt: skip

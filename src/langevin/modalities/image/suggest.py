@@ -1,6 +1,7 @@
 """A recipe for images, sized to the data, the machine and the time, with reasons."""
 
 from langevin.modalities.image.data import Images
+from langevin.modalities.latents import reason, suggested
 from langevin.modalities.modality import Budget, Suggestion
 
 SIZES = ((64, 4), (96, 4), (128, 4), (128, 6), (192, 6), (256, 6), (256, 8), (384, 8), (384, 12), (512, 12), (768, 12))
@@ -18,9 +19,10 @@ def multiply_adds(width: int, depth: int, tokens: int) -> int:
     return depth * (12 * width * width * tokens + 2 * tokens * tokens * width + 6 * width * width)
 
 
-def suggest(train: Images, budget: Budget, *, name: str) -> Suggestion:
-    """A recipe for these images within the budget."""
-    channels, side, _ = train.shape
+def suggest(train: Images, budget: Budget, *, name: str, shape: tuple[int, int, int]) -> Suggestion:
+    """A recipe for these images within the budget, as x of this shape."""
+    channels, side, _ = shape
+    latent = shape != train.shape
     patch = patch_for(side)
     tokens = (side // patch) ** 2
     captioned = train.captions is not None
@@ -37,7 +39,7 @@ def suggest(train: Images, budget: Budget, *, name: str) -> Suggestion:
     conditioned = "captions" if captioned else f"{classes} class{'es' if classes > 1 else ''}" if classes else ""
     recipe = {
         "name": f"image/{name}",
-        "description": f"chosen for {len(train)} images of {side}x{side}",
+        "description": f"chosen for {len(train)} images of {train.shape[1]}x{train.shape[2]}{', in latents' * latent}",
         "network": {
             "kind": "dit", "width": width, "depth": depth, "patch": patch, "head_dim": 32,
             "dropout": 0.1 if few else 0.0,
@@ -56,7 +58,8 @@ def suggest(train: Images, budget: Budget, *, name: str) -> Suggestion:
         "sampling": {"guidance": [{"kind": "classifier_free", "weight": 2.0}]} if conditioned else {},
     }  # fmt: skip
     reasons = [
-        f"images: {len(train)} of {side}x{side}x{channels}, conditioned on {conditioned or 'nothing'}",
+        f"images: {len(train)} of {train.shape[1]}x{train.shape[2]}x{train.shape[0]}, conditioned on "
+        f"{conditioned or 'nothing'}{f', as latents of {side}x{side}x{channels}' * latent}",
         f"network: transformer of width {width}, depth {depth}, patches of {patch}x{patch} ({tokens} tokens): the largest "
         f"that trains on about {trained / 1000:.0f}k images in {budget.minutes:g} minutes on this machine "
         f"({trained / max(1, len(train)):.0f} epochs)",
@@ -73,3 +76,17 @@ def suggest(train: Images, budget: Budget, *, name: str) -> Suggestion:
     if few:
         reasons.append("dropout 0.1: few images, many epochs")
     return Suggestion(recipe=recipe, reasons=tuple(reasons))
+
+
+def autoencoder(train: Images, budget: Budget, *, name: str) -> Suggestion:
+    """A recipe for the autoencoder of these images within the budget."""
+    channels, side, _ = train.shape
+    network = suggested(channels, side, budget, wanted=min(max(20 * len(train), 30_000), 500_000))
+    recipe = {
+        "name": f"image/{name}-autoencoder",
+        "description": f"an autoencoder of {len(train)} images of {side}x{side}, to be the codec of another run",
+        "network": {"kind": "autoencoder", "dimensions": 2, **network},
+        "method": {"kind": "autoencoder"},
+        "training": {"batch": 32, "optimizer": {"kind": "muon", "lr": 0.02, "adamw_lr": 0.002}},
+    }
+    return Suggestion(recipe=recipe, reasons=(reason(network, channels, side),))
