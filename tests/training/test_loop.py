@@ -173,7 +173,7 @@ def test_a_step_that_is_not_finite_is_skipped_and_counted_and_changes_no_weight(
     tiny.assert_same((before[0], {}), (after[0], {}))
     assert after[1] == {
         "step": 3, "skipped": 1, "consecutive_skips": 1, "restarts": 0, "samples_seen": 24, "plan": [[0, 6]],
-        "loss": before[1]["loss"],
+        "loss": before[1]["loss"], "faults": {},
     }  # fmt: skip
     reports = tiny.advance(state, made, training, until=6, read=made.batches)
     assert [r.applied for r in reports] == [True, False, True]

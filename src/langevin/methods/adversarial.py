@@ -15,7 +15,7 @@ by a part of the gap. A linear D would by all of it. Such a run is rolled back, 
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -110,11 +110,11 @@ class Adversarial:
             with torch.no_grad():
                 real_score = self.score(batch.x, batch, draw)
             margin = self.score(fake, batch, draw) - real_score
-            loss = F.softplus(-margin)
+            loss = relativistic(margin)
             return Report(loss=loss, plain=loss.detach(), terms={"margin": margin.detach()})
         real_score, r1 = self.penalised_score(batch.x, batch, draw)
         fake_score, r2 = self.penalised_score(fake, batch, draw)
-        plain, penalty = F.softplus(fake_score - real_score), r1 + r2
+        plain, penalty = relativistic(real_score - fake_score), r1 + r2
         lost = self._lost(fake_score - real_score, r2, fake, batch, draw)
         return Report(
             loss=plain + 0.5 * self.gamma * penalty, plain=plain.detach(), faults={FAULT: lost},
@@ -134,11 +134,7 @@ class Adversarial:
     def penalised_score(self, x: Tensor, batch: Batch, draw: StepRandomness) -> tuple[Tensor, Tensor]:
         """The score, and the squared norm of its gradient with respect to what the discriminator sees, (b,) each."""
         seen, t = self._noised(x, draw)
-        seen = seen.detach().requires_grad_(True)
-        with twice_differentiable():
-            score = self._scored(seen, t, batch)
-            (gradient,) = torch.autograd.grad(score.sum(), seen, create_graph=True)
-        return score, gradient.square().flatten(1).sum(1)
+        return with_squared_slope(lambda x_t: self._scored(x_t, t, batch), seen)
 
     def _scored(self, x_t: Tensor, t: Tensor, batch: Batch) -> Tensor:
         out = self.discriminator(x_t, t, batch.condition).mean
@@ -162,3 +158,17 @@ class Adversarial:
     def generator(self) -> GaussianDenoiser:
         """The denoiser that is asked at t = 1."""
         return self._generator
+
+
+def relativistic(margin: Tensor) -> Tensor:
+    """softplus(-margin): the loss of a player, by how far the scores of what it stands for are above the other's."""
+    return F.softplus(-margin)
+
+
+def with_squared_slope(score: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
+    """The scores (b, ...) of x (b, ...), and the squared norm of the gradient of a sample's scores, (b,), over their number."""
+    seen = x.detach().requires_grad_(True)
+    with twice_differentiable():
+        scores = score(seen)
+        (gradient,) = torch.autograd.grad(scores.sum(), seen, create_graph=True)
+    return scores, gradient.square().flatten(1).sum(1) / max(1, scores[0].numel())
