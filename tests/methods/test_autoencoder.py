@@ -12,6 +12,7 @@ from langevin.diffusion.process import Gaussian
 from langevin.diffusion.sampler import DDIM, KarrasGrid, sample, start
 from langevin.methods import AdamW, Autoencoding
 from langevin.networks import Autoencoder
+from langevin.networks.quantizer import normal_latent
 from langevin.recipe.read import check
 
 STD = 0.3
@@ -20,7 +21,10 @@ STD = 0.3
 class Linear(torch.nn.Module):
     """x = w z + s n of one number, with its exact posterior as the encoder."""
 
-    w = 0.8
+    w, config = 0.8, Autoencoder.Config()
+
+    def latent(self, x, noise):
+        return normal_latent(*self.encode(x), noise)
 
     def encode(self, x):
         variance = STD**2 / (self.w**2 + STD**2)
