@@ -1,6 +1,7 @@
 """Autoencoders of other runs, by which a codec turns data into latents and back; and latents that are kept."""
 
 import hashlib
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -24,6 +25,7 @@ MOST = 2**31  # bytes of latents that are kept
 FOLDER = "latents"  # of kept ones, in the run of the autoencoder
 PLACES = 8  # of latents, on each side, at least
 WIDTHS = (16, 32, 48, 64, 96)  # of autoencoders
+LEVELS = (8, 5, 5, 5)  # of quantised latents: 1,000 codes
 
 
 def recipe_of(path: str) -> dict[str, Any]:
@@ -86,10 +88,22 @@ def encoded(network: Autoencoder, x: Tensor) -> Tensor:
 @torch.no_grad()
 def decoded(network: Autoencoder, z: Tensor) -> Tensor:
     """x of latents (b, channels, *space)."""
-    volume = z[0].numel() * network.config.width
-    for stride in network.config.strides:
-        volume *= stride
+    volume = z[0].numel() * math.prod(network.config.strides) * network.config.width
     return torch.cat([network.decode(part) for part in z.split(max(1, TOGETHER // max(1, volume)))])
+
+
+@torch.no_grad()
+def tokens(network: Autoencoder, x: Tensor) -> Tensor:
+    """The codes (b, *places) int64 of x (b, channels, *space)."""
+    each = max(1, TOGETHER // max(1, x[0].numel() * network.config.width))
+    return torch.cat([network.tokens(part) for part in x.split(each)])
+
+
+@torch.no_grad()
+def decoded_tokens(network: Autoencoder, codes: Tensor) -> Tensor:
+    """x of codes (b, *places) int64."""
+    volume = codes[0].numel() * math.prod(network.config.strides) * network.config.width
+    return torch.cat([network.decode_tokens(part) for part in codes.split(max(1, TOGETHER // max(1, volume)))])
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -154,11 +168,13 @@ def digest(values: Tensor) -> Tensor:
     return torch.tensor(list(hashlib.sha256(values.contiguous().numpy().data).digest()), dtype=torch.uint8)
 
 
-def suggested(channels: int, side: int, budget: Budget, *, wanted: int, frames: int = 1) -> dict[str, Any]:
+def suggested(
+    channels: int, side: int, budget: Budget, *, wanted: int, frames: int = 1, codes: bool = False
+) -> dict[str, Any]:
     """The network of an autoencoder of images or frames that is trained on `wanted` examples within the budget.
 
     Its latents are the coarsest with `PLACES` places a side, or with half the side. A place has an eighth of the numbers
-    that it stands for, or 16.
+    that it stands for, or 16; or one of about a thousand `codes`.
 
     Raises:
         ValueError: a side that does not halve."""
@@ -172,9 +188,10 @@ def suggested(channels: int, side: int, budget: Budget, *, wanted: int, frames: 
         return 10 * levels * 9 * width * width * (side // patch) ** 2 * frames
 
     fitting = [width for width in WIDTHS if work(width) * wanted <= budget.multiply_adds]
+    quantizer: dict[str, Any] = {"quantizer": {"kind": "fsq", "levels": list(LEVELS)}} if codes else {}
     return {
         "patch": patch, "width": fitting[-1] if fitting else WIDTHS[0], "channel_mult": [1, *[2] * (levels - 1)],
-        "latent_channels": min(16, max(2, channels * stride * stride // 8)),
+        "latent_channels": len(LEVELS) if codes else min(16, max(2, channels * stride * stride // 8)), **quantizer,
     }  # fmt: skip
 
 
@@ -182,6 +199,11 @@ def reason(network: dict[str, Any], channels: int, side: int) -> str:
     """What a suggested network makes of images, in words."""
     stride, latent = network["patch"] * 2 ** (len(network["channel_mult"]) - 1), network["latent_channels"]
     places = side // stride
+    if "quantizer" in network:
+        return (
+            f"autoencoder: {side}x{side}x{channels} to {places}x{places} of {math.prod(LEVELS):,} codes, width "
+            f"{network['width']}"
+        )
     fewer = side * side * channels / (places * places * latent)
     return (
         f"autoencoder: {side}x{side}x{channels} to {places}x{places}x{latent}, {fewer:.3g} times fewer numbers, width "

@@ -593,9 +593,9 @@ class Modality(Protocol):
     """A kind of data: its configuration, what was fitted to it, and everything that is done with it.
 
     It may also have `capacity` (see `require_form`); `choices`: option -> the values that it takes, for forms;
-    `suggest_autoencoder`: like `suggest`, of the autoencoder for `train --latent`, whose run becomes the `codec` of kind
-    latents; and `frame_errors`: (posterior mean, x) -> squared errors (b, frames) by name, which `method.terms` adds to the
-    loss."""
+    `suggest_autoencoder`: like `suggest`, of the autoencoder for `train --latent`, quantised if `codes`, whose run becomes
+    the `codec` of kind latents or codes; and `frame_errors`: (posterior mean, x) -> squared errors (b, frames) by name,
+    which `method.terms` adds to the loss."""
 
     @property
     def kind(self) -> str:

@@ -265,7 +265,9 @@ class Codebook(nn.Module):
         distance = distance + self.config.commitment * (code.detach() - flat).square().mean(1)
         nearest = apart.argmin(0)  # (codes,): the latent that is nearest to each code
         attracted = (self.vectors.to(h) - flat.detach()[nearest]).square().mean(1)
-        share = self.config.attraction * len(flat) / self.config.codes  # so that the mean over places is that over codes
+        share = (
+            self.config.attraction * len(flat) / self.config.codes
+        )  # so that the mean over places is that over codes
         distance = distance.index_add(0, nearest, share * attracted)
         z = h + (_unflat(code, h) - h).detach()
         nats = torch.full_like(h[:, 0], math.log(self.config.codes))

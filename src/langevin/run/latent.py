@@ -6,6 +6,7 @@ import re
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,8 +44,9 @@ class Data:
 def train_in_latents(
     wanted: Wanted, display: Display = QUIET, *, created: Callable[[Path], None] = lambda path: None
 ) -> Run:
-    """Train an autoencoder and then a run that draws its latents, and return the latter. Of a recipe only the data is used:
-    the rest is chosen. If the autoencoder was begun before, it is trained to its end, and then used.
+    """Train an autoencoder and then a run that draws its latents, and return the latter. With a `process.kind` of tokens
+    the autoencoder is quantised, and its codes are drawn. Of a recipe only the data is used: the rest is chosen. If the
+    autoencoder was begun before, it is trained to its end, and then used.
 
     Args:
         created: called with the directory of the second run before its first step.
@@ -54,7 +56,9 @@ def train_in_latents(
     world, begun = join_world(), time.monotonic()
     if wanted.out is not None:
         require_no_run(wanted.out)
-    first = plan(wanted, display)
+    first = plan(replace(wanted, overrides=tuple(filter(OF_BOTH.match, wanted.overrides))), display)
+    kinds = [text.split("=", 1)[1] for text in wanted.changes if text.startswith("process.kind=")]
+    codes = bool(kinds) and kinds[-1] != "gaussian"
     suggest = getattr(first.recipe.data, "suggest_autoencoder", None)
     if suggest is None:
         raise ValueError(
@@ -65,8 +69,10 @@ def train_in_latents(
     if world.first:
         for text in first.data[0].notes.lines():
             display.say(text)
-    codec = autoencoder(data, suggest, out.with_name(f"{out.name}-autoencoder"), wanted, display, world)
-    tree = asdict(first.recipe.data) | {"codec": {"kind": "latents", "path": str(codec.path)}}
+    codec = autoencoder(
+        data, partial(suggest, codes=codes), out.with_name(f"{out.name}-autoencoder"), wanted, display, world
+    )
+    tree = asdict(first.recipe.data) | {"codec": {"kind": "codes" if codes else "latents", "path": str(codec.path)}}
     modality = check(override({"data": tree}, []), where="the data section").data
     left = max(minutes - (time.monotonic() - begun) / 60, 0.5 * (1 - SHARE) * minutes)
     changes = [text for text in wanted.changes if not text.startswith("training.minutes=")]

@@ -119,9 +119,8 @@ def test_kept_latents_are_read_again_and_never_those_of_something_else(work, mod
     for damaged in (whole[:-40], whole[:-8] + b"\x00" * 8, b"", b"no tensors"):
         kept.file.write_bytes(damaged)
         assert latents.read(kept.file, tuple(kept.values.shape)) is None
-    again = latents.Kept.of(
-        image.codec.path, image.codec.sha256, train.fingerprint, "", count=len(train), shape=(2, 4, 4)
-    )
+    codec._kept.cache_clear()
+    again = image.codec.kept(train.fingerprint, len(train), shape, mirrored=False)
     assert not bool(again.made.any())
     torch.testing.assert_close(replace(again).at(torch.arange(5), lambda i: kept.values[i]), kept.values[:5])
     again.at(torch.arange(len(train)), lambda i: kept.values[i])
@@ -216,3 +215,50 @@ def test_a_suggested_autoencoder_divides_the_side_and_has_fewer_numbers(side, ch
 def test_a_side_that_does_not_halve_is_refused():
     with pytest.raises(ValueError, match=r"data\.size=8"):
         latents.suggested(1, 7, Budget(minutes=1, flops=5e10), wanted=100)
+
+
+@pytest.fixture(scope="module")
+def coded(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("codes")
+    changes = (
+        "process.kind=masked",
+        "data.flip=true",
+        "network.width=32",
+        "network.depth=1",
+        "network.head_dim=16",
+        *SMALL,
+    )
+    assert main(["train", "image/digits", "--latent", "--out", str(folder / "run"), "--minutes", "0.1", *changes]) == 0
+    return folder
+
+
+def test_codes_are_drawn_by_masked_diffusion_with_the_same_command(coded):
+    first, model = open_run(coded / "run-autoencoder"), load_model(open_run(coded / "run"))[0]
+    assert first.recipe.network.codes == 1000
+    assert model.modality.codec.kind == "codes"
+    train, val = model.modality.open()
+    batches = model.modality.batches(train, device=CPU)
+    x = batches(torch.arange(6)).x
+    assert (x.shape, x.dtype) == ((6, 16), torch.int64)
+    autoencoder = load_model(first)[0]
+    raw = autoencoder.modality.codec.encode(train.read(torch.arange(6)))
+    assert torch.equal(x, autoencoder.parts.network.tokens(raw).flatten(1))
+    back = autoencoder.parts.network.decode_tokens(x.view(-1, 4, 4))
+    assert torch.equal(model.modality.decode(x), autoencoder.modality.codec.decode(back))
+    context = RequestContext(model=model, data=lambda: (train, val), count=3)
+    drawn = model.run(model.modality.plan(Sample(condition=("3",)), context))
+    assert (drawn.values.shape, drawn.values.dtype) == ((3, 1, 8, 8), torch.uint8)
+    assert main(["evaluate", str(coded / "run"), "--count", "20", "--seeds", "1"]) == 0
+    assert "masked" in json.loads((coded / "run" / "evaluation.json").read_text())["loss_gap"]
+
+
+def test_codes_that_are_none_are_refused(work, coded, capsys, tmp_path):
+    fitted = load_model(open_run(coded / "run"))[0].modality.codec
+    for wrong in (torch.full((1, 16), 1000), torch.full((1, 16), -1), torch.zeros(1, 15, dtype=torch.int64)):
+        with pytest.raises(ValueError, match="codes are 0 to 999"):
+            fitted.decode(wrong)
+    with pytest.raises(ValueError, match="has a normal latent"):
+        codec.Codes(path=str(work / "run-autoencoder")).fitted(torch.zeros(2, 1, 8, 8, dtype=torch.uint8))
+    clips = ["video/moving-digits", "data.source.path=null", "data.source.count=20", "--out", str(tmp_path / "clips")]
+    assert main(["train", *clips, "--latent", "process.kind=masked"]) == 1
+    assert "normal latents" in capsys.readouterr().err

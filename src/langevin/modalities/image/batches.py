@@ -10,7 +10,7 @@ from langevin.diffusion.batch import Batch
 from langevin.diffusion.condition import Condition
 from langevin.diffusion.noise import SampleNoise
 from langevin.modalities.captions import CaptionVocabulary
-from langevin.modalities.image.codec import AnyCodec, Latents
+from langevin.modalities.image.codec import AnyCodec, Pixels
 from langevin.modalities.image.conditions import encode
 from langevin.modalities.image.data import Images
 
@@ -49,7 +49,7 @@ class ImageBatches:
 
     def encoded(self, items: Tensor, mirrored: Tensor) -> Tensor:
         """x of the images at `items` (b,), those `mirrored` (b,) bool from right to left."""
-        if not isinstance(self.codec, Latents):
+        if isinstance(self.codec, Pixels):
             return self.codec.encode(self.oriented(items, mirrored).to(self.device))
         x = torch.empty(len(items), *self.shape)
         for way in mirrored.unique().tolist():
@@ -58,7 +58,7 @@ class ImageBatches:
 
     def latents(self, items: Tensor, mirrored: bool) -> Tensor:
         """The latents of the images at `items` (b,), from those that are kept where possible."""
-        assert isinstance(self.codec, Latents), "only then there are latents"
+        assert not isinstance(self.codec, Pixels), "only then there are latents"
         codec, way = self.codec, torch.tensor([mirrored])
         kept = codec.kept(self.dataset.fingerprint, len(self), self.dataset.shape, mirrored=mirrored)
 
@@ -74,7 +74,7 @@ class ImageBatches:
 
     def prepare(self, progress: Callable[[int, int], None]) -> None:
         """Make the latents before the first step, so that no step is slower than others."""
-        if not isinstance(self.codec, Latents):
+        if isinstance(self.codec, Pixels):
             return
         ways = (False, True) if self.flip else (False,)
         if self.codec.kept(self.dataset.fingerprint, len(self), self.dataset.shape, mirrored=False) is None:

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
 from langevin.evaluation.report import MetricRow, Metrics, Picture, Pictures, Section, Source
 from langevin.evaluation.statistics import mean_interval
@@ -35,7 +36,6 @@ def evaluate(image: "Image", options: Evaluate, m: Measuring) -> Evaluation:
     if not options.likelihood and options.likelihood_count != Evaluate.likelihood_count:
         raise ValueError("--likelihood-count has no effect without --likelihood: give both, or neither")
     model = m.model.parts
-    assert isinstance(model, GaussianModel), "images need a Gaussian process"
     method = model.method.Config
     if options.likelihood and (method.one_step or method is Consistency.Config):
         raise ValueError(f"--likelihood is of diffusion, and a run of method.kind {method.kind} has none: leave it out")
@@ -47,9 +47,10 @@ def evaluate(image: "Image", options: Evaluate, m: Measuring) -> Evaluation:
     measured = measure_run(image, m, feature_spaces(image, m), count)
     likelihood: LikelihoodFound | None = None
     if options.likelihood:
+        assert isinstance(model, GaussianModel), "pixels have a Gaussian process"
         n = options.likelihood_count
         likelihood = measure_likelihood(image, model, m, examples=n, bound_examples=8 * n, batch=min(m.batch, 64))
-    rows = [*measured.measures.rows, *own_rows(measured)]
+    rows = [*measured.measures.rows, *own_rows(measured, model.levels)]
     source = Source(samples=measured.measures.samples, seeds=list(range(m.seeds)), command=m.command)
     sections: list[Section] = [
         Pictures(
@@ -64,7 +65,7 @@ def evaluate(image: "Image", options: Evaluate, m: Measuring) -> Evaluation:
             pictures=[_neighbours(measured, m.train)],
             note="Sample left, nearest training image right.",
         ),
-        loss_section(measured.losses, source),
+        loss_section(measured.losses, source, model.levels),
     ]
     figures = {
         "count": count, "seeds": m.seeds, **measured.as_dict(),
@@ -77,7 +78,7 @@ def evaluate(image: "Image", options: Evaluate, m: Measuring) -> Evaluation:
     )  # fmt: skip
 
 
-def own_rows(found: Measured) -> list[MetricRow]:
+def own_rows(found: Measured, levels: tuple[str, Tensor]) -> list[MetricRow]:
     """Rows of the metrics table: class consistency, retrieval and memorisation."""
     rows: list[MetricRow] = []
     if found.consistency is not None:
@@ -125,7 +126,7 @@ def own_rows(found: Measured) -> list[MetricRow]:
             meaning="share of samples farther from their nearest training image than that image is from its own nearest",
         )
     )
-    return [*rows, loss_gap_metric(found.gap)]
+    return [*rows, loss_gap_metric(found.gap, levels)]
 
 
 def sample_grid(image: "Image", samples: Samples) -> Picture:

@@ -11,10 +11,9 @@ from torch import Tensor, nn
 from langevin.evaluation.frechet import Moments, frechet_distance
 from langevin.evaluation.statistics import Interval, mean_interval
 from langevin.evaluation.suite import Measures, measure
-from langevin.methods.models import LOG_SNR
 from langevin.modalities.captions import split_words
 from langevin.modalities.image.classifier import Classifier, train_classifier
-from langevin.modalities.image.codec import Latents
+from langevin.modalities.image.codec import Pixels
 from langevin.modalities.image.conditions import Conditions
 from langevin.modalities.image.data import Images
 from langevin.modalities.image.metrics import PixelPrincipal, RandomConvolutions, class_consistency
@@ -71,6 +70,7 @@ class Measured:
         memory: nearest-neighbour tests for copies, of the first seed.
         gap: validation minus training denoising loss by noise level.
         losses: denoising loss by noise level, of both parts.
+        levels: name and values of the noise levels.
         retrieval: by kind of captions.
     """
 
@@ -81,6 +81,7 @@ class Measured:
     memory: Memorisation
     gap: LossGap
     losses: Mapping[str, list[float]]
+    levels: tuple[str, Tensor]
     retrieval: Mapping[str, Retrieval]
 
     @property
@@ -95,7 +96,11 @@ class Measured:
             "class_consistency": None if self.consistency is None else asdict(self.consistency),
             "real_accuracy": self.real_accuracy,
             "memorisation": asdict(self.memory),
-            "loss_gap": {"log_snr": LOG_SNR.tolist(), "gap": self.gap.gap.tolist(), "z": self.gap.z.tolist()},
+            "loss_gap": {
+                self.levels[0]: self.levels[1].tolist(),
+                "gap": self.gap.gap.tolist(),
+                "z": self.gap.z.tolist(),
+            },
             "losses": dict(self.losses),
             "retrieval": {name: asdict(result) for name, result in self.retrieval.items()},
             "nfe": self.nfe,
@@ -183,6 +188,7 @@ def measure_run(image: "Image", m: Measuring, spaces: FeatureSpaces, count: int)
         memory=memorisation(searched(train), other[spread(len(other), max(2000, count))], generated[0]),
         gap=loss_gap(level["train"], level["val"]),
         losses={name: values.mean(1).tolist() for name, values in level.items()},
+        levels=m.model.parts.levels,
         retrieval=retrieve(image, m) if by_caption else {},
     )
 
@@ -190,7 +196,7 @@ def measure_run(image: "Image", m: Measuring, spaces: FeatureSpaces, count: int)
 def codec_of(image: "Image", network: nn.Module) -> Callable[[Tensor], Tensor] | None:
     """Images as the autoencoder of a run, or of its codec, gives them back; None without one."""
     codec = image.codec
-    if isinstance(codec, Latents):
+    if not isinstance(codec, Pixels):
         return codec.through
     if not isinstance(network, Autoencoder):
         return None

@@ -14,7 +14,7 @@ from langevin.diffusion.guidance import Composition, weight_of
 from langevin.modalities.captions import CaptionVocabulary
 from langevin.modalities.image import inspect, preview, suggest
 from langevin.modalities.image.batches import ImageBatches
-from langevin.modalities.image.codec import AnyCodec, Latents, Pixels
+from langevin.modalities.image.codec import AnyCodec, Codes, Latents, Pixels
 from langevin.modalities.image.conditions import Conditions, Known
 from langevin.modalities.image.data import Images, load_parts, quiet
 from langevin.modalities.image.decode import decode
@@ -175,33 +175,44 @@ class Image:
         own, other = self.codec, None if base is None else base.codec
         if isinstance(own, Pixels):
             return own
-        if isinstance(other, Latents) and other.path == str(Path(own.path).absolute()):
+        if (
+            isinstance(other, Latents | Codes)
+            and other.kind == own.kind
+            and other.path == str(Path(own.path).absolute())
+        ):
             return other
         return own.fitted(train.read(spread(len(train), MEASURED)))
 
     def needs(self, train: Images) -> Needs:
         if train.shape[1] != train.shape[2]:
             raise ValueError(f"images must be square, and these are {train.shape[1]} x {train.shape[2]}: set data.size")
+        conditions = {
+            "classes": len(self.classes), "vocabulary": self.captions.size if self.captions else 0,
+            "caption_length": self.captions.length if self.captions else 0,
+        }  # fmt: skip
+        if isinstance(self.codec, Codes):
+            space, count = self.codec.shape(train.shape), self.codec.count
+            return Needs(
+                processes=("masked", "hybrid", "uniform", "autoregressive"), space=space, tokens=count, **conditions
+            )
         channels, height, width = self.codec.shape(train.shape)
         std = float(self.codec.encode(train.read(torch.arange(len(train))[:: max(1, len(train) // MEASURED)])).std())
         if not math.isfinite(std):
             raise ValueError(f"data.codec is out of range: with a scale of {self.codec.scale:g} images are not finite")
         if not std > 1e-3:
             raise ValueError(f"all {len(train)} images look the same (standard deviation {std:.1e}): nothing to learn")
-        return Needs(
-            processes=("gaussian",), channels=channels, space=(height, width), std=std,
-            classes=len(self.classes),
-            vocabulary=self.captions.size if self.captions else 0,
-            caption_length=self.captions.length if self.captions else 0,
-        )  # fmt: skip
+        return Needs(processes=("gaussian",), channels=channels, space=(height, width), std=std, **conditions)
 
     def suggest(self, train: Images, budget: Budget) -> Suggestion:
-        shape = self.fitted_codec(train, None).shape(train.shape)
-        return suggest.suggest(train, budget, name=self.name, shape=shape)
+        codec = self.fitted_codec(train, None)
+        if isinstance(codec, Codes):
+            places = codec.shape(train.shape)[0]
+            return suggest.masked(train, budget, name=self.name, places=places, codes=codec.count)
+        return suggest.suggest(train, budget, name=self.name, shape=codec.shape(train.shape))
 
-    def suggest_autoencoder(self, train: Images, budget: Budget) -> Suggestion:
-        """A recipe for the autoencoder whose latents another run draws."""
-        return suggest.autoencoder(train, budget, name=self.name)
+    def suggest_autoencoder(self, train: Images, budget: Budget, *, codes: bool) -> Suggestion:
+        """A recipe for the autoencoder whose latents, or `codes`, another run draws."""
+        return suggest.autoencoder(train, budget, name=self.name, codes=codes)
 
     @property
     def name(self) -> str:

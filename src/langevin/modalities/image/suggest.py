@@ -78,10 +78,39 @@ def suggest(train: Images, budget: Budget, *, name: str, shape: tuple[int, int, 
     return Suggestion(recipe=recipe, reasons=tuple(reasons))
 
 
-def autoencoder(train: Images, budget: Budget, *, name: str) -> Suggestion:
+def masked(train: Images, budget: Budget, *, name: str, places: int, codes: int) -> Suggestion:
+    """A recipe for masked diffusion of the codes of these images within the budget."""
+    wanted = min(max(40 * len(train), 60_000), 2_000_000)
+    fitting = [size for size in SIZES if multiply_adds(*size, places) * wanted <= budget.multiply_adds] or [SIZES[0]]
+    width, depth = fitting[-1]
+    trained = budget.multiply_adds / multiply_adds(width, depth, places)
+    conditioned = train.captions is not None or bool(train.classes)
+    recipe = {
+        "name": f"image/{name}",
+        "description": f"chosen for {len(train)} images of {train.shape[1]}x{train.shape[2]}, as codes",
+        "network": {
+            "kind": "transformer", "width": width, "depth": depth, "head_dim": 32,
+            "dropout": 0.1 if trained > 20 * len(train) else 0.0,
+        },
+        "process": {"kind": "masked"},
+        "training": {"batch": 64, "optimizer": {"kind": "muon", "lr": 0.02, "adamw_lr": 0.002, "embedding_lr": 0.008}},
+        "sampling": {
+            "sampler": {"kind": "unmask"}, "steps": min(places, 32), "grid": {"kind": "unmask"},
+            **({"guidance": [{"kind": "classifier_free", "weight": 1.5}]} if conditioned else {}),
+        },
+    }  # fmt: skip
+    reasons = (
+        f"images: {len(train)} of {train.shape[1]}x{train.shape[2]}x{train.shape[0]}, as {places} of {codes:,} codes each",
+        f"network: transformer of width {width}, depth {depth}: about {trained / 1000:.0f}k images in {budget.minutes:g} "
+        "minutes on this machine",
+    )
+    return Suggestion(recipe=recipe, reasons=reasons)
+
+
+def autoencoder(train: Images, budget: Budget, *, name: str, codes: bool) -> Suggestion:
     """A recipe for the autoencoder of these images within the budget."""
     channels, side, _ = train.shape
-    network = suggested(channels, side, budget, wanted=min(max(20 * len(train), 30_000), 500_000))
+    network = suggested(channels, side, budget, wanted=min(max(20 * len(train), 30_000), 500_000), codes=codes)
     recipe = {
         "name": f"image/{name}-autoencoder",
         "description": f"an autoencoder of {len(train)} images of {side}x{side}, to be the codec of another run",

@@ -181,8 +181,10 @@ class Video:
         shape = fitted.codec.frame_shape(fitted.frame_shape)
         return suggest.suggest(train, budget, name=self.name, frames=fitted.window, channels=shape[0], side=shape[1])
 
-    def suggest_autoencoder(self, train: Clips, budget: Budget) -> Suggestion:
-        """A recipe for the autoencoder whose latents another run draws."""
+    def suggest_autoencoder(self, train: Clips, budget: Budget, *, codes: bool) -> Suggestion:
+        """A recipe for the autoencoder whose latents another run draws. Raises `ValueError` for `codes`."""
+        if codes:
+            raise ValueError("clips are drawn in normal latents: leave process.kind out")
         return suggest.autoencoder(train, budget, name=self.name, frames=self.fitted(train).window)
 
     @property
