@@ -12,6 +12,7 @@ from langevin.modalities.captions import CaptionVocabulary
 from langevin.modalities.image.codec import Pixels
 from langevin.modalities.image.conditions import encode
 from langevin.modalities.image.data import Images
+from langevin.modalities.image.enlarge import Enlarging
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +23,7 @@ class ImageBatches:
         captions: the tokenizer of captions; None if the network is not conditioned on captions.
         labelled: whether the network is conditioned on class labels.
         flip: whether to mirror each image with probability 1/2, as a function of its noise.
+        enlarging: how an enlarger reads the smaller images; None if the network draws whole ones.
     """
 
     dataset: Images
@@ -29,6 +31,7 @@ class ImageBatches:
     captions: CaptionVocabulary | None = None
     labelled: bool = False
     flip: bool = False
+    enlarging: Enlarging | None = None
     device: torch.device = torch.device("cpu")
     remarks: tuple[str, ...] = ()
 
@@ -45,12 +48,14 @@ class ImageBatches:
         if self.flip and noise is not None:
             mirrored = noise.fork(7).uniform(torch.empty(len(items), 1))[:, 0] < 0.5
             raw = torch.where(mirrored[:, None, None, None], raw.flip(-1), raw)
-        return Batch(x=self.codec.encode(raw.to(self.device)), condition=self.condition(items))
+        x = self.codec.encode(raw.to(self.device))
+        concat = None if self.enlarging is None else self.enlarging.of_example(x, noise)
+        return Batch(x=x, condition=self.condition(items, concat))
 
-    def condition(self, items: Tensor) -> Condition | None:
-        """The conditions of the images at `items` (b,); None for an unconditional network."""
+    def condition(self, items: Tensor, concat: Tensor | None = None) -> Condition | None:
+        """The conditions of the images at `items` (b,), with what an enlarger reads; None for an unconditional network."""
         labels = self.dataset.labels[items] if self.labelled and self.dataset.labels is not None else None
         captions = None
         if self.captions is not None and self.dataset.captions is not None:
             captions = [self.dataset.captions[i] for i in items.tolist()]
-        return encode(labels, captions, self.captions, self.device)
+        return encode(labels, captions, self.captions, self.device, concat=concat)

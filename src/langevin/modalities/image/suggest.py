@@ -18,13 +18,16 @@ def multiply_adds(width: int, depth: int, tokens: int) -> int:
     return depth * (12 * width * width * tokens + 2 * tokens * tokens * width + 6 * width * width)
 
 
-def suggest(train: Images, budget: Budget, *, name: str) -> Suggestion:
-    """A recipe for these images within the budget."""
+def suggest(train: Images, budget: Budget, *, name: str, enlarge: int | None = None) -> Suggestion:
+    """A recipe for these images within the budget.
+
+    Args:
+        enlarge: pixels of the smaller images that an enlarger is given; None draws whole images."""
     channels, side, _ = train.shape
     patch = patch_for(side)
     tokens = (side // patch) ** 2
     captioned = train.captions is not None
-    memorised = captioned and len(train) <= MEMORISED
+    memorised = captioned and len(train) <= MEMORISED and enlarge is None
     text = 24 if captioned and not memorised else 0
     wanted = min(max(40 * len(train), 60_000), 2_000_000)
     fitting = [size for size in SIZES if multiply_adds(*size, tokens + text) * wanted <= budget.multiply_adds] or [
@@ -35,6 +38,8 @@ def suggest(train: Images, budget: Budget, *, name: str) -> Suggestion:
     few = len(train) < 5000 and trained > 60 * len(train) and not memorised
     classes = len(train.classes)
     conditioned = "captions" if captioned else f"{classes} class{'es' if classes > 1 else ''}" if classes else ""
+    if enlarge is not None:
+        conditioned = " and ".join(filter(None, [f"the image at {enlarge} pixels", conditioned]))
     recipe = {
         "name": f"image/{name}",
         "description": f"chosen for {len(train)} images of {side}x{side}",
@@ -53,7 +58,7 @@ def suggest(train: Images, budget: Budget, *, name: str) -> Suggestion:
                 "kind": "muon", "lr": 0.02, "adamw_lr": 0.002, **({"embedding_lr": 0.04} if memorised else {}),
             },
         },
-        "sampling": {"guidance": [{"kind": "classifier_free", "weight": 2.0}]} if conditioned else {},
+        "sampling": {"guidance": [{"kind": "classifier_free", "weight": 2.0}]} if conditioned and enlarge is None else {},
     }  # fmt: skip
     reasons = [
         f"images: {len(train)} of {side}x{side}x{channels}, conditioned on {conditioned or 'nothing'}",
