@@ -1,5 +1,5 @@
-"""Enlargers: runs that are conditioned on a smaller image, and cascades of a run and enlargers ("Cascaded Diffusion Models for
-High Fidelity Image Generation", 2021, arXiv:2106.15282).
+"""Enlargers: runs that are conditioned on a smaller image, and cascades of a run and enlargers ("Cascaded Diffusion Models
+for High Fidelity Image Generation", 2021, arXiv:2106.15282).
 
 In training the smaller image gets noise of a level that is drawn anew for each example, and the network is given the level
 too. When images are drawn, a little noise hides what is wrong with a smaller image that was drawn itself. How much is best
@@ -108,8 +108,8 @@ def require_cascade(image: "Image", options: "Sample", context: RequestContext) 
             )
         if (other.classes and other.classes != image.classes) or (other.captions and not image.captions):
             raise ValueError(
-                f"--enlarge {run} is conditioned on {'captions' if other.captions else ', '.join(other.classes)}, and these "
-                "images are not: train both on the same data"
+                f"--enlarge {run} is conditioned on {', '.join(other.classes) or 'captions'}, and these images are not: "
+                "train both on the same data"
             )
         if options.enlarge_noise is not None and not 0 <= options.enlarge_noise <= other.augment:
             raise ValueError(
@@ -124,7 +124,7 @@ def enlarged(
 ) -> Generator[Draw, Tensor, tuple[Any, Tensor]]:
     """A part of a plan: images x (n, c, h, w) of a run, enlarged by the runs that the request names, one after the other.
 
-    Each has noise of its own, independent of that from which x was drawn. Returns the modality of the last one, and its x."""
+    Each has noise of its own, independent of that from which x was drawn. Returns the modality of the last and its x."""
     modality: Any = image
     for stage, name in enumerate(runs_named(options), start=1):
         model = context.model.others[name]

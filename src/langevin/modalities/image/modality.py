@@ -136,7 +136,8 @@ class Image:
 
     @property
     def enlarging(self) -> Enlarging | None:
-        """How the network reads smaller images, if the run is an enlarger; raises `ValueError` for sizes that do not fit."""
+        """How the network of an enlarger reads smaller images; None for others. Raises `ValueError` for sizes that do not
+        fit."""
         if self.enlarge is None or self.size is None:
             return None
         return Enlarging(side=self.enlarge, size=self.size, augment=self.augment, codec=self.codec)
@@ -351,8 +352,8 @@ class Image:
         avoided: Condition | None = None,
         further: tuple[Further, ...] = (),
     ) -> Plan:
-        """The plan of `count` images with these conditions and `further` ones, led away from those `avoided`, and enlarged by
-        the runs that the options name."""
+        """The plan of `count` images with these conditions and `further` ones, led away from those `avoided`, and enlarged
+        by the runs that the options name."""
         assert self.size, "the modality of a run is fitted"
         assert self.channels, "the modality of a run is fitted"
         labels = {} if conditions.labels is None else {"labels": conditions.labels}

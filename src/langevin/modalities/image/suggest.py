@@ -4,6 +4,7 @@ from langevin.modalities.image.data import Images
 from langevin.modalities.modality import Budget, Suggestion
 
 SIZES = ((64, 4), (96, 4), (128, 4), (128, 6), (192, 6), (256, 6), (256, 8), (384, 8), (384, 12), (512, 12), (768, 12))
+REFERENCE = 64  # pixels along a side up to which noise levels are the usual ones
 MEMORISED = 20_000  # number of captioned images up to which a caption identifies its image
 
 
@@ -40,6 +41,12 @@ def suggest(train: Images, budget: Budget, *, name: str, enlarge: int | None = N
     conditioned = "captions" if captioned else f"{classes} class{'es' if classes > 1 else ''}" if classes else ""
     if enlarge is not None:
         conditioned = " and ".join(filter(None, [f"the image at {enlarge} pixels", conditioned]))
+    times = {"kind": "log_normal", "mean": 1.0, "std": 1.5} if memorised else {}
+    sampling = {"guidance": [{"kind": "classifier_free", "weight": 2.0}]} if conditioned and enlarge is None else {}
+    factor = side / REFERENCE if enlarge is None else 1.0  # an enlarger is given what more noise would leave open
+    if factor > 1:
+        times = {"kind": "shifted", "factor": factor, **({"times": times} if times else {})}
+        sampling |= {"grid": {"kind": "shifted", "factor": factor}}
     recipe = {
         "name": f"image/{name}",
         "description": f"chosen for {len(train)} images of {side}x{side}",
@@ -49,8 +56,7 @@ def suggest(train: Images, budget: Budget, *, name: str, enlarge: int | None = N
             **({"caption_prior": 1024, "conditioning": {"text": "pooled"}} if memorised else {}),
         },
         "method": {
-            "kind": "diffusion",
-            **({"times": {"kind": "log_normal", "mean": 1.0, "std": 1.5}} if memorised else {}),
+            "kind": "diffusion", **({"times": times} if times else {}),
         },
         "training": {
             "batch": 32 if memorised else 128 if side <= 16 else 64,
@@ -58,7 +64,7 @@ def suggest(train: Images, budget: Budget, *, name: str, enlarge: int | None = N
                 "kind": "muon", "lr": 0.02, "adamw_lr": 0.002, **({"embedding_lr": 0.04} if memorised else {}),
             },
         },
-        "sampling": {"guidance": [{"kind": "classifier_free", "weight": 2.0}]} if conditioned and enlarge is None else {},
+        "sampling": sampling,
     }  # fmt: skip
     reasons = [
         f"images: {len(train)} of {side}x{side}x{channels}, conditioned on {conditioned or 'nothing'}",
@@ -69,6 +75,11 @@ def suggest(train: Images, budget: Budget, *, name: str, enlarge: int | None = N
     if tokens > 1024:
         reasons.append(
             f"side {side} divides badly into patches, so this will be slow: data.size={side // 8 * 8} would be faster"
+        )
+    if factor > 1:
+        reasons.append(
+            f"noise {factor:g} times as strong as for {REFERENCE} pixels, where neighbouring pixels average it out: "
+            "method.times and sampling.grid are shifted"
         )
     if memorised:
         reasons.append(

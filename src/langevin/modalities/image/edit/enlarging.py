@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from langevin.modalities.image.modality import Image
 
 OTHERS = (
-    "mask", "deblur", "enlarge", "colour", "outpaint", "lock_coarse", "to", "strength", "invert", "source", "between", "noise",
-    "method",
+    "mask", "deblur", "enlarge", "colour", "outpaint", "lock_coarse", "to", "strength", "invert", "source", "between",
+    "noise", "method",
 )  # fmt: skip
 
 
@@ -36,15 +36,15 @@ def enlargements(image: "Image", options: Edit, context: RequestContext) -> Plan
     level = options.denoise or 0.0
     if not 0 <= level <= enlarging.augment:
         raise ValueError(
-            f"--denoise is at most the {enlarging.augment:g} grey levels that this run was trained with (data.augment), got "
-            f"{level:g}"
+            f"--denoise is at most the {enlarging.augment:g} grey levels that this run was trained with (data.augment), "
+            f"got {level:g}"
         )
     if options.fit == "tile":
         raise ValueError("an enlarger does not draw in tiles: give --fit resize")
-    return answers(image, options, context)
+    return enlarged_input(image, options, context)
 
 
-def answers(image: "Image", options: Edit, context: RequestContext) -> Plan:
+def enlarged_input(image: "Image", options: Edit, context: RequestContext) -> Plan:
     """The draw of `count` answers, and the overview."""
     enlarging, sampling = image.enlarging, context.model.sampling
     assert enlarging is not None
