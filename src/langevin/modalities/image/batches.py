@@ -13,6 +13,7 @@ from langevin.modalities.captions import CaptionVocabulary
 from langevin.modalities.image.codec import AnyCodec, Pixels
 from langevin.modalities.image.conditions import encode
 from langevin.modalities.image.data import Images
+from langevin.modalities.image.enlarge import Enlarging
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +24,7 @@ class ImageBatches:
         captions: the tokenizer of captions; None if the network is not conditioned on captions.
         labelled: whether the network is conditioned on class labels.
         flip: whether to mirror each image with probability 1/2, as a function of its noise.
+        enlarging: how an enlarger reads the smaller images; None if the network draws whole ones.
     """
 
     dataset: Images
@@ -30,6 +32,7 @@ class ImageBatches:
     captions: CaptionVocabulary | None = None
     labelled: bool = False
     flip: bool = False
+    enlarging: Enlarging | None = None
     device: torch.device = torch.device("cpu")
     remarks: tuple[str, ...] = ()
 
@@ -45,7 +48,9 @@ class ImageBatches:
         mirrored = torch.zeros(len(items), dtype=torch.bool)
         if self.flip and noise is not None:
             mirrored = noise.fork(7).uniform(torch.empty(len(items), 1))[:, 0].cpu() < 0.5
-        return Batch(x=self.encoded(items, mirrored), condition=self.condition(items))
+        x = self.encoded(items, mirrored)
+        concat = None if self.enlarging is None else self.enlarging.of_example(x, noise)
+        return Batch(x=x, condition=self.condition(items, concat))
 
     def encoded(self, items: Tensor, mirrored: Tensor) -> Tensor:
         """x of the images at `items` (b,), those `mirrored` (b,) bool from right to left."""
@@ -84,10 +89,10 @@ class ImageBatches:
                 self.latents(items, way)
                 progress(i * len(self) + int(items[-1]) + 1, len(ways) * len(self))
 
-    def condition(self, items: Tensor) -> Condition | None:
-        """The conditions of the images at `items` (b,); None for an unconditional network."""
+    def condition(self, items: Tensor, concat: Tensor | None = None) -> Condition | None:
+        """The conditions of the images at `items` (b,), with what an enlarger reads; None for an unconditional network."""
         labels = self.dataset.labels[items] if self.labelled and self.dataset.labels is not None else None
         captions = None
         if self.captions is not None and self.dataset.captions is not None:
             captions = [self.dataset.captions[i] for i in items.tolist()]
-        return encode(labels, captions, self.captions, self.device)
+        return encode(labels, captions, self.captions, self.device, concat=concat)

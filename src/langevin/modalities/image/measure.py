@@ -179,6 +179,7 @@ def measure_run(image: "Image", m: Measuring, spaces: FeatureSpaces, count: int)
         record = spaces.classifier.training_record
         accuracy = record.held_out_accuracy if record else None
     by_caption = image.captions is not None and not image.classes  # with a class too, a caption is ambiguous
+    by_caption = by_caption and image.enlarge is None  # what an enlarger draws is given
     level = {name: losses(m, part) for name, part in (("train", train), ("val", val))}
     return Measured(
         measures=measure(spaces.spaces, real, other, generated, seed=0, through=codec_of(image, m.model.parts.network)),

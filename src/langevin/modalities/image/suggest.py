@@ -5,6 +5,7 @@ from langevin.modalities.latents import reason, suggested
 from langevin.modalities.modality import Budget, Suggestion
 
 SIZES = ((64, 4), (96, 4), (128, 4), (128, 6), (192, 6), (256, 6), (256, 8), (384, 8), (384, 12), (512, 12), (768, 12))
+REFERENCE = 64  # pixels along a side up to which noise levels are the usual ones
 MEMORISED = 20_000  # number of captioned images up to which a caption identifies its image
 
 
@@ -19,14 +20,20 @@ def multiply_adds(width: int, depth: int, tokens: int) -> int:
     return depth * (12 * width * width * tokens + 2 * tokens * tokens * width + 6 * width * width)
 
 
-def suggest(train: Images, budget: Budget, *, name: str, shape: tuple[int, int, int]) -> Suggestion:
-    """A recipe for these images within the budget, as x of this shape."""
+def suggest(
+    train: Images, budget: Budget, *, name: str, shape: tuple[int, int, int], enlarge: int | None = None
+) -> Suggestion:
+    """A recipe for these images within the budget.
+
+    Args:
+        shape: of x.
+        enlarge: pixels of the smaller images that an enlarger is given; None draws whole images."""
     channels, side, _ = shape
     latent = shape != train.shape
     patch = patch_for(side)
     tokens = (side // patch) ** 2
     captioned = train.captions is not None
-    memorised = captioned and len(train) <= MEMORISED
+    memorised = captioned and len(train) <= MEMORISED and enlarge is None
     text = 24 if captioned and not memorised else 0
     wanted = min(max(40 * len(train), 60_000), 2_000_000)
     fitting = [size for size in SIZES if multiply_adds(*size, tokens + text) * wanted <= budget.multiply_adds] or [
@@ -37,6 +44,14 @@ def suggest(train: Images, budget: Budget, *, name: str, shape: tuple[int, int, 
     few = len(train) < 5000 and trained > 60 * len(train) and not memorised
     classes = len(train.classes)
     conditioned = "captions" if captioned else f"{classes} class{'es' if classes > 1 else ''}" if classes else ""
+    if enlarge is not None:
+        conditioned = " and ".join(filter(None, [f"the image at {enlarge} pixels", conditioned]))
+    times = {"kind": "log_normal", "mean": 1.0, "std": 1.5} if memorised else {}
+    sampling = {"guidance": [{"kind": "classifier_free", "weight": 2.0}]} if conditioned and enlarge is None else {}
+    factor = side / REFERENCE if enlarge is None else 1.0  # an enlarger is given what more noise would leave open
+    if factor > 1:
+        times = {"kind": "shifted", "factor": factor, **({"times": times} if times else {})}
+        sampling |= {"grid": {"kind": "shifted", "factor": factor}}
     recipe = {
         "name": f"image/{name}",
         "description": f"chosen for {len(train)} images of {train.shape[1]}x{train.shape[2]}{', in latents' * latent}",
@@ -46,8 +61,7 @@ def suggest(train: Images, budget: Budget, *, name: str, shape: tuple[int, int, 
             **({"caption_prior": 1024, "conditioning": {"text": "pooled"}} if memorised else {}),
         },
         "method": {
-            "kind": "diffusion",
-            **({"times": {"kind": "log_normal", "mean": 1.0, "std": 1.5}} if memorised else {}),
+            "kind": "diffusion", **({"times": times} if times else {}),
         },
         "training": {
             "batch": 32 if memorised else 128 if side <= 16 else 64,
@@ -55,7 +69,7 @@ def suggest(train: Images, budget: Budget, *, name: str, shape: tuple[int, int, 
                 "kind": "muon", "lr": 0.02, "adamw_lr": 0.002, **({"embedding_lr": 0.04} if memorised else {}),
             },
         },
-        "sampling": {"guidance": [{"kind": "classifier_free", "weight": 2.0}]} if conditioned else {},
+        "sampling": sampling,
     }  # fmt: skip
     reasons = [
         f"images: {len(train)} of {train.shape[1]}x{train.shape[2]}x{train.shape[0]}, conditioned on "
@@ -67,6 +81,11 @@ def suggest(train: Images, budget: Budget, *, name: str, shape: tuple[int, int, 
     if tokens > 1024:
         reasons.append(
             f"side {side} divides badly into patches, so this will be slow: data.size={side // 8 * 8} would be faster"
+        )
+    if factor > 1:
+        reasons.append(
+            f"noise {factor:g} times as strong as for {REFERENCE} pixels, where neighbouring pixels average it out: "
+            "method.times and sampling.grid are shifted"
         )
     if memorised:
         reasons.append(
