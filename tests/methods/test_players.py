@@ -68,9 +68,9 @@ def test_the_batch_of_a_step_is_read_once_and_shown_to_all(micro_batch):
     training, reads = config(micro_batch=micro_batch), []
     read, game = batches(training.batch), Game()
 
-    def counted(step, rows):
+    def counted(step, rows, draw):
         reads.append(step)
-        return read(step, rows)
+        return read(step, rows, draw)
 
     tiny.advance(tiny.state_of(game, training), game, training, until=4, read=counted)
     parts = 1 if micro_batch is None else 4

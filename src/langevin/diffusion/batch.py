@@ -50,6 +50,11 @@ class StepRandomness:
     u: Tensor
     progress: float = 0.0
 
+    @property
+    def corruption(self) -> SampleNoise:
+        """The noise that x is corrupted with, by which a coupling has chosen x."""
+        return self.noise.fork(2)
+
 
 def step_randomness(*, seed: int, step: int, samples: Tensor, count: int, progress: float = 0.0) -> StepRandomness:
     """The randomness of the samples with indices `samples` (b,) int64 in a global batch of `count`."""
