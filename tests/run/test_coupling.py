@@ -22,13 +22,6 @@ from tests import pictures, tiny
 TRANSPORT = "method.coupling={kind: optimal_transport, draws: 4}"
 
 
-@pytest.fixture(scope="module", autouse=True)
-def short_fits():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("langevin.diffusion.coupling.FEWEST_STEPS", 60)
-        yield
-
-
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("coupled")

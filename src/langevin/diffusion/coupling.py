@@ -32,7 +32,7 @@ from langevin.diffusion.noise import SampleNoise, mix
 MOST = 60_000  # examples
 SCORES = 2**24  # of pairs of a noise and an example, that are held at a time
 FEWEST_NOISES, MOST_NOISES = 256, 1024  # of a step of the fit
-FEWEST_STEPS = 500
+FEWEST_BATCHES = 16  # for each of `draws`, where there are fewer examples than so many batches hold
 FIRST, LAST = 0.1, 0.03  # sizes of the first and the last step, as parts of spread and gap; less where n is large
 TAIL = 0.3  # part of the steps over which g is averaged
 _SEED = 0x0707
@@ -43,7 +43,8 @@ class OptimalTransport:
     """Semidiscrete optimal transport.
 
     Args:
-        draws: noises per example from which the dual vector is fitted before training; at least 128,000 are.
+        draws: noises per example from which the dual vector is fitted before training; as many as for 4,096 examples where
+            there are fewer.
     """
 
     kind: Literal["optimal_transport"] = "optimal_transport"
@@ -139,7 +140,7 @@ def fit_dual(
     if n == 1:
         return torch.zeros(1, dtype=torch.float64)
     batch = min(MOST_NOISES, max(FEWEST_NOISES, n // 16))
-    steps = max(FEWEST_STEPS, draws * n // batch)
+    steps = draws * max(FEWEST_BATCHES, n // batch)
     half = half_square(x)
     spread = math.sqrt(float(half.mean()) / math.log(n)) or 1.0
     fewer = min(1.0, 10 * batch / n)  # a step moves the examples that it finds n / batch times as far as it should
