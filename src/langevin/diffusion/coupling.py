@@ -31,6 +31,7 @@ from langevin.diffusion.noise import SampleNoise, mix
 
 MOST = 60_000  # examples
 SCORES = 2**24  # of pairs of a noise and an example, that are held at a time
+NOISES = 2**20  # numbers of noise that are drawn at a time
 FEWEST_NOISES, MOST_NOISES = 256, 1024  # of a step of the fit
 FEWEST_BATCHES = 16  # for each of `draws`, where there are fewer examples than so many batches hold
 FIRST, LAST = 0.1, 0.03  # sizes of the first and the last step, as parts of spread and gap; less where n is large
@@ -147,8 +148,13 @@ def fit_dual(
     g, total, gap, begun = half.clone(), torch.zeros_like(half), spread, int((1 - TAIL) * steps)
     streams = mix(torch.tensor([seed], device=x.device).expand(batch), _SEED)
     streams = mix(streams, torch.arange(batch, device=x.device))
+    together, noises = max(1, NOISES // (batch * d)), ()  # for few numbers a call costs more than they do
     for step in range(steps):
-        z = SampleNoise(seeds=streams, steps=torch.full_like(streams, step)).normal(x.new_empty(batch, d))
+        if step % together == 0:
+            ahead = torch.arange(step, step + together, device=x.device)
+            names = SampleNoise(seeds=streams.repeat(together), steps=ahead.repeat_interleave(batch))
+            noises = torch.split(names.normal(x.new_empty(together * batch, d)), batch)
+        z = noises[step % together]
         offsets = (g - half).float().to(x.device)
         if step % 10 == 0:
             two = torch.addmm(offsets, z[:FEWEST_NOISES], x.T).topk(2, 1).values
