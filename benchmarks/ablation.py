@@ -106,7 +106,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--count", type=int, default=500, help="samples of each run that are measured")
     parser.add_argument("--threads", type=int, default=None, help="of training and measuring")
-    parser.add_argument("--out", type=Path, default=Path("runs/ablation"), help="folder of the runs")
+    parser.add_argument("--out", default="runs/ablation", help="folder of the runs")
     parser.add_argument("--quick", action="store_true", help="20 steps of a small DiT: its figures mean nothing")
     asked = parser.parse_args()
     if asked.quick:
@@ -117,14 +117,14 @@ def main() -> None:
         asked.change = [f"training.threads={asked.threads}", *asked.change]
     figures = table.introduce(machine.describe(), asked)
     names = [BASE, *(name for name in asked.variants if name != BASE)]
-    require_same(asked.out, {n: VARIANTS[n] for n in names}, asked)
+    require_same(Path(asked.out), {n: VARIANTS[n] for n in names}, asked)
     found: dict[str, list[Figures]] = {name: [] for name in names}
     facts: dict[str, list[dict[str, float]]] = {name: [] for name in names}
     judges = None
     for seed in range(asked.seeds):
         for name in names:
             print(f"{name}, seed {seed}: {' '.join(VARIANTS[name]) or 'the recipe'}", flush=True)
-            run = trained(asked.out, name, seed, asked)
+            run = trained(Path(asked.out), name, seed, asked)
             judges = judges or own_folder(run.path, "evaluation")
             found[name].append(measured(run, judges, asked))
             last = [line for line in metrics_of(run) if "samples" in line][-1]
