@@ -58,10 +58,10 @@ def session(path, world, *, stop=None, asked=None):
     training, made = tiny.config(steps=6, batch=7), tiny.method(dropout=0.2)
     state, read = tiny.state_of(made, training), tiny.batches(training, flip=True)
 
-    def until(step, rows):
+    def until(step, rows, draw):
         if step == stop:
             raise Stop
-        return read(step, rows)
+        return read(step, rows, draw)
 
     hooks = Hooks(stop=lambda: world.rank == world.size - 1 and state.step == asked)
     try:

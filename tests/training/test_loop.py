@@ -26,9 +26,9 @@ class Spoiled:
         self.players, self.generator = self.inner.players, self.inner.generator
         self.now = None
 
-    def batches(self, step, rows):
+    def batches(self, step, rows, draw):
         self.now = step
-        return self.read(step, rows)
+        return self.read(step, rows, draw)
 
     def loss(self, player, batch, draw):
         report = self.inner.loss(player, batch, draw)

@@ -73,6 +73,35 @@ class Distil:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Refine:
+    """Look for better weights of a trained run by its own samples. They become a run like any other if its samples are
+    nearer to held-out data and neither coverage nor held-out loss gets worse. Else nothing is written, and it says why."""
+
+    run: Positional[Path]
+    """Directory of the run, of gaussian diffusion."""
+    by: Literal["extrapolation"] = "extrapolation"
+    """How: extrapolation trains on the run's own samples and moves the weights the other way."""
+    minutes: float = 1.0
+    """Time budget of the training on own samples in minutes."""
+    train_steps: int | None = None
+    """Its number of steps, in place of the minutes."""
+    samples: int = 1000
+    """Number of own samples that are trained on."""
+    weights: tuple[float, ...] = (0.5, 1.0, 2.0)
+    """How far the weights move the other way, as multiples of how far training on own samples moved them; all are tried."""
+    count: int = 500
+    """Number of samples that are measured, per seed."""
+    seeds: int = 3
+    """Number of independent sets of samples, from which the noise of the measurement is estimated."""
+    seed: int = 0
+    """Seed of the own samples and of the training on them."""
+    out: Path | None = None
+    """Directory of the refined run; default RUN-refined."""
+    allow_code: bool = False
+    """Allow functions (module:function) that the run's recipe names to be imported."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Drawing:
     """The options of every verb that samples a run."""
 

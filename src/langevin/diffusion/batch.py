@@ -52,6 +52,11 @@ class StepRandomness:
     progress: float = 0.0
     restarts: int = 0
 
+    @property
+    def corruption(self) -> SampleNoise:
+        """The noise that x is corrupted with, by which a coupling has chosen x."""
+        return self.noise.fork(2)
+
 
 def step_randomness(
     *, seed: int, step: int, samples: Tensor, count: int, progress: float = 0.0, restarts: int = 0

@@ -9,8 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from langevin.diffusion.batch import Batch, StepRandomness, step_randomness
+from langevin.diffusion.batch import Batch, StepRandomness
 from langevin.diffusion.condition import Condition
+from langevin.diffusion.coupling import Coupling
 from langevin.diffusion.denoiser import (
     CausalDenoiser,
     Denoiser,
@@ -471,15 +472,20 @@ def _joint(recipe: Recipe, config: ProductConfig, network: nn.Module) -> JointMo
     )  # fmt: skip
 
 
-def training_batches(recipe: Recipe, batches: Batches) -> loop.BatchFn:
-    """(step, indices into its global batch) -> batch; a pure function of the recipe's seed."""
+def training_batches(recipe: Recipe, batches: Batches, coupling: Coupling | None = None) -> loop.BatchFn:
+    """(step, indices into its global batch, their randomness) -> batch; a pure function of these and the recipe's seed.
+
+    With a coupling, the order of the data gives the class of each sample, and its noise the example of that class."""
     training = recipe.training
     lengths = getattr(batches, "lengths", None)
     order = DataOrder(count=len(batches), batch=training.batch, seed=training.seed, lengths=lengths)
 
-    def batch(step: int, samples: Tensor) -> Batch:
-        noise = step_randomness(seed=training.seed, step=step, samples=samples, count=training.batch).noise
-        return batches(order.items(step, samples), noise)
+    def batch(step: int, samples: Tensor, draw: StepRandomness) -> Batch:
+        items = order.items(step, samples)
+        if coupling is not None:
+            z = draw.corruption.normal(coupling.points[0].new_empty(len(items), *batches.shape))
+            items = coupling.items(items, z)
+        return batches(items, draw.noise)
 
     return batch
 

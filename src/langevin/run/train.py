@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from langevin.diffusion.coupling import Coupling
 from langevin.diffusion.noise import SampleNoise
 from langevin.diffusion.sampler import require_fit
 from langevin.extras import require
@@ -25,6 +26,7 @@ from langevin.recipe.detect import chosen
 from langevin.recipe.read import check, merge, override, read_tree, shipped
 from langevin.recipe.tree import Recipe
 from langevin.run.card import write_card
+from langevin.run.coupling import fit_coupling, stored, write
 from langevin.run.directory import FILES, Run, create, is_being_written, is_leftover, open_run, writing
 from langevin.run.display import QUIET, Display, duration
 from langevin.run.requests import Requests
@@ -122,8 +124,11 @@ def train_planned(
                 display.say(text)
         built = build(recipe, device=machine.device(), code=code)
         require_usable(built, data)  # before time is spent on a calibration
-        prepare(built, data, display)
-        recipe, calibration = _calibrate(recipe, data, world, display, code)
+        prepared = prepare(built, data, display)
+        coupling, spent = fit_coupling(recipe, data, world, display)
+        recipe, calibration = _calibrate(
+            recipe, data, world, display, code, coupling=coupling, before=spent + world.broadcast(prepared)
+        )
         built = build(recipe, device=machine.device(), code=code)
         if recipe.init_from:
             begin_from(built, recipe.init_from, display, code)
@@ -135,11 +140,16 @@ def train_planned(
         facts |= {"broken": dict(data.notes.broken)} if data.notes.broken else {}
         world.barrier()  # all processes have checked that there is no run yet
         run = create(path, recipe, facts) if world.first else None
+        if run is not None:
+            write(run, coupling)
         world.barrier()
         run = run or open_run(path)
         if world.first:
             created(path)
-        carry_on(run, built, data, val, world, tensorboard=wanted.tensorboard, display=display, calibration=calibration)
+        carry_on(
+            run, built, data, val, world, tensorboard=wanted.tensorboard, display=display, calibration=calibration,
+            coupling=coupling,
+        )  # fmt: skip
     return run
 
 
@@ -158,15 +168,17 @@ def resume_run(path: Path, *, allow_code: bool = False, tensorboard: bool = Fals
     with writing(path) if world.first else nullcontext():
         built = build(run.recipe, device=machine.device(), code=CodePermission.of((), allow=allow_code))
         prepare(built, data, display)
-        carry_on(run, built, data, val, world, tensorboard=tensorboard, display=display)
+        coupling = stored(run, data, world, display)
+        carry_on(run, built, data, val, world, tensorboard=tensorboard, display=display, coupling=coupling)
     return run
 
 
-def prepare(built: Built, data: Any, display: Display) -> None:
-    """What the batches make once before the first step, if anything."""
-    prepared: Any = getattr(built.batches(data), "prepare", None)
+def prepare(built: Built, data: Any, display: Display) -> float:
+    """Let the batches make what they make once before the first step, if anything; returns the seconds that it took."""
+    begun, prepared = time.perf_counter(), getattr(built.batches(data), "prepare", None)
     if prepared is not None:
         prepared(display.progress("encoding data"))
+    return time.perf_counter() - begun
 
 
 def plan(wanted: Wanted, display: Display = QUIET) -> Planned:
@@ -239,7 +251,7 @@ def at_absolute_paths(part: Any) -> Any:
 
 def carry_on(
     run: Run, built: Built, data: Any, val: Any, world: World, *, tensorboard: bool, display: Display,
-    calibration: Calibration | None = None,
+    calibration: Calibration | None = None, coupling: Coupling | None = None,
 ) -> None:  # fmt: skip
     """Train a run to its end, from its newest checkpoint if there is one.
 
@@ -259,7 +271,7 @@ def carry_on(
     with stop_requests(display.say) as requested:
         try:
             train(
-                run.path, state, training_batches(recipe, batches), method, recipe.training,
+                run.path, state, training_batches(recipe, batches, coupling), method, recipe.training,
                 hooks=replace(hooks, stop=lambda: requests.stop or requested() > 0), world=world, calibration=calibration,
             )  # fmt: skip
         except KeyboardInterrupt as error:
@@ -324,7 +336,14 @@ def begin_from(built: Built, path: str, display: Display, code: CodePermission) 
 
 
 def _calibrate(
-    recipe: Recipe, data: Any, world: World, display: Display, code: CodePermission
+    recipe: Recipe,
+    data: Any,
+    world: World,
+    display: Display,
+    code: CodePermission,
+    *,
+    coupling: Coupling | None,
+    before: float,
 ) -> tuple[Recipe, Calibration | None]:
     """Time some steps if the recipe has a time budget, decide whether to compile, and show the expected length."""
     training = recipe.training
@@ -335,7 +354,7 @@ def _calibrate(
     )
     calibration: Calibration | None = None
     if training.steps is None or training.compile:
-        recipe, calibration = _compiled_or_not(recipe, data, world, display, code)
+        recipe, calibration = _compiled_or_not(recipe, data, world, display, code, coupling=coupling, before=before)
         steps = training.steps or calibration.steps
         budget = "" if training.steps else f" in {training.minutes:g} minutes"
         text += f"; {training.batch / calibration.seconds:.0f} samples/s, so {steps} steps of {training.batch}{budget}"
@@ -345,7 +364,14 @@ def _calibrate(
 
 
 def _compiled_or_not(
-    recipe: Recipe, data: Any, world: World, display: Display, code: CodePermission
+    recipe: Recipe,
+    data: Any,
+    world: World,
+    display: Display,
+    code: CodePermission,
+    *,
+    coupling: Coupling | None,
+    before: float,
 ) -> tuple[Recipe, Calibration]:
     """The recipe with `training.compile` decided, and the cost of its steps.
 
@@ -356,17 +382,19 @@ def _compiled_or_not(
         variant = replace(recipe, training=training)
         built = build(variant, device=machine.device(), code=code)
         state = TrainingState.new(built.model.method, training)
-        batches = training_batches(variant, built.batches(data))
-        before = torch.get_num_threads()
+        batches = training_batches(variant, built.batches(data), coupling)
+        threads_before = torch.get_num_threads()
         threads = thread_policy(training, machine.device())
-        calibration = calibrate(state, batches, built.model.method, training, threads=threads, world=world)
-        set_threads(before)
+        calibration = calibrate(
+            state, batches, built.model.method, training, threads=threads, world=world, before=before
+        )
+        set_threads(threads_before)
         return calibration
 
     def with_compile(compiled: bool) -> Recipe:
         return replace(recipe, training=replace(recipe.training, compile=compiled))
 
-    begin, plain = time.perf_counter(), measure(False)
+    begin, plain = time.perf_counter() - before, measure(False)
     if not recipe.training.compile:
         return with_compile(False), plain
     work = (recipe.training.steps or plain.steps) * plain.seconds

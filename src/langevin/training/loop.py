@@ -21,7 +21,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from langevin.diffusion.batch import Batch, step_randomness
+from langevin.diffusion.batch import Batch, StepRandomness, step_randomness
 from langevin.diffusion.noise import mix
 from langevin.methods.method import Method, Player
 from langevin.methods.optimizer import AdamW, OptimizerConfig
@@ -32,7 +32,8 @@ from langevin.training.optimizer import LRSchedule, Optimizers
 from langevin.training.plan import RECENT, StepPlan
 from langevin.training.trend import Faults, LossTrend
 
-BatchFn = Callable[[int, Tensor], Batch]  # (step, indices into its global batch (b,) int64) -> these samples
+# (step, indices into its global batch (b,) int64, their randomness) -> these samples
+BatchFn = Callable[[int, Tensor, StepRandomness], Batch]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -342,10 +343,10 @@ def _gradients(
     faults = set[str]()
     sums: dict[tuple[str, str], Tensor] = {(name, "loss"): torch.zeros((), device=device) for name in due}
     for samples in micro_batches:
-        batch = batches(step, samples)
         randomness = step_randomness(
             seed=seed, step=step, samples=samples.to(device), count=batch_size, progress=progress, restarts=restarts
         )
+        batch = batches(step, samples, randomness)
         for name in due:
             with _seeded(seed, step, samples):
                 report = method.loss(name, batch, randomness)
