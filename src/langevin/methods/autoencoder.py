@@ -46,6 +46,7 @@ class Autoencoding:
 
         kind: Literal["autoencoder"] = "autoencoder"
         one_step: ClassVar[bool] = True
+        ranked_by_loss: ClassVar[bool] = False
         std: float = 0.05
         kl_weight: float = 1.0
 

@@ -16,6 +16,7 @@ from langevin.recipe.sampling import describe
 from langevin.run.card import write_card
 from langevin.run.directory import Run, load_model, open_run, put
 from langevin.run.display import QUIET, Display
+from langevin.run.ema_choice import read_choice
 from langevin.run.generate import RunModel
 from langevin.run.ranking import Ranking
 from langevin.training import machine
@@ -95,6 +96,7 @@ def write_report(
     sections = [
         *evaluation.sections,
         *curve,
+        *ema_curve(run),
         *history(run),
         Facts(heading="How it was made", rows=facts, source=source),
     ]
@@ -132,6 +134,21 @@ def quality_curve(run: Run, model: RunModel, m: Measuring) -> tuple[list[Section
             caption="Snapshots of the EMA of the weights, each sampled with the same seeds.",
         )
     ], points  # fmt: skip
+
+
+def ema_curve(run: Run) -> list[Section]:
+    """The figures by which the run's EMA length was chosen."""
+    choice = read_choice(run.path)
+    if choice is None or len(choice.values) < 2:
+        return []
+    lengths = sorted(choice.values)
+    means = [statistics.fmean(choice.values[length]) for length in lengths]
+    return [
+        Curves(
+            heading="EMA length", lines=[Line(label=choice.figure, x=lengths, y=means)], x_label="EMA length, of the run",
+            y_label=choice.figure, caption=f"Means of sets of {choice.count}, at the end of training. {choice.line()}.",
+        )
+    ]  # fmt: skip
 
 
 def metrics_of(run: Run) -> list[dict[str, Any]]:
