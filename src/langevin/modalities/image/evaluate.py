@@ -9,6 +9,7 @@ from langevin.evaluation.statistics import mean_interval
 from langevin.methods import Consistency
 from langevin.methods.models import GaussianModel
 from langevin.modalities.image.data import Images
+from langevin.modalities.image.likelihood.held_out import bound_row, row_of
 from langevin.modalities.image.likelihood.measure import LikelihoodFound, measure_likelihood
 from langevin.modalities.image.likelihood.show import lines_of, sections_of
 from langevin.modalities.image.measure import Measured, feature_spaces, measure_run, require_enough, scorer, searched
@@ -25,7 +26,7 @@ __all__ = ["evaluate", "scorer"]
 
 
 def evaluate(image: "Image", options: Evaluate, m: Measuring) -> Evaluation:
-    """Metrics in several feature spaces, class consistency, memorisation, denoising loss; optionally the likelihood.
+    """Metrics in several feature spaces, class consistency, memorisation, denoising loss, ELBO; optionally the likelihood.
 
     Raises:
         ValueError: too few images."""
@@ -37,7 +38,7 @@ def evaluate(image: "Image", options: Evaluate, m: Measuring) -> Evaluation:
     assert isinstance(model, GaussianModel), "images need a Gaussian process"
     method = model.method.Config
     if options.likelihood and (method.one_step or method is Consistency.Config):
-        raise ValueError(f"--likelihood is of diffusion, and a run of method.kind {method.kind} has none: leave it out")
+        raise ValueError(f"--likelihood is of diffusion, and this run is of method.kind {method.kind}: leave it out")
     require_enough(m.train, m.val)
     # as many as there are real images for the floor
     count = m.count or min(max(len(m.val), len(m.train) // 2, 8), 2000)
@@ -46,7 +47,8 @@ def evaluate(image: "Image", options: Evaluate, m: Measuring) -> Evaluation:
     if options.likelihood:
         n = options.likelihood_count
         likelihood = measure_likelihood(image, model, m, examples=n, bound_examples=8 * n, batch=min(m.batch, 64))
-    rows = [*measured.measures.rows, *own_rows(measured)]
+    elbo = bound_row(image, model, m) if likelihood is None else row_of(likelihood)
+    rows = [*measured.measures.rows, *own_rows(measured), *([] if elbo is None else [elbo])]
     source = Source(samples=measured.measures.samples, seeds=list(range(m.seeds)), command=m.command)
     sections: list[Section] = [
         Pictures(
