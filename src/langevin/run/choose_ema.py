@@ -131,6 +131,8 @@ def by_samples(
     measuring: Measuring, model: RunModel, kept: Sequence[float], more: Sequence[float], budget: float
 ) -> Judge | None:
     """The modality's score of samples; None if it has none that needs no training, or the budget is too small."""
+    if affordable(kept, more, budget=budget, each=1, sizes=SAMPLES) is None:
+        return None  # before anything is drawn
     counted = list[int]()
     context = RequestContext(model=model, data=lambda: (measuring.train, measuring.val), count=PROBE, seed=SEED)
     try:
