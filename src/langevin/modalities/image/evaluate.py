@@ -9,7 +9,7 @@ from langevin.evaluation.statistics import mean_interval
 from langevin.methods import Consistency
 from langevin.methods.models import GaussianModel
 from langevin.modalities.image.data import Images
-from langevin.modalities.image.likelihood.held_out import bound_row, row_of
+from langevin.modalities.image.likelihood.held_out import bound_metric, metric_of
 from langevin.modalities.image.likelihood.measure import LikelihoodFound, measure_likelihood
 from langevin.modalities.image.likelihood.show import lines_of, sections_of
 from langevin.modalities.image.measure import Measured, feature_spaces, measure_run, require_enough, scorer, searched
@@ -47,7 +47,7 @@ def evaluate(image: "Image", options: Evaluate, m: Measuring) -> Evaluation:
     if options.likelihood:
         n = options.likelihood_count
         likelihood = measure_likelihood(image, model, m, examples=n, bound_examples=8 * n, batch=min(m.batch, 64))
-    elbo = bound_row(image, model, m) if likelihood is None else row_of(likelihood)
+    elbo = bound_metric(image, model, m) if likelihood is None else metric_of(likelihood)
     rows = [*measured.measures.rows, *own_rows(measured), *([] if elbo is None else [elbo])]
     source = Source(samples=measured.measures.samples, seeds=list(range(m.seeds)), command=m.command)
     sections: list[Section] = [

@@ -24,7 +24,7 @@ EXAMPLES, DRAWS = 64, 4
 METRIC = "ELBO, bits a dimension"
 
 
-def bound_row(image: "Image", model: GaussianModel, m: Measuring) -> MetricRow | None:
+def bound_metric(image: "Image", model: GaussianModel, m: Measuring) -> MetricRow | None:
     """The bound of up to `EXAMPLES` held-out images; None for a method without one, or images without recorded levels."""
     levels = getattr(image.codec, "levels", None)
     if not isinstance(levels, Levels) or len(m.val) < 2:
@@ -46,7 +46,7 @@ def bound_row(image: "Image", model: GaussianModel, m: Measuring) -> MetricRow |
     return _row(bits, f"variational bound on the code length of {work.total} held-out images, {how}".strip())
 
 
-def row_of(found: LikelihoodFound) -> MetricRow:
+def metric_of(found: LikelihoodFound) -> MetricRow:
     """The row of a likelihood that was measured on more images."""
     return _row(found.rows[0].held_out, found.rows[0].meaning)
 
