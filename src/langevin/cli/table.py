@@ -1,7 +1,7 @@
-"""The table that `evaluate` prints, and the command line that repeats it."""
+"""The tables that `evaluate`, `compare` and `distil` print, and the command line that repeats an evaluation."""
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -60,3 +60,19 @@ def _table(
     for row in rows:
         table.add_row(*map(Text, row))
     return table
+
+
+def show_groups(columns: Sequence[str], groups: Mapping[str, Sequence[Sequence[str]]]) -> None:
+    """Print a table with a heading per group, as wide as it needs to be."""
+    lines: list[Sequence[str]] = [columns]
+    for group, rows in groups.items():
+        lines += [(group, *[""] * (len(columns) - 1))] if group else []
+        lines += [(f"  {first}" if group else first, *rest) for first, *rest in rows]
+    texts = [[printable(cell) for cell in line] for line in lines]
+    widths = [max(map(cell_len, column)) for column in zip(*texts, strict=True)]
+    shown = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, show_header=False)
+    for i, width in enumerate(widths):
+        shown.add_column(width=width, no_wrap=True, justify="right" if 0 < i < len(columns) - 1 else "left")
+    for line in texts:
+        shown.add_row(*map(Text, line))
+    Console(width=sum(widths) + 2 * len(widths)).print(shown)

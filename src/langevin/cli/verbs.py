@@ -115,7 +115,8 @@ class Drawing:
     guidance: float | None = None
     """Weight of guidance by the condition or the prompt: 1 is no guidance, 1.5 to 3 is usual; default the recipe's."""
     ema: float | None = None
-    """Length of the EMA of the weights, as a fraction of the run; 0 uses the last weights; default the recipe's."""
+    """Length of the EMA of the weights, as a fraction of the run; 0 uses the last weights; default the recipe's,
+    or the one chosen at the end of training."""
     batch: int = 256
     """Samples per batch."""
     allow_code: bool = False

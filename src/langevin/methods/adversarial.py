@@ -68,6 +68,7 @@ class Adversarial:
 
         kind: Literal["adversarial"] = "adversarial"
         one_step: ClassVar[bool] = True
+        ranked_by_loss: ClassVar[bool] = False
         gamma: float = 1.0
         times: TimeDensity | None = None
 

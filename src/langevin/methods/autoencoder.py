@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from langevin.diffusion.batch import Batch, StepRandomness
 from langevin.diffusion.denoiser import GaussianDenoiser
+from langevin.diffusion.likelihood import Levels, gaussian_mass
 from langevin.diffusion.noise import Noise
 from langevin.diffusion.objective import mean_per_sample
 from langevin.methods.adversarial import relativistic, with_squared_slope
@@ -80,6 +81,7 @@ class Autoencoding:
 
         kind: Literal["autoencoder"] = "autoencoder"
         one_step: ClassVar[bool] = True
+        ranked_by_loss: ClassVar[bool] = False
         std: float = 0.05
         kl_weight: float = 1.0
         perceptual: float = 0.0
@@ -184,6 +186,22 @@ class Autoencoding:
         """The mean of values (b, *places) over the places that the loss covers, (b,)."""
         counted = _positions(batch)
         return mean_per_sample(values, None if counted is None else self._places(counted))
+
+    @torch.no_grad()
+    def bound(self, x: Tensor, noise: Noise, levels: Levels) -> Tensor:
+        """-ln P(k) <= E_q[-ln P(k | z)] + KL(q(z | x) | N(0, 1)) of the recorded levels k of x, by one z of each sample.
+
+        P(k | z) is what the decoder's Gaussian has in the bin of k (`gaussian_mass`). The weight b is of training alone.
+
+        Returns:
+            (b,) float64, in nats per sample.
+
+        Raises:
+            ValueError: x is not on the levels."""
+        mean, log_variance = self.network.encode(x)
+        y = self.network.decode(mean + (0.5 * log_variance).exp() * noise.normal(mean))
+        divergence = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).double()
+        return divergence.flatten(1).sum(1).cpu() - gaussian_mass(x, levels, y, self.std).flatten(1).sum(1).cpu()
 
     def generator(self) -> GaussianDenoiser:
         """The denoiser that is asked at t = 1."""

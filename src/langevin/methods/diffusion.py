@@ -79,6 +79,7 @@ class Diffusion:
 
         kind: Literal["diffusion"] = "diffusion"
         one_step: ClassVar[bool] = False
+        ranked_by_loss: ClassVar[bool] = True
         prediction: PredictionType = "edm"
         weighting: Literal["edm", "velocity", "noise", "min_snr", "bound"] = "edm"
         gamma: float = 5.0

@@ -58,7 +58,10 @@ class Player:
 
 
 class Method(Protocol):
-    """A training method. Its only state is that of its players' modules, so checkpoints of these are complete."""
+    """A training method. Its only state is that of its players' modules, so checkpoints of these are complete.
+
+    Its `Config` says whether its generator draws in `one_step`, and whether a run's weights can be `ranked_by_loss`: the
+    lower the held-out loss, the better they draw."""
 
     @property
     def players(self) -> Mapping[str, Player]:

@@ -19,6 +19,7 @@ from langevin.files import own_folder, read_regular, write_atomic
 from langevin.modalities.modality import Budget
 from langevin.networks.autoencoder import Autoencoder
 from langevin.training import checkpoint
+from langevin.training.ema import standard_length
 
 TOGETHER = 2**22  # numbers of x that are encoded or decoded at a time, about
 MOST = 2**31  # bytes of latents that are kept
@@ -53,7 +54,8 @@ def config_of(tree: dict[str, Any]) -> Autoencoder.Config:
 
 @lru_cache(maxsize=4)
 def autoencoder(path: str, sha256: str) -> Autoencoder:
-    """The autoencoder of a run, by the EMA of its weights that the run is sampled with.
+    """The autoencoder of a run, by the EMA of its weights that its recipe names, else that of the standard length: what is
+    chosen by samples says nothing of copies.
 
     Raises:
         ValueError: its weights are not there, or not those of the hash."""
@@ -63,10 +65,12 @@ def autoencoder(path: str, sha256: str) -> Autoencoder:
             f"the weights of {path}, which make and read this run's latents, are not those it was trained with: restore "
             "them"
         )
-    length = f"ema-{tree['sampling']['ema']:g}"
+    ema, kept = tree["sampling"]["ema"], tree["training"]["ema_lengths"]
+    ema = standard_length(kept) if ema == "auto" else ema
+    length = f"ema-{ema:g}"
     saved, _ = checkpoint.load_latest(root, only=("model", length))
     assert saved is not None, "it has an identity"
-    if tree["sampling"]["ema"] and tree["training"]["ema_lengths"] and length not in saved.groups:
+    if ema and kept and length not in saved.groups:
         raise ValueError(
             f"{path} is sampled with an EMA of length {length[4:]}, which its checkpoint does not hold: train it with "
             f"training.ema_lengths=[{length[4:]}]"

@@ -535,6 +535,8 @@ class Measuring:
         progress: names a task, and returns the function to call with (done, total).
         guided: whether the user asks for guidance, which is refused where it has no effect.
         run: directory of the run.
+        train_judges: whether judges may be trained, which takes its time. If not, a score that needs one is of another
+            feature space, or raises a `ValueError`.
     """
 
     model: Model
@@ -551,6 +553,12 @@ class Measuring:
     progress: Callable[[str], Progress] = lambda what: lambda done, total: None
     guided: bool = False
     run: Path | None = None
+    train_judges: bool = True
+
+    def require_training(self, judge: str) -> None:
+        """Check that judges may be trained. Raises `ValueError` with the name of one that would be."""
+        if not self.train_judges:
+            raise ValueError(f"ranking needs {judge}, which is trained first")
 
 
 @dataclass(frozen=True, kw_only=True)

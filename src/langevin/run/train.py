@@ -26,6 +26,7 @@ from langevin.recipe.detect import chosen
 from langevin.recipe.read import check, merge, override, read_tree, shipped
 from langevin.recipe.tree import Recipe
 from langevin.run.card import write_card
+from langevin.run.choose_ema import choose_ema
 from langevin.run.coupling import fit_coupling, stored, write
 from langevin.run.directory import FILES, Run, create, is_being_written, is_leftover, open_run, writing
 from langevin.run.display import QUIET, Display, duration
@@ -147,8 +148,8 @@ def train_planned(
         if world.first:
             created(path)
         carry_on(
-            run, built, data, val, world, tensorboard=wanted.tensorboard, display=display, calibration=calibration,
-            coupling=coupling,
+            run, built, data, val, world, tensorboard=wanted.tensorboard, display=display,
+            calibration=calibration, code=code, coupling=coupling,
         )  # fmt: skip
     return run
 
@@ -166,10 +167,11 @@ def resume_run(path: Path, *, allow_code: bool = False, tensorboard: bool = Fals
         for text in elsewhere(run):
             display.say(text)
     with writing(path) if world.first else nullcontext():
-        built = build(run.recipe, device=machine.device(), code=CodePermission.of((), allow=allow_code))
+        code = CodePermission.of((), allow=allow_code)
+        built = build(run.recipe, device=machine.device(), code=code)
         prepare(built, data, display)
         coupling = stored(run, data, world, display)
-        carry_on(run, built, data, val, world, tensorboard=tensorboard, display=display, coupling=coupling)
+        carry_on(run, built, data, val, world, tensorboard=tensorboard, display=display, code=code, coupling=coupling)
     return run
 
 
@@ -251,9 +253,9 @@ def at_absolute_paths(part: Any) -> Any:
 
 def carry_on(
     run: Run, built: Built, data: Any, val: Any, world: World, *, tensorboard: bool, display: Display,
-    calibration: Calibration | None = None, coupling: Coupling | None = None,
+    calibration: Calibration | None = None, code: CodePermission = NO_CODE, coupling: Coupling | None = None,
 ) -> None:  # fmt: skip
-    """Train a run to its end, from its newest checkpoint if there is one.
+    """Train a run to its end, from its newest checkpoint if there is one, and choose the EMA length that it draws with.
 
     Raises:
         Stopped: Ctrl-C or SIGTERM; the state is saved."""
@@ -280,7 +282,16 @@ def carry_on(
         finally:
             display.close()
             watch.close()
-        number, (step, total) = requested(), (state.step, state.plan.total if state.plan else 0)
+        step, total = state.step, state.plan.total if state.plan else 0
+        try:
+            if world.first and step == total and not requested():
+                choose_ema(
+                    run, data, val, step=step, evaluations=3 * state.samples_seen / world.size, seconds=state.seconds,
+                    code=code, display=display, stop=lambda: requested() > 0,
+                )  # fmt: skip
+            number = requested()
+        except KeyboardInterrupt:
+            number = requested() or signal.SIGINT
     if step < total:
         saved = max(map(checkpoint.step_of, checkpoint.steps(run.checkpoints)), default=0)
         which = "which is saved" if saved == step else f"and step {saved} is saved"

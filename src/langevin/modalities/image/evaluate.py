@@ -11,6 +11,7 @@ from langevin.methods import Consistency
 from langevin.methods.models import GaussianModel
 from langevin.modalities.image.codec import require_pixels
 from langevin.modalities.image.data import Images
+from langevin.modalities.image.likelihood.held_out import bound_metric, metric_of
 from langevin.modalities.image.likelihood.measure import LikelihoodFound, measure_likelihood
 from langevin.modalities.image.likelihood.show import lines_of, sections_of
 from langevin.modalities.image.measure import Measured, feature_spaces, measure_run, require_enough, scorer, searched
@@ -27,7 +28,7 @@ __all__ = ["evaluate", "scorer"]
 
 
 def evaluate(image: "Image", options: Evaluate, m: Measuring) -> Evaluation:
-    """Metrics in several feature spaces, class consistency, memorisation, denoising loss; optionally the likelihood.
+    """Metrics in several feature spaces, class consistency, memorisation, denoising loss, ELBO; optionally the likelihood.
 
     Raises:
         ValueError: too few images."""
@@ -38,7 +39,7 @@ def evaluate(image: "Image", options: Evaluate, m: Measuring) -> Evaluation:
     model = m.model.parts
     method = model.method.Config
     if options.likelihood and (method.one_step or method is Consistency.Config):
-        raise ValueError(f"--likelihood is of diffusion, and a run of method.kind {method.kind} has none: leave it out")
+        raise ValueError(f"--likelihood is of diffusion, and this run is of method.kind {method.kind}: leave it out")
     if options.likelihood:
         require_pixels(image.codec, "a likelihood")
     require_enough(m.train, m.val)
@@ -50,7 +51,10 @@ def evaluate(image: "Image", options: Evaluate, m: Measuring) -> Evaluation:
         assert isinstance(model, GaussianModel), "pixels have a Gaussian process"
         n = options.likelihood_count
         likelihood = measure_likelihood(image, model, m, examples=n, bound_examples=8 * n, batch=min(m.batch, 64))
-    rows = [*measured.measures.rows, *own_rows(measured, model.levels)]
+    elbo = None if likelihood is None else metric_of(likelihood)
+    if elbo is None and isinstance(model, GaussianModel):
+        elbo = bound_metric(image, model, m)
+    rows = [*measured.measures.rows, *own_rows(measured, model.levels), *([] if elbo is None else [elbo])]
     source = Source(samples=measured.measures.samples, seeds=list(range(m.seeds)), command=m.command)
     sections: list[Section] = [
         Pictures(

@@ -123,19 +123,19 @@ def feature_spaces(image: "Image", m: Measuring) -> FeatureSpaces:
     """The feature spaces of this data; the classifier is trained once and kept in `m.folder`."""
     train: Images = m.train
     real = train.read(spread(len(train), REAL))
-    spaces: dict[str, Callable[[Tensor], Tensor]] = {}
-    classifier = None
-    if len(image.classes) > 1 and train.labels is not None and m.val.labels is not None:
-        classifier = _classifier(image, m)
-        spaces["classifier"] = classifier.features
+    classifier = _classifier(image, m)
+    spaces = {} if classifier is None else {"classifier": classifier.features}
     spaces["random convolutions"] = RandomConvolutions(channels=train.shape[0]).features
     fitted = real[spread(len(real), max(100, 2**28 // real[0].numel()))]  # fewer suffice for large images
     spaces["pixels"] = PixelPrincipal.fit(fitted, k=min(64, len(fitted) - 1, fitted[0].numel())).features
     return FeatureSpaces(spaces=spaces, classifier=classifier)
 
 
-def _classifier(image: "Image", m: Measuring) -> Classifier:
+def _classifier(image: "Image", m: Measuring) -> Classifier | None:
+    """The classifier of the classes; None without classes, or if none may be trained."""
     train, val = m.train, m.val
+    if not m.train_judges or len(image.classes) < 2 or train.labels is None or val.labels is None:
+        return None
     folder = m.folder / f"classifier-{train.fingerprint[:12]}{'-flip' if image.flip else ''}"
     if (folder / "classifier.json").is_file():
         try:
@@ -254,7 +254,9 @@ def losses(m: Measuring, part: Images, *, most: int = 512) -> Tensor:
 def scorer(image: "Image", m: Measuring) -> Scorer:
     """The Fréchet distance to the training images in the first feature space, with its floor at `m.count` images."""
     require_enough(m.train, m.val)
-    name, space = next(iter(feature_spaces(image, m).spaces.items()))
+    classifier, convolutions = _classifier(image, m), RandomConvolutions(channels=m.train.shape[0])
+    name = "random convolutions" if classifier is None else "classifier"
+    space = convolutions.features if classifier is None else classifier.features
     real, floor = _reference(space, m.train, m.val, m.count or 500)
     return Scorer(
         name=f"FD ({name})",
