@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from difflib import get_close_matches
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +26,19 @@ from langevin.recipe.detect import chosen
 from langevin.recipe.read import check, merge, override, read_tree, shipped
 from langevin.recipe.tree import Recipe
 from langevin.run.card import write_card
-from langevin.run.directory import FILES, Run, create, is_being_written, is_leftover, open_run, writing
+from langevin.run.directory import (
+    FILES,
+    Run,
+    create,
+    is_being_written,
+    is_leftover,
+    open_run,
+    writing,
+)
 from langevin.run.display import QUIET, Display, duration
 from langevin.run.requests import Requests
 from langevin.run.stop import Stopped, stop_requests
+from langevin.run.teacher import teacher_of, with_teacher
 from langevin.run.watch import Watch
 from langevin.training import checkpoint, machine
 from langevin.training.calibration import Calibration, calibrate, set_threads, thread_policy
@@ -97,9 +107,9 @@ def train_run(
         if world.first:
             for text in (*data.notes.lines(), *reasons):
                 display.say(text)
-        require_usable(build(recipe, device=machine.device(), code=code), data)  # before time is spent on a calibration
+        require_usable(built_for_training(recipe, code), data)  # before time is spent on a calibration
         recipe, calibration = _calibrate(recipe, data, world, display, code)
-        built = build(recipe, device=machine.device(), code=code)
+        built = built_for_training(recipe, code)
         if recipe.init_from:
             begin_from(built, recipe.init_from, display, code)
         if world.first:
@@ -131,7 +141,7 @@ def resume_run(path: Path, *, allow_code: bool = False, tensorboard: bool = Fals
         for text in elsewhere(run):
             display.say(text)
     with writing(path) if world.first else nullcontext():
-        built = build(run.recipe, device=machine.device(), code=CodePermission.of((), allow=allow_code))
+        built = built_for_training(run.recipe, CodePermission.of((), allow=allow_code))
         carry_on(run, built, data, val, world, tensorboard=tensorboard, display=display)
     return run
 
@@ -188,7 +198,7 @@ def settle(recipe: Recipe, data: Any, code: CodePermission = NO_CODE) -> Recipe:
     recipe = complete(recipe, data, code)
     if recipe.init_from:
         recipe = replace(recipe, init_from=str(Path(recipe.init_from).expanduser().absolute()))
-    recipe = replace(recipe, data=at_absolute_paths(recipe.data))
+    recipe = with_teacher(replace(recipe, data=at_absolute_paths(recipe.data)))
     return replace(recipe, training=replace(recipe.training, precision=machine.precision(recipe.training.precision)))
 
 
@@ -254,6 +264,12 @@ def carry_on(
         display.say(f"next: langevin sample {run.path}    langevin evaluate {run.path}")
 
 
+def built_for_training(recipe: Recipe, code: CodePermission) -> Built:
+    """The parts of a recipe on this machine, with its method's teacher."""
+    device = machine.device()
+    return build(recipe, device=device, code=code, teacher=lru_cache(partial(teacher_of, device, code)))
+
+
 def require_usable(built: Built, data: Any) -> None:
     """Check, before there is a run, that it can be sampled and that its network gets all that it reads.
 
@@ -267,26 +283,30 @@ def require_usable(built: Built, data: Any) -> None:
 
 
 def begin_from(built: Built, path: str, display: Display, code: CodePermission) -> None:
-    """Initialise the network with the trained weights of another run.
+    """Initialise the networks of the players with the trained weights of another run.
 
     Raises:
         ValueError: the run has another network, or no checkpoint."""
     other, step, lines = open_run(Path(path)).load(code=code)
     for text in lines:
         display.say(text)
-    network, weights = built.model.network, other.model.network.state_dict()
-    # layers of side inputs, which the other network may lack, keep their fresh weights
-    fresh = {
-        name: value
-        for name, value in network.state_dict().items()
-        if name.startswith(getattr(network, "side_inputs", ()))
-    }
-    try:
-        network.load_state_dict(fresh | weights)
-    except RuntimeError as error:
-        raise ValueError(
-            f"init_from: the network of {path} has other sizes than this one; use its network section in this recipe"
-        ) from error
+    weights = other.model.network.state_dict()
+    for player in built.model.method.players.values():
+        if not player.pretrained:
+            continue
+        network = player.module.get_submodule("network")
+        # layers of side inputs, which the other network may lack, keep their fresh weights
+        fresh = {
+            name: value
+            for name, value in network.state_dict().items()
+            if name.startswith(getattr(network, "side_inputs", ()))
+        }
+        try:
+            network.load_state_dict(fresh | weights)
+        except RuntimeError as error:
+            raise ValueError(
+                f"init_from: the network of {path} has other sizes than this one; use its network section in this recipe"
+            ) from error
     display.say(f"init_from: the weights of {path} after {step} steps")
 
 
@@ -321,7 +341,7 @@ def _compiled_or_not(
     def measure(compiled: bool) -> Calibration:
         training = replace(recipe.training, compile=compiled, minutes=recipe.training.minutes or 1.0)
         variant = replace(recipe, training=training)
-        built = build(variant, device=machine.device(), code=code)
+        built = built_for_training(variant, code)
         state = TrainingState.new(built.model.method, training)
         batches = training_batches(variant, built.batches(data))
         before = torch.get_num_threads()

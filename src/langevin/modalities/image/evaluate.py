@@ -6,7 +6,7 @@ import torch
 
 from langevin.evaluation.report import MetricRow, Metrics, Picture, Pictures, Section, Source
 from langevin.evaluation.statistics import mean_interval
-from langevin.methods import Consistency
+from langevin.methods import Consistency, DistributionMatching
 from langevin.methods.models import GaussianModel
 from langevin.modalities.image.data import Images
 from langevin.modalities.image.likelihood.measure import LikelihoodFound, measure_likelihood
@@ -36,7 +36,7 @@ def evaluate(image: "Image", options: Evaluate, m: Measuring) -> Evaluation:
     model = m.model.parts
     assert isinstance(model, GaussianModel), "images need a Gaussian process"
     method = model.method.Config
-    if options.likelihood and (method.one_step or method is Consistency.Config):
+    if options.likelihood and (method.one_step or method in (Consistency.Config, DistributionMatching.Config)):
         raise ValueError(f"--likelihood is of diffusion, and a run of method.kind {method.kind} has none: leave it out")
     require_enough(m.train, m.val)
     # as many as there are real images for the floor
