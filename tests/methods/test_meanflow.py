@@ -38,30 +38,25 @@ def drawn(count, step=0):
 @SCHEDULES
 def test_the_exact_flow_map_solves_the_identity(schedule):
     """D - D_0 = g (D - D_0 - tau dD/dtau), which is u - v + (tau_t - tau_r) du/dtau = 0 in another form."""
-    method, x, draw = exact(schedule), mixture.data(200), drawn(200)
+    method, x, draw = exact(schedule), mixture.data(60), drawn(60)
     t, span = method.pairs(x, draw)
     span = torch.where(span > 0, span, straight_time(method.process, t))  # down to r = 0
     x_t = method.process.corrupt(x, t, draw.noise)
     with torch.no_grad():
-        mean = mixture.exact_denoiser(method.process)(x_t, t).mean
+        mean = replace(mixture.MIXTURE, schedule=schedule)(x_t, t).mean
         ahead = method.denoiser(x_t, t, with_span(None, span.float())).mean
         change = method.change(x_t, t, None, span)
     torch.testing.assert_close(ahead - mean, change, atol=2e-4, rtol=0)
     assert float((ahead - mean).abs().max()) > 0.1
 
 
-@SCHEDULES
-def test_the_gradient_vanishes_in_the_mean_at_the_exact_flow_map(schedule):
-    method, count = exact(schedule, power=0.0), 20_000
+def test_the_gradient_vanishes_in_the_mean_at_the_exact_flow_map():
+    method, count = exact(FEW_SCHEDULES["rectified"], power=0.0), 6000
+    bump = method.denoiser.network.bump
 
     def gradients(x):
-        loss = method.loss("denoiser", Batch(x=x), drawn(count)).loss
-        each = torch.stack(
-            [
-                torch.autograd.grad(part.sum(), method.denoiser.network.bump, retain_graph=True)[0]
-                for part in loss.split(400)
-            ]
-        )
+        losses = method.loss("denoiser", Batch(x=x), drawn(count)).loss
+        each = torch.stack([torch.autograd.grad(p.sum(), bump, retain_graph=True)[0] for p in losses.split(120)])
         return each.mean(0) / (each.std(0) / len(each) ** 0.5)
 
     assert gradients(mixture.data(count)).abs().max() < 4
@@ -71,12 +66,12 @@ def test_the_gradient_vanishes_in_the_mean_at_the_exact_flow_map(schedule):
 @SCHEDULES
 @pytest.mark.parametrize("steps", [1, 2, 5])
 def test_the_exact_flow_map_draws_the_data_in_any_number_of_steps(schedule, steps):
-    method, rows, tool = exact(schedule), 4000, FlowMap()
+    method, rows, tool = exact(schedule), 2000, FlowMap()
     times = UniformTimeGrid(high=30.0)(torch.tensor([steps]), schedule).expand(rows, -1)
     begun = start(tool, method.process, mixture.data(rows), times, torch.arange(rows), clean=mixture.data(rows, seed=1))
     *_, last = sample(tool, method.process, method.denoiser, begun)
     assert int(last.call_index[0]) == steps
-    gap = mixture.cdf(last.x[:, 0].sort().values) - (torch.arange(rows) + 0.5) / rows
+    gap = mixture.MIXTURE.cdf(last.x[:, 0].sort().values, torch.zeros(1)) - (torch.arange(rows) + 0.5) / rows
     assert float(gap.abs().max()) < 1.95 / rows**0.5  # of Kolmogorov and Smirnov, at 0.001
 
 
@@ -125,8 +120,10 @@ def test_the_derivative_of_a_network_is_that_of_differences(config, shape, maske
     generator = torch.Generator().manual_seed(0)
     x, way = (torch.randn(3, *shape, generator=generator).double() for _ in range(2))
     c_time, span = torch.tensor([-1.0, 0.2, 1.1]).double(), torch.tensor([0.1, 0.4, 0.9]).double()
-    mask = (torch.arange(shape[1]) < shape[1] - 2).reshape(1, -1, *(1,) * (len(shape) - 2)).expand(3, *shape[1:])
-    condition = Condition(global_=Port(tensor=torch.arange(3)), data_mask=mask if masked else None)
+    condition = Condition(global_=Port(tensor=torch.arange(3)))
+    if masked:
+        inside = (torch.arange(shape[1]) < shape[1] - 2).reshape(-1, *(1,) * (len(shape) - 2))
+        condition = replace(condition, data_mask=inside.expand(3, *shape[1:]))
 
     def call(x, c_time, span):
         return network(x, c_time, with_span(condition, span))
@@ -197,8 +194,8 @@ def trained(method, *, steps, lr):
         for group in optimizer.param_groups:
             group["lr"] = lr * min(1.0, 2 * (1 - step / steps))
         optimizer.zero_grad()
-        draw = step_randomness(seed=0, step=step, samples=torch.arange(256), count=256, progress=step / steps)
-        method.loss("denoiser", Batch(x=plane(256, step)), draw).loss.mean().backward()
+        draw = step_randomness(seed=0, step=step, samples=torch.arange(128), count=128, progress=step / steps)
+        method.loss("denoiser", Batch(x=plane(128, step)), draw).loss.mean().backward()
         optimizer.step()
 
 
@@ -214,17 +211,17 @@ def samples(denoiser, *, steps, count=4000):
 def test_training_turns_a_denoiser_into_one_that_draws_in_one_step():
     torch.manual_seed(0)
     process = Gaussian(sigma_data=0.6)
-    network = MLP.Config(width=48, depth=2, channels=2, conditioning=ConditioningConfig(span=True)).build()
+    network = MLP.Config(width=32, depth=1, channels=2, conditioning=ConditioningConfig(span=True)).build()
     denoiser = GaussianDenoiser(network=network, process=process)
     times = LogNormal(mean=-0.3, std=1.6)
     trained(
         Diffusion(process=process, denoiser=denoiser, network=network, objective=WeightedMSE(process=process), times=times,
-                  schedule=process.schedule), steps=500, lr=5e-3,
+                  schedule=process.schedule), steps=400, lr=5e-3,
     )  # fmt: skip
     target = plane(20_000, 10**7)
     before = samples(denoiser, steps=1)
     assert float(before.std(0).max() / target.std(0).min()) < 0.5  # the mean of all data
-    trained(MeanFlow(process=process, denoiser=denoiser, network=network, times=times), steps=700, lr=3e-3)
+    trained(MeanFlow(process=process, denoiser=denoiser, network=network, times=times, power=0.0), steps=500, lr=4e-3)
     for steps in (1, 2):
         x = samples(denoiser, steps=steps)
         torch.testing.assert_close(x.mean(0), target.mean(0), atol=0.06, rtol=0)

@@ -8,11 +8,13 @@ Fastforward Generative Models" (2025, arXiv 2512.02012) the left side is regress
 n - x / s_d, and du/dtau is taken along the network's own v = u(z, t, t), without its gradient. In terms of D(x_t, t, r) and
 of D_0 = D(x_t, t, t), the mean of the posterior, with g = 1 - tau_r / tau_t, the loss is
 
-    |D - x - sg[g (D - D_0 - tau dD/dtau)]|^2 / (tau s_d)^2
+    |D - x - sg[g (D - D_0 - tau dD/dtau)]|^2 / (tau s_d)^2  (1 - tau_t) / (1 - tau_r)
 
-For r = t, where g = 0, it trains a denoiser. For r = 0, where g = 1, it asks for a D that is constant along the flow.
-dD/dtau is a Jacobian-vector product in forward mode. It is exact also in bf16, where a difference of two evaluations would
-be lost in rounding. It starts from the weights of a diffusion run, whose D does not depend on r.
+whose last factor is of this project: the gradient by D is that of the same identity in rho = sigma / alpha in place of tau,
+which stays finite as tau goes to 1. For r = t, where g = 0, it trains a denoiser. For r = 0, where g = 1, it asks for a D
+that is constant along the flow. dD/dtau is a Jacobian-vector product in forward mode, which is exact also in bf16, where a
+difference of two evaluations would be lost in rounding. It starts from the weights of a diffusion run, whose D does not
+depend on r.
 """
 
 from collections.abc import Mapping
@@ -118,7 +120,8 @@ class MeanFlow:
             some = None if condition is None else condition.select(here)
             target[here] += self.change(x_t[here], t[moving], some, span[moving])
         found = self.denoiser(x_t, t, with_span(condition, span.to(x.device, torch.float32))).mean
-        unit = append_dims(straight_time(process, t) * process.sigma_data, x).to(x)
+        tau = straight_time(process, t)
+        unit = append_dims(tau * process.sigma_data * (1 + span / (1 - tau)).sqrt(), x).to(x)
         error = mean_per_sample(((found - target) / unit).square(), batch.counted())
         weight = (error.detach() + SMALLEST) ** -self.power
         return Report(loss=weight * error, plain=error.detach())
