@@ -15,6 +15,7 @@ the flow map moves in a straight line:
 tau_t - tau_r, in [0, 1], is the field `span` of a condition. Without it the step has no length: D is the posterior mean.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -66,7 +67,7 @@ def along_flow(
     def coefficients(time: Tensor) -> Tensor:
         return torch.stack([*affine(denoiser.prediction, schedule, time, process.sigma_data), _scale(process, time)])
 
-    values, slopes = torch.func.jvp(coefficients, (t,), (rate,))
+    values, slopes = _with_slope(coefficients, (t,), (rate,))
     c_skip, c_out, c_in, scale = append_dims(values[[0, 1, 2, 4]], x_t[None]).to(x_t)
     d_skip, d_out, d_in, d_scale = append_dims(slopes[[0, 1, 2, 4]], x_t[None]).to(x_t)
     dx = d_scale / scale * x_t + scale * velocity
@@ -77,10 +78,18 @@ def along_flow(
     c_time, d_time = (part[3].to(x_t.device, torch.float32) for part in (values, slopes))
     length = span.to(x_t.device, torch.float32)
     with computing(x_t.device, denoiser.precision):
-        output, slope = torch.func.jvp(
+        output, slope = _with_slope(
             network, (c_in * x_t, c_time, length), (d_in * x_t + c_in * dx, d_time, torch.ones_like(length))
         )
     return c_skip * x_t + c_out * output, d_skip * x_t + c_skip * dx + d_out * output + c_out * slope
+
+
+def _with_slope(
+    function: Callable[..., Tensor], at: tuple[Tensor, ...], along: tuple[Tensor, ...]
+) -> tuple[Tensor, Tensor]:
+    """The value of a function, and its derivative along a direction."""
+    value, slope, *_ = torch.func.jvp(function, at, along)
+    return value, slope
 
 
 def _scale(process: Gaussian, t: Tensor) -> Tensor:
