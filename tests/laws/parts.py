@@ -87,8 +87,8 @@ def with_defaults(process: type, listed: dict[str, AnySampler]) -> dict[str, Any
 
 
 # of no fixed number of calls, of one only, or for another denoiser: they have laws of their own, in test_sampler_ways,
-# test_sampler_fitted and methods/test_consistency
-OWN_LAWS = ("bogacki_shampine", "learned", "consistency")
+# test_sampler_fitted, methods/test_consistency and methods/test_meanflow
+OWN_LAWS = ("bogacki_shampine", "learned", "consistency", "flow_map")
 
 GAUSSIAN = {
     "ddim": DDIM(),

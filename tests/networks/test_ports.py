@@ -220,6 +220,7 @@ def test_what_a_network_was_not_built_with_is_refused_by_name(config):
         "clean": torch.zeros(2, 4).long(),
         "data_mask": torch.ones(2).bool(),
         "cache": KVCache(keys_values=torch.zeros(2, 4, 2, 2, 16), mask=torch.ones(2, 4).bool()),
+        "span": torch.zeros(2),
     }
     assert set(facts) == set(FACTS)
     read = {"tokens by blocks": ("clean", "data_mask", "cache"), "mlp": ()}.get(network_name(config), ("data_mask",))
@@ -227,6 +228,25 @@ def test_what_a_network_was_not_built_with_is_refused_by_name(config):
         if name not in read:
             with pytest.raises(ValueError, match=f"is given condition.{name}, which it does not read"):
                 ask(network, x, Condition(**{name: value}))
+
+
+@EVERY
+def test_the_length_of_a_step_is_read_by_those_that_make_a_vector_of_it_and_refused_by_the_others(config):
+    described = replace(config.conditioning, span=True)
+    if not isinstance(config, DiT.Config | UNet.Config | MLP.Config):
+        with pytest.raises(ValueError, match="does not read the length of a step"):
+            replace(config, conditioning=described)
+        return
+    network, x = stirred(replace(config, conditioning=described)), data(config, 3, space_of(config))
+    c_time, spans = torch.tensor([-1.0, 0.0, 1.0]).double(), torch.tensor([0.0, 0.3, 0.9]).double()
+    with torch.no_grad():
+        whole, none = network(x, c_time, Condition(span=spans)), network(x, c_time, None)
+        torch.testing.assert_close(whole[0], none[0], **NEAR)
+        assert (whole - none)[1:].abs().flatten(1).amax(1).min() > 1e-3
+        alone = [network(x[i], c_time[i], Condition(span=spans[i])) for i in torch.arange(3).split(1)]
+    torch.testing.assert_close(torch.cat(alone), whole, **NEAR)
+    joined = join(Condition(span=spans), Condition(), counts=[3, 1])
+    assert joined.span.tolist() == [*spans.tolist(), 0.0]
 
 
 def network_name(config: NetworkConfig) -> str:

@@ -1,7 +1,7 @@
 """`langevin distil`: train a student of a run that draws in a few steps, and measure it beside the run."""
 
 import json
-from typing import Any
+from typing import Any, assert_never
 
 from langevin.cli.out import unused
 from langevin.cli.sample import MOST
@@ -49,13 +49,9 @@ def run(args: Distil) -> Run:
     world, scorer = join_world(), Scoring(teacher, args, line)  # before any training
     if teacher.recipe.sampling.guidance:
         line.say("the student learns the run's flow without guidance, and draws without it")
-    mean = method.times.mean if isinstance(method.times, LogNormal) else LogNormal.mean
     changes = (
-        f"method={{kind: consistency, prediction: {method.prediction}, "
-        f"times: {{kind: log_normal, mean: {mean:g}, std: 2}}}}",
+        *learning(args, method, teacher),
         f"init_from={json.dumps(str(teacher.path))}", slower(teacher.recipe.training.optimizer),
-        f"sampling={{sampler: {{kind: consistency}}, steps: {min(args.steps)}, grid: {{kind: uniform, high: {HIGHEST:g}}}, "
-        "guidance: [], scheduling: {kind: full_sequence}}",
         f"description={json.dumps(f'a student of {teacher.path.name}')}", 'measured=""', *args.overrides,
     )  # fmt: skip
     student = train_run(
@@ -69,6 +65,28 @@ def run(args: Distil) -> Run:
     if world.first:
         scorer.measure(student)
     return student
+
+
+def learning(args: Distil, method: Diffusion.Config, teacher: Run) -> tuple[str, ...]:
+    """The changes of a run's recipe to the method of its student, and to how the student draws."""
+    mean = method.times.mean if isinstance(method.times, LogNormal) else LogNormal.mean
+    options, sampler, network = f"prediction: {method.prediction}", "consistency", ()
+    match args.method:
+        case "consistency":
+            options += f", times: {{kind: log_normal, mean: {mean:g}, std: 2}}"
+        case "meanflow":
+            options += f", times: {{kind: log_normal, mean: {mean:g}, std: 2}}"
+            sampler, network = "flow_map", ("network.conditioning.span=true",)
+        case "distribution_matching":
+            options += f", times: {{kind: log_normal, mean: {mean:g}, std: {LogNormal.std:g}}}"
+            options += f", teacher: {json.dumps(str(teacher.path))}, steps: {max(args.steps)}"
+        case _:
+            assert_never(args.method)
+    return (
+        f"method={{kind: {args.method}, {options}}}", *network,
+        f"sampling={{sampler: {{kind: {sampler}}}, steps: {min(args.steps)}, grid: {{kind: uniform, high: {HIGHEST:g}}}, "
+        "guidance: [], scheduling: {kind: full_sequence}}",
+    )  # fmt: skip
 
 
 def slower(optimizer: OptimizerConfig) -> str:

@@ -9,6 +9,7 @@ from tyro.conf import Positional, arg
 from langevin.cli import kinds
 
 ChainMethod = Literal["adjusted", "unadjusted", "annealed"]
+DistilMethod = Literal["consistency", "meanflow", "distribution_matching"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,15 +52,19 @@ class Resume:
 
 @dataclass(frozen=True, kw_only=True)
 class Distil:
-    """Train a student of a run that draws in one to a few steps, by consistency tuning on the run's data, and measure both.
-    The student is a run like any other."""
+    """Train a student of a run that draws in one to a few steps, by consistency tuning on the run's data or by another
+    method, and measure both. The student is a run like any other."""
 
     run: Positional[Path]
     """Directory of the run, of gaussian diffusion."""
     overrides: Positional[tuple[str, ...]] = ()
     """Changes to the student's recipe by dotted keys, e.g. method.stages=6 training.batch=64."""
+    method: DistilMethod = "consistency"
+    """consistency: it jumps to the end of the run's flow. meanflow: it makes steps of any length along the flow, without
+    noise. distribution_matching: its samples are matched to the run's, by a second network that is trained on them."""
     steps: tuple[int, ...] = (1, 2, 4)
-    """Numbers of steps at which the student is measured; it draws in the least of them unless told otherwise."""
+    """Numbers of steps at which the student is measured; it draws in the least of them unless told otherwise, and by
+    distribution_matching is trained for the most."""
     minutes: float = 10.0
     """Time budget of the student's training in minutes."""
     count: int = 500

@@ -12,8 +12,8 @@ be given together:
 A keep bit of False withholds a port from its sample: training does so at random, classifier-free guidance on purpose.
 
 Facts about the data have their own fields and are never withheld: the data mask, the positions of the prompt, the
-tokens of a corrupted source, the clean copy of a text, the KV cache of earlier text. Guidance reads the weights, the
-reference and the measurement.
+tokens of a corrupted source, the clean copy of a text, the KV cache of earlier text, the length of a step. Guidance reads
+the weights, the reference and the measurement.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -31,7 +31,7 @@ from langevin.diffusion.posterior import Index
 # the five ports; two of them have a field for each form
 PORTS = ("global_", "global_vector", "cross", "cross_vectors", "prepend", "concat", "aligned")
 SEQUENCES = ("cross", "cross_vectors", "prepend", "aligned")  # ports that have a mask
-FACTS = ("data_mask", "source", "clean", "cache")  # other fields that a network reads
+FACTS = ("data_mask", "source", "clean", "cache", "span")  # other fields that a network reads
 NOTHING = -1  # in token fields: no token
 
 
@@ -148,6 +148,7 @@ class Condition:
             with x; -1 where there is none.
         clean: (b, positions) int64, the clean copy of the text, for block diffusion; -1 where there is none.
         cache: keys and values of the text before x, for block diffusion.
+        span: (b,) float32 in [0, 1], the length of the step that a flow map is to make (`diffusion.flow_map`); None is 0.
         guidance: the weights of each guidance method, by its kind; a method without weights does not guide.
         reference: the ports of the guidance reference, a negative condition; ports that it lacks are withheld. None is the
             unconditional reference.
@@ -170,6 +171,7 @@ class Condition:
     source: Tensor | None = None
     clean: Tensor | None = None
     cache: KVCache | None = None
+    span: Tensor | None = None
     guidance: Mapping[str, GuidanceWeight] = field(default_factory=dict[str, GuidanceWeight])
     reference: "Condition | None" = None
     measurement: Measurement | None = None
@@ -282,6 +284,7 @@ def _join(all_of: Sequence[Condition], counts: Sequence[int]) -> Condition:
     parts: dict[str, Any] = {name: _join_ports(name, [getattr(c, name) for c in all_of], counts) for name in PORTS}
     for name, fill in (("data_mask", True), ("prompt", False), ("source", NOTHING), ("clean", NOTHING)):
         parts[name] = _join_tensors(name, [getattr(c, name) for c in all_of], counts, absent=fill)
+    parts["span"] = _join_tensors("global_", [c.span for c in all_of], counts, absent=0)
     parts["cache"] = _join_caches([c.cache for c in all_of], counts)
     kinds = dict.fromkeys(kind for condition in all_of for kind in condition.guidance)
     parts["guidance"] = {kind: _join_weights([c.guidance.get(kind) for c in all_of], counts) for kind in kinds}

@@ -100,7 +100,8 @@ def _require_precision(precision: torch.dtype) -> None:
         raise ValueError(f"the network's precision is torch.float32 or torch.bfloat16, got {precision}")
 
 
-def _computing(device: torch.device, precision: torch.dtype) -> AbstractContextManager[Any]:
+def computing(device: torch.device, precision: torch.dtype) -> AbstractContextManager[Any]:
+    """Within it a network computes in `precision`."""
     return torch.autocast(device.type, dtype=precision) if precision == torch.bfloat16 else nullcontext()
 
 
@@ -162,7 +163,7 @@ class GaussianDenoiser:
         """A prediction for each output of the network."""
         c = _coefficients(self.prediction, self.process.schedule, self.process.sigma_data)(to_float64(t))
         c_skip, c_out, c_in = append_dims(c[:3], x_t[None]).to(x_t)
-        with _computing(x_t.device, self.precision):
+        with computing(x_t.device, self.precision):
             outputs = call(c_in * x_t, c[3].to(x_t.device, torch.float32), condition)
         means = [torch.addcmul(c_skip * x_t, c_out, output.to(x_t)) for output in outputs]
         inside = None if condition is None else condition.over(x_t)
@@ -197,7 +198,7 @@ class ScoreDenoiser:
         values = (rms, process.scale(t), (1 - c) / rms.square(), pull, process.max_abs_at(t))
         rms, scale, back, pull, edge = (append_dims(value, x_t).to(x_t) for value in values)
         c_time = -0.125 * process.schedule.log_snr(t).clamp(-FARTHEST, FARTHEST)
-        with _computing(x_t.device, self.precision):
+        with computing(x_t.device, self.precision):
             output = self.network((x_t / rms).float(), c_time.to(x_t.device, torch.float32), condition)
         beyond = x_t - torch.minimum(torch.maximum(x_t, -edge), edge)
         outside = pull * process.drift_at(x_t, t) - back * x_t - beyond / scale.square()
@@ -235,7 +236,7 @@ class TokenDenoiser:
     def __call__(self, x_t: Tensor, t: Tensor, condition: Condition | None = None) -> TokenPosterior:
         noisiest = to_float64(t) if t.ndim == 1 else to_float64(t).amax(1)
         c_time = 0.125 * noisiest.logit(1e-6).to(x_t.device, torch.float32)
-        with _computing(x_t.device, self.precision):
+        with computing(x_t.device, self.precision):
             if self.at_masks_only:
                 at = x_t == self.process.mask
                 if condition is not None and condition.data_mask is not None:
@@ -258,7 +259,7 @@ class CausalDenoiser:
         _require_precision(self.precision)
 
     def __call__(self, x_t: Tensor, t: Tensor, condition: Condition | None = None) -> Categorical:
-        with _computing(x_t.device, self.precision):
+        with computing(x_t.device, self.precision):
             return Categorical(self.network(x_t, t.to(x_t.device, torch.float32), condition).float())
 
 
@@ -300,7 +301,7 @@ class JointDenoiser:
                 inputs[name], c_time[name] = affine_of[name][2] * x, c[3].to(x.device, torch.float32)
             else:
                 inputs[name], c_time[name] = x, 0.125 * own.logit(1e-6).to(x.device, torch.float32)
-        with _computing(first_leaf(x_t).device, self.precision):
+        with computing(first_leaf(x_t).device, self.precision):
             outputs = self.network(inputs, c_time, condition)
         found: dict[str, Posterior] = {}
         for name, part in self.process.parts.items():

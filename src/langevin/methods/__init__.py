@@ -7,6 +7,8 @@ from langevin.methods.adversarial import Adversarial
 from langevin.methods.autoencoder import Autoencoding
 from langevin.methods.consistency import Consistency
 from langevin.methods.diffusion import Diffusion
+from langevin.methods.distribution_matching import DistributionMatching
+from langevin.methods.meanflow import MeanFlow
 from langevin.methods.method import Method, Player, Report
 from langevin.methods.optimizer import AdamW, Muon, OptimizerConfig
 from langevin.methods.score_matching import ScoreMatching
@@ -14,10 +16,10 @@ from langevin.methods.spectral import SpectralLoss
 
 AnyMethod = (
     Diffusion.Config | ScoreMatching.Config | SpectralLoss.Config | Autoencoding.Config | Adversarial.Config
-    | Consistency.Config
+    | Consistency.Config | MeanFlow.Config | DistributionMatching.Config
 )  # fmt: skip
 
 __all__ = [
-    "AdamW", "Adversarial", "AnyMethod", "Autoencoding", "Consistency", "Diffusion", "Method", "Muon", "OptimizerConfig",
-    "Player", "Report", "ScoreMatching", "SpectralLoss",
+    "AdamW", "Adversarial", "AnyMethod", "Autoencoding", "Consistency", "Diffusion", "DistributionMatching",
+    "MeanFlow", "Method", "Muon", "OptimizerConfig", "Player", "Report", "ScoreMatching", "SpectralLoss",
 ]  # fmt: skip

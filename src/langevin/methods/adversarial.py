@@ -94,7 +94,10 @@ class Adversarial:
         self.players: Mapping[str, Player] = {
             "denoiser": Player(module=nn.ModuleDict({"network": network}), non_hidden=non_hidden),
             "discriminator": Player(
-                module=nn.ModuleDict({"network": discriminator_network}), non_hidden=non_hidden, ema=False
+                module=nn.ModuleDict({"network": discriminator_network}),
+                non_hidden=non_hidden,
+                ema=False,
+                pretrained=False,
             ),
         }
         self._generator = generator or denoiser

@@ -107,7 +107,8 @@ class Consistency:
         earlier = level * ratio(level / (2 * self.process.sigma_data), self.stage(draw.progress))
         r = torch.where(earlier > 0, time_of_rho(schedule, earlier.clamp_min(1e-12)), 0.0)
         noise = draw.corruption
-        with torch.no_grad(), torch.random.fork_rng(devices=_devices(batch.x)):  # dropout drops the same in both calls
+        # dropout drops the same in both calls
+        with torch.no_grad(), torch.random.fork_rng(devices=random_devices(batch.x)):
             x_r = self.process.corrupt(batch.x, r, noise, batch.known)
             target = torch.where(
                 append_dims(r == 0, batch.x).to(batch.x.device), batch.x, self.denoiser(x_r, r, condition).mean
@@ -133,5 +134,6 @@ def ratio(u: Tensor, stage: int) -> Tensor:
     return (1 - (1 + 8 * torch.sigmoid(-u)) * 2.0**-stage).clamp_min(0)
 
 
-def _devices(x: Tensor) -> list[torch.device]:
+def random_devices(x: Tensor) -> list[torch.device]:
+    """The devices besides the CPU whose random state a network with dropout uses for x."""
     return [x.device] if x.device.type == "cuda" else []

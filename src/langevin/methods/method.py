@@ -42,6 +42,7 @@ class Player:
         optimizer: its optimizer; None is the recipe's `training.optimizer`.
         every: it steps at every n-th training step, beginning with the first.
         ema: whether EMAs of its weights are kept.
+        pretrained: whether its module's `network` starts from the weights of the run that `init_from` names, if any.
         non_hidden: names of modules and parameters, at any depth, that hold no hidden matrices (embeddings, first and
             last layers, modulations): Muon leaves them to AdamW.
     """
@@ -50,6 +51,7 @@ class Player:
     optimizer: OptimizerConfig | None = None
     every: int = 1
     ema: bool = True
+    pretrained: bool = True
     non_hidden: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:

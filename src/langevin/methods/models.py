@@ -17,6 +17,8 @@ from langevin.methods.adversarial import Adversarial
 from langevin.methods.autoencoder import Autoencoding
 from langevin.methods.consistency import Consistency
 from langevin.methods.diffusion import Diffusion
+from langevin.methods.distribution_matching import DistributionMatching
+from langevin.methods.meanflow import MeanFlow
 from langevin.methods.score_matching import ScoreMatching
 from langevin.methods.spectral import SpectralLoss
 from langevin.networks import Transformer
@@ -42,7 +44,7 @@ class GaussianModel:
     network: nn.Module
     process: Gaussian
     denoiser: GaussianDenoiser
-    method: Diffusion | Consistency | SpectralLoss | Autoencoding | Adversarial
+    method: Diffusion | Consistency | MeanFlow | DistributionMatching | SpectralLoss | Autoencoding | Adversarial
     levels: tuple[str, Tensor]
     losses: Losses
 

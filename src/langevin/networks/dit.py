@@ -23,7 +23,14 @@ from torch import Tensor, nn
 from langevin.diffusion.condition import Condition
 from langevin.networks.attention import rotary_angles, sine_positions
 from langevin.networks.dit_block import Block, grouped, levels_of_patches, modulated
-from langevin.networks.embedding import ALL_PORTS, ConditioningConfig, TimeEmbedding, require_bounded, require_input
+from langevin.networks.embedding import (
+    ALL_PORTS,
+    SPAN,
+    ConditioningConfig,
+    TimeEmbedding,
+    require_bounded,
+    require_input,
+)
 from langevin.networks.encoder import ConditionEncoder
 from langevin.networks.patches import patch_sides, patchify, unpatchify
 from langevin.networks.sizes import DataSizes, Reads, conditioned, require_space
@@ -32,6 +39,7 @@ from langevin.networks.sizes import DataSizes, Reads, conditioned, require_space
 class DiT(nn.Module):
     """(b, channels, *space) -> the same shape; every side is a multiple of the patch."""
 
+    side_inputs = SPAN
     non_hidden = (
         "patch_embedding", "proj_out", "final_modulation", "modulation", "time_embedding", "encoder", "token_proj"
     )  # fmt: skip
@@ -106,7 +114,7 @@ class DiT(nn.Module):
                 raise ValueError(
                     "network.attention=factorised is for frames with space of their own: network.dimensions >= 2"
                 )
-            self.conditioning.require("a DiT", self.supported_ports)
+            self.conditioning.require("a DiT", self.supported_ports, span=True)
 
         @property
         def patch_sides(self) -> tuple[int, ...]:

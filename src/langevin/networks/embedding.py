@@ -13,6 +13,7 @@ PORT_KEYS = {  # by port, the configuration key that enables it
     "prepend": "prepend_width", "concat": "concat_channels", "aligned": "aligned_width",
 }  # fmt: skip
 ALL_PORTS = tuple(PORT_KEYS)
+SPAN = ("encoder.span.",)  # weights that a network without spans lacks, where others have them
 
 
 _LARGEST = {
@@ -54,6 +55,7 @@ class ConditioningConfig:
         prepend_width: width of `prepend`.
         concat_channels: channels of `concat`.
         aligned_width: width of `aligned`.
+        span: whether the network reads the length of a step, so that it can learn a flow map.
 
     Raises:
         ValueError: a negative size, or a vocabulary without a length.
@@ -69,6 +71,7 @@ class ConditioningConfig:
     prepend_width: int = 0
     concat_channels: int = 0
     aligned_width: int = 0
+    span: bool = False
 
     def __post_init__(self) -> None:
         require_bounded(self, "network.conditioning.")
@@ -98,13 +101,14 @@ class ConditioningConfig:
         """The channels that are concatenated to those of the data."""
         return self.concat_channels + self.aligned_width
 
-    def require(self, network: str, ports: Collection[str], *, cross_attends: bool = True) -> None:
+    def require(self, network: str, ports: Collection[str], *, cross_attends: bool = True, span: bool = False) -> None:
         """Check that a network supports the enabled ports.
 
         Args:
             network: its name, for errors.
             ports: the names of the ports that it supports.
             cross_attends: whether it can attend to the positions of the cross ports.
+            span: whether it can read the length of a step.
 
         Raises:
             ValueError: naming the network, the port, and the key to leave out."""
@@ -114,6 +118,11 @@ class ConditioningConfig:
                     f"{network} does not read the port {port}: leave network.conditioning.{PORT_KEYS[port]} at 0, or take "
                     f"another network (this one reads {', '.join(ports) or 'none'})"
                 )
+        if self.span and not span:
+            raise ValueError(
+                f"{network} does not read the length of a step: leave network.conditioning.span at false, or take another "
+                "network (a DiT, a U-Net or an MLP reads it)"
+            )
         if self.cross_attends and not cross_attends:
             raise ValueError(
                 f"{network} does not attend to the positions of a text: set network.conditioning.text=pooled, which uses "
@@ -152,12 +161,12 @@ class BagOfWords(nn.Embedding):
 
 
 class TimeEmbedding(nn.Module):
-    """Fourier features of c_time (b, ...) at log-spaced frequencies (1/8 to 16 cycles per unit), then an MLP: (b, ...,
-    width)."""
+    """Fourier features of c_time (b, ...) at log-spaced frequencies (1/8 to `highest` cycles per unit), then an MLP:
+    (b, ..., width)."""
 
-    def __init__(self, width: int, *, features: int = 64) -> None:
+    def __init__(self, width: int, *, features: int = 64, highest: float = 16.0) -> None:
         super().__init__()
-        frequency = 2 * math.pi * torch.logspace(-3, 4, features, base=2.0)
+        frequency = 2 * math.pi * torch.logspace(-3, math.log2(highest), features, base=2.0)
         self.register_buffer("frequency", frequency, persistent=False)
         self.layers = nn.Sequential(nn.Linear(2 * features, width), nn.SiLU(), nn.Linear(width, width))
 

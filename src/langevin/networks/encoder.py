@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from langevin.diffusion.condition import FACTS, Condition, Port
 from langevin.diffusion.float64 import to_float64
 from langevin.networks.attention import Attention, sine_positions
-from langevin.networks.embedding import PORT_KEYS, BagOfWords, ConditioningConfig
+from langevin.networks.embedding import PORT_KEYS, BagOfWords, ConditioningConfig, TimeEmbedding
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +87,7 @@ class ConditionEncoder(nn.Module):
         self, config: ConditioningConfig, width: int, *, network: str, facts: Collection[str] = ("data_mask",)
     ) -> None:
         super().__init__()
-        self.config, self.network, self.facts = config, network, facts
+        self.config, self.network, self.facts = config, network, (*facts, *(["span"] if config.span else []))
         if config.classes:
             self.class_embedding = nn.Embedding(config.classes + 1, width)  # the last index is the null class
         if config.vocabulary:
@@ -112,6 +112,10 @@ class ConditionEncoder(nn.Module):
             self.null_concat = nn.Parameter(torch.zeros(config.concat_channels))
         if config.aligned_width:
             self.null_aligned = nn.Parameter(torch.zeros(config.aligned_width))
+        if config.span:  # it starts at 0, so that a network with the weights of one without it predicts the same
+            self.span = TimeEmbedding(width, features=16, highest=1.0)
+            nn.init.zeros_(self.span.layers[-1].weight)  # type: ignore[arg-type]
+            nn.init.zeros_(self.span.layers[-1].bias)  # type: ignore[arg-type]
 
     def forward(
         self, condition: Condition | None, x: Tensor, space: tuple[int, ...] = (), mask: Tensor | None = None
@@ -142,6 +146,9 @@ class ConditionEncoder(nn.Module):
             port = _require(condition.cross_vectors, (b, None, width), "vectors (the port cross_vectors)")
             sequences.append(self.cross(port))
             vector = vector + self.pool_cross(_masked_mean(*sequences[-1]))
+        if self.config.span:
+            length = torch.zeros(b, device=x.device) if condition.span is None else condition.span.to(x.device)
+            vector = vector + self.span(length)
         if not self.config.cross_attends:
             sequences = []
         if width := self.config.prepend_width:

@@ -21,7 +21,8 @@ _fused = True  # whether the fused formulas are used on a CPU
 
 @contextmanager
 def twice_differentiable() -> Iterator[None]:
-    """Within it networks are made of formulas whose gradients have gradients: these, and attention."""
+    """Within it networks are made of formulas whose gradients have gradients, and which forward-mode differentiation takes:
+    these, and attention."""
     global _fused
     before, _fused = _fused, False
     try:
@@ -29,6 +30,12 @@ def twice_differentiable() -> Iterator[None]:
             yield
     finally:
         _fused = before
+
+
+def plain(x: Tensor) -> Tensor:
+    """x; within `twice_differentiable` in float32 or float64, and laid out in order: the forward-mode derivative of
+    PyTorch's group norm needs both."""
+    return x if _fused else x.to(torch.promote_types(x.dtype, torch.float32)).contiguous()
 
 
 def _is_fused(x: Tensor) -> bool:

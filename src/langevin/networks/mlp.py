@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 from torch import Tensor, nn
 
 from langevin.diffusion.condition import Condition
-from langevin.networks.embedding import ConditioningConfig, TimeEmbedding, require_bounded, require_input
+from langevin.networks.embedding import SPAN, ConditioningConfig, TimeEmbedding, require_bounded, require_input
 from langevin.networks.encoder import ConditionEncoder
 from langevin.networks.fused import Dropout
 from langevin.networks.sizes import DataSizes, Reads
@@ -35,6 +35,7 @@ class Block(nn.Module):
 class MLP(nn.Module):
     """(b, channels) -> (b, channels)."""
 
+    side_inputs = SPAN
     non_hidden = ("proj_in", "proj_out", "modulation", "time_embedding", "encoder")
 
     @dataclass(frozen=True, kw_only=True)
@@ -60,7 +61,7 @@ class MLP(nn.Module):
                 raise ValueError(f"an MLP's sizes are positive: {self}")
             if not 0 <= self.dropout < 1:
                 raise ValueError(f"network.dropout is a probability below 1, got {self.dropout}")
-            self.conditioning.require("an MLP", self.supported_ports, cross_attends=False)
+            self.conditioning.require("an MLP", self.supported_ports, cross_attends=False, span=True)
 
         @property
         def supported_ports(self) -> tuple[str, ...]:

@@ -23,9 +23,16 @@ from torch import Tensor, nn
 from langevin.diffusion.condition import Condition
 from langevin.networks.attention import Attention
 from langevin.networks.convolution import CONVOLUTIONS
-from langevin.networks.embedding import ALL_PORTS, ConditioningConfig, TimeEmbedding, require_bounded, require_input
+from langevin.networks.embedding import (
+    ALL_PORTS,
+    SPAN,
+    ConditioningConfig,
+    TimeEmbedding,
+    require_bounded,
+    require_input,
+)
 from langevin.networks.encoder import ConditionEncoder, Conditioning
-from langevin.networks.fused import Dropout
+from langevin.networks.fused import Dropout, plain
 from langevin.networks.patches import patchify, unpatchify
 from langevin.networks.sizes import DataSizes, Reads, conditioned, require_space
 
@@ -47,12 +54,11 @@ def _masked(x: Tensor, mask: Tensor | None) -> Tensor:
 def group_norm(norm: nn.GroupNorm, x: Tensor, mask: Tensor | None) -> Tensor:
     """`norm` of x (b, c, *space) with mean and variance over the positions where `mask` (b, 1, *space) bool holds."""
     if mask is None:
-        slow = (
-            x.device.type == "cpu" and x.dtype == torch.bfloat16 and not x.is_contiguous()
-        )  # by channels, in torch 2.13
-        return (
-            F.group_norm(x.float(), norm.num_groups, norm.weight, norm.bias, norm.eps).to(x.dtype) if slow else norm(x)
-        )
+        # by channels and in bf16 it is slow on a CPU, in torch 2.13
+        slow = x.device.type == "cpu" and x.dtype == torch.bfloat16 and not x.is_contiguous()
+        given = plain(x.float() if slow else x)
+        y = F.group_norm(given, norm.num_groups, norm.weight, norm.bias, norm.eps)
+        return y if given is x else y.to(x.dtype)
     groups = x.to(torch.promote_types(x.dtype, torch.float32)).unflatten(
         1, (norm.num_groups, -1)
     )  # (b, g, c / g, *space)
@@ -157,6 +163,7 @@ class Descent:
 class UNet(nn.Module):
     """(b, channels, *space) -> the same shape; every side is a multiple of patch * 2^(levels - 1)."""
 
+    side_inputs = SPAN
     non_hidden = ("conv_in", "conv_out", "modulation", "time_embedding", "encoder")
 
     @dataclass(frozen=True, kw_only=True)
@@ -213,7 +220,7 @@ class UNet(nn.Module):
                 raise ValueError(f"network.dropout is a probability below 1, got {self.dropout}")
             if any(not 0 <= n <= 12 for n in self.fourier):
                 raise ValueError(f"network.fourier holds exponents between 0 and 12, got {self.fourier}")
-            self.conditioning.require(f"a {self.dimensions}-dimensional U-Net", self.supported_ports)
+            self.conditioning.require(f"a {self.dimensions}-dimensional U-Net", self.supported_ports, span=True)
 
         @property
         def supported_ports(self) -> tuple[str, ...]:

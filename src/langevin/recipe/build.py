@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, assert_never
 
 import torch
@@ -36,7 +37,16 @@ from langevin.diffusion.training_input import (
     Uncorrupted,
 )
 from langevin.diffusion.warp import TimeWarps
-from langevin.methods import Adversarial, Autoencoding, Consistency, Diffusion, ScoreMatching, SpectralLoss
+from langevin.methods import (
+    Adversarial,
+    Autoencoding,
+    Consistency,
+    Diffusion,
+    DistributionMatching,
+    MeanFlow,
+    ScoreMatching,
+    SpectralLoss,
+)
 from langevin.methods.levels import joint_losses, level_losses, score_losses
 from langevin.methods.models import LOG_SNR, MASKED, TIMES, AnyModel, GaussianModel, JointModel, SDEModel, TokenModel
 from langevin.methods.spectral import generated, spectral_distance
@@ -63,8 +73,20 @@ from langevin.training.machine import out_of_memory, total_memory
 from langevin.training.order import DataOrder
 from langevin.user_function import NO_CODE, CodePermission
 
+Teacher = Callable[[DistributionMatching.Config], GaussianDenoiser]
+
 _LARGE = 10**8  # rough number of weights above which they are counted before they are allocated
 _ASK_LESS = "ask for less, such as a smaller network.width or network.depth"
+
+
+def untaught(config: DistributionMatching.Config) -> GaussianDenoiser:
+    """Stands for the teacher in parts that are not trained.
+
+    Raises:
+        ValueError: always."""
+    raise ValueError(
+        "only a run that trains has a teacher, whose weights are those of another run: see `langevin distil`"
+    )
 
 
 def alone(other: OtherModel) -> Denoiser:
@@ -123,8 +145,13 @@ class WithCleanCopy:
         return replace(batch, condition=replace(batch.condition or Condition(), clean=batch.x))
 
 
-def build(recipe: Recipe, *, device: torch.device | None = None, code: CodePermission = NO_CODE) -> Built:
+def build(
+    recipe: Recipe, *, device: torch.device | None = None, code: CodePermission = NO_CODE, teacher: Teacher = untaught
+) -> Built:
     """The parts of a completed recipe, with initial weights that are a function of its seed.
+
+    Args:
+        teacher: finds the teacher of a generator that is trained.
 
     Raises:
         ValueError: the recipe names a function that may not be imported."""
@@ -135,7 +162,7 @@ def build(recipe: Recipe, *, device: torch.device | None = None, code: CodePermi
     model: AnyModel
     match recipe.process:
         case Gaussian():
-            model = _gaussian(recipe, recipe.process, network)
+            model = _gaussian(recipe, recipe.process, network, teacher)
         case SDEConfig():
             model = _sde(recipe, recipe.process, network, code)
         case MaskedConfig() | UniformConfig() | HybridConfig() | AutoregressiveConfig():
@@ -209,7 +236,7 @@ def _compiled(recipe: Recipe, network: nn.Module) -> Any:
     return torch.compile(network) if recipe.training.compile else network
 
 
-def _gaussian(recipe: Recipe, process: Gaussian, network: nn.Module) -> GaussianModel:
+def _gaussian(recipe: Recipe, process: Gaussian, network: nn.Module, teacher: Teacher) -> GaussianModel:
     match recipe.method:
         case SpectralLoss.Config() as config:
             return _spectral(recipe, config, process, network)
@@ -219,6 +246,10 @@ def _gaussian(recipe: Recipe, process: Gaussian, network: nn.Module) -> Gaussian
             return _adversarial(recipe, config, process, network)
         case Consistency.Config() as config:
             return _consistency(recipe, config, process, network)
+        case DistributionMatching.Config() as config:
+            return _distribution_matching(recipe, config, process, network, partial(teacher, config))
+        case MeanFlow.Config() as config:
+            return _meanflow(recipe, config, process, network)
         case Diffusion.Config() as config:
             return _diffusion(recipe, config, process, network)
         case ScoreMatching.Config():
@@ -325,6 +356,48 @@ def _consistency(recipe: Recipe, config: Consistency.Config, process: Gaussian, 
         process=process, denoiser=replace(denoiser, network=_compiled(recipe, network)), network=network,
         times=config.times, stages=config.stages, condition_dropout=config.condition_dropout,
         non_hidden=non_hidden(network), generator=denoiser,
+    )  # fmt: skip
+
+    def losses(batch: Batch, names: Tensor) -> Tensor:
+        return level_losses(denoiser, process, batch, log_snr=LOG_SNR, names=names)
+
+    return GaussianModel(
+        network=network, process=process, denoiser=denoiser, method=method, levels=("log_snr", LOG_SNR), losses=losses
+    )
+
+
+def _meanflow(recipe: Recipe, config: MeanFlow.Config, process: Gaussian, network: nn.Module) -> GaussianModel:
+    denoiser = GaussianDenoiser(
+        network=network, process=process, prediction=config.prediction, precision=recipe.training.dtype
+    )
+    method = MeanFlow(
+        process=process, denoiser=replace(denoiser, network=_compiled(recipe, network)), network=network,
+        times=config.times, equal=config.equal, power=config.power, condition_dropout=config.condition_dropout,
+        non_hidden=non_hidden(network), generator=denoiser,
+    )  # fmt: skip
+
+    def losses(batch: Batch, names: Tensor) -> Tensor:
+        return level_losses(denoiser, process, batch, log_snr=LOG_SNR, names=names)
+
+    return GaussianModel(
+        network=network, process=process, denoiser=denoiser, method=method, levels=("log_snr", LOG_SNR), losses=losses
+    )
+
+
+def _distribution_matching(
+    recipe: Recipe, config: DistributionMatching.Config, process: Gaussian, network: nn.Module,
+    teacher: Callable[[], GaussianDenoiser],
+) -> GaussianModel:  # fmt: skip
+    denoiser = GaussianDenoiser(
+        network=network, process=process, prediction=config.prediction, precision=recipe.training.dtype
+    )
+    fake = _network(recipe, next(network.parameters()).device)
+    steps = recipe.sampling.grid(torch.tensor([config.steps]), process.schedule)[0, :-1]
+    method = DistributionMatching(
+        process=process, denoiser=replace(denoiser, network=_compiled(recipe, network)), network=network,
+        fake=replace(denoiser, network=fake), fake_network=fake, teacher=teacher, steps=steps, times=config.times,
+        every=config.every, condition_dropout=config.condition_dropout, non_hidden=non_hidden(network),
+        generator=denoiser,
     )  # fmt: skip
 
     def losses(batch: Batch, names: Tensor) -> Tensor:

@@ -13,9 +13,9 @@ from typing import Any, ClassVar, Literal, assert_never
 from langevin.diffusion.process import GIDD, Gaussian
 from langevin.diffusion.process.masked import MaskSchedule
 from langevin.diffusion.process.sde.fields import AnyField
-from langevin.diffusion.sampler import AnySampler, FittedSolver
+from langevin.diffusion.sampler import AnySampler, FittedSolver, FlowMap
 from langevin.diffusion.sampling import Sampling
-from langevin.methods import AnyMethod, Diffusion
+from langevin.methods import AnyMethod, Diffusion, MeanFlow
 from langevin.modalities import union
 from langevin.networks import (
     MLP,
@@ -170,7 +170,15 @@ def methods_of(process: ProcessConfig) -> tuple[str, ...]:
         case SDEConfig():
             return ("score_matching",)
         case Gaussian():
-            return ("diffusion", "consistency", "spectral", "autoencoder", "adversarial")
+            return (
+                "diffusion",
+                "consistency",
+                "meanflow",
+                "distribution_matching",
+                "spectral",
+                "autoencoder",
+                "adversarial",
+            )
         case MaskedConfig() | UniformConfig() | HybridConfig() | AutoregressiveConfig() | ProductConfig():
             return ("diffusion",)
         case _:
@@ -216,6 +224,18 @@ def require_flow(method: AnyMethod, sampler: AnySampler) -> None:
         )
 
 
+def require_span(what: str, network: NetworkConfig) -> None:
+    """Check that a network reads the length of a step, as `what` needs it.
+
+    Raises:
+        ValueError: it does not."""
+    if not network.conditioning.span:
+        raise ValueError(
+            f"{what} needs a network that is given the length of a step, and this one was not: train a student by "
+            "`langevin distil RUN --method meanflow`, or set network.conditioning.span=true"
+        )
+
+
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
     """The complete configuration of a run.
@@ -254,6 +274,10 @@ class Recipe:
                 f"{self.network.kind} and {self.method.kind}"
             )
         require_flow(self.method, self.sampling.sampler)
+        if isinstance(self.method, MeanFlow.Config):
+            require_span("method.kind=meanflow", self.network)
+        if isinstance(self.sampling.sampler, FlowMap):
+            require_span("sampling.sampler=flow_map", self.network)
         lengths, length = self.training.ema_lengths, self.sampling.ema
         known = [f"{saved:g}" for saved in lengths]
         fixed = length != "auto" and length > 0

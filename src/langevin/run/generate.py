@@ -9,7 +9,7 @@ from torch import Tensor
 
 from langevin.diffusion.denoiser import weights_cast_once
 from langevin.diffusion.guidance import with_weight
-from langevin.diffusion.sampler import State, sample
+from langevin.diffusion.sampler import FlowMap, State, sample
 from langevin.diffusion.sampler.choice import tokens_of
 from langevin.diffusion.sampling import Sampling
 from langevin.diffusion.shape import part_of, tree_map
@@ -18,7 +18,7 @@ from langevin.modalities.inputs import runs_named
 from langevin.modalities.modality import Batches, Draw, Plan, Predict, Progress, Request, Samples
 from langevin.recipe.build import Built, guided
 from langevin.recipe.sampling import parse_sampler, sampler_of
-from langevin.recipe.tree import require_flow
+from langevin.recipe.tree import require_flow, require_span
 from langevin.run.begin import Prefix, begin, predict, tiled, windowed
 
 BATCH = 256  # samples per batch by default
@@ -208,6 +208,8 @@ def changed(
         raise ValueError(
             f"a generator of method.kind {method.kind} draws in 1 step, without guidance; got {option}: leave it out"
         )
+    if isinstance(sampling.sampler, FlowMap):
+        require_span("the sampler flow_map", model.built.recipe.network)
     changes = {name: value for name, value in (("steps", steps), ("ema", ema)) if value is not None}
     sampling = replace(sampling, **changes)  # type: ignore[arg-type]
     require_flow(method, sampler_of(parts.process, sampling, model.built.learned))

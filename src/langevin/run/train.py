@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from difflib import get_close_matches
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from langevin.run.directory import FILES, Run, create, is_being_written, is_left
 from langevin.run.display import QUIET, Display, duration
 from langevin.run.requests import Requests
 from langevin.run.stop import Stopped, stop_requests
+from langevin.run.teacher import teacher_of, with_teacher
 from langevin.run.watch import Watch
 from langevin.training import checkpoint, machine
 from langevin.training.calibration import Calibration, calibrate, set_threads, thread_policy
@@ -123,14 +125,14 @@ def train_planned(
         if world.first:
             for text in (*(data.notes.lines() if noted else ()), *planned.reasons):
                 display.say(text)
-        built = build(recipe, device=machine.device(), code=code)
+        built = built_for_training(recipe, code)
         require_usable(built, data)  # before time is spent on a calibration
         prepared = prepare(built, data, display)
         coupling, spent = fit_coupling(recipe, data, world, display)
         recipe, calibration = _calibrate(
             recipe, data, world, display, code, coupling=coupling, before=spent + world.broadcast(prepared)
         )
-        built = build(recipe, device=machine.device(), code=code)
+        built = built_for_training(recipe, code)
         if recipe.init_from:
             begin_from(built, recipe.init_from, display, code)
         if world.first:
@@ -168,7 +170,7 @@ def resume_run(path: Path, *, allow_code: bool = False, tensorboard: bool = Fals
             display.say(text)
     with writing(path) if world.first else nullcontext():
         code = CodePermission.of((), allow=allow_code)
-        built = build(run.recipe, device=machine.device(), code=code)
+        built = built_for_training(run.recipe, code)
         prepare(built, data, display)
         coupling = stored(run, data, world, display)
         carry_on(run, built, data, val, world, tensorboard=tensorboard, display=display, code=code, coupling=coupling)
@@ -235,7 +237,7 @@ def settle(recipe: Recipe, data: Any, code: CodePermission = NO_CODE) -> Recipe:
     recipe = complete(recipe, data, code)
     if recipe.init_from:
         recipe = replace(recipe, init_from=str(Path(recipe.init_from).expanduser().absolute()))
-    recipe = replace(recipe, data=at_absolute_paths(recipe.data))
+    recipe = with_teacher(replace(recipe, data=at_absolute_paths(recipe.data)))
     return replace(recipe, training=replace(recipe.training, precision=machine.precision(recipe.training.precision)))
 
 
@@ -310,6 +312,12 @@ def carry_on(
         display.say(f"next: langevin sample {run.path}    langevin evaluate {run.path}")
 
 
+def built_for_training(recipe: Recipe, code: CodePermission) -> Built:
+    """The parts of a recipe on this machine, with its method's teacher."""
+    device = machine.device()
+    return build(recipe, device=device, code=code, teacher=lru_cache(partial(teacher_of, device, code)))
+
+
 def require_usable(built: Built, data: Any) -> None:
     """Check, before there is a run, that it can be sampled and that its network gets all that it reads.
 
@@ -323,26 +331,30 @@ def require_usable(built: Built, data: Any) -> None:
 
 
 def begin_from(built: Built, path: str, display: Display, code: CodePermission) -> None:
-    """Initialise the network with the trained weights of another run.
+    """Initialise the networks of the players with the trained weights of another run.
 
     Raises:
         ValueError: the run has another network, or no checkpoint."""
     other, step, lines = open_run(Path(path)).load(code=code)
     for text in lines:
         display.say(text)
-    network, weights = built.model.network, other.model.network.state_dict()
-    # layers of side inputs, which the other network may lack, keep their fresh weights
-    fresh = {
-        name: value
-        for name, value in network.state_dict().items()
-        if name.startswith(getattr(network, "side_inputs", ()))
-    }
-    try:
-        network.load_state_dict(fresh | weights)
-    except RuntimeError as error:
-        raise ValueError(
-            f"init_from: the network of {path} has other sizes than this one; use its network section in this recipe"
-        ) from error
+    weights = other.model.network.state_dict()
+    for player in built.model.method.players.values():
+        if not player.pretrained:
+            continue
+        network = player.module.get_submodule("network")
+        # layers of side inputs, which the other network may lack, keep their fresh weights
+        fresh = {
+            name: value
+            for name, value in network.state_dict().items()
+            if name.startswith(getattr(network, "side_inputs", ()))
+        }
+        try:
+            network.load_state_dict(fresh | weights)
+        except RuntimeError as error:
+            raise ValueError(
+                f"init_from: the network of {path} has other sizes than this one; use its network section in this recipe"
+            ) from error
     display.say(f"init_from: the weights of {path} after {step} steps")
 
 
@@ -391,7 +403,7 @@ def _compiled_or_not(
     def measure(compiled: bool) -> Calibration:
         training = replace(recipe.training, compile=compiled, minutes=recipe.training.minutes or 1.0)
         variant = replace(recipe, training=training)
-        built = build(variant, device=machine.device(), code=code)
+        built = built_for_training(variant, code)
         state = TrainingState.new(built.model.method, training)
         batches = training_batches(variant, built.batches(data), coupling)
         threads_before = torch.get_num_threads()

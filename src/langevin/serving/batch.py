@@ -12,7 +12,7 @@ from langevin.diffusion.denoiser import Denoiser
 from langevin.diffusion.guidance import guide
 from langevin.diffusion.posterior import Point, Prediction
 from langevin.diffusion.sampler import AnySampler, State
-from langevin.diffusion.sampler.state import stack
+from langevin.diffusion.sampler.state import condition_of_step, stack
 from langevin.diffusion.shape import first_leaf, tree_map
 from langevin.run.begin import tiled, windowed
 from langevin.run.generate import RunModel, rescaled
@@ -65,7 +65,7 @@ class Batch:
         with torch.no_grad():
             x = states[0].x if len(states) == 1 else tree_map(lambda *x: torch.cat(x), *(state.x for state in states))
             t = tree_map(lambda *t: torch.cat(t), *(state.t for state in states))
-            q = self.denoiser(x, t, self.condition)
+            q = self.denoiser(x, t, condition_of_step(self.condition, states))
             first = 0
             for part in self.parts:
                 mine = q if len(self.parts) == 1 else q.select(slice(first, first + len(part.members)))

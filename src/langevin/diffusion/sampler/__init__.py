@@ -16,6 +16,7 @@ from langevin.diffusion.sampler.consistency import MultistepConsistency
 from langevin.diffusion.sampler.ddim import DDIM, DDPM, Euler
 from langevin.diffusion.sampler.exponential import DPM2M, DPM3M, Exponential
 from langevin.diffusion.sampler.fitted import FittedSolver
+from langevin.diffusion.sampler.flow_map import FlowMap
 from langevin.diffusion.sampler.grid import FixedGrid as FixedGrid
 from langevin.diffusion.sampler.grid import Grid as Grid
 from langevin.diffusion.sampler.grid import KarrasGrid as KarrasGrid
@@ -42,5 +43,5 @@ AnySampler = (
     Ancestral | DDIM | DDPM | Euler | EulerMaruyama | Langevin | Heun | DPM2 | DPM2S | EDMStochastic | Restart | RePaint
     | DPM2M | DPM3M | Exponential | Adams | DEIS | IPNDM | UniPC | BogackiShampine | FittedSolver
     | AncestralUnmask | ConfidenceUnmask | ThresholdUnmask | PsiSampler | ReMDM | GibbsSampler
-    | ReverseSDE | ProbabilityFlow | JointDPM2M | MultistepConsistency
+    | ReverseSDE | ProbabilityFlow | JointDPM2M | MultistepConsistency | FlowMap
 )  # fmt: skip

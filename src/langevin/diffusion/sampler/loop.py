@@ -13,7 +13,7 @@ from langevin.diffusion.noise import SampleNoise
 from langevin.diffusion.posterior import Prediction
 from langevin.diffusion.process.terms import Process
 from langevin.diffusion.sampler.choice import require_fit
-from langevin.diffusion.sampler.state import Sampler, State
+from langevin.diffusion.sampler.state import Sampler, State, condition_of_step
 from langevin.diffusion.shape import Data, first_leaf, require_times, tree_map
 
 
@@ -143,10 +143,14 @@ def sample(
             return
         with torch.no_grad():
             if active is None:
-                state = sampler.update(state, denoiser(state.x, state.t, condition), process)
+                state = sampler.update(
+                    state, denoiser(state.x, state.t, condition_of_step(condition, [state])), process
+                )
             else:
                 part = state.select(active)
                 part_condition = None if condition is None else condition.select(active)
-                updated = sampler.update(part, denoiser(part.x, part.t, part_condition), process)
+                updated = sampler.update(
+                    part, denoiser(part.x, part.t, condition_of_step(part_condition, [part])), process
+                )
                 state = state.scatter_samples(active, updated)
         yield state

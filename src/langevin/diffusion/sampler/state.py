@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Protocol
 import torch
 from torch import Tensor
 
+from langevin.diffusion.condition import Condition
 from langevin.diffusion.noise import SampleNoise
 from langevin.diffusion.posterior import Index
 from langevin.diffusion.shape import first_leaf, tree_map
@@ -160,6 +161,19 @@ class Sampler(Protocol):
             the next state; x has the shape, type and device of `state.x`. Samples that are done are undefined: the loop
             does not update them."""
         ...
+
+
+def condition_of_step(condition: Condition | None, states: Sequence[State]) -> Condition | None:
+    """The condition of the next call of all states together: with the length of each sample's step, where its sampler has
+    laid these out for a flow map (`grid_span`, see `diffusion.flow_map`)."""
+    if not any("grid_span" in state.memory for state in states):
+        return condition
+    spans = list[Tensor]()
+    for state in states:
+        given = state.memory.get("grid_span")
+        none = torch.zeros(len(state.call_index), device=state.call_index.device)
+        spans.append(none if given is None else gather_per_sample(given, state.call_index).to(none))
+    return replace(condition or Condition(), span=torch.cat(spans))
 
 
 def gather_per_sample(values: Tensor, index: Tensor) -> Tensor:

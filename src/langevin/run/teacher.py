@@ -1,0 +1,66 @@
+"""The teacher of a student that is trained: another run, by its path and the hash of its weights."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from langevin.diffusion.denoiser import GaussianDenoiser
+from langevin.diffusion.process import Gaussian
+from langevin.methods import Diffusion, DistributionMatching
+from langevin.recipe.tree import Recipe
+from langevin.run.directory import open_run
+from langevin.training import checkpoint
+from langevin.user_function import CodePermission
+
+
+def with_teacher(student: Recipe) -> Recipe:
+    """The recipe with the absolute path and the hash of its method's teacher, if it has one.
+
+    Raises:
+        ValueError: no run is named, or one that reads other data, noise or conditions."""
+    method = student.method
+    if not isinstance(method, DistributionMatching.Config):
+        return student
+    if not method.teacher:
+        raise ValueError("method.kind=distribution_matching matches a trained run: name it by method.teacher=RUN")
+    run = open_run(Path(method.teacher).expanduser().absolute())
+    theirs, ours = _read(run.recipe), _read(student)
+    if differ := [name for name in ours if theirs[name] != ours[name]]:
+        raise ValueError(
+            f"the teacher at {run.path} differs from the student in {' and '.join(differ)}, and both must have the same. A "
+            "teacher is a run of method.kind=diffusion with the data, process and conditions of its student"
+        )
+    sha256 = method.sha256 or checkpoint.identity(run.checkpoints)
+    return replace(student, method=replace(method, teacher=str(run.path), sha256=sha256))
+
+
+def _read(recipe: Recipe) -> dict[str, Any]:
+    """What a student and its teacher have in common."""
+    process = replace(recipe.process, sigma_data=1.0) if isinstance(recipe.process, Gaussian) else recipe.process
+    conditioning = replace(recipe.network.conditioning, span=False)
+    method = recipe.method.kind.replace("distribution_matching", Diffusion.Config.kind)
+    return {
+        "data.kind": recipe.data.kind,
+        "process": process,
+        "network.conditioning": conditioning,
+        "method.kind": method,
+    }
+
+
+def teacher_of(device: torch.device, code: CodePermission, config: DistributionMatching.Config) -> GaussianDenoiser:
+    """The denoiser of the run that a method names, of the weights that the run is sampled with, which are not trained.
+
+    Raises:
+        ValueError: the weights are not those of the hash."""
+    run = open_run(Path(config.teacher))
+    if checkpoint.identity(run.checkpoints) != config.sha256:
+        raise ValueError(
+            f"the teacher at {run.path} has other weights than when the training of this run began: put the old ones back, "
+            "or train this run again"
+        )
+    built, _, _ = run.load(device=device, code=code)
+    built.model.network.requires_grad_(False)
+    assert isinstance(built.model.denoiser, GaussianDenoiser), "its process is that of the student"
+    return built.model.denoiser
