@@ -90,7 +90,7 @@ BAD = [  # ---------------------------------------------------------------------
     (2, "sample image --count 1e20", "--count"),
     (1, "sample image --count 100000000000000000000", "--count must be 1 to 10,000,000"),
     (1, "sample image --count 100000000", "--count must be 1 to 10,000,000"),
-    (1, "sample image --enlarge-noise 5", "--enlarge-noise has no effect here, as no image is enlarged: give --enlarge RUN"),
+    (1, "sample image --enlarge-noise 5", "--enlarge-noise has no effect here, as no image is enlarged: give --enlarge"),
     (1, "sample image --enlarge image", "--enlarge image enlarges nothing, and these have 8: train one by `langevin train"),
     (1, "sample image --enlarge text", "--enlarge text is a run of text: name one of images that has data.enlarge"),
     (1, "sample image --enlarge nope", "there is no run at nope"),

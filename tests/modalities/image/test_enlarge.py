@@ -275,6 +275,16 @@ def test_sizes_that_do_not_fit_are_refused_before_training(data, changes, capsys
     assert "they are enlarged a whole number of times, from 1, 2, 4, 8 pixels" in err or "0 to 255 grey levels" in err
 
 
+def test_noise_without_a_smaller_image_and_an_enlarger_as_a_part_are_refused(data, captioned, capsys, tmp_path):
+    words = ["--out", str(tmp_path / "run"), "training.steps=1"]
+    assert main(["train", str(data), "data.augment=20", *words]) == 1
+    assert "data.augment is the noise of smaller images, and there are none" in capsys.readouterr().err
+    pairs = f"data.parts.picture.path={captioned.parent / 'data'}"
+    changes = ["data.parts.picture.size=8", "data.parts.picture.enlarge=4"]
+    assert main(["train", "joint/caption-emoji", pairs, *changes, *words]) == 1
+    assert "data.parts.picture.enlarge: an enlarger is a run of its own" in capsys.readouterr().err
+
+
 def test_the_run_of_a_cascade_may_be_changed_and_keeps_its_enlargers(models):
     model = replace(models[0], others={"enlarge-0": models[1]})
     assert changed(model, steps=2).others == model.others
