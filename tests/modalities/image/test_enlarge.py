@@ -255,14 +255,7 @@ def test_what_is_no_cascade_is_refused_with_what_to_do(models, captioned):
         enlarger.modality.plan(Explain(), context)
 
 
-def test_a_run_of_something_else_and_a_watermark_are_refused(small, large, tmp_path, capsys, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    toy = tmp_path / "toy"
-    assert main(["train", "toy/mixture", "--out", str(toy), "training.steps=2", "training.batch=8"]) == 0
-    assert main(["sample", str(small), "--enlarge", str(toy)]) == 1
-    assert "is a run of points: name one of images that has data.enlarge" in capsys.readouterr().err
-    assert main(["sample", str(small), "--enlarge", "nowhere"]) == 1
-    assert "there is no run at nowhere" in capsys.readouterr().err
+def test_a_watermark_of_two_runs_is_refused(small, large, tmp_path, capsys):
     (tmp_path / "key").write_text("k" * 40)
     assert main(["sample", str(small), "--enlarge", str(large), "--watermark", str(tmp_path / "key")]) == 1
     assert "a watermark marks what one run draws" in capsys.readouterr().err
