@@ -26,7 +26,7 @@ from torch import Tensor
 
 import table
 import text_peer
-from langevin.diffusion.batch import Batch
+from langevin.diffusion.batch import Batch, step_randomness
 from langevin.diffusion.likelihood.tokens import count_bound, whole
 from langevin.diffusion.posterior import Categorical
 from langevin.diffusion.process import Masked
@@ -128,7 +128,9 @@ def peer_side(config: Any, train: Any, network: text_peer.MDLM, seed: int) -> tu
     peer, batches = text_peer.Trainer(network, seed=seed), training_batches(config, build(config).batches(train))
 
     def step() -> int:
-        x = batches(peer.steps, torch.arange(config.training.batch)).x
+        rows = torch.arange(config.training.batch)
+        draw = step_randomness(seed=seed, step=peer.steps, samples=rows, count=len(rows))
+        x = batches(peer.steps, rows, draw).x
         peer.step(x)
         return x.numel()
 

@@ -5,7 +5,6 @@ from dataclasses import replace
 import torch
 
 from langevin.cli import main
-from langevin.diffusion.batch import step_randomness
 from langevin.diffusion.denoiser import GaussianDenoiser
 from langevin.diffusion.objective import LogNormal, WeightedMSE
 from langevin.diffusion.process import Gaussian
@@ -98,14 +97,13 @@ def config(**changes):
 
 
 def batches(training, data=None, *, flip=False):
-    """(step, rows) -> batch."""
+    """(step, rows, randomness) -> batch."""
     data = data or images()
     read = ImageBatches(dataset=data, codec=Pixels(), labelled=data.labels is not None, flip=flip)
     order = DataOrder(count=len(data), batch=training.batch, seed=training.seed)
 
-    def batch(step, rows):
-        noise = step_randomness(seed=training.seed, step=step, samples=rows, count=training.batch).noise
-        return read(order.items(step, rows), noise)
+    def batch(step, rows, draw):
+        return read(order.items(step, rows), draw.noise)
 
     return batch
 

@@ -46,9 +46,9 @@ class Game:
 
 
 def batches(count):
-    """(step, rows) -> samples of N(MEAN, 1)."""
+    """(step, rows, randomness) -> samples of N(MEAN, 1)."""
 
-    def batch(step, rows):
+    def batch(step, rows, draw):
         generator = torch.Generator().manual_seed(step)
         return Batch(x=(torch.tensor(MEAN) + torch.randn(count, 2, generator=generator))[rows])
 

@@ -144,7 +144,7 @@ def test_training_reaches_the_mean_and_the_covariance_of_the_data(times):
 def test_the_gradient_of_the_penalty_is_that_of_finite_differences(network):
     """Through attention, its norms and all others, in float64."""
     built, judging = (tiny.method(network, seed=seed).denoiser.network.double().eval() for seed in (0, 1))
-    batch = tiny.batches(tiny.config())(0, torch.arange(3))
+    batch = tiny.batches(tiny.config())(0, torch.arange(3), drawn(3))
     batch, draw, method = replace(batch, x=batch.x.double()), drawn(3), made(built, judging)
 
     def penalty():

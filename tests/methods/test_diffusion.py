@@ -69,12 +69,12 @@ def test_a_rows_loss_depends_on_its_own_data_and_name_only():
     read = tiny.batches(tiny.config(batch=9))
     rows = torch.arange(9)
     with torch.no_grad():
-        whole = made.loss("denoiser", read(2, rows), drawn(9))
+        whole = made.loss("denoiser", read(2, rows, drawn(9)), drawn(9))
         for some in (torch.tensor([4]), torch.tensor([8, 0, 3])):
-            part = made.loss("denoiser", read(2, some), drawn(9, only=some))
+            part = made.loss("denoiser", read(2, some, drawn(9, only=some)), drawn(9, only=some))
             torch.testing.assert_close(part.loss, whole.loss[some], rtol=1e-4, atol=1e-5)
             torch.testing.assert_close(part.plain, whole.plain[some], rtol=1e-4, atol=1e-5)
-        other = read(2, rows)
+        other = read(2, rows, drawn(9))
         other = replace(other, x=torch.cat([torch.zeros_like(other.x[:8]), other.x[8:]]))
         moved = made.loss("denoiser", other, drawn(9)).plain
     torch.testing.assert_close(moved[8], whole.plain[8], rtol=1e-4, atol=1e-5)
@@ -82,7 +82,7 @@ def test_a_rows_loss_depends_on_its_own_data_and_name_only():
 
 
 def test_the_same_draw_gives_the_same_loss_and_another_step_or_seed_another():
-    made, batch = tiny.method(), tiny.batches(tiny.config())(0, torch.arange(8))
+    made, batch = tiny.method(), tiny.batches(tiny.config())(0, torch.arange(8), drawn(8))
     with torch.no_grad():
         losses = [made.loss("denoiser", batch, drawn(8, **d)).loss for d in ({}, {}, {"step": 1}, {"seed": 6})]
     assert torch.equal(losses[0], losses[1])

@@ -68,9 +68,9 @@ def test_the_batch_of_a_step_is_read_once_and_shown_to_all(micro_batch):
     training, reads = config(micro_batch=micro_batch), []
     read, game = batches(training.batch), Game()
 
-    def counted(step, rows):
+    def counted(step, rows, draw):
         reads.append(step)
-        return read(step, rows)
+        return read(step, rows, draw)
 
     tiny.advance(tiny.state_of(game, training), game, training, until=4, read=counted)
     parts = 1 if micro_batch is None else 4
@@ -85,8 +85,9 @@ def test_each_player_has_the_gradient_of_its_own_loss_alone(micro):
     """d/d theta = -phi and d/d phi = phi - mean(x - fake), at the weights before the step."""
     game, read, rows = Game(every=1), batches(16), torch.arange(16)
     _gradients(game, game.players, rows.split(micro), read, 3, 11, 16, tiny.ALONE)
-    noise = step_randomness(seed=11, step=3, samples=rows, count=16).noise.fork(1).normal(torch.zeros(16, 2))
-    gap = (read(3, rows).x - 0.3 - noise).mean(0)
+    draw = step_randomness(seed=11, step=3, samples=rows, count=16)
+    noise = draw.noise.fork(1).normal(torch.zeros(16, 2))
+    gap = (read(3, rows, draw).x - 0.3 - noise).mean(0)
     torch.testing.assert_close(game.theta.weight.grad[:, 0], torch.full((2,), -0.3))
     torch.testing.assert_close(game.phi.weight.grad[0], 0.3 - gap)
 

@@ -191,9 +191,9 @@ def test_patches_divide_the_side_and_leave_four_or_more(side):
 def test_minutes_of_the_recipe_are_those_of_the_command(monkeypatch, tmp_path):
     monkeypatch.setattr(machine, "matrix_rate", lambda dtype, **_: 4e10)
     folder = pictures.plain(tmp_path / "data", count=20, side=8)
-    by_option = plan(Wanted(target=str(folder), minutes=0.05))[0]
-    assert plan(Wanted(target=str(folder), overrides=("training.minutes=0.05",)))[0] == by_option
-    assert plan(Wanted(target=str(folder)))[0].network != by_option.network
+    by_option = plan(Wanted(target=str(folder), minutes=0.05)).recipe
+    assert plan(Wanted(target=str(folder), overrides=("training.minutes=0.05",))).recipe == by_option
+    assert plan(Wanted(target=str(folder))).recipe.network != by_option.network
 
 
 def test_pictures_that_are_all_the_same_teach_nothing():

@@ -40,7 +40,7 @@ def results(world):
     training = tiny.config(steps=4, batch=7, micro_batch=2, optimizer=tiny.OPTIMIZERS["adamw"])
     read = tiny.batches(training, flip=True)
     player = made.players["denoiser"].module
-    losses, _ = _gradients(made, made.players, world.own_samples(7).split(2), read, 3, 11, 7, world)
+    losses, *_ = _gradients(made, made.players, world.own_samples(7).split(2), read, 3, 11, 7, world)
     found = {f"gradient/{n}": p.grad.clone() for n, p in player.named_parameters()}
     state = tiny.state_of(made, training)
     reports = tiny.advance(state, made, training, until=4, world=world)
@@ -58,10 +58,10 @@ def session(path, world, *, stop=None, asked=None):
     training, made = tiny.config(steps=6, batch=7), tiny.method(dropout=0.2)
     state, read = tiny.state_of(made, training), tiny.batches(training, flip=True)
 
-    def until(step, rows):
+    def until(step, rows, draw):
         if step == stop:
             raise Stop
-        return read(step, rows)
+        return read(step, rows, draw)
 
     hooks = Hooks(stop=lambda: world.rank == world.size - 1 and state.step == asked)
     try:

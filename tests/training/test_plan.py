@@ -106,9 +106,9 @@ class Machine:
     def read(self, training):
         read = batches(training.batch)
 
-        def batch(step, rows):
+        def batch(step, rows, draw):
             self.now += self.seconds(step, self.now)
-            return read(step, rows)
+            return read(step, rows, draw)
 
         return batch
 

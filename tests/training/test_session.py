@@ -27,8 +27,8 @@ def run(folder, training, *, stop_at=None, hooks=None, spoil=None, **options):
     state = tiny.state_of(made, training)
     read = tiny.batches(training, flip=True)
 
-    def spoiled(step, rows):
-        batch = read(step, rows)
+    def spoiled(step, rows, draw):
+        batch = read(step, rows, draw)
         return batch if spoil is None else spoil(step, batch)
 
     def progress(report):

@@ -129,10 +129,10 @@ def test_a_run_follows_the_policy_writes_its_switches_down_and_gives_the_threads
     """Steps take 0.2 s, and from the 21st to the 60th 13 s on two threads and 0.4 s on one."""
     now, used, read = [0.0], {}, batches(4)
 
-    def batch(step, rows):
+    def batch(step, rows, draw):
         used[step] = torch.get_num_threads()
         now[0] += (0.2 if used[step] == 2 else 0.3) if not 20 <= step < 60 else 13.0 if used[step] == 2 else 0.4
-        return read(step, rows)
+        return read(step, rows, draw)
 
     game, training, said = Game(), tiny.config(steps=400, batch=4, checkpoint_minutes=100.0), []
     state = tiny.state_of(game, training)

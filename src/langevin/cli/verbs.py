@@ -26,6 +26,9 @@ class Train:
     """Seed of the initial weights, the data order and the noise; default the recipe's."""
     data: Path | None = None
     """Path to the data of a recipe, in place of the recipe's data.path."""
+    latent: bool = False
+    """Train an autoencoder of the data first, then a run that draws its latents, both in the time budget: for large images
+    and clips. Of a recipe the data is used, and the rest is chosen."""
     allow_code: bool = False
     """Allow functions (module:function) that the recipe names to be imported; those named in this command always are."""
     tensorboard: bool = False
@@ -70,6 +73,35 @@ class Distil:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Refine:
+    """Look for better weights of a trained run by its own samples. They become a run like any other if its samples are
+    nearer to held-out data and neither coverage nor held-out loss gets worse. Else nothing is written, and it says why."""
+
+    run: Positional[Path]
+    """Directory of the run, of gaussian diffusion."""
+    by: Literal["extrapolation"] = "extrapolation"
+    """How: extrapolation trains on the run's own samples and moves the weights the other way."""
+    minutes: float = 1.0
+    """Time budget of the training on own samples in minutes."""
+    train_steps: int | None = None
+    """Its number of steps, in place of the minutes."""
+    samples: int = 1000
+    """Number of own samples that are trained on."""
+    weights: tuple[float, ...] = (0.5, 1.0, 2.0)
+    """How far the weights move the other way, as multiples of how far training on own samples moved them; all are tried."""
+    count: int = 500
+    """Number of samples that are measured, per seed."""
+    seeds: int = 3
+    """Number of independent sets of samples, from which the noise of the measurement is estimated."""
+    seed: int = 0
+    """Seed of the own samples and of the training on them."""
+    out: Path | None = None
+    """Directory of the refined run; default RUN-refined."""
+    allow_code: bool = False
+    """Allow functions (module:function) that the run's recipe names to be imported."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Drawing:
     """The options of every verb that samples a run."""
 
@@ -83,7 +115,8 @@ class Drawing:
     guidance: float | None = None
     """Weight of guidance by the condition or the prompt: 1 is no guidance, 1.5 to 3 is usual; default the recipe's."""
     ema: float | None = None
-    """Length of the EMA of the weights, as a fraction of the run; 0 uses the last weights; default the recipe's."""
+    """Length of the EMA of the weights, as a fraction of the run; 0 uses the last weights; default the recipe's,
+    or the one chosen at the end of training."""
     batch: int = 256
     """Samples per batch."""
     allow_code: bool = False

@@ -53,7 +53,7 @@ class NoiseAtTime:
         else:
             t = self.times(draw.u, self.schedule)
         t = t.to(float64_device(first_leaf(batch.x).device))
-        return t, self.process.corrupt(batch.x, t, draw.noise.fork(2), batch.known)
+        return t, self.process.corrupt(batch.x, t, draw.corruption, batch.known)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +82,7 @@ class NoiseAtOwnTimes:
         for name, part in known.items():
             at = part.to(common.device)
             times[name] = torch.where(at, 0.0, append_dims(times[name], at))
-        return times, self.process.corrupt(batch.x, times, draw.noise.fork(2), known)
+        return times, self.process.corrupt(batch.x, times, draw.corruption, known)
 
 
 def free_positions(process: Masked, batch: Batch) -> Tensor:
@@ -113,7 +113,7 @@ class MaskByCount:
         free = free_positions(self.process, batch)
         num_free = free.sum(1)
         count = torch.minimum(1 + (draw.u.to(num_free.device) * num_free).long(), num_free)
-        x_t = mask_exactly(self.process, batch.x, free, count, draw.noise.fork(2))
+        x_t = mask_exactly(self.process, batch.x, free, count, draw.corruption)
         return torch.where(num_free > 0, to_float64(count) / num_free.clamp_min(1), 1.0), x_t
 
 
@@ -138,7 +138,7 @@ class MaskByCountPerBlock:
         shift = to_float64(torch.arange(blocks, device=num_free.device)) / blocks
         u = (draw.u.to(num_free.device)[:, None] + shift) % 1
         count = torch.minimum(1 + (u * num_free).long(), num_free)
-        score = torch.where(free, draw.noise.fork(2).uniform(batch.x), 2.0)
+        score = torch.where(free, draw.corruption.uniform(batch.x), 2.0)
         score = torch.nn.functional.pad(score, (0, pad), value=2.0).view(b, blocks, self.block)
         rank = torch.argsort(torch.argsort(score, dim=2, stable=True), dim=2)
         hidden = (cut & (rank < count[..., None])).flatten(1)[:, :n]

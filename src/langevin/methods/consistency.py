@@ -58,6 +58,7 @@ class Consistency:
 
         kind: Literal["consistency"] = "consistency"
         one_step: ClassVar[bool] = False
+        ranked_by_loss: ClassVar[bool] = False
         prediction: Literal["edm", "velocity"] = "edm"
         times: TimeDensity = LogNormal(mean=-0.8, std=2.0)
         stages: int = 8
@@ -105,7 +106,7 @@ class Consistency:
         level = rho(schedule, t)
         earlier = level * ratio(level / (2 * self.process.sigma_data), self.stage(draw.progress))
         r = torch.where(earlier > 0, time_of_rho(schedule, earlier.clamp_min(1e-12)), 0.0)
-        noise = draw.noise.fork(2)
+        noise = draw.corruption
         with torch.no_grad(), torch.random.fork_rng(devices=_devices(batch.x)):  # dropout drops the same in both calls
             x_r = self.process.corrupt(batch.x, r, noise, batch.known)
             target = torch.where(

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from langevin.diffusion.batch import Batch, StepRandomness
 from langevin.diffusion.condition import Condition
+from langevin.diffusion.coupling import OptimalTransport
 from langevin.diffusion.denoiser import Denoiser, GaussianDenoiser, PredictionType, affine, early_depth
 from langevin.diffusion.importance import Importance
 from langevin.diffusion.levels import AnyLevels, require_shares
@@ -70,18 +71,22 @@ class Diffusion:
             port_dropout: probability that a port of the condition is dropped alone, each independently, so that the network
                 learns what each of them means without the others.
             early_weight: weight of the loss of the early head, if the network has one (network.early_depth).
+            coupling: which example each noise is trained with; left out, they are independent. The trained denoiser is that
+                of the coupling's flow, which samplers without noise follow.
             terms: weight of the terms that the data's modality adds to the loss, such as errors of positions that follow
                 from rotations; 0 for none.
         """
 
         kind: Literal["diffusion"] = "diffusion"
         one_step: ClassVar[bool] = False
+        ranked_by_loss: ClassVar[bool] = True
         prediction: PredictionType = "edm"
         weighting: Literal["edm", "velocity", "noise", "min_snr", "bound"] = "edm"
         gamma: float = 5.0
         uncertainty: bool = False
         times: TimeDensity = LogNormal()
         levels: tuple[AnyLevels, ...] = ()
+        coupling: OptimalTransport | None = None
         condition_dropout: float = 0.1
         port_dropout: float = 0.0
         early_weight: float = 0.5
@@ -97,6 +102,13 @@ class Diffusion:
             if self.levels and (self.uncertainty or self.weighting == "bound"):
                 what = "uncertainty is" if self.uncertainty else "weighting=bound is"
                 raise ValueError(f"method.{what} for one noise level per example: leave it out, or method.levels")
+            if self.coupling is not None and (self.levels or self.weighting == "bound"):
+                what = (
+                    "method.levels, whose frames have noise of their own" if self.levels else "method.weighting=bound"
+                )
+                raise ValueError(
+                    f"method.coupling changes the law of x_t, and does not fit {what}: leave one of them out"
+                )
             if not 0 < self.gamma < math.inf:
                 raise ValueError(f"method.gamma must be positive, got {self.gamma}")
 

@@ -9,8 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from langevin.diffusion.batch import Batch, StepRandomness, step_randomness
+from langevin.diffusion.batch import Batch, StepRandomness
 from langevin.diffusion.condition import Condition
+from langevin.diffusion.coupling import Coupling
 from langevin.diffusion.denoiser import (
     CausalDenoiser,
     Denoiser,
@@ -42,6 +43,7 @@ from langevin.methods.spectral import generated, spectral_distance
 from langevin.methods.terms import LossTerms
 from langevin.modalities.modality import Batches
 from langevin.networks import MLP, Autoencoder, Transformer
+from langevin.networks.patch_discriminator import PatchDiscriminator
 from langevin.networks.patches import patch_sides
 from langevin.recipe.sampling import unfitted
 from langevin.recipe.sde import build_sde
@@ -293,18 +295,26 @@ def _autoencoder(recipe: Recipe, config: Autoencoding.Config, process: Gaussian,
     denoiser = GaussianDenoiser(network=network, process=process, prediction="clean", precision=recipe.training.dtype)
     method = Autoencoding(
         network=network, denoiser=denoiser, std=config.std, kl_weight=config.kl_weight, precision=recipe.training.dtype,
-        non_hidden=non_hidden(network),
+        perceptual=config.perceptual, adversarial=config.adversarial, non_hidden=non_hidden(network),
+        discriminator=_patch_discriminator(recipe, network) if config.adversarial else None,
     )  # fmt: skip
 
     def losses(batch: Batch, names: Tensor) -> Tensor:  # a single level: the root mean square error of copies
         with torch.no_grad():
             noise = SampleNoise(seeds=names.to(batch.x.device), steps=torch.zeros_like(names, device=batch.x.device))
-            return method.parts(batch, noise)[0].sqrt()[None]
+            return method.copied(batch, noise).squared_error.sqrt()[None]
 
     return GaussianModel(
         network=network, process=process, denoiser=denoiser, method=method, levels=("log_snr", LOG_SNR[:1]),
         losses=losses,
     )  # fmt: skip
+
+
+def _patch_discriminator(recipe: Recipe, network: Autoencoder) -> PatchDiscriminator:
+    """With initial weights of its own, on the network's device."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.training.seed + 1)
+        return PatchDiscriminator(network.config).to(next(network.parameters()).device)
 
 
 def _consistency(recipe: Recipe, config: Consistency.Config, process: Gaussian, network: nn.Module) -> GaussianModel:
@@ -462,15 +472,20 @@ def _joint(recipe: Recipe, config: ProductConfig, network: nn.Module) -> JointMo
     )  # fmt: skip
 
 
-def training_batches(recipe: Recipe, batches: Batches) -> loop.BatchFn:
-    """(step, indices into its global batch) -> batch; a pure function of the recipe's seed."""
+def training_batches(recipe: Recipe, batches: Batches, coupling: Coupling | None = None) -> loop.BatchFn:
+    """(step, indices into its global batch, their randomness) -> batch; a pure function of these and the recipe's seed.
+
+    With a coupling, the order of the data gives the class of each sample, and its noise the example of that class."""
     training = recipe.training
     lengths = getattr(batches, "lengths", None)
     order = DataOrder(count=len(batches), batch=training.batch, seed=training.seed, lengths=lengths)
 
-    def batch(step: int, samples: Tensor) -> Batch:
-        noise = step_randomness(seed=training.seed, step=step, samples=samples, count=training.batch).noise
-        return batches(order.items(step, samples), noise)
+    def batch(step: int, samples: Tensor, draw: StepRandomness) -> Batch:
+        items = order.items(step, samples)
+        if coupling is not None:
+            z = draw.corruption.normal(coupling.points[0].new_empty(len(items), *batches.shape))
+            items = coupling.items(items, z)
+        return batches(items, draw.noise)
 
     return batch
 

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Literal, assert_never
 from langevin.diffusion.process import GIDD, Gaussian
 from langevin.diffusion.process.masked import MaskSchedule
 from langevin.diffusion.process.sde.fields import AnyField
-from langevin.diffusion.sampler import FittedSolver
+from langevin.diffusion.sampler import AnySampler, FittedSolver
 from langevin.diffusion.sampling import Sampling
 from langevin.methods import AnyMethod, Diffusion
 from langevin.modalities import union
@@ -189,10 +189,10 @@ def require_fit(method: AnyMethod, process: ProcessConfig) -> None:
         )
     if isinstance(process, ProductConfig):
         assert isinstance(method, Diffusion.Config), "checked above"
-        if method.weighting == "bound" or method.uncertainty:
+        if method.weighting == "bound" or method.uncertainty or method.coupling is not None:
             raise ValueError(
-                "method.weighting=bound and method.uncertainty=true are for one process, and process product has one for "
-                "each part: leave them out"
+                "method.weighting=bound, method.uncertainty=true and method.coupling are for one process, and process "
+                "product has one for each part: leave them out"
             )
     if isinstance(process, TokenProcessConfig):
         changed = [f.name for f in fields(method) if getattr(method, f.name) != f.default]
@@ -201,6 +201,19 @@ def require_fit(method: AnyMethod, process: ProcessConfig) -> None:
                 f"method.{changed[0]} is an option of process.kind gaussian, and process {process.kind} has a bound of its "
                 "own: leave it out"
             )
+
+
+def require_flow(method: AnyMethod, sampler: AnySampler) -> None:
+    """Check that a sampler fits the coupling of noise and data that a method trains with.
+
+    Raises:
+        ValueError: it adds noise, which needs the score of x_t, and with a coupling the network has not learned that."""
+    adds_noise = sampler.convergence_order is None and not isinstance(sampler, FittedSolver)
+    if isinstance(method, Diffusion.Config) and method.coupling is not None and adds_noise:
+        raise ValueError(
+            f"the sampler '{sampler.kind}' adds noise on the way, and a run with method.coupling has learned a flow "
+            "without noise: choose dpm2m, heun or another sampler without noise"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -240,9 +253,11 @@ class Recipe:
                 "network.kind=autoencoder and method.kind=autoencoder belong together, and these are "
                 f"{self.network.kind} and {self.method.kind}"
             )
+        require_flow(self.method, self.sampling.sampler)
         lengths, length = self.training.ema_lengths, self.sampling.ema
         known = [f"{saved:g}" for saved in lengths]
-        if lengths and length and not self.training.snapshots and f"{length:g}" not in known:
+        fixed = length != "auto" and length > 0
+        if lengths and fixed and not self.training.snapshots and f"{length:g}" not in known:
             raise ValueError(
                 f"sampling.ema={length:g} is none of training.ema_lengths ({', '.join(known)}), and with "
                 f"training.snapshots=0 no other can be reconstructed: set sampling.ema={known[0]}, or training.snapshots=8"

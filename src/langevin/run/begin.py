@@ -23,6 +23,7 @@ from langevin.methods.models import JointModel, TokenModel
 from langevin.modalities.modality import Draw, Predict
 from langevin.recipe.build import Built
 from langevin.recipe.sampling import describe, sampler_of
+from langevin.recipe.tree import require_flow
 from langevin.safety.watermark import keyed
 
 
@@ -65,6 +66,7 @@ def begin(built: Built, request: Draw, index: Tensor, prefix: Prefix | None = No
         ValueError: a sampler or a grid that is not for the model."""
     parts, sampling = built.model, request.sampling
     sampler = sampler_of(parts.process, sampling, built.learned)
+    require_flow(built.recipe.method, sampler)
     if isinstance(parts, TokenModel) and parts.autoregressive:
         require_left_to_right(sampler)
     steps = torch.full((len(index),), sampling.steps)

@@ -18,6 +18,7 @@ from langevin.modalities.inputs import runs_named
 from langevin.modalities.modality import Batches, Draw, Plan, Predict, Progress, Request, Samples
 from langevin.recipe.build import Built, guided
 from langevin.recipe.sampling import parse_sampler, sampler_of
+from langevin.recipe.tree import require_flow
 from langevin.run.begin import Prefix, begin, predict, tiled, windowed
 
 BATCH = 256  # samples per batch by default
@@ -209,5 +210,5 @@ def changed(
         )
     changes = {name: value for name, value in (("steps", steps), ("ema", ema)) if value is not None}
     sampling = replace(sampling, **changes)  # type: ignore[arg-type]
-    sampler_of(parts.process, sampling, model.built.learned)
+    require_flow(method, sampler_of(parts.process, sampling, model.built.learned))
     return replace(model, sampling=sampling)

@@ -62,11 +62,16 @@ def calibrate(
     threads: ThreadPolicy,
     world: World,
     clock: Clock = REAL_TIME,
+    before: float = 0.0,
 ) -> Calibration:
-    """Convert `config.minutes` to a number of steps by timing some; afterwards the state is as before."""
+    """Convert `config.minutes` to a number of steps by timing some; afterwards the state is as before.
+
+    Args:
+        before: seconds of the budget that are spent already.
+    """
     start = clock.wall()
     assert config.minutes is not None
-    budget = 60 * config.minutes
+    budget = 60 * config.minutes - before
     groups = {g: {n: t.detach().clone() for n, t in tensors.items()} for g, tensors in state.groups().items()}
     counters = state.counters()
     state.plan = StepPlan.of(10**6)
@@ -83,4 +88,4 @@ def calibrate(
     seconds = max(statistics.median(times[1:] or times or [report.seconds]), 1e-9)
     spent = clock.wall() - start
     steps = steps_within(budget - spent, seconds)
-    return world.broadcast(Calibration(steps=steps, seconds=seconds, spent=spent, threads=threads.count))
+    return world.broadcast(Calibration(steps=steps, seconds=seconds, spent=before + spent, threads=threads.count))

@@ -14,7 +14,7 @@ from langevin.diffusion.guidance import Composition, weight_of
 from langevin.modalities.captions import CaptionVocabulary
 from langevin.modalities.image import inspect, preview, suggest
 from langevin.modalities.image.batches import ImageBatches
-from langevin.modalities.image.codec import Pixels
+from langevin.modalities.image.codec import AnyCodec, Codes, Latents, Pixels, require_pixels
 from langevin.modalities.image.conditions import Conditions, Known
 from langevin.modalities.image.data import Images, load_parts, quiet
 from langevin.modalities.image.decode import decode
@@ -81,7 +81,7 @@ class Image:
         enlarge: train an enlarger, conditioned on the image at so many pixels along each side; None draws whole images.
         augment: the largest standard deviation of the noise in which the smaller image is given to an enlarger, in grey
             levels of 255.
-        codec: the map between pixels and x.
+        codec: the map between pixels and x: `pixels`, or the `latents` or `codes` of an autoencoder.
         classes, captions: class names, and the tokenizer of captions; fitted to the data.
     """
 
@@ -100,7 +100,7 @@ class Image:
     flip: bool = False
     enlarge: int | None = None
     augment: float = 50.0
-    codec: Pixels = Pixels()
+    codec: AnyCodec = Pixels()
     classes: tuple[str, ...] = ()
     captions: CaptionVocabulary | None = None
 
@@ -113,6 +113,8 @@ class Image:
             raise ValueError(f"data.augment is a standard deviation from 0 to 255 grey levels, got {self.augment}")
         if self.enlarge is None and self.augment != type(self).augment:
             raise ValueError("data.augment is the noise of smaller images, and there are none: give data.enlarge")
+        if self.enlarge is not None:
+            require_pixels(self.codec, "data.enlarge")
         _ = self.source
 
     @property
@@ -142,7 +144,9 @@ class Image:
         fit."""
         if self.enlarge is None or self.size is None:
             return None
-        return Enlarging(side=self.enlarge, size=self.size, augment=self.augment, codec=self.codec)
+        return Enlarging(
+            side=self.enlarge, size=self.size, augment=self.augment, codec=require_pixels(self.codec, "data.enlarge")
+        )
 
     def smaller(self, part: Images, items: Tensor) -> Tensor:
         """What an enlarger reads of images of a part of the data, without noise."""
@@ -172,7 +176,8 @@ class Image:
         with quiet():
             train, val = load_parts(self.source, held_out=self.val_fraction, seed=0, progress=progress)
         some = train.read(torch.arange(len(train))[:: math.ceil(len(train) / CENTRED)])
-        found = off_centre(self.codec.encode(some), self.codec.offset)
+        pixels = self.codec if isinstance(self.codec, Pixels) else self.codec.pixels
+        found = off_centre(pixels.encode(some), pixels.offset)
         notes = replace(train.notes, remarks=(*train.notes.remarks, *found))
         return replace(train, notes=notes), replace(val, notes=notes)
 
@@ -191,30 +196,65 @@ class Image:
         channels: Any = train.shape[0]
         return replace(
             self, captions=captions, classes=train.classes, size=train.shape[1], channels=channels,
+            codec=self.fitted_codec(train, base),
             download=False,  # the data are there: a run never fetches them again
         )  # fmt: skip
 
+    def fitted_codec(self, train: Images, base: Self | None) -> AnyCodec:
+        """The codec fitted to the data; latents of the autoencoder that `base` draws those of keep their scale."""
+        own, other = self.codec, None if base is None else base.codec
+        if isinstance(own, Pixels):
+            return own
+        if (
+            isinstance(other, Latents | Codes)
+            and other.kind == own.kind
+            and other.path == str(Path(own.path).absolute())
+        ):
+            return other
+        return own.fitted(train.read(spread(len(train), MEASURED)))
+
     def needs(self, train: Images) -> Needs:
-        channels, height, width = train.shape
+        if train.shape[1] != train.shape[2]:
+            raise ValueError(f"images must be square, and these are {train.shape[1]} x {train.shape[2]}: set data.size")
+        conditions = {
+            "classes": len(self.classes), "vocabulary": self.captions.size if self.captions else 0,
+            "caption_length": self.captions.length if self.captions else 0,
+        }  # fmt: skip
+        if isinstance(self.codec, Codes):
+            space, count = self.codec.shape(train.shape), self.codec.count
+            return Needs(
+                processes=("masked", "hybrid", "uniform", "autoregressive"), space=space, tokens=count, **conditions
+            )
+        channels, height, width = self.codec.shape(train.shape)
         std = float(self.codec.encode(train.read(torch.arange(len(train))[:: max(1, len(train) // MEASURED)])).std())
         if not math.isfinite(std):
             raise ValueError(f"data.codec is out of range: with a scale of {self.codec.scale:g} images are not finite")
         if not std > 1e-3:
             raise ValueError(f"all {len(train)} images look the same (standard deviation {std:.1e}): nothing to learn")
-        if height != width:
-            raise ValueError(f"images must be square, and these are {height} x {width}: set data.size")
         return Needs(
-            processes=("gaussian",), channels=channels, space=(height, width), std=std,
-            classes=len(self.classes),
-            vocabulary=self.captions.size if self.captions else 0,
-            caption_length=self.captions.length if self.captions else 0,
+            processes=("gaussian",),
+            channels=channels,
+            space=(height, width),
+            std=std,
             concat=0 if self.enlarge is None else channels + 1,
-        )  # fmt: skip
+            **conditions,
+        )
 
     def suggest(self, train: Images, budget: Budget) -> Suggestion:
-        return suggest.suggest(
-            train, budget, name=Path(self.path or str(self.builtin)).resolve().stem, enlarge=self.enlarge
-        )
+        codec = self.fitted_codec(train, None)
+        if isinstance(codec, Codes):
+            places = codec.shape(train.shape)[0]
+            return suggest.masked(train, budget, name=self.name, places=places, codes=codec.count)
+        return suggest.suggest(train, budget, name=self.name, shape=codec.shape(train.shape), enlarge=self.enlarge)
+
+    def suggest_autoencoder(self, train: Images, budget: Budget, *, codes: bool) -> Suggestion:
+        """A recipe for the autoencoder whose latents, or `codes`, another run draws."""
+        return suggest.autoencoder(train, budget, name=self.name, codes=codes)
+
+    @property
+    def name(self) -> str:
+        """A name of the data."""
+        return Path(self.path or str(self.builtin)).resolve().stem
 
     def batches(self, dataset: Images, *, device: torch.device) -> ImageBatches:
         return ImageBatches(
@@ -366,7 +406,7 @@ class Image:
         if further:
             condition = replace(condition or Condition(), further=further)
             sampling = replace(sampling, guidance=(*sampling.guidance, Composition()))
-        seeds, shape = seeds_of(context.seed, count), (self.channels, self.size, self.size)
+        seeds, shape = seeds_of(context.seed, count), self.codec.shape((self.channels, self.size, self.size))
         x = yield Draw(shape=shape, seeds=seeds, sampling=sampling, condition=condition)
         modality, x = yield from enlarged(self, x, conditions, options, context, seeds)
         return Samples(

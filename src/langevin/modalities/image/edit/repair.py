@@ -20,6 +20,7 @@ from langevin.diffusion.measurement.kinds import downsampling, gaussian_blur, gr
 from langevin.diffusion.process.gaussian import Gaussian
 from langevin.diffusion.sampler import KarrasGrid
 from langevin.diffusion.sampling import Sampling
+from langevin.modalities.image.codec import require_pixels
 from langevin.modalities.image.edit.drawing import (
     ANSWERS,
     conditioned,
@@ -43,6 +44,7 @@ TURNS = {"daps": daps, "gibbs": split_gibbs}  # methods that are no guidance
 def restored(image: "Image", options: Edit, context: RequestContext) -> Plan:
     """The plan of a repair."""
     assert image.size, "the modality of a run is fitted"
+    pixels = require_pixels(image.codec, "what is seen of an image")
     factor, border = options.enlarge or 1, options.outpaint or 0
     if image.size % factor or 2 * border >= image.size:
         what = f"--enlarge {factor}" if border == 0 else f"--outpaint {border}"
@@ -65,7 +67,7 @@ def restored(image: "Image", options: Edit, context: RequestContext) -> Plan:
             "nothing to edit: give --mask, --denoise, --deblur, --enlarge, --colour, --outpaint or --lock-coarse to "
             "repair, or --to, --strength or --between to change"
         )
-    shape, std = (y.shape[1], height, width), (options.denoise or options.noise) * image.codec.scale
+    shape, std = (y.shape[1], height, width), (options.denoise or options.noise) * pixels.scale
     sampling = restoring(context, options)
     if not operators:
         if options.method != Edit.method:
