@@ -7,6 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
+from langevin import notebook
+from langevin.cli import main
 from langevin.diffusion.measurement.kinds import block_means, blur_matrix
 from langevin.diffusion.process import Gaussian
 from langevin.diffusion.sampler import UniformTimeGrid, kinds_for
@@ -263,6 +265,19 @@ def test_from_a_run_to_itself_an_image_stays_and_the_change_is_told(model, files
     assert said[-1].startswith("content: the coarse correlates 1.00 with the input; style: ")
     with pytest.raises(ValueError, match="it goes with --to and --condition only"):
         next(twin.modality.plan(Edit(input=image, source="elsewhere", strength=0.5), context))
+
+
+def test_another_run_is_loaded_by_its_name_in_python_as_by_the_command(trained, files, tmp_path):
+    _, image, _ = files
+    options = {"source": trained, "condition": "bar", "to": "disc"}
+    found = notebook.load(trained).edit(image, 1, steps=4, seed=3, **options).values
+    words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
+    out = tmp_path / "out.npz"
+    assert (
+        main(["edit", str(trained), image, "--count", "1", "--steps", "4", "--seed", "3", *words, "--out", str(out)])
+        == 0
+    )
+    assert np.array_equal(np.load(out)["images"], found.permute(0, 2, 3, 1).numpy())
 
 
 def test_between_two_images_one_becomes_the_other(model, files, tmp_path):

@@ -255,14 +255,7 @@ def test_what_is_no_cascade_is_refused_with_what_to_do(models, captioned):
         enlarger.modality.plan(Explain(), context)
 
 
-def test_a_run_of_something_else_and_a_watermark_are_refused(small, large, tmp_path, capsys, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    toy = tmp_path / "toy"
-    assert main(["train", "toy/mixture", "--out", str(toy), "training.steps=2", "training.batch=8"]) == 0
-    assert main(["sample", str(small), "--enlarge", str(toy)]) == 1
-    assert "is a run of points: name one of images that has data.enlarge" in capsys.readouterr().err
-    assert main(["sample", str(small), "--enlarge", "nowhere"]) == 1
-    assert "there is no run at nowhere" in capsys.readouterr().err
+def test_a_watermark_of_two_runs_is_refused(small, large, tmp_path, capsys):
     (tmp_path / "key").write_text("k" * 40)
     assert main(["sample", str(small), "--enlarge", str(large), "--watermark", str(tmp_path / "key")]) == 1
     assert "a watermark marks what one run draws" in capsys.readouterr().err
@@ -273,6 +266,16 @@ def test_sizes_that_do_not_fit_are_refused_before_training(data, changes, capsys
     assert main(["train", str(data), "--out", str(tmp_path / "run"), "data.size=16", "training.steps=1", *changes]) == 1
     err = capsys.readouterr().err
     assert "they are enlarged a whole number of times, from 1, 2, 4, 8 pixels" in err or "0 to 255 grey levels" in err
+
+
+def test_noise_without_a_smaller_image_and_an_enlarger_as_a_part_are_refused(data, captioned, capsys, tmp_path):
+    words = ["--out", str(tmp_path / "run"), "training.steps=1"]
+    assert main(["train", str(data), "data.augment=20", *words]) == 1
+    assert "data.augment is the noise of smaller images, and there are none" in capsys.readouterr().err
+    pairs = f"data.parts.picture.path={captioned.parent / 'data'}"
+    changes = ["data.parts.picture.size=8", "data.parts.picture.enlarge=4"]
+    assert main(["train", "joint/caption-emoji", pairs, *changes, *words]) == 1
+    assert "data.parts.picture.enlarge: an enlarger is a run of its own" in capsys.readouterr().err
 
 
 def test_the_run_of_a_cascade_may_be_changed_and_keeps_its_enlargers(models):

@@ -111,6 +111,8 @@ class Image:
             raise ValueError(f"data.val_fraction must be between 0 and 1, got {self.val_fraction}")
         if not 0 <= self.augment <= 255:
             raise ValueError(f"data.augment is a standard deviation from 0 to 255 grey levels, got {self.augment}")
+        if self.enlarge is None and self.augment != type(self).augment:
+            raise ValueError("data.augment is the noise of smaller images, and there are none: give data.enlarge")
         if self.enlarge is not None:
             require_pixels(self.codec, "data.enlarge")
         _ = self.source

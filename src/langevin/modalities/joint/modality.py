@@ -119,6 +119,10 @@ class Joint:
             needs = part.needs(train.parts[name])
             if needs.parts:
                 raise ValueError(f"data.parts.{name}: a {part.kind} has parts itself, and cannot be one of several")
+            if getattr(part, "enlarge", None) is not None:
+                raise ValueError(
+                    f"data.parts.{name}.enlarge: an enlarger is a run of its own, and no part of several: leave it out"
+                )
             seconds = getattr(part, "duration", None)
             plain = Needs(
                 processes=needs.processes, channels=needs.channels, space=needs.space, std=needs.std, tokens=needs.tokens,
