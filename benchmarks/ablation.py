@@ -100,7 +100,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--target", default="image/digits", help="a shipped recipe, or a folder or file of data")
     parser.add_argument("--data", help="the data of a recipe, within LANGEVIN_DATA if that is set")
-    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=[*VARIANTS], help="besides the base")
+    parser.add_argument("--variants", nargs="*", choices=VARIANTS, default=[*VARIANTS], help="besides the base")
+    parser.add_argument(
+        "--add", nargs="+", action="append", default=[], help="a further variant: its name, its changes"
+    )
     parser.add_argument("--change", nargs="*", default=[], help="changes of the recipe for all variants")
     parser.add_argument("--minutes", type=float, default=3.0, help="of each training")
     parser.add_argument("--seeds", type=int, default=3)
@@ -109,6 +112,8 @@ def main() -> None:
     parser.add_argument("--out", default="runs/ablation", help="folder of the runs")
     parser.add_argument("--quick", action="store_true", help="20 steps of a small DiT: its figures mean nothing")
     asked = parser.parse_args()
+    VARIANTS.update({name: tuple(changes) for name, *changes in asked.add})
+    asked.variants += [name for name, *_ in asked.add]
     if asked.quick:
         asked.minutes, asked.seeds, asked.count = None, 2, 20
         asked.change = ["training.steps=20", "network.width=32", "network.depth=4", "sampling.steps=4", *asked.change]
