@@ -2,6 +2,7 @@
 
     python benchmarks/ablation.py --quick                                          it runs; its figures mean nothing
     python benchmarks/ablation.py --minutes 3 --seeds 3 --out runs/ablation        image/digits
+    python benchmarks/ablation.py --variants --add wide network.width=192          one variant of your own
     LANGEVIN_DATA=FOLDER python benchmarks/ablation.py --target image/cifar10 --data cifar10 --minutes 30 --out runs/a
 
 The minutes are of the whole training, with whatever a variant does before its first step. Seeds are trained in turns over
@@ -157,7 +158,9 @@ def conclude(
 ) -> None:  # fmt: skip
     """Print the table, and the last line."""
     rows, result = [], dict[str, Any]()
-    for metric in found[BASE][0]:
+    for metric in [
+        m for m in found[BASE][0] if all(m in run for run in found[BASE])
+    ]:  # some are named by where they are
         of = {name: [run[metric] for run in runs] for name, runs in found.items() if all(metric in r for r in runs)}
         values = {name: [figure["value"] for figure in each] for name, each in of.items()}
         verdicts = {name: verdict(each, of[BASE]) for name, each in of.items() if name != BASE}
