@@ -16,7 +16,7 @@ from langevin.recipe.tree import Recipe
 from langevin.run.directory import Run, load_model, open_run
 from langevin.run.display import QUIET, Display
 from langevin.run.evaluate import evaluate_run
-from langevin.run.generate import RunModel, changed
+from langevin.run.generate import RunModel, changed, with_others
 from langevin.run.train import Wanted, train_run
 from langevin.training import machine
 from langevin.user_function import CodePermission
@@ -128,7 +128,8 @@ class LoadedRun:
         Raises:
             ValueError: an option that the modality does not have, or a condition that the run does not know."""
         model = changed(self.model, steps=steps, sampler=sampler, guidance=guidance)
-        return model.run(self._plan(model, count, seed, batch, options), batch=batch, frames=frames)
+        model, plan = self._planned(model, count, seed, batch, options)
+        return model.run(plan, batch=batch, frames=frames)
 
     def edit(
         self, input: str | Path, count: int | None = None, *, seed: int = 0, steps: int | None = None,
@@ -150,7 +151,8 @@ class LoadedRun:
             if value is not None
         )
         options = {"input": str(input), **options}
-        return model.run(self._plan(model, count, seed, batch, options, verb="Edit", chosen=chosen), batch=batch)
+        model, plan = self._planned(model, count, seed, batch, options, verb="Edit", chosen=chosen)
+        return model.run(plan, batch=batch)
 
     def explain(self, *, seed: int = 0, **options: Any) -> Samples:
         """Explain a sample: pictures or text of it, with findings as `explanation`.
@@ -160,30 +162,39 @@ class LoadedRun:
 
         Raises:
             ValueError: an option that the modality does not have, or a condition that the run does not know."""
-        return self.model.run(self._plan(self.model, 1, seed, 256, options, verb="Explain"))
+        model, plan = self._planned(self.model, 1, seed, 256, options, verb="Explain")
+        return model.run(plan)
 
     def request(self, count: int | None = None, *, seed: int = 0, **options: Any) -> Draw:
         """The shape, seeds and condition of the first draw of `sample`, for a sampling loop of your own.
 
         Raises:
             ValueError: as `sample`; or the samples do not begin with a draw."""
-        first = next(self._plan(self.model, count, seed, 256, options))
+        first = next(self._planned(self.model, count, seed, 256, options)[1])
         if not isinstance(first, Draw):
             raise ValueError("sampling with these options begins with a prediction of the model, not with a draw")
         return first
 
-    def _plan(
+    def _planned(
         self, model: RunModel, count: int | None, seed: int, batch: int, options: dict[str, Any], *,
         verb: str = "Sample", chosen: frozenset[str] = frozenset(),
-    ) -> Plan:  # fmt: skip
+    ) -> tuple[RunModel, Plan]:  # fmt: skip
+        """The plan of a request, and the model with those of the other runs that its options name."""
         kind = self.recipe.data.kind
         known = getattr(options_of(kind), verb, None)
         if known is None:
             raise ValueError(f"runs of {kind} have no `{verb.lower()}`")
+        wanted = options_from(known, options, kind)
+        code = CodePermission.of((), allow=self.allow_code)
+        model = with_others(
+            model,
+            wanted,
+            lambda name: load_model(open_run(Path(name)), device=machine.device(), code=code, say=print)[0],
+        )
         context = RequestContext(
             model=model, data=self.run.open_data, count=count, seed=seed, say=print, batch=batch, chosen=chosen
         )
-        return self.recipe.data.plan(options_from(known, options, kind), context)
+        return model, self.recipe.data.plan(wanted, context)
 
     def evaluate(
         self, *, count: int | None = None, seeds: int = 3, batch: int = 256, curve: bool = False, **options: Any
@@ -262,7 +273,7 @@ def options_from(options: type[Any], given: dict[str, Any], kind: str) -> Any:
     def converted(name: str, value: Any) -> Any:
         annotation = str(known[name].type)
         if "tuple" in annotation and value is not None:
-            return (value,) if isinstance(value, str) else tuple(value)
+            return (value,) if isinstance(value, str | Path) else tuple(value)
         return Path(value) if "Path" in annotation and isinstance(value, str) else value
 
     return options(**{name: converted(name, value) for name, value in given.items()})

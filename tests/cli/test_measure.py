@@ -1,6 +1,7 @@
 """`evaluate`, `compare`, `inspect` and `doctor` write what they say, and refuse what cannot be measured."""
 
 import json
+import re
 import shutil
 
 import pytest
@@ -9,6 +10,7 @@ from PIL import Image
 from langevin.cli import main
 from langevin.modalities.image import measure
 from langevin.modalities.image.classifier import train_classifier
+from langevin.run.directory import open_run
 from langevin.training import checkpoint
 from tests import pictures, tiny
 from tests.cli.tables import shown_metrics
@@ -147,6 +149,13 @@ def test_runs_of_different_methods_are_measured_side_by_side_as_each_is_alone(la
         "autoencoder",
     ]
     assert [part["heading"] for part in shown] == ["diffusion", "gan", "vae"]
+    (line,) = (line for line in printed.splitlines() if "ELBO, bits a dimension" in line)
+    assert line.split("dimension")[1].split().count("none") == 1  # of the gan
+    for side, path in zip(section["sides"], [one, *others], strict=True):
+        total, weights = map(float, re.findall(r"([\d.]+) MB", side["facts"]["memory of drawing 16 at once"]))
+        network = open_run(path).load()[0].model.network
+        assert weights == pytest.approx(sum(4 * p.numel() for p in network.parameters()) / 1e6, rel=0.02)
+        assert total > weights
     for side, run in zip(section["sides"], [one, *others], strict=True):  # as `evaluate` finds, with the same judge
         if run is not one:
             shutil.copytree(one / "evaluation", run / "evaluation")

@@ -12,6 +12,7 @@ import torch
 from langevin.cli import main
 from langevin.cli.inspect import of_run
 from langevin.run.directory import open_run
+from langevin.run.ema_choice import EMAChoice, write_choice
 from langevin.run.evaluate import history
 from langevin.run.solvers import read as read_solver
 from langevin.run.train import resume_run
@@ -28,6 +29,8 @@ def make(folder: Path) -> Path:
     arguments = ["training.steps=2", "training.snapshots=2", "training.precision=float32", *tiny.SMALL]
     assert main(["train", str(data), "--out", str(run), *arguments]) == 0
     assert main(["fit-solver", str(run), "--steps", "2", "--count", "2", "--fine", "2"]) == 0
+    values = {0.1: [1.0, 1.2], 0.2: [1.1, 1.2]}
+    write_choice(run, EMAChoice(step=2, length=0.1, standard=0.1, figure="loss", count=8, values=values))
     shutil.rmtree(run / "samples")
     for old in steps(run / "checkpoints")[1:]:
         shutil.rmtree(old)

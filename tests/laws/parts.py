@@ -4,7 +4,7 @@ import math
 from typing import get_args
 
 from langevin.diffusion.importance import Importance
-from langevin.diffusion.objective import LogitNormal, LogNormal, TimeDensity, UniformTime, WeightedMSE
+from langevin.diffusion.objective import LogitNormal, LogNormal, ShiftedTimes, TimeDensity, UniformTime, WeightedMSE
 from langevin.diffusion.process import SDE, Gaussian, Masked, Product
 from langevin.diffusion.sampler import (
     DDIM,
@@ -65,6 +65,7 @@ DENSITIES: dict[str, TimeDensity] = {
     "log_normal": LogNormal(),
     "logit_normal": LogitNormal(mean=-0.4, std=1.1),
     "importance": Importance(log_snr=(-12.0, -4.0, 0.5, 6.0, 13.0), weight=(0.2, 1.0, 3.0, 0.7)),
+    "shifted": ShiftedTimes(times=LogNormal(mean=-1.5), factor=2.0),
 }
 
 GRIDS: dict[str, AnyGrid] = {

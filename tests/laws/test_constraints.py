@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from langevin.diffusion.constraints import (
+    CoarseBand,
     Constrained,
     Fixed,
     InBall,
@@ -48,6 +49,31 @@ def test_the_projection_obeys_and_no_point_that_obeys_is_nearer(names):
     for seed in range(5, 25):
         z = project(some, 3 * normal(B, D, seed=seed), turns=5000)
         assert float(((x - p) * (z - p)).sum(1).max()) < 2e-3
+
+
+def test_a_coarse_band_is_projected_onto_exactly_and_no_point_that_obeys_is_nearer():
+    """Some blocks are white, so that all of their elements must be; others lie far outside of the box."""
+    means = normal(B, 2, 3, 2, seed=2).clamp(-1, 1)
+    band = CoarseBand(side=2, means=means, box=(-1.0, 1.0))
+    x = 2 * normal(B, 2, 6, 4, seed=1)
+    p = band.project(x)
+    assert p.abs().max() <= 1 + 1e-9
+    torch.testing.assert_close(torch.nn.functional.avg_pool2d(p, 2), means, rtol=0, atol=1e-12)
+    torch.testing.assert_close(band.project(p), p, rtol=0, atol=1e-9)
+    for seed in range(5, 25):
+        z = band.project(3 * normal(B, 2, 6, 4, seed=seed))
+        assert float(((x - p) * (z - p)).flatten(1).sum(1).max()) < 1e-9
+    assert (means.abs() == 1).any()
+    free = CoarseBand(side=2, means=means).project(x)
+    torch.testing.assert_close(torch.nn.functional.avg_pool2d(free, 2), means, rtol=0, atol=1e-12)
+    assert (free - x).square().sum() < (p - x).square().sum()
+
+
+def test_means_that_no_block_can_have_are_refused():
+    with pytest.raises(ValueError, match="the means of some blocks lie outside of the box from -1 to 1"):
+        CoarseBand(side=2, means=torch.full((1, 1, 2), 1.5), box=(-1.0, 1.0))
+    with pytest.raises(ValueError, match="7 positions are not divided into blocks of 2"):
+        CoarseBand(side=2, means=torch.zeros(1, 1, 3)).project(torch.zeros(1, 1, 7))
 
 
 def test_what_obeys_stays():

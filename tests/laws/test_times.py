@@ -7,9 +7,17 @@ import torch
 
 from langevin.diffusion.batch import step_randomness
 from langevin.diffusion.importance import AdaptiveImportance, Importance
-from langevin.diffusion.objective import LikelihoodWeightedMSE, LogitNormal, LogNormal, UniformTime, low_discrepancy
+from langevin.diffusion.objective import (
+    LikelihoodWeightedMSE,
+    LogitNormal,
+    LogNormal,
+    ShiftedTimes,
+    UniformTime,
+    low_discrepancy,
+)
 from langevin.diffusion.process import Gaussian
-from langevin.diffusion.schedule import Cosine, VariancePreserving, rho
+from langevin.diffusion.pyramid import block_means
+from langevin.diffusion.schedule import Cosine, Rectified, VariancePreserving, rho
 from tests import exact
 from tests.laws.bounds import kolmogorov, kolmogorov_bound, normal_bound
 from tests.laws.parts import DENSITIES, SCHEDULES
@@ -42,6 +50,8 @@ def test_a_density_turns_uniforms_into_its_own_law(schedule, density):
         back = (t - density.low) / (density.high - density.low)
     elif isinstance(density, LogNormal):
         back = normal_cdf((rho(schedule, t).log() - density.mean) / density.std)
+    elif isinstance(density, ShiftedTimes):
+        back = normal_cdf((rho(schedule, t).log() - density.times.mean - math.log(density.factor)) / density.times.std)
     elif isinstance(density, Importance):
         back = 1 - piecewise_cdf(schedule.log_snr(t), density, float(schedule.log_snr(torch.ones(1).double())))
     else:
@@ -71,6 +81,42 @@ def test_times_lie_within_zero_and_one_at_the_ends_of_the_lattice(schedule, dens
     t = density(ends, schedule)
     assert bool((t > 0).all() and (t <= 1).all())
     assert t.dtype == torch.float64
+
+
+@EVERY
+@pytest.mark.parametrize("side", [2, 3, 4])
+def test_averaged_to_the_smaller_size_a_shifted_level_is_the_level_that_was_shifted(schedule, side):
+    """SNR of the mean of k x k pixels: alpha^2 over the variance of the mean of the noise, whose covariance is propagated
+    through the means of blocks as a matrix."""
+    eye = torch.eye((2 * side) ** 2, dtype=torch.float64).reshape(-1, 1, 2 * side, 2 * side)
+    means = block_means(eye, side).flatten(1).T  # A, whose columns are A e_i
+    covariance = means @ means.T
+    torch.testing.assert_close(covariance, covariance[0, 0] * torch.eye(4, dtype=torch.float64))
+    t = LogNormal(mean=-1.5)(U, schedule)
+    large = ShiftedTimes(times=LogNormal(mean=-1.5), factor=side)(U, schedule)
+    inside = large < 1  # what the schedule reaches
+    assert inside.sum() > 300
+    averaged = schedule.alpha(large).square() / (schedule.sigma(large).square() * covariance[0, 0])
+    torch.testing.assert_close(averaged[inside].log(), schedule.log_snr(t)[inside], rtol=0, atol=1e-9)
+
+
+def test_a_log_normal_density_is_shifted_in_its_mean():
+    """P_mean += ln k; in the time of the rectified schedule t' = k t / (1 + (k - 1) t)."""
+    for schedule in (Rectified(), Cosine()):
+        one = ShiftedTimes(times=LogNormal(mean=-1.0), factor=3.0)
+        other = LogNormal(mean=-1.0 + math.log(3.0))
+        t = other(U, schedule)
+        torch.testing.assert_close(one(U, schedule), t, rtol=0, atol=1e-12)
+        torch.testing.assert_close(one.log_snr_density(t, schedule), other.log_snr_density(t, schedule))
+    t = UniformTime()(U)
+    moved = ShiftedTimes(times=UniformTime(), factor=3.0)(U, Rectified())
+    torch.testing.assert_close(moved, 3 * t / (1 + 2 * t), rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("factor", [0.0, -1.0, math.nan, math.inf])
+def test_a_bad_shift_is_refused(factor):
+    with pytest.raises(ValueError, match="shifted by a positive and finite factor"):
+        ShiftedTimes(factor=factor)
 
 
 def test_the_lattice_covers_evenly_and_stays_inside():

@@ -7,11 +7,13 @@ import torch
 
 from langevin.diffusion.batch import Batch, step_randomness
 from langevin.diffusion.denoiser import GaussianDenoiser
+from langevin.diffusion.likelihood import Levels, gaussian_mass
 from langevin.diffusion.noise import SampleNoise
 from langevin.diffusion.process import Gaussian
 from langevin.diffusion.sampler import DDIM, KarrasGrid, sample, start
 from langevin.methods import AdamW, Autoencoding
 from langevin.networks import Autoencoder
+from langevin.networks.quantizer import normal_latent
 from langevin.recipe.read import check
 
 STD = 0.3
@@ -20,7 +22,10 @@ STD = 0.3
 class Linear(torch.nn.Module):
     """x = w z + s n of one number, with its exact posterior as the encoder."""
 
-    w = 0.8
+    w, config = 0.8, Autoencoder.Config()
+
+    def latent(self, x, noise):
+        return normal_latent(*self.encode(x), noise)
 
     def encode(self, x):
         variance = STD**2 / (self.w**2 + STD**2)
@@ -158,3 +163,39 @@ def test_network_and_method_belong_together():
     for part in ({"network": {"kind": "autoencoder"}}, {"method": {"kind": "autoencoder"}}):
         with pytest.raises(ValueError, match="belong together"):
             check({"data": data, **part})
+
+
+LEVELS = Levels(scale=0.2, offset=-1.0, count=11)
+
+
+def test_the_bound_of_levels_is_that_of_the_enumerated_latent():
+    x = LEVELS.values(torch.zeros(1))
+    many = x.repeat_interleave(4000)[:, None, None]
+    noise = SampleNoise(seeds=torch.arange(len(many)), steps=torch.zeros(len(many), dtype=torch.int64))
+    bound = method(Linear()).bound(many, noise, LEVELS).view(len(x), -1)
+    z = torch.linspace(-9, 9, 20_001, dtype=torch.float64)
+    prior = torch.distributions.Normal(0.0, 1.0)
+    given = gaussian_mass(x[:, None].expand(-1, len(z)), LEVELS, Linear.w * z.expand(len(x), -1), STD)  # ln P(k | z)
+    truth = -(given + prior.log_prob(z)).exp().mul(z[1] - z[0]).sum(1).log()
+    assert float((-truth).exp().sum()) == pytest.approx(1, abs=1e-9)  # a distribution of levels
+    mean, log_variance = Linear().encode(x)
+    q = torch.distributions.Normal(mean[:, None], (0.5 * log_variance).exp()[:, None])
+    expected = (q.log_prob(z).exp() * (q.log_prob(z) - prior.log_prob(z) - given)).mul(z[1] - z[0]).sum(1)
+    error = bound.std(1) / math.sqrt(bound.shape[1])
+    assert bool(((bound.mean(1) - expected).abs() < 5 * error + 1e-9).all())
+    assert bool((expected >= truth - 1e-9).all())
+    assert float((expected - truth)[1:-1].max()) < 0.02  # nearly the posterior of what lies between the outer levels
+
+
+def test_the_mass_of_a_bin_is_that_of_the_normal_and_does_not_vanish_far_from_it():
+    x, mean = LEVELS.values(torch.zeros(1)), torch.linspace(-1.5, 1.5, 7, dtype=torch.float64)[:, None].expand(7, 11)
+    found = gaussian_mass(x.expand(7, 11), LEVELS, mean, 0.4)
+    torch.testing.assert_close(found.exp().sum(1), torch.ones(7, dtype=torch.float64))
+    normal = torch.distributions.Normal(mean, 0.4)
+    inner = normal.cdf(x + 0.1) - normal.cdf(x - 0.1)
+    torch.testing.assert_close(found.exp()[:, 1:-1], inner[:, 1:-1])
+    far = gaussian_mass(x, LEVELS, torch.full_like(x, 0.0), 0.01)  # up to 90 standard deviations away
+    density = torch.distributions.Normal(0.0, 0.01).log_prob(x.abs() - 0.1)
+    ratio = torch.log(0.01 / ((x.abs() - 0.1) / 0.01))  # Phi(-u) is nearly phi(u) / u
+    torch.testing.assert_close(far[1:4], (density + ratio)[1:4], rtol=1e-3, atol=0)
+    assert bool(torch.isfinite(far).all())

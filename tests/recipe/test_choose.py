@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from langevin.diffusion.guidance import weight_of
+from langevin.diffusion.schedule import rho
 from langevin.modalities.image.data import InMemory
 from langevin.modalities.image.modality import Image
 from langevin.modalities.image.suggest import SIZES, multiply_adds, patch_for
@@ -70,6 +71,25 @@ def test_more_minutes_never_give_a_smaller_network_and_in_the_end_a_larger_one()
         costs = [cost(chosen(data, minutes=m).recipe, side) for m in (0.1, 1, 3, 10, 60, 600, 6000)]
         assert costs == sorted(costs)
         assert costs[0] < costs[-1]
+
+
+def test_noise_is_shifted_with_the_size_of_images_larger_than_64_pixels_and_not_for_an_enlarger():
+    """So that, averaged to 64 pixels, training times and the grid of sampling have the levels of 64 pixels."""
+    small, large = chosen(images(300, 64)).recipe, chosen(images(300, 128)).recipe
+    plain = small.process.schedule
+    u, steps = torch.linspace(0.01, 0.99, 50, dtype=torch.float64), torch.tensor([12])
+    for mine, other in (
+        (large.method.times(u, plain), small.method.times(u, plain)),
+        (large.sampling.grid(steps, plain)[0, :-1], small.sampling.grid(steps, plain)[0, :-1]),
+    ):
+        torch.testing.assert_close(rho(plain, mine), 2 * rho(plain, other))
+    assert "noise 2 times as strong as for 64 pixels" in " ".join(chosen(images(300, 128)).reasons)
+    worded = chosen(images(300, 128, known="captions")).recipe
+    assert worded.method.times.times.mean == chosen(images(300, 64, known="captions")).recipe.method.times.mean
+    found = Image(path="pictures", size=128, enlarge=32).suggest(images(300, 128), Budget(minutes=10, flops=FLOPS))
+    assert "times" not in found.recipe["method"]
+    assert "grid" not in found.recipe["sampling"]
+    assert "conditioned on the image at 32 pixels and 3 classes" in found.reasons[0]
 
 
 def test_a_faster_machine_never_gets_a_smaller_network():
@@ -171,9 +191,9 @@ def test_patches_divide_the_side_and_leave_four_or_more(side):
 def test_minutes_of_the_recipe_are_those_of_the_command(monkeypatch, tmp_path):
     monkeypatch.setattr(machine, "matrix_rate", lambda dtype, **_: 4e10)
     folder = pictures.plain(tmp_path / "data", count=20, side=8)
-    by_option = plan(Wanted(target=str(folder), minutes=0.05))[0]
-    assert plan(Wanted(target=str(folder), overrides=("training.minutes=0.05",)))[0] == by_option
-    assert plan(Wanted(target=str(folder)))[0].network != by_option.network
+    by_option = plan(Wanted(target=str(folder), minutes=0.05)).recipe
+    assert plan(Wanted(target=str(folder), overrides=("training.minutes=0.05",))).recipe == by_option
+    assert plan(Wanted(target=str(folder))).recipe.network != by_option.network
 
 
 def test_pictures_that_are_all_the_same_teach_nothing():

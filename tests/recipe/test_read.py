@@ -102,6 +102,7 @@ def test_a_value_of_the_wrong_type_is_said_with_its_place(assignment, words):
     ("sampling.guidance=[{kind: classifier_free, weight: 2.0, interval: [2, 1]}]", "interval"),
     ("network.conditioning.classes=-1", "none of them is negative"),
     ("network={kind: unet, conditioning: {prepend_width: 4}}", "does not read the port prepend"),
+    ("sampling.ema=some", "sampling.ema: Input should be 'auto', got 'some'"),
     ("sampling.ema=0.9", "sampling.ema is a fraction of the run from 0 (the weights themselves) to 0.28, got 0.9"),
     ("network.width=100", "must be a multiple of network.head_dim"),
     ("network.dropout=1.0", "probability below 1"),

@@ -19,6 +19,7 @@ MAKE = {
     "image/cifar10": pictures.classes,
     "image/cifar10-likelihood": pictures.classes,
     "image/emoji": pictures.captions,
+    "image/emoji-enlarger": pictures.captions,
 }
 TEXTS = {
     "text/shakespeare": texts.corpus,
@@ -38,7 +39,8 @@ def small(name, folder):
     """The recipe at its tiny size, on data that is there."""
     tree = read_tree(name)
     if name in MAKE:
-        tree["data"] = {"kind": "image", "path": str(MAKE[name](folder, side=32)), "size": 32}
+        enlarge = {"enlarge": 16} if "enlarge" in tree["data"] else {}
+        tree["data"] = {"kind": "image", "path": str(MAKE[name](folder, side=32)), "size": 32, **enlarge}
     if make := (TEXTS | SCORES | VOICES | MOTIONS | CLIPS).get(name):
         tree["data"] = {**tree["data"], "path": str(make(folder))}
     if name == "joint/digits":

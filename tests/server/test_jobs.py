@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import httpx2 as httpx
@@ -17,6 +18,7 @@ from langevin.embed import extract
 from langevin.modalities.motion.files import bvh
 from langevin.run.directory import load_model, open_run
 from langevin.server.jobs import state_of
+from langevin.server.safeguards import Rules
 from langevin.server.store import LEASE, Store
 from langevin.serving.suspend import Suspended
 from tests import motions, pictures, scores, tiny
@@ -357,3 +359,33 @@ def test_a_server_leaves_jobs_of_runs_that_it_does_not_serve(runs, tmp_path):
         assert store.get(other.id).status == "queued"
     with serving([runs / "captions"], tmp_path / "jobs.db") as (url, _, _), httpx.Client(base_url=url) as http:
         assert ended(http, other.id)["status"] == "completed"
+
+
+def test_a_cascade_of_served_runs_gives_the_images_of_the_two_draws(tmp_path):
+    """Runs are named as they are served; what is drawn is compared with the data of the run that drew it last."""
+    from langevin.modalities.image.options import Sample
+
+    data = pictures.classes(tmp_path / "data", side=16)
+    small = tiny.run_of(data, tmp_path / "runs" / "small", "data.size=8")
+    large = tiny.run_of(data, tmp_path / "runs" / "large", "data.size=16", "data.enlarge=8")
+    rules = Rules(near_copies="hold", allowed=("bar", "disc"))
+    options = {"condition": ["bar"], "enlarge": ["large"]}
+    asked = {"model": "small", "count": 2, "seed": 4, "options": options, "reproducible": True}
+    with (
+        serving([tmp_path / "runs"], tmp_path / "jobs.db", rules=rules) as (url, _, _),
+        httpx.Client(base_url=url, timeout=60) as http,
+    ):
+        job = ended(http, http.post("/v1/jobs", json=asked).json()["id"])
+        assert job["status"] == "completed", job
+        assert job["progress"]["done"] == job["progress"]["total"] == 12
+        base, enlarger = (load_model(open_run(run))[0] for run in (small, large))
+        model = replace(base, others={"enlarge-0": enlarger})
+        expected = alone(model, Sample(condition=("bar",), enlarge=("large",)), count=2, seed=4)
+        for listed, wanted in zip(job["files"], expected.values, strict=True):
+            content = http.get(listed["url"]).content
+            pixels = Image.open(io.BytesIO(content)).convert("RGB")
+            assert torch.equal(torch.tensor(list(pixels.tobytes())), wanted.permute(1, 2, 0).flatten().long())
+            assert "--enlarge large" in extract(content)["command"]
+        for named, message in ((str(large), "there is no model"), ("small", "--enlarge small enlarges nothing")):
+            wrong = {"model": "small", "options": {"enlarge": [named]}}
+            assert message in str(ended(http, http.post("/v1/jobs", json=wrong).json()["id"])["error"])

@@ -5,8 +5,16 @@ import math
 import pytest
 import torch
 
-from langevin.training.ema import EMAProfile, PowerEMA, _inner, gamma_of_length, posthoc_weights
-from langevin.training.snapshots import ema_of_length, snapshot
+from langevin.training.ema import (
+    EMAProfile,
+    PowerEMA,
+    _inner,
+    gamma_of_length,
+    posthoc_error,
+    posthoc_weights,
+    standard_length,
+)
+from langevin.training.snapshots import ema_of_length, reconstructible, snapshot, store
 from tests import tiny
 
 PUBLISHED = {0.05: 16.97, 0.10: 6.94, 0.15: 3.56, 0.20: 1.83}  # figures of the paper that defines the profiles
@@ -143,6 +151,53 @@ def test_a_runs_snapshots_give_the_average_of_any_width(tmp_path):
     again = ema_of_length(tmp_path, 0.05)
     for n, t in kept.items():
         torch.testing.assert_close(again[f"denoiser.{n}"], t, rtol=5e-3, atol=1e-3)
+
+
+def test_the_error_of_a_reconstruction_is_the_distance_of_its_profile():
+    saved = [EMAProfile(step=step, gamma=gamma) for step in (50, 100) for gamma in (16.97, 6.94)]
+    wanted = EMAProfile(step=100, gamma=3.56)
+    tau = (torch.arange(100_000, dtype=torch.float64) + 0.5) / 1000
+
+    def values(profile):
+        inside = (tau < profile.step).double()
+        return (profile.gamma + 1) * tau**profile.gamma / profile.step ** (profile.gamma + 1) * inside
+
+    weights = posthoc_weights(saved, wanted)
+    found = sum(float(w) * values(profile) for w, profile in zip(weights, saved, strict=True))
+    relative = torch.dist(found, values(wanted)) / values(wanted).norm()
+    assert posthoc_error(saved, wanted) == pytest.approx(float(relative), rel=1e-3)
+    assert posthoc_error(saved, saved[2]) == pytest.approx(0, abs=1e-6)
+
+
+def test_lengths_far_from_the_kept_ones_need_more_snapshots(tmp_path):
+    assert reconstructible(tmp_path, (0.07,), kept=(0.05, 0.1)) == []
+    (tmp_path / "ema").mkdir()
+    found = list[list[float]]()
+    for count in (1, 8, 32):
+        for i in range(1, count + 1):
+            (tmp_path / "ema" / f"step-{960 * i // count:08d}.safetensors").touch()
+        found.append(reconstructible(tmp_path, (0.01, 0.025, 0.05, 0.07, 0.2), kept=(0.05, 0.1)))
+    assert found == [[0.05, 0.07], [0.05, 0.07, 0.2], [0.025, 0.05, 0.07, 0.2]]
+
+
+def test_a_stored_length_is_read_until_the_run_goes_on(tmp_path):
+    made, training = tiny.method(), tiny.config()
+    state = tiny.state_of(made, training)
+    tiny.advance(state, made, training, until=4)
+    snapshot(tmp_path, state)
+    before = ema_of_length(tmp_path, 0.07)
+    store(tmp_path, 0.07)
+    assert len(list((tmp_path / "ema").iterdir())) == 2
+    after = ema_of_length(tmp_path, 0.07)
+    assert all(torch.equal(before[n], after[n]) for n in before)
+    tiny.advance(state, made, training, until=8)
+    snapshot(tmp_path, state)
+    assert any(not torch.equal(t, before[n]) for n, t in ema_of_length(tmp_path, 0.07).items())
+
+
+def test_the_standard_length_is_a_kept_one():
+    assert standard_length((0.1, 0.03)) == 0.03
+    assert standard_length(()) == 0
 
 
 def test_a_run_without_snapshots_says_which_widths_it_has_instead(tmp_path):

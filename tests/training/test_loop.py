@@ -126,7 +126,7 @@ def gradients(micro, *, world=tiny.ALONE, uncertainty=True, network="dit"):
     made = tiny.method(network, uncertainty=uncertainty)
     training = tiny.config(batch=10)
     rows = world.own_samples(10).split(micro)
-    losses, _ = _gradients(made, made.players, rows, tiny.batches(training, flip=True), 4, 11, 10, world)
+    losses, *_ = _gradients(made, made.players, rows, tiny.batches(training, flip=True), 4, 11, 10, world)
     return losses["denoiser"], {n: p.grad.clone() for n, p in made.players["denoiser"].module.named_parameters()}
 
 
@@ -153,7 +153,7 @@ def test_the_shares_of_ranks_add_up_to_the_batch():
         made = tiny.method(uncertainty=True)
         rows = (torch.arange(rank, 10, 3),)
         read = tiny.batches(tiny.config(batch=10), flip=True)
-        losses, _ = _gradients(made, made.players, rows, read, 4, 11, 10, tiny.ALONE)
+        losses, *_ = _gradients(made, made.players, rows, read, 4, 11, 10, tiny.ALONE)
         parts.append((losses["denoiser"], made.players["denoiser"].module))
     assert sum(p[0] for p in parts) == pytest.approx(loss, rel=1e-5)
     added = {name: sum(dict(player.named_parameters())[name].grad for _, player in parts) for name in expected}
@@ -173,7 +173,7 @@ def test_a_step_that_is_not_finite_is_skipped_and_counted_and_changes_no_weight(
     tiny.assert_same((before[0], {}), (after[0], {}))
     assert after[1] == {
         "step": 3, "skipped": 1, "consecutive_skips": 1, "restarts": 0, "samples_seen": 24, "plan": [[0, 6]],
-        "loss": before[1]["loss"],
+        "loss": before[1]["loss"], "faults": {},
     }  # fmt: skip
     reports = tiny.advance(state, made, training, until=6, read=made.batches)
     assert [r.applied for r in reports] == [True, False, True]

@@ -1,20 +1,20 @@
 """`langevin distil`: train a student of a run that draws in a few steps, and measure it beside the run."""
 
 import json
-import time
 from typing import Any
 
-from langevin.cli.compare import show_groups
 from langevin.cli.out import unused
 from langevin.cli.sample import MOST
 from langevin.cli.show import LiveLine
+from langevin.cli.table import show_groups
 from langevin.cli.verbs import Distil
 from langevin.diffusion.objective import LogNormal
 from langevin.files import own_folder, write_atomic
 from langevin.methods import Diffusion, OptimizerConfig
-from langevin.modalities.modality import Measuring, RequestContext
+from langevin.modalities.modality import Measuring
 from langevin.run.directory import Run, load_model, open_run
 from langevin.run.generate import RunModel, changed
+from langevin.run.ranking import Ranking
 from langevin.run.train import Wanted, train_run
 from langevin.training import machine
 from langevin.training.distributed import join_world
@@ -94,7 +94,7 @@ class Scoring:
             facts=teacher.facts, load=lambda path: self.loaded(open_run(path)), count=args.count, say=line.say,
             progress=line.progress, run=teacher.path,
         )  # fmt: skip
-        self.scorer = teacher.recipe.data.scorer(self.measuring)
+        self.ranking = Ranking.of(self.measuring)
 
     def loaded(self, run: Run) -> RunModel:
         """The model of a run on this machine."""
@@ -106,21 +106,12 @@ class Scoring:
         cases = [("student", model, steps) for steps in self.args.steps]
         cases += [("run", self.model, steps) for steps in dict.fromkeys((*self.args.steps, self.model.sampling.steps))]
         for name, one, steps in cases:
-            cells.append({"of": name} | self.score(changed(one, steps=steps)))
+            cells.append({"of": name} | self.ranking.rank(changed(one, steps=steps)).figures)
             self.line.update(f"{name}, NFE {cells[-1]['nfe']}: {cells[-1]['score']:.3f}", last=not self.line.terminal)
         self.line.close()
-        floor = self.scorer.floor
-        content = {"measure": self.scorer.name, "count": self.args.count, "real_against_real": floor, "cells": cells}
+        floor, measure = self.ranking.scorer.floor, self.ranking.scorer.name
+        content = {"measure": measure, "count": self.args.count, "real_against_real": floor, "cells": cells}
         write_atomic(student.path / "distilled.json", json.dumps(content, indent=1).encode())
         rows = [(c["of"], str(c["nfe"]), f"{c['score']:.3f}", f"{c['seconds']:.2g}", "") for c in cells]
         real = ("real data", "", f"{floor:.3f}", "", "")
-        show_groups(("", "NFE", self.scorer.name, "seconds a sample", ""), {"": [*rows, real]})
-
-    def score(self, model: RunModel) -> dict[str, Any]:
-        """The distance of a model's samples, and what they cost."""
-        m = self.measuring
-        context = RequestContext(model=model, data=lambda: (m.train, m.val), count=m.count, seed=1_000_000)
-        begun = time.perf_counter()
-        samples = model.run(self.teacher.recipe.data.plan_like(m.train, context))
-        spent = time.perf_counter() - begun
-        return {"nfe": samples.nfe, "score": self.scorer.score(samples), "seconds": spent / len(samples)}
+        show_groups(("", "NFE", measure, "seconds a sample", ""), {"": [*rows, real]})

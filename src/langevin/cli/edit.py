@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from langevin.cli.out import require_writable
-from langevin.cli.sample import MOST, check_drawing, check_seed, chosen, loaded
+from langevin.cli.sample import MOST, check_drawing, check_seed, chosen, loaded, other_loaded
 from langevin.cli.show import LiveLine
 from langevin.files import remove, sweep, write_atomic
 from langevin.modalities.files import file_name
@@ -17,7 +17,7 @@ from langevin.modalities.modality import RequestContext, Samples, require_form
 from langevin.modalities.paths import list_entries
 from langevin.run.directory import Run, open_run
 from langevin.run.display import duration
-from langevin.run.generate import RunModel
+from langevin.run.generate import RunModel, with_others
 from langevin.run.provenance import facts_of, words_of
 
 SETTINGS = "edit.json"  # in the output folder: the command that its answers are of
@@ -42,9 +42,7 @@ def run(args: Any) -> Path:
         require_form(run.recipe.data, out.suffix, f"--out {out}")
     require_apart(out, [*files, *files_named(args.options)], folder=not single)
     model, step = loaded(args, run, line)
-    if (source := getattr(args.options, "source", None)) is not None:
-        other, _ = loaded(replace(args, run=source, steps=None, sampler=None, guidance=None), open_run(source), line)
-        model = replace(model, others={**model.others, "source": other})
+    model = with_others(model, args.options, other_loaded(args, line))
     editing = Editing(args, run, model, step, line)
     if single:
         out = require_writable(out, folder=False)

@@ -15,6 +15,7 @@ from langevin.modalities.paths import did_you_mean
 from langevin.recipe.detect import candidates, chosen
 from langevin.recipe.read import check, check_density, read_tree, shipped
 from langevin.run.directory import open_run
+from langevin.run.ema_choice import read_choice
 from langevin.run.train import Wanted, plan
 from langevin.training import machine
 from langevin.training.checkpoint import Damaged, load, steps
@@ -84,7 +85,8 @@ def data(args: Inspect) -> None:
     line.close()
     read_as = [f"{c.modality.kind} ({c.score:.2f}): {c.reason}" for c in detected]
     try:
-        recipe, _, reasons = plan(Wanted(target=str(args.target)))
+        planned = plan(Wanted(target=str(args.target)))
+        recipe, reasons = planned.recipe, planned.reasons
         choice = {"recipe": recipe.name, "reasons": reasons, "network": asdict(recipe.network)}
         lines = ["", "`langevin train` would choose, for 10 minutes on this machine:", *(f"  {r}" for r in reasons)]
     except ValueError as error:
@@ -119,6 +121,9 @@ def of_run(path: Path) -> dict[str, object]:
         "data": f"{recipe.data.kind}, {run.facts['items']} items, samples of shape {shape}",
         "network": f"{recipe.network.kind}, {parameters / 1e6:.2f} M parameters",
         "steps": planned,
+        "EMA": choice.line().removeprefix("EMA ")
+        if (choice := read_choice(path))
+        else f"length {run.ema_length(None):g}",
         "checkpoints": ", ".join(checkpoints) or "none",
         "machine": machine_of(run.facts),
         "here": machine.describe()["processor"],

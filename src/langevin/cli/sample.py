@@ -3,6 +3,7 @@
 import hashlib
 import math
 import time
+from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from langevin.modalities.modality import RequestContext, Samples, require_form
 from langevin.recipe.sampling import describe
 from langevin.run.directory import Run, load_model, open_run
 from langevin.run.display import duration
-from langevin.run.generate import RunModel
+from langevin.run.generate import RunModel, with_others
 from langevin.run.provenance import facts_of
 from langevin.run.watermark import marked
 from langevin.safety.watermark import read_key
@@ -39,7 +40,7 @@ def run(args: Any) -> Path | None:
         require_form(run.recipe.data, ".gif", "--gif", count=args.count)
     key = None if args.watermark is None else read_key(args.watermark)
     model, step = loaded(args, run, line)
-    model = marked(model, run, key)
+    model = with_others(marked(model, run, key), args.options, other_loaded(args, line))
     out = given if args.out is not None else default_out(run, model, step, args)
     animated = args.gif or (out is not None and out.suffix == ".gif")
     streamed: list[str] = []
@@ -135,6 +136,16 @@ def loaded(args: Drawing, run: Run, line: LiveLine) -> tuple[RunModel, int]:
         run, ema=args.ema, device=machine.device(), code=CodePermission.of((), allow=args.allow_code), say=line.say,
         steps=args.steps, sampler=args.sampler, guidance=args.guidance,
     )  # fmt: skip
+
+
+def other_loaded(args: Any, line: LiveLine) -> Callable[[str], RunModel]:
+    """Loads the other runs that options name, each with its own settings of sampling."""
+
+    def load(name: str) -> RunModel:
+        path = Path(name)
+        return loaded(replace(args, run=path, steps=None, sampler=None, guidance=None), open_run(path), line)[0]
+
+    return load
 
 
 def named_out(out: Path | None, run: Run, *, count: int | None = None) -> Path | None:

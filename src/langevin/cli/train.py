@@ -7,6 +7,7 @@ from langevin.cli.sample import check_seed
 from langevin.cli.show import LiveLine
 from langevin.cli.verbs import Train
 from langevin.run.directory import Run
+from langevin.run.latent import train_in_latents
 from langevin.run.train import Wanted, train_run
 
 
@@ -14,9 +15,10 @@ def run(args: Train) -> Run:
     """Train, and return the finished run; with --serve only after the page was closed."""
     if args.seed is not None:
         check_seed(args.seed)
-    line, wanted = LiveLine(), {name: value for name, value in vars(args).items() if name != "serve"}
+    line, wanted = LiveLine(), {name: value for name, value in vars(args).items() if name not in ("serve", "latent")}
+    train = train_in_latents if args.latent else train_run
     with Page(say=line.say) if args.serve else nullcontext() as page:
-        run = train_run(Wanted(**wanted), line.display(), created=page.show if page else lambda path: None)
+        run = train(Wanted(**wanted), line.display(), created=page.show if page else lambda path: None)
         if page:
             page.wait()
     return run

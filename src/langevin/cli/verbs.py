@@ -26,6 +26,9 @@ class Train:
     """Seed of the initial weights, the data order and the noise; default the recipe's."""
     data: Path | None = None
     """Path to the data of a recipe, in place of the recipe's data.path."""
+    latent: bool = False
+    """Train an autoencoder of the data first, then a run that draws its latents, both in the time budget: for large images
+    and clips. Of a recipe the data is used, and the rest is chosen."""
     allow_code: bool = False
     """Allow functions (module:function) that the recipe names to be imported; those named in this command always are."""
     tensorboard: bool = False
@@ -112,7 +115,8 @@ class Drawing:
     guidance: float | None = None
     """Weight of guidance by the condition or the prompt: 1 is no guidance, 1.5 to 3 is usual; default the recipe's."""
     ema: float | None = None
-    """Length of the EMA of the weights, as a fraction of the run; 0 uses the last weights; default the recipe's."""
+    """Length of the EMA of the weights, as a fraction of the run; 0 uses the last weights; default the recipe's,
+    or the one chosen at the end of training."""
     batch: int = 256
     """Samples per batch."""
     allow_code: bool = False

@@ -44,11 +44,13 @@ class StepRandomness:
         noise: one stream per sample.
         u: (b,) float64 uniforms for the times, on a lattice over the whole global batch.
         progress: of the run, from 0 to 1.
+        restarts: how often the run was rolled back; a method may train more gently after that.
     """
 
     noise: SampleNoise
     u: Tensor
     progress: float = 0.0
+    restarts: int = 0
 
     @property
     def corruption(self) -> SampleNoise:
@@ -56,7 +58,9 @@ class StepRandomness:
         return self.noise.fork(2)
 
 
-def step_randomness(*, seed: int, step: int, samples: Tensor, count: int, progress: float = 0.0) -> StepRandomness:
+def step_randomness(
+    *, seed: int, step: int, samples: Tensor, count: int, progress: float = 0.0, restarts: int = 0
+) -> StepRandomness:
     """The randomness of the samples with indices `samples` (b,) int64 in a global batch of `count`."""
     name = torch.tensor([seed], dtype=torch.int64, device=samples.device)
     steps = torch.tensor([step], dtype=torch.int64, device=samples.device)
@@ -67,4 +71,5 @@ def step_randomness(*, seed: int, step: int, samples: Tensor, count: int, progre
         .to(float64_device(samples.device))
     )
     noise = SampleNoise(seeds=mix(name.expand(len(samples)), samples), steps=steps.expand(len(samples)))
-    return StepRandomness(noise=noise, u=low_discrepancy(count, offset, samples), progress=progress)
+    u = low_discrepancy(count, offset, samples)
+    return StepRandomness(noise=noise, u=u, progress=progress, restarts=restarts)

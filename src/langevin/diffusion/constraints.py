@@ -1,4 +1,4 @@
-"""Hard constraints on continuous data: a box, a norm, fixed values, linear equations.
+"""Hard constraints on continuous data: a box, a norm, fixed values, a coarse band, linear equations.
 
 Each set is convex and has an exact projection. The projection onto all of them is found by Dykstra's algorithm: sets are
 projected onto in turn, each with what it took away before put back ("A Method for Finding Projections onto the Intersection
@@ -18,9 +18,11 @@ from langevin.diffusion.condition import Condition
 from langevin.diffusion.denoiser import Denoiser
 from langevin.diffusion.measurement.operator import Operator, dot, solve_by_cg
 from langevin.diffusion.posterior import Point, Prediction
+from langevin.diffusion.pyramid import block_means, repeated
 from langevin.diffusion.shape import append_dims
 
 TURNS = 200  # of Dykstra's algorithm
+HALVINGS = 40  # of the interval that a block's shift lies in
 TOLERANCE = 1e-4  # of a violation, in units of x
 
 
@@ -106,7 +108,49 @@ class Linear:
         return x + self.operator.adjoint(solve_by_cg(gram, residual, iterations=200, tolerance=1e-7))
 
 
-AnyConstraint = InBox | InBall | Fixed | Linear
+@dataclass(frozen=True, kw_only=True)
+class CoarseBand:
+    """The means of blocks of `side` positions along each dimension of space are given, and all elements lie in a box.
+
+    The nearest point adds a number to each block and clips it, up to the mean that is given: without a box the coarse band
+    of a pyramid is replaced ("ILVR: Conditioning Method for Denoising Diffusion Probabilistic Models", 2021,
+    arXiv:2108.02938). With it, a block whose mean is white becomes white, where clipping afterwards would leave it darker.
+
+    Args:
+        side: of the blocks.
+        means: (b, channels, *space / side), or of one sample that all share.
+        box: low and high; None is everywhere.
+
+    Raises:
+        ValueError: means outside of the box, or (when called) space that is not divided into blocks.
+    """
+
+    side: int
+    means: Tensor
+    box: tuple[float, float] | None = None
+
+    def __post_init__(self) -> None:
+        low, high = self.box or (-torch.inf, torch.inf)
+        if not bool(((self.means >= low - TOLERANCE) & (self.means <= high + TOLERANCE)).all()):
+            raise ValueError(f"the means of some blocks lie outside of the box from {low:g} to {high:g}")
+
+    def project(self, x: Tensor) -> Tensor:
+        means = self.means.to(x)
+        if self.box is not None:
+            low, high = self.box
+            most = append_dims(x.flatten(1).abs().amax(1), x) + max(
+                abs(low), abs(high)
+            )  # by which every block is clipped
+            least, most = (end.expand(len(x), *means.shape[1:]) for end in (-most, most))
+            for _ in range(HALVINGS):
+                middle = (least + most) / 2
+                below = block_means((x + repeated(middle, self.side)).clamp(low, high), self.side) < means
+                least, most = torch.where(below, middle, least), torch.where(below, most, middle)
+            x = (x + repeated(most, self.side)).clamp(low, high)
+        return x + repeated(means - block_means(x, self.side), self.side)
+
+
+AnyConstraint = InBox | InBall | Fixed | CoarseBand | Linear
 
 
 def project(constraints: Sequence[Constraint], x: Tensor, *, turns: int = TURNS) -> Tensor:
@@ -145,6 +189,8 @@ def named(constraint: Any) -> str:
             return f"a norm of at most {constraint.radius:g}"
         case Fixed():
             return "the fixed values"
+        case CoarseBand():
+            return "the coarse band"
         case Linear():
             return "the linear equations"
         case _:

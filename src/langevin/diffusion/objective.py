@@ -23,7 +23,7 @@ from langevin.diffusion.posterior import Joint, Posterior
 from langevin.diffusion.process.gaussian import Gaussian
 from langevin.diffusion.process.product import Product
 from langevin.diffusion.process.terms import Bounded
-from langevin.diffusion.schedule import AnySchedule, time_of_rho
+from langevin.diffusion.schedule import AnySchedule, shifted, time_of_rho
 from langevin.diffusion.shape import Data, append_dims, first_leaf, part_of, tree_map
 
 
@@ -278,4 +278,36 @@ class LogitNormal:
         return _normal_density(logit, self.mean, self.std) / (t * (1 - t) * schedule.rate(t).abs())
 
 
-TimeDensity = UniformTime | LogNormal | LogitNormal | Importance
+@dataclass(frozen=True, kw_only=True)
+class ShiftedTimes:
+    """Another density with every noise level times `factor`, for images of `factor` times the side length ("simple
+    diffusion: End-to-end diffusion for high resolution images", 2023, arXiv:2301.11093).
+
+    The mean of blocks of k x k pixels has noise of 1 / k the standard deviation, so that the image averaged to the smaller
+    size is seen at the levels of the density that is shifted: log-SNR falls by 2 ln k. A log-normal density is shifted by
+    ln k in its mean. Levels beyond what the schedule reaches are t = 1.
+
+    Args:
+        times: the density that is shifted.
+        factor: k, positive.
+
+    Raises:
+        ValueError: a factor that is not positive and finite.
+    """
+
+    kind: Literal["shifted"] = "shifted"
+    times: UniformTime | LogNormal | LogitNormal | Importance = LogNormal()
+    factor: float = 2.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.factor < math.inf:
+            raise ValueError(f"a density of times is shifted by a positive and finite factor, got {self.factor}")
+
+    def __call__(self, u: Tensor, schedule: AnySchedule) -> Tensor:
+        return shifted(self.times(u, schedule), schedule, self.factor)
+
+    def log_snr_density(self, t: Tensor, schedule: AnySchedule) -> Tensor:
+        return self.times.log_snr_density(shifted(t, schedule, 1 / self.factor), schedule)
+
+
+TimeDensity = UniformTime | LogNormal | LogitNormal | Importance | ShiftedTimes

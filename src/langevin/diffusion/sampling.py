@@ -1,6 +1,7 @@
 """The settings of sampling: sampler, grid, guidance and EMA."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from langevin.diffusion.guidance import AnyGuidance
 from langevin.diffusion.sampler import DPM2M, AnySampler
@@ -18,7 +19,8 @@ class Sampling:
         grid: the noise levels to visit.
         scheduling: when each frame is denoised, for data in frames and a network trained with levels per frame.
         guidance: the guidance methods, the last one outermost.
-        ema: EMA length of the weights, as a fraction of the run, 0 to 0.28; 0 is the weights themselves.
+        ema: EMA length of the weights, as a fraction of the run, 0 to 0.28; 0 is the weights themselves; auto is chosen at
+            the end of training.
 
     Raises:
         ValueError: a number out of range, or two guidance methods of one kind.
@@ -29,7 +31,7 @@ class Sampling:
     grid: AnyGrid = KarrasGrid()
     scheduling: AnyScheduling = FullSequence()
     guidance: tuple[AnyGuidance, ...] = ()
-    ema: float = 0.05
+    ema: float | Literal["auto"] = "auto"
 
     def __post_init__(self) -> None:
         if not 1 <= self.steps <= 10_000:
@@ -37,7 +39,7 @@ class Sampling:
         kinds = [method.kind for method in self.guidance]
         if twice := [kind for kind in kinds if kinds.count(kind) > 1]:
             raise ValueError(f"sampling.guidance names {twice[0]} twice: give it once, with one weight")
-        if not 0 <= self.ema <= 0.28:
+        if self.ema != "auto" and not 0 <= self.ema <= 0.28:
             raise ValueError(
                 f"sampling.ema is a fraction of the run from 0 (the weights themselves) to 0.28, got {self.ema}"
             )

@@ -63,6 +63,14 @@ def time_of_rho(schedule: Schedule, ratio: Tensor) -> Tensor:
     return schedule.time(-2 * ratio.log()).clamp(0, 1)
 
 
+def shifted(t: Tensor, schedule: Schedule, factor: float) -> Tensor:
+    """The times at which sigma / alpha is `factor` times that at t, at most 1; 0 and 1 stay. Log-SNR falls by 2 ln factor.
+
+    In the time of the rectified schedule t' = k t / (1 + (k - 1) t) with k the factor."""
+    moved = schedule.time(schedule.log_snr(t) - 2 * math.log(factor)).clamp(0, 1)
+    return torch.where((t == 0) | (t == 1), t, moved)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Rectified:
     """alpha = 1 - t, sigma = t: straight paths from data to noise.

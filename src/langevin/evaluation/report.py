@@ -96,6 +96,8 @@ class MetricRow:
         standard_error: of the estimate from one seed; None if the estimator has none.
         floor: the score of real data against real data, None if it does not apply.
         copycat: the score of training data in place of samples, None if it does not apply.
+        codec: the score of the real data of `floor` as the codec gives it back, None without a codec that loses something:
+            no sample is expected to do better.
         group: the feature space, or what else several metrics share; "" for none.
     """
 
@@ -107,6 +109,7 @@ class MetricRow:
     standard_error: float | None = None
     floor: float | None = None
     copycat: float | None = None
+    codec: float | None = None
     group: str = ""
 
     @property
@@ -114,14 +117,15 @@ class MetricRow:
         """The metric with its group, for use outside the table."""
         return f"{self.metric}, {self.group}" if self.group else self.metric
 
-    def cells(self) -> tuple[str, ...]:
-        """The texts of the table row."""
+    def cells(self, *, codec: bool = False) -> tuple[str, ...]:
+        """The texts of the table row, with that of `codec` after `copycat` if there is such a column."""
         value = number(self.generated.estimate)
         if self.generated.half_width is not None:
             value += f" ± {number(self.generated.half_width, 2)}"
         elif self.standard_error is not None:
             value += f" (s.e. {number(self.standard_error, 2)})"
-        return self.metric, value, number(self.floor), number(self.copycat), self.better, self.meaning
+        coded = (number(self.codec),) if codec else ()
+        return self.metric, value, number(self.floor), number(self.copycat), *coded, self.better, self.meaning
 
 
 def grouped(rows: Sequence[MetricRow]) -> dict[str, list[MetricRow]]:
@@ -144,10 +148,12 @@ class Metrics:
     def html(self) -> str:
         """A section with one table row per metric."""
         columns = ("Metric", "Generated", "Real vs. real", "Copycat", "Better", "Meaning")
+        coded = any(row.codec is not None for row in self.rows)
+        columns = (*columns[:4], "Codec", *columns[4:]) if coded else columns
         intervals = [row.generated for row in self.rows if row.generated.half_width is not None]
         about = f"± is the {intervals[0].level:.0%} interval of the mean over seeds. " if intervals else ""
-        groups = {group: [row.cells() for row in rows] for group, rows in grouped(self.rows).items()}
-        table = page.grouped_table(columns, groups, numbers=(1, 2, 3))
+        groups = {group: [row.cells(codec=coded) for row in rows] for group, rows in grouped(self.rows).items()}
+        table = page.grouped_table(columns, groups, numbers=range(1, len(columns) - 2))
         return page.section(self.heading, page.paragraph((about + self.note).strip()) + table + self.source.html())
 
     def data(self) -> dict[str, Any]:

@@ -9,7 +9,7 @@ generated ones). A distance to the training set far below the floor means copyin
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -47,8 +47,9 @@ class Measures:
 
 
 def measure(
-    features: Mapping[str, Extract], real_train: Tensor, held_out: Tensor, generated: Sequence[Tensor], *, seed: int
-) -> Measures:
+    features: Mapping[str, Extract], real_train: Tensor, held_out: Tensor, generated: Sequence[Tensor], *, seed: int,
+    through: Extract | None = None,
+) -> Measures:  # fmt: skip
     """Metrics of `generated` in each feature space.
 
     Args:
@@ -57,6 +58,7 @@ def measure(
         held_out: real samples that were not trained on.
         generated: one tensor (n, ...) per seed, of equal length.
         seed: determines the subsets that are drawn.
+        through: samples as the codec gives them back; None of one that loses nothing.
 
     Raises:
         ValueError: fewer than 2 generated, 2 held-out or 4 training samples, or unequal numbers per seed."""
@@ -68,7 +70,7 @@ def measure(
     rows = [
         row
         for space, extract in features.items()
-        for row in _space(space, extract, real_train, held_out, generated, roles)
+        for row in _space(space, extract, real_train, held_out, generated, roles, through)
     ]
     notes = _notes(n, drawn, len(generated), roles)
     if sum(row.metric.startswith("FD_inf") for row in rows) < len(features):
@@ -117,8 +119,9 @@ class _Roles:
 
 
 def _space(
-    space: str, extract: Extract, real_train: Tensor, held_out: Tensor, generated: Sequence[Tensor], roles: _Roles
-) -> list[MetricRow]:
+    space: str, extract: Extract, real_train: Tensor, held_out: Tensor, generated: Sequence[Tensor], roles: _Roles,
+    through: Extract | None,
+) -> list[MetricRow]:  # fmt: skip
     train, held = extract(real_train), extract(held_out)
     reference, held_moments = train[roles.reference], Moments.of(held)
     moments = Moments.of(reference)
@@ -129,9 +132,13 @@ def _space(
     results = [scores(extract(part)) for part in generated]
     copycat, floor = scores(train[roles.copies]), scores((train if roles.floor_of_train else held)[roles.floor])
     floor["FD held-out"] = frechet_distance(held_moments, Moments.of(train[roles.floor_held_out])), None
+    coded: Scores = {}
+    if through is not None:
+        coded = scores(extract(through((real_train if roles.floor_of_train else held_out)[roles.floor])))
     n, m = min(len(reference), NEIGHBOURS), min(len(generated[0]), NEIGHBOURS)
     best = expected_coverage(n, m, _neighbours(n, m))
-    return [_row(name, space, results, floor, copycat, best) for name in results[0]]
+    rows = [_row(name, space, results, floor, copycat, best) for name in results[0]]
+    return [replace(row, codec=coded[row.metric][0]) if row.metric in coded else row for row in rows]
 
 
 def _scores(reference: Tensor, moments: Moments, held_out: Moments, fake: Tensor, seed: int) -> Scores:

@@ -7,10 +7,15 @@ near its end, where D is constant and both losses are ln 2. The generator is a d
 its input is noise. The discriminator has an architecture of the same kind; its output is the sum of that network's outputs
 over the root of their number. With `times` it sees both examples with noise of random times, which it is told
 ("Diffusion-GAN: Training GANs with Diffusion", 2022, arXiv 2206.02262): then it cannot tell them apart by heart.
+
+A discriminator wins when it is certain, D(y) - D(x) far below 0, and flat where the examples are. The penalties do not
+prevent it: they hold at the examples alone, and D may fall in between. The generator then gets no gradient, and D none but
+of the penalties. It is seen in each pair: by the slope at y all along the way to x, |grad D(y)| |y - x|, D would not rise
+by a part of the gap. A linear D would by all of it. Such a run is rolled back, and then the discriminator sees noise.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -21,12 +26,19 @@ from torch import Tensor, nn
 from langevin.diffusion.batch import Batch, StepRandomness
 from langevin.diffusion.denoiser import GaussianDenoiser
 from langevin.diffusion.float64 import float64_device
-from langevin.diffusion.objective import TimeDensity
+from langevin.diffusion.objective import LogNormal, TimeDensity
 from langevin.diffusion.process import Gaussian
 from langevin.diffusion.shape import append_dims
 from langevin.methods.method import Player, Report
 from langevin.methods.spectral import generated
 from langevin.networks.fused import twice_differentiable
+
+CERTAIN = 4.0  # a gap of scores that leaves the discriminator's loss at 0.018, of ln 2
+FLAT = 0.25  # part of the gap that the slope at a generated example explains
+FAULT = (
+    "the discriminator has won: it is certain of nearly all examples and flat around them, so the generator does not learn "
+    "(the discriminator sees noise after a rollback; method.times sets how much)"
+)
 
 
 class Adversarial:
@@ -39,7 +51,8 @@ class Adversarial:
         discriminator: reads examples at a time; it holds `discriminator_network`.
         discriminator_network: the module whose weights the discriminator trains.
         gamma: weight of the penalties.
-        times: density of the times of what the discriminator sees; None is t = 0.
+        times: density of the times of what the discriminator sees; None is t = 0, and after a rollback noise that is about
+            twice as large as the data.
         non_hidden: see `Player`; of both.
         generator: the denoiser that is sampled from, if not `denoiser`.
     """
@@ -55,6 +68,7 @@ class Adversarial:
 
         kind: Literal["adversarial"] = "adversarial"
         one_step: ClassVar[bool] = True
+        ranked_by_loss: ClassVar[bool] = False
         gamma: float = 1.0
         times: TimeDensity | None = None
 
@@ -97,13 +111,22 @@ class Adversarial:
             with torch.no_grad():
                 real_score = self.score(batch.x, batch, draw)
             margin = self.score(fake, batch, draw) - real_score
-            loss = F.softplus(-margin)
+            loss = relativistic(margin)
             return Report(loss=loss, plain=loss.detach(), terms={"margin": margin.detach()})
         real_score, r1 = self.penalised_score(batch.x, batch, draw)
         fake_score, r2 = self.penalised_score(fake, batch, draw)
-        plain, penalty = F.softplus(fake_score - real_score), r1 + r2
-        terms = {"penalty": penalty.detach()}
-        return Report(loss=plain + 0.5 * self.gamma * penalty, plain=plain.detach(), terms=terms)
+        plain, penalty = relativistic(real_score - fake_score), r1 + r2
+        lost = self._lost(fake_score - real_score, r2, fake, batch, draw)
+        return Report(
+            loss=plain + 0.5 * self.gamma * penalty, plain=plain.detach(), faults={FAULT: lost},
+            terms={"penalty": penalty.detach(), "lost": lost},
+        )  # fmt: skip
+
+    @torch.no_grad()
+    def _lost(self, margin: Tensor, squared_slope: Tensor, fake: Tensor, batch: Batch, draw: StepRandomness) -> Tensor:
+        """The pairs, (b,) 0 or 1, from which the generator learns nothing: certain, with no slope to follow."""
+        apart = (self._noised(fake, draw)[0] - self._noised(batch.x, draw)[0]).flatten(1).norm(dim=1)
+        return ((margin < -CERTAIN) & (squared_slope.sqrt() * apart < FLAT * margin.abs())).to(margin)
 
     def score(self, x: Tensor, batch: Batch, draw: StepRandomness) -> Tensor:
         """How real each example of x, shaped like `batch.x`, is to the discriminator, (b,)."""
@@ -112,11 +135,7 @@ class Adversarial:
     def penalised_score(self, x: Tensor, batch: Batch, draw: StepRandomness) -> tuple[Tensor, Tensor]:
         """The score, and the squared norm of its gradient with respect to what the discriminator sees, (b,) each."""
         seen, t = self._noised(x, draw)
-        seen = seen.detach().requires_grad_(True)
-        with twice_differentiable():
-            score = self._scored(seen, t, batch)
-            (gradient,) = torch.autograd.grad(score.sum(), seen, create_graph=True)
-        return score, gradient.square().flatten(1).sum(1)
+        return with_squared_slope(lambda x_t: self._scored(x_t, t, batch), seen)
 
     def _scored(self, x_t: Tensor, t: Tensor, batch: Batch) -> Tensor:
         out = self.discriminator(x_t, t, batch.condition).mean
@@ -129,11 +148,28 @@ class Adversarial:
 
     def _noised(self, x: Tensor, draw: StepRandomness) -> tuple[Tensor, Tensor]:
         """What the discriminator sees of x, and the time of it (b,); the same noise for all that is compared."""
-        if self.times is None:
+        times = self.times
+        if times is None and draw.restarts:
+            times = LogNormal(mean=math.log(2 * self.process.sigma_data))
+        if times is None:
             return x, torch.zeros(len(x), dtype=torch.float64, device=float64_device(x.device))
-        t = self.times(draw.u, self.process.schedule).to(float64_device(x.device))
+        t = times(draw.u, self.process.schedule).to(float64_device(x.device))
         return self.process.corrupt(x, t, draw.noise.fork(3)), t
 
     def generator(self) -> GaussianDenoiser:
         """The denoiser that is asked at t = 1."""
         return self._generator
+
+
+def relativistic(margin: Tensor) -> Tensor:
+    """softplus(-margin): the loss of a player, by how far the scores of what it stands for are above the other's."""
+    return F.softplus(-margin)
+
+
+def with_squared_slope(score: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
+    """The scores (b, ...) of x (b, ...), and (b,): the squared norm of their gradient in a sample, over their number."""
+    seen = x.detach().requires_grad_(True)
+    with twice_differentiable():
+        scores = score(seen)
+        (gradient,) = torch.autograd.grad(scores.sum(), seen, create_graph=True)
+    return scores, gradient.square().flatten(1).sum(1) / max(1, scores[0].numel())

@@ -58,6 +58,7 @@ class Consistency:
 
         kind: Literal["consistency"] = "consistency"
         one_step: ClassVar[bool] = False
+        ranked_by_loss: ClassVar[bool] = False
         prediction: Literal["edm", "velocity"] = "edm"
         times: TimeDensity = LogNormal(mean=-0.8, std=2.0)
         stages: int = 8

@@ -18,6 +18,7 @@ from langevin.diffusion.objective import (
     LikelihoodWeightedMSE,
     LogNormal,
     Objective,
+    ShiftedTimes,
     TimeDensity,
     Uncertainty,
     WeightedMSE,
@@ -78,6 +79,7 @@ class Diffusion:
 
         kind: Literal["diffusion"] = "diffusion"
         one_step: ClassVar[bool] = False
+        ranked_by_loss: ClassVar[bool] = True
         prediction: PredictionType = "edm"
         weighting: Literal["edm", "velocity", "noise", "min_snr", "bound"] = "edm"
         gamma: float = 5.0
@@ -138,7 +140,7 @@ class Diffusion:
     ) -> None:
         _require_probability("condition_dropout", condition_dropout)
         _require_probability("port_dropout", port_dropout)
-        if schedule is None and (uncertainty or isinstance(times, LogNormal | Importance)):
+        if schedule is None and (uncertainty or isinstance(times, LogNormal | Importance | ShiftedTimes)):
             part = "a learned uncertainty" if uncertainty else f"a {times.kind.replace('_', '-')} time density"
             raise ValueError(f"{part} needs noise levels, which {type(process).__name__} has not: give a schedule")
         self.process, self.denoiser, self.objective, self.times = process, denoiser, objective, times

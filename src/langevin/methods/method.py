@@ -22,11 +22,15 @@ class Report:
         loss: (b,), the loss to minimise.
         plain: (b,), without gradient: the loss to show, in units that stay the same along the run.
         terms: named parts of the loss to log, (b,) each; the same names in every call.
+        faults: states from which training does not recover, as clauses that say what is wrong and what to do, and the
+            samples that are in each, (b,) from 0 to 1. A run that stays in one is rolled back, and later draws say so
+            (`StepRandomness.restarts`).
     """
 
     loss: Tensor
     plain: Tensor
     terms: Mapping[str, Tensor] = field(default_factory=dict)
+    faults: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -54,7 +58,10 @@ class Player:
 
 
 class Method(Protocol):
-    """A training method. Its only state is that of its players' modules, so checkpoints of these are complete."""
+    """A training method. Its only state is that of its players' modules, so checkpoints of these are complete.
+
+    Its `Config` says whether its generator draws in `one_step`, and whether a run's weights can be `ranked_by_loss`: the
+    lower the held-out loss, the better they draw."""
 
     @property
     def players(self) -> Mapping[str, Player]:

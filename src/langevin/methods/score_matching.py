@@ -45,6 +45,7 @@ class ScoreMatching:
 
         kind: Literal["score_matching"] = "score_matching"
         one_step: ClassVar[bool] = False
+        ranked_by_loss: ClassVar[bool] = True
         times: TimeDensity = LogNormal()
 
     def __init__(

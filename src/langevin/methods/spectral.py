@@ -47,6 +47,7 @@ class SpectralLoss:
 
         kind: Literal["spectral"] = "spectral"
         one_step: ClassVar[bool] = True
+        ranked_by_loss: ClassVar[bool] = True
         windows: tuple[int, ...] = (64, 128, 256, 512, 1024)
 
         def __post_init__(self) -> None:

@@ -1,8 +1,10 @@
-"""Types of options that name files. No torch here."""
+"""Types of options that name files and other runs. No torch here."""
 
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
+
+M = TypeVar("M")
 
 
 @dataclass(frozen=True)
@@ -22,12 +24,25 @@ LocalFunction = Annotated[str, Reads(uploaded=False)]  # MODULE:FUNCTION of this
 LocalFile = Annotated[Path, Reads(uploaded=False)]  # a file that belongs to the machine, which no client may name
 
 
+@dataclass(frozen=True)
+class NamesRun:
+    """Marks an option that names another run, whose model the plan of the request uses."""
+
+
+OtherRun = Annotated[str, NamesRun()]  # a directory; for a server's client, the name of a run that is served
+
+
 def marker_of(hint: Any) -> Reads | None:
     """How an option reads a file, if it does."""
+    return _mark(hint, Reads)
+
+
+def _mark(hint: Any, kind: type[M]) -> M | None:
+    """The mark of a kind in the type of an option, if it has one."""
     if get_origin(hint) is Annotated:
         inner, *rest = get_args(hint)
-        return next((one for one in rest if isinstance(one, Reads)), None) or marker_of(inner)
-    return next(filter(None, map(marker_of, get_args(hint))), None) if get_args(hint) else None
+        return next((one for one in rest if isinstance(one, kind)), None) or _mark(inner, kind)
+    return next((found for part in get_args(hint) if (found := _mark(part, kind)) is not None), None)
 
 
 def files_named(options: Any) -> list[Path]:
@@ -35,6 +50,18 @@ def files_named(options: Any) -> list[Path]:
     hints = get_type_hints(type(options), include_extras=True)
     named = [getattr(options, one.name) for one in fields(options) if marker_of(hints[one.name]) is not None]
     return [Path(path) for value in named for path in values_of(value)]
+
+
+def runs_named(options: Any) -> dict[str, str]:
+    """The runs that options name, by the name under which a plan requests their models: that of the option, with a number
+    for an option of several."""
+    hints, found = get_type_hints(type(options), include_extras=True), dict[str, str]()
+    for one in fields(options):
+        value = getattr(options, one.name)
+        if _mark(hints[one.name], NamesRun) is not None:
+            several = isinstance(value, tuple)
+            found |= {f"{one.name}-{i}" if several else one.name: run for i, run in enumerate(values_of(value))}
+    return found
 
 
 def values_of(value: Any) -> tuple[Any, ...]:

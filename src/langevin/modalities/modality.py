@@ -78,7 +78,7 @@ class Batches(Protocol):
     """Encoded training examples by index: a pure function of (items, noise).
 
     It may have `lengths`, (len,) int64: the examples' lengths, by which they are grouped into batches that need little
-    padding."""
+    padding; and `prepare(progress)`, which is called once before the first step."""
 
     @property
     def dataset(self) -> Any:
@@ -535,6 +535,8 @@ class Measuring:
         progress: names a task, and returns the function to call with (done, total).
         guided: whether the user asks for guidance, which is refused where it has no effect.
         run: directory of the run.
+        train_judges: whether judges may be trained, which takes its time. If not, a score that needs one is of another
+            feature space, or raises a `ValueError`.
     """
 
     model: Model
@@ -551,6 +553,12 @@ class Measuring:
     progress: Callable[[str], Progress] = lambda what: lambda done, total: None
     guided: bool = False
     run: Path | None = None
+    train_judges: bool = True
+
+    def require_training(self, judge: str) -> None:
+        """Check that judges may be trained. Raises `ValueError` with the name of one that would be."""
+        if not self.train_judges:
+            raise ValueError(f"ranking needs {judge}, which is trained first")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -592,8 +600,10 @@ class Scorer:
 class Modality(Protocol):
     """A kind of data: its configuration, what was fitted to it, and everything that is done with it.
 
-    It may also have `capacity` (see `require_form`), `choices`: option -> the values that it takes, for forms, and
-    `frame_errors`: (posterior mean, x) -> squared errors (b, frames) by name, which `method.terms` adds to the loss."""
+    It may also have `capacity` (see `require_form`); `choices`: option -> the values that it takes, for forms;
+    `suggest_autoencoder`: like `suggest`, of the autoencoder for `train --latent`, quantised if `codes`, whose run becomes
+    the `codec` of kind latents or codes; and `frame_errors`: (posterior mean, x) -> squared errors (b, frames) by name,
+    which `method.terms` adds to the loss."""
 
     @property
     def kind(self) -> str:

@@ -1,4 +1,4 @@
-"""An autoencoder with a Gaussian latent on a coarser grid, in one to three dimensions.
+"""An autoencoder with a latent on a coarser grid, normal or of codes (`quantizer`), in one to three dimensions.
 
 Residual blocks of convolutions, halved in space from level to level by the encoder and doubled by the decoder. A causal
 one has time as its first dimension, which it does not shorten: a frame of the latent, and a decoded frame, depend on that
@@ -7,7 +7,8 @@ Variational Bayes" (2013, arXiv 1312.6114); "Taming Transformers for High-Resolu
 2012.09841) for the layout.
 
 As a network of a run it is a generator: the latent is taken from noise shaped like x, whose first numbers of each place
-it is.
+it is. Codes are made of them uniformly. That is their prior in the bound, and not how codes of data are distributed, which
+a model of these codes would have to learn.
 """
 
 import math
@@ -19,13 +20,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from langevin.diffusion.condition import Condition
+from langevin.diffusion.noise import Noise
 from langevin.networks.convolution import CONVOLUTIONS
 from langevin.networks.embedding import ConditioningConfig, require_bounded, require_input
 from langevin.networks.patches import patchify, unpatchify
+from langevin.networks.quantizer import KL, AnyQuantizer, Latent, Quantizer
 from langevin.networks.sizes import DataSizes, Reads, require_space
 
 _CONVOLVE = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
-LOG_VARIANCE = (-20.0, 10.0)  # of a latent
 
 
 class Norm(nn.Module):
@@ -96,7 +98,7 @@ class Up(nn.Module):
 class Autoencoder(nn.Module):
     """x (b, channels, *space) to a latent (b, latent_channels, *places), and back."""
 
-    non_hidden = ("conv_in", "conv_out", "latent_in", "latent_out", "norms", "norm_in", "norm_out")
+    non_hidden = ("conv_in", "conv_out", "latent_in", "latent_out", "norms", "norm_in", "norm_out", "quantizer")
 
     @dataclass(frozen=True, kw_only=True)
     class Config:
@@ -107,6 +109,7 @@ class Autoencoder(nn.Module):
         channel_mult: channels of each level over `width`; a level more halves space once more.
         blocks: residual blocks of a level.
         latent_channels: of the latent.
+        quantizer: what the latent is: normal (kl), or codes (fsq, vq).
         causal: whether the first dimension is time, which is not shortened and along which nothing looks ahead.
         channels: of the data; taken from it.
         """
@@ -119,6 +122,7 @@ class Autoencoder(nn.Module):
         channel_mult: tuple[int, ...] = (1, 2)
         blocks: int = 1
         latent_channels: int = 4
+        quantizer: AnyQuantizer = KL()
         causal: bool = False
         channels: int | None = None
         conditioning: ConditioningConfig = ConditioningConfig()
@@ -141,7 +145,13 @@ class Autoencoder(nn.Module):
                 raise ValueError(f"an autoencoder's sizes are positive: {self}")
             if len(self.channel_mult) > 8:
                 raise ValueError(f"network.channel_mult has 1 to 8 levels, got {len(self.channel_mult)}")
+            self.quantizer.require(self.latent_channels)
             self.conditioning.require("an autoencoder", (), cross_attends=False)
+
+        @property
+        def codes(self) -> int | None:
+            """Number of codes of a place of the latent; None for a normal one."""
+            return self.quantizer.codes
 
         @property
         def strides(self) -> tuple[int, ...]:
@@ -176,35 +186,61 @@ class Autoencoder(nn.Module):
         widths = [config.width * m for m in config.channel_mult]
         inputs = config.channels * math.prod(config.patches)
         self.conv_in = Convolution(inputs, widths[0], d, causal=causal)
-        down, up = list[nn.Module](), list[nn.Module]()
-        for level, width in enumerate(widths):
-            before = widths[max(0, level - 1)]
-            down += [Convolution(before, before, d, causal=causal, stride=2)] if level else []
-            down += [Residual(before if i == 0 else width, width, d, causal=causal) for i in range(config.blocks)]
+        self.down = nn.Sequential(*halving(config))
+        up = list[nn.Module]()
         for level, width in reversed(list(enumerate(widths))):
             before = widths[min(level + 1, len(widths) - 1)]
             up += [Residual(before if i == 0 else width, width, d, causal=causal) for i in range(config.blocks)]
             up += [Up(width, d, causal=causal)] if level else []
-        self.down, self.up = nn.Sequential(*down), nn.Sequential(*up)
+        self.up = nn.Sequential(*up)
         self.norm_in, self.norm_out = Norm(widths[-1]), Norm(widths[0])
-        self.latent_out = CONVOLUTIONS[d](widths[-1], 2 * config.latent_channels, 1)
+        self.quantizer: Quantizer = config.quantizer.build(config.latent_channels)
+        self.latent_out = CONVOLUTIONS[d](widths[-1], self.quantizer.outputs(config.latent_channels), 1)
         self.latent_in = Convolution(config.latent_channels, widths[-1], d, causal=causal)
         self.conv_out = Convolution(widths[0], inputs, d, causal=causal)
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and log-variance of the latent of x (b, channels, *space)."""
-        h = self.latent_out(F.silu(self.norm_in(self.down(self.conv_in(patchify(x, self.config.patches))))))
-        mean, log_variance = h.chunk(2, 1)
-        return mean, log_variance.clamp(*LOG_VARIANCE)
+        """Mean and log-variance of the latent of x (b, channels, *space); or vectors of its codes, of least variance."""
+        return self.quantizer.encode(self._encoded(x))
+
+    def latent(self, x: Tensor, noise: Noise) -> Latent:
+        """The latent of x (b, channels, *space) as it is trained, and its cost; drawn by the noise if it is normal."""
+        return self.quantizer.draw(self._encoded(x), noise)
+
+    def tokens(self, x: Tensor) -> Tensor:
+        """The codes of x (b, channels, *space): int64 (b, *places), from 0 to `config.codes` - 1.
+
+        Raises:
+            ValueError: the latent is normal."""
+        return self.quantizer.tokens(self.encode(x)[0])
+
+    def decode_tokens(self, tokens: Tensor) -> Tensor:
+        """x of codes int64 (b, *places). Raises `ValueError` if the latent is normal."""
+        return self.decode(self.quantizer.embed(tokens).to(self.latent_out.weight))
 
     def decode(self, z: Tensor) -> Tensor:
         """x of a latent (b, latent_channels, *space)."""
         return unpatchify(self.conv_out(F.silu(self.norm_out(self.up(self.latent_in(z))))), self.config.patches)
 
     def latent_of(self, noise: Tensor) -> Tensor:
-        """A standard normal latent from noise shaped like x: the first numbers of each place."""
-        return patchify(noise, self.config.strides)[:, : self.config.latent_channels]
+        """A latent from its prior, normal or of uniform codes, of noise shaped like x: the first numbers of each place."""
+        return self.quantizer.prior(patchify(noise, self.config.strides)[:, : self.config.latent_channels])
+
+    def _encoded(self, x: Tensor) -> Tensor:
+        h = self.down(self.conv_in(patchify(x, self.config.patches)))
+        return self.latent_out(F.silu(self.norm_in(h))).to(x.dtype)
 
     def forward(self, x: Tensor, c_time: Tensor, condition: Condition | None = None) -> Tensor:
         require_input(x, c_time, channels=self.config.channels or 0, dimensions=self.config.dimensions)
         return self.decode(self.latent_of(x))
+
+
+def halving(config: Autoencoder.Config) -> list[nn.Module]:
+    """The levels of an encoder of these sizes, after its first convolution."""
+    widths, d, causal = [config.width * m for m in config.channel_mult], config.dimensions, config.causal
+    layers = list[nn.Module]()
+    for level, width in enumerate(widths):
+        before = widths[max(0, level - 1)]
+        layers += [Convolution(before, before, d, causal=causal, stride=2)] if level else []
+        layers += [Residual(before if i == 0 else width, width, d, causal=causal) for i in range(config.blocks)]
+    return layers

@@ -43,6 +43,7 @@ from langevin.methods.spectral import generated, spectral_distance
 from langevin.methods.terms import LossTerms
 from langevin.modalities.modality import Batches
 from langevin.networks import MLP, Autoencoder, Transformer
+from langevin.networks.patch_discriminator import PatchDiscriminator
 from langevin.networks.patches import patch_sides
 from langevin.recipe.sampling import unfitted
 from langevin.recipe.sde import build_sde
@@ -294,18 +295,26 @@ def _autoencoder(recipe: Recipe, config: Autoencoding.Config, process: Gaussian,
     denoiser = GaussianDenoiser(network=network, process=process, prediction="clean", precision=recipe.training.dtype)
     method = Autoencoding(
         network=network, denoiser=denoiser, std=config.std, kl_weight=config.kl_weight, precision=recipe.training.dtype,
-        non_hidden=non_hidden(network),
+        perceptual=config.perceptual, adversarial=config.adversarial, non_hidden=non_hidden(network),
+        discriminator=_patch_discriminator(recipe, network) if config.adversarial else None,
     )  # fmt: skip
 
     def losses(batch: Batch, names: Tensor) -> Tensor:  # a single level: the root mean square error of copies
         with torch.no_grad():
             noise = SampleNoise(seeds=names.to(batch.x.device), steps=torch.zeros_like(names, device=batch.x.device))
-            return method.parts(batch, noise)[0].sqrt()[None]
+            return method.copied(batch, noise).squared_error.sqrt()[None]
 
     return GaussianModel(
         network=network, process=process, denoiser=denoiser, method=method, levels=("log_snr", LOG_SNR[:1]),
         losses=losses,
     )  # fmt: skip
+
+
+def _patch_discriminator(recipe: Recipe, network: Autoencoder) -> PatchDiscriminator:
+    """With initial weights of its own, on the network's device."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.training.seed + 1)
+        return PatchDiscriminator(network.config).to(next(network.parameters()).device)
 
 
 def _consistency(recipe: Recipe, config: Consistency.Config, process: Gaussian, network: nn.Module) -> GaussianModel:

@@ -306,7 +306,8 @@ def _mistakes(tree: Mapping[str, Any], annotation: Any, path: str) -> Iterator[s
                 first = next(iter(_kinds(item)))
                 yield f"{path}{key}: should be a list of mappings, [{{kind: {first}, ...}}], got {_shown(value)}"
             elif not _kinds(hints.get(str(key))):
-                where = path.removesuffix(".") if not detail["loc"] else path + ".".join(map(str, detail["loc"]))
+                inside = detail["loc"] if isinstance(value, Mapping | list) else detail["loc"][:1]  # else a type's name
+                where = path.removesuffix(".") if not inside else path + ".".join(map(str, inside))
                 yield f"{where}: {_message(detail)}" if where else _message(detail)
             elif isinstance(value, Mapping):
                 yield from _mistakes(value, hints[str(key)], f"{path}{key}.")

@@ -256,7 +256,8 @@ class Recipe:
         require_flow(self.method, self.sampling.sampler)
         lengths, length = self.training.ema_lengths, self.sampling.ema
         known = [f"{saved:g}" for saved in lengths]
-        if lengths and length and not self.training.snapshots and f"{length:g}" not in known:
+        fixed = length != "auto" and length > 0
+        if lengths and fixed and not self.training.snapshots and f"{length:g}" not in known:
             raise ValueError(
                 f"sampling.ema={length:g} is none of training.ema_lengths ({', '.join(known)}), and with "
                 f"training.snapshots=0 no other can be reconstructed: set sampling.ema={known[0]}, or training.snapshots=8"

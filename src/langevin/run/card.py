@@ -12,6 +12,7 @@ from langevin.files import read_regular, write_atomic
 from langevin.recipe.sampling import describe
 from langevin.run.directory import Run
 from langevin.run.display import duration
+from langevin.run.ema_choice import read_choice
 from langevin.training.metrics import read_metrics
 
 NAME, NOTES = "card.md", "NOTES.md"
@@ -41,7 +42,8 @@ def write_card(run: Run, *, step: int, metrics: Sequence[MetricRow] = (), comman
         "Training": f"{step:,} steps of {recipe.training.batch} in {duration(seconds)}, seed {recipe.training.seed}, "
         f"{recipe.training.precision}, on {machine.get('gpu') or machine.get('processor', 'an unknown machine')}. "
         "`langevin train recipe.yaml` with the recipe of this folder trains it again.",
-        "Sampling": f"{describe(sampling.sampler)}, {sampling.steps} steps, EMA {sampling.ema:g}.",
+        "Sampling": f"{describe(sampling.sampler)}, {sampling.steps} steps, EMA {run.ema_length(None):g}. "
+        + (f"{choice.line()}." if (choice := read_choice(run.path)) else ""),
         "Figures": table(metrics, command) if metrics else f"None yet: `langevin evaluate {run.path}`.",
         "Limits": "\n".join(f"- {line}" for line in limits(items, metrics)),
     }

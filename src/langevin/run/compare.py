@@ -8,14 +8,15 @@ from typing import Any
 
 from langevin.evaluation import page
 from langevin.evaluation.report import Picture, Pictures, Report, Source, number
-from langevin.modalities.modality import Evaluation, Measuring, RequestContext
+from langevin.modalities.modality import Evaluation, Measuring, RequestContext, Samples
 from langevin.recipe.sampling import describe
 from langevin.run.directory import Run
 from langevin.run.display import duration
 from langevin.run.evaluate import metrics_of
 from langevin.run.generate import RunModel
+from langevin.run.memory import peak_bytes, weight_bytes
 
-TIMED = 16  # samples whose drawing is timed
+TIMED = 16  # samples whose drawing is timed, and whose memory is counted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +55,7 @@ class SideBySide:
         for name in dict.fromkeys(name for rows in found for name in rows):
             own = [rows.get(name) for rows in found]
             some = next(row for row in own if row is not None)
-            cells = ("–" if row is None else row.cells()[1] for row in own)
+            cells = ("none" if row is None else row.cells()[1] for row in own)
             line = (some.metric, number(some.floor), number(some.copycat), *cells, some.better)
             groups.setdefault(some.group or "metrics", []).append(line)
         return groups
@@ -94,33 +95,39 @@ def measured_side_by_side(
     source = Source(samples=samples, seeds=list(range(measuring.seeds)), command=measuring.command)
     return SideBySide(
         heading="Side by side", sides=sides, source=source,
-        note="Each run draws as its recipe says. A distance far below that of real data means copying.",
+        note="Each run draws as its recipe says. A distance far below that of real data means copying. Memory is that of "
+        "the weights and of the tensors that are alive at once.",
     )  # fmt: skip
 
 
 def facts_of(run: Run, model: RunModel, measuring: Measuring) -> dict[str, str]:
     """How a run was trained, and how it draws."""
     trained = max((m["seconds"] for m in metrics_of(run) if isinstance(m.get("seconds"), int | float)), default=0.0)
-    weights = sum(p.numel() for p in model.parts.network.parameters())
-    seconds, nfe = cost(run, model, measuring)
+    weights, held = sum(p.numel() for p in model.parts.network.parameters()), weight_bytes(model)
+    seconds, nfe, peak = cost(model, measuring)
     return {
         "method": f"{run.recipe.method.kind}, {run.recipe.process.kind}",
         "network": f"{run.recipe.network.kind}, {weights / 1e6:.2f} M weights",
         "training": duration(trained),
         "sampling": "one step" if run.recipe.method.one_step else f"{describe(model.sampling.sampler)}, NFE {nfe}",
         "seconds a sample": number(seconds, 2),
+        f"memory of drawing {TIMED} at once": f"{(held + peak) / 1e6:.3g} MB, {held / 1e6:.3g} MB of it weights",
     }
 
 
-def cost(run: Run, model: RunModel, measuring: Measuring) -> tuple[float, int]:
-    """Seconds to draw and decode a sample of a batch on this machine, and its function evaluations."""
-    spent, nfe = math.inf, 0
-    for seed in (1, 2):  # the first warms up
+def cost(model: RunModel, measuring: Measuring) -> tuple[float, int, int]:
+    """Seconds to draw and decode a sample of a batch on this machine, its function evaluations, and the bytes of tensors
+    that are alive at once for it, the weights left out."""
+
+    def draw(seed: int) -> Samples:
         context = RequestContext(model=model, data=lambda: (measuring.train, measuring.val), count=TIMED, seed=seed)
+        return model.run(model.modality.plan_like(measuring.train, context), batch=TIMED)
+
+    peak, spent, nfe = peak_bytes(lambda: draw(1)), math.inf, 0  # it warms up too
+    for seed in (2, 3):
         begun = time.perf_counter()
-        samples = model.run(run.recipe.data.plan_like(measuring.train, context), batch=TIMED)
-        spent, nfe = min(spent, time.perf_counter() - begun), samples.nfe
-    return spent / TIMED, nfe
+        nfe, spent = draw(seed).nfe, min(spent, time.perf_counter() - begun)
+    return spent / TIMED, nfe, peak
 
 
 def page_of(title: str, table: SideBySide) -> Report:

@@ -26,10 +26,12 @@ from langevin.modalities.modality import Progress
 from langevin.recipe.build import Built, build
 from langevin.recipe.read import check, dump_checked, read_tree
 from langevin.recipe.tree import Recipe
+from langevin.run.ema_choice import read_choice
 from langevin.run.generate import RunModel, changed
 from langevin.run.solvers import Kept
 from langevin.run.version import VERSION, read_environment
 from langevin.training import checkpoint
+from langevin.training.ema import standard_length
 from langevin.training.machine import describe, precision
 from langevin.training.snapshots import ema_of_length
 from langevin.user_function import NO_CODE, CodePermission
@@ -39,7 +41,7 @@ MOMENT = 0.3  # seconds, longer than another process takes to ask whether the lo
 _PROBING = threading.Lock()
 FILES = {  # that are written into a run
     "recipe.yaml", "environment.json", "metrics.jsonl", "report.html", "report.json", "evaluation.json", "checkpoints",
-    "samples", "ema", "solvers", "evaluation", "tensorboard", "comparison", "requests", "explanations",
+    "samples", "ema", "solvers", "evaluation", "latents", "tensorboard", "comparison", "requests", "explanations",
     "card.md", "coupling.safetensors",
 }  # fmt: skip
 
@@ -92,14 +94,14 @@ class Run:
 
         Args:
             ema: length of the EMA of the weights; 0 is the last weights, which a run without EMAs always gives; None is
-                the recipe's.
+                the recipe's, or what was chosen at the end of the run.
             code: the user functions that may be imported.
             at: one of the run's checkpoints; None is the newest.
 
         Raises:
             ValueError: there is no complete checkpoint yet, or the recipe names a function that may not be imported.
         """
-        length = self.ema_length(ema)
+        length = self.ema_length(ema, at=at)
         groups, lines = ("model", f"ema-{length:g}"), list[str]()
         if at is None:
             saved, lines = checkpoint.load_latest(self.checkpoints, only=groups)
@@ -131,10 +133,19 @@ class Run:
         kept = Kept(run=self.path, process=built.model.process, network=built.model.network, ema=length)
         return replace(built, learned=kept, models=models), step, lines
 
-    def ema_length(self, ema: float | None) -> float:
-        """The EMA length of the weights that `load` returns: the recipe's for None, 0 for a run without EMAs."""
-        length = self.recipe.sampling.ema if ema is None else ema
-        return length if self.recipe.training.ema_lengths else 0.0
+    def ema_length(self, ema: float | None, *, at: Path | None = None) -> float:
+        """The EMA length of the weights that `load` returns: the recipe's for None, 0 for a run without EMAs.
+
+        If the recipe leaves it open, it is what was chosen at the end of the run, and the standard one before that and for
+        older checkpoints, `at`.
+
+        Raises:
+            ValueError: the record of the choice is damaged."""
+        length, kept = self.recipe.sampling.ema if ema is None else ema, self.recipe.training.ema_lengths
+        if not kept or length != "auto":
+            return length if kept and length != "auto" else 0.0
+        choice = read_choice(self.path) if at is None else None
+        return standard_length(kept) if choice is None else choice.length
 
 
 def other_model(run: Run, device: torch.device | None, code: CodePermission, other: OtherModel) -> Denoiser[Any]:
@@ -201,11 +212,12 @@ def load_model(
     built, step, lines = run.load(ema=ema, device=device, code=code)
     for line in lines:
         say(line)
+    sampling = replace(run.recipe.sampling, ema=run.ema_length(ema))
     model = RunModel(
-        built=built, sampling=run.recipe.sampling, data_fingerprint=str(run.facts.get("data")),
+        built=built, sampling=sampling, data_fingerprint=str(run.facts.get("data")),
         others=other_runs(run.recipe, device=device, code=code),
     )  # fmt: skip
-    return changed(model, steps=steps, sampler=sampler, guidance=guidance, ema=ema), step
+    return changed(model, steps=steps, sampler=sampler, guidance=guidance), step
 
 
 def other_runs(

@@ -4,19 +4,21 @@ import json
 import os
 import statistics
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from langevin.diffusion.sampler import FittedSolver
 from langevin.evaluation.report import Curves, Facts, Line, Report, Section, Source
 from langevin.files import own_folder, write_atomic
-from langevin.modalities.modality import Evaluation, Measuring, RequestContext
+from langevin.modalities.modality import Evaluation, Measuring
 from langevin.recipe.sampling import describe
 from langevin.run.card import write_card
 from langevin.run.directory import Run, load_model, open_run, put
 from langevin.run.display import QUIET, Display
+from langevin.run.ema_choice import read_choice
 from langevin.run.generate import RunModel
+from langevin.run.ranking import Ranking
 from langevin.training import machine
 from langevin.training.metrics import read_metrics
 from langevin.training.snapshots import snapshots
@@ -94,6 +96,7 @@ def write_report(
     sections = [
         *evaluation.sections,
         *curve,
+        *ema_curve(run),
         *history(run),
         Facts(heading="How it was made", rows=facts, source=source),
     ]
@@ -103,7 +106,7 @@ def write_report(
 
 def quality_curve(run: Run, model: RunModel, m: Measuring) -> tuple[list[Section], list[dict[str, Any]]]:
     """The modality's score for each of the run's EMA snapshots, on the same seeds: a section, and the points as JSON."""
-    data, scorer = run.recipe.data, run.recipe.data.scorer(m)
+    ranking = Ranking.of(replace(m, count=m.count or SCORED))
     seconds = {
         line["step"]: line["seconds"] for line in metrics_of(run) if isinstance(line.get("seconds"), int | float)
     }
@@ -113,10 +116,7 @@ def quality_curve(run: Run, model: RunModel, m: Measuring) -> tuple[list[Section
     try:
         for i, (step, tensors) in enumerate(saved):
             put(model.built, tensors)
-            context = RequestContext(
-                model=model, data=lambda: (m.train, m.val), count=m.count or SCORED, seed=1_000_000
-            )
-            score = scorer.score(model.run(data.plan_like(m.train, context), batch=m.batch))
+            score = ranking.rank(model).score
             logged = [s for s in seconds if s <= step]
             points.append({"step": step, "seconds": seconds[max(logged)] if logged else None, "distance": score})
             progress(i + 1, len(saved))
@@ -124,15 +124,31 @@ def quality_curve(run: Run, model: RunModel, m: Measuring) -> tuple[list[Section
         model.parts.network.load_state_dict(weights)
     if len(points) < 2:
         return [], points
+    name = ranking.scorer.name
     timed = all(point["seconds"] is not None for point in points)
     x = [point["seconds"] / 60 if timed else float(point["step"]) for point in points]
     return [
         Curves(
-            heading="Quality over training", lines=[Line(label=scorer.name, x=x, y=[p["distance"] for p in points])],
-            x_label="minutes of training" if timed else "step", y_label=scorer.name, y_log=True,
+            heading="Quality over training", lines=[Line(label=name, x=x, y=[p["distance"] for p in points])],
+            x_label="minutes of training" if timed else "step", y_label=name, y_log=True,
             caption="Snapshots of the EMA of the weights, each sampled with the same seeds.",
         )
     ], points  # fmt: skip
+
+
+def ema_curve(run: Run) -> list[Section]:
+    """The figures by which the run's EMA length was chosen."""
+    choice = read_choice(run.path)
+    if choice is None or len(choice.values) < 2:
+        return []
+    lengths = sorted(choice.values)
+    means = [statistics.fmean(choice.values[length]) for length in lengths]
+    return [
+        Curves(
+            heading="EMA length", lines=[Line(label=choice.figure, x=lengths, y=means)], x_label="EMA length, of the run",
+            y_label=choice.figure, caption=f"Means of sets of {choice.count}, at the end of training. {choice.line()}.",
+        )
+    ]  # fmt: skip
 
 
 def metrics_of(run: Run) -> list[dict[str, Any]]:

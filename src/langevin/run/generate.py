@@ -1,6 +1,6 @@
 """The driver of plans, through which previews, `sample`, `evaluate` and `compare` draw samples."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, assert_never
 
@@ -14,6 +14,7 @@ from langevin.diffusion.sampler.choice import tokens_of
 from langevin.diffusion.sampling import Sampling
 from langevin.diffusion.shape import part_of, tree_map
 from langevin.methods.models import AnyModel, JointModel, TokenModel
+from langevin.modalities.inputs import runs_named
 from langevin.modalities.modality import Batches, Draw, Plan, Predict, Progress, Request, Samples
 from langevin.recipe.build import Built, guided
 from langevin.recipe.sampling import parse_sampler, sampler_of
@@ -157,6 +158,24 @@ def _rescaled(process: Any, x: Tensor, t: Tensor) -> Tensor:
     alpha, sigma = process.scales(t, x)
     s_d = process.sigma_data
     return (x * (s_d / (sigma * sigma + (alpha * s_d) ** 2).sqrt())).cpu()
+
+
+def with_others(model: RunModel, options: Any, load: Callable[[str], RunModel]) -> RunModel:
+    """The model with those of the other runs that the options of a request name.
+
+    Args:
+        load: from the name of a run to its model.
+
+    Raises:
+        ValueError: other runs for a model with a watermark, or whatever `load` raises."""
+    named = runs_named(options)
+    if named and model.built.key is not None:
+        run = next(iter(named.values()))
+        raise ValueError(
+            f"a watermark marks what one run draws, and this request has another one, {run}: leave the watermark or "
+            f"{run} out"
+        )
+    return replace(model, others={**model.others, **{name: load(run) for name, run in named.items()}})
 
 
 def changed(

@@ -26,6 +26,7 @@ from langevin.recipe.detect import chosen
 from langevin.recipe.read import check, merge, override, read_tree, shipped
 from langevin.recipe.tree import Recipe
 from langevin.run.card import write_card
+from langevin.run.choose_ema import choose_ema
 from langevin.run.coupling import fit_coupling, stored, write
 from langevin.run.directory import FILES, Run, create, is_being_written, is_leftover, open_run, writing
 from langevin.run.display import QUIET, Display, duration
@@ -75,6 +76,15 @@ class Wanted:
         return [*changes, *([] if self.seed is None else [f"training.seed={self.seed}"]), *self.overrides]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Planned:
+    """A recipe before it is completed, its training and held-out data, and the reasons for its choices."""
+
+    recipe: Recipe
+    data: tuple[Any, Any]
+    reasons: tuple[str, ...]
+
+
 def train_run(
     wanted: Wanted, display: Display = QUIET, *, created: Callable[[Path], None] = lambda path: None
 ) -> Run:  # fmt: skip
@@ -85,23 +95,41 @@ def train_run(
 
     Raises:
         ValueError: the target is neither data nor a recipe, or options do not fit it."""
-    world = join_world()
+    if wanted.out is not None:
+        require_no_run(wanted.out)
+    return train_planned(plan(wanted, display), wanted, display, created=created)
+
+
+def train_planned(
+    planned: Planned, wanted: Wanted, display: Display = QUIET, *,
+    created: Callable[[Path], None] = lambda path: None, noted: bool = True,
+) -> Run:  # fmt: skip
+    """Train a run that is planned, and return it when it is finished.
+
+    Args:
+        created: called with the directory of the run before its first step.
+        noted: whether to say what was found in the data.
+
+    Raises:
+        ValueError: the parts of the recipe do not fit each other or the data, or there is something at its place."""
+    world, (data, val) = join_world(), planned.data
     if wanted.tensorboard:
         require("tensorboard", "--tensorboard")
-    if wanted.out is not None:
-        _require_no_run(wanted.out)
-    recipe, (data, val), reasons = plan(wanted, display)
     code = CodePermission.of(wanted.overrides, allow=wanted.allow_code)
-    recipe = world.broadcast(settle(recipe, data, code))  # measurements may differ between processes
-    path = world.broadcast(_outside(recipe.data.path, wanted.out, recipe.name))
+    recipe = world.broadcast(settle(planned.recipe, data, code))  # measurements may differ between processes
+    path = world.broadcast(directory_of(recipe, wanted.out))
     with writing(path) if world.first else nullcontext():
-        _require_no_run(path)
+        require_no_run(path)
         if world.first:
-            for text in (*data.notes.lines(), *reasons):
+            for text in (*(data.notes.lines() if noted else ()), *planned.reasons):
                 display.say(text)
-        require_usable(build(recipe, device=machine.device(), code=code), data)  # before time is spent on a calibration
+        built = build(recipe, device=machine.device(), code=code)
+        require_usable(built, data)  # before time is spent on a calibration
+        prepared = prepare(built, data, display)
         coupling, spent = fit_coupling(recipe, data, world, display)
-        recipe, calibration = _calibrate(recipe, data, world, display, code, coupling=coupling, before=spent)
+        recipe, calibration = _calibrate(
+            recipe, data, world, display, code, coupling=coupling, before=spent + world.broadcast(prepared)
+        )
         built = build(recipe, device=machine.device(), code=code)
         if recipe.init_from:
             begin_from(built, recipe.init_from, display, code)
@@ -120,8 +148,8 @@ def train_run(
         if world.first:
             created(path)
         carry_on(
-            run, built, data, val, world, tensorboard=wanted.tensorboard, display=display, calibration=calibration,
-            coupling=coupling,
+            run, built, data, val, world, tensorboard=wanted.tensorboard, display=display,
+            calibration=calibration, code=code, coupling=coupling,
         )  # fmt: skip
     return run
 
@@ -139,14 +167,24 @@ def resume_run(path: Path, *, allow_code: bool = False, tensorboard: bool = Fals
         for text in elsewhere(run):
             display.say(text)
     with writing(path) if world.first else nullcontext():
-        built = build(run.recipe, device=machine.device(), code=CodePermission.of((), allow=allow_code))
+        code = CodePermission.of((), allow=allow_code)
+        built = build(run.recipe, device=machine.device(), code=code)
+        prepare(built, data, display)
         coupling = stored(run, data, world, display)
-        carry_on(run, built, data, val, world, tensorboard=tensorboard, display=display, coupling=coupling)
+        carry_on(run, built, data, val, world, tensorboard=tensorboard, display=display, code=code, coupling=coupling)
     return run
 
 
-def plan(wanted: Wanted, display: Display = QUIET) -> tuple[Recipe, tuple[Any, Any], list[str]]:
-    """The recipe before it is completed, its training and held-out data, and the reasons for its choices.
+def prepare(built: Built, data: Any, display: Display) -> float:
+    """Let the batches make what they make once before the first step, if anything; returns the seconds that it took."""
+    begun, prepared = time.perf_counter(), getattr(built.batches(data), "prepare", None)
+    if prepared is not None:
+        prepared(display.progress("encoding data"))
+    return time.perf_counter() - begun
+
+
+def plan(wanted: Wanted, display: Display = QUIET) -> Planned:
+    """The plan of a run.
 
     Raises:
         ValueError: the target is neither data nor a recipe, or the recipe with the overrides is not valid.
@@ -159,7 +197,8 @@ def plan(wanted: Wanted, display: Display = QUIET) -> tuple[Recipe, tuple[Any, A
         if wanted.data is not None:
             tree["data"] = {**tree.get("data", {}), "path": str(wanted.data)}
         recipe = check(override(tree, wanted.changes), where=f"recipe '{wanted.target}' with your changes")
-        return recipe, _open(recipe, display), [f"recipe: {recipe.name}, {recipe.description}"]
+        reasons = (f"recipe: {recipe.name}, {recipe.description}",)
+        return Planned(recipe=recipe, data=_open(recipe, display), reasons=reasons)
     if not given.exists():
         near = get_close_matches(wanted.target, shipped(), n=1)
         known = f"; did you mean {near[0]}?" if near else f"; shipped are {', '.join(shipped())}"
@@ -171,9 +210,7 @@ def plan(wanted: Wanted, display: Display = QUIET) -> tuple[Recipe, tuple[Any, A
     return choose(given, wanted.changes, minutes=10.0 if wanted.minutes is None else wanted.minutes, display=display)
 
 
-def choose(
-    path: Path, changes: list[str], *, minutes: float, display: Display
-) -> tuple[Recipe, tuple[Any, Any], list[str]]:
+def choose(path: Path, changes: list[str], *, minutes: float, display: Display) -> Planned:
     """A recipe for the data at a path, of the modality that reads it best, sized for the data, the machine and the time.
 
     Raises:
@@ -189,7 +226,8 @@ def choose(
     budget = Budget(minutes=training.minutes or minutes, flops=machine.matrix_rate(training.dtype))
     suggested = first.data.suggest(opened[0], budget)
     tree = merge({"data": asdict(first.data), "training": {"minutes": minutes}}, suggested.recipe)
-    return check(override(tree, changes), where="the chosen recipe with your changes"), opened, list(suggested.reasons)
+    recipe = check(override(tree, changes), where="the chosen recipe with your changes")
+    return Planned(recipe=recipe, data=opened, reasons=tuple(suggested.reasons))
 
 
 def settle(recipe: Recipe, data: Any, code: CodePermission = NO_CODE) -> Recipe:
@@ -215,9 +253,9 @@ def at_absolute_paths(part: Any) -> Any:
 
 def carry_on(
     run: Run, built: Built, data: Any, val: Any, world: World, *, tensorboard: bool, display: Display,
-    calibration: Calibration | None = None, coupling: Coupling | None = None,
+    calibration: Calibration | None = None, code: CodePermission = NO_CODE, coupling: Coupling | None = None,
 ) -> None:  # fmt: skip
-    """Train a run to its end, from its newest checkpoint if there is one.
+    """Train a run to its end, from its newest checkpoint if there is one, and choose the EMA length that it draws with.
 
     Raises:
         Stopped: Ctrl-C or SIGTERM; the state is saved."""
@@ -244,7 +282,16 @@ def carry_on(
         finally:
             display.close()
             watch.close()
-        number, (step, total) = requested(), (state.step, state.plan.total if state.plan else 0)
+        step, total = state.step, state.plan.total if state.plan else 0
+        try:
+            if world.first and step == total and not requested():
+                choose_ema(
+                    run, data, val, step=step, evaluations=3 * state.samples_seen / world.size, seconds=state.seconds,
+                    code=code, display=display, stop=lambda: requested() > 0,
+                )  # fmt: skip
+            number = requested()
+        except KeyboardInterrupt:
+            number = requested() or signal.SIGINT
     if step < total:
         saved = max(map(checkpoint.step_of, checkpoint.steps(run.checkpoints)), default=0)
         which = "which is saved" if saved == step else f"and step {saved} is saved"
@@ -408,7 +455,7 @@ def _open(recipe: Recipe, display: Display) -> tuple[Any, Any]:
     return recipe.data.open(progress=display.progress("reading data"))
 
 
-def _require_no_run(path: Path) -> None:
+def require_no_run(path: Path) -> None:
     """Check that a run can be created at the path without touching what is there."""
     if (path / "recipe.yaml").exists():
         raise ValueError(
@@ -419,11 +466,12 @@ def _require_no_run(path: Path) -> None:
         raise ValueError(f"{path} holds files that a run would replace, such as {held[0]}: choose another --out")
 
 
-def _outside(data: str | None, wanted: Path | None, name: str) -> Path:
+def directory_of(recipe: Recipe, wanted: Path | None) -> Path:
     """The directory of a new run: `wanted`, or runs/NAME here, or beside the data if the working directory is in it.
 
     Raises:
         ValueError: `wanted` is the data itself."""
+    data, name = recipe.data.path, recipe.name
     folder = Path(data).expanduser().resolve() if data else None
     if wanted is not None:
         if folder is not None and wanted.resolve() == folder:

@@ -17,6 +17,7 @@ from langevin.modalities.modality import Batches, RequestContext
 from langevin.recipe.build import Built
 from langevin.run.directory import Run, other_runs
 from langevin.run.generate import RunModel
+from langevin.training.ema import STANDARD
 from langevin.training.loop import TrainingState
 
 EXAMPLES, NUMBERS = 256, 2**13  # examples whose losses are evaluated; for sequences, positions of all together
@@ -89,7 +90,8 @@ class _EMAWeights:
     @torch.no_grad()
     def __enter__(self) -> None:
         self.before: list[tuple[Tensor, Tensor]] = []
-        length = self.built.recipe.sampling.ema
+        wanted = self.built.recipe.sampling.ema
+        length = STANDARD if wanted == "auto" else wanted
         for player, ema in self.state.ema.items():
             lengths = list(ema.values)
             nearest = min(lengths, key=lambda kept: abs(kept - length)) if lengths and length > 0 else None

@@ -122,12 +122,13 @@ def summary(service: Service, name: str) -> dict[str, Any]:
 
 def described(service: Service, name: str) -> dict[str, Any]:
     """See `run`."""
-    recipe = service.runs.open(name).recipe
+    run = service.runs.open(name)
+    recipe = run.recipe
     sampling, verbs = recipe.sampling, verbs_of(recipe.data.kind)
     process = service.runs.load(name).model.parts.process
     return {
         **summary(service, name), "forms": list(recipe.data.forms),
-        "sampling": {"sampler": describe(sampling.sampler), "steps": sampling.steps, "ema": sampling.ema,
+        "sampling": {"sampler": describe(sampling.sampler), "steps": sampling.steps, "ema": run.ema_length(None),
                      "guidance": weight_of(sampling.guidance)},
         "samplers": list(kinds_for(process)), "choices": getattr(recipe.data, "choices", {}),
         "verbs": {verb: schema_of(options, options.__name__).model_json_schema() for verb, options in verbs.items()},

@@ -13,7 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from langevin.diffusion.guidance import weight_of
 from langevin.files import read_regular
-from langevin.modalities.inputs import marker_of, values_of
+from langevin.modalities.inputs import marker_of, runs_named, values_of
 from langevin.modalities.modality import Samples
 from langevin.run.generate import RunModel, changed
 from langevin.safety.policy import (
@@ -178,10 +178,11 @@ class Safeguards:
 def texts_in(options: Any) -> list[str]:
     """The texts of options: their values, and of files that are text the content. Names of files are not texts."""
     hints, found = get_type_hints(type(options), include_extras=True), list[str]()
+    runs = {name.partition("-")[0] for name in runs_named(options)}
     for one in fields(options):
         value = getattr(options, one.name)
-        if get_origin(hints[one.name]) is Literal:
-            continue  # one of our own words
+        if get_origin(hints[one.name]) is Literal or one.name in runs:
+            continue  # one of our own words, or a run that is served
         if marker_of(hints[one.name]) is None:
             found += texts_of(value)
         for path in values_of(value) if marker_of(hints[one.name]) is not None else ():

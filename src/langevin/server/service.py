@@ -3,7 +3,7 @@
 import asyncio
 import tempfile
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -12,9 +12,10 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from langevin.modalities.modality import File, Plan, RequestContext, Samples
-from langevin.run.generate import RunModel, changed
+from langevin.run.generate import RunModel, changed, with_others
 from langevin.run.provenance import facts_of
 from langevin.safety.manifest import Signing
+from langevin.safety.policy import Decision
 from langevin.server.errors import Refused, refusal
 from langevin.server.options import checked, options_from, sound, verbs_of, without_folders
 from langevin.server.runs import Loaded, Runs, data_of
@@ -117,9 +118,11 @@ class Service:
                 message = f"a person has to look at this: {before.reason}. Send it to /v1/jobs, where it waits for that"
                 raise Refused(message, code="needs_review", headers={"x-should-retry": "false"})
             options, model = self.safeguards.steered(options, model)
+            others = list[Loaded]()
+            model = with_others(model, options, partial(self._other, others))
             open_ = before.verdict == "allow" and not self.safeguards.rules.judges_samples
             plan = self._plan(job, seed, options, held, model, stream if open_ else None)
-            weights = f"{held.name} {job.ema}"
+            weights = " ".join([held.name, str(job.ema), *(one.name for one in others)])
             limit = job.timeout if durable else min(job.timeout or self.limits.timeout, self.limits.timeout)
             facts = partial(
                 facts_of, model=model, run=job.model, step=held.step, options=without_folders(options), seed=seed,
@@ -133,12 +136,22 @@ class Service:
                 resume=None if state is None else state(weights), most=self.limits.evaluations, listen=listen,
             )  # fmt: skip
             ticket.weights = weights
-            ticket.decide = partial(
-                self.safeguards.samples, id, run=held.run.path, fingerprint=held.model.data_fingerprint, before=before
-            )
+            ticket.decide = partial(self._decided, id, (held, *others), before)
             return ticket
         except Exception as error:
             raise refusal(error) from error
+
+    def _other(self, others: list[Loaded], name: str) -> RunModel:
+        """The model of another run that a request names, added to its `others`."""
+        others.append(self.runs.load(name))
+        return others[-1].model
+
+    def _decided(self, id: str, runs: Sequence[Loaded], before: Decision, samples: Samples) -> Decision:
+        """The decision on samples, which are compared with the data of the run that drew them."""
+        held = next((one for one in runs if one.model.modality == samples.modality), runs[0])
+        return self.safeguards.samples(
+            id, samples, run=held.run.path, fingerprint=held.model.data_fingerprint, before=before
+        )
 
     def check(self, job: JobRequest) -> None:
         """Check a request without a model, before it is written down.

@@ -24,6 +24,7 @@ class _Counters(BaseModel):
     threads: PositiveInt | None = None
     plan: list[tuple[NonNegativeInt, PositiveInt]] | None = None
     loss: tuple[FiniteFloat | None, FiniteFloat | None, FiniteFloat | None, FiniteFloat] | None = None
+    faults: dict[str, NonNegativeInt] = {}
 
 
 def checked(counters: Mapping[str, Any]) -> dict[str, Any]:

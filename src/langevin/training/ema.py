@@ -19,6 +19,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+STANDARD = 0.05  # the length that is used where nothing says which one is better
+
 
 def gamma_of_length(length: float) -> float:
     """The exponent of the profile whose relative standard deviation is `length`.
@@ -36,6 +38,11 @@ def gamma_of_length(length: float) -> float:
         longer = (middle + 1) ** 0.5 / ((middle + 2) * (middle + 3) ** 0.5) > length
         low, high = (middle, high) if longer else (low, middle)
     return (low + high) / 2
+
+
+def standard_length(kept: Sequence[float]) -> float:
+    """The one of the kept lengths that is nearest to `STANDARD`; 0, the weights themselves, if none is kept."""
+    return min(kept, key=lambda length: abs(length - STANDARD), default=0.0)
 
 
 class PowerEMA:
@@ -95,11 +102,23 @@ def posthoc_weights(saved: Sequence[EMAProfile], wanted: EMAProfile) -> Tensor:
     """Weights, (len(saved),) float64 of sum 1, whose combination of the saved profiles is nearest to the wanted one.
 
     A Lagrange multiplier enforces the sum, so a parameter that is constant along the run is kept exactly."""
-    gram = torch.tensor([[_inner(a, b) for b in saved] for a in saved], dtype=torch.float64)
-    target = torch.tensor([_inner(a, wanted) for a in saved], dtype=torch.float64)
+    gram, target = _inner_products(saved, wanted)
     scale = gram.diagonal().rsqrt()  # normalises the profiles, for conditioning
     system = torch.zeros(len(saved) + 1, len(saved) + 1, dtype=torch.float64)
     system[:-1, :-1] = gram * scale[:, None] * scale
     system[:-1, -1] = system[-1, :-1] = scale
     right = torch.cat([target * scale, target.new_ones(1)])
     return torch.linalg.lstsq(system, right, driver="gelsd").solution[:-1] * scale
+
+
+def posthoc_error(saved: Sequence[EMAProfile], wanted: EMAProfile) -> float:
+    """The distance of `posthoc_weights`' combination from the wanted profile, relative to the latter's norm, in L2."""
+    gram, target = _inner_products(saved, wanted)
+    weights, norm = posthoc_weights(saved, wanted), _inner(wanted, wanted)
+    return math.sqrt(max(0.0, float(weights @ gram @ weights - 2 * weights @ target) / norm + 1))
+
+
+def _inner_products(saved: Sequence[EMAProfile], wanted: EMAProfile) -> tuple[Tensor, Tensor]:
+    """Of the saved profiles with each other (n, n), and with the wanted one (n,)."""
+    gram = torch.tensor([[_inner(a, b) for b in saved] for a in saved], dtype=torch.float64)
+    return gram, torch.tensor([_inner(a, wanted) for a in saved], dtype=torch.float64)

@@ -30,7 +30,7 @@ from langevin.training.distributed import World
 from langevin.training.ema import PowerEMA, gamma_of_length
 from langevin.training.optimizer import LRSchedule, Optimizers
 from langevin.training.plan import RECENT, StepPlan
-from langevin.training.trend import LossTrend
+from langevin.training.trend import Faults, LossTrend
 
 # (step, indices into its global batch (b,) int64, their randomness) -> these samples
 BatchFn = Callable[[int, Tensor, StepRandomness], Batch]
@@ -171,6 +171,7 @@ class TrainingState:
     recent: list[float] = field(default_factory=list)  # wall times of the last steps
     threads: int | None = None
     loss: LossTrend = field(default_factory=LossTrend)
+    faults: Faults = field(default_factory=Faults)
 
     @classmethod
     def new(cls, method: Method, config: TrainingConfig) -> "TrainingState":
@@ -209,7 +210,8 @@ class TrainingState:
         decisions = None if self.plan is None else [list(decision) for decision in self.plan.decisions]
         clocked = {name: getattr(self, name) for name in CLOCKED} | {"recent": list(self.recent)}
         counted = {name: getattr(self, name) for name in COUNTERS}
-        return counted | {"plan": decisions, "loss": self.loss.to_json()} | clocked
+        trends = {"loss": self.loss.to_json(), "faults": dict(self.faults.high)}
+        return counted | {"plan": decisions} | trends | clocked
 
     @torch.no_grad()
     def load(self, groups: Mapping[str, Mapping[str, Tensor]], counters: Mapping[str, Any]) -> None:
@@ -237,6 +239,7 @@ class TrainingState:
             setattr(self, name, saved[name])
         if saved.get("loss"):
             self.loss = LossTrend.from_json(saved["loss"])
+        self.faults = Faults(high=saved.get("faults", {}))
         if "plan" in saved:
             self.plan = StepPlan(decisions=tuple(saved["plan"])) if saved["plan"] else None
 
@@ -281,9 +284,10 @@ def fit(
         factor = config.lr_schedule(state.plan.position(state.step), state.plan.total) * 0.5**state.restarts
         due = {n: p for n, p in method.players.items() if state.step % p.every == 0}
         progress = float(state.plan.progress(state.step))
-        losses, terms = _gradients(
-            method, due, micro_batches, batches, state.step, seed, config.batch, world, progress=progress
-        )
+        losses, terms, faults = _gradients(
+            method, due, micro_batches, batches, state.step, seed, config.batch, world, progress=progress,
+            restarts=state.restarts,
+        )  # fmt: skip
         norms = [_clip_gradient(state.optimizers[name], config.grad_clip) for name in due]
         applied = all(map(math.isfinite, (*losses.values(), *norms)))
         if applied:
@@ -299,6 +303,7 @@ def fit(
         state.skipped += not applied
         if applied:
             state.loss.add(losses.get(first, math.nan))
+            state.faults.add(faults)
         state.consecutive_skips = 0 if applied else state.consecutive_skips + 1
         if state.consecutive_skips >= config.max_bad_steps:
             raise Diverged(
@@ -326,17 +331,20 @@ def _gradients(
     world: World,
     *,
     progress: float = 0.0,
-) -> tuple[dict[str, float], dict[str, float]]:
-    """Set `grad` of the players that are due to the mean over the global batch; returns their plain losses and terms."""
+    restarts: int = 0,
+) -> tuple[dict[str, float], dict[str, float], dict[str, float]]:
+    """Set `grad` of the players that are due to the mean over the global batch; returns their plain losses, terms, and the
+    shares of the samples that are in each fault."""
     weights = {name: [p for p in player.module.parameters() if p.requires_grad] for name, player in due.items()}
     for player in method.players.values():
         player.module.train()
         player.module.zero_grad(set_to_none=True)
     device = next(parameter.device for player in method.players.values() for parameter in player.module.parameters())
+    faults = set[str]()
     sums: dict[tuple[str, str], Tensor] = {(name, "loss"): torch.zeros((), device=device) for name in due}
     for samples in micro_batches:
         here, randomness = (
-            step_randomness(seed=seed, step=step, samples=at, count=batch_size, progress=progress)
+            step_randomness(seed=seed, step=step, samples=at, count=batch_size, progress=progress, restarts=restarts)
             for at in (samples, samples.to(device))
         )
         batch = batches(step, samples, here)
@@ -344,14 +352,18 @@ def _gradients(
             with _seeded(seed, step, samples):
                 report = method.loss(name, batch, randomness)
                 (report.loss.sum() / batch_size).backward(inputs=weights[name])
-            for term, values in {**report.terms, "loss": report.plain}.items():
+            for term, values in {**report.terms, "loss": report.plain, **report.faults}.items():
                 zero = torch.zeros((), device=device)
                 sums[name, term] = sums.get((name, term), zero) + values.detach().sum() / batch_size
+            faults |= report.faults.keys()
     grads = [p.grad for parameters in weights.values() for p in parameters if p.grad is not None]
     world.all_reduce([*grads, *sums.values()])
     means = {key: float(value) for key, value in sums.items()}
-    terms = {f"{n}.{term}": v for (n, term), v in means.items() if term != "loss" or len(method.players) > 1}
-    return {n: means[n, "loss"] for n in due}, terms
+    shares = {term: v for (_, term), v in means.items() if term in faults}
+    shown = {
+        key: v for key, v in means.items() if key[1] not in faults and (key[1] != "loss" or len(method.players) > 1)
+    }
+    return {n: means[n, "loss"] for n in due}, {f"{n}.{term}": v for (n, term), v in shown.items()}, shares
 
 
 @contextmanager

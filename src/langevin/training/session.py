@@ -89,7 +89,8 @@ def train(
             plan is revised when the speed of steps changes.
 
     Raises:
-        Diverged: losses that are not finite, or rise far above their best, persisted through three rollbacks.
+        Diverged: losses that are not finite, or rise far above their best, or a fault that the method reports, persisted
+            through three rollbacks.
         OSError: a checkpoint could not be written; earlier ones are intact.
     """
     threads = torch.get_num_threads()
@@ -207,6 +208,9 @@ class _Session:
                 raise Diverged(
                     f"the loss rose from {state.loss.best:.3g} to {state.loss.smooth:.3g} at step {state.step}"
                 )
+            fault = state.faults.lasting(self._plan.total)
+            if fault is not None:
+                raise Diverged(f"step {state.step}: {fault}")
             if world.first:
                 self._after_step(report)
                 self._fulfil(self.hooks.requests())
@@ -336,7 +340,7 @@ class _Session:
         index = 0 if state.restarts == 0 else 1
         candidates = [p for p in checkpoint.steps(self.root) if checkpoint.step_of(p) in {0, *self.eval_steps}]
         complete = [path for path in candidates if checkpoint.is_complete(path)]
-        complete = [path for path in complete if not _risen(path)] or complete[-1:]
+        complete = [path for path in complete if not _in_trouble(path)] or complete[-1:]
         if restarts > 3 or not complete:
             raise Diverged(f"{failure}; lower the learning rate (training.optimizer.lr) or check the data") from failure
         saved, plan = checkpoint.load(complete[min(index, len(complete) - 1)]), state.plan
@@ -354,7 +358,8 @@ class _Session:
         self.world.barrier()
 
 
-def _risen(path: Path) -> bool:
-    """Whether the loss was far above its best when a checkpoint was saved."""
-    trend = checked(checkpoint.load(path, only=()).state).get("loss")
-    return trend is not None and LossTrend.from_json(trend).high > 0
+def _in_trouble(path: Path) -> bool:
+    """Whether the loss was far above its best, or a fault held, when a checkpoint was saved."""
+    saved = checked(checkpoint.load(path, only=()).state)
+    risen = saved.get("loss") is not None and LossTrend.from_json(saved["loss"]).high > 0
+    return risen or any(saved.get("faults", {}).values())

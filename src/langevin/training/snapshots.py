@@ -1,6 +1,7 @@
 """Snapshots of a run's EMAs, and post-hoc EMAs of any length from them (`training.ema`)."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -9,7 +10,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from langevin.files import own_folder, write_atomic
-from langevin.training.ema import EMAProfile, gamma_of_length, posthoc_weights
+from langevin.training.ema import EMAProfile, gamma_of_length, posthoc_error, posthoc_weights
 from langevin.training.loop import TrainingState
 
 _NAME = re.compile(r"[0-9]*\.?[0-9]+(?:e-[0-9]+)?/.+", re.DOTALL)  # 0.05/player.parameter
@@ -38,7 +39,10 @@ def ema_of_length(directory: Path, length: float) -> dict[str, Tensor]:
     Raises:
         ValueError: the run has no snapshots, or one is damaged.
     """
-    loaded = [(step, _read_snapshot(file)) for step, file in _files(directory)]
+    files = _files(directory)
+    if files and (stored := _stored(directory, files[-1][0], length)).is_file():
+        return {name.split("/", 1)[1]: tensor for name, tensor in _read_snapshot(stored).items()}
+    loaded = [(step, _read_snapshot(file)) for step, file in files]
     if not loaded:
         raise ValueError(f"{directory} has no EMA snapshots yet: use one of the EMA lengths in its checkpoint")
     if any(_shapes(tensors) != _shapes(loaded[0][1]) for _, tensors in loaded):
@@ -58,6 +62,32 @@ def ema_of_length(directory: Path, length: float) -> dict[str, Tensor]:
         n: sum((float(w) * t[start + n].double() for w, (_, start, t) in zip(weights, saved, strict=True))).float()  # type: ignore[union-attr]
         for n in names
     }
+
+
+def store(directory: Path, length: float) -> None:
+    """Save the EMA of a length, so that `ema_of_length` need not reconstruct it again: it is as large as the weights, and
+    the snapshots are many times that.
+
+    Raises:
+        ValueError: see `ema_of_length`."""
+    tensors = {f"{length:g}/{name}": tensor for name, tensor in ema_of_length(directory, length).items()}
+    write_atomic(_stored(directory, _files(directory)[-1][0], length), save(tensors))
+
+
+def reconstructible(
+    directory: Path, lengths: Sequence[float], *, kept: Sequence[float], error: float = 0.1
+) -> list[float]:
+    """Those of the lengths whose profile the snapshots of the kept EMAs give to within a relative error."""
+    steps = [step for step, _ in _files(directory)]
+    saved = [EMAProfile(step=step, gamma=gamma_of_length(length)) for step in steps for length in kept]
+    if not saved:
+        return []
+    wanted = {length: EMAProfile(step=steps[-1], gamma=gamma_of_length(length)) for length in lengths}
+    return [length for length, profile in wanted.items() if posthoc_error(saved, profile) <= error]
+
+
+def _stored(directory: Path, step: int, length: float) -> Path:
+    return directory / "ema" / f"step-{step:08d}-length-{length:g}.safetensors"
 
 
 def snapshots(directory: Path, length: float) -> list[tuple[int, dict[str, Tensor]]]:

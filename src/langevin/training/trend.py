@@ -1,11 +1,12 @@
-"""The loss of a training run over time: smoothed, its best, and whether it has risen for good."""
+"""A training run over time: its loss, its best, and whether it has risen for good; faults, and whether one lasts."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 SMOOTHING = 0.02  # weight of a step in the exponential moving average: about 50 steps
 FACTOR = 10.0  # how many times the loss that training started from counts as a rise
+MOST = 0.9  # share of a batch's samples that have to be in a fault
 
 
 @dataclass
@@ -54,3 +55,24 @@ class LossTrend:
     def from_json(cls, values: Sequence[float | None]) -> "LossTrend":
         smooth, best, scale, high = (math.nan if value is None else value for value in values)
         return cls(smooth=smooth, best=best, scale=scale, high=int(high))
+
+
+@dataclass
+class Faults:
+    """For how long the faults that a method reports have lasted (`Report.faults`), a function of its reports alone.
+
+    Args:
+        high: by fault, the steps in which it held for most of the batch, less twice the steps since.
+    """
+
+    high: dict[str, int] = field(default_factory=dict)
+
+    def add(self, shares: Mapping[str, float]) -> None:
+        """Take in the shares of a step's samples that are in each fault; others are left as they are."""
+        for fault, share in shares.items():
+            high = self.high.get(fault, 0)
+            self.high[fault] = high + 1 if share >= MOST else max(0, high - 2)
+
+    def lasting(self, steps: int) -> str | None:
+        """The fault that has lasted for a tenth of a run of `steps`, at least 10 steps; None if there is none."""
+        return next((fault for fault, high in self.high.items() if high >= max(10, steps // 10)), None)

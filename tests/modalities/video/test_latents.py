@@ -126,3 +126,20 @@ def test_weights_that_changed_are_refused(work, model, tmp_path):
     other = Latents(path=str(moved), sha256="0" * 64, pixels=codec.pixels, scale=1.0)
     with pytest.raises(ValueError, match="not those it was trained with"):
         _ = other.network
+
+
+def test_one_command_trains_both(work, tmp_path):
+    changes = [
+        "network.width=24",
+        "network.head_dim=12",
+        "network.depth=1",
+        "training.steps=2",
+        "training.batch=4",
+        "sampling.steps=2",
+    ]
+    data = str(clips.captioned(tmp_path / "data"))
+    assert main(["train", data, "--latent", "--out", str(tmp_path / "run"), "--minutes", "0.1", *changes]) == 0
+    first, second = open_run(tmp_path / "run-autoencoder"), open_run(tmp_path / "run")
+    assert first.recipe.network.causal
+    assert second.recipe.data.codec.path == str(first.path)
+    assert second.facts["shape"] == [2, 4, 8, 8]

@@ -22,6 +22,7 @@ from langevin.diffusion.likelihood.levels import (
     Levels,
     TruncatedNormal,
     UniformDequantisation,
+    gaussian_mass,
     levels_of,
 )
 from langevin.diffusion.likelihood.results import ELBOTerms, Estimate, ExactLikelihood, ImportanceWeightedPaths, mean_of
@@ -40,6 +41,7 @@ __all__ = [
     "chain_likelihood",
     "finite_bound",
     "flow_likelihood",
+    "gaussian_mass",
     "information",
     "levels_of",
     "mean_of",

@@ -19,7 +19,7 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
-from langevin.diffusion.schedule import AnySchedule, rho, time_of_rho
+from langevin.diffusion.schedule import AnySchedule, rho, shifted, time_of_rho
 
 
 class Grid(Protocol):
@@ -212,8 +212,7 @@ class ShiftedGrid:
 
     def __call__(self, steps: Tensor, schedule: AnySchedule) -> Tensor:
         times = self.grid(steps, schedule)
-        log_snr = schedule.log_snr(times) - 2 * math.log(self.factor)
-        moved = torch.where((times == 0) | (times == 1), times, schedule.time(log_snr).clamp(0, 1))
+        moved = shifted(times, schedule, self.factor)
         if bool((moved[:, 1:] >= 1).any()):
             raise ValueError(
                 f"shifted by {self.factor}, several knots lie beyond the highest noise of the schedule, sigma / alpha = "

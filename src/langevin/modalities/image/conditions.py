@@ -16,16 +16,18 @@ Open = Callable[[], tuple[Images, Images]]
 
 @dataclass(frozen=True, kw_only=True)
 class Conditions:
-    """Labels (n,) int64 and captions of n images, either or both; `names` to show, and `remarks` for the user."""
+    """Labels (n,) int64 and captions of n images, either or both, and the port `concat` (n, c + 1, size, size) of an
+    enlarger; `names` to show, and `remarks` for the user."""
 
     labels: Tensor | None = None
     captions: list[str] | None = None
+    concat: Tensor | None = None
     names: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
 
     def encoded(self, vocabulary: CaptionVocabulary | None) -> Condition | None:
-        """The network's condition; None if there are no labels and captions."""
-        return encode(self.labels, self.captions, vocabulary)
+        """The network's condition; None if there is nothing to be conditioned on."""
+        return encode(self.labels, self.captions, vocabulary, concat=self.concat)
 
 
 def encode(
@@ -33,31 +35,47 @@ def encode(
     captions: list[str] | None,
     vocabulary: CaptionVocabulary | None,
     device: torch.device = torch.device("cpu"),  # noqa: B008
+    *,
+    concat: Tensor | None = None,
 ) -> Condition | None:
-    """The network's condition for labels (b,) int64 and b captions, either or both; None without any."""
-    if labels is None and (captions is None or vocabulary is None):
+    """The network's condition for labels (b,) int64, b captions and smaller images, or some of them; None without any."""
+    if labels is None and (captions is None or vocabulary is None) and concat is None:
         return None
     text = vocabulary.encode(captions).to(device) if captions is not None and vocabulary is not None else None
     return Condition(
         global_=None if labels is None else Port(tensor=labels.to(device)),
         cross=None if text is None else Port(tensor=text, mask=text > 0),
+        concat=None if concat is None else Port(tensor=concat.to(device)),
     )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Known:
-    """The classes and the vocabulary of captions that a run's network was trained with."""
+    """The classes and the vocabulary of captions that a run's network was trained with.
+
+    Args:
+        smaller: of an enlarger: from a part of the data and items (n,) to the port `concat`.
+    """
 
     classes: tuple[str, ...]
     vocabulary: CaptionVocabulary | None
+    smaller: Callable[[Images, Tensor], Tensor] | None = None
 
     def requested(self, given: Sequence[str], count: int, *, seed: int, data: Open) -> Conditions:
         """Conditions of `count` images: the `given` class names or captions, repeated.
 
-        If none are given: all classes in turn, or random captions of the training data.
+        If none are given: all classes in turn, or random captions of the training data. An enlarger is given images of the
+        validation part, with what they show.
 
         Raises:
-            ValueError: an unknown class, or conditions given to an unconditional run."""
+            ValueError: an unknown class, or conditions given to an unconditional run or to an enlarger."""
+        if self.smaller is not None:
+            if given:
+                raise ValueError(
+                    f"this run enlarges images of the validation part, which show what they show, and not {given[0]!r}: "
+                    "draw from a smaller run with --enlarge and this one"
+                )
+            return self.like(data()[1], count)
         if self.classes and self.vocabulary is not None:
             return self._both(given, count, data()[0])
         if self.classes:
@@ -98,10 +116,18 @@ class Known:
         if self.vocabulary is not None and part.captions is not None:
             captions = [part.captions[i] for i in items.tolist()]
         names = captions or ([self.classes[i] for i in labels.tolist()] if labels is not None else [])
-        return Conditions(labels=labels, captions=captions, names=tuple(names))
+        concat = None if self.smaller is None else self.smaller(part, items)
+        return Conditions(labels=labels, captions=captions, concat=concat, names=tuple(names))
+
+    def of(self, other: Conditions, *, concat: Tensor) -> Conditions:
+        """What this run's network reads of the conditions of another run, with the smaller images."""
+        labels = other.labels if self.classes else None
+        return Conditions(labels=labels, captions=other.captions if self.vocabulary else None, concat=concat)
 
     def shown(self, part: Images, count: int) -> Conditions:
         """Conditions of `count` previews during training: all classes in turn, captions evenly spaced over the data."""
+        if self.smaller is not None:
+            return self.like(part, count)
         labels = torch.arange(count) % len(self.classes) if self.classes else None
         if self.vocabulary is None or part.captions is None:
             return Conditions() if labels is None else self._of_classes(labels)

@@ -3,12 +3,15 @@
 from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
 from langevin.evaluation.report import MetricRow, Metrics, Picture, Pictures, Section, Source
 from langevin.evaluation.statistics import mean_interval
 from langevin.methods import Consistency
 from langevin.methods.models import GaussianModel
+from langevin.modalities.image.codec import require_pixels
 from langevin.modalities.image.data import Images
+from langevin.modalities.image.likelihood.held_out import bound_metric, metric_of
 from langevin.modalities.image.likelihood.measure import LikelihoodFound, measure_likelihood
 from langevin.modalities.image.likelihood.show import lines_of, sections_of
 from langevin.modalities.image.measure import Measured, feature_spaces, measure_run, require_enough, scorer, searched
@@ -25,7 +28,7 @@ __all__ = ["evaluate", "scorer"]
 
 
 def evaluate(image: "Image", options: Evaluate, m: Measuring) -> Evaluation:
-    """Metrics in several feature spaces, class consistency, memorisation, denoising loss; optionally the likelihood.
+    """Metrics in several feature spaces, class consistency, memorisation, denoising loss, ELBO; optionally the likelihood.
 
     Raises:
         ValueError: too few images."""
@@ -34,19 +37,24 @@ def evaluate(image: "Image", options: Evaluate, m: Measuring) -> Evaluation:
     if not options.likelihood and options.likelihood_count != Evaluate.likelihood_count:
         raise ValueError("--likelihood-count has no effect without --likelihood: give both, or neither")
     model = m.model.parts
-    assert isinstance(model, GaussianModel), "images need a Gaussian process"
     method = model.method.Config
     if options.likelihood and (method.one_step or method is Consistency.Config):
-        raise ValueError(f"--likelihood is of diffusion, and a run of method.kind {method.kind} has none: leave it out")
+        raise ValueError(f"--likelihood is of diffusion, and this run is of method.kind {method.kind}: leave it out")
+    if options.likelihood:
+        require_pixels(image.codec, "a likelihood")
     require_enough(m.train, m.val)
     # as many as there are real images for the floor
     count = m.count or min(max(len(m.val), len(m.train) // 2, 8), 2000)
     measured = measure_run(image, m, feature_spaces(image, m), count)
     likelihood: LikelihoodFound | None = None
     if options.likelihood:
+        assert isinstance(model, GaussianModel), "pixels have a Gaussian process"
         n = options.likelihood_count
         likelihood = measure_likelihood(image, model, m, examples=n, bound_examples=8 * n, batch=min(m.batch, 64))
-    rows = [*measured.measures.rows, *own_rows(measured)]
+    elbo = None if likelihood is None else metric_of(likelihood)
+    if elbo is None and isinstance(model, GaussianModel):
+        elbo = bound_metric(image, model, m)
+    rows = [*measured.measures.rows, *own_rows(measured, model.levels), *([] if elbo is None else [elbo])]
     source = Source(samples=measured.measures.samples, seeds=list(range(m.seeds)), command=m.command)
     sections: list[Section] = [
         Pictures(
@@ -61,7 +69,7 @@ def evaluate(image: "Image", options: Evaluate, m: Measuring) -> Evaluation:
             pictures=[_neighbours(measured, m.train)],
             note="Sample left, nearest training image right.",
         ),
-        loss_section(measured.losses, source),
+        loss_section(measured.losses, source, model.levels),
     ]
     figures = {
         "count": count, "seeds": m.seeds, **measured.as_dict(),
@@ -74,7 +82,7 @@ def evaluate(image: "Image", options: Evaluate, m: Measuring) -> Evaluation:
     )  # fmt: skip
 
 
-def own_rows(found: Measured) -> list[MetricRow]:
+def own_rows(found: Measured, levels: tuple[str, Tensor]) -> list[MetricRow]:
     """Rows of the metrics table: class consistency, retrieval and memorisation."""
     rows: list[MetricRow] = []
     if found.consistency is not None:
@@ -122,7 +130,7 @@ def own_rows(found: Measured) -> list[MetricRow]:
             meaning="share of samples farther from their nearest training image than that image is from its own nearest",
         )
     )
-    return [*rows, loss_gap_metric(found.gap)]
+    return [*rows, loss_gap_metric(found.gap, levels)]
 
 
 def sample_grid(image: "Image", samples: Samples) -> Picture:

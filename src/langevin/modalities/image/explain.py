@@ -23,6 +23,7 @@ from langevin.diffusion.sampler import Ancestral, KarrasGrid
 from langevin.diffusion.schedule import rho
 from langevin.evaluation.report import Curves, Line, Section
 from langevin.modalities.captions import split_words
+from langevin.modalities.image.codec import require_pixels
 from langevin.modalities.image.conditions import Conditions
 from langevin.modalities.image.options import Explain
 from langevin.modalities.modality import Draw, Explanation, Plan, Predict, Request, RequestContext, Samples
@@ -65,6 +66,7 @@ def explain_plan(image: "Image", options: Explain, context: RequestContext) -> P
         ValueError: more than one condition, or an unknown one."""
     if len(options.condition) > 1:
         raise ValueError(f"one image is explained, of one condition, and {len(options.condition)} are given")
+    require_pixels(image.codec, "an explanation")
     if "sampler" in context.chosen:
         raise ValueError("an explanation follows DDIM, so that nothing but the seed is random: leave --sampler out")
     conditions = image.known.requested(options.condition, 1, seed=context.seed, data=context.data)
@@ -120,7 +122,7 @@ def explained(
     neighbours: list[dict[str, Any]],
 ) -> Explanation:  # fmt: skip
     """The findings, in grey levels of 255."""
-    final, scale, lines = path.x[-1], image.codec.scale, list[str]()
+    final, scale, lines = path.x[-1], require_pixels(image.codec, "an explanation").scale, list[str]()
     tables, curves = dict[str, dict[str, float]](), list[Section]()
     if names:
         change = (final[1:] - final[:1]).flatten(1).square().mean(1).sqrt() / scale

@@ -6,18 +6,20 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from langevin.evaluation.frechet import Moments, frechet_distance
 from langevin.evaluation.statistics import Interval, mean_interval
 from langevin.evaluation.suite import Measures, measure
-from langevin.methods.models import LOG_SNR
 from langevin.modalities.captions import split_words
 from langevin.modalities.image.classifier import Classifier, train_classifier
+from langevin.modalities.image.codec import Pixels
 from langevin.modalities.image.conditions import Conditions
 from langevin.modalities.image.data import Images
 from langevin.modalities.image.metrics import PixelPrincipal, RandomConvolutions, class_consistency
+from langevin.modalities.latents import decoded, encoded
 from langevin.modalities.modality import Measuring, Progress, RequestContext, Samples, Scorer, spread
+from langevin.networks import Autoencoder
 from langevin.safety.memorisation import LossGap, Memorisation, loss_gap, memorisation
 
 if TYPE_CHECKING:
@@ -68,6 +70,7 @@ class Measured:
         memory: nearest-neighbour tests for copies, of the first seed.
         gap: validation minus training denoising loss by noise level.
         losses: denoising loss by noise level, of both parts.
+        levels: name and values of the noise levels.
         retrieval: by kind of captions.
     """
 
@@ -78,6 +81,7 @@ class Measured:
     memory: Memorisation
     gap: LossGap
     losses: Mapping[str, list[float]]
+    levels: tuple[str, Tensor]
     retrieval: Mapping[str, Retrieval]
 
     @property
@@ -92,7 +96,11 @@ class Measured:
             "class_consistency": None if self.consistency is None else asdict(self.consistency),
             "real_accuracy": self.real_accuracy,
             "memorisation": asdict(self.memory),
-            "loss_gap": {"log_snr": LOG_SNR.tolist(), "gap": self.gap.gap.tolist(), "z": self.gap.z.tolist()},
+            "loss_gap": {
+                self.levels[0]: self.levels[1].tolist(),
+                "gap": self.gap.gap.tolist(),
+                "z": self.gap.z.tolist(),
+            },
             "losses": dict(self.losses),
             "retrieval": {name: asdict(result) for name, result in self.retrieval.items()},
             "nfe": self.nfe,
@@ -115,19 +123,19 @@ def feature_spaces(image: "Image", m: Measuring) -> FeatureSpaces:
     """The feature spaces of this data; the classifier is trained once and kept in `m.folder`."""
     train: Images = m.train
     real = train.read(spread(len(train), REAL))
-    spaces: dict[str, Callable[[Tensor], Tensor]] = {}
-    classifier = None
-    if len(image.classes) > 1 and train.labels is not None and m.val.labels is not None:
-        classifier = _classifier(image, m)
-        spaces["classifier"] = classifier.features
+    classifier = _classifier(image, m)
+    spaces = {} if classifier is None else {"classifier": classifier.features}
     spaces["random convolutions"] = RandomConvolutions(channels=train.shape[0]).features
     fitted = real[spread(len(real), max(100, 2**28 // real[0].numel()))]  # fewer suffice for large images
     spaces["pixels"] = PixelPrincipal.fit(fitted, k=min(64, len(fitted) - 1, fitted[0].numel())).features
     return FeatureSpaces(spaces=spaces, classifier=classifier)
 
 
-def _classifier(image: "Image", m: Measuring) -> Classifier:
+def _classifier(image: "Image", m: Measuring) -> Classifier | None:
+    """The classifier of the classes; None without classes, or if none may be trained."""
     train, val = m.train, m.val
+    if not m.train_judges or len(image.classes) < 2 or train.labels is None or val.labels is None:
+        return None
     folder = m.folder / f"classifier-{train.fingerprint[:12]}{'-flip' if image.flip else ''}"
     if (folder / "classifier.json").is_file():
         try:
@@ -171,17 +179,30 @@ def measure_run(image: "Image", m: Measuring, spaces: FeatureSpaces, count: int)
         record = spaces.classifier.training_record
         accuracy = record.held_out_accuracy if record else None
     by_caption = image.captions is not None and not image.classes  # with a class too, a caption is ambiguous
+    by_caption = by_caption and image.enlarge is None  # what an enlarger draws is given
     level = {name: losses(m, part) for name, part in (("train", train), ("val", val))}
     return Measured(
-        measures=measure(spaces.spaces, real, other, generated, seed=0),
+        measures=measure(spaces.spaces, real, other, generated, seed=0, through=codec_of(image, m.model.parts.network)),
         drawn=drawn,
         consistency=consistency,
         real_accuracy=accuracy,
         memory=memorisation(searched(train), other[spread(len(other), max(2000, count))], generated[0]),
         gap=loss_gap(level["train"], level["val"]),
         losses={name: values.mean(1).tolist() for name, values in level.items()},
+        levels=m.model.parts.levels,
         retrieval=retrieve(image, m) if by_caption else {},
     )
+
+
+def codec_of(image: "Image", network: nn.Module) -> Callable[[Tensor], Tensor] | None:
+    """Images as the autoencoder of a run, or of its codec, gives them back; None without one."""
+    codec = image.codec
+    if not isinstance(codec, Pixels):
+        return codec.through
+    if not isinstance(network, Autoencoder):
+        return None
+    device = next(network.parameters()).device
+    return lambda raw: codec.decode(decoded(network, encoded(network, codec.encode(raw).to(device))).cpu())
 
 
 def retrieve(image: "Image", m: Measuring, *, most: int = 200) -> dict[str, Retrieval]:
@@ -233,7 +254,9 @@ def losses(m: Measuring, part: Images, *, most: int = 512) -> Tensor:
 def scorer(image: "Image", m: Measuring) -> Scorer:
     """The Fréchet distance to the training images in the first feature space, with its floor at `m.count` images."""
     require_enough(m.train, m.val)
-    name, space = next(iter(feature_spaces(image, m).spaces.items()))
+    classifier, convolutions = _classifier(image, m), RandomConvolutions(channels=m.train.shape[0])
+    name = "random convolutions" if classifier is None else "classifier"
+    space = convolutions.features if classifier is None else classifier.features
     real, floor = _reference(space, m.train, m.val, m.count or 500)
     return Scorer(
         name=f"FD ({name})",

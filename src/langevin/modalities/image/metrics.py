@@ -22,7 +22,6 @@ from functools import cached_property
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from langevin.modalities.image.classifier import (
     Classifier,
@@ -32,6 +31,7 @@ from langevin.modalities.image.classifier import (
     scaled,
     train_classifier,
 )
+from langevin.networks.random_filters import RandomFilters
 
 __all__ = [
     "ClassConsistency",
@@ -44,16 +44,11 @@ __all__ = [
     "train_classifier",
 ]
 
-OCTAVES = 4
-
 
 @dataclass(frozen=True, kw_only=True)
 class RandomConvolutions:
     """Features of fixed random convolutions: `8 * width` numbers, two layers of `width` filters in each of four
-    octaves.
-
-    The image is split into octaves, x = (x - blur x) + blur x, because random filters of the whole image respond mostly
-    to its brightness. The filters are a function of `seed`, `channels` and `width` alone.
+    octaves (`networks/random_filters.py`), a function of `seed`, `channels` and `width` alone.
     """
 
     seed: int = 0
@@ -65,13 +60,8 @@ class RandomConvolutions:
             raise ValueError(f"RandomConvolutions needs channels, width >= 1, got {self.channels}, {self.width}")
 
     @cached_property
-    def filters(self) -> list[tuple[Tensor, Tensor]]:
-        """Both filter banks of each octave, `(width, channels, 3, 3)` and `(width, width, 3, 3)`, fine first."""
-        generator = torch.Generator().manual_seed(self.seed)
-        return [
-            (_orthogonal(self.width, self.channels, generator), _orthogonal(self.width, self.width, generator))
-            for _ in range(OCTAVES)
-        ]
+    def filters(self) -> RandomFilters:
+        return RandomFilters(seed=self.seed, channels=self.channels, width=self.width)
 
     def features(self, images: Tensor, *, batch: int = 256) -> Tensor:
         """Features `(n, 8 * width)`; ValueError for images of another type or number of channels."""
@@ -80,14 +70,8 @@ class RandomConvolutions:
 
     def _features(self, x: Tensor) -> Tensor:
         pooled = []
-        for octave, (first, second) in enumerate(self.filters):
-            low = F.avg_pool2d(_padded(x), 3, 1)
-            band = x - low if octave < OCTAVES - 1 else x
-            band = band * 2.0 ** (2 - octave)  # images have amplitude ~ 1/frequency: this equalises the octaves
-            for bank in (first, second):
-                band = F.leaky_relu(F.conv2d(_padded(band), bank.to(x.device)), 0.2)
+        for _, band in self.filters.responses(x):
             pooled += [band.mean((2, 3)), (band.var((2, 3), correction=0) + 1e-4).log() / 2]  # mean, log std
-            x = F.avg_pool2d(low, 2, ceil_mode=True, count_include_pad=False)
         return torch.cat(pooled, 1)
 
 
@@ -155,14 +139,3 @@ def class_consistency(classifier: Classifier, images: Tensor, labels: Tensor) ->
     counts = tuple(int(member.sum()) for member in members)
     by_class = tuple(correct[m].double().mean().item() if count else None for m, count in zip(members, counts))
     return ClassConsistency(accuracy=correct.double().mean().item(), by_class=by_class, counts=counts)
-
-
-def _orthogonal(filters: int, channels: int, generator: torch.Generator) -> Tensor:
-    """Filters `(filters, channels, 3, 3)`, orthogonal in rows or columns, with the gain that keeps the variance."""
-    noise = torch.randn(filters, channels * 9, generator=generator)
-    left, _, right = torch.linalg.svd(noise, full_matrices=False)
-    return (left @ right).reshape(filters, channels, 3, 3) * math.sqrt(2 * max(1.0, filters / (channels * 9)))
-
-
-def _padded(x: Tensor) -> Tensor:
-    return F.pad(x, (1, 1, 1, 1), mode="replicate")

@@ -14,12 +14,13 @@ from langevin.diffusion.guidance import Composition, weight_of
 from langevin.modalities.captions import CaptionVocabulary
 from langevin.modalities.image import inspect, preview, suggest
 from langevin.modalities.image.batches import ImageBatches
-from langevin.modalities.image.codec import Pixels
+from langevin.modalities.image.codec import AnyCodec, Codes, Latents, Pixels, require_pixels
 from langevin.modalities.image.conditions import Conditions, Known
 from langevin.modalities.image.data import Images, load_parts, quiet
 from langevin.modalities.image.decode import decode
 from langevin.modalities.image.detect import detect
 from langevin.modalities.image.edit import edit_plan
+from langevin.modalities.image.enlarge import Enlarging, enlarged, require_cascade
 from langevin.modalities.image.explain import explain_plan
 from langevin.modalities.image.options import Edit, Evaluate, Explain, Sample
 from langevin.modalities.image.reward import rewarded
@@ -27,6 +28,7 @@ from langevin.modalities.image.sources import Folder, Parquet, Source, builtin_s
 from langevin.modalities.modality import (
     Budget,
     Detected,
+    Draw,
     Evaluation,
     File,
     Measuring,
@@ -41,7 +43,6 @@ from langevin.modalities.modality import (
     seeds_of,
     spread,
 )
-from langevin.modalities.plans import one_draw
 from langevin.modalities.remarks import off_centre
 
 FEW_CLASSES = 12  # up to which each class has its own column in previews
@@ -77,7 +78,10 @@ class Image:
         held_out_captions: exact captions whose images are all held out, to evaluate combinations never trained on.
         val_fraction: fraction of the images that is held out, if the data has no test part of its own.
         flip: augment by mirroring images with probability 1/2.
-        codec: the map between pixels and x.
+        enlarge: train an enlarger, conditioned on the image at so many pixels along each side; None draws whole images.
+        augment: the largest standard deviation of the noise in which the smaller image is given to an enlarger, in grey
+            levels of 255.
+        codec: the map between pixels and x: `pixels`, or the `latents` or `codes` of an autoencoder.
         classes, captions: class names, and the tokenizer of captions; fitted to the data.
     """
 
@@ -94,7 +98,9 @@ class Image:
     held_out_captions: tuple[str, ...] = ()
     val_fraction: float = 0.1
     flip: bool = False
-    codec: Pixels = Pixels()
+    enlarge: int | None = None
+    augment: float = 50.0
+    codec: AnyCodec = Pixels()
     classes: tuple[str, ...] = ()
     captions: CaptionVocabulary | None = None
 
@@ -103,6 +109,10 @@ class Image:
             raise ValueError("images need a path (data.path) or a builtin source (data.builtin)")
         if not 0 < self.val_fraction < 1:
             raise ValueError(f"data.val_fraction must be between 0 and 1, got {self.val_fraction}")
+        if not 0 <= self.augment <= 255:
+            raise ValueError(f"data.augment is a standard deviation from 0 to 255 grey levels, got {self.augment}")
+        if self.enlarge is not None:
+            require_pixels(self.codec, "data.enlarge")
         _ = self.source
 
     @property
@@ -122,7 +132,24 @@ class Image:
     @property
     def known(self) -> Known:
         """The conditions that the network was trained with."""
-        return Known(classes=self.classes, vocabulary=self.captions)
+        return Known(
+            classes=self.classes, vocabulary=self.captions, smaller=None if self.enlarging is None else self.smaller
+        )
+
+    @property
+    def enlarging(self) -> Enlarging | None:
+        """How the network of an enlarger reads smaller images; None for others. Raises `ValueError` for sizes that do not
+        fit."""
+        if self.enlarge is None or self.size is None:
+            return None
+        return Enlarging(
+            side=self.enlarge, size=self.size, augment=self.augment, codec=require_pixels(self.codec, "data.enlarge")
+        )
+
+    def smaller(self, part: Images, items: Tensor) -> Tensor:
+        """What an enlarger reads of images of a part of the data, without noise."""
+        assert self.enlarging is not None
+        return self.enlarging.of_example(self.codec.encode(part.read(items)), None)
 
     @property
     def forms(self) -> tuple[str, ...]:
@@ -147,7 +174,8 @@ class Image:
         with quiet():
             train, val = load_parts(self.source, held_out=self.val_fraction, seed=0, progress=progress)
         some = train.read(torch.arange(len(train))[:: math.ceil(len(train) / CENTRED)])
-        found = off_centre(self.codec.encode(some), self.codec.offset)
+        pixels = self.codec if isinstance(self.codec, Pixels) else self.codec.pixels
+        found = off_centre(pixels.encode(some), pixels.offset)
         notes = replace(train.notes, remarks=(*train.notes.remarks, *found))
         return replace(train, notes=notes), replace(val, notes=notes)
 
@@ -159,38 +187,77 @@ class Image:
                 f"the run to initialise from knows the classes {', '.join(base.classes) or 'none'}, and this data has "
                 f"{', '.join(train.classes) or 'none'}: their embeddings would be mixed up"
             )
+        _ = replace(self, size=train.shape[1]).enlarging  # its sizes are checked
         captions = self.captions or (None if base is None else base.captions)
         if captions is None and train.captions is not None:
             captions = CaptionVocabulary.fit(train.captions)
         channels: Any = train.shape[0]
         return replace(
             self, captions=captions, classes=train.classes, size=train.shape[1], channels=channels,
+            codec=self.fitted_codec(train, base),
             download=False,  # the data are there: a run never fetches them again
         )  # fmt: skip
 
+    def fitted_codec(self, train: Images, base: Self | None) -> AnyCodec:
+        """The codec fitted to the data; latents of the autoencoder that `base` draws those of keep their scale."""
+        own, other = self.codec, None if base is None else base.codec
+        if isinstance(own, Pixels):
+            return own
+        if (
+            isinstance(other, Latents | Codes)
+            and other.kind == own.kind
+            and other.path == str(Path(own.path).absolute())
+        ):
+            return other
+        return own.fitted(train.read(spread(len(train), MEASURED)))
+
     def needs(self, train: Images) -> Needs:
-        channels, height, width = train.shape
+        if train.shape[1] != train.shape[2]:
+            raise ValueError(f"images must be square, and these are {train.shape[1]} x {train.shape[2]}: set data.size")
+        conditions = {
+            "classes": len(self.classes), "vocabulary": self.captions.size if self.captions else 0,
+            "caption_length": self.captions.length if self.captions else 0,
+        }  # fmt: skip
+        if isinstance(self.codec, Codes):
+            space, count = self.codec.shape(train.shape), self.codec.count
+            return Needs(
+                processes=("masked", "hybrid", "uniform", "autoregressive"), space=space, tokens=count, **conditions
+            )
+        channels, height, width = self.codec.shape(train.shape)
         std = float(self.codec.encode(train.read(torch.arange(len(train))[:: max(1, len(train) // MEASURED)])).std())
         if not math.isfinite(std):
             raise ValueError(f"data.codec is out of range: with a scale of {self.codec.scale:g} images are not finite")
         if not std > 1e-3:
             raise ValueError(f"all {len(train)} images look the same (standard deviation {std:.1e}): nothing to learn")
-        if height != width:
-            raise ValueError(f"images must be square, and these are {height} x {width}: set data.size")
         return Needs(
-            processes=("gaussian",), channels=channels, space=(height, width), std=std,
-            classes=len(self.classes),
-            vocabulary=self.captions.size if self.captions else 0,
-            caption_length=self.captions.length if self.captions else 0,
-        )  # fmt: skip
+            processes=("gaussian",),
+            channels=channels,
+            space=(height, width),
+            std=std,
+            concat=0 if self.enlarge is None else channels + 1,
+            **conditions,
+        )
 
     def suggest(self, train: Images, budget: Budget) -> Suggestion:
-        return suggest.suggest(train, budget, name=Path(self.path or str(self.builtin)).resolve().stem)
+        codec = self.fitted_codec(train, None)
+        if isinstance(codec, Codes):
+            places = codec.shape(train.shape)[0]
+            return suggest.masked(train, budget, name=self.name, places=places, codes=codec.count)
+        return suggest.suggest(train, budget, name=self.name, shape=codec.shape(train.shape), enlarge=self.enlarge)
+
+    def suggest_autoencoder(self, train: Images, budget: Budget, *, codes: bool) -> Suggestion:
+        """A recipe for the autoencoder whose latents, or `codes`, another run draws."""
+        return suggest.autoencoder(train, budget, name=self.name, codes=codes)
+
+    @property
+    def name(self) -> str:
+        """A name of the data."""
+        return Path(self.path or str(self.builtin)).resolve().stem
 
     def batches(self, dataset: Images, *, device: torch.device) -> ImageBatches:
         return ImageBatches(
             dataset=dataset, codec=self.codec, captions=self.captions, labelled=bool(self.classes), flip=self.flip,
-            device=device,
+            enlarging=self.enlarging, device=device,
         )  # fmt: skip
 
     def read(self, path: Path) -> Tensor:
@@ -231,7 +298,12 @@ class Image:
         if isinstance(options, Edit):
             return edit_plan(self, options, context)
         if isinstance(options, Explain):
+            if self.enlarge is not None:
+                raise ValueError(
+                    "this run enlarges images, which decides little: explain the run that draws the smaller ones"
+                )
             return explain_plan(self, options, context)
+        require_cascade(self, options, context)
         if (options.rows or options.columns) and options.reward is None:
             return self.draw_table(options, context)
         count = 16 if context.count is None else context.count
@@ -245,7 +317,7 @@ class Image:
         columns = 10 if len(set(conditions.names)) == 10 else None
         avoided = self.avoided(options, context, count)
         further = self.further(options, context, count)
-        return self.draw(conditions, context, count, columns=columns, avoided=avoided, further=further)
+        return self.draw(conditions, context, count, options=options, columns=columns, avoided=avoided, further=further)
 
     def avoided(self, options: Sample, context: RequestContext, count: int) -> Condition | None:
         """The ports of what guidance leads away from; None if the options name nothing.
@@ -293,10 +365,13 @@ class Image:
             note="captions absent from training",
         )  # fmt: skip
         avoided = self.avoided(options, context, len(captions))
-        return self.draw(conditions, context, len(captions), columns=len(options.columns), table=table, avoided=avoided)
+        return self.draw(
+            conditions, context, len(captions), options=options, columns=len(options.columns), table=table,
+            avoided=avoided,
+        )  # fmt: skip
 
     def preview_plan(self, context: RequestContext) -> Plan:
-        few = 0 < len(self.classes) <= FEW_CLASSES
+        few = 0 < len(self.classes) <= FEW_CLASSES and self.enlarge is None
         count = 2 * len(self.classes) if few else 16
         conditions = self.known.shown(context.data()[1], count)
         return self.draw(conditions, context, count, columns=len(self.classes) if few else None)
@@ -311,12 +386,14 @@ class Image:
         context: RequestContext,
         count: int,
         *,
+        options: Sample = Sample(),  # noqa: B008
         columns: int | None = None,
         table: Table | None = None,
         avoided: Condition | None = None,
         further: tuple[Further, ...] = (),
     ) -> Plan:
-        """The plan of `count` images with these conditions and `further` ones, led away from those `avoided`."""
+        """The plan of `count` images with these conditions and `further` ones, led away from those `avoided`, and enlarged
+        by the runs that the options name."""
         assert self.size, "the modality of a run is fitted"
         assert self.channels, "the modality of a run is fitted"
         labels = {} if conditions.labels is None else {"labels": conditions.labels}
@@ -327,10 +404,12 @@ class Image:
         if further:
             condition = replace(condition or Condition(), further=further)
             sampling = replace(sampling, guidance=(*sampling.guidance, Composition()))
-        return one_draw(
-            self, shape=(self.channels, self.size, self.size), seeds=seeds_of(context.seed, count),
-            sampling=sampling, condition=condition, names=conditions.names,
-            columns=columns, table=table, arrays=labels,
+        seeds, shape = seeds_of(context.seed, count), self.codec.shape((self.channels, self.size, self.size))
+        x = yield Draw(shape=shape, seeds=seeds, sampling=sampling, condition=condition)
+        modality, x = yield from enlarged(self, x, conditions, options, context, seeds)
+        return Samples(
+            modality=modality, values=modality.decode(x), names=conditions.names, columns=columns, table=table,
+            arrays={"seed": seeds, **labels},
         )  # fmt: skip
 
     @property

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from langevin.modalities.inputs import InputFile, LocalFile, LocalFunction, Reads
+from langevin.modalities.inputs import InputFile, LocalFunction, OtherRun, Reads
 
 RECOGNISED = (
     "images: a folder of image files (classes from directories, captions from metadata.jsonl or .txt files), a .parquet "
@@ -34,6 +34,12 @@ class Sample:
     particles: int | None = None
     """With --reward, which then can be any function: draw each image from so many weighted trajectories. Exact as their
     number grows, and says how many of them counted."""
+    enlarge: tuple[OtherRun, ...] = ()
+    """Runs that enlarge the images, one after the other: each was trained with data.enlarge set to the size of what it is
+    given."""
+    enlarge_noise: float | None = None
+    """With --enlarge: standard deviation, in grey levels of 255, of the noise in which the faults of an image are hidden
+    before it is enlarged; at most the data.augment of the runs. Default: 10, or as much as they know."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +89,7 @@ class Edit:
     the input."""
     invert: bool = False
     """With --to: follow the flow from the image to its noise, and back under the new condition; one answer for each."""
-    source: LocalFile | None = None
+    source: OtherRun | None = None
     """Directory of another run, which the image is like: its flow takes it to noise, and this run's flow makes an image of
     that. Says how much of content and style changed."""
     between: InputFile | None = None

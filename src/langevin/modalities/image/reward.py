@@ -14,6 +14,7 @@ from langevin.diffusion.noise import SampleNoise, mix
 from langevin.diffusion.process.gaussian import Gaussian
 from langevin.diffusion.sampler import Ancestral
 from langevin.diffusion.sampling import Sampling
+from langevin.modalities.image.codec import require_pixels
 from langevin.modalities.image.conditions import Conditions
 from langevin.modalities.image.options import Sample
 from langevin.modalities.modality import Draw, Plan, RequestContext, Samples, seeds_of
@@ -36,10 +37,11 @@ def reward_of(image: "Image", options: Sample) -> Reward:
     assert options.reward is not None, "a reward is requested"
     if not NAME.fullmatch(options.reward):
         raise ValueError(f"--reward takes MODULE:FUNCTION, such as taste:red for red of taste.py, got {options.reward}")
+    pixels = require_pixels(image.codec, "a reward")
     function = load_function(options.reward, CodePermission.of([options.reward], allow=False), takes=("images",))
 
     def reward(x: Tensor) -> Tensor:
-        found: Any = function((x - image.codec.offset) / (255 * image.codec.scale))
+        found: Any = function((x - pixels.offset) / (255 * pixels.scale))
         if not isinstance(found, Tensor) or found.shape != (len(x),):
             shown = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
             raise ValueError(

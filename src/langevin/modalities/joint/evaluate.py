@@ -187,6 +187,7 @@ def _losses(m: Measuring, part: Matched) -> Tensor:
 
 def scorer(joint: "Joint", m: Measuring) -> Scorer:
     """One minus the agreement of the parts of samples, with that of real examples as its floor."""
+    m.require_training("judges of the parts")
     says = readers(joint, m)
     real = joint.decode(examples(joint, m.val, m, min(m.count or 64, len(m.val))))
     return Scorer(

@@ -231,7 +231,7 @@ def scorer(motion: "Motion", m: Measuring) -> Scorer:
     known, real = some(windows(motion, m.train), REFERENCE)[0], some(windows(motion, m.val), m.count or MOST)[0]
     if len(known) < 4 or len(real) < 2:
         raise ValueError("ranking needs 4 training and 2 validation windows: see `langevin evaluate` for other metrics")
-    judge = judge_of(motion, m) if trained(motion) else None
+    judge = judge_of(motion, m) if m.train_judges and trained(motion) else None
 
     def moments(motions: Sequence[object]) -> Moments:
         values: list[object] = list(motions)

@@ -239,6 +239,7 @@ def scorer(speech: "Speech", m: Measuring) -> Scorer:
         raise ValueError(
             "a vocoder is asked once per sample, so there are no samplers to rank: see `langevin evaluate`"
         )
+    m.require_training("a listener")
     count = min(m.count or 200, len(m.val), len(m.train))
     if len(m.train) < 4 or count < 2:
         raise ValueError(

@@ -255,6 +255,7 @@ def filling_rows(fillings: dict[str, Filling], name: str) -> list[MetricRow]:
 
 def scorer(table: "Table", m: Measuring) -> Scorer:
     """The distance of the two-sample test from chance, |AUC - 0.5|."""
+    m.require_training("a classifier of real and generated samples")
     count = min(m.count or 2000, len(m.train))
     train, val = m.train, m.val
     floor = abs(metrics.two_sample(train, metrics.some_of(val, count, 0)) - 0.5)

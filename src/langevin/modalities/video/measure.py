@@ -109,9 +109,9 @@ class Measured:
 
 
 def judge_of(video: "Video", m: Measuring) -> Judge | None:
-    """The judge of this data's labels, trained once and kept in `m.folder`; None without labels."""
+    """The judge of this data's labels, trained once and kept in `m.folder`; None without labels, or if it may not be."""
     train: Clips = m.train
-    if not train.labels:
+    if not train.labels or not m.train_judges:
         return None
     said = repr([(key, names, values.tolist()) for key, (names, values) in train.labels.items()])
     folder = m.folder / f"judge-{hashlib.sha256((train.fingerprint + said).encode()).hexdigest()[:12]}"

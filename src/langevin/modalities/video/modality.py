@@ -177,10 +177,20 @@ class Video:
         )  # fmt: skip
 
     def suggest(self, train: Clips, budget: Budget) -> Suggestion:
-        name = Path(self.path).resolve().stem if self.path else self.source.kind.replace("_", "-")  # type: ignore[union-attr]
         fitted = self.fitted(train)
         shape = fitted.codec.frame_shape(fitted.frame_shape)
-        return suggest.suggest(train, budget, name=name, frames=fitted.window, channels=shape[0], side=shape[1])
+        return suggest.suggest(train, budget, name=self.name, frames=fitted.window, channels=shape[0], side=shape[1])
+
+    def suggest_autoencoder(self, train: Clips, budget: Budget, *, codes: bool) -> Suggestion:
+        """A recipe for the autoencoder whose latents another run draws. Raises `ValueError` for `codes`."""
+        if codes:
+            raise ValueError("clips are drawn in normal latents: leave process.kind out")
+        return suggest.autoencoder(train, budget, name=self.name, frames=self.fitted(train).window)
+
+    @property
+    def name(self) -> str:
+        """A name of the data."""
+        return Path(self.path).resolve().stem if self.path else self.source.kind.replace("_", "-")  # type: ignore[union-attr]
 
     def batches(self, dataset: Clips, *, device: torch.device) -> VideoBatches:
         return VideoBatches(

@@ -1,5 +1,6 @@
 """A recipe for clips, sized to the data, the machine and the time, with reasons."""
 
+from langevin.modalities.latents import reason, suggested
 from langevin.modalities.modality import Budget, Suggestion
 from langevin.modalities.video.data import Clips
 
@@ -59,3 +60,17 @@ def suggest(train: Clips, budget: Budget, *, name: str, frames: int, channels: i
         *(["conditioned on captions, and guided by them"] if captioned else []),
     )
     return Suggestion(recipe=recipe, reasons=reasons)
+
+
+def autoencoder(train: Clips, budget: Budget, *, name: str, frames: int) -> Suggestion:
+    """A recipe for the causal autoencoder of these clips within the budget."""
+    channels, side, _ = train.shape
+    network = suggested(channels, side, budget, wanted=min(max(10 * len(train), 5_000), 100_000), frames=frames)
+    recipe = {
+        "name": f"video/{name}-autoencoder",
+        "description": f"a causal autoencoder of clips of {name}, to be the codec of another run",
+        "network": {"kind": "autoencoder", "dimensions": 3, "causal": True, **network},
+        "method": {"kind": "autoencoder"},
+        "training": {"batch": 16, "optimizer": {"kind": "muon", "lr": 0.02, "adamw_lr": 0.002}},
+    }
+    return Suggestion(recipe=recipe, reasons=(f"{reason(network, channels, side)}, frame by frame",))

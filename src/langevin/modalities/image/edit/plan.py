@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from langevin.modalities.image.edit.change import restyled
+from langevin.modalities.image.edit.enlarging import enlargements
 from langevin.modalities.image.edit.repair import restored
 from langevin.modalities.image.options import Edit
 from langevin.modalities.modality import Plan, RequestContext
@@ -19,6 +20,8 @@ def edit_plan(image: "Image", options: Edit, context: RequestContext) -> Plan:
     Raises:
         ValueError: options that contradict each other or change nothing, or an input that cannot be read or does not
         fit."""
+    if image.enlarge is not None:
+        return enlargements(image, options, context)
     require_sense(options)
     require_effect(options, context)
     if options.to or options.source or options.strength is not None or options.between is not None:

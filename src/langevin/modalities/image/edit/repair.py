@@ -13,12 +13,14 @@ import torch
 from torch import Tensor
 
 from langevin.diffusion.condition import Condition
+from langevin.diffusion.constraints import CoarseBand, Constrained
 from langevin.diffusion.guidance import DDNM, DPS, MMPS, AnyGuidance, Box, PiGDM
 from langevin.diffusion.measurement import AnyOperator, Chain, Mask, Measurement
 from langevin.diffusion.measurement.kinds import downsampling, gaussian_blur, grey
 from langevin.diffusion.process.gaussian import Gaussian
 from langevin.diffusion.sampler import KarrasGrid
 from langevin.diffusion.sampling import Sampling
+from langevin.modalities.image.codec import require_pixels
 from langevin.modalities.image.edit.drawing import (
     ANSWERS,
     conditioned,
@@ -42,6 +44,7 @@ TURNS = {"daps": daps, "gibbs": split_gibbs}  # methods that are no guidance
 def restored(image: "Image", options: Edit, context: RequestContext) -> Plan:
     """The plan of a repair."""
     assert image.size, "the modality of a run is fitted"
+    pixels = require_pixels(image.codec, "what is seen of an image")
     factor, border = options.enlarge or 1, options.outpaint or 0
     if image.size % factor or 2 * border >= image.size:
         what = f"--enlarge {factor}" if border == 0 else f"--outpaint {border}"
@@ -64,7 +67,7 @@ def restored(image: "Image", options: Edit, context: RequestContext) -> Plan:
             "nothing to edit: give --mask, --denoise, --deblur, --enlarge, --colour, --outpaint or --lock-coarse to "
             "repair, or --to, --strength or --between to change"
         )
-    shape, std = (y.shape[1], height, width), (options.denoise or options.noise) * image.codec.scale
+    shape, std = (y.shape[1], height, width), (options.denoise or options.noise) * pixels.scale
     sampling = restoring(context, options)
     if not operators:
         if options.method != Edit.method:
@@ -90,9 +93,19 @@ def restored(image: "Image", options: Edit, context: RequestContext) -> Plan:
     measurement.check()
     exact = options.noise <= 1 and options.denoise is None
     kept = y if masked is not None and len(operators) == 1 and exact else None
+    locked = None
+    if options.lock_coarse and exact:
+        locked = CoarseBand(side=height // options.lock_coarse, means=y, box=value_range(image))
     return posterior_samples(
-        image, options, context, shape, given, sampling=sampling, measurement=measurement, kept=kept, masked=masked
-    )
+        image, options, context, shape, given, sampling=sampling, measurement=measurement, kept=kept, masked=masked,
+        locked=locked,
+    )  # fmt: skip
+
+
+def value_range(image: "Image") -> tuple[float, float]:
+    """The values of x of black and white."""
+    low, high = (float(end) for end in image.codec.encode(torch.tensor([0, 255], dtype=torch.uint8)))
+    return low, high
 
 
 def framed(given: Given, y: Tensor, border: int) -> tuple[Given, Tensor]:
@@ -135,9 +148,9 @@ def measured_by(
 
 def restoring(context: RequestContext, options: Edit) -> Sampling:
     """The sampling of a repair: unguided by a condition, which narrows the answers, unless the user chose it."""
-    sampling, codec = stochastic(context), context.model.modality.codec
+    sampling = stochastic(context)
     guidance = sampling.guidance if "guidance" in context.chosen else ()
-    low, high = (float(end) for end in codec.encode(torch.tensor([0, 255], dtype=torch.uint8)))
+    low, high = value_range(context.model.modality)
     method = (METHODS[options.method],) if options.method in METHODS else ()
     sampling = replace(sampling, guidance=(*guidance, *method, Box(low=low, high=high)))
     return replace(sampling, steps=1000) if options.method == "dps" and "steps" not in context.chosen else sampling
@@ -153,13 +166,14 @@ def denoising(sampling: Sampling, std: float, context: RequestContext) -> Sampli
 def posterior_samples(
     image: "Image", options: Edit, context: RequestContext, shape: tuple[int, ...], given: Given, *, sampling: Sampling,
     measurement: Measurement | None = None, noisy: Tensor | None = None, kept: Tensor | None = None,
-    masked: Tensor | None = None,
+    masked: Tensor | None = None, locked: CoarseBand | None = None,
 ) -> Plan:  # fmt: skip
     """The plan of `count` answers to one input, with the overview.
 
     Args:
         noisy: the input with the noise that the sampling begins with, in place of a measurement.
-        kept: what is put back to the bit outside of `masked` (1, 1, h, w) bool."""
+        kept: what is put back to the bit outside of `masked` (1, 1, h, w) bool.
+        locked: what every mean, and the answer, is projected onto."""
     count = ANSWERS if context.count is None else context.count
     condition = conditioned(image, options.condition, count, context)
     repeated = None
@@ -181,8 +195,11 @@ def posterior_samples(
         values = yield from TURNS[options.method](problem, repeated)
     else:
         values = yield Draw(
-            shape=shape, seeds=seeds_of(context.seed, count), sampling=sampling, condition=condition, x=x, tile=tile
-        )
+            shape=shape, seeds=seeds_of(context.seed, count), sampling=sampling, condition=condition, x=x, tile=tile,
+            wrap=None if locked is None else lambda denoiser: Constrained(denoiser=denoiser, constraints=(locked,)),
+        )  # fmt: skip
+    if locked is not None:
+        values = locked.project(values)
     if kept is not None and masked is not None:
         values = torch.where(masked, values, kept)
     return with_overview(image, values, given, options, context, sampling)

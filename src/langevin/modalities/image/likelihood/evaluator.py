@@ -1,6 +1,6 @@
 """Likelihoods of data under a run's model: ELBO, importance-weighted paths, probability flow, and the MMSE curve."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
@@ -22,18 +22,22 @@ from langevin.diffusion.likelihood import (
 )
 from langevin.diffusion.likelihood.results import join
 from langevin.methods.models import GaussianModel
+from langevin.modalities.image.data import Images
 from langevin.modalities.modality import Batches, Measuring, spread
 
 CURVE_LEVELS, CURVE_ROWS = 26, 256
 
 
 class LikelihoodEvaluator:
-    """Computes likelihoods of both parts of the data, with one progress count over all of them."""
+    """Computes likelihoods of parts of the data, by default both, with one progress count over all of them."""
 
-    def __init__(self, model: GaussianModel, m: Measuring, levels: Levels, batch: int, seed: int) -> None:
+    def __init__(
+        self, model: GaussianModel, m: Measuring, levels: Levels, batch: int, seed: int,
+        parts: Mapping[str, Images] | None = None,
+    ) -> None:  # fmt: skip
         self.model, self.levels, self.batch, self.seed = model, levels, batch, seed
         self.progress, self.done, self.total = m.progress("likelihood, images"), 0, 0
-        self.parts = {"train": m.train, "held_out": m.val}
+        self.parts = {"train": m.train, "held_out": m.val} if parts is None else dict(parts)
         self.batches: dict[str, Batches] = {name: m.model.batches(part) for name, part in self.parts.items()}
 
     def chunks(self, name: str, examples: int) -> Iterator[tuple[Tensor, Batch]]:

@@ -98,7 +98,7 @@ def measure_likelihood(
     # the divergence of the flow is lost in the rounding of bf16
     model = replace(model, denoiser=replace(model.denoiser, precision=torch.float32))
     conditional = bool(image.classes or image.captions)
-    density, notes = _times(model, conditional)
+    density, notes = trained_times(model, conditional)
     first, last = density.ends(model.process.schedule)
     dimensions = math.prod(train.shape)
     work = LikelihoodEvaluator(model, m, levels, batch, seed)
@@ -146,7 +146,7 @@ def _flow_rows(
     return table
 
 
-def _times(model: GaussianModel, conditional: bool) -> tuple[Importance, list[str]]:
+def trained_times(model: GaussianModel, conditional: bool) -> tuple[Importance, list[str]]:
     """The log-SNR density that the run was trained on, and notes on it."""
     assert isinstance(model.method, Diffusion), "a likelihood is of a diffusion model"
     times = model.method.times
