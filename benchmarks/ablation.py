@@ -2,6 +2,7 @@
 
     python benchmarks/ablation.py --quick                                          it runs; its figures mean nothing
     python benchmarks/ablation.py --minutes 3 --seeds 3 --out runs/ablation        image/digits
+    python benchmarks/ablation.py --variants --add wide network.width=192          one variant of your own
     LANGEVIN_DATA=FOLDER python benchmarks/ablation.py --target image/cifar10 --data cifar10 --minutes 30 --out runs/a
 
 The minutes are of the whole training, with whatever a variant does before its first step. Seeds are trained in turns over
@@ -100,7 +101,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--target", default="image/digits", help="a shipped recipe, or a folder or file of data")
     parser.add_argument("--data", help="the data of a recipe, within LANGEVIN_DATA if that is set")
-    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=[*VARIANTS], help="besides the base")
+    parser.add_argument("--variants", nargs="*", choices=VARIANTS, default=[*VARIANTS], help="besides the base")
+    parser.add_argument(
+        "--add", nargs="+", action="append", default=[], help="a further variant: its name, its changes"
+    )
     parser.add_argument("--change", nargs="*", default=[], help="changes of the recipe for all variants")
     parser.add_argument("--minutes", type=float, default=3.0, help="of each training")
     parser.add_argument("--seeds", type=int, default=3)
@@ -109,6 +113,8 @@ def main() -> None:
     parser.add_argument("--out", default="runs/ablation", help="folder of the runs")
     parser.add_argument("--quick", action="store_true", help="20 steps of a small DiT: its figures mean nothing")
     asked = parser.parse_args()
+    VARIANTS.update({name: tuple(changes) for name, *changes in asked.add})
+    asked.variants += [name for name, *_ in asked.add]
     if asked.quick:
         asked.minutes, asked.seeds, asked.count = None, 2, 20
         asked.change = ["training.steps=20", "network.width=32", "network.depth=4", "sampling.steps=4", *asked.change]
@@ -152,7 +158,9 @@ def conclude(
 ) -> None:  # fmt: skip
     """Print the table, and the last line."""
     rows, result = [], dict[str, Any]()
-    for metric in found[BASE][0]:
+    for metric in [
+        m for m in found[BASE][0] if all(m in run for run in found[BASE])
+    ]:  # some are named by where they are
         of = {name: [run[metric] for run in runs] for name, runs in found.items() if all(metric in r for r in runs)}
         values = {name: [figure["value"] for figure in each] for name, each in of.items()}
         verdicts = {name: verdict(each, of[BASE]) for name, each in of.items() if name != BASE}

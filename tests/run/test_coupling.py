@@ -130,7 +130,7 @@ def test_too_many_examples_too_little_memory_and_too_little_time_are_refused(run
     monkeypatch.setattr(fitting, "MOST", 10)
     with pytest.raises(ValueError, match="at most 10, and this data has 29"):
         examples(batches)
-    late = iter([0.0, 0.5, 2.0])
+    late = iter([0.0, 0.2, 2.0])
     monkeypatch.setattr(fitting.time, "perf_counter", lambda: next(late))
     report = fitting._within(0.1, lambda done, total: None)
     report(1, 100)

@@ -1,5 +1,6 @@
 """The coupling of a recipe: its training examples, their classes, and the dual vector fitted to them before training."""
 
+import math
 import time
 from collections.abc import Callable
 
@@ -127,11 +128,11 @@ def _require_fixed(batches: Batches) -> None:
 
 def _within(minutes: float | None, progress: Progress) -> Progress:
     """Progress that raises `ValueError` as soon as the fit is seen to take more than `HALF` of the minutes."""
-    begun = time.perf_counter()
+    begun, limit = time.perf_counter(), math.inf if minutes is None else HALF * 60 * minutes
 
     def report(done: int, total: int) -> None:
         spent = time.perf_counter() - begun
-        if minutes is not None and spent > 1 and spent * total / done > HALF * 60 * minutes:
+        if minutes is not None and spent > 0.1 * limit and spent * total / done > limit:
             raise ValueError(
                 f"fitting method.coupling would take {spent * total / done / 60:.1f} of the {minutes:g} minutes: train "
                 "longer, set a smaller method.coupling.draws, or leave method.coupling out"

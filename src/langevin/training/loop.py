@@ -343,10 +343,11 @@ def _gradients(
     faults = set[str]()
     sums: dict[tuple[str, str], Tensor] = {(name, "loss"): torch.zeros((), device=device) for name in due}
     for samples in micro_batches:
-        randomness = step_randomness(
-            seed=seed, step=step, samples=samples.to(device), count=batch_size, progress=progress, restarts=restarts
+        here, randomness = (
+            step_randomness(seed=seed, step=step, samples=at, count=batch_size, progress=progress, restarts=restarts)
+            for at in (samples, samples.to(device))
         )
-        batch = batches(step, samples, randomness)
+        batch = batches(step, samples, here)
         for name in due:
             with _seeded(seed, step, samples):
                 report = method.loss(name, batch, randomness)
