@@ -1,4 +1,4 @@
-"""Codes of a latent: there and back, the nearest one, gradients, a uniform prior, and causality, in one to three dimensions."""
+"""Codes of a latent: there and back, the nearest one, gradients, a uniform prior, and causality."""
 
 import itertools
 import math
@@ -39,7 +39,9 @@ def test_every_code_of_levels_comes_back_and_no_two_are_one(levels):
     codes = torch.arange(math.prod(levels))[:, None]
     z = quantizer.embed(codes)
     assert torch.equal(quantizer.tokens(z), codes)
-    grid = {tuple(2 * i / (n - 1) - 1 for i, n in zip(digits, levels)) for digits in itertools.product(*map(range, levels))}
+    grid = {
+        tuple(2 * i / (n - 1) - 1 for i, n in zip(digits, levels)) for digits in itertools.product(*map(range, levels))
+    }
     torch.testing.assert_close(z.unique(dim=0), torch.tensor(sorted(grid))[:, :, None])
 
 
@@ -59,9 +61,10 @@ def test_the_gradient_of_rounding_is_that_of_what_is_rounded():
     h, way = randn(5, 3, 4).requires_grad_(True), randn(5, 3, 4, seed=1)
     quantizer = FSQ(levels=(8, 5, 2)).build(3)
     latent = quantizer.draw(h, noise(5))
-    assert torch.equal(latent.z.detach(), quantizer.encode(h.detach())[0]) or float(
-        (latent.z - quantizer.encode(h)[0]).abs().max()
-    ) < 1e-12
+    assert (
+        torch.equal(latent.z.detach(), quantizer.encode(h.detach())[0])
+        or float((latent.z - quantizer.encode(h)[0]).abs().max()) < 1e-12
+    )
     (found,) = torch.autograd.grad((latent.z * way).sum(), h)
     with torch.no_grad():
         expected = way * ((h + 1e-6).tanh() - (h - 1e-6).tanh()) / 2e-6
@@ -76,7 +79,9 @@ def test_a_codebook_takes_the_nearest_vector_by_brute_force(places):
     h = randn(5, 4, *places)
     tokens = quantizer.tokens(h)
     flat = h.movedim(1, -1).reshape(-1, 4)
-    nearest = torch.tensor([min(range(17), key=lambda k: float((v - quantizer.vectors[k]).detach().norm())) for v in flat])
+    nearest = torch.tensor(
+        [min(range(17), key=lambda k: float((v - quantizer.vectors[k]).detach().norm())) for v in flat]
+    )
     assert torch.equal(tokens.flatten(), nearest)
     assert tokens.shape == (5, *places)
     z = quantizer.encode(h)[0]

@@ -29,6 +29,7 @@ from langevin.networks.sizes import DataSizes, Reads, require_space
 
 _CONVOLVE = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 
+
 class Norm(nn.Module):
     """Each position over the root mean square of its channels, times a learned scale: x (b, c, *space)."""
 
@@ -199,7 +200,7 @@ class Autoencoder(nn.Module):
         self.conv_out = Convolution(widths[0], inputs, d, causal=causal)
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and log-variance of the latent of x (b, channels, *space); the vectors of its codes, and the least variance."""
+        """Mean and log-variance of the latent of x (b, channels, *space); of codes their vectors and the least variance."""
         return self.quantizer.encode(self._encoded(x))
 
     def latent(self, x: Tensor, noise: Noise) -> Latent:

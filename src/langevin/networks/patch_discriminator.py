@@ -22,7 +22,9 @@ class PatchDiscriminator(nn.Module):
         assert config.channels, "the autoencoder that it judges has been built"
         self.config = config
         inputs = config.channels * math.prod(config.patches)
-        self.conv_in = Convolution(inputs, config.width * config.channel_mult[0], config.dimensions, causal=config.causal)
+        self.conv_in = Convolution(
+            inputs, config.width * config.channel_mult[0], config.dimensions, causal=config.causal
+        )
         self.down = nn.Sequential(*halving(config))
         width = config.width * config.channel_mult[-1]
         self.norm_out, self.conv_out = Norm(width), CONVOLUTIONS[config.dimensions](width, 1, 1)

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from langevin.diffusion.noise import Noise
 
 LOG_VARIANCE = (-20.0, 10.0)  # of a latent
+WIDTH = 0.2  # the first codes are uniform between -0.2 and 0.2, about as wide as the latents of an untrained encoder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +106,7 @@ class VQ:
     kind: Literal["vq"] = "vq"
     codes: int = 512
     commitment: float = 0.25
-    attraction: float = 0.25
+    attraction: float = 1.0
 
     def __post_init__(self) -> None:
         if not 2 <= self.codes <= 2**20:
@@ -247,7 +248,7 @@ class Codebook(nn.Module):
     def __init__(self, config: VQ, channels: int) -> None:
         super().__init__()
         self.config = config
-        self.vectors = nn.Parameter(torch.randn(config.codes, channels) * 0.5)
+        self.vectors = nn.Parameter(WIDTH * (2 * torch.rand(config.codes, channels) - 1))
 
     def outputs(self, channels: int) -> int:
         return channels
@@ -265,7 +266,9 @@ class Codebook(nn.Module):
         distance = distance + self.config.commitment * (code.detach() - flat).square().mean(1)
         nearest = apart.argmin(0)  # (codes,): the latent that is nearest to each code
         attracted = (self.vectors.to(h) - flat.detach()[nearest]).square().mean(1)
-        share = self.config.attraction * len(flat) / self.config.codes  # so that the mean over places is that over codes
+        share = (
+            self.config.attraction * len(flat) / self.config.codes
+        )  # so that the mean over places is that over codes
         distance = distance.index_add(0, nearest, share * attracted)
         z = h + (_unflat(code, h) - h).detach()
         nats = torch.full_like(h[:, 0], math.log(self.config.codes))

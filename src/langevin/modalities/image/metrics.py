@@ -44,6 +44,7 @@ __all__ = [
     "train_classifier",
 ]
 
+
 @dataclass(frozen=True, kw_only=True)
 class RandomConvolutions:
     """Features of fixed random convolutions: `8 * width` numbers, two layers of `width` filters in each of four
