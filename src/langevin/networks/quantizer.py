@@ -109,8 +109,8 @@ class VQ:
     attraction: float = 1.0
 
     def __post_init__(self) -> None:
-        if not 2 <= self.codes <= 2**20:
-            raise ValueError(f"network.quantizer.codes is 2 to {2**20:,}, got {self.codes:,}")
+        if not 2 <= self.codes <= 2**16:
+            raise ValueError(f"network.quantizer.codes is 2 to {2**16:,}, got {self.codes:,}")
         if not (0 < self.commitment < math.inf and 0 <= self.attraction < math.inf):
             raise ValueError(
                 "network.quantizer.commitment is positive and attraction at least 0, got "
