@@ -170,7 +170,7 @@ def relativistic(margin: Tensor) -> Tensor:
 
 
 def with_squared_slope(score: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
-    """The scores (b, ...) of x (b, ...), and (b,): the squared norm of their gradient in a sample, over their number."""
+    """The scores (b, ...) of x (b, ...), and the squared norm of the gradient of their sum over their number, (b,)."""
     seen = x.detach().requires_grad_(True)
     with twice_differentiable():
         scores = score(seen)

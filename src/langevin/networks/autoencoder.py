@@ -200,7 +200,7 @@ class Autoencoder(nn.Module):
         self.conv_out = Convolution(widths[0], inputs, d, causal=causal)
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and log-variance of the latent of x (b, channels, *space); or vectors of its codes, of least variance."""
+        """Mean and log-variance of the latent of x (b, channels, *space); of codes their vectors and the least variance."""
         return self.quantizer.encode(self._encoded(x))
 
     def latent(self, x: Tensor, noise: Noise) -> Latent:

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from langevin.diffusion.noise import Noise
 
 LOG_VARIANCE = (-20.0, 10.0)  # of a latent
+WIDTH = 0.2  # the first codes are uniform between -0.2 and 0.2, about as wide as the latents of an untrained encoder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,11 +106,11 @@ class VQ:
     kind: Literal["vq"] = "vq"
     codes: int = 512
     commitment: float = 0.25
-    attraction: float = 0.25
+    attraction: float = 1.0
 
     def __post_init__(self) -> None:
-        if not 2 <= self.codes <= 2**20:
-            raise ValueError(f"network.quantizer.codes is 2 to {2**20:,}, got {self.codes:,}")
+        if not 2 <= self.codes <= 2**16:
+            raise ValueError(f"network.quantizer.codes is 2 to {2**16:,}, got {self.codes:,}")
         if not (0 < self.commitment < math.inf and 0 <= self.attraction < math.inf):
             raise ValueError(
                 "network.quantizer.commitment is positive and attraction at least 0, got "
@@ -247,7 +248,7 @@ class Codebook(nn.Module):
     def __init__(self, config: VQ, channels: int) -> None:
         super().__init__()
         self.config = config
-        self.vectors = nn.Parameter(torch.randn(config.codes, channels) * 0.5)
+        self.vectors = nn.Parameter(WIDTH * (2 * torch.rand(config.codes, channels) - 1))
 
     def outputs(self, channels: int) -> int:
         return channels
