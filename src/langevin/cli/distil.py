@@ -1,6 +1,7 @@
 """`langevin distil`: train a student of a run that draws in a few steps, and measure it beside the run."""
 
 import json
+import math
 from typing import Any, assert_never
 
 from langevin.cli.out import unused
@@ -8,7 +9,7 @@ from langevin.cli.sample import MOST
 from langevin.cli.show import LiveLine
 from langevin.cli.table import show_groups
 from langevin.cli.verbs import Distil
-from langevin.diffusion.objective import LogNormal
+from langevin.diffusion.objective import LogNormal, ShiftedTimes
 from langevin.files import own_folder, write_atomic
 from langevin.methods import Diffusion, OptimizerConfig
 from langevin.modalities.modality import Measuring
@@ -69,7 +70,8 @@ def run(args: Distil) -> Run:
 
 def learning(args: Distil, method: Diffusion.Config, teacher: Run) -> tuple[str, ...]:
     """The changes of a run's recipe to the method of its student, and to how the student draws."""
-    mean = method.times.mean if isinstance(method.times, LogNormal) else LogNormal.mean
+    shifted = method.times if isinstance(method.times, ShiftedTimes) else ShiftedTimes(times=method.times, factor=1.0)
+    mean = (shifted.times.mean if isinstance(shifted.times, LogNormal) else LogNormal.mean) + math.log(shifted.factor)
     options, sampler, network = f"prediction: {method.prediction}", "consistency", ()
     match args.method:
         case "consistency":
