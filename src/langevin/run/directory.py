@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
@@ -133,7 +133,7 @@ class Run:
         kept = Kept(run=self.path, process=built.model.process, network=built.model.network, ema=length)
         return replace(built, learned=kept, models=models), step, lines
 
-    def ema_length(self, ema: float | None, *, at: Path | None = None) -> float:
+    def ema_length(self, ema: float | Literal["auto"] | None, *, at: Path | None = None) -> float:
         """The EMA length of the weights that `load` returns: the recipe's for None, 0 for a run without EMAs.
 
         If the recipe leaves it open, it is what was chosen at the end of the run, and the standard one before that and for

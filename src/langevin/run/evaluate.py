@@ -111,7 +111,7 @@ def quality_curve(run: Run, model: RunModel, m: Measuring) -> tuple[list[Section
         line["step"]: line["seconds"] for line in metrics_of(run) if isinstance(line.get("seconds"), int | float)
     }
     points: list[dict[str, Any]] = []
-    progress, saved = m.progress("sampling snapshots"), snapshots(run.path, model.sampling.ema)
+    progress, saved = m.progress("sampling snapshots"), snapshots(run.path, run.ema_length(model.sampling.ema))
     weights = {name: tensor.clone() for name, tensor in model.parts.network.state_dict().items()}
     try:
         for i, (step, tensors) in enumerate(saved):
