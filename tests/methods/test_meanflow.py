@@ -10,8 +10,10 @@ from langevin.diffusion.condition import Condition, Port
 from langevin.diffusion.denoiser import GaussianDenoiser
 from langevin.diffusion.flow_map import mean_velocity, straight_time, with_span
 from langevin.diffusion.objective import LogNormal, WeightedMSE
+from langevin.diffusion.posterior import Point
 from langevin.diffusion.process import Gaussian
-from langevin.diffusion.sampler import FlowMap, UniformTimeGrid, sample, start
+from langevin.diffusion.sampler import DPM2M, FlowMap, UniformTimeGrid, sample, start
+from langevin.diffusion.sampler.state import condition_of_step
 from langevin.methods import Diffusion, MeanFlow
 from langevin.networks import MLP, DiT, UNet
 from langevin.networks.embedding import ConditioningConfig
@@ -115,6 +117,25 @@ def test_many_steps_end_where_one_does(schedule):
     begun = start(tool, method.process, clean, times, torch.arange(rows).repeat(2), clean=clean)
     *_, last = sample(tool, method.process, method.denoiser, begun)
     torch.testing.assert_close(*last.x.split(rows), atol=1e-4, rtol=0)
+
+
+def test_a_call_of_several_samplers_tells_each_sample_the_length_of_its_own_step():
+    process = Gaussian(sigma_data=mixture.S_D)
+    times = UniformTimeGrid(high=30.0)(torch.tensor([2]), process.schedule)
+    begun = [start(tool, process, torch.zeros(1, 1), times, torch.tensor([3])) for tool in (FlowMap(), DPM2M())]
+    tau = straight_time(process, times[0])
+    condition = condition_of_step(None, begun)
+    torch.testing.assert_close(condition.span, torch.stack([tau[0] - tau[1], torch.zeros(()).double()]).float())
+    later = FlowMap().update(begun[0], Point(torch.ones(1, 1)), process)
+    torch.testing.assert_close(condition_of_step(None, [later]).span, (tau[1:2] - tau[2:3]).float())
+    assert condition_of_step(None, begun[1:]) is None
+
+
+def test_times_per_position_are_refused():
+    process = Gaussian()
+    times = torch.linspace(1, 0, 3).double()[None, :, None].expand(2, 3, 4)
+    with pytest.raises(ValueError, match="from one time per sample to another"):
+        start(FlowMap(), process, torch.zeros(2, 4, 3), times, torch.arange(2))
 
 
 PORTS = ConditioningConfig(classes=3, span=True)
