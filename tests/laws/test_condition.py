@@ -24,6 +24,7 @@ def condition(rows: int, offset: int = 0, *, n: int = 3, **changes) -> Condition
             "classifier_free": GuidanceWeight(weight=number + 0.5, interval=torch.stack([number, number + 1.0], 1))
         },
         "reference": Condition(global_=Port(tensor=number + 7)),
+        "span": number + 0.75,
         "further": (Further(ports=Condition(global_=Port(tensor=number + 9)), weight=number + 0.25),),
         "measurement": Measurement(
             operator=Mask(seen=number[:, None] % torch.tensor([2, 3]) == 0), y=number[:, None] + torch.tensor([0.5, 1.5]),

@@ -8,10 +8,12 @@ import torch
 from langevin.diffusion.batch import Batch, step_randomness
 from langevin.diffusion.condition import Condition, Port
 from langevin.diffusion.denoiser import GaussianDenoiser
-from langevin.diffusion.flow_map import average_velocity, straight_time, with_span
+from langevin.diffusion.flow_map import mean_velocity, straight_time, with_span
 from langevin.diffusion.objective import LogNormal, WeightedMSE
+from langevin.diffusion.posterior import Point
 from langevin.diffusion.process import Gaussian
-from langevin.diffusion.sampler import FlowMap, UniformTimeGrid, sample, start
+from langevin.diffusion.sampler import DPM2M, FlowMap, UniformTimeGrid, sample, start
+from langevin.diffusion.sampler.state import condition_of_step
 from langevin.methods import Diffusion, MeanFlow
 from langevin.networks import MLP, DiT, UNet
 from langevin.networks.embedding import ConditioningConfig
@@ -38,7 +40,7 @@ def drawn(count, step=0):
 @SCHEDULES
 def test_the_exact_flow_map_solves_the_identity(schedule):
     """D - D_0 = g (D - D_0 - tau dD/dtau), which is u - v + (tau_t - tau_r) du/dtau = 0 in another form."""
-    method, x, draw = exact(schedule), mixture.data(60), drawn(60)
+    method, x, draw = exact(schedule), mixture.data(40), drawn(40)
     t, span = method.pairs(x, draw)
     span = torch.where(span > 0, span, straight_time(method.process, t))  # down to r = 0
     x_t = method.process.corrupt(x, t, draw.noise)
@@ -46,8 +48,39 @@ def test_the_exact_flow_map_solves_the_identity(schedule):
         mean = replace(mixture.MIXTURE, schedule=schedule)(x_t, t).mean
         ahead = method.denoiser(x_t, t, with_span(None, span.float())).mean
         change = method.change(x_t, t, None, span)
-    torch.testing.assert_close(ahead - mean, change, atol=2e-4, rtol=0)
+        near = method.change(x_t, t, None, span, 2.0**-7)
+        torch.testing.assert_close(ahead - mean, change, atol=2e-4, rtol=0)
+        assert float((near - change).abs().max()) < 0.05 * float(
+            change.abs().max()
+        )  # a difference is near the derivative
+        errors = [float((method.change(x_t, t, None, span, part) - change).abs().max()) for part in (0.2, 0.1, 0.05)]
+    assert errors[0] > errors[1] > errors[2]
     assert float((ahead - mean).abs().max()) > 0.1
+
+
+def test_a_difference_over_a_part_of_the_step_joins_its_first_piece_by_the_velocity_to_the_rest():
+    """u = a v + (1 - a) u(z_s, s, r), which is D - D_0 = change for the average velocity of a broken line."""
+    method, part = exact(FEW_SCHEDULES["rectified"]), 0.25
+    t, span = torch.tensor([0.4, 0.7, 0.95]).double(), torch.tensor([0.2, 0.5, 0.6]).double()
+    x_t = method.process.corrupt(mixture.data(3), t, drawn(3).noise)
+    tau, scale = straight_time(method.process, t), (1 - t) * mixture.S_D + t
+    z = x_t / scale[:, None]
+    v = mixture.velocity(z, tau)
+    z_s = z - part * span[:, None] * v
+    rest = mixture.earlier(z_s, tau - part * span, (1 - part) * span)
+    broken = mixture.S_D * (z - tau[:, None] * (z - rest) / span[:, None])  # D of the mean velocity (z - z_r) / span
+    with torch.no_grad():
+        ahead = method.denoiser(x_t, t, with_span(None, span.float())).mean
+        mean = method.denoiser(x_t, t, None).mean
+        found = method.change(x_t, t, None, span, part)
+    # u + (1 - a) / a (u - u_s) - v = (u - u_broken) / a
+    torch.testing.assert_close(mean + found - ahead, (broken - ahead) / part, atol=1e-4, rtol=0)
+
+
+def test_the_parts_get_smaller_and_the_last_stage_has_the_derivative():
+    method = exact(FEW_SCHEDULES["rectified"], stages=4)
+    assert [method.part(progress) for progress in (0.0, 0.24, 0.26, 0.6, 0.8, 1.0)] == [0.5, 0.5, 0.25, 0.125, 0.0, 0.0]
+    assert exact(FEW_SCHEDULES["rectified"], stages=1).part(0.0) == 0.0
 
 
 def test_the_gradient_vanishes_in_the_mean_at_the_exact_flow_map():
@@ -84,6 +117,25 @@ def test_many_steps_end_where_one_does(schedule):
     begun = start(tool, method.process, clean, times, torch.arange(rows).repeat(2), clean=clean)
     *_, last = sample(tool, method.process, method.denoiser, begun)
     torch.testing.assert_close(*last.x.split(rows), atol=1e-4, rtol=0)
+
+
+def test_a_call_of_several_samplers_tells_each_sample_the_length_of_its_own_step():
+    process = Gaussian(sigma_data=mixture.S_D)
+    times = UniformTimeGrid(high=30.0)(torch.tensor([2]), process.schedule)
+    begun = [start(tool, process, torch.zeros(1, 1), times, torch.tensor([3])) for tool in (FlowMap(), DPM2M())]
+    tau = straight_time(process, times[0])
+    condition = condition_of_step(None, begun)
+    torch.testing.assert_close(condition.span, torch.stack([tau[0] - tau[1], torch.zeros(()).double()]).float())
+    later = FlowMap().update(begun[0], Point(torch.ones(1, 1)), process)
+    torch.testing.assert_close(condition_of_step(None, [later]).span, (tau[1:2] - tau[2:3]).float())
+    assert condition_of_step(None, begun[1:]) is None
+
+
+def test_times_per_position_are_refused():
+    process = Gaussian()
+    times = torch.linspace(1, 0, 3).double()[None, :, None].expand(2, 3, 4)
+    with pytest.raises(ValueError, match="from one time per sample to another"):
+        start(FlowMap(), process, torch.zeros(2, 4, 3), times, torch.arange(2))
 
 
 PORTS = ConditioningConfig(classes=3, span=True)
@@ -221,11 +273,11 @@ def test_training_turns_a_denoiser_into_one_that_draws_in_one_step():
     target = plane(20_000, 10**7)
     before = samples(denoiser, steps=1)
     assert float(before.std(0).max() / target.std(0).min()) < 0.5  # the mean of all data
-    trained(MeanFlow(process=process, denoiser=denoiser, network=network, times=times, power=0.0), steps=500, lr=4e-3)
+    trained(MeanFlow(process=process, denoiser=denoiser, network=network, times=times, stages=4), steps=450, lr=4e-3)
     for steps in (1, 2):
         x = samples(denoiser, steps=steps)
-        torch.testing.assert_close(x.mean(0), target.mean(0), atol=0.06, rtol=0)
-        torch.testing.assert_close(x.T.cov(), target.T.cov(), atol=0.08, rtol=0)
+        torch.testing.assert_close(x.mean(0), target.mean(0), atol=0.1, rtol=0)
+        torch.testing.assert_close(x.T.cov(), target.T.cov(), atol=0.15, rtol=0)
 
 
 def test_a_run_is_trained_stopped_and_resumed_to_the_same_bits():
@@ -253,11 +305,13 @@ def test_a_run_is_trained_stopped_and_resumed_to_the_same_bits():
 def test_the_velocity_of_an_example_is_noise_minus_data():
     process, x = Gaussian(sigma_data=0.6), mixture.data(5)
     t, noise = torch.linspace(0.1, 0.9, 5).double(), drawn(5).noise
-    found = average_velocity(process, x, process.corrupt(x, t, noise), t)
+    found = mean_velocity(process, x, process.corrupt(x, t, noise), t)
     torch.testing.assert_close(found, noise.normal(x) - x / 0.6)
 
 
-@pytest.mark.parametrize("options", [{"equal": 0.0}, {"equal": 1.0}, {"power": -0.1}, {"condition_dropout": 1.0}])
+@pytest.mark.parametrize(
+    "options", [{"equal": 0.0}, {"equal": 1.0}, {"power": -0.1}, {"stages": 0}, {"condition_dropout": 1.0}]
+)
 def test_absurd_options_are_refused(options):
-    with pytest.raises(ValueError, match=r"method\.(equal|power|condition_dropout)"):
+    with pytest.raises(ValueError, match=r"method\.(equal|power|stages|condition_dropout)"):
         MeanFlow.Config(**options)

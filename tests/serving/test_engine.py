@@ -18,17 +18,30 @@ from langevin.serving.cost import Cost
 from langevin.serving.engine import Engine
 from langevin.serving.policy import ContinuousBatching, FirstInFirstOut, ShortestRemaining, StepBatching, WholeRequests
 from langevin.serving.ticket import Cancelled, DeadlineExceeded, Preview, Progress, QueueFull
-from tests import texts, tiny
+from tests import pictures, texts, tiny
 from tests.serving.driving import Heard, alone, drain, engine, submit
 
 POLICIES = (ShortestRemaining(), FirstInFirstOut(), WholeRequests(), StepBatching(), ContinuousBatching())
-KINDS = [kind for kind in kinds_for(Gaussian()) if kind != "learned"]
+KINDS = [kind for kind in kinds_for(Gaussian()) if kind not in ("learned", "flow_map")]
 A, B = Images(condition=("bar",)), Images(condition=("disc",))
 
 
 @pytest.fixture(scope="module")
 def model(trained):
     return load_model(open_run(trained))[0]
+
+
+@pytest.fixture(scope="module")
+def stepping(tmp_path_factory):
+    """Of a network that is given the length of its steps."""
+    folder = tmp_path_factory.mktemp("stepping")
+    run = tiny.run_of(pictures.classes(folder / "data"), folder / "run", "method={kind: meanflow}",
+                      "network.conditioning.span=true")  # fmt: skip
+    model, generator = load_model(open_run(run))[0], torch.Generator().manual_seed(0)
+    with torch.no_grad():  # after four steps the length hardly matters
+        for parameter in model.parts.network.parameters():
+            parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
+    return model
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +69,21 @@ def mixed(model):
          "changes": {"sampler": kind, "steps": 3 + i % 5, "guidance": (1.0, 2.5)[i % 3 == 0]}}
         for i, kind in enumerate(KINDS)
     ]  # fmt: skip
+
+
+def test_samplers_with_and_without_steps_of_a_flow_map_share_their_calls(stepping):
+    wanted = [
+        {"options": (A, B)[i % 2], "count": 1 + i, "seed": 10 * i, "changes": {"sampler": kind, "steps": steps}}
+        for i, (kind, steps) in enumerate([("flow_map", 1), ("flow_map", 4), ("dpm2m", 4), ("ddim", 2)])
+    ]
+    serving = engine(policy=ContinuousBatching())
+    tickets = [submit(serving, stepping, **one) for one in wanted]
+    assert drain(serving) <= 6
+    for ticket, one in zip(tickets, wanted, strict=True):
+        near(ticket.result(0).values, alone(stepping, **one).values)
+    same = {**wanted[1], "changes": {"sampler": "ddim", "steps": 4}}  # but for the length of its steps
+    difference = alone(stepping, **wanted[1]).values.int() - alone(stepping, **same).values.int()
+    assert int(difference.abs().max()) > 8
 
 
 @pytest.mark.parametrize("policy", POLICIES, ids=lambda policy: policy.kind)

@@ -51,7 +51,7 @@ def run(args: Distil) -> Run:
     if teacher.recipe.sampling.guidance:
         line.say("the student learns the run's flow without guidance, and draws without it")
     changes = (
-        *learning(args, method, teacher),
+        *of_student(args, method, teacher),
         f"init_from={json.dumps(str(teacher.path))}", slower(teacher.recipe.training.optimizer),
         f"description={json.dumps(f'a student of {teacher.path.name}')}", 'measured=""', *args.overrides,
     )  # fmt: skip
@@ -68,7 +68,7 @@ def run(args: Distil) -> Run:
     return student
 
 
-def learning(args: Distil, method: Diffusion.Config, teacher: Run) -> tuple[str, ...]:
+def of_student(args: Distil, method: Diffusion.Config, teacher: Run) -> tuple[str, ...]:
     """The changes of a run's recipe to the method of its student, and to how the student draws."""
     shifted = method.times if isinstance(method.times, ShiftedTimes) else ShiftedTimes(times=method.times, factor=1.0)
     mean = (shifted.times.mean if isinstance(shifted.times, LogNormal) else LogNormal.mean) + math.log(shifted.factor)

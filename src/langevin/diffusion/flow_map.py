@@ -25,6 +25,7 @@ from langevin.diffusion.condition import Condition
 from langevin.diffusion.denoiser import GaussianDenoiser, affine, computing
 from langevin.diffusion.float64 import to_float64
 from langevin.diffusion.process.gaussian import Gaussian
+from langevin.diffusion.schedule import time_of_rho
 from langevin.diffusion.shape import append_dims
 
 
@@ -34,7 +35,18 @@ def straight_time(process: Gaussian, t: Tensor) -> Tensor:
     return noise / (noise + signal)
 
 
-def average_velocity(process: Gaussian, mean: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
+def time_of_straight(process: Gaussian, tau: Tensor) -> Tensor:
+    """The inverse of `straight_time`, for tau (b,) float64 in (0, 1)."""
+    return time_of_rho(process.schedule, process.sigma_data * tau / (1 - tau))
+
+
+def move(process: Gaussian, x_t: Tensor, t: Tensor, s: Tensor, by: Tensor) -> Tensor:
+    """x_s of z_s = z_t - `by`, shaped like x_t."""
+    before, after = (append_dims(_scale(process, time), x_t).to(x_t) for time in (t, s))
+    return after * (x_t / before - by)
+
+
+def mean_velocity(process: Gaussian, mean: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
     """u = (z - D / s_d) / tau of D, `mean`, at x_t (b, ...) and t (b,); at t > 0."""
     time = to_float64(t)
     tau, scale = (append_dims(part, x_t).to(x_t) for part in (straight_time(process, time), _scale(process, time)))

@@ -372,8 +372,8 @@ def _meanflow(recipe: Recipe, config: MeanFlow.Config, process: Gaussian, networ
     )
     method = MeanFlow(
         process=process, denoiser=replace(denoiser, network=_compiled(recipe, network)), network=network,
-        times=config.times, equal=config.equal, power=config.power, condition_dropout=config.condition_dropout,
-        non_hidden=non_hidden(network), generator=denoiser,
+        times=config.times, equal=config.equal, power=config.power, stages=config.stages,
+        condition_dropout=config.condition_dropout, non_hidden=non_hidden(network), generator=denoiser,
     )  # fmt: skip
 
     def losses(batch: Batch, names: Tensor) -> Tensor:
