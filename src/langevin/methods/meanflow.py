@@ -10,18 +10,18 @@ of D_0 = D(x_t, t, t), the mean of the posterior, with g = 1 - tau_r / tau_t, th
 
     |D - x - sg[g (D - D_0 - tau dD/dtau)]|^2 / (tau s_d)^2  (1 - tau_t) / (1 - tau_r)
 
-whose last factor is of this project: the gradient by D is that of the same identity in rho = sigma / alpha in place of tau,
-which stays finite as tau goes to 1. For r = t, where g = 0, it trains a denoiser. For r = 0, where g = 1, it asks for a D
-that is constant along the flow. It starts from the weights of a diffusion run, whose D does not depend on r.
+The last factor is of this project: with it the gradient by D is that of the same identity in rho = sigma / alpha in place
+of tau, and stays finite as tau goes to 1. For r = t, where g = 0, it trains a denoiser. For r = 0, where g = 1, it asks for
+a D that is constant along the flow. It starts from the weights of a diffusion run, whose D does not depend on r.
 
 dD/dtau is a Jacobian-vector product in forward mode, which is exact also in bf16, where a difference of two evaluations
-nearby would be lost in rounding. But it tells what is learned at high noise from one noise level to the next. So in all but
-the last of some stages it is a difference over a part a = 1/2, 1/4, ... of the step, with z_s = z - a (tau_t - tau_r) v:
+nearby would be lost in rounding. But it carries what is learned to high noise only little by little. So in all but the last
+of some stages it is a difference over a part a = 1/2, 1/4, ... of the step, with z_s = z - a (tau_t - tau_r) v,
 
-    (tau_t - tau_r) du/dtau  ~  (1 - a) / a (u(z, t, r) - u(z_s, s, r))
+    (tau_t - tau_r) du/dtau  ~  (1 - a) / a (u(z, t, r) - u(z_s, s, r)),
 
-which the flow map solves for every a up to the step to z_s ("AlphaFlow: Understanding and Improving MeanFlow Models", 2025,
-arXiv 2510.20771).
+without the last factor, as no derivative grows. The flow map solves it but for the error of a straight step to z_s
+("AlphaFlow: Understanding and Improving MeanFlow Models", 2025, arXiv 2510.20771).
 """
 
 import math
@@ -128,15 +128,16 @@ class MeanFlow:
             condition = condition.only((u >= self.condition_dropout).to(x.device))
         t, span = self.pairs(x, draw)
         x_t = process.corrupt(x, t, draw.noise.fork(2), batch.known)
-        target, moving = x.clone(), (span > 0).nonzero()[:, 0]
+        target, moving, part = x.clone(), (span > 0).nonzero()[:, 0], self.part(draw.progress)
         if len(moving):
             here = moving.to(x.device)
             some = None if condition is None else condition.select(here)
-            part = self.part(draw.progress)
             target[here] += self.change(x_t[here], t[moving], some, span[moving], part)
         found = self.denoiser(x_t, t, with_span(condition, span.to(x.device, torch.float32))).mean
-        tau = straight_time(process, t)
-        unit = append_dims(tau * process.sigma_data * (1 + span / (1 - tau)).sqrt(), x).to(x)
+        unit = straight_time(process, t) * process.sigma_data
+        if not part:
+            unit = unit * (1 + span / (1 - straight_time(process, t))).sqrt()
+        unit = append_dims(unit, x).to(x)
         error = mean_per_sample(((found - target) / unit).square(), batch.counted())
         weight = (error.detach() + SMALLEST) ** -self.power
         return Report(loss=weight * error, plain=error.detach())
