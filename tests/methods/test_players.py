@@ -1,12 +1,13 @@
 """Two players of one method: turns, one batch for both, steps that are all or none, checkpoints, and the saddle point."""
 
 import json
+from typing import get_args
 
 import pytest
 import torch
 
 from langevin.diffusion.batch import step_randomness
-from langevin.methods import AdamW, Muon, Player
+from langevin.methods import AdamW, AnyMethod, Muon, Player
 from langevin.training import checkpoint
 from langevin.training.loop import _gradients
 from langevin.training.metrics import read_metrics
@@ -163,3 +164,8 @@ def test_named_terms_and_the_losses_of_all_players_are_written_down(tmp_path):
 def test_a_turn_that_never_comes_is_refused():
     with pytest.raises(ValueError, match="at least 1, got 0"):
         Player(module=torch.nn.Linear(1, 1), every=0)
+
+
+@pytest.mark.parametrize("kind", get_args(AnyMethod), ids=lambda kind: kind.__dataclass_fields__["kind"].default)
+def test_every_method_says_how_its_runs_are_drawn_and_ranked(kind):
+    assert {type(kind.one_step), type(kind.ranked_by_loss)} == {bool}

@@ -68,6 +68,7 @@ class DistributionMatching:
 
         kind: Literal["distribution_matching"] = "distribution_matching"
         one_step: ClassVar[bool] = False
+        ranked_by_loss: ClassVar[bool] = False
         prediction: Literal["edm", "velocity"] = "edm"
         teacher: str = ""
         sha256: str = ""

@@ -79,6 +79,7 @@ class MeanFlow:
 
         kind: Literal["meanflow"] = "meanflow"
         one_step: ClassVar[bool] = False
+        ranked_by_loss: ClassVar[bool] = False
         prediction: Literal["edm", "velocity"] = "edm"
         times: TimeDensity = LogNormal(mean=-0.8, std=2.0)
         equal: float = 0.5

@@ -48,6 +48,7 @@ from langevin.modalities.remarks import off_centre
 FEW_CLASSES = 12  # up to which each class has its own column in previews
 MEASURED = 2048  # images from which sigma_data is computed, about
 ALSO = 1.5  # the weight of a further condition
+TOKEN_PROCESSES = ("masked", "hybrid", "uniform", "autoregressive")  # of codes
 CENTRED = 64  # images of which the mean is compared with the spread
 
 
@@ -216,29 +217,21 @@ class Image:
     def needs(self, train: Images) -> Needs:
         if train.shape[1] != train.shape[2]:
             raise ValueError(f"images must be square, and these are {train.shape[1]} x {train.shape[2]}: set data.size")
-        conditions = {
-            "classes": len(self.classes), "vocabulary": self.captions.size if self.captions else 0,
-            "caption_length": self.captions.length if self.captions else 0,
-        }  # fmt: skip
+        needs = Needs(
+            processes=("gaussian",), classes=len(self.classes), vocabulary=self.captions.size if self.captions else 0,
+            caption_length=self.captions.length if self.captions else 0,
+        )  # fmt: skip
         if isinstance(self.codec, Codes):
             space, count = self.codec.shape(train.shape), self.codec.count
-            return Needs(
-                processes=("masked", "hybrid", "uniform", "autoregressive"), space=space, tokens=count, **conditions
-            )
+            return replace(needs, processes=TOKEN_PROCESSES, space=space, tokens=count)
         channels, height, width = self.codec.shape(train.shape)
         std = float(self.codec.encode(train.read(torch.arange(len(train))[:: max(1, len(train) // MEASURED)])).std())
         if not math.isfinite(std):
             raise ValueError(f"data.codec is out of range: with a scale of {self.codec.scale:g} images are not finite")
         if not std > 1e-3:
             raise ValueError(f"all {len(train)} images look the same (standard deviation {std:.1e}): nothing to learn")
-        return Needs(
-            processes=("gaussian",),
-            channels=channels,
-            space=(height, width),
-            std=std,
-            concat=0 if self.enlarge is None else channels + 1,
-            **conditions,
-        )
+        concat = 0 if self.enlarge is None else channels + 1
+        return replace(needs, channels=channels, space=(height, width), std=std, concat=concat)
 
     def suggest(self, train: Images, budget: Budget) -> Suggestion:
         codec = self.fitted_codec(train, None)
