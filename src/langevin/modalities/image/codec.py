@@ -183,14 +183,14 @@ class Codes:
         assert found is not None, "the codec is fitted"
         return found
 
-    def places(self, pixels: tuple[int, int, int]) -> tuple[int, int]:
+    def sides(self, pixels: tuple[int, int, int]) -> tuple[int, int]:
         """Rows and columns of codes for images (channels, height, width)."""
         height, width = self.network.config.strides
         return pixels[1] // height, pixels[2] // width
 
     def shape(self, pixels: tuple[int, int, int]) -> tuple[int]:
         """The shape of x for images (channels, height, width)."""
-        return (math.prod(self.places(pixels)),)
+        return (math.prod(self.sides(pixels)),)
 
     def scaled(self, z: Tensor) -> Tensor:
         """x of codes."""

@@ -236,8 +236,8 @@ class Image:
     def suggest(self, train: Images, budget: Budget) -> Suggestion:
         codec = self.fitted_codec(train, None)
         if isinstance(codec, Codes):
-            places = codec.shape(train.shape)[0]
-            return suggest.masked(train, budget, name=self.name, places=places, codes=codec.count)
+            positions = codec.shape(train.shape)[0]
+            return suggest.masked(train, budget, name=self.name, positions=positions, codes=codec.count)
         return suggest.suggest(train, budget, name=self.name, shape=codec.shape(train.shape), enlarge=self.enlarge)
 
     def suggest_autoencoder(self, train: Images, budget: Budget, *, codes: bool) -> Suggestion:

@@ -97,12 +97,12 @@ def suggest(
     return Suggestion(recipe=recipe, reasons=tuple(reasons))
 
 
-def masked(train: Images, budget: Budget, *, name: str, places: int, codes: int) -> Suggestion:
+def masked(train: Images, budget: Budget, *, name: str, positions: int, codes: int) -> Suggestion:
     """A recipe for masked diffusion of the codes of these images within the budget."""
     wanted = min(max(40 * len(train), 60_000), 2_000_000)
-    fitting = [size for size in SIZES if multiply_adds(*size, places) * wanted <= budget.multiply_adds] or [SIZES[0]]
+    fitting = [size for size in SIZES if multiply_adds(*size, positions) * wanted <= budget.multiply_adds] or [SIZES[0]]
     width, depth = fitting[-1]
-    trained = budget.multiply_adds / multiply_adds(width, depth, places)
+    trained = budget.multiply_adds / multiply_adds(width, depth, positions)
     conditioned = train.captions is not None or bool(train.classes)
     recipe = {
         "name": f"image/{name}",
@@ -114,12 +114,12 @@ def masked(train: Images, budget: Budget, *, name: str, places: int, codes: int)
         "process": {"kind": "masked"},
         "training": {"batch": 64, "optimizer": {"kind": "muon", "lr": 0.02, "adamw_lr": 0.002, "embedding_lr": 0.008}},
         "sampling": {
-            "sampler": {"kind": "unmask"}, "steps": min(places, 32), "grid": {"kind": "unmask"},
+            "sampler": {"kind": "unmask"}, "steps": min(positions, 32), "grid": {"kind": "unmask"},
             **({"guidance": [{"kind": "classifier_free", "weight": 1.5}]} if conditioned else {}),
         },
     }  # fmt: skip
     reasons = (
-        f"images: {len(train)} of {train.shape[1]}x{train.shape[2]}x{train.shape[0]}, as {places} of {codes:,} codes each",
+        f"images: {len(train)} of {train.shape[1]}x{train.shape[2]}x{train.shape[0]}, as {positions} of {codes:,} codes each",
         f"network: transformer of width {width}, depth {depth}: about {trained / 1000:.0f}k images in {budget.minutes:g} "
         "minutes on this machine",
     )
