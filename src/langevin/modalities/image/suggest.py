@@ -119,7 +119,8 @@ def masked(train: Images, budget: Budget, *, name: str, positions: int, codes: i
         },
     }  # fmt: skip
     reasons = (
-        f"images: {len(train)} of {train.shape[1]}x{train.shape[2]}x{train.shape[0]}, as {positions} of {codes:,} codes each",
+        f"images: {len(train)} of {train.shape[1]}x{train.shape[2]}x{train.shape[0]}, as {positions} of "
+        f"{codes:,} codes each",
         f"network: transformer of width {width}, depth {depth}: about {trained / 1000:.0f}k images in {budget.minutes:g} "
         "minutes on this machine",
     )
