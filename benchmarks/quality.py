@@ -48,6 +48,7 @@ from langevin.recipe.read import check, merge, override, read_tree
 from langevin.run.generate import RunModel, changed
 from langevin.training import machine
 from langevin.training.distributed import World
+from langevin.training.ema import standard_length
 from langevin.training.loop import TrainingState, fit
 from langevin.training.plan import StepPlan
 
@@ -96,7 +97,8 @@ class Ours:
         parameters = dict(self.state.players["denoiser"].module.named_parameters())
         kept = {name: p.detach().clone() for name, p in parameters.items()}
         with torch.no_grad():
-            for name, value in self.state.ema["denoiser"].tensors(self.built.recipe.sampling.ema).items():
+            length = standard_length(self.built.recipe.training.ema_lengths)
+            for name, value in self.state.ema["denoiser"].tensors(length).items():
                 parameters[name].copy_(value)
         model = RunModel(built=self.built, sampling=self.built.recipe.sampling)
         model = model if calls is None else changed(model, steps=calls)

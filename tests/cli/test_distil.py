@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 
 from langevin.cli import main
 from langevin.cli.distil import slower
+from langevin.cli.parse import parse
 from langevin.run.directory import load_model, open_run
 from tests import pictures, tiny
 
@@ -116,6 +117,24 @@ def test_a_teacher_of_another_process_is_refused(teacher, tmp_path, refused):
     assert "differs from the student in process" in said
     assert "method.teacher=RUN" in refused("train", teacher / "recipe.yaml", "method={kind: distribution_matching}")
     assert not (tmp_path / "student").exists()
+
+
+def test_a_teacher_that_learned_no_score_is_refused(tmp_path, refused):
+    run = tiny.run_of(
+        pictures.classes(tmp_path / "data", count=60),
+        tmp_path / "run",
+        "data.val_fraction=0.3",
+        "method.coupling={kind: optimal_transport}",
+        steps=1,
+    )
+    said = refused("distil", run, "--method", "distribution_matching", "--out", tmp_path / "student", "--steps", 1, 2)
+    assert "learned no score" in said
+
+
+def test_overrides_before_an_option_of_several_numbers_are_overrides(teacher):
+    words = ["distil", str(teacher), "training.steps=2", "--steps", "1", "2"]
+    args = parse(words).args
+    assert (args.steps, args.overrides) == ((1, 2), ("training.steps=2",))
 
 
 @pytest.mark.parametrize(

@@ -77,6 +77,12 @@ def test_a_refined_run_is_a_run_like_any_other_and_a_refused_one_is_not_written(
     assert main(["resume", str(out)]) == 0  # it has reached its end
 
 
+def test_another_run_is_never_written_over(run, told):
+    status, _, err = told("refine", run, "--out", run)
+    assert status == 1
+    assert "already holds a run" in err
+
+
 def test_a_run_is_measured_by_its_modality(run, tmp_path, told):
     words = [
         "--train-steps",

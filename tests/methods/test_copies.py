@@ -9,6 +9,7 @@ from langevin.cli import main
 from langevin.diffusion.batch import Batch, step_randomness
 from langevin.diffusion.condition import Condition
 from langevin.diffusion.denoiser import GaussianDenoiser
+from langevin.diffusion.likelihood import Levels, gaussian_mass
 from langevin.diffusion.process import Gaussian
 from langevin.methods import AdamW, Autoencoding
 from langevin.networks import Autoencoder
@@ -78,6 +79,17 @@ def test_the_divergence_of_codes_is_that_of_one_of_k_and_part_of_the_bound(kind)
     likelihood = error / (2 * STD**2) + math.log(STD * math.sqrt(2 * math.pi))
     torch.testing.assert_close(report.plain, likelihood + nats)
     torch.testing.assert_close(report.loss.detach(), likelihood + 3 * nats + report.terms["distance"] / (2 * STD**2))
+
+
+@pytest.mark.parametrize("kind", QUANTIZERS)
+def test_the_bound_of_levels_has_the_divergence_of_the_loss(kind):
+    """What is left of the bound without the mass of the decoder's Gaussian."""
+    method, levels = made(QUANTIZERS[kind]), Levels(scale=0.1, offset=-5.0, count=101)
+    x = (planes(5) / 0.1).round() * 0.1
+    noise = drawn(5).noise.fork(2)
+    mass = gaussian_mass(x, levels, method.network.decode(method.network.latent(x, noise).z), STD).flatten(1).sum(1)
+    nats = method.bound(x, noise, levels) + mass.detach()
+    torch.testing.assert_close(nats, 64 * method.loss("autoencoder", Batch(x=x), drawn(5)).terms["kl"].double())
 
 
 @pytest.mark.parametrize("kind", QUANTIZERS)
@@ -166,7 +178,7 @@ def test_two_players_are_stopped_and_resumed_to_the_same_bits(kind):
         method = made(QUANTIZERS[kind], adversarial=0.5, perceptual=0.5)
         return tiny.state_of(method, training), method
 
-    def read(step, rows):
+    def read(step, rows, randomness):
         return Batch(x=planes(8, seed=step)[rows])
 
     whole, first = fresh()

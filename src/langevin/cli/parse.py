@@ -93,9 +93,14 @@ def require_once(arguments: list[str]) -> None:
 
 
 def with_overrides_last(arguments: list[str]) -> list[str]:
-    """The arguments of a verb with the overrides among its positional arguments moved to the end."""
-    at = [i for i in positions(arguments, [VERBS[arguments[0]]]) if _ASSIGNMENT.match(arguments[i])]
-    return [a for i, a in enumerate(arguments) if i not in at] + [arguments[i] for i in at]
+    """The arguments of a verb with the overrides among its positional arguments moved behind the last other one, so that no
+    option with several values takes them."""
+    found = positions(arguments, [VERBS[arguments[0]]])
+    at = [i for i in found if _ASSIGNMENT.match(arguments[i])]
+    last = max((i for i in found if i not in at), default=0)
+    rest = [(i, a) for i, a in enumerate(arguments) if i not in at]
+    before, after = [a for i, a in rest if i <= last], [a for i, a in rest if i > last]
+    return [*before, *(arguments[i] for i in at), *after]
 
 
 def module_of(command: Parsed) -> str:

@@ -27,6 +27,7 @@ from langevin.run.refine import (
     trained_on,
     weights_of,
 )
+from langevin.run.train import require_no_run
 from langevin.training import checkpoint, machine
 from langevin.training.loop import TrainingState
 from langevin.user_function import CodePermission
@@ -46,6 +47,8 @@ def run(args: Refine) -> Run:
         )
     if not 0 < args.minutes < math.inf or not 8 <= args.samples <= 10**6:
         raise ValueError(f"--minutes is positive and --samples 8 to 1,000,000, got {args.minutes} and {args.samples}")
+    if args.out is not None:
+        require_no_run(args.out)
     line, original = LiveLine(), open_run(args.run)
     require_refinable(original)
     code = CodePermission.of((), allow=args.allow_code)
@@ -56,8 +59,8 @@ def run(args: Refine) -> Run:
         facts=original.facts, load=lambda path: load_model(open_run(path), device=machine.device(), code=code)[0],
         count=args.count, seeds=args.seeds, say=line.say, progress=line.progress, run=original.path,
     )  # fmt: skip
+    found = {0.0: measured(model, measuring)}  # before any training: data that cannot be measured is refused
     candidates = by_extrapolation(args, model, train, line)
-    found = dict[float, Measured]()
     for weight, weights in candidates.items():
         put(model.built, dict(weights))
         found[weight] = measured(model, measuring)
@@ -91,15 +94,16 @@ def require_refinable(run: Run) -> None:
 
 
 def by_extrapolation(args: Refine, model: RunModel, train: Any, line: LiveLine) -> dict[float, Weights]:
-    """The candidates by their weight; 0 is the run itself."""
+    """The candidates by their weight."""
     reference, config = weights_of(model.parts.method), model.built.recipe.training
-    line.say(f"drawing {args.samples} samples, and training on them for {args.minutes:g} minutes")
+    length = f"{args.minutes:g} minutes" if args.train_steps is None else f"{args.train_steps} steps"
+    line.say(f"drawing {args.samples} samples, and training on them for {length}")
     x, condition = own_samples(model, train, args.samples, seed=2_000_000 + args.seed)
     config = replace(slowed(config, SLOWER), minutes=args.minutes, steps=args.train_steps, seed=args.seed)
     tuned = trained_on(
         x, condition, model.parts.method, config, device=model.device, progress=line.progress("training, step")
     )
-    return {w: extrapolated(reference, tuned, w) for w in (0.0, *args.weights)}
+    return {w: extrapolated(reference, tuned, w) for w in args.weights}
 
 
 def written(original: Run, model: RunModel, weights: Weights, out: Path, description: str) -> Run:
@@ -115,6 +119,7 @@ def written(original: Run, model: RunModel, weights: Weights, out: Path, descrip
         for name, tensors in state.groups().items()
     }
     with writing(out):
+        require_no_run(out)
         refined = create(out, recipe, facts)
         checkpoint.save(refined.checkpoints, state.step, groups, state.counters())
     return refined

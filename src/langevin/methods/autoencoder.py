@@ -189,7 +189,7 @@ class Autoencoding:
 
     @torch.no_grad()
     def bound(self, x: Tensor, noise: Noise, levels: Levels) -> Tensor:
-        """-ln P(k) <= E_q[-ln P(k | z)] + KL(q(z | x) | N(0, 1)) of the recorded levels k of x, by one z of each sample.
+        """-ln P(k) <= E_q[-ln P(k | z)] + KL(q(z | x) | prior) of the recorded levels k of x, by one z of each sample.
 
         P(k | z) is what the decoder's Gaussian has in the bin of k (`gaussian_mass`). The weight b is of training alone.
 
@@ -198,10 +198,9 @@ class Autoencoding:
 
         Raises:
             ValueError: x is not on the levels."""
-        mean, log_variance = self.network.encode(x)
-        y = self.network.decode(mean + (0.5 * log_variance).exp() * noise.normal(mean))
-        divergence = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).double()
-        return divergence.flatten(1).sum(1).cpu() - gaussian_mass(x, levels, y, self.std).flatten(1).sum(1).cpu()
+        latent = self.network.latent(x, noise)
+        mass = gaussian_mass(x, levels, self.network.decode(latent.z), self.std)
+        return latent.nats.double().flatten(1).sum(1).cpu() - mass.flatten(1).sum(1).cpu()
 
     def generator(self) -> GaussianDenoiser:
         """The denoiser that is asked at t = 1."""

@@ -40,7 +40,8 @@ def recipe_of(path: str) -> dict[str, Any]:
         kind = tree["network"]["kind"]
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise ValueError(
-            f"data.codec.path={path} is no run that can be read ({type(error).__name__}: {error})"
+            f"data.codec.path={path} is no run that can be read ({type(error).__name__}: {error}). If the autoencoder was "
+            "moved, put it back there, or set data.codec.path in this run's recipe.yaml"
         ) from error
     if kind != "autoencoder":
         raise ValueError(f"data.codec.path={path} is a run of network.kind {kind}, and a codec needs an autoencoder")

@@ -20,7 +20,7 @@ from langevin.training import machine
 from langevin.training.distributed import World, join_world
 
 SHARE = 0.4  # of the time budget for the autoencoder
-OF_BOTH = re.compile(r"(data|training)\.")  # changes that both runs get; others are of the second one
+OF_BOTH = re.compile(r"(data|training)[.=]")  # changes that both runs get; others are of the second one
 OWN = re.compile(r"training\.(minutes|optimizer|batch)\b")  # but these are not of the autoencoder
 
 
@@ -57,8 +57,8 @@ def train_in_latents(
     if wanted.out is not None:
         require_no_run(wanted.out)
     first = plan(replace(wanted, overrides=tuple(filter(OF_BOTH.match, wanted.overrides))), display)
-    kinds = [text.split("=", 1)[1] for text in wanted.changes if text.startswith("process.kind=")]
-    codes = bool(kinds) and kinds[-1] != "gaussian"
+    process: Any = override({}, [text for text in wanted.changes if text.startswith("process")]).get("process", {})
+    codes = process.get("kind", "gaussian") != "gaussian"
     suggest = getattr(first.recipe.data, "suggest_autoencoder", None)
     if suggest is None:
         raise ValueError(
@@ -69,13 +69,19 @@ def train_in_latents(
     if world.first:
         for text in first.data[0].notes.lines():
             display.say(text)
-    codec = autoencoder(
-        data, partial(suggest, codes=codes), out.with_name(f"{out.name}-autoencoder"), wanted, display, world
-    )
-    tree = asdict(first.recipe.data) | {"codec": {"kind": "codes" if codes else "latents", "path": str(codec.path)}}
+    path = out.with_name(f"{out.name}-autoencoder")
+    tree = asdict(first.recipe.data) | {
+        "codec": {"kind": "codes" if codes else "latents", "path": str(path.absolute())}
+    }
+    changes = [text for text in wanted.changes if not text.startswith("training.minutes=")]
+    stand_in: Any = {"network": {"kind": "transformer"}, "process": {"kind": "masked"}}
+    if not codes:
+        stand_in = first.recipe.data.suggest(first.data[0], Budget(minutes=minutes, flops=1e9)).recipe
+    stand_in = merge({"data": tree, "training": {"minutes": minutes}}, stand_in)
+    check(override(stand_in, changes), where="the run in latents with your changes")  # before an autoencoder is trained
+    autoencoder(data, partial(suggest, codes=codes), path, wanted, display, world)
     modality = check(override({"data": tree}, []), where="the data section").data
     left = max(minutes - (time.monotonic() - begun) / 60, 0.5 * (1 - SHARE) * minutes)
-    changes = [text for text in wanted.changes if not text.startswith("training.minutes=")]
     second = data.planned(tree, modality.suggest, changes, round(left, 2))
     return train_planned(second, replace(wanted, out=out), display, created=created)
 

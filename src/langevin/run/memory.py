@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -49,8 +49,9 @@ def _address(tensor: Tensor) -> int:
 
 
 def weight_bytes(model: RunModel) -> int:
-    """Bytes of the weights of a model, and of the others that its plans may request."""
-    own = [*model.parts.network.parameters(), *model.parts.network.buffers()]
+    """Bytes of the weights of a model, of its codec's network, and of the other models that its plans may request."""
+    networks = [model.parts.network, getattr(getattr(model.modality, "codec", None), "network", None)]
+    own = [t for n in networks if isinstance(n, nn.Module) for t in (*n.parameters(), *n.buffers())]
     return sum(t.numel() * t.element_size() for t in own) + sum(map(weight_bytes, model.others.values()))
 
 

@@ -26,6 +26,11 @@ def with_teacher(student: Recipe) -> Recipe:
     if not method.teacher:
         raise ValueError("method.kind=distribution_matching matches a trained run: name it by method.teacher=RUN")
     run = open_run(Path(method.teacher).expanduser().absolute())
+    if isinstance(run.recipe.method, Diffusion.Config) and run.recipe.method.coupling is not None:
+        raise ValueError(
+            f"the teacher at {run.path} was trained with method.coupling, so it has learned no score, which this method "
+            "matches: take a run without, or --method consistency"
+        )
     theirs, ours = _read(run.recipe), _read(student)
     if differ := [name for name in ours if theirs[name] != ours[name]]:
         raise ValueError(

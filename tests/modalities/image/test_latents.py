@@ -252,13 +252,46 @@ def test_codes_are_drawn_by_masked_diffusion_with_the_same_command(coded):
     assert "masked" in json.loads((coded / "run" / "evaluation.json").read_text())["loss_gap"]
 
 
+def test_states_on_the_way_to_codes_are_grey_where_masked(coded, tmp_path):
+    model = load_model(open_run(coded / "run"))[0]
+    x = torch.tensor([[1000, 7] * 8])
+    images = model.modality.decode(x)
+    assert bool((images[:, :, :, :2] == codec.GREY).all())
+    assert torch.equal(images[..., 2:4], model.modality.decode(torch.tensor([[0, 7] * 8]))[..., 2:4])
+    assert main(["sample", str(coded / "run"), "--count", "4", "--out", str(tmp_path / "way.gif")]) == 0
+
+
+def test_changes_of_codes_are_refused(coded, tmp_path):
+    model, picture = load_model(open_run(coded / "run"))[0], tmp_path / "picture.png"
+    pictures.draw("disc", "red", side=8, seed=0).save(picture)
+    context = RequestContext(model=model, data=model.modality.open, count=2)
+    with pytest.raises(ValueError, match="draws codes"):
+        model.run(model.modality.plan(Edit(input=str(picture), strength=0.5), context))
+
+
+def test_changes_are_checked_before_the_autoencoder_is_trained(tmp_path, capsys):
+    for change, words in (("network.widht=32", "widht"), ("data.enlarge=4", "measured in pixels")):
+        assert main(["train", "image/digits", "--latent", "--out", str(tmp_path / "run"), *SMALL, change]) == 1
+        assert words in capsys.readouterr().err
+    assert not (tmp_path / "run-autoencoder").exists()
+    changes = [
+        "process={kind: masked}",
+        "training={steps: 2, batch: 8, snapshots: 1}",
+        "network.width=32",
+        "network.head_dim=16",
+    ]
+    assert main(["train", "image/digits", "--latent", "--out", str(tmp_path / "run"), *changes]) == 0
+    assert open_run(tmp_path / "run-autoencoder").recipe.network.codes == 1000
+    assert open_run(tmp_path / "run-autoencoder").recipe.training.steps == 2
+
+
 def test_codes_that_are_none_are_refused(work, coded, capsys, tmp_path):
     fitted = load_model(open_run(coded / "run"))[0].modality.codec
-    for wrong in (torch.full((1, 16), 1000), torch.full((1, 16), -1), torch.zeros(1, 15, dtype=torch.int64)):
+    for wrong in (torch.full((1, 16), 1001), torch.full((1, 16), -1), torch.zeros(1, 15, dtype=torch.int64)):
         with pytest.raises(ValueError, match="codes are 0 to 999"):
             fitted.decode(wrong)
     with pytest.raises(ValueError, match="has a normal latent"):
         codec.Codes(path=str(work / "run-autoencoder")).fitted(torch.zeros(2, 1, 8, 8, dtype=torch.uint8))
     clips = ["video/moving-digits", "data.source.path=null", "data.source.count=20", "--out", str(tmp_path / "clips")]
     assert main(["train", *clips, "--latent", "process.kind=masked"]) == 1
-    assert "normal latents" in capsys.readouterr().err
+    assert "no 'codes'" in capsys.readouterr().err

@@ -18,6 +18,7 @@ from langevin.networks.autoencoder import Autoencoder
 from langevin.training.checkpoint import identity
 
 STD = 0.5  # of encoded images
+GREY = 128  # of what is masked
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -205,16 +206,21 @@ class Codes:
         return self.latent(raw).to(raw.device)
 
     def decode(self, x: Tensor) -> Tensor:
-        """Images of x (b, places), which are square, on the CPU.
+        """Images of x (b, places), which are square, on the CPU; grey where x is masked, as on the way to a sample.
 
         Raises:
             ValueError: x holds something that is no code."""
-        side = math.isqrt(x.shape[1])
+        x, side = x.cpu(), math.isqrt(x.shape[1])
+        masked = x == self.count
+        x = x.masked_fill(masked, 0)
         if side * side != x.shape[1] or not 0 <= int(x.min()) <= int(x.max()) < self.count:
             raise ValueError(
                 f"codes are 0 to {self.count - 1} on a square of places, and these are of shape {tuple(x.shape)}"
             )
-        return self.pixels.decode(latents.decoded_tokens(self.network, x.cpu().view(-1, side, side)))
+        images = self.pixels.decode(latents.decoded_tokens(self.network, x.view(-1, side, side)))
+        height, width = self.network.config.strides
+        hidden = masked.view(-1, 1, side, side).repeat_interleave(height, 2).repeat_interleave(width, 3)
+        return images.masked_fill(hidden, GREY)
 
     def through(self, raw: Tensor) -> Tensor:
         """Images as the autoencoder gives them back: no sample is expected to be nearer to real ones."""
@@ -232,6 +238,7 @@ def read_autoencoder(path: str, size: tuple[int, ...]) -> tuple[str, str, Pixels
 
     Raises:
         ValueError: it is none."""
+    path = str(Path(path).expanduser())
     data = latents.recipe_of(path)["data"]
     if data.get("kind") != "image" or (data.get("channels"), data.get("size")) != size:
         raise ValueError(

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from langevin.evaluation.report import MetricRow, Metrics, Picture, Pictures, Section, Source
 from langevin.evaluation.statistics import mean_interval
-from langevin.methods import Consistency, DistributionMatching
+from langevin.methods import Diffusion
 from langevin.methods.models import GaussianModel
 from langevin.modalities.image.codec import require_pixels
 from langevin.modalities.image.data import Images
@@ -38,7 +38,7 @@ def evaluate(image: "Image", options: Evaluate, m: Measuring) -> Evaluation:
         raise ValueError("--likelihood-count has no effect without --likelihood: give both, or neither")
     model = m.model.parts
     method = model.method.Config
-    if options.likelihood and (method.one_step or method in (Consistency.Config, DistributionMatching.Config)):
+    if options.likelihood and method is not Diffusion.Config:
         raise ValueError(f"--likelihood is of diffusion, and this run is of method.kind {method.kind}: leave it out")
     if options.likelihood:
         require_pixels(image.codec, "a likelihood")

@@ -408,6 +408,14 @@ class Image:
         )  # fmt: skip
 
     @property
+    def positions(self) -> int | None:
+        """The number of codes of a sample; None if it is none of codes."""
+        assert self.size, "the modality of a run is fitted"
+        assert self.channels, "the modality of a run is fitted"
+        shape = self.codec.shape((self.channels, self.size, self.size))
+        return shape[0] if isinstance(self.codec, Codes) else None
+
+    @property
     def choices(self) -> dict[str, tuple[str, ...]]:
         """The classes, which conditions are chosen from."""
         return dict.fromkeys(("condition", "avoid", "also", "to"), self.classes) if self.classes else {}

@@ -11,6 +11,7 @@ from torch import Tensor
 from langevin.diffusion.sampler import Heun, KarrasGrid
 from langevin.diffusion.sampling import Sampling
 from langevin.diffusion.schedule import rho
+from langevin.modalities.image.codec import Codes
 from langevin.modalities.image.edit.drawing import (
     ANSWERS,
     STEPS,
@@ -31,6 +32,10 @@ if TYPE_CHECKING:
 def restyled(image: "Image", options: Edit, context: RequestContext) -> Plan:
     """The plan of a change: from the image with noise, or by the flow."""
     assert image.size, "the modality of a run is fitted"
+    if isinstance(image.codec, Codes):
+        raise ValueError(
+            "a change follows the noise of pixels or latents, and this run draws codes: train one of latents"
+        )
     given = read(image, Path(options.input), options.fit, side=image.size)
     x = image.codec.encode(given.pixels[None])
     if options.between is not None:
