@@ -628,7 +628,7 @@ def answered(model, denoiser, device, sampling, requests):
         network=nn.Identity(), process=denoiser.process, denoiser=denoiser, method=None, levels=None, losses=None
     )
     built = SimpleNamespace(
-        model=parts, device=device, learned=None, models=None, key=None, recipe=SimpleNamespace(data=None)
+        model=parts, device=device, learned=None, models=None, key=None, recipe=SimpleNamespace(data=None, method=None)
     )
     found = []
 

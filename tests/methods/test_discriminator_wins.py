@@ -96,7 +96,7 @@ def test_after_a_rollback_the_discriminator_sees_noise_and_a_wall_is_none():
     assert after[1] > before[1] + 0.01
 
 
-def patterns(step, rows):
+def patterns(step, rows, randomness):
     """Four patterns of 64 signs, and little else: easy to tell from anything generated."""
     generator = torch.Generator().manual_seed(step)
     signs = 0.7 * torch.randn(4, CHANNELS, generator=torch.Generator().manual_seed(7)).sign()

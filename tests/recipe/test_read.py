@@ -48,7 +48,7 @@ def test_an_unknown_key_names_the_nearest_or_all_known_ones(assignment, words):
     ("training.optimizer={lr: 0.1}", "training.optimizer.kind: missing; one of adamw, muon"),
     ("data={kind: xyz}", "data.kind: there is no 'xyz'; one of image, speech, video"),
     ("data={kind: imgae, path: photos}", "data.kind: there is no 'imgae'; did you mean 'image'?; one of image, speech"),
-    ("data.codec.kind=mel", "data.codec.kind: Input should be 'pixels', got 'mel'"),
+    ("data.codec.kind=mel", "data.codec.kind: there is no 'mel'; did you mean 'pixels'?; one of pixels, latents, codes"),
     ("method.kind=difusion", "method.kind: there is no 'difusion'; did you mean 'diffusion'?"),
     ("sampling.guidance=[{kind: autoguidence}]", "sampling.guidance[0].kind: there is no 'autoguidence'; did you"),
     ("sampling.sampler={kind: dmp2m}", "sampling.sampler.kind: there is no 'dmp2m'; did you mean 'dpm2m'?"),

@@ -14,6 +14,7 @@ from langevin.diffusion.sampler import (
     AnySampler,
     Exponential,
     FittedSolver,
+    FlowMap,
     Heun,
     ThresholdUnmask,
     TokenSampling,
@@ -49,7 +50,8 @@ def test_what_is_said_of_a_sampler_says_it(process, sampler):
 
 @pytest.mark.parametrize("member", get_args(AnySampler), ids=lambda member: member.kind)
 def test_every_sampler_is_named_by_a_recipe_and_comes_back(member):
-    tree = override(read_tree("image/digits"), [f"sampling.sampler={{kind: {member.kind}}}"])
+    span = ["network.conditioning.span=true"] if member is FlowMap else []
+    tree = override(read_tree("image/digits"), [f"sampling.sampler={{kind: {member.kind}}}", *span])
     if member is FittedSolver:
         with pytest.raises(ValueError, match="a recipe cannot name the learned sampler"):
             check(tree)

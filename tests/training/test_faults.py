@@ -41,7 +41,7 @@ class Sticky:
         return self.module
 
 
-def ones(step, rows):
+def ones(step, rows, randomness):
     return Batch(x=torch.ones(len(rows), 1))
 
 

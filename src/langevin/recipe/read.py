@@ -192,14 +192,32 @@ def dump_checked(recipe: Recipe) -> str:
 
 
 def _implied(tree: dict[str, Any]) -> dict[str, Any]:
-    """The tree with default kinds: process gaussian; method score_matching under an SDE, else diffusion."""
+    """The tree with default kinds: process gaussian; method score_matching under an SDE, else diffusion; and in the data's
+    section those of the defaults, such as the codec's."""
     process = tree.get("process")
     sde = isinstance(process, Mapping) and process.get("kind") == "sde"
     kinds = {"process": "gaussian", "method": "score_matching" if sde else "diffusion"}
     tree = {"method": {}, **tree}
-    return tree | {
-        name: {"kind": kind, **value} for name, kind in kinds.items() if isinstance(value := tree.get(name), Mapping)
-    }
+    data = {"data": _with_default_kinds(tree["data"], get_type_hints(Recipe)["data"])} if "data" in tree else {}
+    return (
+        tree
+        | data
+        | {
+            name: {"kind": kind, **value}
+            for name, kind in kinds.items()
+            if isinstance(value := tree.get(name), Mapping)
+        }
+    )
+
+
+def _with_default_kinds(section: Any, annotation: Any) -> Any:
+    """A section in which every part without a `kind` has that of its default."""
+    chosen = _chosen(section, annotation) if isinstance(section, Mapping) else None
+    if chosen is None:
+        return section
+    defaults = {f.name: f.default for f in dataclasses.fields(chosen) if hasattr(f.default, "kind")}
+    parts = {name: part for name, part in section.items() if name in defaults and isinstance(part, Mapping)}
+    return {**section, **{name: {"kind": defaults[name].kind, **part} for name, part in parts.items()}}
 
 
 def _readable(tree: Mapping[str, Any], where: str) -> dict[str, Any]:
