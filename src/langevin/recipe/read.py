@@ -215,9 +215,9 @@ def _with_default_kinds(section: Any, annotation: Any) -> Any:
     chosen = _chosen(section, annotation) if isinstance(section, Mapping) else None
     if chosen is None:
         return section
-    defaults = {f.name: f.default for f in dataclasses.fields(chosen) if hasattr(f.default, "kind")}
-    parts = {name: part for name, part in section.items() if name in defaults and isinstance(part, Mapping)}
-    return {**section, **{name: {"kind": defaults[name].kind, **part} for name, part in parts.items()}}
+    kinds = {f.name: kind for f in dataclasses.fields(chosen) if (kind := getattr(f.default, "kind", None)) is not None}
+    parts = {name: part for name, part in section.items() if name in kinds and isinstance(part, Mapping)}
+    return {**section, **{name: {"kind": kinds[name], **part} for name, part in parts.items()}}
 
 
 def _readable(tree: Mapping[str, Any], where: str) -> dict[str, Any]:

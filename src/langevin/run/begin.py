@@ -67,6 +67,9 @@ def begin(built: Built, request: Draw, index: Tensor, prefix: Prefix | None = No
     parts, sampling = built.model, request.sampling
     sampler = sampler_of(parts.process, sampling, built.learned)
     require_flow(built.recipe.method, sampler)
+    measured = request.condition is not None and request.condition.measurement is not None
+    if measured and getattr(built.recipe.method, "coupling", None) is not None:
+        raise ValueError("a measurement needs the score of x_t, and a run with method.coupling has learned a flow only")
     if isinstance(parts, TokenModel) and parts.autoregressive:
         require_left_to_right(sampler)
     steps = torch.full((len(index),), sampling.steps)

@@ -45,8 +45,6 @@ def restored(image: "Image", options: Edit, context: RequestContext) -> Plan:
     """The plan of a repair."""
     assert image.size, "the modality of a run is fitted"
     pixels = require_pixels(image.codec, "what is seen of an image")
-    if getattr(context.model.built.recipe.method, "coupling", None) is not None:
-        raise ValueError("a repair needs the score of x_t, and a run with method.coupling has learned a flow only")
     factor, border = options.enlarge or 1, options.outpaint or 0
     if image.size % factor or 2 * border >= image.size:
         what = f"--enlarge {factor}" if border == 0 else f"--outpaint {border}"
