@@ -29,7 +29,8 @@ from langevin.modalities.options import options_of
 from langevin.run.directory import Run, load_model, open_run
 from langevin.run.display import Display
 from langevin.run.evaluate import metrics_of
-from langevin.run.train import Wanted, resume_run, train_run
+from langevin.run.plan import Wanted
+from langevin.run.train import resume_run, train_run
 from langevin.training import machine
 
 BASE = "base"

@@ -17,7 +17,8 @@ from langevin.run.directory import Run, load_model, open_run
 from langevin.run.display import QUIET, Display
 from langevin.run.evaluate import evaluate_run
 from langevin.run.generate import RunModel, changed, with_others
-from langevin.run.train import Wanted, train_run
+from langevin.run.plan import Wanted
+from langevin.run.train import train_run
 from langevin.training import machine
 from langevin.user_function import CodePermission
 

@@ -97,7 +97,7 @@ def test_an_interruption_before_training_keeps_nothing(data, tmp_path, monkeypat
     def interrupt(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("langevin.run.train.build", interrupt)
+    monkeypatch.setattr("langevin.run.teacher.build", interrupt)
     assert main(command(data, tmp_path / "runs" / "new")) == 130
     assert "before training began: nothing was kept" in capfd.readouterr().err
     assert not (tmp_path / "runs" / "new").exists()

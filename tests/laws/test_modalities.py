@@ -31,7 +31,8 @@ from langevin.recipe.read import check, dump
 from langevin.run.directory import Run, load_model, open_run
 from langevin.run.evaluate import evaluate_run
 from langevin.run.generate import RunModel
-from langevin.run.train import Wanted, train_run
+from langevin.run.plan import Wanted
+from langevin.run.train import train_run
 from langevin.serving.suspend import read
 from langevin.training.metrics import read_metrics
 from tests import clips, customers, motions, pictures, scores, texts, voices

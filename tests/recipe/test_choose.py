@@ -16,7 +16,7 @@ from langevin.modalities.modality import Budget
 from langevin.recipe.build import build
 from langevin.recipe.complete import complete
 from langevin.recipe.read import check, dump, merge, override, read_tree
-from langevin.run.train import Wanted, plan
+from langevin.run.plan import Wanted, plan
 from langevin.training import machine
 from tests import pictures, tiny
 

@@ -15,8 +15,9 @@ from langevin.methods import Diffusion, OptimizerConfig
 from langevin.modalities.modality import Measuring
 from langevin.run.directory import Run, load_model, open_run
 from langevin.run.generate import RunModel, changed
+from langevin.run.plan import Wanted
 from langevin.run.ranking import Ranking
-from langevin.run.train import Wanted, train_run
+from langevin.run.train import train_run
 from langevin.training import machine
 from langevin.training.distributed import join_world
 from langevin.user_function import CodePermission

@@ -16,7 +16,7 @@ from langevin.recipe.detect import candidates, chosen
 from langevin.recipe.read import check, check_density, read_tree, shipped
 from langevin.run.directory import open_run
 from langevin.run.ema_choice import read_choice
-from langevin.run.train import Wanted, plan
+from langevin.run.plan import Wanted, plan
 from langevin.training import machine
 from langevin.training.checkpoint import Damaged, load, steps
 

@@ -15,6 +15,7 @@ from langevin.methods import Diffusion
 from langevin.modalities.modality import Measuring
 from langevin.run.directory import Run, create, load_model, open_run, put, writing
 from langevin.run.generate import RunModel
+from langevin.run.plan import require_no_run
 from langevin.run.refine import (
     Measured,
     Weights,
@@ -27,7 +28,6 @@ from langevin.run.refine import (
     trained_on,
     weights_of,
 )
-from langevin.run.train import require_no_run
 from langevin.training import checkpoint, machine
 from langevin.training.loop import TrainingState
 from langevin.user_function import CodePermission

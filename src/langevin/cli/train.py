@@ -8,7 +8,8 @@ from langevin.cli.show import LiveLine
 from langevin.cli.verbs import Train
 from langevin.run.directory import Run
 from langevin.run.latent import train_in_latents
-from langevin.run.train import Wanted, train_run
+from langevin.run.plan import Wanted
+from langevin.run.train import train_run
 
 
 def run(args: Train) -> Run:

@@ -24,6 +24,7 @@ from langevin.diffusion.objective import LogNormal, TimeDensity, mean_per_sample
 from langevin.diffusion.process import Gaussian
 from langevin.diffusion.schedule import rho, time_of_rho
 from langevin.diffusion.shape import append_dims
+from langevin.methods.dropout import require_probability, with_dropout
 from langevin.methods.method import Player, Report
 
 HUBER = (
@@ -67,10 +68,7 @@ class Consistency:
         def __post_init__(self) -> None:
             if not 1 <= self.stages <= 16:
                 raise ValueError(f"method.stages is 1 to 16, got {self.stages}")
-            if not 0 <= self.condition_dropout < 1:
-                raise ValueError(
-                    f"method.condition_dropout must be a probability below 1, got {self.condition_dropout}"
-                )
+            require_probability("condition_dropout", self.condition_dropout)
 
     def __init__(
         self,
@@ -97,10 +95,7 @@ class Consistency:
 
     def loss(self, player: str, batch: Batch, draw: StepRandomness) -> Report:
         """The losses of a batch's samples; see `Method.loss`."""
-        condition = batch.condition
-        if condition is not None and self.condition_dropout:
-            u = draw.noise.fork(1).uniform(batch.x.new_empty(len(batch.x), 1))[:, 0]
-            condition = condition.only((u >= self.condition_dropout).to(batch.x.device))
+        condition = with_dropout(batch.condition, batch.x, draw, self.condition_dropout)
         schedule = self.process.schedule
         t = self.times(draw.u, schedule).to(float64_device(batch.x.device))
         level = rho(schedule, t)

@@ -27,6 +27,7 @@ from langevin.diffusion.process import Gaussian, Process
 from langevin.diffusion.shape import first_leaf
 from langevin.diffusion.training_input import NoiseAtTime, TrainingInput
 from langevin.diffusion.warp import TimeWarps
+from langevin.methods.dropout import require_probability
 from langevin.methods.method import Player, Report
 from langevin.methods.terms import LossTerms, require_weight
 
@@ -95,8 +96,8 @@ class Diffusion:
         def __post_init__(self) -> None:
             if not 0 <= self.early_weight < math.inf:
                 raise ValueError(f"method.early_weight must be at least 0 and finite, got {self.early_weight}")
-            _require_probability("condition_dropout", self.condition_dropout)
-            _require_probability("port_dropout", self.port_dropout)
+            require_probability("condition_dropout", self.condition_dropout)
+            require_probability("port_dropout", self.port_dropout)
             require_shares(self.levels)
             require_weight(self.terms)
             if self.levels and (self.uncertainty or self.weighting == "bound"):
@@ -138,8 +139,8 @@ class Diffusion:
         generator: Denoiser | None = None,
         warps: TimeWarps | None = None,
     ) -> None:
-        _require_probability("condition_dropout", condition_dropout)
-        _require_probability("port_dropout", port_dropout)
+        require_probability("condition_dropout", condition_dropout)
+        require_probability("port_dropout", port_dropout)
         if schedule is None and (uncertainty or isinstance(times, LogNormal | Importance | ShiftedTimes)):
             part = "a learned uncertainty" if uncertainty else f"a {times.kind.replace('_', '-')} time density"
             raise ValueError(f"{part} needs noise levels, which {type(process).__name__} has not: give a schedule")
@@ -200,8 +201,3 @@ class Diffusion:
     def generator(self) -> Denoiser:
         """The denoiser, for sampling and evaluation."""
         return self._generator
-
-
-def _require_probability(name: str, dropout: float) -> None:
-    if not 0 <= dropout < 1:
-        raise ValueError(f"{name} must be a probability below 1, got {dropout}")

@@ -28,6 +28,7 @@ from langevin.diffusion.float64 import float64_device
 from langevin.diffusion.objective import LogNormal, TimeDensity, WeightedMSE, mean_per_sample
 from langevin.diffusion.process import Gaussian
 from langevin.diffusion.shape import append_dims
+from langevin.methods.dropout import require_probability, with_dropout
 from langevin.methods.method import Player, Report
 
 Teacher = Callable[[], GaussianDenoiser]  # of no trained weights; loaded when it is first called
@@ -82,10 +83,7 @@ class DistributionMatching:
                 raise ValueError(f"method.steps is 1 to 64, got {self.steps}")
             if not 1 <= self.every <= 100:
                 raise ValueError(f"method.every is 1 to 100, got {self.every}")
-            if not 0 <= self.condition_dropout < 1:
-                raise ValueError(
-                    f"method.condition_dropout must be a probability below 1, got {self.condition_dropout}"
-                )
+            require_probability("condition_dropout", self.condition_dropout)
 
     def __init__(
         self,
@@ -116,10 +114,7 @@ class DistributionMatching:
         """The losses of a batch's samples; see `Method.loss`."""
         if player not in self.players:
             raise KeyError(player)
-        condition = batch.condition
-        if condition is not None and self.condition_dropout:
-            u = draw.noise.fork(1).uniform(batch.x.new_empty(len(batch.x), 1))[:, 0]
-            condition = condition.only((u >= self.condition_dropout).to(batch.x.device))
+        condition = with_dropout(batch.condition, batch.x, draw, self.condition_dropout)
         with torch.set_grad_enabled(player == "generator" and torch.is_grad_enabled()):
             y = self.samples(batch, condition, draw)
         if batch.known is not None:

@@ -41,6 +41,7 @@ from langevin.diffusion.objective import LogNormal, TimeDensity, mean_per_sample
 from langevin.diffusion.process import Gaussian
 from langevin.diffusion.shape import append_dims
 from langevin.methods.consistency import random_devices
+from langevin.methods.dropout import require_probability, with_dropout
 from langevin.methods.method import Player, Report
 from langevin.networks.fused import twice_differentiable
 
@@ -96,10 +97,7 @@ class MeanFlow:
                 raise ValueError(f"method.power is 0 to 1, got {self.power}")
             if not 1 <= self.stages <= 8:
                 raise ValueError(f"method.stages is 1 to 8, got {self.stages}")
-            if not 0 <= self.condition_dropout < 1:
-                raise ValueError(
-                    f"method.condition_dropout must be a probability below 1, got {self.condition_dropout}"
-                )
+            require_probability("condition_dropout", self.condition_dropout)
 
     def __init__(
         self,
@@ -123,12 +121,10 @@ class MeanFlow:
 
     def loss(self, player: str, batch: Batch, draw: StepRandomness) -> Report:
         """The losses of a batch's samples; see `Method.loss`."""
-        x, condition, process = batch.x, batch.condition, self.process
-        if condition is not None and self.condition_dropout:
-            u = draw.noise.fork(1).uniform(x.new_empty(len(x), 1))[:, 0]
-            condition = condition.only((u >= self.condition_dropout).to(x.device))
+        x, process = batch.x, self.process
+        condition = with_dropout(batch.condition, x, draw, self.condition_dropout)
         t, span = self.pairs(x, draw)
-        x_t = process.corrupt(x, t, draw.noise.fork(2), batch.known)
+        x_t = process.corrupt(x, t, draw.corruption, batch.known)
         target, moving, part = x.clone(), (span > 0).nonzero()[:, 0], self.part(draw.progress)
         if len(moving):
             here = moving.to(x.device)

@@ -15,7 +15,8 @@ from langevin.recipe.read import check, merge, override
 from langevin.recipe.tree import Recipe
 from langevin.run.directory import Run, open_run
 from langevin.run.display import QUIET, Display, duration
-from langevin.run.train import Planned, Wanted, directory_of, plan, require_no_run, resume_run, train_planned
+from langevin.run.plan import Planned, Wanted, directory_of, plan, require_no_run
+from langevin.run.train import resume_run, train_planned
 from langevin.training import machine
 from langevin.training.distributed import World, join_world
 

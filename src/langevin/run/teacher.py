@@ -1,6 +1,7 @@
 """The teacher of a student that is trained: another run, by its path and the hash of its weights."""
 
 from dataclasses import replace
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,10 @@ import torch
 from langevin.diffusion.denoiser import GaussianDenoiser
 from langevin.diffusion.process import Gaussian
 from langevin.methods import Diffusion, DistributionMatching
+from langevin.recipe.build import Built, build
 from langevin.recipe.tree import Recipe
 from langevin.run.directory import open_run
-from langevin.training import checkpoint
+from langevin.training import checkpoint, machine
 from langevin.user_function import CodePermission
 
 
@@ -69,3 +71,9 @@ def teacher_of(device: torch.device, code: CodePermission, config: DistributionM
     built.model.network.requires_grad_(False)
     assert isinstance(built.model.denoiser, GaussianDenoiser), "its process is that of the student"
     return built.model.denoiser
+
+
+def built_for_training(recipe: Recipe, code: CodePermission) -> Built:
+    """The parts of a recipe on this machine, with its method's teacher."""
+    device = machine.device()
+    return build(recipe, device=device, code=code, teacher=lru_cache(partial(teacher_of, device, code)))

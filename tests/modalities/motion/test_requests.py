@@ -15,7 +15,8 @@ from langevin.modalities.motion.files import arrays, bvh, deepmimic
 from langevin.modalities.motion.files.given import read_given, read_path
 from langevin.modalities.motion.options import Edit, Sample
 from langevin.run.directory import load_model
-from langevin.run.train import Wanted, train_run
+from langevin.run.plan import Wanted
+from langevin.run.train import train_run
 from tests import motions
 from tests.motions import MAN, RATE, poses
 from tests.tiny import SMALL

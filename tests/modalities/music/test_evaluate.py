@@ -9,7 +9,8 @@ import torch
 from langevin.modalities.music.evaluate import cut, exchanged
 from langevin.modalities.music.nats import cost, ngram_costs, ngrams
 from langevin.run.directory import load_model
-from langevin.run.train import Wanted, train_run
+from langevin.run.plan import Wanted
+from langevin.run.train import train_run
 from tests import scores
 from tests.tiny import SMALL
 

@@ -14,7 +14,8 @@ from langevin.modalities.music.metrics.rules import parallels
 from langevin.modalities.music.options import Sample
 from langevin.run.directory import load_model
 from langevin.run.generate import RunModel
-from langevin.run.train import Wanted, train_run
+from langevin.run.plan import Wanted
+from langevin.run.train import train_run
 from tests import scores
 from tests.tiny import SMALL
 

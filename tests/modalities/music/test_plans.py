@@ -16,7 +16,8 @@ from langevin.modalities.music.options import Sample
 from langevin.modalities.music.piece import Piece, of_pitches
 from langevin.run.directory import load_model
 from langevin.run.generate import RunModel, changed
-from langevin.run.train import Wanted, train_run
+from langevin.run.plan import Wanted
+from langevin.run.train import train_run
 from tests import scores
 from tests.scores import notes
 from tests.tiny import SMALL

@@ -22,7 +22,8 @@ from langevin.modalities.table.plans import impute_plan, parsed
 from langevin.modalities.table.read import Dialect, read
 from langevin.modalities.table.write import Stored, Verbatim, to_csv, to_parquet
 from langevin.run.directory import load_model
-from langevin.run.train import Wanted, train_run
+from langevin.run.plan import Wanted
+from langevin.run.train import train_run
 from tests import customers
 
 TINY = ("training.steps=150", "training.batch=64", "network.width=64", "network.depth=2", "training.ema_lengths=[0.1]",

@@ -7,7 +7,8 @@ from langevin.modalities.modality import RequestContext
 from langevin.modalities.table.options import Impute, Sample
 from langevin.modalities.table.sources import CITIES, CITY_OF_PLAN, PLANS, Mixed, active_probability, visit_rate
 from langevin.run.directory import load_model
-from langevin.run.train import Wanted, train_run
+from langevin.run.plan import Wanted
+from langevin.run.train import train_run
 from tests import customers
 
 CHANGES = ("training.steps=1500", "data.source.count=4000", "training.precision=float32")

@@ -17,6 +17,7 @@ from langevin.modalities.image.codec import Pixels
 from langevin.modalities.image.conditions import Conditions
 from langevin.modalities.image.data import Images
 from langevin.modalities.image.metrics import PixelPrincipal, RandomConvolutions, class_consistency
+from langevin.modalities.image.plans import draw
 from langevin.modalities.latents import decoded, encoded
 from langevin.modalities.modality import Measuring, Progress, RequestContext, Samples, Scorer, spread
 from langevin.networks import Autoencoder
@@ -219,7 +220,7 @@ def retrieve(image: "Image", m: Measuring, *, most: int = 200) -> dict[str, Retr
         if not captions:
             continue
         context = RequestContext(model=m.model, data=lambda: (train, val), seed=77_000_000)
-        plan = image.draw(Conditions(captions=captions, names=tuple(captions)), context, len(captions))
+        plan = draw(image, Conditions(captions=captions, names=tuple(captions)), context, len(captions))
         distance = torch.cdist(m.model.run(plan, batch=m.batch).values.flatten(1).float(), gallery)
         own = torch.tensor([[name == caption for name in names] for caption in captions])
         right = distance.masked_fill(~own, torch.inf).amin(1) <= distance.amin(1)

@@ -9,26 +9,20 @@ from typing import Any, Literal, Self
 import torch
 from torch import Tensor
 
-from langevin.diffusion.condition import Condition, Further
-from langevin.diffusion.guidance import Composition, weight_of
 from langevin.modalities.captions import CaptionVocabulary
-from langevin.modalities.image import inspect, preview, suggest
+from langevin.modalities.image import inspect, plans, preview, suggest
 from langevin.modalities.image.batches import ImageBatches
 from langevin.modalities.image.codec import AnyCodec, Codes, Latents, Pixels, require_pixels
-from langevin.modalities.image.conditions import Conditions, Known
+from langevin.modalities.image.conditions import Known
 from langevin.modalities.image.data import Images, load_parts, quiet
 from langevin.modalities.image.decode import decode
 from langevin.modalities.image.detect import detect
-from langevin.modalities.image.edit import edit_plan
-from langevin.modalities.image.enlarge import Enlarging, enlarged, require_cascade
-from langevin.modalities.image.explain import explain_plan
+from langevin.modalities.image.enlarge import Enlarging
 from langevin.modalities.image.options import Edit, Evaluate, Explain, Sample
-from langevin.modalities.image.reward import rewarded
 from langevin.modalities.image.sources import Folder, Parquet, Source, builtin_source
 from langevin.modalities.modality import (
     Budget,
     Detected,
-    Draw,
     Evaluation,
     File,
     Measuring,
@@ -39,29 +33,13 @@ from langevin.modalities.modality import (
     Samples,
     Scorer,
     Suggestion,
-    Table,
-    seeds_of,
     spread,
 )
 from langevin.modalities.remarks import off_centre
 
-FEW_CLASSES = 12  # up to which each class has its own column in previews
 MEASURED = 2048  # images from which sigma_data is computed, about
-ALSO = 1.5  # the weight of a further condition
 TOKEN_PROCESSES = ("masked", "hybrid", "uniform", "autoregressive")  # of codes
 CENTRED = 64  # images of which the mean is compared with the spread
-
-
-def weighed(text: str) -> tuple[str, float]:
-    """A name and its weight, from NAME or NAME:WEIGHT. Raises `ValueError` for a weight out of range."""
-    name, colon, weight = text.rpartition(":")
-    try:
-        value = float(weight) if colon else ALSO
-    except ValueError:
-        return text, ALSO  # the colon belongs to the name
-    if colon and (not name or not abs(value) <= 100):
-        raise ValueError(f"--also takes NAME or NAME:WEIGHT with a weight within 100 of 0, got '{text}'")
-    return name if colon else text, value
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -290,122 +268,13 @@ class Image:
     # ---------------------------------------------------------------------------------------------------- requests
 
     def plan(self, options: Sample | Edit | Explain, context: RequestContext) -> Plan:
-        if isinstance(options, Edit):
-            return edit_plan(self, options, context)
-        if isinstance(options, Explain):
-            if self.enlarge is not None:
-                raise ValueError(
-                    "this run enlarges images, which decides little: explain the run that draws the smaller ones"
-                )
-            return explain_plan(self, options, context)
-        require_cascade(self, options, context)
-        if (options.rows or options.columns) and options.reward is None:
-            return self.draw_table(options, context)
-        count = 16 if context.count is None else context.count
-        conditions = self.known.requested(options.condition, count, seed=context.seed, data=context.data)
-        for line in conditions.remarks:
-            context.say(line)
-        if options.reward is not None:
-            return rewarded(self, conditions, options, context, count)
-        if options.particles is not None:
-            raise ValueError("--particles are weighted by a --reward: give one")
-        columns = 10 if len(set(conditions.names)) == 10 else None
-        avoided = self.avoided(options, context, count)
-        further = self.further(options, context, count)
-        return self.draw(conditions, context, count, options=options, columns=columns, avoided=avoided, further=further)
-
-    def avoided(self, options: Sample, context: RequestContext, count: int) -> Condition | None:
-        """The ports of what guidance leads away from; None if the options name nothing.
-
-        Raises:
-            ValueError: an unknown class, or no guidance, without which it would have no effect."""
-        if not options.avoid:
-            return None
-        if weight_of(context.model.sampling.guidance) <= 1:
-            raise ValueError("--avoid leads guidance away from a condition, and there is none: give --guidance above 1")
-        conditions = self.known.requested(options.avoid, count, seed=context.seed, data=context.data)
-        condition = conditions.encoded(self.captions)
-        return None if condition is None else replace(Condition(), **condition.ports)
-
-    def further(self, options: Sample, context: RequestContext, count: int) -> tuple[Further, ...]:
-        """The conditions of `--also`, with their weights.
-
-        Raises:
-            ValueError: an unknown class, or a weight that is no number."""
-        found = list[Further]()
-        for text in options.also:
-            name, weight = weighed(text)
-            conditions = self.known.requested((name,), count, seed=context.seed, data=context.data)
-            condition = conditions.encoded(self.captions)
-            assert condition is not None, "a run without conditions refuses names"
-            found.append(Further(ports=condition, weight=torch.full((count,), weight, dtype=torch.float64)))
-        return tuple(found)
-
-    def draw_table(self, options: Sample, context: RequestContext) -> Plan:
-        """A table with one image per pair of row and column words; captions absent from training are marked.
-
-        Raises:
-            ValueError: rows without columns, or a run that is not conditioned on captions alone."""
-        if not options.rows or not options.columns or options.condition or context.count is not None:
-            raise ValueError("a table takes --rows and --columns, and neither --condition nor --count")
-        if self.captions is None or self.classes:
-            raise ValueError("a table needs captions, and this run is not conditioned on captions alone")
-        captions = [f"{row} {column}" for row in options.rows for column in options.columns]
-        conditions = self.known.requested(captions, len(captions), seed=context.seed, data=context.data)
-        for line in conditions.remarks:
-            context.say(line)
-        trained = set(context.data()[0].captions or ())
-        table = Table(
-            rows=options.rows, columns=options.columns, marked=tuple(caption not in trained for caption in captions),
-            note="captions absent from training",
-        )  # fmt: skip
-        avoided = self.avoided(options, context, len(captions))
-        return self.draw(
-            conditions, context, len(captions), options=options, columns=len(options.columns), table=table,
-            avoided=avoided,
-        )  # fmt: skip
+        return plans.plan(self, options, context)
 
     def preview_plan(self, context: RequestContext) -> Plan:
-        few = 0 < len(self.classes) <= FEW_CLASSES and self.enlarge is None
-        count = 2 * len(self.classes) if few else 16
-        conditions = self.known.shown(context.data()[1], count)
-        return self.draw(conditions, context, count, columns=len(self.classes) if few else None)
+        return plans.preview_plan(self, context)
 
     def plan_like(self, dataset: Images, context: RequestContext) -> Plan:
-        count = context.count or len(dataset)
-        return self.draw(self.known.like(dataset, count), context, count)
-
-    def draw(
-        self,
-        conditions: Conditions,
-        context: RequestContext,
-        count: int,
-        *,
-        options: Sample = Sample(),  # noqa: B008
-        columns: int | None = None,
-        table: Table | None = None,
-        avoided: Condition | None = None,
-        further: tuple[Further, ...] = (),
-    ) -> Plan:
-        """The plan of `count` images with these conditions and `further` ones, led away from those `avoided`, and enlarged
-        by the runs that the options name."""
-        assert self.size, "the modality of a run is fitted"
-        assert self.channels, "the modality of a run is fitted"
-        labels = {} if conditions.labels is None else {"labels": conditions.labels}
-        condition = conditions.encoded(self.captions)
-        if avoided is not None:
-            condition = replace(condition or Condition(), reference=avoided)
-        sampling = context.model.sampling
-        if further:
-            condition = replace(condition or Condition(), further=further)
-            sampling = replace(sampling, guidance=(*sampling.guidance, Composition()))
-        seeds, shape = seeds_of(context.seed, count), self.codec.shape((self.channels, self.size, self.size))
-        x = yield Draw(shape=shape, seeds=seeds, sampling=sampling, condition=condition)
-        modality, x = yield from enlarged(self, x, conditions, options, context, seeds)
-        return Samples(
-            modality=modality, values=modality.decode(x), names=conditions.names, columns=columns, table=table,
-            arrays={"seed": seeds, **labels},
-        )  # fmt: skip
+        return plans.plan_like(self, dataset, context)
 
     @property
     def positions(self) -> int | None:

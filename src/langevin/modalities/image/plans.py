@@ -1,0 +1,170 @@
+"""Requests to runs of images: what is drawn, from which conditions and led away from which, and tables of captions."""
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import torch
+
+from langevin.diffusion.condition import Condition, Further
+from langevin.diffusion.guidance import Composition, weight_of
+from langevin.modalities.image.conditions import Conditions
+from langevin.modalities.image.data import Images
+from langevin.modalities.image.edit import edit_plan
+from langevin.modalities.image.enlarge import enlarged, require_cascade
+from langevin.modalities.image.explain import explain_plan
+from langevin.modalities.image.options import Edit, Explain, Sample
+from langevin.modalities.image.reward import rewarded
+from langevin.modalities.modality import (
+    Draw,
+    Plan,
+    RequestContext,
+    Samples,
+    Table,
+    seeds_of,
+)
+
+if TYPE_CHECKING:
+    from langevin.modalities.image.modality import Image
+
+FEW_CLASSES = 12  # up to which each class has its own column in previews
+ALSO = 1.5  # the weight of a further condition
+
+
+def weighed(text: str) -> tuple[str, float]:
+    """A name and its weight, from NAME or NAME:WEIGHT. Raises `ValueError` for a weight out of range."""
+    name, colon, weight = text.rpartition(":")
+    try:
+        value = float(weight) if colon else ALSO
+    except ValueError:
+        return text, ALSO  # the colon belongs to the name
+    if colon and (not name or not abs(value) <= 100):
+        raise ValueError(f"--also takes NAME or NAME:WEIGHT with a weight within 100 of 0, got '{text}'")
+    return name if colon else text, value
+
+
+def plan(image: "Image", options: Sample | Edit | Explain, context: RequestContext) -> Plan:
+    """The plan of a request; see `Modality.plan`."""
+    if isinstance(options, Edit):
+        return edit_plan(image, options, context)
+    if isinstance(options, Explain):
+        if image.enlarge is not None:
+            raise ValueError(
+                "this run enlarges images, which decides little: explain the run that draws the smaller ones"
+            )
+        return explain_plan(image, options, context)
+    require_cascade(image, options, context)
+    if (options.rows or options.columns) and options.reward is None:
+        return draw_table(image, options, context)
+    count = 16 if context.count is None else context.count
+    conditions = image.known.requested(options.condition, count, seed=context.seed, data=context.data)
+    for line in conditions.remarks:
+        context.say(line)
+    if options.reward is not None:
+        return rewarded(image, conditions, options, context, count)
+    if options.particles is not None:
+        raise ValueError("--particles are weighted by a --reward: give one")
+    columns = 10 if len(set(conditions.names)) == 10 else None
+    avoided = ports_avoided(image, options, context, count)
+    further = further_conditions(image, options, context, count)
+    return draw(image, conditions, context, count, options=options, columns=columns, avoided=avoided, further=further)
+
+
+def ports_avoided(image: "Image", options: Sample, context: RequestContext, count: int) -> Condition | None:
+    """The ports of what guidance leads away from; None if the options name nothing.
+
+    Raises:
+        ValueError: an unknown class, or no guidance, without which it would have no effect."""
+    if not options.avoid:
+        return None
+    if weight_of(context.model.sampling.guidance) <= 1:
+        raise ValueError("--avoid leads guidance away from a condition, and there is none: give --guidance above 1")
+    conditions = image.known.requested(options.avoid, count, seed=context.seed, data=context.data)
+    condition = conditions.encoded(image.captions)
+    return None if condition is None else replace(Condition(), **condition.ports)
+
+
+def further_conditions(image: "Image", options: Sample, context: RequestContext, count: int) -> tuple[Further, ...]:
+    """The conditions of `--also`, with their weights.
+
+    Raises:
+        ValueError: an unknown class, or a weight that is no number."""
+    found = list[Further]()
+    for text in options.also:
+        name, weight = weighed(text)
+        conditions = image.known.requested((name,), count, seed=context.seed, data=context.data)
+        condition = conditions.encoded(image.captions)
+        assert condition is not None, "a run without conditions refuses names"
+        found.append(Further(ports=condition, weight=torch.full((count,), weight, dtype=torch.float64)))
+    return tuple(found)
+
+
+def draw_table(image: "Image", options: Sample, context: RequestContext) -> Plan:
+    """A table with one image per pair of row and column words; captions absent from training are marked.
+
+    Raises:
+        ValueError: rows without columns, or a run that is not conditioned on captions alone."""
+    if not options.rows or not options.columns or options.condition or context.count is not None:
+        raise ValueError("a table takes --rows and --columns, and neither --condition nor --count")
+    if image.captions is None or image.classes:
+        raise ValueError("a table needs captions, and this run is not conditioned on captions alone")
+    captions = [f"{row} {column}" for row in options.rows for column in options.columns]
+    conditions = image.known.requested(captions, len(captions), seed=context.seed, data=context.data)
+    for line in conditions.remarks:
+        context.say(line)
+    trained = set(context.data()[0].captions or ())
+    table = Table(
+        rows=options.rows, columns=options.columns, marked=tuple(caption not in trained for caption in captions),
+        note="captions absent from training",
+    )  # fmt: skip
+    avoided = ports_avoided(image, options, context, len(captions))
+    return draw(
+        image, conditions, context, len(captions), options=options, columns=len(options.columns), table=table,
+        avoided=avoided,
+    )  # fmt: skip
+
+
+def preview_plan(image: "Image", context: RequestContext) -> Plan:
+    """Two images of each of a few classes, or 16 like held-out ones."""
+    few = 0 < len(image.classes) <= FEW_CLASSES and image.enlarge is None
+    count = 2 * len(image.classes) if few else 16
+    conditions = image.known.shown(context.data()[1], count)
+    return draw(image, conditions, context, count, columns=len(image.classes) if few else None)
+
+
+def plan_like(image: "Image", dataset: Images, context: RequestContext) -> Plan:
+    """Images with the conditions of a part of the data."""
+    count = context.count or len(dataset)
+    return draw(image, image.known.like(dataset, count), context, count)
+
+
+def draw(
+    image: "Image",
+    conditions: Conditions,
+    context: RequestContext,
+    count: int,
+    *,
+    options: Sample = Sample(),  # noqa: B008
+    columns: int | None = None,
+    table: Table | None = None,
+    avoided: Condition | None = None,
+    further: tuple[Further, ...] = (),
+) -> Plan:
+    """The plan of `count` images with these conditions and `further` ones, led away from those `avoided`, and enlarged
+    by the runs that the options name."""
+    assert image.size, "the modality of a run is fitted"
+    assert image.channels, "the modality of a run is fitted"
+    labels = {} if conditions.labels is None else {"labels": conditions.labels}
+    condition = conditions.encoded(image.captions)
+    if avoided is not None:
+        condition = replace(condition or Condition(), reference=avoided)
+    sampling = context.model.sampling
+    if further:
+        condition = replace(condition or Condition(), further=further)
+        sampling = replace(sampling, guidance=(*sampling.guidance, Composition()))
+    seeds, shape = seeds_of(context.seed, count), image.codec.shape((image.channels, image.size, image.size))
+    x = yield Draw(shape=shape, seeds=seeds, sampling=sampling, condition=condition)
+    modality, x = yield from enlarged(image, x, conditions, options, context, seeds)
+    return Samples(
+        modality=modality, values=modality.decode(x), names=conditions.names, columns=columns, table=table,
+        arrays={"seed": seeds, **labels},
+    )  # fmt: skip

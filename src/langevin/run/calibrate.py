@@ -1,0 +1,103 @@
+"""Timing some steps of a run with a time budget, and deciding whether its network is compiled."""
+
+import time
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from langevin.diffusion.coupling import Coupling
+from langevin.recipe.build import training_batches
+from langevin.recipe.tree import Recipe
+from langevin.run.display import Display, duration
+from langevin.run.teacher import built_for_training
+from langevin.training import machine
+from langevin.training.calibration import Calibration, calibrate, set_threads, thread_policy
+from langevin.training.distributed import World
+from langevin.training.loop import TrainingState
+from langevin.user_function import CodePermission
+
+LONG_ENOUGH = 20.0  # minutes: in shorter runs compiling is not tried
+
+
+def calibrated(
+    recipe: Recipe,
+    data: Any,
+    world: World,
+    display: Display,
+    code: CodePermission,
+    *,
+    coupling: Coupling | None,
+    before: float,
+) -> tuple[Recipe, Calibration | None]:
+    """Time some steps if the recipe has a time budget, decide whether to compile, and show the expected length."""
+    training = recipe.training
+    with torch.device("meta"):
+        parameters = sum(p.numel() for p in recipe.network.build().parameters())
+    text = (
+        f"network: {recipe.network.kind}, {parameters / 1e6:.2f} M weights, {training.precision} on {machine.device()}"
+    )
+    calibration: Calibration | None = None
+    if training.steps is None or training.compile:
+        recipe, calibration = _compiled_or_not(recipe, data, world, display, code, coupling=coupling, before=before)
+        steps = training.steps or calibration.steps
+        budget = "" if training.steps else f" in {training.minutes:g} minutes"
+        text += f"; {training.batch / calibration.seconds:.0f} samples/s, so {steps} steps of {training.batch}{budget}"
+    if world.first:
+        display.say(text)
+    return recipe, calibration
+
+
+def _compiled_or_not(
+    recipe: Recipe,
+    data: Any,
+    world: World,
+    display: Display,
+    code: CodePermission,
+    *,
+    coupling: Coupling | None,
+    before: float,
+) -> tuple[Recipe, Calibration]:
+    """The recipe with `training.compile` decided, and the cost of its steps.
+
+    Compiling is tried only if the recipe has it and the run is long, and kept only if it saves more time than it takes."""
+
+    def measure(compiled: bool) -> Calibration:
+        training = replace(recipe.training, compile=compiled, minutes=recipe.training.minutes or 1.0)
+        variant = replace(recipe, training=training)
+        built = built_for_training(variant, code)
+        state = TrainingState.new(built.model.method, training)
+        batches = training_batches(variant, built.batches(data), coupling)
+        threads_before = torch.get_num_threads()
+        threads = thread_policy(training, machine.device())
+        calibration = calibrate(
+            state, batches, built.model.method, training, threads=threads, world=world, before=before
+        )
+        set_threads(threads_before)
+        return calibration
+
+    def with_compile(compiled: bool) -> Recipe:
+        return replace(recipe, training=replace(recipe.training, compile=compiled))
+
+    begin, plain = time.perf_counter() - before, measure(False)
+    if not recipe.training.compile:
+        return with_compile(False), plain
+    work = (recipe.training.steps or plain.steps) * plain.seconds
+    if work < 60 * LONG_ENOUGH:
+        display.say(
+            f"training.compile: not used, as {duration(work)} of steps are too few to save the time that compiling takes"
+        )
+        return with_compile(False), plain
+    mark = time.perf_counter()
+    try:
+        fast = measure(True)
+    except Exception as error:  # a missing or failing compiler must not end the run
+        display.say(f"training.compile: not used, as it failed ({type(error).__name__}: {str(error).splitlines()[0]})")
+        return with_compile(False), plain
+    now = time.perf_counter()
+    spent, total = world.broadcast((now - mark, now - begin))
+    wins = spent + work * fast.seconds / plain.seconds < work
+    text = f"{duration(spent)} to compile, {fast.seconds / plain.seconds:.2f} times the time per step"
+    display.say(f"training.compile: {'used' if wins else 'not used'} ({text})")
+    steps = int((work - spent) / fast.seconds) if wins else plain.steps
+    return with_compile(wins), replace(fast if wins else plain, steps=max(1, steps), spent=total)
