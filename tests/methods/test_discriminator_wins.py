@@ -11,6 +11,7 @@ from langevin.diffusion.denoiser import GaussianDenoiser
 from langevin.diffusion.process import Gaussian
 from langevin.methods import AdamW, Adversarial
 from langevin.methods.adversarial import FAULT
+from langevin.training import trend
 from langevin.training.metrics import read_metrics
 from langevin.training.session import Hooks, train
 from langevin.training.trend import Faults
@@ -50,6 +51,12 @@ class Layers(nn.Module):
 
     def forward(self, x, c_time, condition=None):
         return self.layers(x)
+
+
+@pytest.fixture(autouse=True)
+def soon(monkeypatch):
+    """A fault of 10 steps is enough, so that runs of these tests are short."""
+    monkeypatch.setattr(trend, "FEWEST", 10)
 
 
 def made(network, judging, **options):

@@ -5,12 +5,19 @@ import torch
 
 from langevin.diffusion.batch import Batch
 from langevin.methods import AdamW, Player, Report
+from langevin.training import trend
 from langevin.training.loop import Diverged
 from langevin.training.session import Hooks, train
-from langevin.training.trend import Faults
+from langevin.training.trend import FEWEST, Faults
 from tests import tiny
 
 STUCK = "the weight is stuck (set it free)"
+
+
+@pytest.fixture(autouse=True)
+def soon(monkeypatch):
+    """A fault of 10 steps is enough, so that runs of these tests are short."""
+    monkeypatch.setattr(trend, "FEWEST", 10)
 
 
 class Stop(Exception):
@@ -118,3 +125,9 @@ def test_a_fault_lasts_for_a_tenth_of_the_run_and_is_forgotten_twice_as_fast():
         faults.add({"a": 0.0})
     assert faults.high == {"a": 1, "b": 0}
     assert faults.lasting(20) is None
+
+
+def test_what_a_short_run_gets_over_is_no_fault(monkeypatch):
+    monkeypatch.setattr(trend, "FEWEST", FEWEST)  # as it is outside of these tests
+    assert Faults(high={"a": FEWEST - 1}).lasting(50) is None
+    assert Faults(high={"a": FEWEST}).lasting(50) == "a"

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 SMOOTHING = 0.02  # weight of a step in the exponential moving average: about 50 steps
 FACTOR = 10.0  # how many times the loss that training started from counts as a rise
 MOST = 0.9  # share of a batch's samples that have to be in a fault
+FEWEST = 100  # steps that a fault lasts, at least: at the beginning of a run some are got over in a few dozen
 
 
 @dataclass
@@ -74,5 +75,5 @@ class Faults:
             self.high[fault] = high + 1 if share >= MOST else max(0, high - 2)
 
     def lasting(self, steps: int) -> str | None:
-        """The fault that has lasted for a tenth of a run of `steps`, at least 10 steps; None if there is none."""
-        return next((fault for fault, high in self.high.items() if high >= max(10, steps // 10)), None)
+        """The fault that has lasted for a tenth of a run of `steps`, at least `FEWEST` steps; None if there is none."""
+        return next((fault for fault, high in self.high.items() if high >= max(FEWEST, steps // 10)), None)
