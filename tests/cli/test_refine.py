@@ -10,7 +10,7 @@ from langevin.cli import main, refine
 from langevin.diffusion.batch import Batch, step_randomness
 from langevin.diffusion.noise import SampleNoise
 from langevin.run.directory import load_model, open_run
-from langevin.run.refine import Measured, best_of, extrapolated, objections, weights_of
+from langevin.run.refine import Measured, best_of, moved, objections, weights_of
 from tests import pictures, tiny
 
 
@@ -43,8 +43,8 @@ def test_weight_0_is_the_run_to_the_bit_and_1_as_far_on_the_other_side(run):
     made = load_model(open_run(run))[0].parts.method
     reference = weights_of(made)
     tuned = {name: value + 0.1 * torch.randn_like(value) for name, value in reference.items()}
-    assert all(torch.equal(value, reference[name]) for name, value in extrapolated(reference, tuned, 0.0).items())
-    for name, value in extrapolated(reference, tuned, 1.0).items():
+    assert all(torch.equal(value, reference[name]) for name, value in moved(reference, tuned, 0.0).items())
+    for name, value in moved(reference, tuned, -1.0).items():
         torch.testing.assert_close((value + tuned[name]) / 2, reference[name])
 
 
@@ -141,6 +141,6 @@ def test_extrapolation_of_a_wrong_variance_moves_to_the_truth_where_sampler_and_
         optimizer.zero_grad()
         (denoised(x_t, at, model.log_variance) - batch.x).square().mean().backward()
         optimizer.step()
-    found = extrapolated(reference, {"log_variance": model.log_variance.detach()}, 1.0)["log_variance"]
+    found = moved(reference, {"log_variance": model.log_variance.detach()}, -1.0)["log_variance"]
     assert (abs(float(found)) < abs(float(reference["log_variance"]))) == nearer
     assert float(found) > float(reference["log_variance"])

@@ -4,28 +4,33 @@ import json
 import math
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, assert_never
 
 from langevin.cli.compare import show_groups
 from langevin.cli.out import unused
 from langevin.cli.show import LiveLine
-from langevin.cli.verbs import Refine
+from langevin.cli.verbs import Refine, RefineBy
+from langevin.diffusion.batch import Batch
 from langevin.files import own_folder, write_atomic
-from langevin.methods import Diffusion
+from langevin.methods import Diffusion, Method
 from langevin.modalities.modality import Measuring
+from langevin.recipe.build import training_batches
 from langevin.run.directory import Run, create, load_model, open_run, put, writing
 from langevin.run.generate import RunModel
 from langevin.run.plan import require_no_run
 from langevin.run.refine import (
     Measured,
     Weights,
+    batches_of,
     best_of,
-    extrapolated,
+    for_ratios,
     measured,
+    moved,
     objections,
     own_samples,
+    ratio_of,
     slowed,
-    trained_on,
+    trained,
     weights_of,
 )
 from langevin.training import checkpoint, machine
@@ -33,6 +38,7 @@ from langevin.training.loop import TrainingState
 from langevin.user_function import CodePermission
 
 SLOWER = 0.25  # of the run's learning rates
+WITH = {"extrapolation": "on them", "likelihood_ratio": "to tell the data from them"}
 
 
 def run(args: Refine) -> Run:
@@ -47,10 +53,14 @@ def run(args: Refine) -> Run:
         )
     if not 0 < args.minutes < math.inf or not 8 <= args.samples <= 10**6:
         raise ValueError(f"--minutes is positive and --samples 8 to 1,000,000, got {args.minutes} and {args.samples}")
+    if args.beta is not None and (args.by != "likelihood_ratio" or not 0 < args.beta < math.inf):
+        raise ValueError(
+            f"--beta is a positive number, and of --by likelihood_ratio, got {args.beta} with --by {args.by}"
+        )
     if args.out is not None:
         require_no_run(args.out)
     line, original = LiveLine(), open_run(args.run)
-    require_refinable(original)
+    require_refinable(original, args.by)
     code = CodePermission.of((), allow=args.allow_code)
     model, _ = load_model(original, device=machine.device(), code=code, say=line.say)
     train, val = original.open_data(progress=line.progress("reading data"))
@@ -60,7 +70,7 @@ def run(args: Refine) -> Run:
         count=args.count, seeds=args.seeds, say=line.say, progress=line.progress, run=original.path,
     )  # fmt: skip
     found = {0.0: measured(model, measuring)}  # before any training: data that cannot be measured is refused
-    candidates = by_extrapolation(args, model, train, line)
+    candidates = candidates_of(args, model, train, line)
     for weight, weights in candidates.items():
         put(model.built, dict(weights))
         found[weight] = measured(model, measuring)
@@ -74,14 +84,14 @@ def run(args: Refine) -> Run:
             + ". The run stays as it is"
         )
     out = args.out or unused(original.path.with_name(f"{original.path.name}-refined"))
-    refined = written(original, model, candidates[best], out, f"{original.path.name}, extrapolated by {best:g}")
-    figures = {"by": args.by, "weight": best, "measured": {f"{w:g}": m.as_dict() for w, m in found.items()}}
+    refined = written(original, model, candidates[best], out, f"{original.path.name}, refined by {args.by} with {best:g}")
+    figures = {"by": args.by, "beta": args.beta, "weight": best, "measured": {f"{w:g}": m.as_dict() for w, m in found.items()}}
     write_atomic(refined.path / "refined.json", json.dumps(figures, indent=1).encode())
     line.say(f"refined with weight {best:g}: {refined.path}")
     return refined
 
 
-def require_refinable(run: Run) -> None:
+def require_refinable(run: Run, by: RefineBy) -> None:
     """Check that a run can be refined. Raises `ValueError`."""
     method, process = run.recipe.method, run.recipe.process
     if process.kind != "gaussian" or not isinstance(method, Diffusion.Config):
@@ -91,19 +101,34 @@ def require_refinable(run: Run) -> None:
         )
     if method.coupling is not None:
         raise ValueError(f"{run.path} was trained with method.coupling, and its own samples belong to no noise of it")
+    if by == "likelihood_ratio" and method.levels:
+        raise ValueError(
+            f"{run.path} was trained with method.levels, and a likelihood ratio is of one noise level per example: refine it "
+            "--by extrapolation"
+        )
 
 
-def by_extrapolation(args: Refine, model: RunModel, train: Any, line: LiveLine) -> dict[float, Weights]:
+def candidates_of(args: Refine, model: RunModel, train: Any, line: LiveLine) -> dict[float, Weights]:
     """The candidates by their weight."""
-    reference, config = weights_of(model.parts.method), model.built.recipe.training
+    reference, training = weights_of(model.parts.method), model.built.recipe.training
     length = f"{args.minutes:g} minutes" if args.train_steps is None else f"{args.train_steps} steps"
-    line.say(f"drawing {args.samples} samples, and training on them for {length}")
+    line.say(f"drawing {args.samples} samples, and training {WITH[args.by]} for {length}")
     x, condition = own_samples(model, train, args.samples, seed=2_000_000 + args.seed)
-    config = replace(slowed(config, SLOWER), minutes=args.minutes, steps=args.train_steps, seed=args.seed)
-    tuned = trained_on(
-        x, condition, model.parts.method, config, device=model.device, progress=line.progress("training, step")
-    )
-    return {w: extrapolated(reference, tuned, w) for w in args.weights}
+    config = replace(slowed(training, SLOWER), minutes=args.minutes, steps=args.train_steps, seed=args.seed)
+    method: Method
+    match args.by:
+        case "extrapolation":
+            way, method = -1.0, model.parts.method
+            batches = batches_of(x, condition, config, model.device)
+        case "likelihood_ratio":
+            config = for_ratios(config)
+            fakes = Batch(x=x.to(model.device), condition=None if condition is None else condition.to(model.device))
+            way, method = 1.0, ratio_of(model, fakes, 1.0 if args.beta is None else args.beta)
+            batches = training_batches(replace(model.built.recipe, training=config), model.batches(train))
+        case _:
+            assert_never(args.by)
+    tuned = trained(batches, method, config, device=model.device, progress=line.progress("training, step"))
+    return {w: moved(reference, tuned, way * w) for w in args.weights}
 
 
 def written(original: Run, model: RunModel, weights: Weights, out: Path, description: str) -> Run:

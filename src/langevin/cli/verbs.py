@@ -10,6 +10,7 @@ from langevin.cli import kinds
 
 ChainMethod = Literal["adjusted", "unadjusted", "annealed"]
 DistilMethod = Literal["consistency", "meanflow", "distribution_matching"]
+RefineBy = Literal["extrapolation", "likelihood_ratio"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,16 +85,20 @@ class Refine:
 
     run: Positional[Path]
     """Directory of the run, of gaussian diffusion."""
-    by: Literal["extrapolation"] = "extrapolation"
-    """How: extrapolation trains on the run's own samples and moves the weights the other way."""
+    by: RefineBy = "extrapolation"
+    """How: extrapolation trains on the run's own samples and moves the weights the other way. likelihood_ratio trains to tell
+    the data from them, by how likely they are to the network beside what they were before, and moves the weights on."""
     minutes: float = 1.0
-    """Time budget of the training on own samples in minutes."""
+    """Time budget of that training in minutes."""
     train_steps: int | None = None
     """Its number of steps, in place of the minutes."""
     samples: int = 1000
-    """Number of own samples that are trained on."""
+    """Number of own samples."""
     weights: tuple[float, ...] = (0.5, 1.0, 2.0)
-    """How far the weights move the other way, as multiples of how far training on own samples moved them; all are tried."""
+    """How far the weights move, as multiples of how far training moved them; all are tried."""
+    beta: float | None = None
+    """Factor on the likelihood ratio, default 1, which is exact. Less of it makes the training certain later, and move the
+    weights farther; of --by likelihood_ratio."""
     count: int = 500
     """Number of samples that are measured, per seed."""
     seeds: int = 3

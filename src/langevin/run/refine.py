@@ -1,16 +1,22 @@
 """Refining a trained run: candidates for other weights of its network, measured on held-out data, and taken or refused.
 
-A candidate is a set of weights by name. `extrapolation` trains briefly on the run's own samples and goes the other way:
+A candidate is a set of weights by name. It lies on a line through the run's weights theta_r and those after a brief training
+with the run's own samples, theta_s. `extrapolation` trains on these samples and goes the other way:
 
-    theta = (1 + w) theta_r - w theta_s
+    theta = theta_r - w (theta_s - theta_r)
 
-with theta_r the run's weights and theta_s those after that training. Samples are drawn with errors of their own (few steps,
-guidance), which training on them adds to the network's. Where both point the same way, as for a sampler that draws too
-near the modes from a network that is too narrow, away from theta_s is towards the data ("Neon: Negative Extrapolation From
-Self-Training Improves Image Generation", 2025, arXiv 2510.03597); elsewhere it is not. So a candidate has to prove itself:
-its held-out distance falls, and neither coverage nor held-out loss gets worse, each beyond the noise of the measurement.
+Samples are drawn with errors of their own (few steps, guidance), which training on them adds to the network's. Where both
+point the same way, as for a sampler that draws too near the modes from a network that is too narrow, away from theta_s is
+towards the data ("Neon: Negative Extrapolation From Self-Training Improves Image Generation", 2025, arXiv 2510.03597);
+elsewhere it is not. `likelihood_ratio` trains to tell the data from these samples (`methods.likelihood_ratio`), and goes on:
+
+    theta = theta_r + w (theta_s - theta_r)
+
+It may learn the data by heart, as any training on it. So a candidate of either has to prove itself: its held-out distance
+falls, and neither coverage nor held-out loss gets worse, each beyond the noise of the measurement.
 """
 
+import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -23,9 +29,13 @@ from langevin.diffusion.batch import Batch, StepRandomness
 from langevin.diffusion.condition import Condition
 from langevin.evaluation.report import MetricRow
 from langevin.evaluation.statistics import Interval, mean_interval
+from langevin.methods import Diffusion
+from langevin.methods.likelihood_ratio import LikelihoodRatio
 from langevin.methods.method import Method
+from langevin.methods.models import GaussianModel
 from langevin.modalities.modality import Draw, Measuring, Plan, RequestContext
 from langevin.modalities.options import options_of
+from langevin.recipe.build import non_hidden
 from langevin.run.generate import RunModel
 from langevin.training.calibration import calibrate, set_threads, thread_policy
 from langevin.training.distributed import World
@@ -35,6 +45,8 @@ from langevin.training.plan import StepPlan
 
 DISTANCE, COVERAGE = "FD held-out", "coverage"  # metrics that a modality must have
 HELD_OUT = 512  # examples whose loss is compared, at most
+LEVELS = 4  # of noise, at which the likelihood ratio of an example is estimated, each with both signs of its noise
+TAIL = 0.005  # of a run's training times at either end, which its likelihood ratio leaves out
 Weights = Mapping[str, Tensor]  # player.parameter -> weight
 
 
@@ -44,9 +56,10 @@ def weights_of(method: Method) -> dict[str, Tensor]:
     return {name: parameter.detach().clone() for name, parameter in named}
 
 
-def extrapolated(reference: Weights, tuned: Weights, weight: float) -> dict[str, Tensor]:
-    """(1 + w) reference - w tuned; the reference to the bit for w = 0."""
-    return {name: (1 + weight) * value - weight * tuned[name] for name, value in reference.items()}
+def moved(reference: Weights, tuned: Weights, weight: float) -> dict[str, Tensor]:
+    """(1 - w) reference + w tuned, the other way for w < 0; the reference to the bit for w = 0, and what was not tuned."""
+    ends = {**reference, **tuned}
+    return {name: (1 - weight) * value + weight * ends[name] for name, value in reference.items()}
 
 
 def own_samples(model: RunModel, train: Any, count: int, seed: int) -> tuple[Tensor, Condition | None]:
@@ -90,13 +103,12 @@ def batches_of(x: Tensor, condition: Condition | None, config: TrainingConfig, d
     return batch
 
 
-def trained_on(
-    x: Tensor, condition: Condition | None, method: Method, config: TrainingConfig, *, device: torch.device,
+def trained(
+    batches: BatchFn, method: Method, config: TrainingConfig, *, device: torch.device,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, Tensor]:  # fmt: skip
-    """The weights after training a method on given samples; the method keeps them."""
-    state, batches = TrainingState.new(method, config), batches_of(x, condition, config, device)
-    before = torch.get_num_threads()
+    """The weights after training a method; the method keeps them."""
+    state, before = TrainingState.new(method, config), torch.get_num_threads()
     policy = thread_policy(config, device)
     if config.steps is None:
         state.plan = StepPlan.of(calibrate(state, batches, method, config, threads=policy, world=World()).steps)
@@ -189,6 +201,26 @@ def _difference(before: Sequence[float], after: Sequence[float]) -> Interval:
 def _factor(gain: Interval) -> str:
     low, high = gain.low or -math.inf, math.inf if gain.high is None else gain.high
     return f"{math.exp(gain.estimate):.3f} ({math.exp(low):.3f} to {math.exp(high) if high < 700 else high:.3f})"
+
+
+def ratio_of(model: RunModel, fakes: Batch, beta: float) -> LikelihoodRatio:
+    """The training of a model of gaussian diffusion to tell data from its own samples, over the levels of its training."""
+    parts, config = model.parts, model.built.recipe.method
+    assert isinstance(parts, GaussianModel) and isinstance(config, Diffusion.Config), "it is one of gaussian diffusion"
+    schedule, reference = parts.process.schedule, copy.deepcopy(parts.network).eval().requires_grad_(False)
+    ends = schedule.log_snr(config.times(torch.tensor([1 - TAIL, TAIL], dtype=torch.float64), schedule))
+    return LikelihoodRatio(
+        process=parts.process, denoiser=parts.denoiser, network=parts.network,
+        reference=replace(parts.denoiser, network=reference), fakes=fakes, log_snr=(float(ends[0]), float(ends[1])),
+        levels=LEVELS, beta=beta, condition_dropout=config.condition_dropout, non_hidden=non_hidden(parts.network),
+    )  # fmt: skip
+
+
+def for_ratios(config: TrainingConfig) -> TrainingConfig:
+    """A training whose step evaluates the network for as many examples as two of the config's, in the memory of one."""
+    each = 4 * LEVELS  # evaluations for an example and a fake
+    micro = max(1, (config.micro_batch or config.batch) // each)
+    return replace(config, batch=max(1, 2 * config.batch // each), micro_batch=micro)
 
 
 def slowed(config: TrainingConfig, factor: float) -> TrainingConfig:
