@@ -99,7 +99,8 @@ def test_the_loss_is_least_at_the_data_and_the_bias_of_few_evaluations_falls_as_
     """The reference is wrong. What is left of the gradient at the data halves with twice the levels, so twice the one less
     the other is 0; with few levels it points to the reference, which has less mean and more variance."""
     few, some, many = gradient(2, 20_000), gradient(16, 10_000), gradient(32, 10_000)
-    assert few[0] > 0.02 and few[1] < -0.1  # descending, the mean falls and the variance rises
+    assert few[0] > 0.02  # descending, the mean falls
+    assert few[1] < -0.1  # and the variance rises
     assert bool((many.abs() < 0.7 * some.abs() + 0.004).all())
     torch.testing.assert_close(2 * many - some, torch.zeros(2, dtype=torch.float64), atol=0.008, rtol=0)
     for law in ((0.2, 0.5), (0.6, 0.5), (0.4, 0.35), (0.4, 0.7), REFERENCE):  # away from the data it is not

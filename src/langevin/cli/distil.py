@@ -50,7 +50,10 @@ def run(args: Distil) -> Run:
         )
     world, scorer = join_world(), Scoring(teacher, args, line)  # before any training
     if teacher.recipe.sampling.guidance:
-        line.say("the student learns the run's flow without guidance, and draws without it")
+        matched = args.method == "distribution_matching"
+        guided = "with its guidance (method.guidance=false: without)"
+        learns = f"matches the run {guided}" if matched else "learns the run's flow without guidance"
+        line.say(f"the student {learns}, and draws without it")
     changes = (
         *of_student(args, method, teacher),
         f"init_from={json.dumps(str(teacher.path))}", slower(teacher.recipe.training.optimizer),
@@ -83,6 +86,7 @@ def of_student(args: Distil, method: Diffusion.Config, teacher: Run) -> tuple[st
         case "distribution_matching":
             options += f", times: {{kind: log_normal, mean: {mean:g}, std: {LogNormal.std:g}}}"
             options += f", teacher: {json.dumps(str(teacher.path))}, steps: {max(args.steps)}"
+            options += f", condition_dropout: {method.condition_dropout:g}"  # that of the run
         case _:
             assert_never(args.method)
     return (

@@ -84,8 +84,10 @@ def run(args: Refine) -> Run:
             + ". The run stays as it is"
         )
     out = args.out or unused(original.path.with_name(f"{original.path.name}-refined"))
-    refined = written(original, model, candidates[best], out, f"{original.path.name}, refined by {args.by} with {best:g}")
-    figures = {"by": args.by, "beta": args.beta, "weight": best, "measured": {f"{w:g}": m.as_dict() for w, m in found.items()}}
+    description = f"{original.path.name}, refined by {args.by} with {best:g}"
+    refined = written(original, model, candidates[best], out, description)
+    figures = {"by": args.by, "beta": args.beta, "weight": best}
+    figures |= {"measured": {f"{w:g}": m.as_dict() for w, m in found.items()}}
     write_atomic(refined.path / "refined.json", json.dumps(figures, indent=1).encode())
     line.say(f"refined with weight {best:g}: {refined.path}")
     return refined
@@ -103,8 +105,8 @@ def require_refinable(run: Run, by: RefineBy) -> None:
         raise ValueError(f"{run.path} was trained with method.coupling, and its own samples belong to no noise of it")
     if by == "likelihood_ratio" and method.levels:
         raise ValueError(
-            f"{run.path} was trained with method.levels, and a likelihood ratio is of one noise level per example: refine it "
-            "--by extrapolation"
+            f"{run.path} was trained with method.levels, and a likelihood ratio is of one noise level per example: "
+            "refine it --by extrapolation"
         )
 
 

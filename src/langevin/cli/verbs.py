@@ -86,8 +86,8 @@ class Refine:
     run: Positional[Path]
     """Directory of the run, of gaussian diffusion."""
     by: RefineBy = "extrapolation"
-    """How: extrapolation trains on the run's own samples and moves the weights the other way. likelihood_ratio trains to tell
-    the data from them, by how likely they are to the network beside what they were before, and moves the weights on."""
+    """How: extrapolation trains on the run's own samples and moves the weights the other way. likelihood_ratio trains to
+    tell the data from them, by how likely they are to the network beside what they were before, and moves on."""
     minutes: float = 1.0
     """Time budget of that training in minutes."""
     train_steps: int | None = None

@@ -24,6 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from langevin.diffusion.batch import Batch, StepRandomness
+from langevin.diffusion.condition import Condition
 from langevin.diffusion.denoiser import GaussianDenoiser
 from langevin.diffusion.float64 import float64_device
 from langevin.diffusion.objective import LogNormal, TimeDensity
@@ -33,6 +34,7 @@ from langevin.methods.method import Player, Report
 from langevin.methods.spectral import generated
 from langevin.networks.fused import twice_differentiable
 
+GAMMA = 1.0  # the usual weight of the penalties
 CERTAIN = 4.0  # a gap of scores that leaves the discriminator's loss at 0.018, of ln 2
 FLAT = 0.25  # part of the gap that the slope at a generated example explains
 FAULT = (
@@ -69,7 +71,7 @@ class Adversarial:
         kind: Literal["adversarial"] = "adversarial"
         one_step: ClassVar[bool] = True
         ranked_by_loss: ClassVar[bool] = False
-        gamma: float = 1.0
+        gamma: float = GAMMA
         times: TimeDensity | None = None
 
         def __post_init__(self) -> None:
@@ -141,13 +143,7 @@ class Adversarial:
         return with_squared_slope(lambda x_t: self._scored(x_t, t, batch), seen)
 
     def _scored(self, x_t: Tensor, t: Tensor, batch: Batch) -> Tensor:
-        out = self.discriminator(x_t, t, batch.condition).mean
-        counted = batch.counted()
-        if counted is None:
-            return out.flatten(1).sum(1) / math.sqrt(out[0].numel())
-        inside = append_dims(counted.to(out.device), out) if counted.ndim < out.ndim else counted.to(out.device)
-        inside = inside.expand_as(out)
-        return torch.where(inside, out, 0).flatten(1).sum(1) / inside.flatten(1).sum(1).clamp_min(1).sqrt()
+        return scored(self.discriminator, x_t, t, batch.condition, batch.counted())
 
     def _noised(self, x: Tensor, draw: StepRandomness) -> tuple[Tensor, Tensor]:
         """What the discriminator sees of x, and the time of it (b,); the same noise for all that is compared."""
@@ -162,6 +158,21 @@ class Adversarial:
     def generator(self) -> GaussianDenoiser:
         """The denoiser that is asked at t = 1."""
         return self._generator
+
+
+def scored(
+    discriminator: GaussianDenoiser, x_t: Tensor, t: Tensor, condition: Condition | None, counted: Tensor | None
+) -> Tensor:
+    """The sum of a discriminator's outputs over the root of their number, (b,): how real each of x_t (b, ...) is to it.
+
+    Args:
+        counted: the positions that count, bool, of the first dimensions of x_t; None: all."""
+    out = discriminator(x_t, t, condition).mean
+    if counted is None:
+        return out.flatten(1).sum(1) / math.sqrt(out[0].numel())
+    inside = append_dims(counted.to(out.device), out) if counted.ndim < out.ndim else counted.to(out.device)
+    inside = inside.expand_as(out)
+    return torch.where(inside, out, 0).flatten(1).sum(1) / inside.flatten(1).sum(1).clamp_min(1).sqrt()
 
 
 def relativistic(margin: Tensor) -> Tensor:

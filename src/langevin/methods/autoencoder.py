@@ -27,13 +27,11 @@ from langevin.diffusion.denoiser import GaussianDenoiser
 from langevin.diffusion.likelihood import Levels, gaussian_mass
 from langevin.diffusion.noise import Noise
 from langevin.diffusion.objective import mean_per_sample
-from langevin.methods.adversarial import relativistic, with_squared_slope
+from langevin.methods.adversarial import GAMMA, relativistic, with_squared_slope
 from langevin.methods.method import Player, Report
 from langevin.networks.autoencoder import Autoencoder
 from langevin.networks.patch_discriminator import PatchDiscriminator
 from langevin.networks.random_filters import RandomFilters, perceptual_distance
-
-GAMMA = 1.0  # weight of the squared gradients of the discriminator, over their number of patches
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,10 +13,10 @@ The ratio is that of the variational bounds, an integral over all noise levels o
 
 It holds for each x where both denoisers are exact, but for what is beyond the ends of the levels. The mean over levels and
 noise is within the sigmoid, so an estimate of it by few evaluations is biased: with noise of variance V each term of the
-loss grows by about beta^2 d (1 - d) V / 2, which is least at the reference. So few evaluations hold the optimum back towards the
-reference (one is nearly all the way for Gaussians that differ by their own width), and the bias falls as 1 / evaluations.
-Here each example has several levels, evenly apart from a random one, and at each the noise with both of its signs: that
-leaves the squares of the noise alone, which average out over the numbers of an example.
+loss grows by about beta^2 d (1 - d) V / 2, which is least at the reference. So few evaluations hold the optimum back, and
+the bias falls as their number. One evaluation leaves about a tenth of the way from N(0, 1) to N(0.4, 0.5). Here each
+example has several levels, evenly apart from a random one, and at each the noise with both of its signs: what is linear in
+it cancels, and its squares average out over the numbers of an example.
 """
 
 import math
@@ -101,29 +101,28 @@ class LikelihoodRatio:
 
         Args:
             u: (b,) uniforms in (0, 1), of the first level of each example."""
-        (low, high), x, parts = self.log_snr, batch.x, list[Tensor]()
-        for i in range(self.levels):
-            level = low + (high - low) * ((u + i / self.levels) % 1)
-            level = level.to(float64_device(x.device))
-            t = self.process.schedule.time(level)
-            x_t = self.process.corrupt(x, t, noise.fork(i), batch.known)
-            mirrored = 2 * self.process.scales(t, x)[0] * x - x_t  # by the opposite noise
-            if batch.known is not None:
-                mirrored = torch.where(batch.known, x, mirrored)
-            weight = 0.25 * (high - low) / self.levels * level.exp()  # dSNR = SNR dlog_snr; one of two signs
-            for seen in (x_t, mirrored):
-                with torch.no_grad():
-                    before = _squared_error(self.reference, batch, seen, t, condition)
-                parts.append(weight.to(before) * (before - self._error(batch, seen, t, condition)))
-        return torch.stack(parts).sum(0)
-
-    def _error(self, batch: Batch, x_t: Tensor, t: Tensor, condition: Condition | None) -> Tensor:
-        """The squared error of the trained denoiser, without dropout, as the reference."""
+        (low, high), count = self.log_snr, len(u)
+        apart = torch.arange(self.levels, device=u.device)[:, None] / self.levels
+        level = low + (high - low) * ((u + apart) % 1).repeat(2, 1).flatten()
+        level = level.to(float64_device(batch.x.device))
+        noises = [noise.fork(i).normal(batch.x) for i in range(self.levels)]
+        noises = torch.cat([*noises, *(-one for one in noises)])
+        samples = torch.arange(count, device=batch.x.device).repeat(2 * self.levels)
+        x, t, counted = batch.x[samples], self.process.schedule.time(level), batch.counted()
+        alpha, sigma = self.process.scales(t, x)
+        x_t = alpha * x + sigma * noises
+        if batch.known is not None:
+            x_t = torch.where(batch.known[samples], x, x_t)
+        counted = None if counted is None else counted.to(x.device)[samples]
+        condition = None if condition is None else condition.select(samples)
+        with torch.no_grad():
+            before = _squared_error(self.reference, x, x_t, t, condition, counted)
         training = self.network.training
-        self.network.eval()
-        error = _squared_error(self.denoiser, batch, x_t, t, condition)
+        self.network.eval()  # without dropout, as the reference
+        gain = before - _squared_error(self.denoiser, x, x_t, t, condition, counted)
         self.network.train(training)
-        return error
+        weight = 0.5 * (high - low) * level.exp()  # dSNR = SNR dlog_snr
+        return (weight.to(gain) * gain).view(-1, count).mean(0)
 
     def _fakes(self, count: int, draw: StepRandomness) -> Batch:
         """As many fakes as samples, chosen by the randomness of the step."""
@@ -141,10 +140,10 @@ class LikelihoodRatio:
 
 
 def _squared_error(
-    denoiser: GaussianDenoiser, batch: Batch, x_t: Tensor, t: Tensor, condition: Condition | None
+    denoiser: GaussianDenoiser, x: Tensor, x_t: Tensor, t: Tensor, condition: Condition | None, counted: Tensor | None
 ) -> Tensor:
     """|x - D|^2 over the elements that the loss covers, (b,)."""
-    error, counted = denoiser(x_t, t, condition).error(batch.x), batch.counted()
+    error = denoiser(x_t, t, condition).error(x)
     if counted is not None:
-        error = torch.where(append_dims(counted.to(error.device), error), error, 0.0)
+        error = torch.where(append_dims(counted, error), error, 0.0)
     return error.flatten(1).sum(1)

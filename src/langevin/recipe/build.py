@@ -73,13 +73,13 @@ from langevin.training.machine import out_of_memory, total_memory
 from langevin.training.order import DataOrder
 from langevin.user_function import NO_CODE, CodePermission
 
-Teacher = Callable[[DistributionMatching.Config], GaussianDenoiser]
+Teacher = Callable[[DistributionMatching.Config], Denoiser[Any]]
 
 _LARGE = 10**8  # rough number of weights above which they are counted before they are allocated
 _ASK_LESS = "ask for less, such as a smaller network.width or network.depth"
 
 
-def untaught(config: DistributionMatching.Config) -> GaussianDenoiser:
+def untaught(config: DistributionMatching.Config) -> Denoiser[Any]:
     """Stands for the teacher in parts that are not trained.
 
     Raises:
@@ -386,18 +386,20 @@ def _meanflow(recipe: Recipe, config: MeanFlow.Config, process: Gaussian, networ
 
 def _distribution_matching(
     recipe: Recipe, config: DistributionMatching.Config, process: Gaussian, network: nn.Module,
-    teacher: Callable[[], GaussianDenoiser],
+    teacher: Callable[[], Denoiser[Any]],
 ) -> GaussianModel:  # fmt: skip
     denoiser = GaussianDenoiser(
         network=network, process=process, prediction=config.prediction, precision=recipe.training.dtype
     )
-    fake = _network(recipe, next(network.parameters()).device)
+    device = next(network.parameters()).device
+    fake, judge = _network(recipe, device), _network(recipe, device, number=1) if config.adversarial else None
     steps = recipe.sampling.grid(torch.tensor([config.steps]), process.schedule)[0, :-1]
     method = DistributionMatching(
         process=process, denoiser=replace(denoiser, network=_compiled(recipe, network)), network=network,
         fake=replace(denoiser, network=fake), fake_network=fake, teacher=teacher, steps=steps, times=config.times,
         every=config.every, condition_dropout=config.condition_dropout, non_hidden=non_hidden(network),
-        generator=denoiser,
+        generator=denoiser, adversarial=config.adversarial, discriminator_network=judge,
+        discriminator=None if judge is None else replace(denoiser, network=judge),
     )  # fmt: skip
 
     def losses(batch: Batch, names: Tensor) -> Tensor:

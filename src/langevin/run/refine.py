@@ -1,14 +1,14 @@
 """Refining a trained run: candidates for other weights of its network, measured on held-out data, and taken or refused.
 
-A candidate is a set of weights by name. It lies on a line through the run's weights theta_r and those after a brief training
-with the run's own samples, theta_s. `extrapolation` trains on these samples and goes the other way:
+A candidate is a set of weights by name, on the line through the run's weights theta_r and those after a brief training with
+the run's own samples, theta_s. `extrapolation` trains on these samples and goes the other way:
 
     theta = theta_r - w (theta_s - theta_r)
 
 Samples are drawn with errors of their own (few steps, guidance), which training on them adds to the network's. Where both
 point the same way, as for a sampler that draws too near the modes from a network that is too narrow, away from theta_s is
 towards the data ("Neon: Negative Extrapolation From Self-Training Improves Image Generation", 2025, arXiv 2510.03597);
-elsewhere it is not. `likelihood_ratio` trains to tell the data from these samples (`methods.likelihood_ratio`), and goes on:
+elsewhere it is not. `likelihood_ratio` trains to tell the data from them (`methods.likelihood_ratio`), and goes on:
 
     theta = theta_r + w (theta_s - theta_r)
 
@@ -206,7 +206,8 @@ def _factor(gain: Interval) -> str:
 def ratio_of(model: RunModel, fakes: Batch, beta: float) -> LikelihoodRatio:
     """The training of a model of gaussian diffusion to tell data from its own samples, over the levels of its training."""
     parts, config = model.parts, model.built.recipe.method
-    assert isinstance(parts, GaussianModel) and isinstance(config, Diffusion.Config), "it is one of gaussian diffusion"
+    assert isinstance(parts, GaussianModel), "it is a model of gaussian diffusion"
+    assert isinstance(config, Diffusion.Config), "it is a model of gaussian diffusion"
     schedule, reference = parts.process.schedule, copy.deepcopy(parts.network).eval().requires_grad_(False)
     ends = schedule.log_snr(config.times(torch.tensor([1 - TAIL, TAIL], dtype=torch.float64), schedule))
     return LikelihoodRatio(

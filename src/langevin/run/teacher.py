@@ -6,13 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from langevin.diffusion.denoiser import GaussianDenoiser
+from langevin.diffusion.condition import Condition
+from langevin.diffusion.denoiser import Denoiser
+from langevin.diffusion.guidance import ByCondition, active, weighted
+from langevin.diffusion.posterior import Prediction
 from langevin.diffusion.process import Gaussian
 from langevin.methods import Diffusion, DistributionMatching
-from langevin.recipe.build import Built, build
+from langevin.recipe.build import Built, build, guided
 from langevin.recipe.tree import Recipe
-from langevin.run.directory import open_run
+from langevin.run.directory import Run, open_run
 from langevin.training import checkpoint, machine
 from langevin.user_function import CodePermission
 
@@ -21,7 +25,8 @@ def with_teacher(student: Recipe) -> Recipe:
     """The recipe with the absolute path and the hash of its method's teacher, if it has one.
 
     Raises:
-        ValueError: no run is named, or one that reads other data, noise or conditions."""
+        ValueError: no run is named, or one that reads other data, noise or conditions, or that would be asked for what it
+            predicts without its condition and has not learned it."""
     method = student.method
     if not isinstance(method, DistributionMatching.Config):
         return student
@@ -39,8 +44,31 @@ def with_teacher(student: Recipe) -> Recipe:
             f"the teacher at {run.path} differs from the student in {' and '.join(differ)}, and both must have the same. A "
             "teacher is a run of method.kind=diffusion with the data, process and conditions of its student"
         )
+    require_unconditional(method, run)
     sha256 = method.sha256 or checkpoint.identity(run.checkpoints)
     return replace(student, method=replace(method, teacher=str(run.path), sha256=sha256))
+
+
+def require_unconditional(method: DistributionMatching.Config, run: Run) -> None:
+    """Check that a teacher has learned what it predicts without its condition, if it will be asked for it.
+
+    Raises:
+        ValueError: it has not."""
+    theirs = run.recipe.method
+    assert isinstance(theirs, Diffusion.Config), "checked by the caller"
+    if theirs.condition_dropout or theirs.port_dropout or not run.recipe.network.conditioning.ports:
+        return
+    compared = [g.kind for g in active(run.recipe.sampling.guidance) if isinstance(g, ByCondition)]
+    if method.guidance and compared:
+        asks, change = f"its guidance ({compared[0]}) compares with that", "method.guidance=false"
+    elif method.condition_dropout:
+        asks, change = "its student would ask for it at method.condition_dropout", "method.condition_dropout=0"
+    else:
+        return
+    raise ValueError(
+        f"the teacher at {run.path} has not learned what it predicts without its condition (its "
+        f"method.condition_dropout is 0), and {asks}: set {change}, or train it with method.condition_dropout=0.1"
+    )
 
 
 def _read(recipe: Recipe) -> dict[str, Any]:
@@ -56,8 +84,9 @@ def _read(recipe: Recipe) -> dict[str, Any]:
     }
 
 
-def teacher_of(device: torch.device, code: CodePermission, config: DistributionMatching.Config) -> GaussianDenoiser:
-    """The denoiser of the run that a method names, of the weights that the run is sampled with, which are not trained.
+def teacher_of(device: torch.device, code: CodePermission, config: DistributionMatching.Config) -> Denoiser[Any]:
+    """The denoiser of the run that a method names, of the weights that the run is sampled with, which are not trained; with
+    the guidance that it is sampled with, if the method says so.
 
     Raises:
         ValueError: the weights are not those of the hash."""
@@ -69,8 +98,18 @@ def teacher_of(device: torch.device, code: CodePermission, config: DistributionM
         )
     built, _, _ = run.load(device=device, code=code)
     built.model.network.requires_grad_(False)
-    assert isinstance(built.model.denoiser, GaussianDenoiser), "its process is that of the student"
-    return built.model.denoiser
+    return as_drawn(built) if config.guidance else built.model.denoiser
+
+
+def as_drawn(built: Built) -> Denoiser[Any]:
+    """The denoiser of a run with the guidance of its recipe, for conditions without weights of guidance."""
+    sampling = built.recipe.sampling
+    denoiser = guided(built, sampling)
+
+    def call(x_t: Tensor, t: Tensor, condition: Condition | None = None) -> Prediction:
+        return denoiser(x_t, t, weighted(condition, sampling.guidance, len(x_t), x_t.device))
+
+    return call
 
 
 def built_for_training(recipe: Recipe, code: CodePermission) -> Built:

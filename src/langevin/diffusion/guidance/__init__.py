@@ -29,12 +29,12 @@ from langevin.diffusion.guidance.zero_star import ZeroStarGuidance
 from langevin.diffusion.posterior import Prediction
 
 __all__ = [
-    "DDNM", "DPS", "MMPS", "AnyGuidance", "AnyMeasured", "Autoguidance", "Autoguided", "Box", "Boxed", "ClassifierFree",
-    "ClassifierFreeGuidance", "Composed", "Composition", "EnergyGuided", "Guidance", "HistoryGuidance", "HistoryGuided",
-    "InternalGuidance", "InternallyGuided", "KeepSourceBias", "Models", "OtherModel", "PartsGuidance", "PartsGuided",
-    "PiGDM", "ProjectedGuidance", "PromptGuidance", "PromptGuided", "RescaledGuidance", "StabilisationGuidance",
-    "Stabilised", "VocabularyMask", "ZeroStarGuidance", "active", "guide", "self_contained", "weight_of", "weighted",
-    "with_weight",
+    "DDNM", "DPS", "MMPS", "AnyGuidance", "AnyMeasured", "Autoguidance", "Autoguided", "Box", "Boxed", "ByCondition",
+    "ClassifierFree", "ClassifierFreeGuidance", "Composed", "Composition", "EnergyGuided", "Guidance", "HistoryGuidance",
+    "HistoryGuided", "InternalGuidance", "InternallyGuided", "KeepSourceBias", "Models", "OtherModel", "PartsGuidance",
+    "PartsGuided", "PiGDM", "ProjectedGuidance", "PromptGuidance", "PromptGuided", "RescaledGuidance",
+    "StabilisationGuidance", "Stabilised", "VocabularyMask", "ZeroStarGuidance", "active", "guide", "self_contained",
+    "weight_of", "weighted", "with_weight",
 ]  # fmt: skip
 
 # with and without the condition in one call; `weight_of` and `--guidance` are about these
