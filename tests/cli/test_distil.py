@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,7 +11,14 @@ from safetensors.torch import load_file
 from langevin.cli import main
 from langevin.cli.distil import slower
 from langevin.cli.parse import parse
+from langevin.methods import DistributionMatching
+from langevin.modalities.image.conditions import encode
+from langevin.modalities.modality import Draw
+from langevin.recipe.build import build, guided
+from langevin.run.begin import begin
 from langevin.run.directory import load_model, open_run
+from langevin.run.teacher import teacher_of, with_teacher
+from langevin.user_function import NO_CODE
 from tests import pictures, tiny
 
 
@@ -107,6 +115,70 @@ def test_a_student_by_distribution_matching_needs_its_teacher_as_it_was(teacher,
     (copy / "gone.yaml").rename(copy / "recipe.yaml")
     shutil.rmtree(max((copy / "checkpoints").iterdir()))
     assert "has other weights than when the training of this run began" in refused("resume", out)
+
+
+def test_a_student_with_a_discriminator_has_a_third_player_and_is_resumed(teacher, tmp_path, told):
+    out = tmp_path / "student"
+    words = ["--method", "distribution_matching", "--steps", 1, 2, "--count", 12, "--out", out, "training.steps=6"]
+    status, _, err = told("distil", teacher, *words, "method.adversarial=0.1", "training.threads=1")
+    assert status == 0, err
+    (saved, *_) = sorted((out / "checkpoints").glob("step-*/model.safetensors"))
+    assert {key.split(".")[0] for key in load_file(saved)} == {"generator", "fake", "discriminator"}
+    end = load_file(max((out / "checkpoints").iterdir()) / "model.safetensors")
+    shutil.rmtree(max((out / "checkpoints").iterdir()))
+    assert main(["resume", str(out)]) == 0
+    again = load_file(max((out / "checkpoints").iterdir()) / "model.safetensors")
+    assert end.keys() == again.keys()
+    assert all(torch.equal(value, again[name]) for name, value in end.items())
+
+
+def matched(teacher, **changes):
+    """The recipe of a student of a run, and the denoiser that it matches."""
+    recipe = open_run(teacher).recipe
+    method = DistributionMatching.Config(teacher=str(teacher), **changes)
+    student = with_teacher(replace(recipe, method=method))
+    return student, teacher_of(torch.device("cpu"), NO_CODE, student.method)
+
+
+@pytest.mark.parametrize("guidance", [True, False])
+def test_the_teacher_is_the_run_as_it_draws(teacher, guidance):
+    """The gradient is (D_fake - D_guided) / c, with what the sampler is given of a request for the same classes."""
+    student, found = matched(teacher, guidance=guidance)
+    method = build(student, teacher=lambda config: found).model.method
+    model, labels = load_model(open_run(teacher))[0], torch.tensor([0, 1, 0, 1])
+    sampling = model.sampling if guidance else replace(model.sampling, guidance=())
+    request = Draw(
+        shape=(3, 8, 8), seeds=torch.arange(4), sampling=sampling, condition=encode(labels, None, None)
+    )  # fmt: skip
+    begun = begin(model.built, request, torch.arange(4))
+    y_t, t = begun.state.x, torch.tensor([0.2, 0.5, 0.7, 0.9], dtype=torch.float64)
+    with torch.no_grad():
+        as_sampled = guided(model.built, sampling)(y_t, t, begun.condition).mean
+        unguided = model.parts.denoiser(y_t, t, request.condition).mean
+        method.players["fake"].module.eval()
+        fake = method.fake(y_t, t, request.condition).mean
+    alpha, sigma, s_d = 1 - t, t, student.process.sigma_data
+    c = sigma * s_d / (sigma.square() + alpha.square() * s_d**2).sqrt()
+    away = method.gradient(y_t, t, request.condition)
+    torch.testing.assert_close(away, (fake - as_sampled) / c[:, None, None, None].float())
+    assert torch.allclose(as_sampled, unguided) == (not guidance)
+    dropped = request.condition.only(torch.zeros(4, dtype=torch.bool))  # what is withheld is not guided by
+    torch.testing.assert_close(found(y_t, t, dropped).mean, model.parts.denoiser(y_t, t, dropped).mean)
+
+
+def test_a_teacher_is_not_asked_for_what_it_predicts_without_a_condition_if_it_has_not_learned_that(
+    teacher, tmp_path, refused
+):
+    run = shutil.copytree(teacher, tmp_path / "run")
+    text = (run / "recipe.yaml").read_text()
+    (run / "recipe.yaml").write_text(text.replace("condition_dropout: 0.1", "condition_dropout: 0.0"))
+    words = ["distil", run, "--method", "distribution_matching", "--steps", 1, "--out", tmp_path / "student"]
+    said = refused(*words)
+    assert "its guidance (classifier_free) compares with that" in said
+    assert "method.guidance=false" in said
+    said = refused(*words, "method.guidance=false", "method.condition_dropout=0.1")
+    assert "its student would ask for it at method.condition_dropout" in said
+    assert matched(run, guidance=False, condition_dropout=0.0)[0].method.teacher == str(run)
 
 
 def test_a_teacher_of_another_process_is_refused(teacher, tmp_path, refused):

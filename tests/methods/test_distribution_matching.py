@@ -1,5 +1,7 @@
 """Distribution matching: no gradient where two laws agree, the gradient of the divergence elsewhere, turns, training."""
 
+import math
+
 import pytest
 import torch
 from torch import nn
@@ -48,7 +50,7 @@ class Fixed(nn.Module):
         return Point(self.denoiser(x_t, t).mean + self.weight)
 
 
-def made(schedule, *, mean, std, times=LogNormal(mean=-0.5), data=None, steps=1):  # noqa: B008
+def made(schedule, *, mean, std, times=LogNormal(mean=-0.5), data=None, steps=1, **further):  # noqa: B008
     """Of a Gaussian generator with the exact denoiser of its samples, and the exact denoiser of the data as the teacher."""
     process = Gaussian(schedule=schedule, sigma_data=S_D)
     network = Affine(process, mean, std)
@@ -57,7 +59,7 @@ def made(schedule, *, mean, std, times=LogNormal(mean=-0.5), data=None, steps=1)
     grid = UniformTimeGrid(high=40.0)(torch.tensor([steps]), schedule)[0, :-1]
     return DistributionMatching(
         process=process, denoiser=network, network=network, fake=fake, fake_network=fake, teacher=lambda: teacher,
-        steps=grid, times=times,
+        steps=grid, times=times, **further,
     )  # fmt: skip
 
 
@@ -128,6 +130,104 @@ def test_later_steps_are_trained_on_what_sampling_gives_them(schedule):
     assert all(float(spread) == pytest.approx(1, rel=0.06) for spread in seen.values())
 
 
+class Form(nn.Module):
+    """A discriminator of numbers: a x_t^2 + b x_t, at any time."""
+
+    def __init__(self, a=0.0, b=0.0):
+        super().__init__()
+        self.a, self.b = (nn.Parameter(torch.tensor(value, dtype=torch.float64)) for value in (a, b))
+
+    def forward(self, x_t, t, condition=None):
+        return Point(self.a * x_t.square() + self.b * x_t)
+
+
+def data(count, seed=0):
+    """Of the law that the teacher should have."""
+    noise = torch.randn(count, 1, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return Batch(x=MEAN + STD * noise)
+
+
+@SCHEDULES
+def test_the_discriminators_losses_are_the_formulas_and_without_their_weight_nothing_changes(schedule):
+    judge = Form(0.4, -0.3)
+    method = made(schedule, mean=0.1, std=0.9, adversarial=0.7, discriminator=judge, discriminator_network=judge)
+    plain, x, draw = made(schedule, mean=0.1, std=0.9), data(6), drawn(6)
+    t = method.times(draw.u, schedule)
+    alpha, sigma = (f(t)[:, None] for f in (schedule.alpha, schedule.sigma))
+    noise = draw.noise.fork(3).normal(x.x)
+    y = method.samples(x, None, draw)
+    real, fake = (alpha * z + sigma * noise for z in (x.x, y))
+
+    def score(z):
+        return (0.4 * z.square() - 0.3 * z)[:, 0]
+
+    slopes = sum((0.8 * z - 0.3).square()[:, 0] for z in (real, fake))
+    critic = method.loss("discriminator", x, draw)
+    torch.testing.assert_close(critic.terms["penalty"], slopes)
+    torch.testing.assert_close(critic.loss, (1 + (score(fake) - score(real)).exp()).log() + 0.5 * slopes)
+    (slope,) = torch.autograd.grad(critic.loss.sum(), judge.b)
+    assert float(slope.abs()) > 0
+    against = (1 + (score(real) - score(fake)).exp()).log()
+    report, without = method.loss("generator", x, draw), plain.loss("generator", x, draw)
+    assert torch.equal(report.plain, without.plain)
+    assert torch.equal(method.loss("fake", x, draw).loss, plain.loss("fake", x, draw).loss)
+    torch.testing.assert_close(report.terms["adversarial"], against)
+    torch.testing.assert_close(report.loss, without.loss + 0.7 * against)
+    weights = [method.denoiser.mean, method.denoiser.std]
+    found = torch.autograd.grad(report.loss.sum(), weights)
+    matched = torch.autograd.grad(without.loss.sum(), [plain.denoiser.mean, plain.denoiser.std])
+    y = plain.samples(x, None, draw)
+    fake = alpha * y + sigma * noise
+    pushed = torch.autograd.grad(
+        0.7 * (1 + (score(real) - score(fake)).exp()).log().sum(), [plain.denoiser.mean, plain.denoiser.std]
+    )
+    for one, two, three in zip(found, matched, pushed, strict=True):
+        torch.testing.assert_close(one, two + three)
+    assert set(plain.players) == {"generator", "fake"}
+    assert not method.players["discriminator"].pretrained
+
+
+class Follows(nn.Module):
+    """The exact denoiser of what a generator draws now."""
+
+    def __init__(self, generator, schedule):
+        super().__init__()
+        self.generator, self.schedule, self.weight = [generator], schedule, nn.Parameter(torch.zeros(()))
+
+    def forward(self, x_t, t, condition=None):
+        mean, std = (float(value.detach()) for value in (self.generator[0].mean, self.generator[0].std))
+        return exact.Scalar(schedule=self.schedule, mean=mean, variance=std**2)(x_t, t)
+
+
+def test_where_the_teacher_is_too_narrow_the_discriminator_moves_the_generator_towards_the_data():
+    """Without it the generator gets the teacher's deviation, 0.25; the data's is 0.6."""
+    schedule, found = FEW_SCHEDULES["rectified"], {}
+    wrong = exact.Scalar(schedule=schedule, mean=MEAN, variance=0.25**2)
+    for weight in (0.0, 30.0):
+        judge = Form() if weight else None
+        method = made(
+            schedule, mean=MEAN, std=0.4, data=wrong, adversarial=weight, discriminator=judge,
+            discriminator_network=judge, times=LogNormal(mean=-1.0, std=0.8),
+        )  # fmt: skip
+        method.fake = Follows(method.denoiser, schedule)
+        players = {n: p for n, p in method.players.items() if n != "fake"}
+        optimizers = [
+            torch.optim.Adam(player.module.parameters(), lr=0.04, betas=(0.0, 0.99)) for player in players.values()
+        ]
+        last = []
+        for step in range(150):
+            for (name, player), optimizer in zip(players.items(), optimizers, strict=True):
+                optimizer.zero_grad()
+                loss = method.loss(name, data(128, seed=step), drawn(128, step)).loss.mean()
+                loss.backward(inputs=list(player.module.parameters()))
+            for optimizer in optimizers:
+                optimizer.step()
+            last.append(abs(float(method.denoiser.std.detach())))
+        found[weight] = sum(last[-50:]) / 50
+    assert found[0.0] == pytest.approx(0.25, abs=0.02)
+    assert 0.3 < found[30.0] < 0.65
+
+
 ROOT, CENTRE = torch.tensor([[0.3, 0.0], [0.2, 0.15]]), torch.tensor([0.4, -0.2])
 SIDE = torch.tensor([0.5, -0.3])
 CLOUDS = exact.Clouds(
@@ -176,13 +276,17 @@ def test_training_draws_the_mean_and_the_covariance_of_a_mixture():
     torch.testing.assert_close(last.x.T.cov(), target.T.cov(), atol=0.08, rtol=0)
 
 
-def test_a_run_is_trained_stopped_and_resumed_to_the_same_bits():
+@pytest.mark.parametrize("adversarial", [0.0, 0.01])
+def test_a_run_is_trained_stopped_and_resumed_to_the_same_bits(adversarial):
     training = tiny.config()
+    players = {"generator", "fake"} | ({"discriminator"} if adversarial else set())
 
     def fresh():
-        parts = [tiny.method("dit", seed=seed, dropout=0.1).denoiser for seed in range(3)]
+        parts = [tiny.method("dit", seed=seed, dropout=0.1).denoiser for seed in range(4)]
         parts[2].network.eval().requires_grad_(False)
+        further = {"adversarial": adversarial, "discriminator": parts[3], "discriminator_network": parts[3].network}
         return DistributionMatching(
+            **(further if adversarial else {}),
             process=parts[0].process, denoiser=parts[0], network=parts[0].network, fake=parts[1],
             fake_network=parts[1].network, teacher=lambda: parts[2], steps=torch.tensor([0.98, 0.5]).double(),
             times=LogNormal(), every=2, condition_dropout=0.2, non_hidden=parts[0].network.non_hidden,
@@ -194,13 +298,21 @@ def test_a_run_is_trained_stopped_and_resumed_to_the_same_bits():
     tiny.advance(half, second, training, until=3)
     again = tiny.state_of(third := fresh(), training)
     groups = {g: {n: t.clone() for n, t in tensors.items()} for g, tensors in half.groups().items()}
-    assert {name.split(".")[0] for name in groups["model"]} == {"generator", "fake"}
+    assert {name.split(".")[0] for name in groups["model"]} == players
     again.load(groups, half.counters())
     tiny.advance(again, third, training, until=6)
     tiny.assert_same(tiny.everything(whole), tiny.everything(again))
 
 
-@pytest.mark.parametrize("options", [{"steps": 0}, {"every": 0}, {"condition_dropout": 1.0}])
+@pytest.mark.parametrize(
+    "options",
+    [{"steps": 0}, {"every": 0}, {"condition_dropout": 1.0}, {"adversarial": -1.0}, {"adversarial": math.inf}],
+)
 def test_absurd_options_are_refused(options):
-    with pytest.raises(ValueError, match=r"method\.(steps|every|condition_dropout)"):
+    with pytest.raises(ValueError, match=r"method\.(steps|every|condition_dropout|adversarial)"):
         DistributionMatching.Config(**options)
+
+
+def test_a_weight_and_a_discriminator_belong_together():
+    with pytest.raises(ValueError, match="a weight above 0 and a discriminator, or neither"):
+        made(FEW_SCHEDULES["rectified"], mean=0.0, std=1.0, adversarial=0.1)

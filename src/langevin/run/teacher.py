@@ -96,9 +96,11 @@ def teacher_of(device: torch.device, code: CodePermission, config: DistributionM
             f"the teacher at {run.path} has other weights than when the training of this run began: put the old ones back, "
             "or train this run again"
         )
-    built, _, _ = run.load(device=device, code=code)
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):  # within a step, which has its own
+        built, _, _ = run.load(device=device, code=code)
+        denoiser = as_drawn(built) if config.guidance else built.model.denoiser
     built.model.network.requires_grad_(False)
-    return as_drawn(built) if config.guidance else built.model.denoiser
+    return denoiser
 
 
 def as_drawn(built: Built) -> Denoiser[Any]:
