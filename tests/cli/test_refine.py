@@ -1,6 +1,9 @@
 """`refine`: extrapolation away from training on own samples, the proof that a candidate needs, the run that is written."""
 
 import json
+import math
+import shutil
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -9,8 +12,21 @@ import torch
 from langevin.cli import main, refine
 from langevin.diffusion.batch import Batch, step_randomness
 from langevin.diffusion.noise import SampleNoise
+from langevin.recipe.build import training_batches
 from langevin.run.directory import load_model, open_run
-from langevin.run.refine import Measured, best_of, moved, objections, weights_of
+from langevin.run.refine import (
+    Measured,
+    best_of,
+    for_ratios,
+    moved,
+    objections,
+    own_samples,
+    ratio_of,
+    slowed,
+    weights_of,
+)
+from langevin.training.distributed import World
+from langevin.training.loop import TrainingState, fit
 from tests import pictures, tiny
 
 
@@ -48,33 +64,82 @@ def test_weight_0_is_the_run_to_the_bit_and_1_as_far_on_the_other_side(run):
         torch.testing.assert_close((value + tuned[name]) / 2, reference[name])
 
 
-@pytest.mark.parametrize("better", [True, False])
-def test_a_refined_run_is_a_run_like_any_other_and_a_refused_one_is_not_written(
-    run, better, tmp_path, monkeypatch, told
-):
-    def measure(model, measuring):
-        measure.calls += 1
-        first = measure.calls == 1
-        return BEFORE if first or not better else figures((3.0, 3.1, 3.05 + 0.1 * measure.calls))
+NARROW = figures((3.0, 3.1, 3.05), coverage=(0.3, 0.32, 0.31))  # nearer to held-out data, of less diversity
+HEART = figures((3.0, 3.1, 3.05), loss=0.01)  # nearer, and learned by heart
 
-    measure.calls = 0
-    monkeypatch.setattr(refine, "measured", measure)
+
+def measuring_as(monkeypatch, *found):
+    """The run and its candidates are measured to be so."""
+    every = iter(found)
+    monkeypatch.setattr(refine, "measured", lambda model, measuring: next(every))
+
+
+@pytest.mark.parametrize("by", ["extrapolation", "likelihood_ratio"])
+@pytest.mark.parametrize(
+    ("measured", "words"),
+    [
+        (BEFORE, "no gain beyond the noise"),
+        (NARROW, "coverage (pixels) falls by 0.200"),
+        (HEART, "held-out loss rises"),
+    ],
+    ids=["equal", "narrow", "by heart"],
+)
+def test_a_candidate_that_does_not_prove_itself_is_refused_with_figures(
+    run, by, measured, words, tmp_path, monkeypatch, told
+):
+    measuring_as(monkeypatch, BEFORE, measured)
+    before = {file: file.read_bytes() for file in run.rglob("*.safetensors")}
     out = tmp_path / "out"
-    words = ["--train-steps", 3, "--samples", 8, "--weights", 0.5, 1, "--out", out]
+    status, _, err = told("refine", run, "--by", by, "--train-steps", 1, "--samples", 8, "--weights", 1, "--out", out)
+    assert status == 1
+    assert words in err
+    assert not out.exists()
+    assert all(file.read_bytes() == content for file, content in before.items())
+
+
+@pytest.mark.parametrize("by", ["extrapolation", "likelihood_ratio"])
+def test_a_refined_run_is_a_run_like_any_other(run, by, tmp_path, monkeypatch, told):
+    measuring_as(monkeypatch, BEFORE, figures((3.0, 3.1, 3.05)), figures((3.0, 3.1, 3.15)))
+    out = tmp_path / "out"
+    words = ["--by", by, "--train-steps", 3, "--samples", 8, "--weights", 0.5, 1, "--out", out]
     before = open_run(run).load()[0].model.network.state_dict()
     status, _, err = told("refine", run, *words)
-    if not better:
-        assert status == 1
-        assert "no gain beyond the noise" in err
-        assert not out.exists()
-        return
     assert status == 0, err
-    assert json.loads((out / "refined.json").read_text())["weight"] == 0.5
+    found = json.loads((out / "refined.json").read_text())
+    assert (found["by"], found["weight"]) == (by, 0.5)
     after, step, _ = open_run(out).load()
     assert step == 4
     assert any(not torch.equal(before[n], value) for n, value in after.model.network.state_dict().items())
     assert main(["sample", str(out), "--count", "2", "--out", str(tmp_path / "a.png")]) == 0
     assert main(["resume", str(out)]) == 0  # it has reached its end
+
+
+def test_the_training_against_own_samples_makes_data_likelier_beside_them(run):
+    """From the run's weights, where the loss is 2 ln 2; on a part of the data that it is trained on."""
+    model = load_model(open_run(run))[0]
+    train, _ = open_run(run).open_data()
+    x, condition = own_samples(model, train, 40, seed=5)
+    method = ratio_of(model, Batch(x=x, condition=condition), 1.0)
+    config = replace(for_ratios(slowed(model.built.recipe.training, 0.05)), batch=8, micro_batch=8, steps=8)
+    batches = training_batches(replace(model.built.recipe, training=config), model.batches(train))
+    reports = list(fit(TrainingState.new(method, config), batches, method, config, world=World()))
+    assert reports[0].loss == pytest.approx(2 * math.log(2))
+    draw = step_randomness(seed=9, step=0, samples=torch.arange(40), count=40)
+    read = model.batches(train)(torch.arange(40))
+    with torch.no_grad():
+        real = method.log_ratio(read, read.condition, draw.u, draw.noise)
+        fake = method.log_ratio(Batch(x=x), condition, draw.u, draw.noise)
+    apart = real.mean() - fake.mean()
+    assert float(apart) > 2 * float((real.var() / 40 + fake.var() / 40).sqrt())
+
+
+def test_absurd_options_are_refused(run, tmp_path, refused):
+    assert "of --by likelihood_ratio" in refused("refine", run, "--beta", 0.5)
+    assert "--beta is a positive number" in refused("refine", run, "--by", "likelihood_ratio", "--beta", -1)
+    levels = shutil.copytree(run, tmp_path / "levels")
+    text = (levels / "recipe.yaml").read_text()
+    (levels / "recipe.yaml").write_text(text.replace("  levels: []", "  levels: [{kind: shared}]"))
+    assert "trained with method.levels" in refused("refine", levels, "--by", "likelihood_ratio")
 
 
 def test_another_run_is_never_written_over(run, told):

@@ -37,7 +37,7 @@ from langevin.training import checkpoint, machine
 from langevin.training.loop import TrainingState
 from langevin.user_function import CodePermission
 
-SLOWER = 0.25  # of the run's learning rates
+SLOWER = {"extrapolation": 0.25, "likelihood_ratio": 0.05}  # of the run's learning rates
 WITH = {"extrapolation": "on them", "likelihood_ratio": "to tell the data from them"}
 
 
@@ -116,7 +116,7 @@ def candidates_of(args: Refine, model: RunModel, train: Any, line: LiveLine) -> 
     length = f"{args.minutes:g} minutes" if args.train_steps is None else f"{args.train_steps} steps"
     line.say(f"drawing {args.samples} samples, and training {WITH[args.by]} for {length}")
     x, condition = own_samples(model, train, args.samples, seed=2_000_000 + args.seed)
-    config = replace(slowed(training, SLOWER), minutes=args.minutes, steps=args.train_steps, seed=args.seed)
+    config = replace(slowed(training, SLOWER[args.by]), minutes=args.minutes, steps=args.train_steps, seed=args.seed)
     method: Method
     match args.by:
         case "extrapolation":

@@ -62,7 +62,8 @@ class Distil:
     """Changes to the student's recipe by dotted keys, e.g. method.stages=6 training.batch=64."""
     method: DistilMethod = "consistency"
     """consistency: it jumps to the end of the run's flow. meanflow: it makes steps of any length along the flow, without
-    noise. distribution_matching: its samples are matched to the run's, by a second network that is trained on them."""
+    noise. distribution_matching: its samples are matched to the run's, by a second network that is trained on them, and by
+    method.adversarial=0.01 to data too."""
     steps: tuple[int, ...] = (1, 2, 4)
     """Numbers of steps at which the student is measured; it draws in the least of them unless told otherwise, and by
     distribution_matching is trained for the most."""
