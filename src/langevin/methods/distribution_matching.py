@@ -26,6 +26,7 @@ weights of a run.
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -173,21 +174,19 @@ class DistributionMatching:
 
     def _against(self, y_t: Tensor, t: Tensor, condition: Condition | None, batch: Batch, noise: Noise) -> Tensor:
         """softplus(D(x_t) - D(y_t)), (b,), of the data x_t with the same noise."""
-        assert self.discriminator is not None, "there is an adversarial term"
-        counted = batch.counted()
+        discriminator, counted = self.discriminator, batch.counted()
+        assert discriminator is not None, "there is an adversarial term"
         with torch.no_grad():
             x_t = self.process.corrupt(batch.x, t, noise, batch.known)
-            real = scored(self.discriminator, x_t, t, condition, counted)
-        return relativistic(scored(self.discriminator, y_t, t, condition, counted) - real)
+            real = scored(discriminator, x_t, t, condition, counted)
+        return relativistic(scored(discriminator, y_t, t, condition, counted) - real)
 
     def _judged(self, y_t: Tensor, t: Tensor, condition: Condition | None, batch: Batch, noise: Noise) -> Report:
         """The discriminator's loss, with the penalties of its slope at x_t and y_t."""
-        discriminator, counted = self.discriminator, batch.counted()
-        assert discriminator is not None, "there is an adversarial term"
-        real, fake = (
-            with_squared_slope(lambda seen: scored(discriminator, seen, t, condition, counted), x)
-            for x in (self.process.corrupt(batch.x, t, noise, batch.known), y_t)
-        )
+        assert self.discriminator is not None, "there is an adversarial term"
+        score = partial(scored, self.discriminator, t=t, condition=condition, counted=batch.counted())
+        real = with_squared_slope(score, self.process.corrupt(batch.x, t, noise, batch.known))
+        fake = with_squared_slope(score, y_t)
         plain, penalty = relativistic(real[0] - fake[0]), real[1] + fake[1]
         return Report(loss=plain + 0.5 * GAMMA * penalty, plain=plain.detach(), terms={"penalty": penalty.detach()})
 
