@@ -114,7 +114,8 @@ def test_a_student_by_distribution_matching_needs_its_teacher_as_it_was(teacher,
     assert "is not a run" in refused("resume", out)
     (copy / "gone.yaml").rename(copy / "recipe.yaml")
     shutil.rmtree(max((copy / "checkpoints").iterdir()))
-    assert "has other weights than when the training of this run began" in refused("resume", out)
+    said = refused("resume", out)
+    assert f"the teacher that this run was trained with is neither at {copy}, where there is one with other weights" in said
 
 
 def test_a_student_with_a_discriminator_has_a_third_player_and_is_resumed(teacher, tmp_path, told):

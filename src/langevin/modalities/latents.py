@@ -20,6 +20,7 @@ from langevin.modalities.modality import Budget
 from langevin.networks.autoencoder import Autoencoder
 from langevin.training import checkpoint
 from langevin.training.ema import standard_length
+from langevin.training.references import require_weights
 
 TOGETHER = 2**22  # numbers of x that are encoded or decoded at a time, about
 MOST = 2**31  # bytes of latents that are kept
@@ -40,8 +41,8 @@ def recipe_of(path: str) -> dict[str, Any]:
         kind = tree["network"]["kind"]
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise ValueError(
-            f"data.codec.path={path} is no run that can be read ({type(error).__name__}: {error}). If the autoencoder was "
-            "moved, put it back there, or set data.codec.path in this run's recipe.yaml"
+            f"data.codec.path={path} is no run that can be read ({type(error).__name__}: {error}): name the run of an "
+            "autoencoder, as `langevin train DATA --latent` makes one"
         ) from error
     if kind != "autoencoder":
         raise ValueError(f"data.codec.path={path} is a run of network.kind {kind}, and a codec needs an autoencoder")
@@ -60,12 +61,8 @@ def autoencoder(path: str, sha256: str) -> Autoencoder:
 
     Raises:
         ValueError: its weights are not there, or not those of the hash."""
+    require_weights("autoencoder", path, sha256)
     root, tree = Path(path) / "checkpoints", recipe_of(path)
-    if checkpoint.identity(root) != sha256:
-        raise ValueError(
-            f"the weights of {path}, which make and read this run's latents, are not those it was trained with: restore "
-            "them"
-        )
     ema, kept = tree["sampling"]["ema"], tree["training"]["ema_lengths"]
     ema = standard_length(kept) if ema == "auto" else ema
     length = f"ema-{ema:g}"

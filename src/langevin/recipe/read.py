@@ -18,6 +18,7 @@ from langevin import strict_yaml
 from langevin.modalities.paths import regular
 from langevin.recipe.density import DensityRecipe
 from langevin.recipe.tree import Recipe
+from langevin.training.references import at_hand
 
 LARGEST = 64 << 20  # bytes of a recipe: the tokenizers of a million tokens fit
 LONGEST_CHAIN = 20  # recipes that extend each other
@@ -37,12 +38,13 @@ def shipped() -> dict[str, Path]:
 
 
 def read_tree(name: str | Path) -> dict[str, Any]:
-    """The mapping of a recipe, by shipped name or path, merged with the one that it `extends`; not yet checked.
+    """The mapping of a recipe, by shipped name or path, merged with the one that it `extends`; not yet checked. Runs that
+    that of a run refers to, and that were moved with it, are where they are now (`training/references.py`).
 
     Raises:
         ValueError: no such recipe (naming the nearest), not YAML, or a circle of `extends`.
     """
-    return _read(str(name), (), Path())
+    return at_hand(_read(str(name), (), Path()), Path(name))
 
 
 def _read(name: str, extending: tuple[str, ...], folder: Path) -> dict[str, Any]:

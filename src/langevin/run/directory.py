@@ -33,6 +33,7 @@ from langevin.run.version import VERSION, read_environment
 from langevin.training import checkpoint
 from langevin.training.ema import standard_length
 from langevin.training.machine import describe, precision
+from langevin.training.references import require_weights
 from langevin.training.snapshots import ema_of_length
 from langevin.user_function import NO_CODE, CodePermission
 
@@ -230,13 +231,8 @@ def other_runs(
     found = dict[str, RunModel]()
     wanted: Mapping[str, tuple[str, str]] = getattr(recipe.data, "models", {})
     for name, (path, sha256) in wanted.items():
-        run = open_run(Path(path))
-        if checkpoint.identity(run.path / "checkpoints") != sha256:
-            raise ValueError(
-                f"the {name} at {path} has other weights than when this run was trained: put the old ones back, or train "
-                "this run again"
-            )
-        found[name] = load_model(run, device=device, code=code)[0]
+        require_weights(name, path, sha256)
+        found[name] = load_model(open_run(Path(path)), device=device, code=code)[0]
     return found
 
 

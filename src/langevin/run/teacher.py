@@ -18,6 +18,7 @@ from langevin.recipe.build import Built, build, guided
 from langevin.recipe.tree import Recipe
 from langevin.run.directory import Run, open_run
 from langevin.training import checkpoint, machine
+from langevin.training.references import require_weights
 from langevin.user_function import CodePermission
 
 
@@ -90,14 +91,9 @@ def teacher_of(device: torch.device, code: CodePermission, config: DistributionM
 
     Raises:
         ValueError: the weights are not those of the hash."""
-    run = open_run(Path(config.teacher))
-    if checkpoint.identity(run.checkpoints) != config.sha256:
-        raise ValueError(
-            f"the teacher at {run.path} has other weights than when the training of this run began: put the old ones back, "
-            "or train this run again"
-        )
+    require_weights("teacher", config.teacher, config.sha256)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):  # within a step, which has its own
-        built, _, _ = run.load(device=device, code=code)
+        built, _, _ = open_run(Path(config.teacher)).load(device=device, code=code)
         denoiser = as_drawn(built) if config.guidance else built.model.denoiser
     built.model.network.requires_grad_(False)
     return denoiser

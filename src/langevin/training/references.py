@@ -1,0 +1,63 @@
+"""References of a run to other runs: the autoencoder whose latents it draws, its vocoder, its teacher.
+
+A recipe names such a run by its path and by the hash of its weights. Runs may be moved together: where the recorded path
+does not have those weights, the run of the same name beside the one that refers to it is looked at, and the hash decides.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from langevin.training import checkpoint
+
+HASH = "sha256"  # the key of the hash, beside that of the path
+PATHS = ("path", "teacher")  # keys of paths of runs
+
+
+def at_hand(tree: Any, file: Path) -> Any:
+    """A recipe's tree, or a part of it, in which the runs that it refers to are where they are now.
+
+    Args:
+        file: the recipe, in the directory of its run."""
+    if isinstance(tree, list):
+        return [at_hand(part, file) for part in tree]
+    if not isinstance(tree, Mapping):
+        return tree
+    tree = {key: at_hand(part, file) for key, part in tree.items()}
+    for key in PATHS:
+        if (path := tree.get(key)) and isinstance(path, str) and isinstance(sha256 := tree.get(HASH), str) and sha256:
+            tree[key] = _found(path, sha256, file)
+    return tree
+
+
+def _found(path: str, sha256: str, file: Path) -> str:
+    """The path, or that beside the run of a recipe if the weights are there and not at the path."""
+    beside = str(file.absolute().parent.parent / Path(path).name)
+    if beside == path or _weights(beside) != sha256 or _weights(path) == sha256:
+        return path
+    return beside
+
+
+def require_weights(what: str, path: str, sha256: str) -> None:
+    """Check that a run has the weights of a hash.
+
+    Args:
+        what: the part that it has in the run that refers to it.
+
+    Raises:
+        ValueError: it does not, with the places that were looked at."""
+    found = _weights(path)
+    if found != sha256:
+        there = "is no trained run" if found is None else "is one with other weights"
+        raise ValueError(
+            f"the {what} that this run was trained with is neither at {path}, where there {there}, nor beside this run as "
+            f"{Path(path).name}: put it at one of these places, or train this run again"
+        )
+
+
+def _weights(path: str) -> str | None:
+    """The hash of a run's weights; None where there are none."""
+    try:
+        return checkpoint.identity(Path(path) / "checkpoints")
+    except (OSError, ValueError):
+        return None
