@@ -1,4 +1,4 @@
-"""Runs that are moved together find each other again: the recorded place, then beside; and the hash of the weights decides."""
+"""Runs that are moved together find each other again: at the recorded place, else beside, and the hash decides."""
 
 import shutil
 
@@ -8,10 +8,10 @@ import torch
 from langevin.cli import main
 from langevin.modalities import latents
 from langevin.recipe.read import read_tree
+from langevin.run.compare import training_of
 from langevin.run.directory import load_model, open_run
 from langevin.training import checkpoint
 from langevin.training.references import at_hand, require_weights
-from tests import tiny
 
 STEPS = ("training.steps=2", "training.batch=8", "training.snapshots=1")
 SMALL = ("network.width=32", "network.depth=1", "network.head_dim=16", "sampling.steps=2")
@@ -89,6 +89,25 @@ def test_a_student_that_is_moved_with_its_teacher_trains_on(moved, refused):
     assert "nor beside this run as teacher" in refused("resume", moved / "student")
     (moved / "other").rename(moved / "teacher")
     assert main(["resume", str(moved / "student")]) == 0
+
+
+def test_training_counts_the_runs_that_a_run_was_made_with(trained, moved):
+    shutil.copytree(moved / "latents", moved / "of-latents")
+    recipe = moved / "of-latents" / "recipe.yaml"
+    recipe.write_text(recipe.read_text().replace("init_from: null", f"init_from: {trained / 'latents'}"))
+    seconds = {"latents-autoencoder": 40.0, "latents": 80.0, "of-latents": 7.0, "teacher": 9.0, "student": 3.0}
+    for name, found in seconds.items():
+        (moved / name / "metrics.jsonl").write_text(f'{{"step": 1, "seconds": 1}}\n{{"step": 2, "seconds": {found}}}\n')
+    told = {name: training_of(open_run(moved / name)) for name in seconds}
+    assert told == {
+        "latents-autoencoder": "40 s",
+        "latents": "1 min 20 s + 40 s of latents-autoencoder",
+        "of-latents": "7 s + 40 s of latents-autoencoder + 1 min 20 s of latents",
+        "teacher": "9 s",
+        "student": "3 s + 9 s of teacher",
+    }
+    shutil.rmtree(moved / "latents-autoencoder")
+    assert training_of(open_run(moved / "latents")) == "1 min 20 s + that of latents-autoencoder, which is gone"
 
 
 def test_a_copy_beside_changes_nothing_while_the_recorded_run_is_there(trained, tmp_path):

@@ -4,17 +4,19 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from langevin.evaluation import page
-from langevin.evaluation.report import Picture, Pictures, Report, Source, number
+from langevin.evaluation.report import MetricRow, Picture, Pictures, Report, Source, number
 from langevin.modalities.modality import Evaluation, Measuring, RequestContext, Samples
 from langevin.recipe.sampling import describe
-from langevin.run.directory import Run
+from langevin.run.directory import Run, open_run
 from langevin.run.display import duration
 from langevin.run.evaluate import metrics_of
 from langevin.run.generate import RunModel
 from langevin.run.memory import peak_bytes, weight_bytes
+from langevin.training.references import referred
 
 TIMED = 16  # samples whose drawing is timed, and whose memory is counted
 
@@ -32,6 +34,16 @@ class Side:
     evaluation: Evaluation
     facts: Mapping[str, str]
 
+    @property
+    def coded(self) -> bool:
+        """Whether its scores have a ceiling, that of a codec that loses something."""
+        return any(row.codec is not None for row in self.evaluation.rows)
+
+    def cells(self, row: MetricRow | None) -> tuple[str, ...]:
+        """The texts of a metric: the run's score, and its codec's if scores have a ceiling."""
+        texts = ("none", number(None)) if row is None else (row.cells()[1], number(row.codec))
+        return texts[: 1 + self.coded]
+
 
 @dataclass(frozen=True, kw_only=True)
 class SideBySide:
@@ -44,27 +56,39 @@ class SideBySide:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Metric, references, and the runs."""
-        return ("Metric", "Real vs. real", "Copycat", *(side.name for side in self.sides), "Better")
+        """Metric, references, and the runs, each with the ceiling of its codec if that loses something."""
+        own = [name for side in self.sides for name in (side.name, f"Codec of {side.name}")[: 1 + side.coded]]
+        return ("Metric", "Real vs. real", "Copycat", *own, "Better")
 
-    def groups(self) -> dict[str, list[tuple[str, ...]]]:
-        """The texts of the rows by group: the facts, then the metrics in the order of the first run that has each."""
-        facts = dict.fromkeys(name for side in self.sides for name in side.facts)
-        groups = {"": [(name, "", "", *(side.facts.get(name, "–") for side in self.sides), "") for name in facts]}
+    def facts(self) -> list[tuple[str, ...]]:
+        """The texts of the rows of facts: the name, and that of each run."""
+        names = dict.fromkeys(name for side in self.sides for name in side.facts)
+        return [(name, *(side.facts.get(name, "–") for side in self.sides)) for name in names]
+
+    def metrics(self) -> dict[str, list[tuple[str, ...]]]:
+        """The texts of the rows of metrics by group, in the order of the first run that has each."""
+        groups = dict[str, list[tuple[str, ...]]]()
         found = [{row.name: row for row in side.evaluation.rows} for side in self.sides]
         for name in dict.fromkeys(name for rows in found for name in rows):
-            own = [rows.get(name) for rows in found]
-            some = next(row for row in own if row is not None)
-            cells = ("none" if row is None else row.cells()[1] for row in own)
+            some = next(rows[name] for rows in found if name in rows)
+            cells = [cell for side, rows in zip(self.sides, found, strict=True) for cell in side.cells(rows.get(name))]
             line = (some.metric, number(some.floor), number(some.copycat), *cells, some.better)
             groups.setdefault(some.group or "metrics", []).append(line)
         return groups
 
+    def groups(self) -> dict[str, list[tuple[str, ...]]]:
+        """The rows of one table by group: the facts, then the metrics."""
+        spread = [(name, "", "", *self._at_runs(texts), "") for name, *texts in self.facts()]
+        return {"": spread} | self.metrics()
+
+    def _at_runs(self, texts: Sequence[str]) -> list[str]:
+        """A text for each run at its column, with an empty one for its codec."""
+        return [cell for side, text in zip(self.sides, texts, strict=True) for cell in (text, "")[: 1 + side.coded]]
+
     def html(self) -> str:
         """A table of facts, and one of metrics."""
-        groups, names = self.groups(), [side.name for side in self.sides]
-        facts = page.table(("Run", *names), [(row[0], *row[3:-1]) for row in groups.pop("")])
-        metrics = page.grouped_table(self.columns, groups, numbers=tuple(range(1, len(self.columns) - 1)))
+        facts = page.table(("Run", *(side.name for side in self.sides)), self.facts())
+        metrics = page.grouped_table(self.columns, self.metrics(), numbers=tuple(range(1, len(self.columns) - 1)))
         return page.section(self.heading, page.paragraph(self.note) + facts + metrics + self.source.html())
 
     def data(self) -> dict[str, Any]:
@@ -95,24 +119,57 @@ def measured_side_by_side(
     source = Source(samples=samples, seeds=list(range(measuring.seeds)), command=measuring.command)
     return SideBySide(
         heading="Side by side", sides=sides, source=source,
-        note="Each run draws as its recipe says. A distance far below that of real data means copying. Memory is that of "
-        "the weights and of the tensors that are alive at once.",
+        note="Each run draws as its recipe says. A distance far below that of real data means copying. Training counts "
+        "the runs that a run was made with: the autoencoder of its latents, and the run that it starts from. No sample is "
+        "expected to be nearer to real data than what a run's codec gives back. Memory is that of the weights, of a codec "
+        "too, and of the tensors that are alive at once.",
     )  # fmt: skip
 
 
 def facts_of(run: Run, model: RunModel, measuring: Measuring) -> dict[str, str]:
     """How a run was trained, and how it draws."""
-    trained = max((m["seconds"] for m in metrics_of(run) if isinstance(m.get("seconds"), int | float)), default=0.0)
     weights, held = sum(p.numel() for p in model.parts.network.parameters()), weight_bytes(model)
     seconds, nfe, peak = cost(model, measuring)
     return {
         "method": f"{run.recipe.method.kind}, {run.recipe.process.kind}",
         "network": f"{run.recipe.network.kind}, {weights / 1e6:.2f} M weights",
-        "training": duration(trained),
+        "training": training_of(run),
         "sampling": "one step" if run.recipe.method.one_step else f"{describe(model.sampling.sampler)}, NFE {nfe}",
         "seconds a sample": number(seconds, 2),
         f"memory of drawing {TIMED} at once": f"{(held + peak) / 1e6:.3g} MB, {held / 1e6:.3g} MB of it weights",
     }
+
+
+def training_of(run: Run) -> str:
+    """How long a run was trained, and each run that it was made with: those it refers to, and those it starts from."""
+    texts, seen, left = [duration(seconds_of(run))], {run.path.resolve()}, made_with(run)
+    while left:
+        path = left.pop(0)
+        if path.resolve() in seen:
+            continue
+        seen.add(path.resolve())
+        try:
+            other = open_run(path)
+        except ValueError:
+            texts.append(f"that of {path.name}, which is gone")
+            continue
+        texts.append(f"{duration(seconds_of(other))} of {path.name}")
+        left += made_with(other)
+    return " + ".join(texts)
+
+
+def made_with(run: Run) -> list[Path]:
+    """The runs that a run refers to, and the one that it starts from; that is looked for beside it if it was moved."""
+    paths = [Path(path) for path in referred(asdict(run.recipe))]
+    if run.recipe.init_from:
+        start = Path(run.recipe.init_from)
+        paths.append(start if start.is_dir() else run.path.absolute().with_name(start.name))
+    return paths
+
+
+def seconds_of(run: Run) -> float:
+    """The seconds that a run was trained for."""
+    return max((m["seconds"] for m in metrics_of(run) if isinstance(m.get("seconds"), int | float)), default=0.0)
 
 
 def cost(model: RunModel, measuring: Measuring) -> tuple[float, int, int]:

@@ -4,7 +4,7 @@ A recipe names such a run by its path and by the hash of its weights. Runs may b
 does not have those weights, the run of the same name beside the one that refers to it is looked at, and the hash decides.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +23,28 @@ def at_hand(tree: Any, file: Path) -> Any:
         return [at_hand(part, file) for part in tree]
     if not isinstance(tree, Mapping):
         return tree
-    tree = {key: at_hand(part, file) for key, part in tree.items()}
+    found = {key: _found(path, sha256, file) for key, path, sha256 in _of_section(tree)}
+    return {key: found.get(key) or at_hand(part, file) for key, part in tree.items()}
+
+
+def referred(tree: Any) -> Iterator[str]:
+    """The paths of the runs that a recipe's tree, or a part of it, refers to."""
+    if isinstance(tree, list | tuple):
+        for part in tree:
+            yield from referred(part)
+    if isinstance(tree, Mapping):
+        yield from (path for _, path, _ in _of_section(tree))
+        for part in tree.values():
+            yield from referred(part)
+
+
+def _of_section(tree: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """The key, path and hash of each reference in a section."""
+    sha256 = tree.get(HASH)
     for key in PATHS:
-        if (path := tree.get(key)) and isinstance(path, str) and isinstance(sha256 := tree.get(HASH), str) and sha256:
-            tree[key] = _found(path, sha256, file)
-    return tree
+        path = tree.get(key)
+        if isinstance(path, str) and isinstance(sha256, str) and path and sha256:
+            yield key, path, sha256
 
 
 def _found(path: str, sha256: str, file: Path) -> str:

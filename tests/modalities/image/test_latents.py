@@ -1,6 +1,8 @@
 """Images in the latents of an autoencoder: a run that is the codec of another, and the command that trains both."""
 
 import json
+import re
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -8,7 +10,7 @@ import torch
 
 from langevin.cli import main
 from langevin.diffusion.noise import SampleNoise
-from langevin.evaluation.report import MetricRow, Metrics, Source
+from langevin.evaluation.report import MetricRow, Metrics, Source, number
 from langevin.evaluation.statistics import mean_interval
 from langevin.modalities import latents
 from langevin.modalities.image import codec, measure
@@ -150,6 +152,29 @@ def test_every_score_stands_beside_that_of_the_codec(work, name):
     pixels = run.modality.codec.pixels if name == "run" else run.modality.codec
     assert torch.equal(measure.codec_of(run.modality, run.parts.network)(real), pixels.decode(network.decode(z)))
     assert ">Codec</th>" in (work / name / "report.html").read_text()
+
+
+def test_runs_side_by_side_have_the_ceilings_that_evaluating_finds_and_the_memory_of_the_decoder(work, tmp_path, capsys):
+    assert main(["train", "image/digits", "--out", str(work / "pixels"), "network.width=32", *SMALL]) == 0
+    runs = [work / name for name in ("pixels", "run", "run-autoencoder")]
+    asked, out = ["--count", "24", "--seeds", "1"], tmp_path / "beside"
+    capsys.readouterr()
+    assert main(["compare", *map(str, runs), *asked, "--out", str(out)]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    heading = next(line for line in printed if line.startswith("Metric"))
+    assert re.findall(r"Codec of \S+", heading) == ["Codec of run", "Codec of run-autoencoder"]
+    sides = json.loads((out / "report.json").read_text())["sections"][0]["sides"]
+    assert {"C_T", "authentic share", "coverage"} < {row["metric"] for row in sides[1]["rows"]}
+    shutil.copytree(runs[0] / "evaluation", runs[1] / "evaluation", dirs_exist_ok=True)  # the same judge
+    assert main(["evaluate", str(runs[1]), *asked]) == 0
+    alone = json.loads((runs[1] / "evaluation.json").read_text())["measures"]["rows"]
+    ceilings = [(row["metric"], row["group"], row["codec"]) for row in sides[1]["rows"]]
+    assert [(row["metric"], row["group"], row["codec"]) for row in alone] == ceilings[: len(alone)]
+    (line, *_) = (line for line in printed if line.startswith("  FD train"))
+    assert number(alone[0]["codec"]) in line.split()
+    weights = [sum(4 * p.numel() for p in load_model(open_run(path))[0].parts.network.parameters()) for path in runs]
+    held = [float(re.findall(r"([\d.]+) MB", side["facts"]["memory of drawing 16 at once"])[1]) for side in sides]
+    assert held[1] == pytest.approx((weights[1] + weights[2]) / 1e6, rel=0.02), "the decoder's weights are in it"
 
 
 def test_a_table_without_a_codec_has_no_such_column():

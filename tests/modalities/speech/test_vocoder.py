@@ -52,7 +52,7 @@ def test_other_weights_are_refused(runs):
     text = recipe.read_text()
     try:
         recipe.write_text(text.replace(known, "a" * 64))
-        with pytest.raises(ValueError, match="the vocoder .* where there is one with other weights"):
+        with pytest.raises(ValueError, match=r"the vocoder .* where there is one with other weights"):
             load_model(open_run(runs / "voice"))
     finally:
         recipe.write_text(text)
