@@ -115,7 +115,10 @@ def test_a_student_by_distribution_matching_needs_its_teacher_as_it_was(teacher,
     (copy / "gone.yaml").rename(copy / "recipe.yaml")
     shutil.rmtree(max((copy / "checkpoints").iterdir()))
     said = refused("resume", out)
-    assert f"the teacher that this run was trained with is neither at {copy}, where there is one with other weights" in said
+    assert (
+        f"the teacher that this run was trained with is neither at {copy}, where there is one with other weights"
+        in said
+    )
 
 
 def test_a_student_with_a_discriminator_has_a_third_player_and_is_resumed(teacher, tmp_path, told):

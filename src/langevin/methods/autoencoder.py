@@ -9,9 +9,10 @@ squared error is ("Neural Discrete Representation Learning", 2017, arXiv 1711.00
 asked once, at t = 1, where its input is noise, of which the latent is a part.
 
 Two further terms make copies sharper, and are no part of the bound ("Taming Transformers for High-Resolution Image
-Synthesis", 2020, arXiv 2012.09841): the squared difference of responses of fixed random filters to y and x, weighed as the
-squared error is, and the loss of y against a discriminator of patches, in nats as the bound is. That discriminator is a
-second player, with the loss and the penalties of `adversarial.py`. One that wins is flat, and leaves the other terms.
+Synthesis", 2020, arXiv 2012.09841): the squared difference of responses to y and x, of fixed random filters or of a
+classifier of the data, weighed as the squared error is, and the loss of y against a discriminator of patches, in nats as
+the bound is. That discriminator is a second player, with the loss and the penalties of `adversarial.py`. One that wins is
+flat, and leaves the other terms.
 """
 
 import math
@@ -31,7 +32,7 @@ from langevin.methods.adversarial import GAMMA, relativistic, with_squared_slope
 from langevin.methods.method import Player, Report
 from langevin.networks.autoencoder import Autoencoder
 from langevin.networks.patch_discriminator import PatchDiscriminator
-from langevin.networks.random_filters import RandomFilters, perceptual_distance
+from langevin.networks.random_filters import RandomFilters, Responses, perceptual_distance
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +60,7 @@ class Autoencoding:
         denoiser: the generator, with prediction "clean"; it holds `network`.
         std: s, of the decoder's Gaussian, in units of x.
         kl_weight: b.
-        perceptual: weight of the perceptual distance.
+        perceptual: weight of the perceptual distance, of `responses`: those of random filters, until others are put there.
         adversarial: weight of the adversarial loss.
         discriminator: for that loss.
         precision: dtype of matrix products.
@@ -73,7 +74,10 @@ class Autoencoding:
         Args:
             std: of the decoder's Gaussian, in units of x, whose own is about 1/2.
             kl_weight: of the divergence of the latent from its prior; 1 is the ELBO. That of codes is a constant.
-            perceptual: weight of the squared difference of responses of fixed random filters, beside the squared error.
+            perceptual: weight of the squared difference of responses, beside the squared error.
+            responses: of fixed random filters, or of a classifier that is trained on the labels of the data before the
+                first step.
+            sha256: of the classifier's weights; filled in before training, and required from then on.
             adversarial: weight of the loss against a discriminator of patches.
         """
 
@@ -83,6 +87,8 @@ class Autoencoding:
         std: float = 0.05
         kl_weight: float = 1.0
         perceptual: float = 0.0
+        responses: Literal["random_filters", "classifier"] = "random_filters"
+        sha256: str = ""
         adversarial: float = 0.0
 
         def __post_init__(self) -> None:
@@ -94,6 +100,10 @@ class Autoencoding:
                 raise ValueError(
                     "method.perceptual and method.adversarial are weights, at least 0 and finite, got "
                     f"{self.perceptual} and {self.adversarial}"
+                )
+            if self.responses != "random_filters" and not self.perceptual:
+                raise ValueError(
+                    f"method.responses={self.responses} has no effect without a weight: give method.perceptual=1"
                 )
 
     def __init__(
@@ -114,7 +124,7 @@ class Autoencoding:
         self.network, self.denoiser, self.std, self.kl_weight = network, denoiser, std, kl_weight
         self.perceptual, self.adversarial, self.discriminator = perceptual, adversarial, discriminator
         self.precision = precision
-        self.filters = RandomFilters(channels=network.config.channels or 1) if perceptual else None
+        self.responses: Responses = RandomFilters(channels=network.config.channels or 1)
         self.players: Mapping[str, Player] = {
             "autoencoder": Player(module=nn.ModuleDict({"network": network}), non_hidden=non_hidden)
         }
@@ -136,8 +146,8 @@ class Autoencoding:
         terms = {"squared_error": copy.squared_error, "kl": copy.nats}
         if self.network.config.codes is not None:
             terms["distance"] = copy.distance
-        if self.filters is not None:
-            terms["perceptual"] = perceptual_distance(copy.y, batch.x, self.filters)
+        if self.perceptual:
+            terms["perceptual"] = perceptual_distance(copy.y, batch.x, self.responses)
             loss = loss + gaussian * self.perceptual * terms["perceptual"]
         if self.discriminator is not None:
             margin = self._scores(copy.y) - self._scores(batch.x).detach()

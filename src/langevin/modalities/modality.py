@@ -602,8 +602,9 @@ class Modality(Protocol):
 
     It may also have `capacity` (see `require_form`); `choices`: option -> the values that it takes, for forms;
     `suggest_autoencoder`: like `suggest`, of the autoencoder for `train --latent`, quantised if `codes`, whose run becomes
-    the `codec` of kind latents or codes; and `frame_errors`: (posterior mean, x) -> squared errors (b, frames) by name,
-    which `method.terms` adds to the loss."""
+    the `codec` of kind latents or codes; `frame_errors`: (posterior mean, x) -> squared errors (b, frames) by name, which
+    `method.terms` adds to the loss; and `fit_responses`: (train, val, folder, progress, say) -> x -> responses of layers,
+    for `method.responses`, with the `sha256` of their weights and `save(folder)`."""
 
     @property
     def kind(self) -> str:

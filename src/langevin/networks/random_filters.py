@@ -6,6 +6,7 @@ distances even in features of random weights agree better with people than those
 """
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -14,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 OCTAVES = 4
+Responses = Callable[[Tensor], Sequence[Tensor]]  # of images x (b, channels, height, width): of each layer, (b, ...)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +35,10 @@ class RandomFilters:
             for _ in range(OCTAVES)
         ]
 
+    def __call__(self, x: Tensor) -> list[Tensor]:
+        """All layers of all octaves."""
+        return [layer for pair in self.responses(x) for layer in pair]
+
     def responses(self, x: Tensor) -> list[tuple[Tensor, Tensor]]:
         """Of images x (b, channels, height, width): both layers of each octave, (b, width, ...) each, fine first."""
         found = list[tuple[Tensor, Tensor]]()
@@ -46,13 +52,12 @@ class RandomFilters:
         return found
 
 
-def perceptual_distance(y: Tensor, x: Tensor, filters: RandomFilters) -> Tensor:
+def perceptual_distance(y: Tensor, x: Tensor, responses: Responses) -> Tensor:
     """The mean squared difference of the responses to y and x (b, channels, *space), over all layers, (b,).
 
     Data of three dimensions is compared frame by frame, a sequence as an image of height 1."""
-    made, real = (_images(part) for part in (y, x))
-    layers = zip(filters.responses(made), filters.responses(real), strict=True)
-    distances = [(a - b).square().flatten(1).mean(1) for pair in layers for a, b in zip(*pair, strict=True)]
+    layers = zip(responses(_images(y)), responses(_images(x)), strict=True)
+    distances = [(a - b).square().flatten(1).mean(1) for a, b in layers]
     return torch.stack(distances).mean(0).view(len(x), -1).mean(1)
 
 

@@ -38,7 +38,9 @@ def fitted(recipe: Recipe, batches: Batches, progress: Progress = lambda done, t
         return None
     x, groups = examples(batches)
     budget = None if recipe.training.steps else recipe.training.minutes
-    limited = _within(budget, progress)
+    limited = within(
+        budget, progress, "fitting method.coupling", "set a smaller method.coupling.draws, or leave it out"
+    )
     dual = torch.zeros(len(x), dtype=torch.float64)
     try:
         x -= x.mean(0)
@@ -126,16 +128,16 @@ def _require_fixed(batches: Batches) -> None:
         )
 
 
-def _within(minutes: float | None, progress: Progress) -> Progress:
-    """Progress that raises `ValueError` as soon as the fit is seen to take more than `HALF` of the minutes."""
+def within(minutes: float | None, progress: Progress, what: str, instead: str) -> Progress:
+    """Progress of what is done before the first step, which raises `ValueError` as soon as it is seen to take more than
+    `HALF` of the minutes; `instead` is what else can be done."""
     begun, limit = time.perf_counter(), math.inf if minutes is None else HALF * 60 * minutes
 
     def report(done: int, total: int) -> None:
         spent = time.perf_counter() - begun
         if minutes is not None and spent > 0.1 * limit and spent * total / done > limit:
             raise ValueError(
-                f"fitting method.coupling would take {spent * total / done / 60:.1f} of the {minutes:g} minutes: train "
-                "longer, set a smaller method.coupling.draws, or leave method.coupling out"
+                f"{what} would take {spent * total / done / 60:.1f} of the {minutes:g} minutes: train longer, {instead}"
             )
         progress(done, total)
 

@@ -1,21 +1,20 @@
 """Timing some steps of a run with a time budget, and deciding whether its network is compiled."""
 
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import torch
 
 from langevin.diffusion.coupling import Coupling
-from langevin.recipe.build import training_batches
+from langevin.recipe.build import Built, training_batches
 from langevin.recipe.tree import Recipe
 from langevin.run.display import Display, duration
-from langevin.run.teacher import built_for_training
 from langevin.training import machine
 from langevin.training.calibration import Calibration, calibrate, set_threads, thread_policy
 from langevin.training.distributed import World
 from langevin.training.loop import TrainingState
-from langevin.user_function import CodePermission
 
 LONG_ENOUGH = 20.0  # minutes: in shorter runs compiling is not tried
 
@@ -25,7 +24,7 @@ def calibrated(
     data: Any,
     world: World,
     display: Display,
-    code: CodePermission,
+    building: Callable[[Recipe], Built],
     *,
     coupling: Coupling | None,
     before: float,
@@ -39,7 +38,7 @@ def calibrated(
     )
     calibration: Calibration | None = None
     if training.steps is None or training.compile:
-        recipe, calibration = _compiled_or_not(recipe, data, world, display, code, coupling=coupling, before=before)
+        recipe, calibration = _compiled_or_not(recipe, data, world, display, building, coupling=coupling, before=before)
         steps = training.steps or calibration.steps
         budget = "" if training.steps else f" in {training.minutes:g} minutes"
         text += f"; {training.batch / calibration.seconds:.0f} samples/s, so {steps} steps of {training.batch}{budget}"
@@ -53,7 +52,7 @@ def _compiled_or_not(
     data: Any,
     world: World,
     display: Display,
-    code: CodePermission,
+    building: Callable[[Recipe], Built],
     *,
     coupling: Coupling | None,
     before: float,
@@ -65,7 +64,7 @@ def _compiled_or_not(
     def measure(compiled: bool) -> Calibration:
         training = replace(recipe.training, compile=compiled, minutes=recipe.training.minutes or 1.0)
         variant = replace(recipe, training=training)
-        built = built_for_training(variant, code)
+        built = building(variant)
         state = TrainingState.new(built.model.method, training)
         batches = training_batches(variant, built.batches(data), coupling)
         threads_before = torch.get_num_threads()

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from langevin.run.directory import Run, create, open_run, writing
 from langevin.run.display import QUIET, Display, duration
 from langevin.run.plan import Planned, Wanted, directory_of, plan, require_no_run, settle
 from langevin.run.requests import Requests
+from langevin.run.responses import built_with, fit_responses, keep
 from langevin.run.stop import Stopped, stop_requests
 from langevin.run.teacher import built_for_training
 from langevin.run.watch import Watch
@@ -77,10 +79,11 @@ def train_planned(
         require_usable(built, data)  # before time is spent on a calibration
         prepared = prepare(built, data, display)
         coupling, spent = fit_coupling(recipe, data, world, display)
-        recipe, calibration = calibrated(
-            recipe, data, world, display, code, coupling=coupling, before=spent + world.broadcast(prepared)
-        )
-        built = built_for_training(recipe, code)
+        recipe, responses, learned = fit_responses(recipe, data, val, world, display)
+        building = partial(built_with, code=code, responses=responses)
+        before = spent + learned + world.broadcast(prepared)
+        recipe, calibration = calibrated(recipe, data, world, display, building, coupling=coupling, before=before)
+        built = building(recipe)
         if recipe.init_from:
             begin_from(built, recipe.init_from, display, code)
         if world.first:
@@ -93,6 +96,7 @@ def train_planned(
         run = create(path, recipe, facts) if world.first else None
         if run is not None:
             write(run, coupling)
+            keep(run, responses)
         world.barrier()
         run = run or open_run(path)
         if world.first:
@@ -118,7 +122,8 @@ def resume_run(path: Path, *, allow_code: bool = False, tensorboard: bool = Fals
             display.say(text)
     with writing(path) if world.first else nullcontext():
         code = CodePermission.of((), allow=allow_code)
-        built = built_for_training(run.recipe, code)
+        _, responses, _ = fit_responses(run.recipe, data, val, world, display, run=run)
+        built = built_with(run.recipe, code, responses)
         prepare(built, data, display)
         coupling = stored(run, data, world, display)
         carry_on(run, built, data, val, world, tensorboard=tensorboard, display=display, code=code, coupling=coupling)

@@ -4,11 +4,13 @@ import json
 import re
 import shutil
 from dataclasses import replace
+from typing import get_args
 
 import pytest
 import torch
 
 from langevin.cli import main
+from langevin.diffusion.denoiser import PredictionType
 from langevin.diffusion.noise import SampleNoise
 from langevin.evaluation.report import MetricRow, Metrics, Source, number
 from langevin.evaluation.statistics import mean_interval
@@ -74,6 +76,36 @@ def test_an_autoencoder_that_is_there_is_used(work, capsys):
     (work / "other-autoencoder").symlink_to(work / "run")
     assert main(["train", "image/digits", "--latent", "--out", str(work / "other"), *SMALL]) == 1
     assert "is another run" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", get_args(PredictionType))
+def test_latents_are_learned_by_any_prediction(work, tmp_path, kind):
+    (tmp_path / "run-autoencoder").symlink_to(work / "run-autoencoder")
+    words = [
+        "--latent",
+        "--out",
+        str(tmp_path / "run"),
+        f"method.prediction={kind}",
+        "method.weighting=velocity",
+        *SMALL,
+    ]
+    assert main(["train", "image/digits", *words, "network.width=32", "network.depth=1", "sampling.steps=3"]) == 0
+    model = load_model(open_run(tmp_path / "run"))[0]
+    denoiser, process = model.parts.denoiser, model.parts.process
+    assert process.sigma_data == pytest.approx(0.5, abs=0.01)
+    t, x_t = torch.full((1,), 0.6, dtype=torch.float64), torch.randn(1, 2, 4, 4)
+    alpha, sigma, rates = process.schedule.alpha(t), process.schedule.sigma(t), process.schedule.tangent(t)
+    # a network that says 0 says that x, the noise or the velocity is 0, where x_t = alpha x + sigma noise
+    targets = {"clean": (torch.ones(1), torch.zeros(1)), "noise": (torch.zeros(1), torch.ones(1)), "velocity": rates}
+    if kind in targets:
+        system = torch.stack([torch.stack([part.double() for part in row]) for row in (targets[kind], (alpha, sigma))])
+        share = torch.linalg.solve(system[..., 0], torch.tensor([0.0, 1.0]).double())[0]
+    else:  # the best linear denoiser
+        variance = process.sigma_data**2
+        share = (alpha * variance / (alpha**2 * variance + sigma**2))[0]
+    silent = replace(denoiser, network=lambda x, *_: torch.zeros_like(x))
+    torch.testing.assert_close(silent(x_t, t).mean, float(share) * x_t, rtol=1e-4, atol=1e-5)
+    assert main(["sample", str(tmp_path / "run"), "--count", "2", "--out", str(tmp_path / "a.png")]) == 0
 
 
 def test_data_without_an_autoencoder_is_refused(capsys, tmp_path):
@@ -154,7 +186,9 @@ def test_every_score_stands_beside_that_of_the_codec(work, name):
     assert ">Codec</th>" in (work / name / "report.html").read_text()
 
 
-def test_runs_side_by_side_have_the_ceilings_that_evaluating_finds_and_the_memory_of_the_decoder(work, tmp_path, capsys):
+def test_runs_side_by_side_have_the_ceilings_that_evaluating_finds_and_the_memory_of_the_decoder(
+    work, tmp_path, capsys
+):
     assert main(["train", "image/digits", "--out", str(work / "pixels"), "network.width=32", *SMALL]) == 0
     runs = [work / name for name in ("pixels", "run", "run-autoencoder")]
     asked, out = ["--count", "24", "--seeds", "1"], tmp_path / "beside"

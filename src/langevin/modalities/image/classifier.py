@@ -88,6 +88,15 @@ class Classifier(nn.Module):
         """Logits `(b, classes)` of uint8 images `(b, c, h, w)`."""
         return self.head(self.embed(images))
 
+    def layers(self, x: Tensor) -> list[Tensor]:
+        """The outputs of all convolutional layers for images x (b, c, h, w) in [-1, 1], with gradient."""
+        found = list[Tensor]()
+        for module in self.body:
+            x = module(x)
+            if isinstance(module, nn.ReLU):
+                found.append(x)
+        return found
+
     def features(self, images: Tensor, *, batch: int = 512) -> Tensor:
         """Features `(n, features)` on the CPU; ValueError for images of another shape or type."""
         return self._evaluate(self.embed, images, batch)

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -134,23 +135,38 @@ def feature_spaces(image: "Image", m: Measuring) -> FeatureSpaces:
 
 def _classifier(image: "Image", m: Measuring) -> Classifier | None:
     """The classifier of the classes; None without classes, or if none may be trained."""
-    train, val = m.train, m.val
-    if not m.train_judges or len(image.classes) < 2 or train.labels is None or val.labels is None:
+    if not m.train_judges:
         return None
-    folder = m.folder / f"classifier-{train.fingerprint[:12]}{'-flip' if image.flip else ''}"
-    if (folder / "classifier.json").is_file():
+    return classifier_of(image, m.train, m.val, m.folder, m.progress("training the classifier, step"), m.say)
+
+
+def classifier_of(
+    image: "Image", train: Images, val: Images, folder: Path | None, progress: Progress, say: Callable[[str], None]
+) -> Classifier | None:
+    """The classifier that is kept in a folder, or one that is trained and kept there, if there is a folder; None without
+    classes."""
+    if len(image.classes) < 2 or train.labels is None or val.labels is None:
+        return None
+    kept = None if folder is None else folder / name_of(image, train)
+    if kept is not None and (kept / "classifier.json").is_file():
         try:
-            return Classifier.load(folder)
+            return Classifier.load(kept)
         except (ValueError, OSError) as error:
-            m.say(f"{folder} cannot be read, so the classifier is trained again: {error}")
-    m.say("training the classifier, a feature space of the metrics, on real training images")
+            say(f"{kept} cannot be read, so the classifier is trained again: {error}")
+    say("training the classifier, a feature space of the metrics, on real training images")
     items, test = spread(len(train), 50_000), spread(len(val), REAL)
     classifier = train_classifier(
         train.read(items), train.labels[items], len(image.classes), seed=0, epochs=20 if len(items) < 5000 else 8,
-        flip=image.flip, held_out=(val.read(test), val.labels[test]), progress=m.progress("training the classifier, step"),
+        flip=image.flip, held_out=(val.read(test), val.labels[test]), progress=progress,
     )  # fmt: skip
-    classifier.save(folder)
+    if kept is not None:
+        classifier.save(kept)
     return classifier
+
+
+def name_of(image: "Image", train: Images) -> str:
+    """The name of the folder of the classifier that is trained on this data."""
+    return f"classifier-{train.fingerprint[:12]}{'-flip' if image.flip else ''}"
 
 
 def searched(train: Images) -> Tensor:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import torch
 from torch import Tensor
@@ -36,6 +36,9 @@ from langevin.modalities.modality import (
     spread,
 )
 from langevin.modalities.remarks import off_centre
+
+if TYPE_CHECKING:
+    from langevin.modalities.image.perceptual import ClassifierResponses
 
 MEASURED = 2048  # images from which sigma_data is computed, about
 TOKEN_PROCESSES = ("masked", "hybrid", "uniform", "autoregressive")  # of codes
@@ -312,6 +315,13 @@ class Image:
         preview.save(samples, out)
 
     # ---------------------------------------------------------------------------------------------------- measuring
+
+    def fit_responses(
+        self, train: Images, val: Images, folder: Path | None, progress: Progress, say: Callable[[str], None]
+    ) -> "ClassifierResponses":
+        from langevin.modalities.image.perceptual import fit_responses  # with all metrics, which only this needs
+
+        return fit_responses(self, train, val, folder, progress, say)
 
     def evaluate(self, options: Evaluate, measuring: Measuring) -> Evaluation:
         from langevin.modalities.image.evaluate import evaluate  # with all metrics, which only this needs
