@@ -38,6 +38,7 @@ from langevin.networks.encoder import ConditionEncoder, Conditioning
 from langevin.networks.fused import rms_norm
 from langevin.networks.masks import block_causal_mask, block_diffusion_mask, causal_mask, full_mask, with_prefix
 from langevin.networks.ngram import NgramEmbedding
+from langevin.networks.ngram_prior import MOST, NgramPrior
 from langevin.networks.sizes import DataSizes, Reads, conditioned
 from langevin.networks.transformer_block import Block, KeysValues
 
@@ -46,8 +47,8 @@ class Transformer(nn.Module):
     """(b, n) int64 tokens -> (b, n, V) logits, see the module."""
 
     non_hidden = (
-        "token_embedding", "side_embeddings", "ngram", "side_ngrams", "modulation", "time_embedding", "encoder",
-        "output_bias", "heads",
+        "token_embedding", "side_embeddings", "ngram", "ngram_prior", "side_ngrams", "modulation", "time_embedding",
+        "encoder", "output_bias", "heads",
     )  # fmt: skip
     side_inputs = ("side_embeddings.", "side_ngrams.")  # weights that a network without side streams lacks
 
@@ -68,6 +69,8 @@ class Transformer(nn.Module):
         ngram_window: distance up to which tokens are added by n-gram embeddings (see `ngram`), in the text and in side
             streams, 0 to 64; 0 for none; of several tokens per step, each stream by itself. With causal attention only
             tokens before the position, with attention by blocks only tokens of its block.
+        ngram_order: tokens of the n-grams of the training text whose counts give the logits a start (see `ngram_prior`), 2
+            to 4; 0 for none. For masked and autoregressive processes, with full or causal attention and one stream.
         vocab_size: V, without mask and padding; None is taken from the data.
         """
 
@@ -84,6 +87,7 @@ class Transformer(nn.Module):
         side_streams: int = 0
         streams: int = 1
         ngram_window: int = 0
+        ngram_order: int = 0
         vocab_size: int | None = None
         conditioning: ConditioningConfig = ConditioningConfig()
 
@@ -109,6 +113,15 @@ class Transformer(nn.Module):
                 )
             if not 0 <= self.ngram_window <= 64:
                 raise ValueError(f"network.ngram_window is a distance in tokens, 0 to 64, got {self.ngram_window}")
+            if self.ngram_order and not 2 <= self.ngram_order <= MOST:
+                raise ValueError(
+                    f"network.ngram_order is a number of tokens, 2 to {MOST}, or 0, got {self.ngram_order}"
+                )
+            if self.ngram_order and (self.attention == "block" or self.streams > 1):
+                raise ValueError(
+                    f"network.ngram_order counts along one text: it needs network.attention=full or causal and one stream, "
+                    f"got {self.attention} and {self.streams}"
+                )
             self.conditioning.require(self.name, self.supported_ports, cross_attends=self.attention != "block")
 
         @property
@@ -155,6 +168,9 @@ class Transformer(nn.Module):
         offsets = before if config.attention == "causal" else around
         self.ngram = self._ngram(offsets) if window else None
         self.side_ngrams = nn.ModuleList(self._ngram(around) for _ in range(config.side_streams if window else 0))
+        order, causal = config.ngram_order, config.attention == "causal"
+        prior = NgramPrior(vocab_size=config.vocab_size, order=order, causal=causal) if order else None
+        self.ngram_prior = prior
         self.time_embedding = TimeEmbedding(width) if config.time_conditioning else None
         self.encoder = ConditionEncoder(conditioning, width, network=config.name, facts=config.facts)
         self.aligned_proj = nn.Linear(conditioning.aligned_width, width) if conditioning.aligned_width else None
@@ -206,7 +222,8 @@ class Transformer(nn.Module):
                 h = self._one_block(x, vector, condition.cache, at)
             case _:
                 assert_never(self.config.attention)
-        return self._logits(h, at)
+        logits = self._logits(h, at)
+        return logits if self.ngram_prior is None else logits + self.ngram_prior(x, at)
 
     def _logits(self, h: Tensor, at: Tensor | None) -> Tensor:
         """The logits of all positions, or of those in `at`, from the outputs of `_run`."""

@@ -106,6 +106,11 @@ def require_fit(kind: str, network: NetworkConfig, process: ProcessConfig, needs
         raise ValueError(
             "network.attention=causal and process.kind=autoregressive belong together: an autoregressive model"
         )
+    if network.ngram_order and process.kind not in ("masked", "autoregressive"):
+        raise ValueError(
+            f"network.ngram_order takes visible tokens for the text's, and process.kind={process.kind} replaces some: "
+            "it needs process.kind masked or autoregressive"
+        )
     if network.attention == "block" and (not needs.blocks or needs.space[0] % network.block_size):
         raise ValueError(
             f"network.attention=block generates a corpus whose contexts are whole blocks: network.block_size "

@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 
-from langevin.diffusion.coupling import Coupling
-from langevin.recipe.build import Built, training_batches
+from langevin.recipe.build import training_batches
 from langevin.recipe.tree import Recipe
 from langevin.run.display import Display, duration
+from langevin.run.prepared import Prepared
 from langevin.training import machine
 from langevin.training.calibration import Calibration, calibrate, set_threads, thread_policy
 from langevin.training.distributed import World
@@ -26,8 +26,7 @@ def calibrated(
     display: Display,
     building: Callable[[Recipe], Built],
     *,
-    coupling: Coupling | None,
-    before: float,
+    prepared: Prepared,
 ) -> tuple[Recipe, Calibration | None]:
     """Time some steps if the recipe has a time budget, decide whether to compile, and show the expected length."""
     training = recipe.training
@@ -38,7 +37,7 @@ def calibrated(
     )
     calibration: Calibration | None = None
     if training.steps is None or training.compile:
-        recipe, calibration = _compiled_or_not(recipe, data, world, display, building, coupling=coupling, before=before)
+        recipe, calibration = _compiled_or_not(recipe, data, world, display, code, prepared=prepared)
         steps = training.steps or calibration.steps
         budget = "" if training.steps else f" in {training.minutes:g} minutes"
         text += f"; {training.batch / calibration.seconds:.0f} samples/s, so {steps} steps of {training.batch}{budget}"
@@ -54,8 +53,7 @@ def _compiled_or_not(
     display: Display,
     building: Callable[[Recipe], Built],
     *,
-    coupling: Coupling | None,
-    before: float,
+    prepared: Prepared,
 ) -> tuple[Recipe, Calibration]:
     """The recipe with `training.compile` decided, and the cost of its steps.
 
@@ -64,13 +62,13 @@ def _compiled_or_not(
     def measure(compiled: bool) -> Calibration:
         training = replace(recipe.training, compile=compiled, minutes=recipe.training.minutes or 1.0)
         variant = replace(recipe, training=training)
-        built = building(variant)
+        built = prepared.built(variant, code)
         state = TrainingState.new(built.model.method, training)
-        batches = training_batches(variant, built.batches(data), coupling)
+        batches = training_batches(variant, built.batches(data), prepared.coupling)
         threads_before = torch.get_num_threads()
         threads = thread_policy(training, machine.device())
         calibration = calibrate(
-            state, batches, built.model.method, training, threads=threads, world=world, before=before
+            state, batches, built.model.method, training, threads=threads, world=world, before=prepared.seconds
         )
         set_threads(threads_before)
         return calibration
@@ -78,7 +76,7 @@ def _compiled_or_not(
     def with_compile(compiled: bool) -> Recipe:
         return replace(recipe, training=replace(recipe.training, compile=compiled))
 
-    begin, plain = time.perf_counter() - before, measure(False)
+    begin, plain = time.perf_counter() - prepared.seconds, measure(False)
     if not recipe.training.compile:
         return with_compile(False), plain
     work = (recipe.training.steps or plain.steps) * plain.seconds

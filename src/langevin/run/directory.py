@@ -26,6 +26,7 @@ from langevin.modalities.modality import Progress
 from langevin.recipe.build import Built, build
 from langevin.recipe.read import check, dump_checked, read_tree
 from langevin.recipe.tree import Recipe
+from langevin.run import counts
 from langevin.run.ema_choice import read_choice
 from langevin.run.generate import RunModel, changed
 from langevin.run.solvers import Kept
@@ -43,7 +44,7 @@ _PROBING = threading.Lock()
 FILES = {  # that are written into a run
     "recipe.yaml", "environment.json", "metrics.jsonl", "report.html", "report.json", "evaluation.json", "checkpoints",
     "samples", "ema", "solvers", "evaluation", "latents", "tensorboard", "comparison", "requests", "explanations",
-    "card.md", "coupling.safetensors",
+    "card.md", "coupling.safetensors", "counts.safetensors",
 }  # fmt: skip
 
 
@@ -130,6 +131,7 @@ class Run:
             tensors |= ema_of_length(self.path, length)
             lines.append(f"EMA of length {length:g} reconstructed from the run's snapshots")
         put(built, tensors)
+        counts.put(built.model.network, counts.read(self.path))
         models = lru_cache(maxsize=2)(partial(other_model, self, device, code))
         kept = Kept(run=self.path, process=built.model.process, network=built.model.network, ema=length)
         return replace(built, learned=kept, models=models), step, lines

@@ -20,10 +20,10 @@ from langevin.recipe.build import Built, training_batches
 from langevin.run.calibrate import calibrated
 from langevin.run.card import write_card
 from langevin.run.choose_ema import choose_ema
-from langevin.run.coupling import fit_coupling, stored, write
 from langevin.run.directory import Run, create, open_run, writing
 from langevin.run.display import QUIET, Display, duration
 from langevin.run.plan import Planned, Wanted, directory_of, plan, require_no_run, settle
+from langevin.run.prepared import prepared, resumed
 from langevin.run.requests import Requests
 from langevin.run.responses import built_with, fit_responses, keep
 from langevin.run.stop import Stopped, stop_requests
@@ -77,13 +77,9 @@ def train_planned(
                 display.say(text)
         built = built_for_training(recipe, code)
         require_usable(built, data)  # before time is spent on a calibration
-        prepared = prepare(built, data, display)
-        coupling, spent = fit_coupling(recipe, data, world, display)
-        recipe, responses, learned = fit_responses(recipe, data, val, world, display)
-        building = partial(built_with, code=code, responses=responses)
-        before = spent + learned + world.broadcast(prepared)
-        recipe, calibration = calibrated(recipe, data, world, display, building, coupling=coupling, before=before)
-        built = building(recipe)
+        made = prepared(built, data, world, display)
+        recipe, calibration = calibrated(recipe, data, world, display, code, prepared=made)
+        built = made.built(recipe, code)
         if recipe.init_from:
             begin_from(built, recipe.init_from, display, code)
         if world.first:
@@ -95,15 +91,14 @@ def train_planned(
         world.barrier()  # all processes have checked that there is no run yet
         run = create(path, recipe, facts) if world.first else None
         if run is not None:
-            write(run, coupling)
-            keep(run, responses)
+            made.write(run)
         world.barrier()
         run = run or open_run(path)
         if world.first:
             created(path)
         carry_on(
             run, built, data, val, world, tensorboard=wanted.tensorboard, display=display,
-            calibration=calibration, code=code, coupling=coupling,
+            calibration=calibration, code=code, coupling=made.coupling,
         )  # fmt: skip
     return run
 
@@ -122,20 +117,10 @@ def resume_run(path: Path, *, allow_code: bool = False, tensorboard: bool = Fals
             display.say(text)
     with writing(path) if world.first else nullcontext():
         code = CodePermission.of((), allow=allow_code)
-        _, responses, _ = fit_responses(run.recipe, data, val, world, display, run=run)
-        built = built_with(run.recipe, code, responses)
-        prepare(built, data, display)
-        coupling = stored(run, data, world, display)
+        built = built_for_training(run.recipe, code)
+        coupling = resumed(run, built, data, world, display).coupling
         carry_on(run, built, data, val, world, tensorboard=tensorboard, display=display, code=code, coupling=coupling)
     return run
-
-
-def prepare(built: Built, data: Any, display: Display) -> float:
-    """Let the batches make what they make once before the first step, if anything; returns the seconds that it took."""
-    begun, prepared = time.perf_counter(), getattr(built.batches(data), "prepare", None)
-    if prepared is not None:
-        prepared(display.progress("encoding data"))
-    return time.perf_counter() - begun
 
 
 def carry_on(
