@@ -137,8 +137,9 @@ class DistributionMatching:
         self.adversarial, self.discriminator = adversarial, discriminator
         self.objective = WeightedMSE(process=process)
         self.players: Mapping[str, Player] = {
-            "generator": Player(module=nn.ModuleDict({"network": network}), every=every, non_hidden=non_hidden),
+            # first, as its loss is that of the run: the generator's is zero where the two denoisers agree, as they do at first
             "fake": Player(module=nn.ModuleDict({"network": fake_network}), non_hidden=non_hidden, ema=False),
+            "generator": Player(module=nn.ModuleDict({"network": network}), every=every, non_hidden=non_hidden),
         }
         if discriminator_network is not None:
             module = nn.ModuleDict({"network": discriminator_network})

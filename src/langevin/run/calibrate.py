@@ -1,7 +1,6 @@
 """Timing some steps of a run with a time budget, and deciding whether its network is compiled."""
 
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -15,6 +14,7 @@ from langevin.training import machine
 from langevin.training.calibration import Calibration, calibrate, set_threads, thread_policy
 from langevin.training.distributed import World
 from langevin.training.loop import TrainingState
+from langevin.user_function import CodePermission
 
 LONG_ENOUGH = 20.0  # minutes: in shorter runs compiling is not tried
 
@@ -24,7 +24,7 @@ def calibrated(
     data: Any,
     world: World,
     display: Display,
-    building: Callable[[Recipe], Built],
+    code: CodePermission,
     *,
     prepared: Prepared,
 ) -> tuple[Recipe, Calibration | None]:
@@ -51,7 +51,7 @@ def _compiled_or_not(
     data: Any,
     world: World,
     display: Display,
-    building: Callable[[Recipe], Built],
+    code: CodePermission,
     *,
     prepared: Prepared,
 ) -> tuple[Recipe, Calibration]:

@@ -1,5 +1,5 @@
-"""What a run prepares before its first step: data that is encoded once, a coupling, and counts of n-grams. The last two are
-stored in the run, as a resumed run or a sampled one needs them too."""
+"""What a run prepares before its first step: data that is encoded once, counts of n-grams, a coupling, and responses that
+an autoencoder compares by. All but the first are stored in the run, as a resumed or a sampled one needs them too."""
 
 import time
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from langevin.run import counts as ngrams
 from langevin.run import coupling as couplings
 from langevin.run.directory import Run
 from langevin.run.display import Display
-from langevin.run.teacher import built_for_training
+from langevin.run.responses import built_with, fit_responses, keep
 from langevin.training.distributed import World
 from langevin.user_function import CodePermission
 
@@ -28,16 +28,18 @@ class Prepared:
     Args:
         coupling: of noise with training examples; None where they are independent.
         counts: of n-grams of the training data, see `networks.ngram_prior.counted`; empty if the network reads none.
+        responses: by which an autoencoder compares copies; None for those of random filters.
         seconds: that it took.
     """
 
     coupling: Coupling | None = None
     counts: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
+    responses: Any = None
     seconds: float = 0.0
 
     def built(self, recipe: Recipe, code: CodePermission) -> Built:
-        """The parts of a recipe on this machine, with the counts."""
-        built = built_for_training(recipe, code)
+        """The parts of a recipe on this machine, with what was prepared."""
+        built = built_with(recipe, code, self.responses)
         ngrams.put(built.model.network, self.counts)
         return built
 
@@ -45,34 +47,41 @@ class Prepared:
         """Store what cannot be made from the recipe alone."""
         couplings.write(run, self.coupling)
         ngrams.write(run.path, self.counts)
+        keep(run, self.responses)
 
 
-def prepared(built: Built, data: Any, world: World, display: Display) -> Prepared:
-    """Prepare a run.
+def prepared(
+    recipe: Recipe, data: Any, val: Any, built: Built, world: World, display: Display
+) -> tuple[Recipe, Prepared]:
+    """What a run needs before its first step, and the recipe with the hash of its responses.
 
     Raises:
-        ValueError: see `recipe.coupling.fitted`."""
+        ValueError: see `recipe.coupling.fitted` and `fit_responses`."""
     begun = time.perf_counter()
     encode(built.batches(data), display)
     counts = ngrams.counted_in(built, data, display)
     spent = world.broadcast(time.perf_counter() - begun)
-    coupling, seconds = couplings.fit_coupling(built.recipe, data, world, display)
-    return Prepared(coupling=coupling, counts=counts, seconds=spent + seconds)
+    coupling, fitting = couplings.fit_coupling(recipe, data, world, display)
+    recipe, responses, learning = fit_responses(recipe, data, val, world, display)
+    made = Prepared(coupling=coupling, counts=counts, responses=responses, seconds=spent + fitting + learning)
+    return recipe, made
 
 
-def resumed(run: Run, built: Built, data: Any, world: World, display: Display) -> Prepared:
-    """What a run that is resumed has stored, which `built` gets; what it has not stored yet is made again.
+def resumed(run: Run, data: Any, val: Any, world: World, display: Display, code: CodePermission) -> Prepared:
+    """What a run that is resumed has stored; what it has not stored yet is made again.
 
     Raises:
         ValueError: a file is damaged, or of other data."""
+    _, responses, _ = fit_responses(run.recipe, data, val, world, display, run=run)
+    built, counts = built_with(run.recipe, code, responses), ngrams.read(run.path)
     encode(built.batches(data), display)
-    stored = ngrams.read(run.path)
-    counts = stored or ngrams.counted_in(built, data, display)
-    ngrams.put(built.model.network, counts)
     world.barrier()  # all have looked for the file
-    if world.first and not stored:
-        ngrams.write(run.path, counts)
-    return Prepared(coupling=couplings.stored(run, data, world, display), counts=counts)
+    if not counts:
+        counts = ngrams.counted_in(built, data, display)
+        if world.first:
+            ngrams.write(run.path, counts)
+    coupling = couplings.stored(run, data, world, display)
+    return Prepared(coupling=coupling, counts=counts, responses=responses)
 
 
 def encode(batches: Batches, display: Display) -> None:

@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,6 @@ from langevin.run.display import QUIET, Display, duration
 from langevin.run.plan import Planned, Wanted, directory_of, plan, require_no_run, settle
 from langevin.run.prepared import prepared, resumed
 from langevin.run.requests import Requests
-from langevin.run.responses import built_with, fit_responses, keep
 from langevin.run.stop import Stopped, stop_requests
 from langevin.run.teacher import built_for_training
 from langevin.run.watch import Watch
@@ -77,7 +75,7 @@ def train_planned(
                 display.say(text)
         built = built_for_training(recipe, code)
         require_usable(built, data)  # before time is spent on a calibration
-        made = prepared(built, data, world, display)
+        recipe, made = prepared(recipe, data, val, built, world, display)
         recipe, calibration = calibrated(recipe, data, world, display, code, prepared=made)
         built = made.built(recipe, code)
         if recipe.init_from:
@@ -117,9 +115,11 @@ def resume_run(path: Path, *, allow_code: bool = False, tensorboard: bool = Fals
             display.say(text)
     with writing(path) if world.first else nullcontext():
         code = CodePermission.of((), allow=allow_code)
-        built = built_for_training(run.recipe, code)
-        coupling = resumed(run, built, data, world, display).coupling
-        carry_on(run, built, data, val, world, tensorboard=tensorboard, display=display, code=code, coupling=coupling)
+        made = resumed(run, data, val, world, display, code)
+        carry_on(
+            run, made.built(run.recipe, code), data, val, world, tensorboard=tensorboard, display=display, code=code,
+            coupling=made.coupling,
+        )  # fmt: skip
     return run
 
 
