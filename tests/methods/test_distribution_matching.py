@@ -104,6 +104,7 @@ def test_the_generator_takes_turns_and_the_teacher_is_no_player():
     assert {name: (player.every, player.ema) for name, player in method.players.items()} == {
         "generator": (5, True), "fake": (1, False)
     }  # fmt: skip
+    assert next(iter(method.players)) == "fake", "whose loss tells whether training diverges"
     method.loss("fake", batch(4), drawn(4))
     assert method.fake.calls == 1
     with pytest.raises(KeyError):

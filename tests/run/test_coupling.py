@@ -132,9 +132,9 @@ def test_too_many_examples_too_little_memory_and_too_little_time_are_refused(run
         examples(batches)
     late = iter([0.0, 0.2, 2.0])
     monkeypatch.setattr(fitting.time, "perf_counter", lambda: next(late))
-    report = fitting._within(0.1, lambda done, total: None)
+    report = fitting.within(0.1, lambda done, total: None, "fitting", "or not at all")
     report(1, 100)
-    with pytest.raises(ValueError, match=r"would take 3\.3 of the 0\.1 minutes"):
+    with pytest.raises(ValueError, match=r"fitting would take 3\.3 of the 0\.1 minutes: train longer, or not at all"):
         report(1, 100)
 
 
