@@ -78,7 +78,8 @@ class Batches(Protocol):
     """Encoded training examples by index: a pure function of (items, noise).
 
     It may have `lengths`, (len,) int64: the examples' lengths, by which they are grouped into batches that need little
-    padding; and `prepare(progress)`, which is called once before the first step."""
+    padding; or `buckets`, (len,) int64: which of a few shapes each has, so that nearly all batches are of one shape; and
+    `prepare(progress)`, which is called once before the first step."""
 
     @property
     def dataset(self) -> Any:
@@ -87,7 +88,8 @@ class Batches(Protocol):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape of one example x, without the batch dimension; if lengths differ, that of the longest."""
+        """Shape of one example x, without the batch dimension; if lengths differ, that of the longest, and in buckets that
+        of one whose sides are equal."""
         ...
 
     @property
@@ -144,6 +146,7 @@ class Needs:
         processes: kinds of process that can corrupt the data.
         channels: number of channels of continuous data (channels, *space); None for tokens.
         space: sizes of the spatial dimensions: () for vectors, (length,) for sequences, (height, width) for images.
+        spaces: all of these, if examples have one of several.
         std: standard deviation of encoded continuous data, `sigma_data`; None for tokens.
         tokens: size of the vocabulary, special tokens included; None for continuous data.
         side_streams: number of token sequences, aligned with the positions of x, that the network is conditioned on.
@@ -163,6 +166,7 @@ class Needs:
     processes: tuple[str, ...]
     channels: int | None = None
     space: tuple[int, ...] = ()
+    spaces: tuple[tuple[int, ...], ...] = ()
     std: float | None = None
     tokens: int | None = None
     side_streams: int = 0
@@ -601,6 +605,7 @@ class Modality(Protocol):
     """A kind of data: its configuration, what was fitted to it, and everything that is done with it.
 
     It may also have `capacity` (see `require_form`); `choices`: option -> the values that it takes, for forms;
+    `comparable`: decoded values -> one tensor (n, ...), where samples differ in shape, for what compares them;
     `suggest_autoencoder`: like `suggest`, of the autoencoder for `train --latent`, quantised if `codes`, whose run becomes
     the `codec` of kind latents or codes; `frame_errors`: (posterior mean, x) -> squared errors (b, frames) by name, which
     `method.terms` adds to the loss; and `fit_responses`: (train, val, folder, progress, say) -> x -> responses of layers,

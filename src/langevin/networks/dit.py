@@ -130,6 +130,11 @@ class DiT(nn.Module):
             """For data of these sizes. Raises `ValueError` where patches do not cut it."""
             require_space(self.dimensions, sizes, self.patch_sides, f"patches of {self.patch}")
             patches = self.num_patches
+            if self.caption_prior and sizes.spaces:
+                raise ValueError(
+                    "network.caption_prior fixes the size of the data, and this data has several (data.buckets): set it "
+                    "to 0, or leave data.buckets out"
+                )
             if self.caption_prior:
                 patches = math.prod(size // side for size, side in zip(sizes.space, self.patch_sides, strict=True))
             conditioning = conditioned(self.conditioning, sizes)

@@ -25,6 +25,11 @@ class DataSizes(Protocol):
         ...
 
     @property
+    def spaces(self) -> tuple[tuple[int, ...], ...]:
+        """Every space that examples have, if they differ; else empty."""
+        ...
+
+    @property
     def tokens(self) -> int | None:
         """Size of the vocabulary, special tokens included; None for continuous data."""
         ...
@@ -89,9 +94,14 @@ def conditioned(config: ConditioningConfig, sizes: DataSizes) -> ConditioningCon
 
 
 def require_space(dimensions: int, sizes: DataSizes, side: int | tuple[int, ...], what: str) -> None:
-    """Check that space is cut into a whole number of parts. Raises `ValueError` with what to do."""
+    """Check that every space is cut into a whole number of parts. Raises `ValueError` with what to do."""
     if dimensions != len(sizes.space):
         raise ValueError(f"network.dimensions is {dimensions}, and this data has {len(sizes.space)}")
-    for size, part in zip(sizes.space, (side,) * dimensions if isinstance(side, int) else side, strict=True):
-        if size % part:
-            raise ValueError(f"data of side {size} does not fit {what}: its sides must be multiples of {part}")
+    parts = (side,) * dimensions if isinstance(side, int) else side
+    for space in sizes.spaces or (sizes.space,):
+        for size, part in zip(space, parts, strict=True):
+            if size % part:
+                many = ", as those of all its buckets (data.buckets.multiple)" if sizes.spaces else ""
+                raise ValueError(
+                    f"data of side {size} does not fit {what}: its sides must be multiples of {part}{many}"
+                )

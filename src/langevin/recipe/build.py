@@ -552,8 +552,8 @@ def training_batches(recipe: Recipe, batches: Batches, coupling: Coupling | None
 
     With a coupling, the order of the data gives the class of each sample, and its noise the example of that class."""
     training = recipe.training
-    lengths = getattr(batches, "lengths", None)
-    order = DataOrder(count=len(batches), batch=training.batch, seed=training.seed, lengths=lengths)
+    grouped = {name: getattr(batches, name, None) for name in ("lengths", "buckets")}
+    order = DataOrder(count=len(batches), batch=training.batch, seed=training.seed, **grouped)
 
     def batch(step: int, samples: Tensor, draw: StepRandomness) -> Batch:
         items = order.items(step, samples)

@@ -21,7 +21,7 @@ from langevin.training import machine
 from langevin.user_function import NO_CODE, CodePermission
 
 # overrides that apply before data is opened and a recipe is suggested; the rest follow the suggestions
-OPENING = re.compile(r"data\.(\w+|codec\.kind|codec\.path)=(?!\{)|training\.(minutes|precision)=")
+OPENING = re.compile(r"data\.(\w+|codec\.kind|codec\.path|buckets\.\w+)=(?!\{)|training\.(minutes|precision)=")
 
 
 @dataclass(frozen=True, kw_only=True)

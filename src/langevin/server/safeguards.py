@@ -144,7 +144,8 @@ class Safeguards:
         return decision
 
     def _copies(self, samples: Samples, run: Path, fingerprint: str) -> Decision:
-        if self.rules.near_copies is None or not isinstance(samples.values, torch.Tensor):
+        values = comparable(samples.modality, samples.values)
+        if self.rules.near_copies is None or values is None:
             return ALLOWED
         verdict = self.rules.near_copies
         try:
@@ -152,17 +153,18 @@ class Safeguards:
         except (ValueError, OSError, AttributeError):
             reason = "the training data cannot be read here, so copies of it cannot be ruled out"
             return Decision(verdict=verdict, check="near_copies", reason=reason) if self.rules.fail_closed else ALLOWED
-        return replace(check, verdict=verdict).check(samples.values.float())
+        return replace(check, verdict=verdict).check(values.float())
 
     def _listed(self, samples: Samples, run: Path, fingerprint: str) -> Decision:
-        if self.rules.block_list is None or not isinstance(samples.values, torch.Tensor):
+        values = comparable(samples.modality, samples.values)
+        if self.rules.block_list is None or values is None:
             return ALLOWED
         try:
             check = listed_in(files_in(self.rules.block_list), samples.modality, run, fingerprint)
         except (ValueError, OSError, AttributeError) as error:
             reason = f"samples cannot be compared with the block list: {error}"
             return Decision(verdict="hold", check="block_list", reason=reason) if self.rules.fail_closed else ALLOWED
-        return check.check(samples.values.float())
+        return check.check(values.float())
 
     def note(self, event: str, facts: Mapping[str, Any]) -> None:
         """Write a row of the audit log. Raises `Refused` if it cannot be written and the rules say so."""
@@ -173,6 +175,14 @@ class Safeguards:
         except (SQLAlchemyError, RuntimeError) as error:
             if self.rules.fail_closed:
                 raise Refused("the audit log cannot be written", status=503, code="audit_unavailable") from error
+
+
+def comparable(modality: Any, values: Any) -> torch.Tensor | None:
+    """Decoded values as a tensor (n, ...) of one shape, like the run's data when it is read; None if they are none."""
+    own = getattr(modality, "comparable", None)
+    if own is not None:
+        return own(values)
+    return values if isinstance(values, torch.Tensor) else None
 
 
 def texts_in(options: Any) -> list[str]:
@@ -216,7 +226,11 @@ def listed_in(files: tuple[tuple[Path, int], ...], modality: Any, run: Path, fin
 
     Raises:
         ValueError, OSError, AttributeError: a file or the run's data cannot be read, or the modality reads no files."""
-    items = torch.cat([modality.decode(modality.encode_file(path)) for path, _ in files]).float()
+    found = [value for path, _ in files for value in modality.decode(modality.encode_file(path))]
+    items = comparable(modality, found if hasattr(modality, "comparable") else torch.stack(found))
+    if items is None:
+        raise ValueError(f"{modality.kind} cannot be compared")
+    items = items.float()
     return NearCopies(items=items, below=copies_of(run, fingerprint).below, name="the block list", verdict="deny")
 
 

@@ -14,14 +14,14 @@ def permutation(count: int, *, seed: int, epoch: int) -> Tensor:
     return SampleNoise(seeds=order_seed, steps=torch.tensor([epoch])).bits(count)[0].argsort(stable=True)
 
 
-def by_length(order: Tensor, lengths: Tensor, batch: int, bits: Tensor) -> Tensor:
+def by_length(order: Tensor, lengths: Tensor, batch: int, bits: Tensor, pool: int = POOL) -> Tensor:
     """A permutation (n,) regrouped so that batches hold items of similar length.
 
-    Among each `POOL` batches in turn, items are cut into batches by length; the batches are put into the order of `bits`
+    Among each `pool` batches in turn, items are cut into batches by length; the batches are put into the order of `bits`
     (n,), and keep the order of their items.
     """
     parts = [order[:0]]
-    for chunk in order.split(POOL * batch):
+    for chunk in order.split(pool * batch):
         rank = torch.empty_like(chunk)
         rank[lengths[chunk].argsort(stable=True)] = torch.arange(len(chunk))
         number = rank // batch  # of the batch that an item belongs to
@@ -41,25 +41,35 @@ class DataOrder:
         batch: samples per global batch; it may exceed `count`.
         seed: of the permutations.
         lengths: (count,) of the items, by which they are grouped into batches; None does not group them.
+        buckets: (count,) int64 in place of lengths: a batch holds items of one bucket, or what is left of neighbours. There
+            are fewer of the latter in an epoch than buckets, as each epoch ends with the bucket that the next one begins
+            with.
     """
 
-    def __init__(self, *, count: int, batch: int, seed: int, lengths: Tensor | None = None) -> None:
+    def __init__(
+        self, *, count: int, batch: int, seed: int, lengths: Tensor | None = None, buckets: Tensor | None = None
+    ) -> None:
         if count < 1 or batch < 1:
             raise ValueError(f"data and batch must have at least 1 item, got {count} items and batches of {batch}")
-        if lengths is not None and len(lengths) != count:
-            raise ValueError(f"{count} items have {count} lengths, got {len(lengths)}")
-        self.count, self.batch, self.seed, self.lengths = count, batch, seed, lengths
+        for name, given in (("lengths", lengths), ("buckets", buckets)):
+            if given is not None and len(given) != count:
+                raise ValueError(f"{count} items have {count} {name}, got {len(given)}")
+        self.count, self.batch, self.seed, self.lengths, self.buckets = count, batch, seed, lengths, buckets
         self._epochs: dict[int, Tensor] = {}
 
     def _epoch(self, epoch: int) -> Tensor:
         if epoch not in self._epochs:
             self._epochs = {e: p for e, p in self._epochs.items() if e >= epoch - 1}
             order = permutation(self.count, seed=self.seed, epoch=epoch)
-            if self.lengths is not None:
+            lengths, pool = self.lengths, POOL
+            if self.buckets is not None:
+                lengths, pool = self.buckets * (-1) ** epoch, self.count  # of all batches of the epoch
+                order = order[lengths[order].argsort(stable=True)]
+            if lengths is not None:
                 name = mix(torch.tensor([self.seed]), 0x1E46)
                 bits = SampleNoise(seeds=name, steps=torch.tensor([epoch])).bits(self.count)[0]
                 begun = min(self.count, -epoch * self.count % self.batch)  # items of the last epoch's last batch
-                grouped = by_length(order[begun:], self.lengths, self.batch, bits)
+                grouped = by_length(order[begun:], lengths, self.batch, bits, pool)
                 order = torch.cat([order[:begun], grouped])
             self._epochs[epoch] = order
         return self._epochs[epoch]

@@ -233,6 +233,11 @@ class Codes:
         return _kept(self.path, self.sha256, fingerprint, count, self.shape(pixels), mirrored)
 
 
+def stride_of(path: str) -> int:
+    """How many pixels, along a side, a place of an autoencoder's latent stands for. Raises `ValueError` if it is none."""
+    return max(latents.config_of(latents.recipe_of(str(Path(path).expanduser()))).strides)
+
+
 def read_autoencoder(path: str, size: tuple[int, ...]) -> tuple[str, str, Pixels]:
     """The absolute path, the hash of the weights and the codec of an autoencoder of images of `size` (channels, side).
 
@@ -249,7 +254,7 @@ def read_autoencoder(path: str, size: tuple[int, ...]) -> tuple[str, str, Pixels
     return str(Path(path).absolute()), identity(Path(path) / "checkpoints"), pixels
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=64)  # of each part of the data, way and bucket
 def _kept(
     path: str, sha256: str, fingerprint: str, count: int, shape: tuple[int, ...], mirrored: bool
 ) -> latents.Kept | None:

@@ -49,6 +49,11 @@ def encode(
     )
 
 
+def items_like(part: Images, count: int) -> Tensor:
+    """The items (count,) int64 of a part of the data that as many samples are to be like."""
+    return torch.arange(count) * len(part) // count % len(part)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Known:
     """The classes and the vocabulary of captions that a run's network was trained with.
@@ -110,7 +115,7 @@ class Known:
 
     def like(self, part: Images, count: int) -> Conditions:
         """Conditions of `count` images, with the frequencies of a part of the data."""
-        items = torch.arange(count) * len(part) // count % len(part)
+        items = items_like(part, count)
         labels = part.labels[items] if self.classes and part.labels is not None else None
         captions = None
         if self.vocabulary is not None and part.captions is not None:

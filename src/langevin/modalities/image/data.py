@@ -3,7 +3,8 @@
 A source is a frozen configuration, a member of `Source`. `load` makes `Images` of it in four steps:
 
 1. `open_table`: names, labels and captions of every image, and how to fetch its bytes, without decoding.
-2. `choose_shape`: one shape (channels, side, side) for all, chosen from the training part.
+2. `choose_shape`: one shape (channels, side, side) for all, chosen from the training part, or with `buckets` one of a few
+   of its area for each.
 3. every image is decoded once. What cannot be decoded is reported and left out; more than one in ten is an error,
    raised before training. Decoded pixels are kept if they fit the memory limit, else images are decoded at every read.
 4. `divide`: the training part and the held-out part.
@@ -24,6 +25,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from langevin.modalities.image.buckets import Buckets, Size, mean, resized, said, squared
 from langevin.modalities.image.cifar10 import open_cifar10
 from langevin.modalities.image.data_report import DataReport
 from langevin.modalities.image.digits import open_digits
@@ -56,11 +58,14 @@ __all__ = [
 
 Progress = Callable[[int, int], None]
 _CHUNK = 64  # images per task of a thread
+_MUCH = 0.1  # of the images cropped away, from which that is remarked on
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Images:
     """The training or the held-out part: n images of one `shape` (channels, height, width), in a fixed order.
+
+    Images in buckets have one of several shapes, of about the area of `shape`, which is a square.
 
     Args:
         classes: class names; empty for none.
@@ -69,6 +74,8 @@ class Images:
         notes: findings on the whole source.
         store: the pixels of both parts.
         rows: each image's index in the store.
+        sizes: width and height of the images of each bucket; empty without buckets.
+        buckets: (n,) int64, the bucket of each image; None without.
     """
 
     shape: tuple[int, int, int]
@@ -79,15 +86,36 @@ class Images:
     notes: DataReport
     store: Store
     rows: tuple[int, ...] = field(repr=False)
+    sizes: tuple[Size, ...] = ()
+    buckets: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def read(self, index: Tensor) -> Tensor:
-        """The images at `index` (m,) int64 in [0, n), as uint8 (m, c, h, w).
+        """The images at `index` (m,) int64 in [0, n), as uint8 (m, c, h, w), all of `shape`: buckets are stretched to it.
 
         Raises `IndexError` for an index out of range, `Broken` for a streamed file that can no longer be read.
         """
+        if self.buckets is None:
+            return self.read_shaped(index)
+        out = torch.empty(len(index), *self.shape, dtype=torch.uint8)
+        for _, at in self.by_bucket(index):
+            out[at] = resized(self.read_shaped(index[at]), self.shape[1])
+        return out
+
+    def by_bucket(self, index: Tensor) -> list[tuple[tuple[int, int, int], Tensor]]:
+        """The shapes (c, h, w) among the images at `index` (m,), and which of these have each, int64."""
+        if self.buckets is None:
+            return [(self.shape, torch.arange(len(index)))]
+        own = self.buckets[index]
+        return [
+            ((self.shape[0], self.sizes[i][1], self.sizes[i][0]), (own == i).nonzero()[:, 0])
+            for i in own.unique().tolist()
+        ]
+
+    def read_shaped(self, index: Tensor) -> Tensor:
+        """The images at `index` (m,), which are of one bucket, as they are trained on; raises as `read`."""
         if index.ndim != 1 or index.dtype != torch.int64:
             raise ValueError(
                 f"Images.read: index is {index.dtype} of shape {tuple(index.shape)}; give int64 of shape (m,)"
@@ -106,7 +134,9 @@ class Images:
     def fingerprint(self) -> str:
         """SHA-256, in hexadecimal, of names, labels, captions and pixels (file sizes instead, if they are streamed)."""
         labels = None if self.labels is None else self.labels.tolist()
-        digest = hashlib.sha256(json.dumps([self.shape, self.classes, labels, self.captions, self.names]).encode())
+        what = [self.shape, self.classes, labels, self.captions, self.names]
+        what += [] if self.buckets is None else [self.sizes, self.buckets.tolist()]
+        digest = hashlib.sha256(json.dumps(what).encode())
         self.store.update_digest(digest, self.rows)
         return digest.hexdigest()
 
@@ -138,6 +168,7 @@ def load_parts(
     memory_limit: int = 2 * 2**30,
     at_most: int = 32,
     progress: Progress | None = None,
+    buckets: Callable[[int], Buckets] | None = None,
 ) -> tuple[Images, Images]:
     """The training and the held-out part of a source, both checked; every file is decoded once.
 
@@ -148,6 +179,7 @@ def load_parts(
         memory_limit: bytes; larger data is streamed from disk.
         at_most: largest side that is chosen, if the source states no size.
         progress: called with (done, total) in the calling thread.
+        buckets: from the side of the square to the buckets of images of many ratios; None crops all to the square.
 
     Raises:
         ValueError: there is nothing to load, or more than one image in ten is broken. Minor findings are warnings, and
@@ -155,20 +187,53 @@ def load_parts(
     if not 0 < held_out < 1:
         raise ValueError(f"load: held_out is {held_out}; use a share between 0 and 1, such as 0.1")
     table = open_table(source)
+    if buckets is not None and table.raw is not None:
+        raise ValueError(
+            f"{table.where}: all images are of {table.raw[2]}x{table.raw[1]} pixels: leave data.buckets out"
+        )
     shape = choose_shape(table, at_most=at_most)
+    among = None if buckets is None else buckets(shape[1])
     in_memory = len(table) * math.prod(shape) <= memory_limit
-    pixels = torch.zeros((len(table), *shape), dtype=torch.uint8) if in_memory else None
-    decoded = _decode_all(table, shape, pixels=pixels, progress=progress)
+    pixels = _room(len(table), shape, among) if in_memory else None
+    decoded = _decode_all(table, shape, pixels=pixels, progress=progress, among=among)
     refuse_mostly_broken(table, decoded.broken)
     kept = [row for row in range(len(table)) if row not in decoded.broken]
     train, test, remarks = divide(table, kept, decoded.identities, held_out=held_out, seed=seed)
-    notes = _noted(table, decoded.broken, kept, remarks)
+    notes = _noted(table, decoded.broken, kept, [*remarks, *_ratios(decoded, kept, among)])
     for line in notes.lines():
         warnings.warn(f"{table.where}: {line}", stacklevel=2)
-    store: Store = (
-        Streaming(table=table, shape=shape, sizes=decoded.sizes) if pixels is None else InMemory(pixels=pixels)
-    )
-    return _images(table, shape, train, notes, store), _images(table, shape, test, notes, store)
+    store: Store = InMemory(pixels=[] if pixels is None else pixels)
+    if pixels is None:
+        shapes = [shape] * len(table)
+        if among is not None:
+            shapes = [(shape[0], height, width) for width, height in (among.sizes[i] for i in decoded.where)]
+        store = Streaming(table=table, shapes=shapes, sizes=decoded.sizes)
+    parts = (_images(table, shape, chosen, notes, store) for chosen in (train, test))
+    if among is not None:
+        where = torch.tensor(decoded.where, dtype=torch.int64)
+        parts = (replace(part, sizes=among.sizes, buckets=where[list(part.rows)]) for part in parts)
+    first, second = parts
+    return first, second
+
+
+def _room(count: int, shape: tuple[int, int, int], among: Buckets | None) -> Tensor | list[Tensor]:
+    """Where the pixels of images are put: a tensor, or one for each image in buckets."""
+    if among is None:
+        return torch.zeros((count, *shape), dtype=torch.uint8)
+    return [torch.zeros(0, dtype=torch.uint8)] * count
+
+
+def _ratios(decoded: "_Decoded", kept: list[int], among: Buckets | None) -> list[str]:
+    """What is to be said of the shapes of images, and of how much of them is cropped."""
+    stored = [decoded.stored[row] for row in kept]
+    if among is not None:
+        return [f"Buckets, with their images and the share of these that is cropped: {said(among.shares(stored))}."]
+    share = mean(squared(stored))
+    if share < _MUCH:
+        return []
+    return [
+        f"Images of many ratios are cropped to squares, {share:.0%} of them: data.buckets.count=9 keeps their shapes."
+    ]
 
 
 @contextmanager
@@ -198,22 +263,29 @@ def open_table(source: Source) -> Table:
 class _Decoded:
     identities: tuple[str, ...]
     sizes: tuple[int, ...]
+    stored: tuple[Size, ...]  # width and height
+    where: tuple[int, ...]  # the bucket
     broken: dict[int, str]
 
 
 def _decode_all(
-    table: Table, shape: tuple[int, int, int], *, pixels: Tensor | None, progress: Progress | None
-) -> _Decoded:
+    table: Table, shape: tuple[int, int, int], *, pixels: Tensor | list[Tensor] | None, progress: Progress | None,
+    among: Buckets | None = None,
+) -> _Decoded:  # fmt: skip
     """Decode every row once in several threads, into `pixels` if it is not None."""
     identities, sizes, broken = [""] * len(table), [0] * len(table), dict[int, str]()
+    stored, where = [(1, 1)] * len(table), [0] * len(table)
+    longest = shape[1] if among is None else max(map(max, among.sizes))
 
     def chunk(start: int) -> int:
         stop = min(start + _CHUNK, len(table))
         for row in range(start, stop):
             try:
-                with table.picture(row, size=shape[1]) as picture:
-                    sizes[row] = picture.encoded
-                    values = picture.pixels(size=shape[1], channels=shape[0])
+                with table.picture(row, size=longest) as picture:
+                    sizes[row], stored[row] = picture.encoded, (picture.width, picture.height)
+                    where[row] = 0 if among is None else among.nearest(stored[row])
+                    size = shape[1] if among is None else among.sizes[where[row]]
+                    values = picture.pixels(size=size, channels=shape[0])
                     identities[row] = picture.identity()
                 if pixels is not None:
                     pixels[row] = values
@@ -225,7 +297,10 @@ def _decode_all(
         for done in pool.map(chunk, range(0, len(table), _CHUNK)):
             if progress is not None:
                 progress(done, len(table))
-    return _Decoded(identities=tuple(identities), sizes=tuple(sizes), broken=dict(sorted(broken.items())))
+    return _Decoded(
+        identities=tuple(identities), sizes=tuple(sizes), stored=tuple(stored), where=tuple(where),
+        broken=dict(sorted(broken.items())),
+    )  # fmt: skip
 
 
 def _noted(table: Table, broken: dict[int, str], kept: list[int], remarks: list[str]) -> DataReport:

@@ -78,17 +78,23 @@ class Picture:
     animated: bool = False
     reduced_from: bytes | None = None
 
-    def pixels(self, *, size: int | None, channels: int) -> Tensor:
-        """The central square as uint8 (channels, size, size); for `size` None all of it, (channels, height, width)."""
+    def pixels(self, *, size: int | tuple[int, int] | None, channels: int) -> Tensor:
+        """The largest central part of the ratio of `size`, width and height or the side of a square, as uint8 (channels,
+        height, width); for `size` None all of it."""
         image = _as(self.image, "L") if channels == 1 else self.image
         if size is not None:
-            side = min(image.size)
-            left, top = (image.width - side) // 2, (image.height - side) // 2
-            middle = (left, top, left + side, top + side)
-            if side != size:
-                image = image.resize((size, size), Image.Resampling.LANCZOS, middle)
-            elif image.size != (size, size):
-                image = image.crop(middle)
+            width, height = size if isinstance(size, tuple) else (size, size)
+            right, bottom = image.size
+            if right * height > bottom * width:
+                right = bottom * width / height
+            else:
+                bottom = right * height / width
+            left, top = (image.width - right) // 2, (image.height - bottom) // 2
+            middle = (left, top, left + right, top + bottom)
+            if (right, bottom) != (width, height):
+                image = image.resize((width, height), Image.Resampling.LANCZOS, middle)
+            elif image.size != (width, height):
+                image = image.crop((int(left), int(top), int(left) + width, int(top) + height))
         image = _as(image, "L" if channels == 1 else "RGB")  # after resizing, as then it is small
         # numpy is (h, w) or (h, w, c); the copy is writable and (c, h, w)
         values = np.array(image, dtype=np.uint8).reshape(image.height, image.width, channels)

@@ -91,6 +91,8 @@ def require_cascade(image: "Image", options: "Sample", context: RequestContext) 
         raise ValueError(
             "--reward does not go with --enlarge: draw the images first, and enlarge them by `langevin edit`"
         )
+    if image.buckets is not None:
+        raise ValueError("--enlarge enlarges squares, and this run draws several shapes (data.buckets): leave it out")
     for name, run in runs_named(options).items():
         other = context.model.others[name].modality
         if other.kind != image.kind:

@@ -42,6 +42,10 @@ def evaluate(image: "Image", options: Evaluate, m: Measuring) -> Evaluation:
         raise ValueError(f"--likelihood is of diffusion, and this run is of method.kind {method.kind}: leave it out")
     if options.likelihood:
         require_pixels(image.codec, "a likelihood")
+        if image.buckets is not None:
+            raise ValueError(
+                "a likelihood is of images of one shape, and this run has several (data.buckets): leave --likelihood out"
+            )
     require_enough(m.train, m.val)
     # as many as there are real images for the floor
     count = m.count or min(max(len(m.val), len(m.train) // 2, 8), 2000)
@@ -52,7 +56,7 @@ def evaluate(image: "Image", options: Evaluate, m: Measuring) -> Evaluation:
         n = options.likelihood_count
         likelihood = measure_likelihood(image, model, m, examples=n, bound_examples=8 * n, batch=min(m.batch, 64))
     elbo = None if likelihood is None else metric_of(likelihood)
-    if elbo is None and isinstance(model, GaussianModel):
+    if elbo is None and isinstance(model, GaussianModel) and image.buckets is None:  # the bound is of one shape
         elbo = bound_metric(image, model, m)
     rows = [*measured.measures.rows, *own_rows(measured, model.levels), *([] if elbo is None else [elbo])]
     source = Source(samples=measured.measures.samples, seeds=list(range(m.seeds)), command=m.command)
@@ -66,7 +70,7 @@ def evaluate(image: "Image", options: Evaluate, m: Measuring) -> Evaluation:
         *(sections_of(likelihood, train=len(m.train), val=len(m.val), command=m.command) if likelihood else []),
         Pictures(
             heading="Nearest training images",
-            pictures=[_neighbours(measured, m.train)],
+            pictures=[_neighbours(image, measured, m.train)],
             note="Sample left, nearest training image right.",
         ),
         loss_section(measured.losses, source, model.levels),
@@ -139,16 +143,17 @@ def sample_grid(image: "Image", samples: Samples) -> Picture:
     if labels is not None and image.classes:
         per = 8
         order = torch.cat([(labels == c).nonzero()[:per, 0] for c in range(min(len(image.classes), 12))])
-        shown = grid(images[order], columns=per, captions=[image.classes[i] for i in labels[order].tolist()])
+        captions = [image.classes[i] for i in labels[order].tolist()]
+        shown = grid([images[i] for i in order.tolist()], columns=per, captions=captions)
     else:
-        pick = torch.arange(min(32, len(images))) * len(images) // min(32, len(images))
-        captions = [samples.names[i] for i in pick.tolist()] if samples.names else None
-        shown = grid(images[pick], columns=8, captions=captions)
+        pick = (torch.arange(min(32, len(images))) * len(images) // min(32, len(images))).tolist()
+        captions = [samples.names[i] for i in pick] if samples.names else None
+        shown = grid([images[i] for i in pick], columns=8, captions=captions)
     return Picture(image=png(shown), caption="Samples")
 
 
-def _neighbours(measured: Measured, train: Images) -> Picture:
-    images = measured.drawn[0].values
+def _neighbours(image: "Image", measured: Measured, train: Images) -> Picture:
+    images = image.comparable(measured.drawn[0].values)
     pick = torch.arange(min(16, len(images))) * len(images) // min(16, len(images))
     real = searched(train)
     _, index = nearest(real, images[pick])

@@ -21,6 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from langevin.modalities.image.buckets import Buckets, mean, said, squared
 from langevin.modalities.image.data import Progress, open_table
 from langevin.modalities.image.data_report import DataReport
 from langevin.modalities.image.decode import Picture
@@ -33,6 +34,7 @@ from langevin.modalities.paths import some
 _EXAMPLES = 5
 _FLAT = 8  # range of luma, of 255, below which an image has no hash
 _NEAR_LEVELS, _NEAR_BITS = 2.5, 6
+_MUCH = 0.05  # of an image that is cropped away, from which that is reported
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +73,9 @@ class Inspection:
         duplicates: groups of names with equal pixels.
         near_duplicates, near_examples: number of groups of near duplicates, and some of them.
         size, channels: what `load` chooses; None if nothing is readable.
+        ratios: least, median and greatest width over height.
+        cropped: the mean share of an image that is lost by cropping it to a square.
+        buckets: (WIDTHxHEIGHT, images, mean share of them that is cropped) of each bucket that images would be in.
     """
 
     path: str
@@ -92,6 +97,9 @@ class Inspection:
     near_examples: tuple[tuple[str, ...], ...]
     size: int | None
     channels: int | None
+    ratios: tuple[float, float, float] | None = None
+    cropped: float = 0.0
+    buckets: tuple[tuple[str, int, float], ...] = ()
     notes: tuple[str, ...] = field(default=())
 
     def as_dict(self) -> dict[str, Any]:
@@ -109,6 +117,7 @@ class Inspection:
             lines.append(f"Shorter side: {sides} pixels. Sizes: {common}")
             colour = "grey" if self.channels == 1 else "colour"
             lines.append(f"Trained at {self.size}x{self.size} in {colour} by default")
+            lines += self._shapes()
         lines.append(
             "Stored as: " + (", ".join(f"{mode} ({count:,})" for mode, count in self.modes.items()) or "nothing")
         )
@@ -125,6 +134,17 @@ class Inspection:
             broken = some([f"{name} {reason}" for name, reason in self.broken], limit=_EXAMPLES, between="; ")
             lines.append(f"Cannot be read: {len(self.broken):,} ({broken})")
         return lines + list(self.notes)
+
+    def _shapes(self) -> list[str]:
+        """Lines on ratios, if images lose much when they are cropped to squares."""
+        if self.ratios is None or self.cropped < _MUCH:
+            return []
+        low, middle, high = self.ratios
+        return [
+            f"Ratios of width to height: {low:.2f} to {high:.2f}, median {middle:.2f}. Cropped to squares "
+            f"{self.cropped:.1%} of an image is lost on average",
+            f"In buckets, by data.buckets.count={Buckets.count}, with images and what is lost: {said(self.buckets)}",
+        ]
 
     def _described(self) -> list[str]:
         """Lines on classes and captions."""
@@ -166,6 +186,8 @@ def inspect(path: Path, *, size: int | None = None, progress: Progress | None = 
     shorter = [min(look.size) for look in looks.values()]
     classes = _classes(table, readable)
     duplicates, near = _copies(table, looks)
+    stored = [looks[row].size for row in readable]
+    ratios = sorted(width / height for width, height in stored)
     return Inspection(
         path=str(path),
         kind=source.kind,
@@ -186,6 +208,9 @@ def inspect(path: Path, *, size: int | None = None, progress: Progress | None = 
         near_examples=near[:_EXAMPLES],
         size=shape[1] if shape and readable else None,
         channels=shape[0] if shape and readable else None,
+        ratios=(ratios[0], statistics.median(ratios), ratios[-1]) if ratios else None,
+        cropped=mean(squared(stored)),
+        buckets=Buckets().of_side(shape[1]).shares(stored) if shape and stored else (),
         notes=tuple(_other(table.notes)),
     )
 

@@ -187,7 +187,7 @@ def measure_run(image: "Image", m: Measuring, spaces: FeatureSpaces, count: int)
         draw_like_data(image, m, count, seed, _shifted(progress, seed * count, m.seeds * count))
         for seed in range(m.seeds)
     ]
-    generated = [samples.values for samples in drawn]
+    generated = [image.comparable(samples.values) for samples in drawn]
     real, other = train.read(spread(len(train), REAL)), val.read(spread(len(val), REAL))
     labels, consistency, accuracy = drawn[0].arrays.get("labels"), None, None
     if spaces.classifier is not None and labels is not None:
@@ -237,7 +237,8 @@ def retrieve(image: "Image", m: Measuring, *, most: int = 200) -> dict[str, Retr
             continue
         context = RequestContext(model=m.model, data=lambda: (train, val), seed=77_000_000)
         plan = draw(image, Conditions(captions=captions, names=tuple(captions)), context, len(captions))
-        distance = torch.cdist(m.model.run(plan, batch=m.batch).values.flatten(1).float(), gallery)
+        values = image.comparable(m.model.run(plan, batch=m.batch).values)
+        distance = torch.cdist(values.flatten(1).float(), gallery)
         own = torch.tensor([[name == caption for name in names] for caption in captions])
         right = distance.masked_fill(~own, torch.inf).amin(1) <= distance.amin(1)
         nearest = [
@@ -254,6 +255,32 @@ def retrieve(image: "Image", m: Measuring, *, most: int = 200) -> dict[str, Retr
             taken_for=tuple(taken for _, taken in pairs),
         )
     return results
+
+
+def reader(image: "Image", m: Measuring, column: str) -> Callable[[Sequence[Tensor]], list[str]]:
+    """The class of images by a classifier, or the caption of the nearest real image.
+
+    Raises:
+        ValueError: another column."""
+    if column == "class":
+        classifier = feature_spaces(image, m).classifier
+        if classifier is None:
+            raise ValueError("the column 'class' is not seen: there are fewer than two classes")
+        known = classifier
+        return lambda images: [image.classes[i] for i in known.logits(torch.stack(list(images))).argmax(1).tolist()]
+    if column != "text" or m.train.captions is None:
+        raise ValueError(f"the column '{column}' is not seen: class and text are")
+    galleries, captions = list[Tensor](), list[str]()
+    for part in (m.train, m.val):
+        galleries.append(searched(part).flatten(1).float())
+        captions += [part.captions[i] for i in spread(len(part), len(galleries[-1])).tolist()]
+    gallery = torch.cat(galleries)
+
+    def shown(images: Sequence[Tensor]) -> list[str]:
+        near = torch.cdist(torch.stack(list(images)).flatten(1).float(), gallery).argmin(1)
+        return [captions[i] for i in near.tolist()]
+
+    return shown
 
 
 def shared_words(context: str, taken: str) -> float:
@@ -278,7 +305,7 @@ def scorer(image: "Image", m: Measuring) -> Scorer:
     return Scorer(
         name=f"FD ({name})",
         floor=floor,
-        score=lambda samples: frechet_distance(real, Moments.of(space(samples.values))),
+        score=lambda samples: frechet_distance(real, Moments.of(space(image.comparable(samples.values)))),
     )
 
 

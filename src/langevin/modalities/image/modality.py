@@ -12,10 +12,11 @@ from torch import Tensor
 from langevin.modalities.captions import CaptionVocabulary
 from langevin.modalities.image import inspect, plans, preview, suggest
 from langevin.modalities.image.batches import ImageBatches
-from langevin.modalities.image.codec import AnyCodec, Codes, Latents, Pixels, require_pixels
+from langevin.modalities.image.buckets import Buckets, resized, spelt
+from langevin.modalities.image.codec import AnyCodec, Codes, Latents, Pixels, require_pixels, stride_of
 from langevin.modalities.image.conditions import Known
 from langevin.modalities.image.data import Images, load_parts, quiet
-from langevin.modalities.image.decode import decode
+from langevin.modalities.image.decode import decode, open_picture
 from langevin.modalities.image.detect import detect
 from langevin.modalities.image.enlarge import Enlarging
 from langevin.modalities.image.options import Edit, Evaluate, Explain, Sample
@@ -47,13 +48,15 @@ CENTRED = 64  # images of which the mean is compared with the spread
 
 @dataclass(frozen=True, kw_only=True)
 class Image:
-    """Images of one size, uint8 (n, channels, side, side) when decoded.
+    """Images of one size, uint8 (n, channels, side, side) when decoded; with `buckets` of several sizes of one area, and a
+    list of (channels, height, width) where these differ.
 
     Args:
         path: a folder of image files, a .parquet file or a folder of such, or CIFAR-10's binary version.
         builtin: without a path, data that ships with a dependency (digits, glyphs) or can be downloaded (cifar10).
         download: whether `builtin` may download; nothing else does.
-        size: side in pixels; None chooses it from the data.
+        size: side in pixels; None chooses it from the data. With `buckets` its square is the area of all.
+        buckets: keep the ratios of images, roughly, by training at several; None crops all to squares.
         channels: 1 or 3; None is 1 if all images are grey, else 3.
         background: RGB colour behind transparent pixels.
         image_column, label_column, caption_column: column names of Parquet files.
@@ -72,6 +75,7 @@ class Image:
     builtin: Literal["digits", "glyphs", "cifar10"] | None = None
     download: bool = False
     size: int | None = None
+    buckets: Buckets | None = None
     channels: Literal[1, 3] | None = None
     background: tuple[int, int, int] = (255, 255, 255)
     image_column: str = "image"
@@ -97,6 +101,13 @@ class Image:
             raise ValueError("data.augment is the noise of smaller images, and there are none: give data.enlarge")
         if self.enlarge is not None:
             require_pixels(self.codec, "data.enlarge")
+        squares = {
+            f"data.builtin={self.builtin}": self.path is None, f"data.enlarge={self.enlarge}": self.enlarge is not None,
+            "data.codec.kind=codes": isinstance(self.codec, Codes),
+        }  # fmt: skip
+        if self.buckets is not None and any(squares.values()):
+            name = next(name for name, found in squares.items() if found)
+            raise ValueError(f"{name} is of squares only: leave it, or data.buckets, out")
         _ = self.source
 
     @property
@@ -156,12 +167,24 @@ class Image:
 
     def open(self, *, progress: Progress | None = None) -> tuple[Images, Images]:
         with quiet():
-            train, val = load_parts(self.source, held_out=self.val_fraction, seed=0, progress=progress)
+            train, val = load_parts(
+                self.source, held_out=self.val_fraction, seed=0, progress=progress,
+                buckets=None if self.buckets is None else self.among,
+            )  # fmt: skip
         some = train.read(torch.arange(len(train))[:: math.ceil(len(train) / CENTRED)])
         pixels = self.codec if isinstance(self.codec, Pixels) else self.codec.pixels
         found = off_centre(pixels.encode(some), pixels.offset)
         notes = replace(train.notes, remarks=(*train.notes.remarks, *found))
         return replace(train, notes=notes), replace(val, notes=notes)
+
+    def among(self, side: int) -> Buckets:
+        """The buckets of images whose square has so many pixels along a side.
+
+        Raises:
+            ValueError: sides that the codec does not cut."""
+        assert self.buckets is not None, "only then there are several"
+        stride = 1 if isinstance(self.codec, Pixels) or self.buckets.sizes else stride_of(self.codec.path)
+        return self.buckets.of_side(side, stride=stride)
 
     def fitted(self, train: Images, *, base: Self | None = None) -> Self:
         if self.size not in (None, train.shape[1]):
@@ -176,8 +199,12 @@ class Image:
         if captions is None and train.captions is not None:
             captions = CaptionVocabulary.fit(train.captions)
         channels: Any = train.shape[0]
+        buckets = self.buckets
+        if buckets is not None and train.buckets is not None:
+            counts = torch.bincount(train.buckets, minlength=len(train.sizes)).tolist()
+            buckets = replace(buckets, sizes=train.sizes, images=tuple(counts))
         return replace(
-            self, captions=captions, classes=train.classes, size=train.shape[1], channels=channels,
+            self, buckets=buckets, captions=captions, classes=train.classes, size=train.shape[1], channels=channels,
             codec=self.fitted_codec(train, base),
             download=False,  # the data are there: a run never fetches them again
         )  # fmt: skip
@@ -206,13 +233,16 @@ class Image:
             space, count = self.codec.shape(train.shape), self.codec.count
             return replace(needs, processes=TOKEN_PROCESSES, space=space, tokens=count)
         channels, height, width = self.codec.shape(train.shape)
-        std = float(self.codec.encode(train.read(torch.arange(len(train))[:: max(1, len(train) // MEASURED)])).std())
+        some = torch.arange(len(train))[:: max(1, len(train) // MEASURED)]
+        x = [self.codec.encode(train.read_shaped(some[at])).flatten() for _, at in train.by_bucket(some)]
+        std = float(torch.cat(x).std())
         if not math.isfinite(std):
             raise ValueError(f"data.codec is out of range: with a scale of {self.codec.scale:g} images are not finite")
         if not std > 1e-3:
             raise ValueError(f"all {len(train)} images look the same (standard deviation {std:.1e}): nothing to learn")
         concat = 0 if self.enlarge is None else channels + 1
-        return replace(needs, channels=channels, space=(height, width), std=std, concat=concat)
+        spaces = tuple(self.codec.shape((train.shape[0], tall, wide))[1:] for wide, tall in train.sizes)
+        return replace(needs, channels=channels, space=(height, width), spaces=spaces, std=std, concat=concat)
 
     def suggest(self, train: Images, budget: Budget) -> Suggestion:
         codec = self.fitted_codec(train, None)
@@ -246,27 +276,9 @@ class Image:
 
         Raises:
             ValueError: another column."""
-        from langevin.modalities.image.measure import feature_spaces, searched
+        from langevin.modalities.image.measure import reader
 
-        if column == "class":
-            classifier = feature_spaces(self, measuring).classifier
-            if classifier is None:
-                raise ValueError("the column 'class' is not seen: there are fewer than two classes")
-            known = classifier
-            return lambda images: [self.classes[i] for i in known.logits(torch.stack(list(images))).argmax(1).tolist()]
-        if column != "text" or measuring.train.captions is None:
-            raise ValueError(f"the column '{column}' is not seen: class and text are")
-        galleries, captions = list[Tensor](), list[str]()
-        for part in (measuring.train, measuring.val):
-            galleries.append(searched(part).flatten(1).float())
-            captions += [part.captions[i] for i in spread(len(part), len(galleries[-1])).tolist()]
-        gallery = torch.cat(galleries)
-
-        def shown(images: Sequence[Tensor]) -> list[str]:
-            near = torch.cdist(torch.stack(list(images)).flatten(1).float(), gallery).argmin(1)
-            return [captions[i] for i in near.tolist()]
-
-        return shown
+        return reader(self, measuring, column)
 
     # ---------------------------------------------------------------------------------------------------- requests
 
@@ -289,17 +301,29 @@ class Image:
 
     @property
     def choices(self) -> dict[str, tuple[str, ...]]:
-        """The classes, which conditions are chosen from."""
-        return dict.fromkeys(("condition", "avoid", "also", "to"), self.classes) if self.classes else {}
+        """The classes, which conditions are chosen from, and the sizes of buckets."""
+        sizes = {} if self.buckets is None else {"size": tuple(map(spelt, self.buckets.trained))}
+        return sizes | (dict.fromkeys(("condition", "avoid", "also", "to"), self.classes) if self.classes else {})
 
     def decode(self, x: torch.Tensor) -> torch.Tensor:
         return self.codec.decode(x)
 
+    def comparable(self, values: Sequence[Tensor] | Tensor) -> Tensor:
+        """Decoded images of any of the run's sizes as uint8 (n, c, side, side), stretched like `Images.read`."""
+        assert self.size, "the modality of a run is fitted"
+        if isinstance(values, Tensor):
+            return resized(values, self.size)
+        return torch.cat([resized(value[None], self.size) for value in values])
+
     def encode_file(self, path: Path) -> torch.Tensor:
-        """The image in a file as x (1, c, h, w). Raises `ValueError` if it cannot be read."""
+        """The image in a file as x (1, c, h, w), of the bucket nearest to it. Raises `ValueError` if it cannot be read."""
         assert self.size, "the modality of a run is fitted"
         assert self.channels, "the modality of a run is fitted"
-        return self.codec.encode(decode(path, size=self.size, channels=self.channels)[None])
+        if self.buckets is None:
+            return self.codec.encode(decode(path, size=self.size, channels=self.channels)[None])
+        picture = open_picture(path, size=max(map(max, self.buckets.sizes)))
+        size = self.buckets.sizes[self.buckets.nearest((picture.width, picture.height))]
+        return self.codec.encode(picture.pixels(size=size, channels=self.channels)[None])
 
     def preview(self, samples: Samples) -> File:
         if samples.table is not None:

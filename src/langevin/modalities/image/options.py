@@ -34,6 +34,11 @@ class Sample:
     particles: int | None = None
     """With --reward, which then can be any function: draw each image from so many weighted trajectories. Exact as their
     number grows, and says how many of them counted."""
+    size: str | None = None
+    """WIDTHxHEIGHT of the images, of a run with data.buckets: of its sizes the one with the nearest ratio is drawn.
+    Default: sizes as frequent as among the training images."""
+    ratio: str | None = None
+    """WIDTH:HEIGHT, such as 2:1, in place of --size."""
     enlarge: tuple[OtherRun, ...] = ()
     """Runs that enlarge the images, one after the other: each was trained with data.enlarge set to the size of what it is
     given."""
@@ -108,9 +113,9 @@ class Edit:
     at its own size, piece by piece."""
 
 
-def generations(*, prompt: str) -> Sample:
+def generations(*, prompt: str, size: str | None = None) -> Sample:
     """Options of /v1/images/generations: the prompt is a class or a caption; a blank one leaves the choice to the run."""
-    return Sample(condition=(prompt,)) if prompt.strip() else Sample()
+    return Sample(condition=(prompt,), size=size) if prompt.strip() else Sample(size=size)
 
 
 def edits(*, prompt: str, image: str, mask: str | None) -> Edit:

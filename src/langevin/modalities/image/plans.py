@@ -7,7 +7,8 @@ import torch
 
 from langevin.diffusion.condition import Condition, Further
 from langevin.diffusion.guidance import Composition, weight_of
-from langevin.modalities.image.conditions import Conditions
+from langevin.modalities.image.buckets import Size, asked, spelt
+from langevin.modalities.image.conditions import Conditions, items_like
 from langevin.modalities.image.data import Images
 from langevin.modalities.image.edit import edit_plan
 from langevin.modalities.image.enlarge import enlarged, require_cascade
@@ -53,20 +54,53 @@ def plan(image: "Image", options: Sample | Edit | Explain, context: RequestConte
             )
         return explain_plan(image, options, context)
     require_cascade(image, options, context)
+    size = size_of(image, options, context)
     if (options.rows or options.columns) and options.reward is None:
-        return draw_table(image, options, context)
+        return draw_table(image, options, context, size)
     count = 16 if context.count is None else context.count
     conditions = image.known.requested(options.condition, count, seed=context.seed, data=context.data)
     for line in conditions.remarks:
         context.say(line)
     if options.reward is not None:
-        return rewarded(image, conditions, options, context, count)
+        return rewarded(image, conditions, options, context, count, one_size(image, size))
     if options.particles is not None:
         raise ValueError("--particles are weighted by a --reward: give one")
     columns = 10 if len(set(conditions.names)) == 10 else None
     avoided = ports_avoided(image, options, context, count)
     further = further_conditions(image, options, context, count)
-    return draw(image, conditions, context, count, options=options, columns=columns, avoided=avoided, further=further)
+    return draw(
+        image, conditions, context, count, options=options, columns=columns, avoided=avoided, further=further,
+        sizes=None if size is None else [size] * count,
+    )  # fmt: skip
+
+
+def size_of(image: "Image", options: Sample, context: RequestContext) -> Size | None:
+    """The width and height that a request names, of a run's own the nearest in ratio; None if it names none.
+
+    Raises:
+        ValueError: what is no size or ratio, or one that the run does not draw."""
+    wanted = asked(options.size, options.ratio)
+    assert image.size, "the modality of a run is fitted"
+    if wanted is None:
+        return None
+    if image.buckets is None:
+        own = (image.size, image.size)
+        if wanted != own and (options.size is not None or wanted[0] != wanted[1]):
+            option = "--ratio" if options.size is None else "--size"
+            raise ValueError(
+                f"{option} is of runs with data.buckets, and this one draws {spelt(own)} only: leave it out"
+            )
+        return own
+    size = image.buckets.sizes[image.buckets.nearest(wanted, trained=True)]
+    if size != wanted:
+        context.say(f"{options.size or options.ratio}: the nearest that this run draws is {spelt(size)}")
+    return size
+
+
+def one_size(image: "Image", size: Size | None) -> Size:
+    """The size of requests of one shape: the one asked for, or that of most training images."""
+    assert image.size, "the modality of a run is fitted"
+    return size or ((image.size, image.size) if image.buckets is None else image.buckets.usual)
 
 
 def ports_avoided(image: "Image", options: Sample, context: RequestContext, count: int) -> Condition | None:
@@ -98,8 +132,8 @@ def further_conditions(image: "Image", options: Sample, context: RequestContext,
     return tuple(found)
 
 
-def draw_table(image: "Image", options: Sample, context: RequestContext) -> Plan:
-    """A table with one image per pair of row and column words; captions absent from training are marked.
+def draw_table(image: "Image", options: Sample, context: RequestContext, size: Size | None) -> Plan:
+    """A table with one image per pair of row and column words, all of one size; captions absent from training are marked.
 
     Raises:
         ValueError: rows without columns, or a run that is not conditioned on captions alone."""
@@ -119,7 +153,7 @@ def draw_table(image: "Image", options: Sample, context: RequestContext) -> Plan
     avoided = ports_avoided(image, options, context, len(captions))
     return draw(
         image, conditions, context, len(captions), options=options, columns=len(options.columns), table=table,
-        avoided=avoided,
+        avoided=avoided, sizes=[one_size(image, size)] * len(captions),
     )  # fmt: skip
 
 
@@ -132,9 +166,11 @@ def preview_plan(image: "Image", context: RequestContext) -> Plan:
 
 
 def plan_like(image: "Image", dataset: Images, context: RequestContext) -> Plan:
-    """Images with the conditions of a part of the data."""
-    count = context.count or len(dataset)
-    return draw(image, image.known.like(dataset, count), context, count)
+    """Images with the conditions and the sizes of a part of the data."""
+    count, sizes = context.count or len(dataset), None
+    if image.buckets is not None and dataset.buckets is not None:
+        sizes = [image.buckets.sizes[i] for i in dataset.buckets[items_like(dataset, count)].tolist()]
+    return draw(image, image.known.like(dataset, count), context, count, sizes=sizes)
 
 
 def draw(
@@ -148,9 +184,10 @@ def draw(
     table: Table | None = None,
     avoided: Condition | None = None,
     further: tuple[Further, ...] = (),
+    sizes: list[Size] | None = None,
 ) -> Plan:
     """The plan of `count` images with these conditions and `further` ones, led away from those `avoided`, and enlarged
-    by the runs that the options name."""
+    by the runs that the options name. One draw for each size; by default each seed has one of the run's, by frequency."""
     assert image.size, "the modality of a run is fitted"
     assert image.channels, "the modality of a run is fitted"
     labels = {} if conditions.labels is None else {"labels": conditions.labels}
@@ -161,10 +198,22 @@ def draw(
     if further:
         condition = replace(condition or Condition(), further=further)
         sampling = replace(sampling, guidance=(*sampling.guidance, Composition()))
-    seeds, shape = seeds_of(context.seed, count), image.codec.shape((image.channels, image.size, image.size))
-    x = yield Draw(shape=shape, seeds=seeds, sampling=sampling, condition=condition)
-    modality, x = yield from enlarged(image, x, conditions, options, context, seeds)
+    seeds = seeds_of(context.seed, count)
+    if sizes is None:
+        sizes = [(image.size, image.size)] * count if image.buckets is None else image.buckets.drawn(seeds)
+    modality, decoded = image, dict[int, torch.Tensor]()
+    values: torch.Tensor | list[torch.Tensor] = []
+    for width, height in sorted(set(sizes)):
+        index = torch.tensor([i for i, size in enumerate(sizes) if size == (width, height)])
+        own = condition if condition is None or len(index) == count else condition.select(index)
+        shape = image.codec.shape((image.channels, height, width))
+        x = yield Draw(shape=shape, seeds=seeds[index], sampling=sampling, condition=own)
+        modality, x = yield from enlarged(image, x, conditions, options, context, seeds)  # which is of one size
+        values = modality.decode(x)
+        decoded |= dict(zip(index.tolist(), values, strict=True))
+    if len(set(sizes)) > 1:
+        values = [decoded[i] for i in range(count)]
     return Samples(
-        modality=modality, values=modality.decode(x), names=conditions.names, columns=columns, table=table,
+        modality=modality, values=values, names=conditions.names, columns=columns, table=table,
         arrays={"seed": seeds, **labels},
     )  # fmt: skip

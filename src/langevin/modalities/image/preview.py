@@ -3,6 +3,7 @@
 import io
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -34,10 +35,17 @@ def zoom_for(side: int, *, target: int = 96) -> int:
 
 
 def grid(
-    images: Tensor, *, columns: int | None = None, captions: Sequence[str] | None = None, zoom: int | None = None
+    images: Sequence[Tensor] | Tensor,
+    *,
+    columns: int | None = None,
+    captions: Sequence[str] | None = None,
+    zoom: int | None = None,
 ) -> Image.Image:
-    """A grid of uint8 (n, c, h, w) images in row-major order, each with its caption below."""
-    n, _, height, width = images.shape
+    """A grid of uint8 (n, c, h, w) images in row-major order, each with its caption below.
+
+    Images of several sizes are each in the middle of a cell for the largest width and height."""
+    n = len(images)
+    height, width = (max(image.shape[dim] for image in images) for dim in (1, 2))
     if n > MOST:
         raise ValueError(f"a grid shows at most {MOST:,} images, got {n:,}: write them to .npz or a folder")
     columns = columns or math.ceil(math.sqrt(n))
@@ -49,7 +57,8 @@ def grid(
     pen, font = ImageDraw.Draw(canvas), ImageFont.load_default(size=11)
     for i in range(n):
         x, y = gap + (i % columns) * cell_w, gap + (i // columns) * cell_h
-        canvas.paste(picture(images[i], zoom=zoom).convert("RGB"), (x, y))
+        left, top = ((width - images[i].shape[2]) * zoom // 2, (height - images[i].shape[1]) * zoom // 2)
+        canvas.paste(picture(images[i], zoom=zoom).convert("RGB"), (x + left, y + top))
         if captions:
             pen.text((x, y + height * zoom), fit_text(captions[i], font, cell_w - gap), fill=(60, 60, 60), font=font)
     return canvas
@@ -95,15 +104,19 @@ def save(samples: Samples, out: Path) -> None:
     """Write a grid (.png), an array (.npz), an animation of the trajectory (.gif), or a folder, a file per sample.
 
     Raises:
-        ValueError: an animation of samples without recorded frames."""
+        ValueError: an animation of samples without recorded frames, or of several sizes."""
     match out.suffix:
         case ".png":
             write_atomic(out, samples.stamped(samples.preview().content))
         case ".npz":
-            save_arrays(out, samples, "images", samples.values.permute(0, 2, 3, 1).numpy())
+            several = {} if isinstance(samples.values, Tensor) else {"size": sizes_of(samples.values)}
+            filled = replace(samples, arrays={**samples.arrays, **several})
+            save_arrays(out, filled, "images", on_one_canvas(samples.values).permute(0, 2, 3, 1).numpy())
         case ".gif":
             if not samples.frames:
                 raise ValueError("the trajectory was not recorded: draw with frames=True to animate it")
+            if len(samples.frames[0]) != len(samples):
+                raise ValueError("an animation is of images of one size, and these are of several: give --size")
             write_atomic(out, animation(samples.frames, columns=samples.columns))
         case _:
             shown = samples.names or [""] * len(samples)
@@ -111,6 +124,19 @@ def save(samples: Samples, out: Path) -> None:
                 for i, (image, name) in enumerate(zip(samples.values, shown, strict=True)):
                     file = f"{i:05d}" + (f"-{file_name(name)}" if name else "") + ".png"
                     (folder / file).write_bytes(samples.stamped(png(picture(image)), i))
+
+
+def sizes_of(images: Sequence[Tensor]) -> Tensor:
+    """(n, 2) int64: width and height of images (c, h, w)."""
+    return torch.tensor([[image.shape[2], image.shape[1]] for image in images])
+
+
+def on_one_canvas(images: Sequence[Tensor] | Tensor) -> Tensor:
+    """Images of several sizes as one tensor (n, c, height, width), 0 to the right of each and below."""
+    if isinstance(images, Tensor):
+        return images
+    width, height = sizes_of(images).amax(0).tolist()
+    return torch.stack([torch.nn.functional.pad(x, (0, width - x.shape[2], 0, height - x.shape[1])) for x in images])
 
 
 def animation(frames: Sequence[Tensor], *, columns: int | None = None, seconds: float = 3.0) -> bytes:

@@ -14,6 +14,7 @@ from langevin.diffusion.noise import SampleNoise, mix
 from langevin.diffusion.process.gaussian import Gaussian
 from langevin.diffusion.sampler import Ancestral
 from langevin.diffusion.sampling import Sampling
+from langevin.modalities.image.buckets import Size
 from langevin.modalities.image.codec import require_pixels
 from langevin.modalities.image.conditions import Conditions
 from langevin.modalities.image.options import Sample
@@ -57,8 +58,10 @@ def reward_of(image: "Image", options: Sample) -> Reward:
     return reward
 
 
-def rewarded(image: "Image", conditions: Conditions, options: Sample, context: RequestContext, count: int) -> Plan:
-    """The plan of images in proportion to the reward.
+def rewarded(
+    image: "Image", conditions: Conditions, options: Sample, context: RequestContext, count: int, size: Size
+) -> Plan:
+    """The plan of images of one size, width and height, in proportion to the reward.
 
     Raises:
         ValueError: a function that cannot be used, or options that do not go together."""
@@ -74,27 +77,26 @@ def rewarded(image: "Image", conditions: Conditions, options: Sample, context: R
         context.say(f"with fewer than {FEW} steps the gradient may overshoot and lead away: give more --steps")
     reward, condition = reward_of(image, options), conditions.encoded(image.captions)
     if options.particles is None:
-        plan, sampling = by_gradient(image, reward, condition, context, count), context.model.sampling
+        plan, sampling = by_gradient(image, size, reward, condition, context, count), context.model.sampling
     else:
         sampling = replace(context.model.sampling, guidance=(), sampler=Ancestral())
-        plan = by_particles(image, reward, condition, context, count, options.particles)
+        plan = by_particles(image, size, reward, condition, context, count, options.particles)
     return shown(image, reward, conditions, plan, sampling)
 
 
-def process_and_shape(image: "Image", context: RequestContext) -> tuple[Gaussian, tuple[int, int, int]]:
+def process_and_shape(image: "Image", size: Size, context: RequestContext) -> tuple[Gaussian, tuple[int, int, int]]:
     """The process, and the shape of x."""
     process = context.model.parts.process
     assert isinstance(process, Gaussian), "images are continuous"
     assert image.channels, "the modality of a run is fitted"
-    assert image.size, "the modality of a run is fitted"
-    return process, (image.channels, image.size, image.size)
+    return process, (image.channels, size[1], size[0])
 
 
 def by_gradient(
-    image: "Image", reward: Reward, condition: Condition | None, context: RequestContext, count: int
+    image: "Image", size: Size, reward: Reward, condition: Condition | None, context: RequestContext, count: int
 ) -> Any:
     """Plan of x: the sampling of the run, its denoiser guided by the gradient of the reward of the clean estimate."""
-    process, shape = process_and_shape(image, context)
+    process, shape = process_and_shape(image, size, context)
 
     def guided(denoiser: Denoiser[Any]) -> Denoiser[Any]:
         return EnergyGuided(denoiser=denoiser, process=process, log_likelihood=lambda mean, t: reward(mean))
@@ -108,11 +110,12 @@ def by_gradient(
 
 
 def by_particles(
-    image: "Image", reward: Reward, condition: Condition | None, context: RequestContext, count: int, each: int
-) -> Any:
+    image: "Image", size: Size, reward: Reward, condition: Condition | None, context: RequestContext, count: int,
+    each: int,
+) -> Any:  # fmt: skip
     """Plan of x: of each image, one of `each` weighted trajectories. Says how many of them count, and the log-evidence."""
     model = context.model
-    process, shape = process_and_shape(image, context)
+    process, shape = process_and_shape(image, size, context)
     if weight_of(model.sampling.guidance) != 1:
         context.say("trajectories are drawn without the run's guidance, so that their weights are exact")
     found, effective, evidence = list[Tensor](), list[float](), list[float]()

@@ -49,6 +49,12 @@ def choose_size(sizes: Sequence[tuple[int, int]], *, at_most: int = 32) -> int:
     return max((side for side in SIDES if side <= bound), default=SIDES[0])
 
 
+def patch_for(side: int) -> int:
+    """The patch size that divides the side into about 8 patches, and into 4 or more unless it is 1."""
+    fitting = [p for p in range(1, 33) if side % p == 0 and (side >= 4 * p or p == 1)]
+    return min(fitting, key=lambda p: (abs(side / p - 8), p))
+
+
 def _size_of(table: Table, row: int) -> tuple[int, int] | None:
     try:
         with table.room(row):

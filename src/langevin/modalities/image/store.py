@@ -17,7 +17,7 @@ class Store(Protocol):
     """Access to the pixels of a table by row."""
 
     def read(self, rows: Sequence[int]) -> Tensor:
-        """The images as uint8 (n, c, h, w)."""
+        """The images as uint8 (n, c, h, w); all of one shape."""
         ...
 
     def update_digest(self, digest: Any, rows: Sequence[int]) -> None:
@@ -27,16 +27,19 @@ class Store(Protocol):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class InMemory:
-    """A store that holds every image as one `uint8` tensor."""
+    """A store that holds every image in one `uint8` tensor, or in one each where shapes differ."""
 
-    pixels: Tensor
+    pixels: Tensor | Sequence[Tensor]
 
     def read(self, rows: Sequence[int]) -> Tensor:
-        return self.pixels[torch.as_tensor(rows, dtype=torch.int64)]
+        if isinstance(self.pixels, Tensor):
+            return self.pixels[torch.as_tensor(rows, dtype=torch.int64)]
+        return torch.stack([self.pixels[row] for row in rows])
 
     def update_digest(self, digest: Any, rows: Sequence[int]) -> None:
-        for start in range(0, len(rows), 1024):
-            digest.update(self.read(rows[start : start + 1024]).numpy().tobytes())
+        each = 1024 if isinstance(self.pixels, Tensor) else 1
+        for start in range(0, len(rows), each):
+            digest.update(self.read(rows[start : start + each]).numpy().tobytes())
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -44,15 +47,15 @@ class Streaming:
     """A store that decodes images at every read, in several threads."""
 
     table: Table
-    shape: tuple[int, int, int]
+    shapes: Sequence[tuple[int, int, int]]  # of each row
     sizes: tuple[int, ...]  # bytes of each encoded image
 
     def read(self, rows: Sequence[int]) -> Tensor:
-        out = torch.empty((len(rows), *self.shape), dtype=torch.uint8)
+        out = torch.empty((len(rows), *(self.shapes[rows[0]] if rows else self.shapes[0])), dtype=torch.uint8)
 
         def one(i: int) -> None:
             try:
-                out[i] = self.table.decode(rows[i], self.shape)
+                out[i] = self.table.decode(rows[i], self.shapes[rows[i]])
             except Broken as error:
                 raise Broken(
                     f"could be read when the data were loaded and cannot be read now: it {error.reason}. Restore the "

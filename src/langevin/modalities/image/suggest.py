@@ -1,6 +1,7 @@
 """A recipe for images, sized to the data, the machine and the time, with reasons."""
 
 from langevin.modalities.image.data import Images
+from langevin.modalities.image.shape import patch_for
 from langevin.modalities.latents import reason, suggested
 from langevin.modalities.modality import Budget, Suggestion
 
@@ -9,15 +10,14 @@ REFERENCE = 64  # pixels along a side up to which noise levels are the usual one
 MEMORISED = 20_000  # number of captioned images up to which a caption identifies its image
 
 
-def patch_for(side: int) -> int:
-    """The patch size that divides the side into about 8 patches, and into 4 or more unless it is 1."""
-    fitting = [p for p in range(1, 33) if side % p == 0 and (side >= 4 * p or p == 1)]
-    return min(fitting, key=lambda p: (abs(side / p - 8), p))
-
-
 def multiply_adds(width: int, depth: int, tokens: int) -> int:
     """Multiply-adds of a forward pass of the transformer on one image."""
     return depth * (12 * width * width * tokens + 2 * tokens * tokens * width + 6 * width * width)
+
+
+def several(train: Images) -> str:
+    """What is said of images in buckets beside their usual size."""
+    return f" and the same area in {len(train.sizes)} shapes" * (train.buckets is not None)
 
 
 def suggest(
@@ -33,7 +33,7 @@ def suggest(
     patch = patch_for(side)
     tokens = (side // patch) ** 2
     captioned = train.captions is not None
-    memorised = captioned and len(train) <= MEMORISED and enlarge is None
+    memorised = captioned and len(train) <= MEMORISED and enlarge is None and train.buckets is None
     text = 24 if captioned and not memorised else 0
     wanted = min(max(40 * len(train), 60_000), 2_000_000)
     fitting = [size for size in SIZES if multiply_adds(*size, tokens + text) * wanted <= budget.multiply_adds] or [
@@ -54,7 +54,8 @@ def suggest(
         sampling |= {"grid": {"kind": "shifted", "factor": factor}}
     recipe = {
         "name": f"image/{name}",
-        "description": f"chosen for {len(train)} images of {train.shape[1]}x{train.shape[2]}{', in latents' * latent}",
+        "description": f"chosen for {len(train)} images of {train.shape[1]}x{train.shape[2]}{several(train)}"
+        f"{', in latents' * latent}",
         "network": {
             "kind": "dit", "width": width, "depth": depth, "patch": patch, "head_dim": 32,
             "dropout": 0.1 if few else 0.0,
@@ -72,7 +73,7 @@ def suggest(
         "sampling": sampling,
     }  # fmt: skip
     reasons = [
-        f"images: {len(train)} of {train.shape[1]}x{train.shape[2]}x{train.shape[0]}, conditioned on "
+        f"images: {len(train)} of {train.shape[1]}x{train.shape[2]}x{train.shape[0]}{several(train)}, conditioned on "
         f"{conditioned or 'nothing'}{f', as latents of {side}x{side}x{channels}' * latent}",
         f"network: transformer of width {width}, depth {depth}, patches of {patch}x{patch} ({tokens} tokens): the largest "
         f"that trains on about {trained / 1000:.0f}k images in {budget.minutes:g} minutes on this machine "

@@ -89,8 +89,8 @@ class Table:
 
     def decode(self, row: int, shape: tuple[int, int, int]) -> Tensor:
         """One image as uint8 of this shape."""
-        with self.picture(row, size=shape[1]) as picture:
-            return picture.pixels(size=shape[1], channels=shape[0])
+        with self.picture(row, size=max(shape[1:])) as picture:
+            return picture.pixels(size=(shape[2], shape[1]), channels=shape[0])
 
 
 def refuse_mostly_broken(table: Table, broken: dict[int, str]) -> None:

@@ -123,6 +123,8 @@ class Joint:
                 raise ValueError(
                     f"data.parts.{name}.enlarge: an enlarger is a run of its own, and no part of several: leave it out"
                 )
+            if needs.spaces:
+                raise ValueError(f"data.parts.{name}.buckets: a part of several has one shape: leave it out")
             seconds = getattr(part, "duration", None)
             plain = Needs(
                 processes=needs.processes, channels=needs.channels, space=needs.space, std=needs.std, tokens=needs.tokens,

@@ -29,7 +29,7 @@ class Generation(OurFields):
 
     prompt: Annotated[str, Field(max_length=32_000, description="A class or a caption; blank leaves it to the run.")]
     n: Annotated[int | None, Field(ge=1, le=10)] = None
-    size: Annotated[str | None, Field(max_length=20, description="auto, or the size of the run's images.")] = None
+    size: Annotated[str | None, Field(max_length=20, description="auto, or a size of the run's images.")] = None
     output_format: Literal["png", "webp", "jpeg"] | None = None
     output_compression: Annotated[int | None, Field(ge=0, le=100)] = None
     response_format: Literal["b64_json", "url"] | None = None
@@ -47,8 +47,9 @@ async def generations(body: Generation, request: Request, service: Annotated[Ser
     if body.stream and (body.n or 1) != 1:
         raise Refused("a stream is of one image: leave n out", code="unsupported_value", param="n")
     job = body.job(service, ENDPOINT, count=body.n or 1, previews=body.partial_images or 0)
-    options = await asyncio.to_thread(options_for, service, job, ENDPOINT, prompt=body.prompt)
-    require_size(service, job.model, body.size)
+    size = None if body.size == "auto" else body.size
+    options = await asyncio.to_thread(options_for, service, job, ENDPOINT, prompt=body.prompt, size=size)
+    require_size(service, job.model, size, known=known_sizes(service, job.model))
     heard = Events()
     ticket = await asyncio.to_thread(service.submit, job, options=options, listen=heard)
     form, quality = body.output_format or "png", body.output_compression
@@ -113,11 +114,18 @@ def as_form(file: File, form: str, quality: int | None) -> bytes:
     return out.getvalue()
 
 
-def require_size(service: Service, model: str, size: str | None) -> None:
-    """Check a size, "64x64". Raises `Refused` if it is not that of the run."""
+def known_sizes(service: Service, model: str) -> tuple[str, ...]:
+    """The sizes that a run draws, where these are several; else empty."""
+    return getattr(service.runs.open(model).recipe.data, "choices", {}).get("size", ())
+
+
+def require_size(service: Service, model: str, size: str | None, *, known: tuple[str, ...] = ()) -> None:
+    """Check a size, "64x64". Raises `Refused` if it is neither one of those known, nor else that of the run."""
     if size in (None, "auto"):
         return
     shape = service.runs.open(model).facts["shape"]
-    own = f"{shape[-1]}x{shape[-2]}" if len(shape) == 3 else "auto"
-    if size != own:
-        raise Refused(f"size={size!r}: the images of '{model}' are {own}", code="unsupported_value", param="size")
+    own = known or (f"{shape[-1]}x{shape[-2]}" if len(shape) == 3 else "auto",)
+    if size not in own:
+        raise Refused(
+            f"size={size!r}: the images of '{model}' are {' or '.join(own)}", code="unsupported_value", param="size"
+        )
