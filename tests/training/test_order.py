@@ -103,3 +103,50 @@ def test_items_of_similar_length_share_a_batch(count, batch):
 def test_lengths_are_of_all_items():
     with pytest.raises(ValueError, match="4 items have 4 lengths, got 3"):
         DataOrder(count=4, batch=2, seed=0, lengths=torch.arange(3))
+
+
+def counted(count, kinds):
+    """A bucket for each of `count` items, unevenly: the first has most, the last at least one."""
+    shares = torch.arange(kinds, 0, -1).double() ** 2
+    buckets = torch.searchsorted((shares / shares.sum()).cumsum(0), torch.linspace(0, 1, count, dtype=torch.float64))
+    return buckets.clamp_max(kinds - 1)[torch.randperm(count, generator=torch.Generator().manual_seed(1))]
+
+
+@pytest.mark.parametrize(("count", "batch", "kinds"), [(100, 8, 3), (37, 5, 5), (6, 8, 2), (64, 16, 1), (90, 90, 4)])
+def test_a_batch_is_of_one_bucket_or_of_what_is_left_of_neighbours(count, batch, kinds):
+    """Every item once an epoch; fewer mixed batches in an epoch than buckets, wherever epochs begin, each of buckets that
+    follow each other."""
+    buckets = counted(count, kinds)
+    order, epochs = DataOrder(count=count, batch=batch, seed=3, buckets=buckets), 6
+    seen = sequence(order, -(-epochs * count // batch))
+    for epoch in range(epochs):
+        assert torch.equal(seen[epoch * count : (epoch + 1) * count].sort().values, torch.arange(count))
+    kept = [buckets[order.items(step, torch.arange(batch))].unique() for step in range(epochs * count // batch)]
+    assert sum(len(found) > 1 for found in kept) <= epochs * (len(buckets.unique()) - 1)
+    assert all(int(found.max() - found.min()) == len(found) - 1 for found in kept)
+
+
+def test_buckets_come_in_any_order_and_their_items_in_another_one_each_epoch():
+    buckets = torch.arange(96) % 3
+    order = DataOrder(count=96, batch=8, seed=3, buckets=buckets)
+    epochs = [sequence(order, 60)[i * 96 : (i + 1) * 96] for i in range(5)]
+    assert len({tuple(buckets[items].tolist()) for items in epochs}) == 5
+    assert len({tuple(items[buckets[items] == 0].tolist()) for items in epochs}) == 5
+    assert buckets[epochs[0]].tolist() != sorted(buckets.tolist())
+
+
+@pytest.mark.parametrize("parts", [2, 3])
+def test_items_in_buckets_are_the_same_for_any_number_of_ranks_and_any_first_step(parts):
+    buckets, batch = counted(29, 4), 6
+    whole = DataOrder(count=29, batch=batch, seed=8, buckets=buckets)
+    expected = [whole.items(step, torch.arange(batch)) for step in range(25)]
+    for step in (24, 0, 13, 1):
+        for rank in range(parts):
+            mine = torch.arange(rank, batch, parts)
+            resumed = DataOrder(count=29, batch=batch, seed=8, buckets=buckets)
+            assert torch.equal(resumed.items(step, mine), expected[step][mine])
+
+
+def test_buckets_are_of_all_items():
+    with pytest.raises(ValueError, match="4 items have 4 buckets, got 3"):
+        DataOrder(count=4, batch=2, seed=0, buckets=torch.arange(3))

@@ -188,9 +188,12 @@ def require_usable(built: Built, data: Any) -> None:
     Raises:
         ValueError: a sampler of another process, or a port that the data does not feed."""
     require_fit(built.recipe.sampling.sampler, built.model.process)
-    item = torch.arange(1)
+    batches = built.batches(data)
+    buckets, items = getattr(batches, "buckets", None), torch.arange(1)
+    if buckets is not None:  # the network reads any of the shapes, and several in a batch
+        items = torch.stack([buckets.argmin(), buckets.argmax()]).unique()
     built.model.network.eval()
-    built.model.losses(built.batches(data)(item), item)
+    built.model.losses(batches(items), items)
     built.model.network.train()
 
 
