@@ -2,6 +2,7 @@
 
 import itertools
 from collections import Counter
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -77,9 +78,12 @@ def test_ratios_are_even_in_log_space_where_sides_are_fine():
     torch.testing.assert_close(logs, torch.linspace(-1, 1, 9) * np.log(2), rtol=0, atol=1e-3)
 
 
-def test_fitted_sizes_stay():
-    fitted = Buckets(sizes=((8, 24), (16, 16), (24, 8)), images=(1, 2, 3))
-    assert fitted.of_side(999) is fitted
+def test_fitted_sizes_are_those_of_the_settings_that_they_were_fitted_to():
+    fitted = Buckets(count=3).of_side(32)
+    assert fitted.of_side(32) == fitted
+    for changed, side in ((fitted, 64), (replace(fitted, count=5), 32), (replace(fitted, max_ratio=4.0), 32)):
+        with pytest.raises(ValueError, match=r"set data.buckets.sizes=\[\]"):
+            changed.of_side(side)
 
 
 @pytest.mark.parametrize("among", [Buckets().of_side(32), Buckets(count=5, max_ratio=3.0).of_side(16)])

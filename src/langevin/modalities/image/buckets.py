@@ -62,15 +62,14 @@ class Buckets:
             raise ValueError("data.buckets.images are none: train the run again")
 
     def of_side(self, side: int, *, stride: int = 1) -> "Buckets":
-        """With the sizes for images whose square has so many pixels along a side; they stay where they are fitted.
+        """With the multiple and the sizes for images whose square has so many pixels along a side.
 
         Args:
             stride: pixels along a side that a place of the codec's latents stands for.
 
         Raises:
-            ValueError: the square is no multiple, so it would be none of the buckets, or the codec does not cut it."""
-        if self.sizes:
-            return self
+            ValueError: the square is no multiple, so it would be none of the buckets, or the codec does not cut it; or there
+                are other sizes already."""
         unit = self.multiple or stride * patch_for(max(1, side // stride))
         if side % unit or unit % stride:
             every = f", and a multiple of the {stride} that a place of the latents stands for" if stride > 1 else ""
@@ -81,8 +80,14 @@ class Buckets:
         for k in range(self.count // 2 + 1):
             root = self.max_ratio ** (k / (self.count - 1))  # of the ratio: the width over the side
             wide.add((unit * max(1, round(side * root / unit)), unit * max(1, round(side / root / unit))))
-        every = wide | {(height, width) for width, height in wide}
-        return replace(self, sizes=tuple(sorted(every, key=lambda size: size[0] / size[1])))
+        both = wide | {(height, width) for width, height in wide}
+        sizes = tuple(sorted(both, key=lambda size: size[0] / size[1]))
+        if self.sizes not in ((), sizes):
+            raise ValueError(
+                f"data.buckets.sizes are fitted to other settings of data.buckets, or to another data.size than {side}: set "
+                "data.buckets.sizes=[] and data.buckets.images=[]"
+            )
+        return replace(self, sizes=sizes, multiple=unit)
 
     def nearest(self, size: Size, *, trained: bool = False) -> int:
         """The bucket whose ratio is nearest to that of an image of this width and height, in log space; of two equally near

@@ -183,7 +183,7 @@ class Image:
         Raises:
             ValueError: sides that the codec does not cut."""
         assert self.buckets is not None, "only then there are several"
-        stride = 1 if isinstance(self.codec, Pixels) or self.buckets.sizes else stride_of(self.codec.path)
+        stride = 1 if isinstance(self.codec, Pixels) else stride_of(self.codec.path)
         return self.buckets.of_side(side, stride=stride)
 
     def fitted(self, train: Images, *, base: Self | None = None) -> Self:
@@ -202,7 +202,7 @@ class Image:
         buckets = self.buckets
         if buckets is not None and train.buckets is not None:
             counts = torch.bincount(train.buckets, minlength=len(train.sizes)).tolist()
-            buckets = replace(buckets, sizes=train.sizes, images=tuple(counts))
+            buckets = replace(self.among(train.shape[1]), images=tuple(counts))
         return replace(
             self, buckets=buckets, captions=captions, classes=train.classes, size=train.shape[1], channels=channels,
             codec=self.fitted_codec(train, base),
