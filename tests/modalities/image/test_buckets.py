@@ -14,7 +14,7 @@ from langevin.diffusion.batch import step_randomness
 from langevin.diffusion.noise import SampleNoise
 from langevin.methods.levels import level_losses
 from langevin.modalities.image.batches import ImageBatches
-from langevin.modalities.image.buckets import Buckets, asked, cropped, said
+from langevin.modalities.image.buckets import Buckets, cropped, parsed, said
 from langevin.modalities.image.codec import Pixels
 from langevin.modalities.image.data import Folder, Streaming, load_parts
 from langevin.modalities.image.decode import Picture
@@ -348,12 +348,12 @@ def test_pictures_that_are_all_squares_have_no_buckets(tmp_path):
 def test_a_size_that_cannot_be_read_is_refused(text):
     for option in ({"size": text, "ratio": None}, {"size": None, "ratio": text}):
         with pytest.raises(ValueError, match="such as"):
-            asked(**option)
+            parsed(**option)
 
 
 def test_a_size_or_a_ratio():
-    assert asked("48x24", None) == (48, 24)
-    assert asked(None, "2:1") == (2, 1)
-    assert asked(None, None) is None
+    assert parsed("48x24", None) == (48, 24)
+    assert parsed(None, "2:1") == (2, 1)
+    assert parsed(None, None) is None
     with pytest.raises(ValueError, match="give one"):
-        asked("48x24", "2:1")
+        parsed("48x24", "2:1")

@@ -68,8 +68,8 @@ class Buckets:
             stride: pixels along a side that a place of the codec's latents stands for.
 
         Raises:
-            ValueError: the square is no multiple, so it would be none of the buckets, or the codec does not cut it; or there
-                are other sizes already."""
+            ValueError: the square is no multiple, so it would be none of the buckets, or the codec does not cut it; or other
+                sizes were fitted."""
         unit = self.multiple or stride * patch_for(max(1, side // stride))
         if side % unit or unit % stride:
             every = f", and a multiple of the {stride} that a place of the latents stands for" if stride > 1 else ""
@@ -84,8 +84,8 @@ class Buckets:
         sizes = tuple(sorted(both, key=lambda size: size[0] / size[1]))
         if self.sizes not in ((), sizes):
             raise ValueError(
-                f"data.buckets.sizes are fitted to other settings of data.buckets, or to another data.size than {side}: set "
-                "data.buckets.sizes=[] and data.buckets.images=[]"
+                f"data.buckets.sizes are fitted to other settings of data.buckets, or to another data.size than {side}: "
+                "set data.buckets.sizes=[] and data.buckets.images=[]"
             )
         return replace(self, sizes=sizes, multiple=unit)
 
@@ -169,7 +169,7 @@ def resized(images: Tensor, side: int) -> Tensor:
     return smooth.round().clamp(0, 255).to(torch.uint8)
 
 
-def asked(size: str | None, ratio: str | None) -> Size | None:
+def parsed(size: str | None, ratio: str | None) -> Size | None:
     """The size, or a ratio as one, that a request names by WIDTHxHEIGHT or WIDTH:HEIGHT; None for neither.
 
     Raises:

@@ -7,7 +7,7 @@ import torch
 
 from langevin.diffusion.condition import Condition, Further
 from langevin.diffusion.guidance import Composition, weight_of
-from langevin.modalities.image.buckets import Size, asked, spelt
+from langevin.modalities.image.buckets import Size, parsed, spelt
 from langevin.modalities.image.conditions import Conditions, items_like
 from langevin.modalities.image.data import Images
 from langevin.modalities.image.edit import edit_plan
@@ -79,7 +79,7 @@ def size_of(image: "Image", options: Sample, context: RequestContext) -> Size | 
 
     Raises:
         ValueError: what is no size or ratio, or one that the run does not draw."""
-    wanted = asked(options.size, options.ratio)
+    wanted = parsed(options.size, options.ratio)
     assert image.size, "the modality of a run is fitted"
     if wanted is None:
         return None
