@@ -137,7 +137,7 @@ class DistributionMatching:
         self.adversarial, self.discriminator = adversarial, discriminator
         self.objective = WeightedMSE(process=process)
         self.players: Mapping[str, Player] = {
-            # first, as its loss is that of the run: the generator's is zero where the two denoisers agree, as they do at first
+            # first, so that its loss is the run's: the generator's is zero where the two denoisers agree, as at the start
             "fake": Player(module=nn.ModuleDict({"network": fake_network}), non_hidden=non_hidden, ema=False),
             "generator": Player(module=nn.ModuleDict({"network": network}), every=every, non_hidden=non_hidden),
         }

@@ -68,8 +68,8 @@ class Buckets:
             stride: pixels along a side that a place of the codec's latents stands for.
 
         Raises:
-            ValueError: the square is no multiple, so it would be none of the buckets, or the codec does not cut it; or other
-                sizes were fitted."""
+            ValueError: the square is no multiple, so it would be no bucket, or the codec does not cut it; or other sizes
+                were fitted."""
         unit = self.multiple or stride * patch_for(max(1, side // stride))
         if side % unit or unit % stride:
             every = f", and a multiple of the {stride} that a place of the latents stands for" if stride > 1 else ""
