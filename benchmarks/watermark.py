@@ -129,7 +129,7 @@ def main() -> None:
         run = open_run(path)
         model, data = load_model(run)[0], run.open_data
         image = isinstance(model.parts, GaussianModel)
-        attacks = IMAGES if image else TEXTS
+        attacks = IMAGES if model.modality.kind == "image" else TEXTS
         samplers = ("dpm2m", "heun", "unipc", "ancestral", "edm_stochastic") if image else (None,)
         here = results[path.name] = {}
         nothing = {"nothing": attacks["nothing"]}

@@ -19,7 +19,7 @@ from langevin.run.directory import Run, load_model, open_run
 from langevin.run.display import duration
 from langevin.run.generate import RunModel, with_others
 from langevin.run.provenance import facts_of
-from langevin.run.watermark import marked
+from langevin.run.watermark import marked, require_room
 from langevin.safety.watermark import read_key
 from langevin.training import machine
 from langevin.user_function import CodePermission
@@ -39,6 +39,8 @@ def run(args: Any) -> Path | None:
     if args.gif:
         require_form(run.recipe.data, ".gif", "--gif", count=args.count)
     key = None if args.watermark is None else read_key(args.watermark)
+    if key is not None:
+        require_room(run)
     model, step = loaded(args, run, line)
     model = with_others(marked(model, run, key), args.options, other_loaded(args, line))
     out = given if args.out is not None else default_out(run, model, step, args)

@@ -39,9 +39,9 @@ class Side:
         """Whether its scores have a ceiling, that of a codec that loses something."""
         return any(row.codec is not None for row in self.evaluation.rows)
 
-    def cells(self, row: MetricRow | None) -> tuple[str, ...]:
+    def cells(self, metric: MetricRow | None) -> tuple[str, ...]:
         """The texts of a metric: the run's score, and its codec's if scores have a ceiling."""
-        texts = ("none", number(None)) if row is None else (row.cells()[1], number(row.codec))
+        texts = ("none", number(None)) if metric is None else (metric.cells()[1], number(metric.codec))
         return texts[: 1 + self.coded]
 
 

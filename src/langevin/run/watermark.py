@@ -24,6 +24,7 @@ MARGINS = (0.05, 0.1)  # of each side of an image, that may have been cut off
 STEPS = 40  # of the way from data to noise
 LEVELS = (0.02, 0.4)  # noise that data is taken to have, in units of its standard deviation: none, or that of a JPEG
 CORRELATION = (0.9, 0.5)  # of tokens with their noise, for the first and the last that are drawn
+FEWEST = 38  # numbers of noise: below, p of the very noise, Phi(-sqrt n), is not 1e-6 with 1,000 seeds at two levels
 CHUNK, MOST = 1 << 22, 4  # numbers of noise at a time; texts that a file may hold, the rest of it is not looked at
 
 
@@ -33,6 +34,19 @@ def marked(model: RunModel, run: Run, key: bytes | None) -> RunModel:
         return model
     own = key_of(key, (run.path / "recipe.yaml").read_bytes())
     return replace(model, built=replace(model.built, key=own))
+
+
+def require_room(run: Run) -> None:
+    """Check that the noise of a sample could be told by `detect`, if it were known exactly.
+
+    Raises:
+        ValueError: it has too few numbers, as that of a small picture's latents or codes."""
+    count = math.prod(run.facts["shape"])
+    if count < FEWEST:
+        raise ValueError(
+            f"a sample of {run.path} is made of {count} random numbers, and no watermark can be told in fewer than "
+            f"{FEWEST}: leave --watermark out"
+        )
 
 
 def detect(model: RunModel, x: Tensor, seeds: Iterable[int]) -> Detection:
@@ -161,4 +175,4 @@ def chunks(seeds: Iterable[int], size: int) -> Iterator[list[int]]:
         yield part
 
 
-__all__ = ["detect", "inverted", "marked"]
+__all__ = ["detect", "inverted", "marked", "require_room"]

@@ -20,6 +20,7 @@ from langevin.modalities.image.options import Edit, Explain, Sample
 from langevin.modalities.modality import Budget, Needs, RequestContext
 from langevin.networks import Autoencoder
 from langevin.run.directory import load_model, open_run
+from langevin.run.watermark import detect, marked
 from tests import pictures
 
 SMALL = ("training.steps=2", "training.batch=8", "training.snapshots=1")
@@ -106,6 +107,22 @@ def test_latents_are_learned_by_any_prediction(work, tmp_path, kind):
     silent = replace(denoiser, network=lambda x, *_: torch.zeros_like(x))
     torch.testing.assert_close(silent(x_t, t).mean, float(share) * x_t, rtol=1e-4, atol=1e-5)
     assert main(["sample", str(tmp_path / "run"), "--count", "2", "--out", str(tmp_path / "a.png")]) == 0
+
+
+def test_the_noise_of_latents_is_told_by_the_key_and_too_little_of_it_is_refused(
+    work, model, tmp_path, capsys, monkeypatch
+):
+    run, decode, drawn = open_run(work / "run"), codec.Latents.decode, list[torch.Tensor]()
+    monkeypatch.setattr(codec.Latents, "decode", lambda self, x: (drawn.append(x), decode(self, x))[1])
+    keyed = marked(model, run, b"a secret of more than thirty-two letters")
+    keyed.run(keyed.modality.plan(Sample(), RequestContext(model=keyed, data=model.modality.open, count=6, seed=40)))
+    (x,) = drawn
+    assert [detect(keyed, one[None], range(30, 60)).seed for one in x] == list(range(40, 46))
+    other = marked(model, run, b"another secret of thirty-two letters or so")
+    assert min(detect(other, one[None], range(30, 60)).log10_p for one in x) > -4
+    (tmp_path / "key").write_text("a secret of more than thirty-two letters\n")
+    assert main(["sample", str(work / "run"), "--watermark", str(tmp_path / "key")]) == 1
+    assert "made of 32 random numbers, and no watermark can be told" in capsys.readouterr().err
 
 
 def test_data_without_an_autoencoder_is_refused(capsys, tmp_path):
