@@ -15,6 +15,8 @@ from langevin.cli import main
 from langevin.modalities.image.options import Sample
 from langevin.modalities.modality import RequestContext
 from langevin.run.directory import load_model, open_run
+from langevin.safety.policy import NearCopies
+from langevin.server.safeguards import comparable
 from langevin.training import checkpoint
 from tests import pictures, tiny
 from tests.server.conftest import serving
@@ -123,6 +125,20 @@ def test_samples_like_data_have_its_shapes(model):
         like = model.run(model.modality.plan_like(part, context))
         assert [shape(image) for image in like.values] == [part.sizes[i] for i in part.buckets.tolist()]
         assert [SIZES[name] for name in like.names] == [shape(image) for image in like.values]
+
+
+def test_copies_of_training_images_of_any_shape_are_known_as_such(model):
+    """What compares samples with the data has them all as one tensor, in which a copy is what it is a copy of."""
+    train = model.modality.open()[0]
+    items = torch.tensor([0, len(train) - 1, 1])
+    copies = [train.read_shaped(item[None])[0] for item in items]
+    assert len({copy.shape for copy in copies}) == 2
+    found = comparable(model.modality, copies)
+    assert torch.equal(found, train.read(items))
+    assert (
+        NearCopies(items=train.read(torch.arange(len(train))).float(), below=1.0).check(found.float()).verdict == "hold"
+    )
+    assert comparable(model.modality, copies[0][None]).shape == (1, 3, 16, 16)
 
 
 def test_a_run_resumed_across_buckets_ends_in_the_same_bits(run, tmp_path):
