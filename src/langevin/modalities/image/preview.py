@@ -115,7 +115,7 @@ def save(samples: Samples, out: Path) -> None:
         case ".gif":
             if not samples.frames:
                 raise ValueError("the trajectory was not recorded: draw with frames=True to animate it")
-            if len(samples.frames[0]) != len(samples):
+            if not isinstance(samples.values, Tensor):
                 raise ValueError("an animation is of images of one size, and these are of several: give --size")
             write_atomic(out, animation(samples.frames, columns=samples.columns))
         case _:
