@@ -150,3 +150,9 @@ def test_counts_of_another_vocabulary_or_order_are_refused():
         made.load(counted([drawn(2, 9)], vocab_size=V, order=2))
     with pytest.raises(ValueError, match="not of 5 tokens and order 3"):
         NgramPrior(vocab_size=V, order=3).load(counted([drawn(2, 9)], vocab_size=V, order=2))
+
+
+def test_n_grams_that_cannot_be_numbered_are_refused():
+    NgramPrior(vocab_size=50_000, order=4)
+    with pytest.raises(ValueError, match=r"100,000 tokens have too many n-grams of 4 tokens .* network\.ngram_order=3"):
+        NgramPrior(vocab_size=100_000, order=4)

@@ -12,7 +12,8 @@ With c(h, v) the count of token v in the context h, c(h) its sum over v and T(h)
     p(v | h) = (c(h, v) + T(h) p(v | h')) / (c(h) + T(h)),      h' = h without its farthest token
 
 (Witten and Bell, "The zero-frequency problem", 1991, doi 10.1109/18.87000). A text that is trained on was counted itself,
-and its own n-grams would tell the network what it has to predict. So in training mode every c(h, v) is one lower.
+and its own n-grams would tell the network what it has to predict. So in training mode c(h) and every c(h, v) are one
+lower: for the token that is there this leaves itself out, and nothing tells which one that is.
 """
 
 from collections.abc import Iterable, Mapping
@@ -71,12 +72,20 @@ class NgramPrior(nn.Module):
         vocab_size: V; the indices V (mask) and above (padding) are no tokens.
         order: tokens of the longest n-gram, 2 to 4.
         causal: whether only tokens before a position are read.
+
+    Raises:
+        ValueError: so many n-grams that they cannot be numbered in 63 bits.
     """
 
     frequencies: Tensor  # (V,) float32, adds up to 1
 
     def __init__(self, *, vocab_size: int, order: int, causal: bool = False) -> None:
         super().__init__()
+        if vocab_size**order >= 2**63:
+            raise ValueError(
+                f"{vocab_size:,} tokens have too many n-grams of {order} tokens to number them: set network.ngram_order="
+                f"{max(n for n in (0, 2, 3) if vocab_size**n < 2**63)}"
+            )
         self.vocab_size, self.order, self.sides = vocab_size, order, 1 if causal else 2
         self.register_buffer("frequencies", torch.full((vocab_size,), 1 / vocab_size), persistent=False)
         self.before = nn.ModuleList(Successors() for _ in range(order - 1))

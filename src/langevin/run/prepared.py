@@ -67,8 +67,10 @@ def prepared(
     return recipe, made
 
 
-def resumed(run: Run, data: Any, val: Any, world: World, display: Display, code: CodePermission) -> Prepared:
-    """What a run that is resumed has stored; what it has not stored yet is made again.
+def resumed(
+    run: Run, data: Any, val: Any, world: World, display: Display, code: CodePermission
+) -> tuple[Built, Coupling | None]:
+    """The parts of a run that is resumed, and its coupling, from what it has stored; what it has not is made again.
 
     Raises:
         ValueError: a file is damaged, or of other data."""
@@ -80,8 +82,8 @@ def resumed(run: Run, data: Any, val: Any, world: World, display: Display, code:
         counts = ngrams.counted_in(built, data, display)
         if world.first:
             ngrams.write(run.path, counts)
-    coupling = couplings.stored(run, data, world, display)
-    return Prepared(coupling=coupling, counts=counts, responses=responses)
+    ngrams.put(built.model.network, counts)
+    return built, couplings.stored(run, data, world, display)
 
 
 def encode(batches: Batches, display: Display) -> None:

@@ -33,11 +33,9 @@ def fit_responses(
     if fit is None:
         raise ValueError(f"{recipe.data.kind} data has no classifier: set method.responses=random_filters")
     begun, folder = time.perf_counter(), None if run is None else own_folder(run.path, "evaluation", create=False)
-    budget, shown = (
-        None if recipe.training.steps else recipe.training.minutes,
-        display.progress("training the classifier, step"),
-    )
-    limited = within(budget, shown, "training the classifier", "or set method.responses=random_filters")
+    budget = None if recipe.training.steps else recipe.training.minutes
+    shown, what = display.progress("training the classifier, step"), "training the classifier"
+    limited = within(budget, shown, what, "or set method.responses=random_filters")
     found = world.broadcast(fit(data, val, folder, limited, display.say))
     if run is not None and found.sha256 != method.sha256:
         raise ValueError(

@@ -115,11 +115,8 @@ def resume_run(path: Path, *, allow_code: bool = False, tensorboard: bool = Fals
             display.say(text)
     with writing(path) if world.first else nullcontext():
         code = CodePermission.of((), allow=allow_code)
-        made = resumed(run, data, val, world, display, code)
-        carry_on(
-            run, made.built(run.recipe, code), data, val, world, tensorboard=tensorboard, display=display, code=code,
-            coupling=made.coupling,
-        )  # fmt: skip
+        built, coupling = resumed(run, data, val, world, display, code)
+        carry_on(run, built, data, val, world, tensorboard=tensorboard, display=display, code=code, coupling=coupling)
     return run
 
 
