@@ -202,8 +202,10 @@ def load_parts(
     notes = _noted(table, decoded.broken, kept, [*remarks, *_ratios(decoded, kept, among)])
     for line in notes.lines():
         warnings.warn(f"{table.where}: {line}", stacklevel=2)
-    store: Store = InMemory(pixels=[] if pixels is None else pixels)
-    if pixels is None:
+    store: Store
+    if pixels is not None:
+        store = InMemory(pixels=pixels)
+    else:
         shapes = [shape] * len(table)
         if among is not None:
             shapes = [(shape[0], height, width) for width, height in (among.sizes[i] for i in decoded.where)]
