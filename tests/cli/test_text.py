@@ -600,13 +600,38 @@ def test_a_repaired_file_keeps_its_ends_of_lines_and_its_kind(mends, told, tmp_p
 
 @pytest.mark.parametrize(("verb", "said"), [
     ("summarise", "needs data.task.kind seq2seq"), ("classify", "needs data.task.kind classification"),
-    ("correct", "not trained to correct texts"),
 ])  # fmt: skip
 def test_a_verb_of_another_task_is_refused(run, told, tmp_path, verb, said):
     (tmp_path / "a.txt").write_text("the cat sees the sea.\n")
     status, out, err = told(verb, run, tmp_path / "a.txt")
     assert (status, out) == (1, "")
     assert said in err
+
+
+def test_a_run_on_open_texts_repairs(run, mends, told, tmp_path):
+    file = tmp_path / "draft.txt"
+    file.write_text("teh cat sees the moon.\n\nA dog hears the the king.\n")
+    status, out, err = told("correct", run, file, "--false-alarms", 0.2)
+    assert status == 0, err
+    assert out == "The cat sees the moon.\n\nA dog hears the king.\n"
+    assert "line 1: teh -> The" in err
+    assert "of 3" not in err
+    status, out, err = told("correct", run, file, "--edit-threshold", 0.5, "--json")
+    assert status == 0, err
+    assert "counting" not in err  # the words are kept in the run
+    edits = [json.loads(line) for line in out.splitlines()]
+    assert [(edit["line"], edit["old"], edit["new"].strip()) for edit in edits] == [(1, "teh", "The"), (3, " the", "")]
+    status, out, _ = told("correct", run, file, "--edit-threshold", 0.5, "--diff")
+    assert "-teh cat sees the moon.\n+The cat sees the moon.\n" in out
+    for which, options, said in (
+        (run, ("--edit-threshold", 1, "--false-alarms", 0.1), "give one of them"),
+        (run, ("--false-alarms", 2), "between 0 and 1"),
+        (run, ("--misspellings", file), "has no colon"),
+        (mends, ("--diff",), "corrects by its network"),
+    ):
+        status, out, err = told("correct", which, file, *options)
+        assert (status, out) == (1, "")
+        assert said in err
 
 
 def test_where_texts_go_is_checked_before_any_is_written(run, told, tmp_path):

@@ -5,6 +5,7 @@ from typing import Any
 
 from langevin.cli.sample import check_drawing, check_seed, deliver, loaded, named_out
 from langevin.cli.show import LiveLine
+from langevin.files import own_folder
 from langevin.modalities.modality import RequestContext
 from langevin.run.directory import open_run
 
@@ -28,6 +29,7 @@ def run(args: Any) -> Path | None:
         RequestContext(
             model=model, data=run.open_data, seed=args.seed, say=line.say, batch=args.batch,
             progress=line.progress("done"), guided=args.guidance not in (None, 1),
+            folder=own_folder(run.path, "cache", create=False),
         ),
     )  # fmt: skip
     samples = model.run(plan, batch=args.batch)

@@ -198,6 +198,6 @@ def short(text: str) -> str:
 def deliver(samples: Samples, out: Path | None) -> None:
     """Write the samples to a file or folder, or as text to standard output."""
     if out is None:
-        write(samples.text())
+        write(samples.text(), diff=samples.diff)
         return
     samples.save(out)

@@ -35,9 +35,17 @@ def output(text: str) -> None:
     print(printable(text))
 
 
-def write(text: str) -> None:
-    """Write generated text to standard output: to a terminal as `printable`, elsewhere unchanged."""
-    sys.stdout.write(printable(text) if sys.stdout.isatty() else text)
+COLOURS = {"-": "31", "+": "32", "@": "36"}  # by the first character of a line of a diff
+
+
+def write(text: str, *, diff: bool = False) -> None:
+    """Write generated text to standard output: to a terminal as `printable`, a diff in colours; elsewhere unchanged."""
+    if sys.stdout.isatty():
+        text = printable(text)
+        if diff and "NO_COLOR" not in os.environ:
+            lines = ((line, COLOURS.get(line[:1])) for line in text.splitlines(keepends=True))
+            text = "".join(f"\x1b[{c}m{line.removesuffix(chr(10))}\x1b[0m\n" if c else line for line, c in lines)
+    sys.stdout.write(text)
     sys.stdout.flush()
 
 

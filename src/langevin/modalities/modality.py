@@ -352,6 +352,7 @@ class Samples:
         arrays: further tensors (n, ...) by name: labels, probabilities, seeds.
         nfe: function evaluations per sample, averaged over the samples; the driver sets it.
         document: whether the values are consecutive pieces of one document.
+        diff: whether they are lines of a diff, which a terminal shows in colours.
         frames: decoded states along the trajectory of the plan's last draw, noise first; empty unless they were recorded.
         facts: what the samples were made from, of JSON types, for their files; "seed" is that of the first one.
         sampling: how they were drawn, if the plan did not use the model's own sampling.
@@ -367,6 +368,7 @@ class Samples:
     arrays: Mapping[str, Tensor] = field(default_factory=dict)
     nfe: int = 0
     document: bool = False
+    diff: bool = False
     frames: Sequence[Any] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
     sampling: Sampling | None = None
@@ -507,6 +509,7 @@ class RequestContext:
         progress: called with (done, total) by plans that process many inputs.
         guided: whether the user asks for guidance, which is refused where it has no effect.
         chosen: the settings of sampling that the user chose: "steps", "sampler", "guidance".
+        folder: where to keep what later requests can reuse; None keeps nothing.
     """
 
     model: Model
@@ -519,6 +522,7 @@ class RequestContext:
     progress: Progress = lambda done, total: None
     guided: bool = False
     chosen: frozenset[str] = frozenset()
+    folder: Path | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ from langevin.diffusion.batch import Batch
 from langevin.diffusion.condition import Condition
 from langevin.diffusion.noise import SampleNoise
 from langevin.modalities.text.codec import AnyTokens
-from langevin.modalities.text.corruption.confusions import Confusions, read_corrections, read_misspellings
+from langevin.modalities.text.corruption.confusions import Confusions, read_confusions
 from langevin.modalities.text.corruption.corrupt import Corruption
 from langevin.modalities.text.data import Texts
 from langevin.modalities.text.pairs import inferences, paragraphs, replies, sentences, summaries
@@ -314,8 +314,8 @@ def known_misspellings(paths: Sequence[str]) -> Confusions | None:
             lines = read_plain(Path(path))[0].splitlines()
         except Unreadable as error:
             raise ValueError(f"data.task.misspellings: {error}") from error
-        read = read_corrections if any("->" in line for line in lines[:20]) else read_misspellings
-        merged = read(lines) if merged is None else merged.merged(read(lines))
+        one = read_confusions(lines)
+        merged = one if merged is None else merged.merged(one)
     return merged
 
 

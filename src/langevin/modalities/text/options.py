@@ -106,12 +106,22 @@ class Summarise:
 
 @dataclass(frozen=True, kw_only=True)
 class Correct:
-    """Correct spelling and grammar with a run that was trained to; only confident changes are made."""
+    """Correct a text, by a run that was trained to, or by a run on open texts and a noisy channel."""
 
     file: InputFile
     """A text; - reads standard input."""
     edit_threshold: float | None = None
-    """Nats by which another token must be likelier than the text's own to replace it; default the recipe's."""
+    """Nats by which an edit must be likelier than what was typed; default the recipe's, or by --false-alarms."""
+    false_alarms: float | None = None
+    """Share of the words of clean text that may be changed, by which the threshold is chosen on held-out text; default
+    0.005. Of runs on open texts."""
+    misspellings: tuple[InputFile, ...] = ()
+    """Files of known misspellings, "word: error, error*3" or "wrong->right", of which the channel learns. Of runs on open
+    texts."""
+    diff: bool = False
+    """Show the lines that change, before and after, and the reason and gain of each edit. Of runs on open texts."""
+    json: bool = False
+    """Show each edit as a line of JSON. Of runs on open texts."""
 
     UNUSED: ClassVar[dict[str, str]] = {
         "guidance": "a correction is not guided", "seed": "equal lines get equal corrections"

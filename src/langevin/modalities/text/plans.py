@@ -21,6 +21,7 @@ from langevin.modalities.text.gaps import Gapped, parse
 from langevin.modalities.text.infill import OnBlock, Writer
 from langevin.modalities.text.input import as_dialogue, read_prompt, read_records, read_text
 from langevin.modalities.text.options import Classify, Correct, Edit, Sample, Summarise
+from langevin.modalities.text.repair.plan import repaired
 from langevin.modalities.text.rules import Rule, obeys, rules_of
 from langevin.modalities.text.target import generate_targets, label_shares
 from langevin.modalities.text.task import Classification, Correction, LanguageModel, Seq2Seq
@@ -423,12 +424,18 @@ def _labels(
 
 
 def correct(text: "Text", options: Correct, context: RequestContext) -> Plan:
-    """A text corrected line by line; changes are reported."""
+    """A text corrected line by line by a run that was trained to, by sentences by a run on open texts."""
+    if options.edit_threshold is not None and not options.edit_threshold >= 0:
+        raise ValueError(f"--edit-threshold is at least 0 (nats), got {options.edit_threshold}")
+    if isinstance(text.task, LanguageModel):
+        return repaired(text, options, context)
     if not isinstance(text.task, Correction):
-        raise ValueError("this run was not trained to correct texts (data.task.kind correction)")
+        raise ValueError("this run does not correct texts: that needs one on open texts, or data.task.kind correction")
+    if options.misspellings or options.diff or options.json or options.false_alarms is not None:
+        raise ValueError(
+            "--misspellings, --false-alarms, --diff and --json are of runs on open texts: this one corrects by its network"
+        )
     threshold = text.task.edit_threshold if options.edit_threshold is None else options.edit_threshold
-    if not threshold >= 0:
-        raise ValueError(f"--edit-threshold is at least 0 (nats), got {threshold}")
     lines = read_text(options.file).splitlines(keepends=True)
     if not "".join(lines).strip():
         raise ValueError(f"{options.file} holds no text")

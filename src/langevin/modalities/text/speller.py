@@ -72,6 +72,13 @@ class Speller:
         ranked = sorted((distance(word, near, most=self.most), -self.counts[near], near) for near in candidates)
         return tuple(near for d, _, near in ranked[:NEAREST] if d <= self.most)
 
+    def near(self, word: str, *, most: int) -> list[tuple[str, int]]:
+        """(word, edits) of all words of the lexicon within `most` edits, lower-cased, the word itself included."""
+        lower = word.lower()
+        found = {near for rest in _deletions(lower, most) for near in self.index.get(rest, ())}
+        distances = [(near, distance(lower, near, most=most)) for near in found]
+        return [(near, d) for near, d in distances if d <= most]
+
     def nearest(self, word: str, rank: int = 0) -> str:
         """The nearest word of the lexicon, lower-cased; the word itself if none is near enough.
 

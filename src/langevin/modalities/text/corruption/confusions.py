@@ -8,7 +8,7 @@ line per error, "wrong->right" or "wrong->right, other,", each target once. Pair
 
 import zlib
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
@@ -103,6 +103,11 @@ def read_corrections(lines: Iterable[str]) -> Confusions:
         for right in targets.split(","):
             _add(counts, right, wrong, 1)
     return Confusions(counts=counts)
+
+
+def read_confusions(lines: Sequence[str]) -> Confusions:
+    """Lines of either format, told by the first twenty. ValueError as of the one that is read."""
+    return read_corrections(lines) if any("->" in line for line in lines[:20]) else read_misspellings(lines)
 
 
 def _add(counts: Counts, right: str, wrong: str, count: int) -> None:

@@ -55,6 +55,7 @@ NEVER_PLURAL = frozenset(
     {"this", "his", "thus", "yes", "was", "has", "does", "always", "perhaps", "less", "us", "as", "is"}
 )
 RARE = 0.1
+ADDED = ("the", "a", "of", "to", "in")  # words that are added anywhere
 
 
 def _table() -> dict[str, tuple[str, ...]]:
@@ -88,7 +89,7 @@ def grammar_noise(text: str, rate: float, generator: np.random.Generator) -> str
             parts[i] = "" if u < rate else piece
         elif is_word(piece):
             if w < rate * RARE and i and parts[i - 1].isspace():
-                parts[i] = f"{('the', 'a', 'of', 'to', 'in')[int(v * 5)]} {piece}"
+                parts[i] = f"{ADDED[int(v * len(ADDED))]} {piece}"
                 continue
             options, chance = _options(piece)
             if options and u < rate * chance:

@@ -91,7 +91,7 @@ class Characters:
         edits, chances, lengths = Counter[Edit](), Counter[str](), [0] * MOST_EDITS
         for right, wrong, _ in confusions.pairs():
             x, z = right.lower(), wrong.lower()
-            edited = [_edit(x, i, x[i:k], z[j:m]) for i, k, j, m in align(x, z) if x[i:k] != z[j:m]]
+            edited = [edit_of(x, i, x[i:k], z[j:m]) for i, k, j, m in align(x, z) if x[i:k] != z[j:m]]
             if not 0 < len(edited) <= MOST_EDITS:
                 continue
             edits.update(edited)
@@ -167,7 +167,7 @@ def edit_distances(confusions: Confusions) -> Counter[int]:
     return Counter(distance(right.lower(), wrong.lower()) for right, wrong, _ in confusions.pairs())
 
 
-def _edit(word: str, i: int, right: str, wrong: str) -> Edit:
+def edit_of(word: str, i: int, right: str, wrong: str) -> Edit:
     """The edit as it is counted: an insertion doubles an equal letter after it, else it follows the letter before it."""
     if right:
         return right, wrong

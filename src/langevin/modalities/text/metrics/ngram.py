@@ -26,6 +26,14 @@ class Grams:
     sums: np.ndarray
     kinds: np.ndarray
 
+    @classmethod
+    def of(cls, keys: np.ndarray, counts: np.ndarray, size: int) -> "Grams":
+        """Sorted keys (m,), m >= 1, and their counts (m,), over `size` tokens."""
+        contexts = keys // size
+        starts = np.flatnonzero(np.concatenate([[True], contexts[1:] != contexts[:-1]]))
+        sums, kinds = np.add.reduceat(counts, starts), np.diff(starts, append=len(keys))
+        return cls(keys=keys, counts=counts, contexts=contexts[starts], sums=sums, kinds=kinds)
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class NgramModel:
@@ -74,6 +82,15 @@ class NgramModel:
     def bits_per_token(self, tokens: np.ndarray) -> float:
         """Mean of `bits`. ValueError for no tokens."""
         return float(self.bits(tokens).mean())
+
+    def log_probabilities(self, grams: np.ndarray) -> np.ndarray:
+        """(m,) float64: ln P of the last token of each n-gram of `(m, n)`, n in 1..order, given those before it."""
+        m, n = grams.shape
+        p = np.full(m, 1 / self.size)
+        for k in range(1, n + 1):
+            keys = grams[:, n - k : n] @ self.size ** np.arange(k - 1, -1, -1, dtype=np.int64)
+            p = self._interpolated(k, keys, p)
+        return np.log(p)
 
     def following(self, contexts: np.ndarray) -> np.ndarray:
         """(b, size) float64: the distribution of the next token after each of contexts `(b, any)`."""
@@ -130,12 +147,7 @@ def _grams(tokens: np.ndarray, n: int, size: int) -> Grams:
         starts = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]]))
         counts = np.diff(starts, append=len(keys))
         keys = keys[starts]
-    contexts = keys // size
-    starts = np.flatnonzero(np.concatenate([[True], contexts[1:] != contexts[:-1]]))
-    sums = np.add.reduceat(counts, starts)
-    return Grams(
-        keys=keys, counts=counts, contexts=contexts[starts], sums=sums, kinds=np.diff(starts, append=len(keys))
-    )
+    return Grams.of(keys, counts, size)
 
 
 def _lookup(keys: np.ndarray, values: np.ndarray, wanted: np.ndarray) -> np.ndarray:

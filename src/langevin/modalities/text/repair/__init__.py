@@ -1,0 +1,8 @@
+"""Repair of texts by a noisy channel: what was meant, given what was typed, by Bayes' rule.
+
+    ln p(meant | typed) = ln p(typed | meant) + ln p(meant) + const
+
+`channel` has p(typed | meant), learned from lists of misspellings; `language` p(meant), counted in the texts that a run
+was trained on; `candidates` what may have been meant; `search` finds the likeliest sentence, and what each change gains.
+Paper: "A Spelling Correction Program Based on a Noisy Channel Model" (1990).
+"""

@@ -1,0 +1,144 @@
+"""What may have been meant at each place of a sentence, with ln p(typed | meant) and the reason."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import Literal
+
+from langevin.modalities.text.corruption.grammar import ADDED, TABLE, endings
+from langevin.modalities.text.repair.channel import Channel
+from langevin.modalities.text.repair.language import WordModel
+from langevin.modalities.text.speller import Speller
+from langevin.modalities.text.words import is_word
+
+Reason = Literal[
+    "as typed", "spelling", "two words", "one word", "another word", "another form", "missing", "superfluous"
+]
+NEAR = 48  # words of the lexicon that are compared with one that was typed, the fewest edits first
+TRIED = 12  # of these, the likeliest
+SHORT = 4  # letters of words that have two edits
+COMMON = 20  # occurrences of words that are written as one
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rates:
+    """How often a place has each kind of error; the shares of a kind's forms are equal."""
+
+    spelling: float = 0.03
+    split: float = 0.009
+    joined: float = 0.003
+    swapped: float = 0.003
+    ending: float = 0.01
+    missing: float = 0.03
+    superfluous: float = 0.009
+    comma: float = 0.06
+    repeated: float = 0.05
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """Words that may have been meant by the tokens from a place to `end`.
+
+    Attributes:
+        log_probability: ln p(typed | meant), and that of the spelling of words that the lexicon does not hold.
+    """
+
+    end: int
+    words: tuple[str, ...]
+    log_probability: float
+    reason: Reason
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Candidates:
+    """Candidates by the lexicon of a language model, a channel, and the tables of grammar."""
+
+    language: WordModel
+    channel: Channel = Channel()
+    rates: Rates = Rates()
+
+    def __call__(self, line: Sequence[str], i: int) -> list[Candidate]:
+        """Candidates for the tokens of a sentence from place i on, the first of which keeps the token."""
+        found, rates, token = [self.kept(line, i)], self.rates, line[i]
+        word, before = token.lower(), line[i - 1].lower() if i else ""
+
+        def add(reason: Reason, rate: float, *words: str, end: int = i + 1, log_probability: float = 0.0) -> None:
+            total = math.log(rate) + log_probability + sum(map(self.spelt, words))
+            found.append(Candidate(end=end, words=words, log_probability=total, reason=reason))
+
+        if token == ",":
+            add("superfluous", rates.superfluous)
+        if not is_word(token):
+            return found
+        for new in ADDED if len(line) > 2 else ():
+            add("missing", rates.missing, new, token)
+        if i and before != ",":
+            add("missing", rates.comma, ",", token)
+        if word == before:
+            add("superfluous", rates.repeated)
+        elif word in ADDED:
+            add("superfluous", rates.superfluous / len(ADDED))
+        known = self.language.knows(word)
+        if known or not _named(line, i):
+            for meant, log_probability in self.spellings(word):
+                add("spelling", rates.spelling, *meant.split(), log_probability=log_probability)
+            for at in range(1, len(word)) if not known else ():
+                parts = word[:at], word[at:]
+                if min(map(self.language.count, parts)) >= COMMON:
+                    add("two words", rates.joined, *parts)
+        if i + 1 < len(line) and self.language.knows(joined := word + line[i + 1].lower()) and is_word(line[i + 1]):
+            add("one word", rates.split, joined, end=i + 2)
+        for meant, number in _MEANT.get(word, ()):
+            add("another word", rates.swapped / number, meant)
+        for meant in filter(self.language.knows, endings(word)):
+            add("another form", rates.ending, meant)
+        return found
+
+    def kept(self, line: Sequence[str], i: int) -> Candidate:
+        """The token as it was typed."""
+        return Candidate(end=i + 1, words=(line[i],), log_probability=self.spelt(line[i]), reason="as typed")
+
+    def spelt(self, word: str) -> float:
+        """ln p of the spelling of a word that the lexicon does not hold, by a list or by letters; 0 for others."""
+        if self.language.knows(word) or not is_word(word):
+            return 0.0
+        return -math.log(len(self.channel.words)) if word.lower() in self.channel.words else self.language.spelt(word)
+
+    @cached_property
+    def spellings(self) -> Callable[[str], tuple[tuple[str, float], ...]]:
+        """(what may have been meant by a word, ln p(word | it, misspelt)), the likeliest first."""
+        return lru_cache(1 << 16)(self._spellings)
+
+    def _spellings(self, word: str) -> tuple[tuple[str, float], ...]:
+        def rare(pair: tuple[str, float]) -> tuple[float, int]:
+            return pair[1], -self.language.count(pair[0])
+
+        near = sorted(self._speller.near(word, most=1 if len(word) < SHORT else 2), key=rare)[:NEAR]
+        meant = {*(w for w, _ in near), *self.channel.listed.get(word, ())} - {word}
+        scored = [(w, self.channel.log_probability(word, w)) for w in meant]
+        return tuple(sorted(scored, key=lambda pair: -pair[1] - math.log(self.language.count(pair[0]) + 1))[:TRIED])
+
+    @cached_property
+    def _speller(self) -> Speller:
+        return Speller.fit({word: self.language.count(word) for word in self.language.words if is_word(word)})
+
+
+def _meant() -> dict[str, tuple[tuple[str, int], ...]]:
+    """By a typed word: the words that it is a substitute of in the table of grammar errors, and how many each has."""
+    found: dict[str, dict[str, int]] = {}
+    for meant, substitutes in TABLE.items():
+        for typed in filter(None, substitutes):
+            found.setdefault(typed.lower(), {})[meant] = len(substitutes)
+    return {typed: tuple(words.items()) for typed, words in found.items()}
+
+
+_MEANT = _meant()
+
+
+def _named(line: Sequence[str], i: int) -> bool:
+    """Whether an unknown word is taken for a name: it has a capital within a sentence, or is in capitals alone."""
+    capitals = len(line[i]) > 1 and line[i].isupper()
+    if (capitals or i) and all(word.isupper() for word in line if is_word(word)):
+        return False
+    return capitals or (i > 0 and line[i][:1].isupper())

@@ -1,0 +1,162 @@
+"""The plan of a repair: edits of a text by a noisy channel, with a threshold that is calibrated on held-out text."""
+
+import hashlib
+import json
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from langevin.extras import require
+from langevin.files import write_atomic
+from langevin.modalities.modality import Plan, RequestContext, Samples
+from langevin.modalities.text.corruption.confusions import Confusions, read_confusions
+from langevin.modalities.text.input import read_text
+from langevin.modalities.text.options import Correct
+from langevin.modalities.text.repair.candidates import Candidates
+from langevin.modalities.text.repair.channel import Channel
+from langevin.modalities.text.repair.language import sentences
+from langevin.modalities.text.repair.store import FORMAT, words_of
+from langevin.modalities.text.repair.text import Edit, applied, repair
+from langevin.modalities.text.words import is_word
+
+if TYPE_CHECKING:
+    from langevin.modalities.text.modality import Text
+
+FALSE_ALARMS = 0.005  # of the words of clean text
+CALIBRATED_ON = 10_000  # words of held-out text
+
+
+def repaired(text: "Text", options: Correct, context: RequestContext) -> Plan:
+    """A text of any length, repaired sentence by sentence.
+
+    Raises:
+        ValueError: no text, lists that cannot be read, numbers out of range, or training texts that are gone."""
+    require("rapidfuzz", "Correcting texts")
+    if options.edit_threshold is not None and options.false_alarms is not None:
+        raise ValueError("--false-alarms chooses --edit-threshold: give one of them")
+    rate = FALSE_ALARMS if options.false_alarms is None else options.false_alarms
+    if not 0 < rate < 1:
+        raise ValueError(f"--false-alarms is a share of the words of clean text, between 0 and 1, got {rate:g}")
+    given = read_text(options.file)
+    if not given.strip():
+        raise ValueError(f"{options.file} holds no text")
+    confusions = listed(options.misspellings)
+    return _repaired(text, options, given, confusions, rate, context)
+
+
+def _repaired(
+    text: "Text", options: Correct, given: str, confusions: Confusions | None, rate: float, context: RequestContext
+) -> Plan:
+    fingerprint = context.model.data_fingerprint
+    language = words_of(fingerprint, context.data, context.folder, context.say)
+    candidates = Candidates(language=language, channel=Channel() if confusions is None else Channel.fit(confusions))
+    threshold = options.edit_threshold
+    if threshold is None:
+        gains = calibrated(candidates, confusions, context)
+        threshold = gains.threshold(rate)
+        context.say(
+            f"edits that gain {threshold:.1f} nats are made: it changes {100 * rate:.2g} % of {gains.words:,} clean words"
+        )
+    edits = repair(given, candidates, threshold=threshold, progress=context.progress)
+    yield from ()  # the network is not asked
+    lines = list(located(given, edits))
+    if options.json:
+        values = [json.dumps(line | {"nats": round(edit.gain, 3)}, ensure_ascii=False) + "\n" for line, edit in lines]
+    elif options.diff:
+        values = list(diff(given, edits))
+    else:
+        for line, edit in lines:
+            context.say(f"line {line['line']}: {edit}")
+        values = applied(given, edits).splitlines(keepends=True)
+    return Samples(modality=text, values=values, names=(given,), document=True, diff=options.diff)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gains:
+    """Nats that edits of clean text gain, the largest first, and its number of words."""
+
+    gains: tuple[float, ...]
+    words: int
+
+    def threshold(self, rate: float) -> float:
+        """The least threshold at which at most a share `rate` of the words is changed."""
+        allowed = math.floor(rate * self.words)
+        return math.nextafter(self.gains[allowed], math.inf) if allowed < len(self.gains) else 0.0
+
+
+def calibrated(candidates: Candidates, confusions: Confusions | None, context: RequestContext) -> Gains:
+    """The gains on held-out text, measured once for each run and list of misspellings."""
+    lists = json.dumps([confusions and sorted(confusions.pairs()), FORMAT])
+    name = f"gains-{hashlib.sha256((context.model.data_fingerprint + lists).encode()).hexdigest()[:16]}.json"
+    file = None if context.folder is None else context.folder / name
+    if file is not None and file.is_file():
+        try:
+            found = json.loads(file.read_text())
+            return Gains(gains=tuple(map(float, found["gains"])), words=int(found["words"]))
+        except (ValueError, KeyError, TypeError):
+            context.say(f"{file} is damaged: measured again")
+    context.say(f"measuring false alarms on {CALIBRATED_ON:,} held-out words")
+    gains, words = list[float](), 0
+    for part in spread_out(list(context.data()[1].strings())):
+        gains += [edit.gain for edit in repair(part, candidates, threshold=0.0)]
+        words += sum(is_word(token.text) for line in sentences(part) for token in line)
+        context.progress(min(words, CALIBRATED_ON), CALIBRATED_ON)
+        if words >= CALIBRATED_ON:
+            break
+    result = Gains(gains=tuple(sorted(gains, reverse=True)), words=words)
+    if file is not None:
+        try:
+            file.parent.mkdir(exist_ok=True)
+            write_atomic(file, json.dumps({"gains": result.gains, "words": words}).encode())
+        except OSError as error:
+            context.say(f"the threshold could not be kept ({error}): it is measured again next time")
+    return result
+
+
+def spread_out(texts: Sequence[str]) -> Iterator[str]:
+    """Sentences in an order in which any beginning is spread over the texts."""
+    whole = [text[line[0].start : line[-1].end] for text in texts for line in sentences(text)]
+    for i in torch.randperm(len(whole), generator=torch.Generator().manual_seed(0)).tolist():
+        yield whole[i]
+
+
+def listed(files: Sequence[str]) -> Confusions | None:
+    """The misspellings of lists, together; None without any. Raises `ValueError` with the file that cannot be read."""
+    found: Confusions | None = None
+    for file in files:
+        try:
+            one = read_confusions(read_text(file).splitlines())
+        except (ValueError, OSError) as error:
+            raise ValueError(f"{file}: {error}") from error
+        found = one if found is None else found.merged(one)
+    return found
+
+
+def located(text: str, edits: Sequence[Edit]) -> Iterator[tuple[dict[str, Any], Edit]]:
+    """Each edit with its line and column, from 1."""
+    line, begin, at = 1, 0, 0
+    for edit in edits:
+        line += text.count("\n", at, edit.start)
+        begin, at = text.rfind("\n", 0, edit.start) + 1, edit.start
+        place = {"line": line, "column": edit.start - begin + 1, "start": edit.start, "end": edit.end}
+        yield place | {"old": edit.old, "new": edit.new, "reason": edit.reason}, edit
+
+
+def diff(text: str, edits: Sequence[Edit]) -> Iterator[str]:
+    """The lines of a text that are changed, before (-) and after (+), with the reason of each edit and its nats."""
+    begin, rest = 0, list(edits)
+    while rest:
+        begin = text.rfind("\n", 0, rest[0].start) + 1
+        end = text.find("\n", max(rest[0].end, begin))
+        end = len(text) if end < 0 else end
+        here = [edit for edit in rest if edit.start < end]
+        rest, end = rest[len(here) :], max(end, here[-1].end)
+        moved = [replace(edit, start=edit.start - begin, end=edit.end - begin) for edit in here]
+        yield f"@@ line {text.count(chr(10), 0, begin) + 1}\n"
+        yield "".join(f"-{one}\n" for one in text[begin:end].split("\n"))
+        yield "".join(f"+{one}\n" for one in applied(text[begin:end], moved).split("\n"))
+        for edit in here:
+            yield f"  {edit}: {edit.reason}, {edit.gain:.1f} nats\n"

@@ -1,0 +1,218 @@
+"""Repair against enumeration, conservation of all that is not edited, and texts that have to stay as they are."""
+
+import itertools
+import json
+import math
+
+import numpy as np
+import pytest
+
+from langevin.modalities.text.corruption.confusions import Confusions, read_misspellings
+from langevin.modalities.text.repair import search
+from langevin.modalities.text.repair.candidates import Candidates
+from langevin.modalities.text.repair.channel import CLASSES, SMOOTHING, Channel
+from langevin.modalities.text.repair.language import ORDER, WordModel, sentences
+from langevin.modalities.text.repair.plan import Gains, diff, listed, located
+from langevin.modalities.text.repair.store import packed, read, words_of
+from langevin.modalities.text.repair.text import applied, repair
+
+NOUNS, VERBS = ("cat", "dog", "king", "queen", "moon", "house", "window"), ("sees", "hears", "likes", "finds")
+
+
+def corpus(count=600):
+    generator = np.random.default_rng(0)
+    lines = []
+    for _ in range(count):
+        a, b = generator.choice(NOUNS, 2)
+        verb = generator.choice(VERBS)
+        tail = ("", ", because it is there", " and the house of Thomas", " in the morning")[generator.integers(4)]
+        lines.append(f"The {a} {verb} the {b}{tail}.")
+    return "\n".join([*lines, "Psychology and geology, biology with technicians, technique, anthology."])
+
+
+@pytest.fixture(scope="module")
+def words():
+    return WordModel.fit([corpus()])
+
+
+@pytest.fixture(scope="module")
+def candidates(words):
+    return Candidates(language=words)
+
+
+def mended(text, candidates, threshold=1.0):
+    return applied(text, repair(text, candidates, threshold=threshold))
+
+
+def test_the_probabilities_of_the_next_word_add_up_to_one(words):
+    context = words.ids(["sees", "the", "cat"])
+    grams = np.array([[*context, i] for i in range(len(words.words))])
+    assert np.exp(words.log_probabilities(grams)).sum() == pytest.approx(1, abs=1e-12)
+    assert np.exp(words.log_probabilities(grams)) == pytest.approx(words.model.following(grams[:1, :-1])[0], rel=1e-12)
+
+
+def test_an_edit_has_the_rate_of_its_class_and_what_a_list_adds():
+    assert Channel().log_probability("teh", "the") == pytest.approx(math.log(CLASSES["swap"]))
+    assert Channel().log_probability("het", "the") < Channel().log_probability("teh", "the")  # two swaps
+    channel = Channel.fit(Confusions(counts={"then": {"tehn": 3}, "them": {"tem": 1}}))
+    rate = (1 + SMOOTHING * CLASSES["swap"]) / (2 + SMOOTHING)  # "he" once swapped in two words
+    assert channel.log_probability("teh", "the") == pytest.approx(math.log(rate))
+    assert channel.log_probability("tehn", "then") == pytest.approx(math.log(0.5 * 3 / 4 + 0.5 * rate))
+
+
+def test_the_path_found_is_the_likeliest_of_all(candidates, monkeypatch):
+    monkeypatch.setattr(search, "BEAM", 10_000)
+    line = ["The", "cta", "sees", "moon", "."]
+
+    def paths(i):
+        if i == len(line):
+            yield []
+            return
+        for option in candidates(line, i):
+            for rest in paths(option.end):
+                yield [option, *rest]
+
+    every = list(itertools.islice(paths(0), 2_000_000))
+    assert 1_000 < len(every) < 2_000_000
+    found = search.searched(line, candidates)
+    scores = [search._score(path, candidates) for path in every[:: max(1, len(every) // 20_000)]]
+    assert search._score(found, candidates) >= max(scores) - 1e-9
+    assert [word for option in found for word in option.words] == ["The", "cat", "sees", "the", "moon", "."]
+
+
+def test_each_change_gains_what_undoing_it_costs(candidates):
+    line = ["The", "cta", "sees", "teh", "moon", "."]
+    changes = search.repaired(line, candidates, threshold=0.0)
+    assert [(c.start, c.words) for c in changes] == [(1, ("cat",)), (3, ("the",))]
+
+    def score(words):
+        path = [candidates.kept(line, i) for i in range(len(line))]
+        for i, word in words.items():
+            path[i] = next(o for o in candidates(line, i) if o.words == (word,) and o.reason == "spelling")
+        return search._score(path, candidates)
+
+    both = score({1: "cat", 3: "the"})
+    assert changes[0].gain == pytest.approx(both - score({3: "the"}))
+    assert changes[1].gain == pytest.approx(both - score({1: "cat"}))
+    assert search.repaired(line, candidates, threshold=max(c.gain for c in changes) + 0.1) == []
+
+
+@pytest.mark.parametrize(("typed", "meant"), [
+    ("The cta sees teh moon.", "The cat sees the moon."), ("Teh king likes the queen.", "The king likes the queen."),
+    ("The cat sees the the moon.", "The cat sees the moon."), ("The cat seesthe moon.", "The cat sees the moon."),
+    ("The cat sees the win dow.", "The cat sees the window."), ("The cat sees moon.", "The cat sees the moon."),
+    ("the cat sees the moon.", "The cat sees the moon."), ("THE CTA SEES THE MOON.", "THE CAT SEES THE MOON."),
+    ("The cat sees the house of thomas.", "The cat sees the house of Thomas."),
+    ("The cat\nsees the the\nmoon.", "The cat\nsees the\nmoon."),
+])  # fmt: skip
+def test_what_was_meant_is_written_in_the_case_and_spacing_of_the_text(candidates, typed, meant):
+    assert mended(typed, candidates) == meant
+
+
+@pytest.mark.parametrize("text", [
+    "The cat sees the moon.", "", " \n\n", "moon", "The cat sees Zyxwvut.", "The cat sees NASA.",
+    "https://moom.cta/teh_cta",
+    "The `cta` sees the moon.", "cta_dgo.py", "user@hose.moom", "[moon](teh/cta.html)", "B52 3.14159 1,000", "☃ ☃ ☃",
+    "Der Hund sieht einen grossen gelben Mond.", "\u4f60\u597d\u4e16\u754c", "# moon\n\n- cat\n- dog\n",
+])  # fmt: skip
+def test_what_is_right_or_no_word_stays(candidates, text):
+    assert mended(text, candidates, threshold=5.5) == text
+
+
+def test_sentences_cover_all_but_white_space():
+    text = 'The cat. "The dog?" said he.\n\nAn end; 3.5 % of Mr. King\'s\nwords'
+    found = list(sentences(text))
+    assert "".join(t.text for line in found for t in line) == "".join(text.split())
+    assert all(text[t.start : t.end] == t.text for line in found for t in line)
+    assert [line[0].text for line in found] == ["The", '"', "An"] or len(found) >= 3
+
+
+def test_the_threshold_lets_at_most_the_share_of_false_alarms_through():
+    gains = Gains(gains=(9.0, 5.0, 5.0, 2.0, 1.0), words=100)
+    for rate in (0.001, 0.01, 0.02, 0.03, 0.05, 0.5):
+        threshold = gains.threshold(rate)
+        assert sum(gain >= threshold for gain in gains.gains) <= rate * 100
+    assert gains.threshold(0.5) == 0
+    assert sum(gain >= gains.threshold(0.03) for gain in gains.gains) == 3
+
+
+def test_a_model_comes_back_from_its_file_and_a_damaged_one_is_counted_again(words, tmp_path):
+    file = tmp_path / "words.safetensors"
+    file.write_bytes(packed(words))
+    back = read(file)
+    grams = np.random.default_rng(0).integers(0, len(words.words), (100, ORDER))
+    assert (back.log_probabilities(grams) == words.log_probabilities(grams)).all()
+    assert (back.words, back.counts, back.cased, back.spelt("zyx")) == (
+        words.words, words.counts, words.cased, words.spelt("zyx")
+    )  # fmt: skip
+    file.write_bytes(packed(words)[:1000])
+    with pytest.raises(ValueError, match="damaged"):
+        read(file)
+
+
+class Opened:
+    """Training texts that are opened once."""
+
+    def __init__(self):
+        self.times = 0
+
+    def __call__(self):
+        self.times += 1
+        return self, None
+
+    def strings(self):
+        return [corpus()]
+
+
+def test_words_are_counted_once_for_a_run(tmp_path):
+    texts, said = Opened(), []
+    first = words_of("a" * 64, texts, tmp_path / "cache", said.append)
+    assert words_of("a" * 64, texts, tmp_path / "cache", said.append) is first  # in memory
+    words_of("b" * 64, texts, None, said.append)
+    again = words_of("a" * 64, texts, tmp_path / "cache", said.append)  # from the file
+    assert texts.times == 2
+    assert again.words == first.words
+    [file] = (tmp_path / "cache").iterdir()
+    file.write_bytes(b"x")
+    words_of("b" * 64, texts, None, said.append)
+    words_of("a" * 64, texts, tmp_path / "cache", said.append)
+    assert texts.times == 4
+    assert any("damaged" in line and "counted again" in line for line in said)
+
+
+def test_a_diff_and_json_lines_hold_the_repaired_text(candidates):
+    text = "The cta sees the moon.\nThe dog hears it.\n\nThe king likes teh queen. Teh dog\nsees the the\ncat.\n"
+    edits = repair(text, candidates, threshold=1.0)
+    assert len(edits) == 4
+    new = applied(text, edits)
+    before = [line[1:] for line in diff(text, edits) if line.startswith("-")]
+    after = [line[1:] for line in diff(text, edits) if line.startswith("+")]
+    assert all(line in text for line in before)
+    assert all(line in new for line in after)
+    for place, edit in located(text, edits):
+        assert text[place["start"] : place["end"]] == place["old"]
+        assert text.splitlines()[place["line"] - 1][place["column"] - 1 :].startswith(edit.old.split("\n")[0])
+        json.dumps(place)
+
+
+def test_lists_that_cannot_be_read_are_named(tmp_path):
+    (tmp_path / "a.txt").write_text("the teh\n")
+    with pytest.raises(ValueError, match=r"a\.txt.*colon"):
+        listed([str(tmp_path / "a.txt")])
+    with pytest.raises(ValueError, match=r"b\.txt"):
+        listed([str(tmp_path / "b.txt")])
+    (tmp_path / "c.txt").write_text("teh->the\n")
+    (tmp_path / "d.txt").write_text("the: hte*2\n")
+    both = listed([str(tmp_path / "c.txt"), str(tmp_path / "d.txt")])
+    assert set(both.pairs()) == {("the", "teh", 1), ("the", "hte", 2)}
+
+
+def test_a_listed_word_that_the_lexicon_lacks_is_a_candidate(words):
+    channel = Channel.fit(read_misspellings(["technology: tecnology", "a lot: alot", "cat: cta"]))
+    own = Candidates(language=words, channel=channel)
+    assert mended("The cat likes tecnology.", own) == "The cat likes technology."
+
+
+def test_texts_without_words_are_refused():
+    with pytest.raises(ValueError, match="no words"):
+        WordModel.fit(["12 34\n\n!"])
