@@ -207,9 +207,7 @@ def writer_of(
             "effect: leave it out"
         )
     weight = reverse_weight_of(text.task, model, reverse_weight, best)
-    return Writer(
-        codec=text.codec, model=model, sampling=sampling, best_of=best, reverse_weight=weight, block=block
-    )
+    return Writer(codec=text.codec, model=model, sampling=sampling, best_of=best, reverse_weight=weight, block=block)
 
 
 def require_guidable(text: "Text", context: RequestContext, sampling: Sampling) -> None:
@@ -386,9 +384,7 @@ def summarise(text: "Text", options: Summarise, context: RequestContext) -> Plan
     """A summary of each text of a file, one per line; of JSON lines, of their text field."""
     if not isinstance(text.task, Seq2Seq):
         raise ValueError("this run does not summarise: that needs data.task.kind seq2seq")
-    writer = writer_of(
-        text, context, options.best_of, options.temperature, None, reverse_weight=options.reverse_weight
-    )
+    writer = writer_of(text, context, options.best_of, options.temperature, None, reverse_weight=options.reverse_weight)
     records = read_records(options.file, ("text",))
     return _summaries(text, text.task, writer, records, context)
 

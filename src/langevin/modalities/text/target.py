@@ -52,7 +52,9 @@ def reverse_weight_of(task: AnyTask, model: TokenModel, given: float | None, bes
     if not 0 <= given < float("inf"):
         raise ValueError(f"--reverse-weight is at least 0 and finite, got {given:g}")
     if not isinstance(task, Seq2Seq):
-        raise ValueError("--reverse-weight has no effect here, as only replies and summaries have a source: leave it out")
+        raise ValueError(
+            "--reverse-weight has no effect here, as only replies and summaries have a source: leave it out"
+        )
     if given and best_of == 1:
         raise ValueError("--reverse-weight chooses among several samples: give --best-of 2 or more with it")
     if given and not task.joint_fraction:
