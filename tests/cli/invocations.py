@@ -403,6 +403,8 @@ BAD = [  # ---------------------------------------------------------------------
     (2, "chat text --length 3", "--length"),
     (1, "train summaries data.task.kind=seq2seq data.task.reverse_weight=1", "has seen the source masked: set"),
     (1, "train summaries data.task.kind=seq2seq data.task.reverse_weight=-1", "reverse_weight must be at least 0"),
+    (1, "train summaries data.task.kind=seq2seq data.task.joint_fraction=0.3 data.task.reverse_weight=1 "
+     "process.kind=autoregressive network.attention=causal", "needs process.kind masked, and this is autoregressive"),
     (1, "sample text --best-of 2 --reverse-weight 1", "only replies and summaries have a source: leave it out"),
     (1, "summarise pairs draft.txt --best-of 2 --reverse-weight 1", "this run never saw a source masked: train it with"),
     (1, "detect image a.png --watermark nokey", "there is no file nokey; `openssl rand -hex 32 > nokey` makes one"),
