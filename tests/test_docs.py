@@ -97,13 +97,14 @@ def somewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     motions.walks(tmp_path / "walks")
     motions.one(tmp_path)
     (tmp_path / "path.csv").write_text("time,x,z\n0,0,0\n1,1,0\n2,1,1\n")
+    (tmp_path / "messages.txt").write_text("what do you see?\n")
     monkeypatch.setattr(speech, "held_out_accuracy", lambda: MEASURED)  # takes ten seconds, and has its own test
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
-def test_every_command_of_a_page_runs_in_order(page: Path, somewhere: Path) -> None:
+def test_every_command_of_a_page_runs_in_order(page: Path, somewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.M)
     for words in commands(page):
         if words[0] == "make":
@@ -119,6 +120,9 @@ def test_every_command_of_a_page_runs_in_order(page: Path, somewhere: Path) -> N
                 # real data, minutes of integration (run small in cli/test_measure), a server: the words must parse
                 parse(words[1:])
             else:
+                if "<" in words:  # standard input
+                    *words, _, file = words
+                    monkeypatch.setattr("sys.stdin", (somewhere / file).open())
                 assert main(shortened(words[1:])) == 0, f"{page.name}: `{shown}` failed"
 
 

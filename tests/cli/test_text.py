@@ -241,6 +241,28 @@ def test_what_a_text_costs_its_writer_is_what_evaluation_says(run, beside):
         torch.testing.assert_close(found, exact, rtol=1e-5, atol=1e-6)
 
 
+def test_what_a_source_costs_after_its_target_is_what_evaluation_says(joint):
+    """By the chain rule, on masks of training examples in which all is predicted; padding changes nothing."""
+    model = loaded(joint)
+    writer, part = writer_of(model, reverse_weight=2.0), validation_rows(model)
+    examples = [part.example(i, 0.0) for i in range(3)]
+    assert [int((~free).sum()) for _, free in examples] == [1, 1, 1]  # the separator alone is given
+    x = padded([x for x, _ in examples], writer.words.padding)
+    source = torch.stack([torch.arange(x.shape[1]) < len(part.sources[i]) for i in range(3)])
+    target = (x < writer.words.codec) & ~source
+    given = torch.where(target, writer.words.mask, x)
+    found, nfe = driven(model, writer.costs(x, given))
+    forward, reverse = (
+        in_order(model.parts.denoiser, model.parts.process, Batch(x=x, mask=free, known=~free))
+        for free in (target, source)
+    )
+    torch.testing.assert_close(found, forward + 2 * reverse, rtol=1e-5, atol=1e-5)
+    assert nfe == int(target.sum(1).max() + source.sum(1).max())
+    length = len(examples[0][0])
+    alone, _ = driven(model, writer.costs(x[:1, :length], given[:1, :length]))
+    torch.testing.assert_close(alone, found[:1], rtol=1e-5, atol=1e-5)
+
+
 def test_the_best_by_blocks_is_refused(blocks, told):
     status, _, err = told("sample", blocks, "--best-of", 2)
     assert status == 1

@@ -29,7 +29,7 @@ def runs(trained, captioned, tmp_path_factory):
     (folder / "captions").symlink_to(captioned)
     tiny.run_of(texts.corpus(data / "text"), folder / "text", "data.task.context_length=32")
     tiny.run_of(texts.dialogues(data / "talk"), folder / "talk", "data.codec.size=300", "data.task.context_length=64",
-                "data.task.max_target_length=16")  # fmt: skip
+                "data.task.max_target_length=16", "data.task.joint_fraction=0.3", "data.task.turns=2")  # fmt: skip
     tiny.run_of(texts.corpus(data / "blocks"), folder / "blocks", "data.task.context_length=32", "network.attention=block",
                 "network.block_size=8")  # fmt: skip
     tiny.run_of(voices.spoken(data / "speech"), folder / "speech", "data.val_fraction=0.3", "network.kernel=3",

@@ -12,6 +12,7 @@ import openai
 import pytest
 from PIL import Image
 
+from langevin.modalities.text.options import Chat
 from langevin.run.directory import load_model, open_run
 from langevin.server.openai.text import between
 from tests.serving.driving import alone
@@ -136,6 +137,19 @@ def test_a_dialogue_is_answered(client):
     assert "".join(event.choices[0].delta.content for event in events) == plain.choices[0].message.content
 
 
+@pytest.mark.parametrize("ranked", [{}, {"best_of": 3}, {"best_of": 3, "reverse_weight": 2.0}])
+def test_a_dialogue_is_answered_as_in_the_terminal(client, runs, ranked):
+    """With as much of the history as a source holds in training, and the reply that the ranking chooses."""
+    turns = [("user", "what do you see?"), ("assistant", "i see the moon."), ("user", "and  now?")]
+    messages = [{"role": role, "content": text} for role, text in turns]
+    body = {"seed": 3, "reproducible": True, **ranked}
+    said = client.chat.completions.create(model="talk", messages=messages, n=2, extra_body=body)
+    model = load_model(open_run(runs / "talk"))[0]
+    assert model.modality.task.turns == 2
+    expected = alone(model, Chat(**ranked).request(turns[1:]), count=2, seed=3)
+    assert [choice.message.content for choice in said.choices] == [text.strip() for text in expected.values]
+
+
 def test_the_asynchronous_client_asks_for_many_at_once(server):
     async def ask():
         async with openai.AsyncOpenAI(base_url=f"{server}/v1", api_key="unused", max_retries=0) as client:
@@ -186,6 +200,20 @@ REFUSALS = {
     "several prompts": (lambda c: c.completions.create(model="text", prompt=["a", "b"]), openai.BadRequestError),
     "instructions": (
         lambda c: c.chat.completions.create(model="talk", messages=[{"role": "system", "content": "be kind"}]),
+        openai.BadRequestError,
+    ),
+    "messages of nothing": (
+        lambda c: c.chat.completions.create(model="talk", messages=[{"role": "user", "content": " "}]),
+        openai.BadRequestError,
+    ),
+    "messages for a run that does not reply": (
+        lambda c: c.chat.completions.create(model="text", messages=[{"role": "user", "content": "hello"}]),
+        openai.BadRequestError,
+    ),
+    "a weight among one reply": (
+        lambda c: c.chat.completions.create(
+            model="talk", messages=[{"role": "user", "content": "hello"}], extra_body={"reverse_weight": 1}
+        ),
         openai.BadRequestError,
     ),
     "aac": (

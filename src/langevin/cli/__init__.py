@@ -14,6 +14,7 @@ INTERRUPTED = {  # what is left of a verb that was interrupted
     "sample": ": no samples were written",
     "edit": "; files that were finished are kept: the same command goes on",
     "explain": ": no explanation was written",
+    "chat": ": replies that were printed are whole",
     "apply": ": no results were written",
     "density": ": no draws were written",
     "evaluate": ": no report was written",

@@ -178,6 +178,15 @@ class Edit(Drawing):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Chat(Drawing):
+    """Talk with a run that was trained on dialogues, a message a line, on a terminal or from a pipe; `langevin chat RUN
+    --help` shows the options of the run's modality, and /help in the chat its commands."""
+
+    seed: int = 0
+    """The i-th reply has the seed SEED + i, from 0."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Explain(Drawing):
     """Explain a sample: what its condition and its seed decided, where and when, and which training items it resembles;
     `langevin explain RUN --help` shows the options of the run's modality."""

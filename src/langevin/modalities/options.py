@@ -19,7 +19,9 @@ def options_of(kind: str) -> ModuleType | Any:
 
     A module may have `ENDPOINTS`: of OpenAI's API, such as "audio/speech" -> a function from fields of a request, as
     keywords, to options; a server then answers it. A class of options may have `UNUSED`: options of the verb that have no
-    effect with it -> why, which are refused.
+    effect with it -> why, which are refused. `Chat`, the options of `langevin chat`, has `request(turns)`, from turns of
+    (user or assistant, text) to options of a request for the next; its modality then has `require_replies()`, and
+    `record(turns)`, the turns as its data holds them.
 
     Raises:
         ValueError: there is no such modality."""

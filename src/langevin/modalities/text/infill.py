@@ -89,6 +89,9 @@ class Writer:
 
     Args:
         best_of: samples drawn for each text, of which the likeliest under the model itself is kept.
+        reverse_weight: weight w of the source in that choice: kept is the largest ln p(target | source) +
+            w ln p(source | target), in which replies that fit every source lose ("A Diversity-Promoting Objective Function
+            for Neural Conversation Models", 2015, arXiv 1510.03055).
         block: positions generated at a time, from left to right; None: all at once. Block attention has its own size.
         rule: what every text has to obey; None is nothing.
     """
@@ -97,6 +100,7 @@ class Writer:
     model: TokenModel
     sampling: Sampling
     best_of: int = 1
+    reverse_weight: float = 0.0
     block: int | None = None
     rule: Automaton | None = None
 
@@ -165,7 +169,7 @@ class Writer:
         return (yield replace(draw, x=x))
 
     def _best(self, x: Tensor, seeds: Tensor, on_block: OnBlock | None) -> Ids:
-        """The likeliest under the model of `best_of` samples of each text, the first of which has the text's own seed."""
+        """The best of `best_of` samples of each text by `costs`, the first of which has the text's own seed."""
         if self.model.process.kind != "masked" or self.model.attention == "block":
             raise ValueError(
                 f"--best-of {self.best_of} ranks samples by their likelihood under the run: it needs process.kind masked "
@@ -177,7 +181,7 @@ class Writer:
             number = torch.arange(count).repeat(len(indices))
             names = torch.where(number > 0, mix(names, number), names)
             texts = yield from single.write(repeated, names)
-            nats = yield from self.nats(texts, repeated == self.words.mask)
+            nats = yield from self.costs(texts, repeated)
             best_index = nats.view(-1, count).argmin(1) + torch.arange(len(indices)) * count
             chosen.append(texts[best_index])
         best = torch.cat(chosen)
@@ -185,17 +189,31 @@ class Writer:
             on_block(best, best.shape[1])
         return best
 
-    def nats(self, x: Tensor, free: Tensor) -> Ids:
-        """(b,) -ln p, nats, of the free positions (b, n) of texts x given the others: the chain rule, left to right."""
+    def costs(self, x: Tensor, given: Tensor) -> Ids:
+        """(b,) -ln p(target | source) - w ln p(source | target), nats, w the `reverse_weight`, of texts x (b, n) that were
+        drawn at the masked positions of `given`. All samples of a text are scored on the same masks."""
+        words = self.words
+        nats = yield from self.nats(x, given == words.mask)
+        if not self.reverse_weight:
+            return nats
+        joint = (given != words.separator) & (given != words.padding)  # what is masked in training to learn both
+        reverse = yield from self.nats(x, given < words.codec, joint)
+        return nats + self.reverse_weight * reverse
+
+    def nats(self, x: Tensor, free: Tensor, among: Tensor | None = None) -> Ids:
+        """(b,) -ln p, nats, of the free positions (b, n) of texts x given the others: the chain rule, left to right.
+
+        Args:
+            among: (b, n) the positions whose masked fraction is the time; default the free ones."""
         samples = torch.arange(len(x))
         total = torch.zeros(len(x), dtype=torch.float64)
         if self.model.autoregressive:
             logits = yield Predict(x_t=x, t=torch.ones(len(x), dtype=torch.float64), where=free)
             return total.index_add(0, samples[:, None].expand_as(x)[free], surprisal(logits, x[free]))
-        count, rank = free.sum(1), free.cumsum(1) - 1
-        for k in range(int(count.max())):
+        rank, count = free.cumsum(1) - 1, (free if among is None else among).sum(1).clamp_min(1)
+        for k in range(int(free.sum(1).max())):
             masked, now = free & (rank >= k), free & (rank == k)
-            t = masked.sum(1).double() / count.clamp_min(1)
+            t = masked.sum(1).double() / count
             logits = yield Predict(x_t=torch.where(masked, self.words.mask, x), t=t, where=now)
             total = total.index_add(0, samples[:, None].expand_as(x)[now], surprisal(logits, x[now]))
         return total

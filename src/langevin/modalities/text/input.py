@@ -3,7 +3,13 @@
 import json
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+
+from langevin.modalities.text.options import SPEAKERS
+from langevin.modalities.text.pairs import written
+
+USUAL = tuple(SPEAKERS.values())  # who begins a dialogue, and who replies
 
 
 def read_prompt(text: str) -> str:
@@ -58,12 +64,25 @@ def _record(text: str, fields: tuple[str, ...], where: str) -> dict[str, str] | 
     return dict(zip(fields, columns))
 
 
-def as_dialogue(text: str) -> str:
-    """Turns "user: ..." followed by the replying speaker and a colon, as in training; any other text is unchanged."""
-    lines = [line for line in text.splitlines() if line.strip()]
-    turns = bool(lines) and all(re.match(r"\w+:", line) for line in lines)
-    if not turns or lines[-1].rstrip().endswith(":"):
+def as_dialogue(text: str, speakers: Sequence[str] = (), *, last: int | None = None) -> str:
+    """Turns "user: ..." followed by the replying speaker and a colon, as in training; any other text is unchanged.
+
+    Args:
+        speakers: the names in the run's data of who begins and of who replies, which take the place of user and system.
+        last: turns that are kept, as many as a source has in training; None keeps all."""
+    own = dict(zip(USUAL, speakers or USUAL, strict=True))
+    names = "|".join([*map(re.escape, own.values()), r"\w+"])
+    found = [re.match(rf"({names}):\s*(.*)", line) for line in text.splitlines() if line.strip()]
+    turns = [(one[1], one[2].rstrip()) for one in found if one]
+    if not turns or len(turns) < len(found):
         return text
-    last = lines[-1].split(":", 1)[0]
-    others = [who for line in reversed(lines) if (who := line.split(":", 1)[0]) != last]
-    return "\n".join(lines) + f"\n{others[0] if others else 'user' if last == 'system' else 'system'}:"
+    if not {who for who, _ in turns} & {*own.values()}:
+        turns = [(own.get(who, who), said) for who, said in turns]
+    replying = "" if turns[-1][1] else turns.pop()[0]
+    if not turns:
+        return text
+    if not replying:
+        begins, replies = own.values()
+        who = turns[-1][0]
+        replying = next((other for other, _ in reversed(turns) if other != who), begins if who == replies else replies)
+    return f"{written(turns[-(last or len(turns)) :])}\n{replying}:"

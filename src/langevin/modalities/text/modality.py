@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self, assert_never
 
 import torch
 
@@ -31,10 +31,20 @@ from langevin.modalities.text.data import Texts, load_parts, quiet
 from langevin.modalities.text.explain import explain_plan
 from langevin.modalities.text.files import JSONL, PLAIN
 from langevin.modalities.text.input import read_text
-from langevin.modalities.text.options import Classify, Correct, Edit, Evaluate, Explain, Sample, Summarise
-from langevin.modalities.text.pairs import inferences
+from langevin.modalities.text.options import (
+    SPEAKERS,
+    Classify,
+    Correct,
+    Edit,
+    Evaluate,
+    Explain,
+    Sample,
+    Summarise,
+    Turns,
+)
+from langevin.modalities.text.pairs import inferences, speakers
 from langevin.modalities.text.sources import TextSource
-from langevin.modalities.text.task import AnyTask, Classification, Correction, LanguageModel
+from langevin.modalities.text.task import AnyTask, Classification, Correction, LanguageModel, Seq2Seq
 
 PREVIEWED = 4
 
@@ -49,6 +59,8 @@ class Text:
         glob: files of a folder to read, such as '*.log'; empty: those with the suffix of a text.
         val_fraction: fraction kept for validation if the data has no such part of its own.
         classes: labels of a classification, fitted to the data.
+        speakers: of dialogues, who begins most and who replies most; empty if the data has none. Fitted to the data; None
+            in runs that were made before it was.
     """
 
     kind: Literal["text"] = "text"
@@ -59,12 +71,15 @@ class Text:
     codec: AnyTokens = Bytes()
     task: AnyTask = LanguageModel()
     classes: tuple[str, ...] = ()
+    speakers: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         if not 0 < self.val_fraction < 1:
             raise ValueError(f"data.val_fraction must be a fraction between 0 and 1, got {self.val_fraction}")
         if isinstance(self.task, Correction) and not isinstance(self.codec, Characters):
             raise ValueError("data.task.kind correction corrects characters: set data.codec.kind=characters")
+        if self.speakers and len(self.speakers) != 2:
+            raise ValueError(f"data.speakers names who begins and who replies, two names, got {len(self.speakers)}")
         _ = self.source
 
     @property
@@ -108,13 +123,17 @@ class Text:
                 f"the run to initialise from has {task.num_special_tokens} special tokens reserved, and task {task.kind} "
                 f"needs {task.needed(len(classes))}: train it with a larger data.task.num_special_tokens"
             )
-        return replace(self, codec=codec, task=task, classes=classes)
+        names = self.speakers
+        if names is None:
+            names = speakers(train.records) if isinstance(task, Seq2Seq) and train.form == "dialogue" else ()
+        return replace(self, codec=codec, task=task, classes=classes, speakers=names)
 
     def needs(self, train: Texts) -> Needs:
+        only_masked = isinstance(self.task, Correction) or (
+            isinstance(self.task, Seq2Seq) and self.task.reverse_weight > 0
+        )
         return Needs(
-            processes=("masked",)
-            if isinstance(self.task, Correction)
-            else ("masked", "hybrid", "uniform", "autoregressive"),
+            processes=("masked",) if only_masked else ("masked", "hybrid", "uniform", "autoregressive"),
             space=(self.task.context_length,),
             tokens=self.codec.vocab_size + self.task.needed(len(self.classes)),
             side_streams=1 + self.task.spellcheck_candidates if isinstance(self.task, Correction) else 0,
@@ -154,6 +173,28 @@ class Text:
                 return explain_plan(self, options, plans.writer_of(self, context, None, None, None), context)
             case Sample():
                 return plans.sample(self, options, context)
+
+    def require_replies(self) -> None:
+        """Check that the run replies to turns of a dialogue. Raises `ValueError` with what it does instead."""
+        match self.task:
+            case Seq2Seq() if self.speakers != ():
+                return
+            case Seq2Seq():
+                does = "summarises texts: langevin summarise RUN FILE"
+            case LanguageModel():
+                does = "writes open text: langevin sample RUN --prompt TEXT goes on from one"
+            case Correction():
+                does = "corrects texts: langevin correct RUN FILE"
+            case Classification():
+                does = "labels pairs of texts: langevin classify RUN FILE"
+            case _:
+                assert_never(self.task)
+        raise ValueError(f"only a run that was trained on dialogues replies, and this one {does}")
+
+    def record(self, turns: Turns) -> dict[str, Any]:
+        """Turns of (user or assistant, text) as a record of the data, by the names of its speakers."""
+        names = dict(zip(SPEAKERS, self.speakers or SPEAKERS.values(), strict=True))
+        return {"turns": [[names[role], said] for role, said in turns]}
 
     def preview_plan(self, context: RequestContext) -> Plan:
         return self.plan_like(context.data()[1], replace(context, count=PREVIEWED))

@@ -1,11 +1,14 @@
 """Options of text runs. No torch here."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
 from langevin.modalities.inputs import InputFile
 
+Turns = Sequence[tuple[str, str]]  # (user or assistant, text)
+SPEAKERS = {"user": "user", "assistant": "system"}  # as a prompt names them, whatever the names in the data
 RECOGNISED = "text: a text file, .jsonl records, a .parquet file with columns of text, or a folder of these"
 
 
@@ -28,6 +31,9 @@ class Sample:
     best_of: int | None = None
     """Number of samples drawn for each text, of which the likeliest under the run is kept. For replies: in free text the
     likeliest sample repeats itself."""
+    reverse_weight: float | None = None
+    """Weight of ln p(source | reply) beside ln p(reply | source) in the choice of the best, for a run with
+    data.task.joint_fraction above 0; default the recipe's, where 0 is none."""
     block: int | None = None
     """Number of positions generated at a time, from left to right."""
     rule: str | None = None
@@ -102,6 +108,9 @@ class Summarise:
     """Softmax temperature: below 1 sharpens the predictions."""
     best_of: int | None = None
     """Number of samples drawn for each text, of which the likeliest under the run is kept."""
+    reverse_weight: float | None = None
+    """Weight of ln p(source | summary) beside ln p(summary | source) in the choice of the best, for a run with
+    data.task.joint_fraction above 0; default the recipe's, where 0 is none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,6 +150,28 @@ class Classify:
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Chat:
+    """How replies are drawn."""
+
+    temperature: float | None = None
+    """Softmax temperature: below 1 sharpens the predictions, 0 takes the likeliest token."""
+    top_p: float | None = None
+    """Nucleus sampling: draw from the likeliest tokens that together have this probability."""
+    best_of: int | None = None
+    """Number of replies drawn to each message, of which the likeliest under the run is kept."""
+    reverse_weight: float | None = None
+    """Weight of ln p(source | reply) beside ln p(reply | source) in the choice of the best, for a run with
+    data.task.joint_fraction above 0; default the recipe's, where 0 is none."""
+
+    def request(self, turns: Turns) -> Sample:
+        """The options of a request for the next turn. Raises `ValueError` if nothing was said."""
+        return chat(
+            turns=turns, max_tokens=None, temperature=self.temperature, top_p=self.top_p, best_of=self.best_of,
+            reverse_weight=self.reverse_weight,
+        )  # fmt: skip
+
+
 VERBS = (Correct, Summarise, Classify)
 
 
@@ -156,12 +187,21 @@ def completions(
 
 
 def chat(
-    *, turns: tuple[tuple[str, str], ...], max_tokens: int | None, temperature: float | None, top_p: float | None
-) -> Sample:
-    """Options of /v1/chat/completions: turns of (user or assistant, text); data calls the latter "system"."""
-    names = {"user": "user", "assistant": "system"}
-    prompt = "\n".join(f"{names[role]}: {' '.join(text.split())}" for role, text in turns)
-    return Sample(prompt=prompt, length=max_tokens, temperature=temperature, top_p=top_p)
+    *, turns: Turns, max_tokens: int | None = None, temperature: float | None = None, top_p: float | None = None,
+    best_of: int | None = None, reverse_weight: float | None = None,
+) -> Sample:  # fmt: skip
+    """Options of /v1/chat/completions and of `langevin chat`: the reply to turns.
+
+    Raises:
+        ValueError: nobody said anything."""
+    said = [f"{SPEAKERS[role]}: {text}" for role, one in turns if (text := " ".join(one.split()))]
+    if not said:
+        raise ValueError("nothing was said that could be replied to: write a message")
+    prompt = "\n".join([*said, f"{SPEAKERS['assistant']}:"])
+    return Sample(
+        prompt=prompt, length=max_tokens, temperature=temperature, top_p=top_p, best_of=best_of,
+        reverse_weight=reverse_weight,
+    )  # fmt: skip
 
 
 ENDPOINTS = {"completions": completions, "chat/completions": chat}

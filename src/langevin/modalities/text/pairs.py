@@ -5,6 +5,7 @@ handle tables or a sentence that ends in a dotted abbreviation ("in the U.S. He 
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -72,6 +73,21 @@ def replies(
             who, said = turns[i]
             if speaker in (None, who):
                 yield Reply(written(turns[max(0, i - last) : i]), who, said)
+
+
+def speakers(records: Iterable[Mapping[str, Any]]) -> tuple[str, str]:
+    """Who begins most of the dialogues, and which other one says most of their turns; twice the first if there is no other.
+
+    Raises:
+        ValueError: a record without turns."""
+    first, all_of = Counter[str](), Counter[str]()
+    for number, record in enumerate(records):
+        names = [who.strip() for who, _ in _turns(record, None, number)]
+        first.update(names[:1])
+        all_of.update(names)
+    begins = max(first, key=lambda name: first[name])
+    others = [name for name, _ in all_of.most_common() if name != begins]
+    return begins, (others or [begins])[0]
 
 
 def written(turns: Iterable[tuple[str, str]]) -> str:

@@ -23,7 +23,7 @@ from langevin.modalities.text.input import as_dialogue, read_prompt, read_record
 from langevin.modalities.text.options import Classify, Correct, Edit, Sample, Summarise
 from langevin.modalities.text.repair.plan import repaired
 from langevin.modalities.text.rules import Rule, obeys, rules_of
-from langevin.modalities.text.target import generate_targets, label_shares
+from langevin.modalities.text.target import generate_targets, label_shares, reverse_weight_of
 from langevin.modalities.text.task import Classification, Correction, LanguageModel, Seq2Seq
 
 if TYPE_CHECKING:
@@ -47,7 +47,10 @@ def sample(text: "Text", options: Sample, context: RequestContext) -> Plan:
         case Classification():
             raise ValueError("this run labels pairs of texts: langevin classify RUN FILE")
         case _:
-            writer = writer_of(text, context, options.best_of, options.temperature, options.top_p, block=options.block)
+            writer = writer_of(
+                text, context, options.best_of, options.temperature, options.top_p, block=options.block,
+                reverse_weight=options.reverse_weight,
+            )  # fmt: skip
     match text.task:
         case Seq2Seq():
             if options.suffix is not None or options.infill is not None or options.prompt is None:
@@ -186,7 +189,7 @@ def why_impossible(text: "Text", writer: Writer, rules: tuple[Rule, ...], given:
 
 def writer_of(
     text: "Text", context: RequestContext, best_of: int | None, temperature: float | None, top_p: float | None,
-    block: int | None = None,
+    block: int | None = None, reverse_weight: float | None = None,
 ) -> Writer:  # fmt: skip
     """The run's `Writer`, with the request's options.
 
@@ -204,7 +207,8 @@ def writer_of(
             f"the run generates blocks of {model.network.config.block_size} (network.block_size), so --block has no "
             "effect: leave it out"
         )
-    return Writer(codec=text.codec, model=model, sampling=sampling, best_of=best, block=block)
+    weight = reverse_weight_of(text.task, model, reverse_weight, best)
+    return Writer(codec=text.codec, model=model, sampling=sampling, best_of=best, reverse_weight=weight, block=block)
 
 
 def require_guidable(text: "Text", context: RequestContext, sampling: Sampling) -> None:
@@ -362,7 +366,9 @@ def free_texts(text: "Text", task: LanguageModel, context: RequestContext, count
 
 def _reply(text: "Text", task: Seq2Seq, writer: Writer, prompt: str, context: RequestContext) -> Plan:
     count = 4 if context.count is None else context.count
-    prompt = as_dialogue(read_prompt(prompt))
+    prompt = read_prompt(prompt)
+    if text.speakers != ():
+        prompt = as_dialogue(prompt, text.speakers or (), last=task.turns)
     source = cut_to(text, prompt, task.context_length - task.max_target_length - 2, context, keep_end=True)
     outputs = yield from generate_targets(
         writer,
@@ -379,7 +385,7 @@ def summarise(text: "Text", options: Summarise, context: RequestContext) -> Plan
     """A summary of each text of a file, one per line; of JSON lines, of their text field."""
     if not isinstance(text.task, Seq2Seq):
         raise ValueError("this run does not summarise: that needs data.task.kind seq2seq")
-    writer = writer_of(text, context, options.best_of, options.temperature, None)
+    writer = writer_of(text, context, options.best_of, options.temperature, None, reverse_weight=options.reverse_weight)
     records = read_records(options.file, ("text",))
     return _summaries(text, text.task, writer, records, context)
 

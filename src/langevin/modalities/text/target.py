@@ -5,9 +5,10 @@ from collections.abc import Callable, Generator, Sequence
 import torch
 from torch import Tensor
 
+from langevin.methods.models import TokenModel
 from langevin.modalities.modality import Request
 from langevin.modalities.text.infill import Writer, padded
-from langevin.modalities.text.task import Seq2Seq
+from langevin.modalities.text.task import AnyTask, Seq2Seq
 
 Progress = Callable[[int, int], None]
 NO_PROGRESS: Progress = lambda done, total: None  # noqa: E731
@@ -39,6 +40,34 @@ def generate_targets(
         ]
         progress(len(targets), len(sources))
     return targets
+
+
+def reverse_weight_of(task: AnyTask, model: TokenModel, given: float | None, best_of: int) -> float:
+    """The weight of ln p(source | target) in the choice among `best_of` samples: the request's, or the recipe's for None.
+
+    Raises:
+        ValueError: a weight out of range or without effect, or a run that cannot score a source given its target."""
+    if given is None:
+        return task.reverse_weight if isinstance(task, Seq2Seq) and best_of > 1 else 0.0
+    if not 0 <= given < float("inf"):
+        raise ValueError(f"--reverse-weight is at least 0 and finite, got {given:g}")
+    if not isinstance(task, Seq2Seq):
+        raise ValueError(
+            "--reverse-weight has no effect here, as only replies and summaries have a source: leave it out"
+        )
+    if given and best_of == 1:
+        raise ValueError("--reverse-weight chooses among several samples: give --best-of 2 or more with it")
+    if given and not task.joint_fraction:
+        raise ValueError(
+            f"--reverse-weight {given:g} scores the source given the target, and this run never saw a source masked: train "
+            "it with data.task.joint_fraction above 0, or leave --reverse-weight out"
+        )
+    if given and (model.process.kind != "masked" or model.autoregressive or model.attention != "full"):
+        raise ValueError(
+            "--reverse-weight scores the source given what follows it: it needs process.kind masked and "
+            "network.attention=full; leave it out"
+        )
+    return given
 
 
 def head_of(source: Tensor, separator: int) -> Tensor:

@@ -60,6 +60,7 @@ class Seq2Seq:
         joint_fraction: fraction of the training examples in which the source is predicted as well.
         turns: turns of a dialogue before a reply that are its source.
         best_of: samples drawn for each source, of which the likeliest under the model is kept.
+        reverse_weight: weight, at least 0, of ln p(source | target) beside ln p(target | source) in that choice.
         num_special_tokens: special tokens reserved; there are at least max_target_length + 3.
     """
 
@@ -70,10 +71,18 @@ class Seq2Seq:
     joint_fraction: float = 0.0
     turns: int = 5
     best_of: int = 1
+    reverse_weight: float = 0.0
     num_special_tokens: int = 0
 
     def __post_init__(self) -> None:
         _require_length(self.context_length)
+        if not 0 <= self.reverse_weight < float("inf"):
+            raise ValueError(f"data.task.reverse_weight must be at least 0 and finite, got {self.reverse_weight}")
+        if self.reverse_weight and not self.joint_fraction:
+            raise ValueError(
+                f"data.task.reverse_weight {self.reverse_weight:g} needs a run that has seen the source masked: set "
+                "data.task.joint_fraction above 0, such as 0.3"
+            )
         if not 1 <= self.best_of <= 1000:
             raise ValueError(f"data.task.best_of must be 1 to 1000, got {self.best_of}")
         if not 1 <= self.max_target_length < self.context_length - 4 or self.turns < 1:

@@ -77,6 +77,10 @@ class Chat(Tokens):
 
     messages: Annotated[list[Message], Field(min_length=1, max_length=1000)]
     max_completion_tokens: Annotated[int | None, Field(ge=1, le=100_000)] = None
+    best_of: Annotated[int | None, Field(ge=1, le=64, description="Replies drawn, of which the best is given.")] = None
+    reverse_weight: Annotated[
+        float | None, Field(ge=0, le=1e4, description="Weight of the history given the reply in that choice.")
+    ] = None
 
 
 @router.post("/v1/completions")
@@ -116,8 +120,9 @@ async def chat(body: Chat, request: Request, service: Annotated[Service, Depends
         raise Refused(f"the run takes no messages of role {other}", code="unsupported_value", param="messages")
     fields = {
         "turns": turns, "max_tokens": body.max_completion_tokens or body.max_tokens, "temperature": body.temperature,
-        "top_p": body.top_p,
+        "top_p": body.top_p, "best_of": body.best_of, "reverse_weight": body.reverse_weight,
     }  # fmt: skip
+    await asyncio.to_thread(require_replies, service, body.model)
     kind = "chat.completion.chunk" if body.stream else "chat.completion"
     head = {"id": f"chatcmpl-{uuid.uuid4().hex}", "object": kind, "created": int(time.time()), "model": body.model}
 
@@ -126,6 +131,16 @@ async def chat(body: Chat, request: Request, service: Annotated[Service, Depends
         return {"index": index, "delta" if body.stream else "message": said, "finish_reason": finish, "logprobs": None}
 
     return await answered(body, "chat/completions", fields, request, service, head, str.strip, choice)
+
+
+def require_replies(service: Service, model: str) -> None:
+    """Raise `Refused` for a run that could answer, but was trained for something else than dialogues."""
+    check = getattr(service.runs.open(model).recipe.data, "require_replies", None)
+    try:
+        if check is not None:
+            check()
+    except ValueError as error:
+        raise Refused(f"'{model}' takes no messages: {error}", code="unsupported_value", param="model") from error
 
 
 async def answered(
@@ -139,7 +154,10 @@ async def answered(
         part: the answer within a whole text.
         choice: (index, text, finish reason) -> a choice."""
     job = body.job(service, endpoint, count=body.n or 1)
-    options = await asyncio.to_thread(options_for, service, job, endpoint, **fields)
+    try:
+        options = await asyncio.to_thread(options_for, service, job, endpoint, **fields)
+    except ValueError as error:
+        raise errors.refusal(error) from error
     heard = Events()
     ticket = await asyncio.to_thread(service.submit, job, options=options, stream=heard if body.stream else None)
     if body.stream:
