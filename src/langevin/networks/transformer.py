@@ -70,7 +70,8 @@ class Transformer(nn.Module):
             streams, 0 to 64; 0 for none; of several tokens per step, each stream by itself. With causal attention only
             tokens before the position, with attention by blocks only tokens of its block.
         ngram_order: tokens of the n-grams of the training text whose counts give the logits a start (see `ngram_prior`), 2
-            to 4; 0 for none. For masked and autoregressive processes, with full or causal attention and one stream.
+            to 4; 0 for none. For masked and autoregressive processes, with full or causal attention and one stream; None
+            is 3 for these and 0 for others.
         vocab_size: V, without mask and padding; None is taken from the data.
         """
 
@@ -87,7 +88,7 @@ class Transformer(nn.Module):
         side_streams: int = 0
         streams: int = 1
         ngram_window: int = 0
-        ngram_order: int = 0
+        ngram_order: int | None = 0
         vocab_size: int | None = None
         conditioning: ConditioningConfig = ConditioningConfig()
 
@@ -168,7 +169,7 @@ class Transformer(nn.Module):
         offsets = before if config.attention == "causal" else around
         self.ngram = self._ngram(offsets) if window else None
         self.side_ngrams = nn.ModuleList(self._ngram(around) for _ in range(config.side_streams if window else 0))
-        order, causal = config.ngram_order, config.attention == "causal"
+        order, causal = config.ngram_order or 0, config.attention == "causal"
         prior = NgramPrior(vocab_size=config.vocab_size, order=order, causal=causal) if order else None
         self.ngram_prior = prior
         self.time_embedding = TimeEmbedding(width) if config.time_conditioning else None

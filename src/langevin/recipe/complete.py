@@ -36,7 +36,7 @@ def complete(recipe: Recipe, train: Any, code: CodePermission = NO_CODE) -> Reci
     needs = data.needs(train)
     require_fit(recipe.data.kind, recipe.network, recipe.process, needs)
     require_frames(recipe, needs)
-    recipe = replace(recipe, data=data, network=recipe.network.fitted(needs))
+    recipe = replace(recipe, data=data, network=counting(recipe.network.fitted(needs), recipe.process))
     process, sampling = recipe.process, recipe.sampling
     if isinstance(process, Gaussian):
         assert needs.std is not None, "data with a Gaussian process is continuous"
@@ -89,6 +89,14 @@ def _parts(process: ProductConfig, needs: Needs) -> dict[str, Gaussian | MaskedC
 def reaches(network: type[NetworkConfig], needs: Needs) -> bool:
     """Whether a network can have as many dimensions as the data: those without the choice are of sequences."""
     return needs.reads != "grids" or len(needs.space) == 1 or hasattr(network, "dimensions")
+
+
+def counting(network: NetworkConfig, process: ProcessConfig) -> NetworkConfig:
+    """The network with n-grams of three tokens where it leaves their order open and they can be counted."""
+    if not isinstance(network, Transformer.Config) or network.ngram_order is not None:
+        return network
+    can = process.kind in ("masked", "autoregressive") and network.attention != "block" and network.streams == 1
+    return replace(network, ngram_order=3 if can else 0)
 
 
 def require_fit(kind: str, network: NetworkConfig, process: ProcessConfig, needs: Needs) -> None:

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from langevin.files import own_folder
 from langevin.modalities.modality import File, Plan, RequestContext, Samples
 from langevin.run.generate import RunModel, changed, with_others
 from langevin.run.provenance import facts_of
@@ -192,6 +193,7 @@ class Service:
             model=model, data=partial(data_of, held.run.path, held.model.data_fingerprint), count=job.count,
             seed=seed, stream=stream, guided=job.guidance not in (None, 1),
             chosen=frozenset(n for n in ("steps", "sampler", "guidance") if getattr(job, n) is not None),
+            folder=own_folder(held.run.path, "cache", create=False),
         )  # fmt: skip
         return model.modality.plan(options, context)
 

@@ -5,41 +5,56 @@ from typing import Any, assert_never
 from langevin.modalities.modality import Budget, Suggestion
 from langevin.modalities.text.data import Texts
 
-SIZES = ((128, 4), (192, 4), (256, 4), (256, 6), (384, 6), (384, 8), (512, 8), (512, 12), (768, 12), (1024, 16))
-FEW_CHARACTERS = 3_000_000  # up to so many the codec is of characters
+SIZES = (
+    (128, 2),
+    (192, 2),
+    (192, 4),
+    (256, 4),
+    (256, 6),
+    (384, 6),
+    (384, 8),
+    (512, 8),
+    (512, 12),
+    (768, 12),
+    (1024, 16),
+)
+PAIRS = ((300_000, 512), (10_000_000, 2048), (30_000_000, 4096))  # byte pairs of texts of up to so many characters
+MOST_PAIRS = 8192  # of longer ones
 SEEN_AGAIN = 20  # epochs beyond which the network would memorise, so that it gets dropout
 
 
-def weights(width: int, depth: int) -> int:
-    """Number of weights of the hidden matrices."""
-    return 12 * width * width * depth
+def weights(width: int, depth: int, vocabulary: int) -> int:
+    """Number of weights of the hidden matrices and of the last one."""
+    return 12 * width * width * depth + vocabulary * width
 
 
 def suggest(train: Texts, budget: Budget, *, name: str) -> Suggestion:
     """Sections of a recipe for these texts, with reasons."""
     task, what = _task(train)
-    small = train.form == "text" and train.characters <= FEW_CHARACTERS
-    codec: dict[str, Any] = {"kind": "characters"}
-    if not small:
-        codec = {"kind": "bpe", "size": 1024 if train.characters < 10_000_000 else 2048}
-    tokens = train.characters / (1 if small else 3.3)
-    training_tokens = max(4 * tokens, 2_000_000) if small else max(tokens, 4_000_000)
-    fitting = [size for size in SIZES if weights(*size) * training_tokens <= budget.multiply_adds] or [SIZES[0]]
-    width, depth = fitting[-1]
-    seen = budget.multiply_adds / weights(width, depth)
+    open_text = train.form == "text"
+    size = next((size for most, size in PAIRS if train.characters <= most), MOST_PAIRS)
+    if not open_text:
+        size = 1024 if train.characters < 10_000_000 else 2048
+    tokens = train.characters / 3.3
+    costs = {sizes: weights(*sizes, size) for sizes in SIZES}
+    width, depth = max(
+        (s for s in SIZES if costs[s] * max(tokens, 4_000_000) <= budget.multiply_adds), default=SIZES[0]
+    )
+    seen = budget.multiply_adds / costs[width, depth]
     repeated = seen > SEEN_AGAIN * tokens
     length = task["context_length"]
     recipe = {
         "name": f"text/{name}",
         "description": f"chosen for {len(train):,} records, {train.characters:,} characters of text",
-        "data": {"codec": codec, "task": task},
+        "data": {"codec": {"kind": "bpe", "size": size}, "task": task},
         "network": {
             "kind": "transformer", "width": width, "depth": depth, "head_dim": 32 if width < 256 else 64,
-            "dropout": 0.1 if repeated else 0.0,
+            "dropout": 0.1 if repeated else 0.0, **({"ngram_window": 2, "ngram_order": None} if open_text else {}),
         },
         "process": {"kind": "masked"},
         "training": {
-            "batch": max(8, 64 * 128 // length), "optimizer": {"kind": "muon", "lr": 0.02, "adamw_lr": 0.002},
+            "batch": max(8, 64 * 128 // length),
+            "optimizer": {"kind": "muon", "lr": 0.02, "adamw_lr": 0.002, "embedding_lr": 0.008},
         },
         "sampling": {
             "sampler": {"kind": "unmask"}, "steps": min(128, length), "grid": {"kind": "unmask", "shape": "linear"},
@@ -47,11 +62,14 @@ def suggest(train: Texts, budget: Budget, *, name: str) -> Suggestion:
     }  # fmt: skip
     reasons = [
         f"text: {len(train):,} records, {train.characters:,} characters: {what}",
-        f"codec: {'characters' if small else 'byte pairs, ' + str(codec['size'])}, as the text is "
-        f"{'short' if small else 'long enough to learn words as tokens'}",
+        f"codec: {size:,} byte pairs: words, or parts of words, are tokens",
         f"network: transformer of width {width}, depth {depth}: the largest that sees about {seen / 1e6:.1f} M tokens in "
         f"{budget.minutes:g} minutes here ({seen / max(1.0, tokens):.1f} times the text)",
     ]
+    if open_text:
+        reasons.append(
+            "n-grams of three tokens, counted in the text before the first step: the network learns the rest"
+        )
     if repeated:
         reasons.append("dropout 0.1: little text, in many epochs")
     return Suggestion(recipe=recipe, reasons=tuple(reasons))

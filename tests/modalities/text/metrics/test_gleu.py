@@ -6,7 +6,7 @@ from statistics import fmean
 
 import pytest
 
-from langevin.modalities.text.metrics.gleu import gleu
+from langevin.modalities.text.metrics.gleu import gleu, resampled
 
 split = str.split
 
@@ -55,3 +55,13 @@ def test_draws_average_over_the_choices_of_references():
 def test_what_cannot_be_scored_is_refused(count, references, draws):
     with pytest.raises(ValueError, match="gleu needs"):
         gleu([["a"]] * count, [["a"]] * count, references, draws=draws)
+
+
+def test_bootstrap_samples_of_one_sentence_are_its_score_and_differences_are_paired():
+    source, wanted = ["a b c d e".split(), "f g h i j".split()], [["a b c d x".split()], ["f g h i j".split()]]
+    found = resampled(source, source, wanted, items=[1], draws=5)
+    assert found == pytest.approx([gleu(source[1:], source[1:], wanted[1:])] * 5)
+    both = resampled(source, source, wanted, items=[0, 1], draws=200)
+    assert both.min() == pytest.approx(gleu(source[:1], source[:1], wanted[:1]))
+    assert both.max() == pytest.approx(1)
+    assert (both == resampled(source, source, wanted, items=[0, 1], draws=200)).all()

@@ -41,16 +41,45 @@ def gleu(
         )
     if draws < 1:
         raise ValueError(f"gleu needs draws >= 1, got {draws}")
-    sizes = np.array([len(choices) for choices in references])
-    table = np.zeros((len(sources), int(sizes.max()), 2 + 2 * len(ORDERS)), np.int64)
-    for i, (source, hypothesis, choices) in enumerate(zip(sources, hypotheses, references)):
-        for j, reference in enumerate(choices):
-            table[i, j] = _counts(source, hypothesis, reference)
+    sizes, table = _table(sources, hypotheses, references)
     sentences = np.arange(len(sources))
     if sizes.max() == 1:
         return _score(table[:, 0].sum(0))
     generator = np.random.default_rng(seed)
     return float(np.mean([_score(table[sentences, generator.integers(sizes)].sum(0)) for _ in range(draws)]))
+
+
+def resampled(
+    sources: Sequence[Sequence[str]],
+    hypotheses: Sequence[Sequence[str]],
+    references: Sequence[Sequence[Sequence[str]]],
+    *,
+    items: Sequence[int],
+    draws: int = 500,
+    seed: int = 0,
+) -> np.ndarray:
+    """(draws,) GLEU of as many bootstrap samples of the sentences `items`, each with references drawn anew.
+
+    Equal sentences and references are drawn for other hypotheses, so differences are paired."""
+    sizes, table = _table(sources, hypotheses, references)
+    generator = np.random.default_rng(seed)
+    found = np.empty(draws)
+    for k in range(draws):
+        sentences = generator.choice(np.asarray(items), len(items))
+        found[k] = _score(table[sentences, generator.integers(sizes[sentences])].sum(0))
+    return found
+
+
+def _table(
+    sources: Sequence[Sequence[str]], hypotheses: Sequence[Sequence[str]], references: Sequence[Sequence[Sequence[str]]]
+) -> tuple[np.ndarray, np.ndarray]:
+    """(n,) numbers of references, and (n, most, k) counts for each."""
+    sizes = np.array([len(choices) for choices in references])
+    table = np.zeros((len(sources), int(sizes.max()), 2 + 2 * len(ORDERS)), np.int64)
+    for i, (source, hypothesis, choices) in enumerate(zip(sources, hypotheses, references)):
+        for j, reference in enumerate(choices):
+            table[i, j] = _counts(source, hypothesis, reference)
+    return sizes, table
 
 
 def _counts(source: Sequence[str], hypothesis: Sequence[str], reference: Sequence[str]) -> list[int]:

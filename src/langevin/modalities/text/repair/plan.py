@@ -3,22 +3,25 @@
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
 from langevin.extras import require
-from langevin.files import write_atomic
-from langevin.modalities.modality import Plan, RequestContext, Samples
+from langevin.files import read_regular, write_atomic
+from langevin.modalities.modality import Plan, Progress, Request, RequestContext, Samples
 from langevin.modalities.text.corruption.confusions import Confusions, read_confusions
+from langevin.modalities.text.infill import Writer
 from langevin.modalities.text.input import read_text
 from langevin.modalities.text.options import Correct
 from langevin.modalities.text.repair.candidates import Candidates
 from langevin.modalities.text.repair.channel import Channel
 from langevin.modalities.text.repair.language import sentences
-from langevin.modalities.text.repair.store import FORMAT, words_of
+from langevin.modalities.text.repair.network import weighed
+from langevin.modalities.text.repair.store import FORMAT, LARGEST, words_of
 from langevin.modalities.text.repair.text import Edit, applied, repair
 from langevin.modalities.text.words import is_word
 
@@ -50,18 +53,19 @@ def repaired(text: "Text", options: Correct, context: RequestContext) -> Plan:
 def _repaired(
     text: "Text", options: Correct, given: str, confusions: Confusions | None, rate: float, context: RequestContext
 ) -> Plan:
-    fingerprint = context.model.data_fingerprint
-    language = words_of(fingerprint, context.data, context.folder, context.say)
-    candidates = Candidates(language=language, channel=Channel() if confusions is None else Channel.fit(confusions))
+    language = words_of(context.model.data_fingerprint, context.data, context.folder, context.say)
+    channel = Channel() if confusions is None else Channel.fit(confusions)
+    tools = Tools(candidates=Candidates(language=language, channel=channel), writer=_writer(text, context))
+    length = text.task.context_length
     threshold = options.edit_threshold
     if threshold is None:
-        gains = calibrated(candidates, confusions, context)
+        gains = yield from _calibrated(tools, confusions, length, context)
         threshold = gains.threshold(rate)
         context.say(
             f"edits that gain {threshold:.1f} nats are made: it changes {100 * rate:.2g} % of {gains.words:,} clean words"
         )
-    edits = repair(given, candidates, threshold=threshold, progress=context.progress)
-    yield from ()  # the network is not asked
+    found = yield from tools.edits(given, length, context.progress)
+    edits = [edit for edit in found if edit.gain >= threshold]
     lines = list(located(given, edits))
     if options.json:
         values = [json.dumps(line | {"nats": round(edit.gain, 3)}, ensure_ascii=False) + "\n" for line, edit in lines]
@@ -72,6 +76,29 @@ def _repaired(
             context.say(f"line {line['line']}: {edit}")
         values = applied(given, edits).splitlines(keepends=True)
     return Samples(modality=text, values=values, names=(given,), document=True, diff=options.diff)
+
+
+def _writer(text: "Text", context: RequestContext) -> Writer | None:
+    """The network of the run, if it predicts words from the text on both sides."""
+    model = text.tokens_of(context.model)
+    if model.process.kind != "masked" or model.autoregressive or model.attention != "full":
+        return None
+    return Writer(codec=text.codec, model=model, sampling=context.model.sampling)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tools:
+    """Candidates by counts, and the network that weighs them; None where it cannot."""
+
+    candidates: Candidates
+    writer: Writer | None
+
+    def edits(self, text: str, length: int, progress: Progress) -> Generator[Request, Tensor, list[Edit]]:
+        """All edits of a text that gain something, by at most `length` tokens around each."""
+        found = repair(text, self.candidates, threshold=0.0, progress=progress)
+        if self.writer is None or not found:
+            return found
+        return (yield from weighed(self.writer, text, found, length))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,40 +114,43 @@ class Gains:
         return math.nextafter(self.gains[allowed], math.inf) if allowed < len(self.gains) else 0.0
 
 
-def calibrated(candidates: Candidates, confusions: Confusions | None, context: RequestContext) -> Gains:
-    """The gains on held-out text, measured once for each run and list of misspellings."""
-    lists = json.dumps([confusions and sorted(confusions.pairs()), FORMAT])
-    name = f"gains-{hashlib.sha256((context.model.data_fingerprint + lists).encode()).hexdigest()[:16]}.json"
-    file = None if context.folder is None else context.folder / name
+def _calibrated(
+    tools: Tools, confusions: Confusions | None, length: int, context: RequestContext
+) -> Generator[Request, Tensor, Gains]:
+    """The gains on held-out text; of one list of misspellings, or none, they are kept."""
+    facts = [confusions and sorted(confusions.pairs()), FORMAT, context.model.data_fingerprint, tools.writer is None]
+    measured = hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+    file = None if context.folder is None else context.folder / "gains.json"
     if file is not None and file.is_file():
         try:
-            found = json.loads(file.read_text())
-            return Gains(gains=tuple(map(float, found["gains"])), words=int(found["words"]))
-        except (ValueError, KeyError, TypeError):
+            found = json.loads(read_regular(file, most=LARGEST))
+            if found["of"] == measured:
+                return Gains(gains=tuple(map(float, found["gains"])), words=int(found["words"]))
+        except (OSError, ValueError, KeyError, TypeError):
             context.say(f"{file} is damaged: measured again")
-    context.say(f"measuring false alarms on {CALIBRATED_ON:,} held-out words")
-    gains, words = list[float](), 0
-    for part in spread_out(list(context.data()[1].strings())):
-        gains += [edit.gain for edit in repair(part, candidates, threshold=0.0)]
-        words += sum(is_word(token.text) for line in sentences(part) for token in line)
-        context.progress(min(words, CALIBRATED_ON), CALIBRATED_ON)
-        if words >= CALIBRATED_ON:
-            break
-    result = Gains(gains=tuple(sorted(gains, reverse=True)), words=words)
+    context.say(f"measuring false alarms on up to {CALIBRATED_ON:,} held-out words")
+    clean, words = held_out(list(context.data()[1].strings()))
+    edits = yield from tools.edits(clean, length, context.progress)
+    result = Gains(gains=tuple(sorted((edit.gain for edit in edits), reverse=True)), words=words)
     if file is not None:
         try:
             file.parent.mkdir(exist_ok=True)
-            write_atomic(file, json.dumps({"gains": result.gains, "words": words}).encode())
+            write_atomic(file, json.dumps({"of": measured, "gains": result.gains, "words": words}).encode())
         except OSError as error:
             context.say(f"the threshold could not be kept ({error}): it is measured again next time")
     return result
 
 
-def spread_out(texts: Sequence[str]) -> Iterator[str]:
-    """Sentences in an order in which any beginning is spread over the texts."""
-    whole = [text[line[0].start : line[-1].end] for text in texts for line in sentences(text)]
+def held_out(texts: Sequence[str]) -> tuple[str, int]:
+    """(sentences from all over the texts, in paragraphs of their own; their number of words)."""
+    whole = [(text[line[0].start : line[-1].end], line) for text in texts for line in sentences(text)]
+    chosen, words = list[str](), 0
     for i in torch.randperm(len(whole), generator=torch.Generator().manual_seed(0)).tolist():
-        yield whole[i]
+        chosen.append(whole[i][0])
+        words += sum(is_word(token.text) for token in whole[i][1])
+        if words >= CALIBRATED_ON:
+            break
+    return "\n\n".join(chosen), words
 
 
 def listed(files: Sequence[str]) -> Confusions | None:

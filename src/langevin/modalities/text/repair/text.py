@@ -94,5 +94,5 @@ def _edit(text: str, line: Sequence[Token], change: Change, candidates: Candidat
     elif first and model.istitle():
         words = [like_case(words[0], model), model if model.lower() in cased else model.lower()]
     new = " ".join(words).replace(" ,", ",")
-    new = new[:1].upper() + new[1:] if first else new
+    new = new[:1].upper() + new[1:] if first and len(line) > 2 else new
     return Edit(start=start, end=end, old=text[start:end], new=new, reason=change.reason, gain=change.gain)
