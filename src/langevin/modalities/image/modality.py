@@ -12,6 +12,7 @@ from torch import Tensor
 from langevin.modalities.captions import CaptionVocabulary
 from langevin.modalities.image import inspect, plans, preview, suggest
 from langevin.modalities.image.batches import ImageBatches
+from langevin.modalities.image.beside import real_like
 from langevin.modalities.image.buckets import Buckets, resized, spelt
 from langevin.modalities.image.codec import AnyCodec, Codes, Latents, Pixels, require_pixels, stride_of
 from langevin.modalities.image.conditions import Known
@@ -331,6 +332,9 @@ class Image:
         names = samples.names if any(samples.names) else None
         shown = preview.grid(samples.values, captions=names, columns=samples.columns)
         return File(suffix=".png", content=preview.png(shown))
+
+    def real_like(self, samples: Samples, parts: tuple[Images, Images]) -> Samples:
+        return real_like(self, samples, parts)
 
     def text(self, samples: Samples) -> str:
         raise ValueError("images have no text form: give a file to write them to")
