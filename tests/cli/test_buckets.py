@@ -11,7 +11,7 @@ import torch
 import yaml
 from PIL import Image as Pictures
 
-from langevin.cli import main
+from langevin.cli import main, refine
 from langevin.modalities.image.options import Sample
 from langevin.modalities.modality import RequestContext
 from langevin.run.directory import load_model, open_run
@@ -65,6 +65,8 @@ def test_the_run_holds_its_buckets(run):
     assert own.buckets.sizes == ((12, 24), (16, 16), (24, 12))
     assert own.buckets.images[1] == 0
     assert sum(own.buckets.images) == open_run(run).facts["items"]
+    tall, _, wide = own.buckets.images
+    assert own.buckets.class_images == ((tall, 0, 0), (0, 0, wide))
     assert own.choices["size"] == ("12x24", "24x12")
 
 
@@ -84,14 +86,13 @@ def test_by_default_sizes_are_drawn_and_a_sample_is_that_of_its_seed(run, model,
     assert main(["sample", str(run), "--count", "9", "--seed", "5", "--out", str(tmp_path / "all")]) == 0
     found = sizes(tmp_path / "all")
     assert set(found) == {(24, 12), (12, 24)}
-    assert found == model.modality.buckets.drawn(5 + torch.arange(9))
-    many = drawn(model, count=9, seed=5, condition=("disc",))
-    assert [shape(image) for image in many.values] == found
-    for i in (0, 4, 8):
-        alone = drawn(model, count=1, seed=5 + i, condition=("disc",)).values[0]
+    many = drawn(model, count=9, seed=5)
+    assert [SIZES[name] for name in many.names] == [shape(image) for image in many.values] == found
+    for i in (0, 4, 7):
+        alone = drawn(model, count=1, seed=5 + i, condition=many.names[i : i + 1]).values[0]
         assert (alone.int() - many.values[i].int()).abs().max() <= 1
     for i, (image, seed) in enumerate(zip(many.values, many.arrays["seed"].tolist(), strict=True)):
-        same = drawn(model, count=1, seed=seed, size=f"{found[i][0]}x{found[i][1]}", condition=("disc",))
+        same = drawn(model, count=1, seed=seed, size=f"{found[i][0]}x{found[i][1]}", condition=many.names[i : i + 1])
         assert isinstance(same.values, torch.Tensor)
         assert (same.values[0].int() - image.int()).abs().max() <= 1
 
@@ -116,7 +117,31 @@ def test_arrays_and_sheets_of_several_sizes(run, tmp_path):
         assert not image[:, width:].any()
     assert main(["sample", str(run), "--count", "5", "--out", str(tmp_path / "all.png")]) == 0
     assert main(["sample", str(run), "--count", "5", "--ratio", "2:1", "--out", str(tmp_path / "wide.gif")]) == 0
-    assert main(["sample", str(run), "--count", "5", "--out", str(tmp_path / "all.gif")]) == 1
+    one = ["--count", "3", "--condition", "bar", "--gif"]  # all of the class are tall
+    assert main(["sample", str(run), *one, "--out", str(tmp_path / "bars.png")]) == 0
+    assert (tmp_path / "bars.gif").is_file()
+
+
+@pytest.mark.parametrize("out", [("all.gif",), ("all.png", "--gif")])
+def test_an_animation_of_several_sizes_is_refused_before_anything_is_drawn(run, model, tmp_path, told, out):
+    context = RequestContext(model=model, data=model.modality.open, count=5, animated=True)
+    with pytest.raises(ValueError, match="of one size, and these are of 2 sizes: give --size"):
+        next(model.modality.plan(Sample(), context))
+    status, _, err = told("sample", run, "--count", 5, "--out", tmp_path / out[0], *out[1:])
+    assert status == 1
+    assert "give --size" in err
+    assert not list(tmp_path.iterdir())
+
+
+def test_refining_names_what_to_do_instead_before_it_measures(run, told, monkeypatch):
+    monkeypatch.setattr(refine, "measured", lambda *given: pytest.fail("nothing is measured"))
+    status, _, err = told("refine", run, "--train-steps", 1)
+    said = " ".join(err.split())
+    assert status == 1
+    assert "trained on examples of 2 shapes (data.buckets)" in said
+    assert f"init_from={run}" in said
+    out = run.parent / "longer"
+    assert main(["train", str(run / "recipe.yaml"), "--out", str(out), "training.steps=1", f"init_from={run}"]) == 0
 
 
 def test_samples_like_data_have_its_shapes(model):

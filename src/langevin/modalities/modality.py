@@ -507,6 +507,7 @@ class RequestContext:
         progress: called with (done, total) by plans that process many inputs.
         guided: whether the user asks for guidance, which is refused where it has no effect.
         chosen: the settings of sampling that the user chose: "steps", "sampler", "guidance".
+        animated: whether the trajectory is to be written as one animation.
     """
 
     model: Model
@@ -519,6 +520,7 @@ class RequestContext:
     progress: Progress = lambda done, total: None
     guided: bool = False
     chosen: frozenset[str] = frozenset()
+    animated: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -202,8 +202,9 @@ class Image:
         channels: Any = train.shape[0]
         buckets = self.buckets
         if buckets is not None and train.buckets is not None:
-            counts = torch.bincount(train.buckets, minlength=len(train.sizes)).tolist()
-            buckets = replace(self.among(train.shape[1]), images=tuple(counts))
+            found = train.bucket_counts()
+            every = tuple(torch.bincount(train.buckets, minlength=len(train.sizes)).tolist())
+            buckets = replace(self.among(train.shape[1]), images=every, class_images=found)
         return replace(
             self, buckets=buckets, captions=captions, classes=train.classes, size=train.shape[1], channels=channels,
             codec=self.fitted_codec(train, base),
