@@ -2,7 +2,9 @@
 
 import base64
 import io
+import math
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import openai
@@ -12,8 +14,11 @@ import yaml
 from PIL import Image as Pictures
 
 from langevin.cli import main, refine
+from langevin.diffusion.likelihood import bound
+from langevin.modalities.image.likelihood.held_out import bound_metric
+from langevin.modalities.image.likelihood.measure import trained_times
 from langevin.modalities.image.options import Sample
-from langevin.modalities.modality import RequestContext
+from langevin.modalities.modality import Measuring, RequestContext
 from langevin.run.directory import load_model, open_run
 from langevin.safety.policy import NearCopies
 from langevin.server.safeguards import comparable
@@ -133,6 +138,12 @@ def test_an_animation_of_several_sizes_is_refused_before_anything_is_drawn(run, 
     assert not list(tmp_path.iterdir())
 
 
+def test_no_solver_is_fitted_to_several_shapes(run, told):
+    status, _, err = told("fit-solver", run)
+    assert status == 1
+    assert "a single draw from noise, of one shape" in err
+
+
 def test_refining_names_what_to_do_instead_before_it_measures(run, told, monkeypatch):
     monkeypatch.setattr(refine, "measured", lambda *given: pytest.fail("nothing is measured"))
     status, _, err = told("refine", run, "--train-steps", 1)
@@ -182,10 +193,32 @@ def test_evaluation_compares_shapes_like_the_data(run, told):
     status, out, err = told("evaluate", run, "--count", 8, "--seeds", 1)
     assert status == 0, err
     assert "FD train" in out
-    assert "ELBO" not in out
+    assert "ELBO" in out
     status, _, err = told("evaluate", run, "--count", 8, "--likelihood")
     assert status == 1
-    assert "a likelihood is of images of one shape" in err
+    assert "the ELBO is measured without it" in err
+
+
+def test_the_bound_of_several_shapes_is_all_their_bits_over_all_their_numbers(run, model, data, tmp_path):
+    """Each image alone, under its own name, and not padded; squares have fewer numbers than the others."""
+    mixed = shutil.copytree(data, tmp_path / "data")
+    for path in sorted((mixed / "bar").iterdir())[::2]:
+        Pictures.open(path).resize((20, 20)).save(path)
+    parts = replace(model.modality, path=str(mixed), val_fraction=0.5).open()
+    assert len(parts[1].buckets.unique()) == 3
+    measuring = Measuring(model=model, train=parts[0], val=parts[1], folder=tmp_path, facts={}, load=open_run)
+    found = bound_metric(model.modality, model.parts, measuring)
+    read, exact = model.batches(parts[1]), replace(model.parts.denoiser, precision=torch.float32)
+    nats, numbers = [], 0
+    for i in range(len(read)):
+        batch = read(torch.tensor([i]))
+        nats.append(bound(
+            exact, model.parts.process, batch.x, condition=batch.condition, levels=model.modality.codec.levels,
+            density=trained_times(model.parts, True)[0], names=torch.tensor([i]),
+        ).nats.mean())  # fmt: skip
+        numbers += batch.x.numel()
+    assert found.generated.estimate == pytest.approx(float(sum(nats)) / math.log(2) / numbers, rel=1e-5)
+    assert f"of {len(read)} held-out images" in found.meaning
 
 
 def test_a_bucket_of_one_image_and_batches_larger_than_the_data(data, tmp_path):

@@ -12,7 +12,6 @@ from torch import Tensor
 from langevin.modalities.captions import CaptionVocabulary
 from langevin.modalities.image import inspect, plans, preview, suggest
 from langevin.modalities.image.batches import ImageBatches
-from langevin.modalities.image.beside import real_like
 from langevin.modalities.image.buckets import Buckets, resized, spelt
 from langevin.modalities.image.codec import AnyCodec, Codes, Latents, Pixels, require_pixels, stride_of
 from langevin.modalities.image.conditions import Known
@@ -21,6 +20,7 @@ from langevin.modalities.image.decode import decode, open_picture
 from langevin.modalities.image.detect import detect
 from langevin.modalities.image.enlarge import Enlarging
 from langevin.modalities.image.options import Edit, Evaluate, Explain, Sample
+from langevin.modalities.image.real import real_like
 from langevin.modalities.image.sources import Folder, Parquet, Source, builtin_source
 from langevin.modalities.modality import (
     Budget,
