@@ -2,7 +2,9 @@
 
 import base64
 import io
+import math
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import openai
@@ -11,9 +13,12 @@ import torch
 import yaml
 from PIL import Image as Pictures
 
-from langevin.cli import main
+from langevin.cli import main, refine
+from langevin.diffusion.likelihood import bound
+from langevin.modalities.image.likelihood.held_out import bound_metric
+from langevin.modalities.image.likelihood.measure import trained_times
 from langevin.modalities.image.options import Sample
-from langevin.modalities.modality import RequestContext
+from langevin.modalities.modality import Measuring, RequestContext
 from langevin.run.directory import load_model, open_run
 from langevin.safety.policy import NearCopies
 from langevin.server.safeguards import comparable
@@ -65,6 +70,8 @@ def test_the_run_holds_its_buckets(run):
     assert own.buckets.sizes == ((12, 24), (16, 16), (24, 12))
     assert own.buckets.images[1] == 0
     assert sum(own.buckets.images) == open_run(run).facts["items"]
+    tall, _, wide = own.buckets.images
+    assert own.buckets.class_images == ((tall, 0, 0), (0, 0, wide))
     assert own.choices["size"] == ("12x24", "24x12")
 
 
@@ -84,14 +91,13 @@ def test_by_default_sizes_are_drawn_and_a_sample_is_that_of_its_seed(run, model,
     assert main(["sample", str(run), "--count", "9", "--seed", "5", "--out", str(tmp_path / "all")]) == 0
     found = sizes(tmp_path / "all")
     assert set(found) == {(24, 12), (12, 24)}
-    assert found == model.modality.buckets.drawn(5 + torch.arange(9))
-    many = drawn(model, count=9, seed=5, condition=("disc",))
-    assert [shape(image) for image in many.values] == found
-    for i in (0, 4, 8):
-        alone = drawn(model, count=1, seed=5 + i, condition=("disc",)).values[0]
+    many = drawn(model, count=9, seed=5)
+    assert [SIZES[name] for name in many.names] == [shape(image) for image in many.values] == found
+    for i in (0, 4, 7):
+        alone = drawn(model, count=1, seed=5 + i, condition=many.names[i : i + 1]).values[0]
         assert (alone.int() - many.values[i].int()).abs().max() <= 1
     for i, (image, seed) in enumerate(zip(many.values, many.arrays["seed"].tolist(), strict=True)):
-        same = drawn(model, count=1, seed=seed, size=f"{found[i][0]}x{found[i][1]}", condition=("disc",))
+        same = drawn(model, count=1, seed=seed, size=f"{found[i][0]}x{found[i][1]}", condition=many.names[i : i + 1])
         assert isinstance(same.values, torch.Tensor)
         assert (same.values[0].int() - image.int()).abs().max() <= 1
 
@@ -116,7 +122,37 @@ def test_arrays_and_sheets_of_several_sizes(run, tmp_path):
         assert not image[:, width:].any()
     assert main(["sample", str(run), "--count", "5", "--out", str(tmp_path / "all.png")]) == 0
     assert main(["sample", str(run), "--count", "5", "--ratio", "2:1", "--out", str(tmp_path / "wide.gif")]) == 0
-    assert main(["sample", str(run), "--count", "5", "--out", str(tmp_path / "all.gif")]) == 1
+    one = ["--count", "3", "--condition", "bar", "--gif"]  # all of the class are tall
+    assert main(["sample", str(run), *one, "--out", str(tmp_path / "bars.png")]) == 0
+    assert (tmp_path / "bars.gif").is_file()
+
+
+@pytest.mark.parametrize("out", [("all.gif",), ("all.png", "--gif")])
+def test_an_animation_of_several_sizes_is_refused_before_anything_is_drawn(run, model, tmp_path, told, out):
+    context = RequestContext(model=model, data=model.modality.open, count=5, animated=True)
+    with pytest.raises(ValueError, match="of one size, and these are of 2 sizes: give --size"):
+        next(model.modality.plan(Sample(), context))
+    status, _, err = told("sample", run, "--count", 5, "--out", tmp_path / out[0], *out[1:])
+    assert status == 1
+    assert "give --size" in err
+    assert not list(tmp_path.iterdir())
+
+
+def test_no_solver_is_fitted_to_several_shapes(run, told):
+    status, _, err = told("fit-solver", run)
+    assert status == 1
+    assert "a single draw from noise, of one shape" in err
+
+
+def test_refining_names_what_to_do_instead_before_it_measures(run, told, monkeypatch):
+    monkeypatch.setattr(refine, "measured", lambda *given: pytest.fail("nothing is measured"))
+    status, _, err = told("refine", run, "--train-steps", 1)
+    said = " ".join(err.split())
+    assert status == 1
+    assert "trained on examples of 2 shapes (data.buckets)" in said
+    assert f"init_from={run}" in said
+    out = run.parent / "longer"
+    assert main(["train", str(run / "recipe.yaml"), "--out", str(out), "training.steps=1", f"init_from={run}"]) == 0
 
 
 def test_samples_like_data_have_its_shapes(model):
@@ -157,10 +193,32 @@ def test_evaluation_compares_shapes_like_the_data(run, told):
     status, out, err = told("evaluate", run, "--count", 8, "--seeds", 1)
     assert status == 0, err
     assert "FD train" in out
-    assert "ELBO" not in out
+    assert "ELBO" in out
     status, _, err = told("evaluate", run, "--count", 8, "--likelihood")
     assert status == 1
-    assert "a likelihood is of images of one shape" in err
+    assert "the ELBO is measured without it" in err
+
+
+def test_the_bound_of_several_shapes_is_all_their_bits_over_all_their_numbers(run, model, data, tmp_path):
+    """Each image alone, under its own name, and not padded; squares have fewer numbers than the others."""
+    mixed = shutil.copytree(data, tmp_path / "data")
+    for path in sorted((mixed / "bar").iterdir())[::2]:
+        Pictures.open(path).resize((20, 20)).save(path)
+    parts = replace(model.modality, path=str(mixed), val_fraction=0.5).open()
+    assert len(parts[1].buckets.unique()) == 3
+    measuring = Measuring(model=model, train=parts[0], val=parts[1], folder=tmp_path, facts={}, load=open_run)
+    found = bound_metric(model.modality, model.parts, measuring)
+    read, exact = model.batches(parts[1]), replace(model.parts.denoiser, precision=torch.float32)
+    nats, numbers = [], 0
+    for i in range(len(read)):
+        batch = read(torch.tensor([i]))
+        nats.append(bound(
+            exact, model.parts.process, batch.x, condition=batch.condition, levels=model.modality.codec.levels,
+            density=trained_times(model.parts, True)[0], names=torch.tensor([i]),
+        ).nats.mean())  # fmt: skip
+        numbers += batch.x.numel()
+    assert found.generated.estimate == pytest.approx(float(sum(nats)) / math.log(2) / numbers, rel=1e-5)
+    assert f"of {len(read)} held-out images" in found.meaning
 
 
 def test_a_bucket_of_one_image_and_batches_larger_than_the_data(data, tmp_path):

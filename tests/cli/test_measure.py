@@ -1,5 +1,7 @@
 """`evaluate`, `compare`, `inspect` and `doctor` write what they say, and refuse what cannot be measured."""
 
+import hashlib
+import io
 import json
 import re
 import shutil
@@ -10,7 +12,9 @@ from PIL import Image
 from langevin.cli import main
 from langevin.modalities.image import measure
 from langevin.modalities.image.classifier import train_classifier
-from langevin.run.directory import open_run
+from langevin.modalities.modality import RequestContext
+from langevin.run.compare_picture import LINE
+from langevin.run.directory import load_model, open_run
 from langevin.training import checkpoint
 from tests import pictures, tiny
 from tests.cli.tables import shown_metrics
@@ -141,7 +145,10 @@ def test_runs_of_different_methods_are_measured_side_by_side_as_each_is_alone(la
     out = tmp_path / "beside"
     status, printed, err = told("compare", one, *others, "--count", 16, "--seeds", 2, "--out", out)
     assert status == 0, err
-    (section, *shown) = json.loads((out / "report.json").read_text())["sections"]
+    (together, section, *shown) = json.loads((out / "report.json").read_text())["sections"]
+    assert together["heading"] == "Samples"
+    assert together["pictures"][0]["sha256"] == hashlib.sha256((out / "samples.png").read_bytes()).hexdigest()
+    assert_rows_below_real_ones(out / "samples.png", [one, *others])
     assert [side["name"] for side in section["sides"]] == ["diffusion", "gan", "vae"]
     assert [side["facts"]["method"].split(",")[0] for side in section["sides"]] == [
         "diffusion",
@@ -166,6 +173,24 @@ def test_runs_of_different_methods_are_measured_side_by_side_as_each_is_alone(la
         assert run is one or "draws in one step" in told("compare", run, "--out", tmp_path / "c")[2]
         assert run is one or "leave it out" in told("evaluate", run, "--count", 16, "--likelihood")[2]
         assert all(row["metric"] in printed for row in table["rows"])
+
+
+def assert_rows_below_real_ones(path, runs):
+    """The picture has the previews of each run, below real images of the classes that they were drawn of."""
+    models = [load_model(open_run(run))[0] for run in runs]
+    data = models[0].modality.open()
+    context = [RequestContext(model=model, data=lambda: data) for model in models]
+    drawn = [one.model.run(one.model.modality.preview_plan(one)) for one in context]
+    blocks = [models[0].modality.real_like(drawn[0], data), *drawn]
+    assert all(one.names == ("bar", "disc") * 2 and one.columns == 2 for one in blocks)
+    shown, top = Image.open(path), 0
+    for one in blocks:
+        block = Image.open(io.BytesIO(one.preview().content)).convert("RGB")
+        heading = shown.crop((0, top, block.width, top + LINE))
+        assert min(low for low, _ in heading.getextrema()) < 128, "a name is above it"
+        top += LINE + block.height
+        assert shown.crop((0, top - block.height, block.width, top)).tobytes() == block.tobytes()
+    assert shown.height == top
 
 
 def test_what_cannot_be_compared_is_refused(larger, captioned, tmp_path, refused):

@@ -6,8 +6,10 @@ import httpx2 as httpx
 import pytest
 from PIL import Image
 
+from langevin.cli import main
 from langevin.server.store import Store
 from langevin.server.watermark import Watermark, once
+from tests import texts, tiny
 from tests.server.conftest import serving
 from tests.server.test_jobs import ended
 
@@ -81,9 +83,10 @@ def test_the_samples_of_a_server_without_a_key_are_not_found(marked, http):
     assert checked(http, again(content)) == []
 
 
-def test_texts_are_found_at_the_number_of_steps_that_they_were_drawn_with(runs, tmp_path):
+def test_texts_are_found_at_the_number_of_steps_that_they_were_drawn_with(tmp_path):
+    run = tiny.run_of(texts.corpus(tmp_path / "data"), tmp_path / "text", "data.task.context_length=40")
     with (
-        serving([runs / "text"], tmp_path / "jobs.db", key=KEY) as (url, _, _),
+        serving([run], tmp_path / "jobs.db", key=KEY) as (url, _, _),
         httpx.Client(base_url=url, timeout=60) as http,
     ):
         jobs = [http.post("/v1/jobs", json={"model": "text", "count": 1, "steps": steps}).json() for steps in (8, 32)]
@@ -93,11 +96,36 @@ def test_texts_are_found_at_the_number_of_steps_that_they_were_drawn_with(runs, 
             files = {"file": ("a.txt", content)}
             [_, found] = http.post("/v1/content_provenance_checks", files=files).json()["results"]
             assert (found["tried"], found["model"]) == (2, "text")
-            assert found["log10_p_value"] < -1  # of 32 tokens
+            assert found["log10_p_value"] < -1  # of 40 tokens
         for nothing in (b"", b"\n\n", b"a" * 100_000):
             answer = http.post("/v1/content_provenance_checks", files={"file": ("a.txt", nothing)})
             assert answer.status_code == 200
             assert all(one["outcome"] == "not_detected" for one in answer.json()["results"])
+
+
+def test_samples_of_too_few_numbers_are_refused_as_the_command_refuses_them(runs, tmp_path, capsys):
+    """A text of 32 tokens can carry no mark: not as a job, not by OpenAI's endpoint, and without a key it is drawn."""
+    (tmp_path / "key").write_bytes(KEY)
+    assert main(["sample", str(runs / "text"), "--count", "1", "--watermark", str(tmp_path / "key")]) == 1
+    told = " ".join(capsys.readouterr().err.split())
+    asked = (("/v1/jobs", {"count": 1}), ("/v1/completions", {"prompt": "", "max_tokens": 8}))
+    for key in (KEY, None):
+        with (
+            serving([runs / "text"], tmp_path / "jobs.db", key=key) as (url, _, store),
+            httpx.Client(base_url=url, timeout=60) as http,
+        ):
+            answers = [http.post(path, json={"model": "text", "steps": 2, **body}) for path, body in asked]
+            if key is None:
+                assert [answer.status_code for answer in answers] == [202, 200]
+                ended(http, answers[0].json()["id"])
+                continue
+            for answer in answers:
+                assert answer.status_code == 400
+                error = answer.json()["error"]
+                assert "is made of 32 random numbers" in error["message"]
+                assert error["message"] in told
+                assert error["type"] == "invalid_request_error"
+            assert store.open_models() == [], "nothing was written down"
 
 
 def test_each_seed_is_tried_once(tmp_path):

@@ -15,10 +15,11 @@ from langevin.cli.sample import MOST, check_guidance, short
 from langevin.cli.show import LiveLine, printable
 from langevin.cli.table import show_groups
 from langevin.cli.verbs import Compare
-from langevin.files import own_folder
+from langevin.files import own_folder, write_atomic
 from langevin.modalities.modality import Measuring
 from langevin.modalities.options import options_of
 from langevin.run.compare import measured_side_by_side, page_of
+from langevin.run.compare_picture import picture_of
 from langevin.run.directory import Run, load_model, open_run
 from langevin.run.display import duration
 from langevin.run.generate import RunModel, changed
@@ -87,12 +88,15 @@ def named(runs: Sequence[Run]) -> list[str]:
 def side_by_side(
     runs: Sequence[Run], models: Sequence[RunModel], measuring: Measuring, out: Path, line: LiveLine
 ) -> list[dict[str, Any]]:
-    """Write report.html and report.json, and print the table."""
+    """Write report.html, report.json and, where samples are pictures, samples.png; print the table."""
     begin, names = time.perf_counter(), named(runs)
     options = options_of(runs[0].recipe.data.kind).Evaluate()
     table = measured_side_by_side(runs, models, names, options, measuring, line.say)
+    picture = picture_of(models, names, measuring)
     line.close()
-    path = page_of("Runs side by side: " + ", ".join(names), table).write(out)
+    path = page_of("Runs side by side: " + ", ".join(names), table, picture).write(out)
+    if picture is not None:
+        write_atomic(out / "samples.png", picture)
     show_groups(table.columns, table.groups())
     line.say(f"compared {len(runs)} runs in {duration(time.perf_counter() - begin)}: {path}")
     sides: list[dict[str, Any]] = table.data()["sides"]

@@ -13,7 +13,7 @@ from langevin.cli.verbs import Refine, RefineBy
 from langevin.diffusion.batch import Batch
 from langevin.files import own_folder, write_atomic
 from langevin.methods import Diffusion, Method
-from langevin.modalities.modality import Measuring
+from langevin.modalities.modality import Batches, Measuring
 from langevin.recipe.build import training_batches
 from langevin.run.directory import Run, create, load_model, open_run, put, writing
 from langevin.run.generate import RunModel
@@ -64,6 +64,7 @@ def run(args: Refine) -> Run:
     code = CodePermission.of((), allow=args.allow_code)
     model, _ = load_model(original, device=machine.device(), code=code, say=line.say)
     train, val = original.open_data(progress=line.progress("reading data"))
+    require_one_shape(original, model.batches(train))
     measuring = Measuring(
         model=model, train=train, val=val, folder=own_folder(original.path, "evaluation", create=False),
         facts=original.facts, load=lambda path: load_model(open_run(path), device=machine.device(), code=code)[0],
@@ -107,6 +108,17 @@ def require_refinable(run: Run, by: RefineBy) -> None:
         raise ValueError(
             f"{run.path} was trained with method.levels, and a likelihood ratio is of one noise level per example: "
             "refine it --by extrapolation"
+        )
+
+
+def require_one_shape(run: Run, batches: Batches) -> None:
+    """Check that own samples like the training examples are one tensor. Raises `ValueError`."""
+    buckets = getattr(batches, "buckets", None)
+    if buckets is not None and (several := len(buckets.unique())) > 1:
+        raise ValueError(
+            f"{run.path} was trained on examples of {several} shapes (data.buckets), and refine trains with samples of "
+            f"one, drawn at once: train on from its weights (`train ... init_from={run.path}`), or refine a run without "
+            "data.buckets"
         )
 
 

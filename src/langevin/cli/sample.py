@@ -57,7 +57,7 @@ def run(args: Any) -> Path | None:
         RequestContext(
             model=model, data=run.open_data, count=args.count, seed=args.seed, say=line.say, batch=args.batch,
             stream=stream if out is None else None, progress=progress, guided=args.guidance not in (None, 1),
-            chosen=chosen(args),
+            chosen=chosen(args), animated=animated,
         ),
     )  # fmt: skip
     samples = model.run(plan, batch=args.batch, frames=animated, progress=progress)

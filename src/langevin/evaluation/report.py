@@ -207,20 +207,21 @@ class Picture:
 
 @dataclass(frozen=True, kw_only=True)
 class Pictures:
-    """Pictures with captions."""
+    """Pictures with captions, in a grid; or, if `wide`, each over the width of the page."""
 
     heading: str
     pictures: Sequence[Picture]
     note: str = ""
+    wide: bool = False
 
     def html(self) -> str:
-        """A section with a grid of figures; small pictures are enlarged pixel by pixel."""
+        """A section with the figures; small pictures are enlarged pixel by pixel."""
         parts = []
         for picture in self.pictures:
             png = picture.png()
             small = max(_size(png)) <= 512
             parts.append(page.figure(png, picture.caption, small=small))
-        return page.section(self.heading, page.paragraph(self.note) + page.figures(parts))
+        return page.section(self.heading, page.paragraph(self.note) + ("".join if self.wide else page.figures)(parts))
 
     def data(self) -> dict[str, Any]:
         """Captions, sizes and hashes of the pictures."""

@@ -510,6 +510,7 @@ class RequestContext:
         guided: whether the user asks for guidance, which is refused where it has no effect.
         chosen: the settings of sampling that the user chose: "steps", "sampler", "guidance".
         folder: where to keep what later requests can reuse; None keeps nothing.
+        animated: whether the trajectory is to be written as one animation.
     """
 
     model: Model
@@ -523,6 +524,7 @@ class RequestContext:
     guided: bool = False
     chosen: frozenset[str] = frozenset()
     folder: Path | None = None
+    animated: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -610,6 +612,7 @@ class Modality(Protocol):
 
     It may also have `capacity` (see `require_form`); `choices`: option -> the values that it takes, for forms;
     `comparable`: decoded values -> one tensor (n, ...), where samples differ in shape, for what compares them;
+    `real_like`: (samples, (train, val)) -> real ones of the same conditions, in their order, which `compare` shows above;
     `suggest_autoencoder`: like `suggest`, of the autoencoder for `train --latent`, quantised if `codes`, whose run becomes
     the `codec` of kind latents or codes; `frame_errors`: (posterior mean, x) -> squared errors (b, frames) by name, which
     `method.terms` adds to the loss; and `fit_responses`: (train, val, folder, progress, say) -> x -> responses of layers,

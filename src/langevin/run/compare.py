@@ -187,12 +187,15 @@ def cost(model: RunModel, measuring: Measuring) -> tuple[float, int, int]:
     return spent / TIMED, nfe, peak
 
 
-def page_of(title: str, table: SideBySide) -> Report:
-    """The page: the table, and samples of each run."""
+def page_of(title: str, table: SideBySide, picture: bytes | None) -> Report:
+    """The page: samples of all runs in one picture, the table, and further samples of each run."""
+    caption = "the previews of each run, of the same seeds; not cherry-picked"
+    together = [] if picture is None else [Picture(image=picture, caption=caption)]
+    first = [Pictures(heading="Samples", pictures=[one], wide=True) for one in together]
     shown = [
         Pictures(heading=side.name, pictures=[Picture(image=preview.content, caption=f"first samples of {side.name}")])
         for side in table.sides
         if side.evaluation.samples is not None
         and (preview := side.evaluation.samples.first(16).preview()).suffix in (".png", ".webp")
     ]
-    return Report(title=title, sections=[table, *shown])
+    return Report(title=title, sections=[*first, table, *shown])

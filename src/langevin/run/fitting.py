@@ -28,12 +28,12 @@ def request_of(run: Run, model: RunModel, count: int) -> Draw:
     """The request for `count` samples, with conditions in the proportions of the training data.
 
     Raises:
-        ValueError: the data is not that of the run, or its samples take more than one draw from noise."""
+        ValueError: the data is not that of the run, or its samples take more than one draw from noise, as in buckets."""
     train, val = run.open_data()
     plan = run.recipe.data.plan_like(train, RequestContext(model=model, data=lambda: (train, val), count=count))
     request = next(plan)
-    if not isinstance(request, Draw) or request.x is not None:
-        raise ValueError("solvers are fitted only to runs whose samples are a single draw from noise")
+    if not isinstance(request, Draw) or request.x is not None or len(request.seeds) < count:
+        raise ValueError("solvers are fitted only to runs whose samples are a single draw from noise, of one shape")
     return request
 
 

@@ -41,12 +41,20 @@ def require_room(run: Run) -> None:
 
     Raises:
         ValueError: it has too few numbers, as that of a small picture's latents or codes."""
-    count = math.prod(run.facts["shape"])
+    count = numbers_of(run)
     if count < FEWEST:
         raise ValueError(
-            f"a sample of {run.path} is made of {count} random numbers, and no watermark can be told in fewer than "
-            f"{FEWEST}: leave --watermark out"
+            f"a sample of {run.path.absolute().name} is made of {count} random numbers, and no watermark can be told in "
+            f"fewer than {FEWEST}: draw or serve it without --watermark"
         )
+
+
+def numbers_of(run: Run) -> int:
+    """How many random numbers a sample of a run starts from, over all of its parts."""
+    parts = getattr(run.recipe.network, "parts", None)
+    if not parts:
+        return math.prod(run.facts["shape"])
+    return sum(math.prod(part.space) * (part.channels or 1) for part in parts.values())
 
 
 def detect(model: RunModel, x: Tensor, seeds: Iterable[int]) -> Detection:

@@ -13,8 +13,10 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from langevin.files import own_folder
 from langevin.modalities.modality import File, Plan, RequestContext, Samples
+from langevin.run.directory import Run
 from langevin.run.generate import RunModel, changed, with_others
 from langevin.run.provenance import facts_of
+from langevin.run.watermark import require_room
 from langevin.safety.manifest import Signing
 from langevin.safety.policy import Decision
 from langevin.server.errors import Refused, refusal
@@ -106,6 +108,7 @@ class Service:
         Raises:
             Refused: the request cannot be fulfilled."""
         held = self.runs.load(job.model, ema=None if job.ema is None else round(job.ema, 2))
+        self._require_room(held.run)
         try:
             model = changed(held.model, steps=job.steps, sampler=job.sampler, guidance=job.guidance)
             self._require_within(job, model.sampling.steps)
@@ -159,10 +162,20 @@ class Service:
 
         Raises:
             Refused: there is no such run, verb or option, or it is too much."""
-        recipe = self.runs.open(job.model).recipe
+        run = self.runs.open(job.model)
+        self._require_room(run)
+        recipe = run.recipe
         options = self._verb(job, recipe.data.kind)
         checked(options, job.options)
         self._require_within(job, job.steps or recipe.sampling.steps)
+
+    def _require_room(self, run: Run) -> None:
+        """Check that samples of a run can be marked, if the server marks them. Raises `Refused`."""
+        try:
+            if self.runs.key is not None:
+                require_room(run)
+        except ValueError as error:
+            raise refusal(error) from error
 
     @staticmethod
     def _verb(job: JobRequest, kind: str) -> type[Any]:

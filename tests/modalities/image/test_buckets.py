@@ -111,7 +111,30 @@ def test_only_buckets_with_training_images_are_requested_and_drawn():
     assert set(sizes) == {(8, 16), (16, 8)}
     assert abs(sizes[8, 16] - 3000) < 5 * (4000 * 0.75 * 0.25) ** 0.5
     assert among.drawn(torch.tensor([7, 3])) == [among.drawn(torch.tensor([s]))[0] for s in (7, 3)]
-    assert among.usual == (8, 16)
+    assert among.usual() == (8, 16)
+
+
+def test_samples_of_a_class_have_the_sizes_of_its_training_images():
+    """Each class in its own proportions, a class without training images in those of all; alone as among others."""
+    counts = ((10, 30, 0), (0, 0, 5), (0, 0, 0))
+    among = Buckets(sizes=((8, 16), (11, 11), (16, 8)), images=(10, 30, 5), class_images=counts)
+    seeds, labels = torch.arange(6000), torch.arange(6000) % 3
+    sizes = among.drawn(seeds, labels)
+    for label, images in enumerate((counts[0], counts[1], among.images)):
+        found, n = Counter(sizes[label::3]), 2000
+        for size, count in zip(among.sizes, images, strict=True):
+            share = count / sum(images)
+            assert abs(found[size] - n * share) <= 5 * (n * share * (1 - share)) ** 0.5
+    assert among.drawn(seeds[100:105], labels[100:105]) == sizes[100:105]
+    assert among.drawn(seeds, torch.full_like(seeds, 2)) == among.drawn(seeds)
+    assert [among.usual(torch.tensor(kept)) for kept in ([0], [1, 1], [2], [0, 1])] == [
+        (11, 11),
+        (16, 8),
+        (11, 11),
+        (11, 11),
+    ]
+    old = Buckets(sizes=among.sizes, images=among.images)  # of a run that was trained before classes were counted
+    assert old.drawn(seeds, labels) == old.drawn(seeds)
 
 
 # ------------------------------------------------------------------------------------------------------------ what is lost

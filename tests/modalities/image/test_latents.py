@@ -214,7 +214,7 @@ def test_runs_side_by_side_have_the_ceilings_that_evaluating_finds_and_the_memor
     printed = capsys.readouterr().out.splitlines()
     heading = next(line for line in printed if line.startswith("Metric"))
     assert re.findall(r"Codec of \S+", heading) == ["Codec of run", "Codec of run-autoencoder"]
-    sides = json.loads((out / "report.json").read_text())["sections"][0]["sides"]
+    sides = json.loads((out / "report.json").read_text())["sections"][1]["sides"]
     assert {"C_T", "authentic share", "coverage"} < {row["metric"] for row in sides[1]["rows"]}
     shutil.copytree(runs[0] / "evaluation", runs[1] / "evaluation", dirs_exist_ok=True)  # the same judge
     assert main(["evaluate", str(runs[1]), *asked]) == 0

@@ -18,6 +18,7 @@ from langevin.modalities.speech.modality import Speech
 from langevin.modalities.video.modality import Video
 from langevin.run.begin import begin
 from langevin.run.directory import load_model, open_run
+from langevin.run.watermark import numbers_of
 from tests import clips, voices
 
 CPU = torch.device("cpu")
@@ -158,6 +159,11 @@ def test_samples_are_written_shown_and_evaluated(run, work):
         "agree, drawn together", "agree, drawn from clip", "agree, drawn from sound", "agree, drawn from caption",
     }  # fmt: skip
     assert set(figures["word_f1"]) == {"caption from clip", "caption from sound"}
+
+
+def test_a_sample_is_made_of_the_numbers_of_all_its_parts(run, model):
+    x = model.batches(model.modality.open()[0])(torch.tensor([0])).x
+    assert numbers_of(open_run(run)) == sum(part.numel() for part in x.values())
 
 
 def test_words_are_compared_as_multisets():

@@ -43,13 +43,13 @@ class ELBOTerms:
     """-ln p(x) <= prior + diffusion + reconstruction, each (b, draws) in nats per sample, float64.
 
     Args:
-        dimensions: of a sample, for `bits`.
+        dimensions: of a sample, for `bits`; their mean, if samples differ in shape.
     """
 
     prior: Tensor
     diffusion: Tensor
     reconstruction: Tensor
-    dimensions: int
+    dimensions: float
 
     @property
     def nats(self) -> Tensor:

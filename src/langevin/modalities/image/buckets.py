@@ -31,6 +31,7 @@ class Buckets:
         multiple: what all sides are multiples of, in pixels; None is the patch that `train DATA` chooses.
         sizes: (width, height) of each bucket, from the tallest to the widest; fitted.
         images: number of training images in each; fitted.
+        class_images: of each class, the number of its training images in each; fitted, empty without classes.
 
     Raises:
         ValueError: a value is out of range.
@@ -41,6 +42,7 @@ class Buckets:
     multiple: int | None = None
     sizes: tuple[Size, ...] = ()
     images: tuple[int, ...] = ()
+    class_images: tuple[tuple[int, ...], ...] = ()
 
     def __post_init__(self) -> None:
         if not 3 <= self.count <= MOST or self.count % 2 == 0:
@@ -56,8 +58,9 @@ class Buckets:
             raise ValueError(f"data.buckets.multiple is a number of pixels, at least 1, got {self.multiple}")
         if len(self.sizes) > MOST or not all(1 <= side <= LARGEST for size in self.sizes for side in size):
             raise ValueError(f"data.buckets.sizes are at most {MOST} of 1 to {LARGEST:,} pixels along a side")
-        if len(self.images) not in (0, len(self.sizes)) or min(self.images, default=0) < 0:
-            raise ValueError("data.buckets.images has a number of images for each of data.buckets.sizes")
+        for name, counts in [("images", self.images), *(("class_images", one) for one in self.class_images)]:
+            if len(counts) not in (0, len(self.sizes)) or min(counts, default=0) < 0:
+                raise ValueError(f"data.buckets.{name} has a number of images for each of data.buckets.sizes")
         if self.images and not sum(self.images):
             raise ValueError("data.buckets.images are none: train the run again")
 
@@ -85,7 +88,7 @@ class Buckets:
         if self.sizes not in ((), sizes):
             raise ValueError(
                 f"data.buckets.sizes are fitted to other settings of data.buckets, or to another data.size than {side}: "
-                "set data.buckets.sizes=[] and data.buckets.images=[]"
+                "set data.buckets.sizes=[], data.buckets.images=[] and data.buckets.class_images=[]"
             )
         return replace(self, sizes=sizes, multiple=unit)
 
@@ -104,12 +107,25 @@ class Buckets:
 
         return min(known, key=away)
 
-    def drawn(self, seeds: Tensor) -> list[Size]:
-        """The size of the sample of each seed (n,), with the frequencies of the training images."""
+    def counts(self, label: int | None = None) -> tuple[int, ...]:
+        """The training images in each, of one class; of all without a label, and of a class that has none."""
+        own = self.class_images[label] if label is not None and self.class_images else ()
+        return own if sum(own) else self.images
+
+    def drawn(self, seeds: Tensor, labels: Tensor | None = None) -> list[Size]:
+        """The size of the sample of each seed (n,), with the frequencies of the training images, or of those of its class.
+
+        Args:
+            labels: (n,) int64, the class of each sample."""
         steps = torch.full_like(seeds, -4)
         u = SampleNoise(seeds=seeds, steps=steps).uniform(torch.empty(len(seeds), 1))[:, 0].double()
-        share = torch.tensor(self.images, dtype=torch.float64).cumsum(0) / sum(self.images)
-        index = torch.searchsorted(share, u, right=True).clamp_max(max(i for i, n in enumerate(self.images) if n))
+        index = torch.empty_like(seeds)
+        for label in (None,) if labels is None else labels.unique().tolist():
+            at = torch.ones_like(seeds, dtype=torch.bool) if labels is None else labels == label
+            counts = self.counts(label)
+            share = torch.tensor(counts, dtype=torch.float64).cumsum(0) / sum(counts)
+            last = max(i for i, n in enumerate(counts) if n)
+            index[at] = torch.searchsorted(share, u[at], right=True).clamp_max(last)
         return [self.sizes[i] for i in index.tolist()]
 
     @property
@@ -117,10 +133,10 @@ class Buckets:
         """The sizes that have training images."""
         return tuple(size for size, count in zip(self.sizes, self.images, strict=True) if count)
 
-    @property
-    def usual(self) -> Size:
-        """The size of most training images."""
-        return self.sizes[max(range(len(self.sizes)), key=lambda i: self.images[i])]
+    def usual(self, labels: Tensor | None = None) -> Size:
+        """The size of most training images, or of most of those of some classes, `labels` (n,) int64."""
+        kept = [None] if labels is None else labels.unique().tolist()
+        return self.sizes[max(range(len(self.sizes)), key=lambda i: sum(self.counts(label)[i] for label in kept))]
 
     def shares(self, stored: Sequence[Size]) -> tuple[tuple[str, int, float], ...]:
         """Of images of these widths and heights: WIDTHxHEIGHT of each bucket that is not empty, its images, and the mean

@@ -124,6 +124,14 @@ class Known:
         concat = None if self.smaller is None else self.smaller(part, items)
         return Conditions(labels=labels, captions=captions, concat=concat, names=tuple(names))
 
+    def names_in(self, part: Images) -> list[str]:
+        """What each image of a part of the data shows, in the words of samples: its caption or class, or nothing."""
+        if self.vocabulary is not None and part.captions is not None:
+            return list(part.captions)
+        if not self.classes or part.labels is None:
+            return [""] * len(part)
+        return [self.classes[i] for i in part.labels.tolist()]
+
     def of(self, other: Conditions, *, concat: Tensor) -> Conditions:
         """What this run's network reads of the conditions of another run, with the smaller images."""
         labels = other.labels if self.classes else None

@@ -114,6 +114,14 @@ class Images:
             for i in own.unique().tolist()
         ]
 
+    def bucket_counts(self) -> tuple[tuple[int, ...], ...]:
+        """The number of images of each class in each bucket; empty without classes or buckets."""
+        if self.labels is None or self.buckets is None:
+            return ()
+        both = self.labels * len(self.sizes) + self.buckets
+        counts = torch.bincount(both, minlength=len(self.classes) * len(self.sizes)).view(-1, len(self.sizes))
+        return tuple(map(tuple, counts.tolist()))
+
     def read_shaped(self, index: Tensor) -> Tensor:
         """The images at `index` (m,), which are of one bucket, as they are trained on; raises as `read`."""
         if index.ndim != 1 or index.dtype != torch.int64:

@@ -44,7 +44,8 @@ def evaluate(image: "Image", options: Evaluate, m: Measuring) -> Evaluation:
         require_pixels(image.codec, "a likelihood")
         if image.buckets is not None:
             raise ValueError(
-                "a likelihood is of images of one shape, and this run has several (data.buckets): leave --likelihood out"
+                "--likelihood compares with densities of one shape, and this run has several (data.buckets): leave it out; "
+                "the ELBO is measured without it"
             )
     require_enough(m.train, m.val)
     # as many as there are real images for the floor
@@ -56,7 +57,7 @@ def evaluate(image: "Image", options: Evaluate, m: Measuring) -> Evaluation:
         n = options.likelihood_count
         likelihood = measure_likelihood(image, model, m, examples=n, bound_examples=8 * n, batch=min(m.batch, 64))
     elbo = None if likelihood is None else metric_of(likelihood)
-    if elbo is None and isinstance(model, GaussianModel) and image.buckets is None:  # the bound is of one shape
+    if elbo is None and isinstance(model, GaussianModel):
         elbo = bound_metric(image, model, m)
     rows = [*measured.measures.rows, *own_rows(measured, model.levels), *([] if elbo is None else [elbo])]
     source = Source(samples=measured.measures.samples, seeds=list(range(m.seeds)), command=m.command)

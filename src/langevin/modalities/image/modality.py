@@ -20,6 +20,7 @@ from langevin.modalities.image.decode import decode, open_picture
 from langevin.modalities.image.detect import detect
 from langevin.modalities.image.enlarge import Enlarging
 from langevin.modalities.image.options import Edit, Evaluate, Explain, Sample
+from langevin.modalities.image.real import real_like
 from langevin.modalities.image.sources import Folder, Parquet, Source, builtin_source
 from langevin.modalities.modality import (
     Budget,
@@ -201,8 +202,9 @@ class Image:
         channels: Any = train.shape[0]
         buckets = self.buckets
         if buckets is not None and train.buckets is not None:
-            counts = torch.bincount(train.buckets, minlength=len(train.sizes)).tolist()
-            buckets = replace(self.among(train.shape[1]), images=tuple(counts))
+            found = train.bucket_counts()
+            every = tuple(torch.bincount(train.buckets, minlength=len(train.sizes)).tolist())
+            buckets = replace(self.among(train.shape[1]), images=every, class_images=found)
         return replace(
             self, buckets=buckets, captions=captions, classes=train.classes, size=train.shape[1], channels=channels,
             codec=self.fitted_codec(train, base),
@@ -331,6 +333,9 @@ class Image:
         names = samples.names if any(samples.names) else None
         shown = preview.grid(samples.values, captions=names, columns=samples.columns)
         return File(suffix=".png", content=preview.png(shown))
+
+    def real_like(self, samples: Samples, parts: tuple[Images, Images]) -> Samples:
+        return real_like(self, samples, parts)
 
     def text(self, samples: Samples) -> str:
         raise ValueError("images have no text form: give a file to write them to")

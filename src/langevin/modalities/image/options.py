@@ -36,7 +36,7 @@ class Sample:
     number grows, and says how many of them counted."""
     size: str | None = None
     """WIDTHxHEIGHT of the images, of a run with data.buckets: of its sizes the one with the nearest ratio is drawn.
-    Default: sizes as frequent as among the training images."""
+    Default: sizes as frequent as among the training images, or those of the class."""
     ratio: str | None = None
     """WIDTH:HEIGHT, such as 2:1, in place of --size."""
     enlarge: tuple[OtherRun, ...] = ()

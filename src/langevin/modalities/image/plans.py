@@ -14,6 +14,7 @@ from langevin.modalities.image.edit import edit_plan
 from langevin.modalities.image.enlarge import enlarged, require_cascade
 from langevin.modalities.image.explain import explain_plan
 from langevin.modalities.image.options import Edit, Explain, Sample
+from langevin.modalities.image.preview import require_one_size
 from langevin.modalities.image.reward import rewarded
 from langevin.modalities.modality import (
     Draw,
@@ -62,7 +63,7 @@ def plan(image: "Image", options: Sample | Edit | Explain, context: RequestConte
     for line in conditions.remarks:
         context.say(line)
     if options.reward is not None:
-        return rewarded(image, conditions, options, context, count, one_size(image, size))
+        return rewarded(image, conditions, options, context, count, one_size(image, size, conditions.labels))
     if options.particles is not None:
         raise ValueError("--particles are weighted by a --reward: give one")
     columns = 10 if len(set(conditions.names)) == 10 else None
@@ -97,10 +98,10 @@ def size_of(image: "Image", options: Sample, context: RequestContext) -> Size | 
     return size
 
 
-def one_size(image: "Image", size: Size | None) -> Size:
-    """The size of requests of one shape: the one asked for, or that of most training images."""
+def one_size(image: "Image", size: Size | None, labels: torch.Tensor | None = None) -> Size:
+    """The size of requests of one shape: the one asked for, or that of most training images of the classes `labels`."""
     assert image.size, "the modality of a run is fitted"
-    return size or ((image.size, image.size) if image.buckets is None else image.buckets.usual)
+    return size or ((image.size, image.size) if image.buckets is None else image.buckets.usual(labels))
 
 
 def ports_avoided(image: "Image", options: Sample, context: RequestContext, count: int) -> Condition | None:
@@ -187,7 +188,11 @@ def draw(
     sizes: list[Size] | None = None,
 ) -> Plan:
     """The plan of `count` images with these conditions and `further` ones, led away from those `avoided`, and enlarged
-    by the runs that the options name. One draw for each size; by default each seed has one of the run's, by frequency."""
+    by the runs that the options name. One draw for each size; by default each sample has one of those of its class, by
+    frequency.
+
+    Raises:
+        ValueError: an animation of several sizes."""
     assert image.size, "the modality of a run is fitted"
     assert image.channels, "the modality of a run is fitted"
     labels = {} if conditions.labels is None else {"labels": conditions.labels}
@@ -200,7 +205,10 @@ def draw(
         sampling = replace(sampling, guidance=(*sampling.guidance, Composition()))
     seeds = seeds_of(context.seed, count)
     if sizes is None:
-        sizes = [(image.size, image.size)] * count if image.buckets is None else image.buckets.drawn(seeds)
+        own = (image.size, image.size)
+        sizes = [own] * count if image.buckets is None else image.buckets.drawn(seeds, conditions.labels)
+    if context.animated:
+        require_one_size(len(set(sizes)))
     modality, decoded = image, dict[int, torch.Tensor]()
     values: torch.Tensor | list[torch.Tensor] = []
     for width, height in sorted(set(sizes)):

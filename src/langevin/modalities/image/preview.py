@@ -115,8 +115,7 @@ def save(samples: Samples, out: Path) -> None:
         case ".gif":
             if not samples.frames:
                 raise ValueError("the trajectory was not recorded: draw with frames=True to animate it")
-            if not isinstance(samples.values, Tensor):
-                raise ValueError("an animation is of images of one size, and these are of several: give --size")
+            require_one_size(len({value.shape for value in samples.values}))
             write_atomic(out, animation(samples.frames, columns=samples.columns))
         case _:
             shown = samples.names or [""] * len(samples)
@@ -124,6 +123,12 @@ def save(samples: Samples, out: Path) -> None:
                 for i, (image, name) in enumerate(zip(samples.values, shown, strict=True)):
                     file = f"{i:05d}" + (f"-{file_name(name)}" if name else "") + ".png"
                     (folder / file).write_bytes(samples.stamped(png(picture(image)), i))
+
+
+def require_one_size(count: int) -> None:
+    """Raise `ValueError` if the images to animate are of several sizes."""
+    if count > 1:
+        raise ValueError(f"an animation is of images of one size, and these are of {count} sizes: give --size")
 
 
 def sizes_of(images: Sequence[Tensor]) -> Tensor:

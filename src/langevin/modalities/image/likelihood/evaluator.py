@@ -41,12 +41,14 @@ class LikelihoodEvaluator:
         self.batches: dict[str, Batches] = {name: m.model.batches(part) for name, part in self.parts.items()}
 
     def chunks(self, name: str, examples: int) -> Iterator[tuple[Tensor, Batch]]:
-        """(item indices, batch) of examples evenly spaced over a part, without augmentation."""
+        """(item indices, batch) of examples evenly spaced over a part, without augmentation; a batch is of one shape."""
         read = self.batches[name]
-        for items in spread(len(read), examples).split(self.batch):
-            yield items, read(items)
-            self.done += len(items)
-            self.progress(self.done, self.total)
+        chosen = spread(len(read), examples)
+        for _, at in self.parts[name].by_bucket(chosen):
+            for items in chosen[at].split(self.batch):
+                yield items, read(items)
+                self.done += len(items)
+                self.progress(self.done, self.total)
 
     def bounds(
         self, density: Importance, examples: int, *, draws: int = 2, conditional: bool = True
@@ -64,7 +66,8 @@ class LikelihoodEvaluator:
             columns = {
                 n: torch.cat([getattr(g, n) for g in estimates]).cpu() for n in ("prior", "diffusion", "reconstruction")
             }
-            results[name] = ELBOTerms(**columns, dimensions=estimates[0].dimensions)
+            dimensions = sum(g.dimensions * len(g.prior) for g in estimates) / sum(len(g.prior) for g in estimates)
+            results[name] = ELBOTerms(**columns, dimensions=dimensions)
         return results
 
     def chain(self, levels: Tensor, examples: int, paths: int) -> dict[str, ImportanceWeightedPaths]:

@@ -1,6 +1,5 @@
 """The variational bound of a few held-out images, as a metric of every method that has one."""
 
-import math
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -53,13 +52,14 @@ def metric_of(found: LikelihoodFound) -> MetricRow:
 
 def copied(method: Autoencoding, work: LikelihoodEvaluator, levels: Levels) -> Estimate:
     """Bits per dimension of an autoencoder's copies, by `DRAWS` latents of each image."""
-    nats, dimensions = list[torch.Tensor](), 1
+    nats, dimensions = list[torch.Tensor](), 0
     for items, batch in work.chunks("held_out", EXAMPLES):
         seeds = mix(torch.zeros_like(items), items).to(batch.x.device)
         draws = [SampleNoise(seeds=seeds, steps=torch.full_like(seeds, i)) for i in range(DRAWS)]
         nats.append(torch.stack([method.bound(batch.x, noise, levels) for noise in draws], 1))
-        dimensions = math.prod(batch.x.shape[1:])
-    return mean_of(torch.cat(nats)).times(BITS / dimensions)
+        dimensions += batch.x.numel()
+    found = torch.cat(nats)
+    return mean_of(found).times(BITS * len(found) / dimensions)
 
 
 def _row(bits: Estimate, meaning: str) -> MetricRow:
