@@ -114,7 +114,7 @@ def joint(told_once, folder):
 
 @pytest.fixture(scope="module")
 def mends(told_once, folder):
-    return trained(told_once, folder, "corpus-mends", "data.task.kind=correction", "data.task.context_length=129",
+    return trained(told_once, folder, "corpus-mends", "data.task.kind=correction", "data.task.context_length=129", "data.codec.kind=characters",
                    "training.steps=4")  # fmt: skip
 
 
@@ -628,6 +628,23 @@ def test_a_verb_of_another_task_is_refused(run, told, tmp_path, verb, said):
     status, out, err = told(verb, run, tmp_path / "a.txt")
     assert (status, out) == (1, "")
     assert said in err
+
+
+def test_a_sentence_is_chosen_unless_the_network_is_to_write(pairs, told, tmp_path):
+    file = tmp_path / "texts.txt"
+    file.write_text("the cat sees the sea. the dog hears a king. an apple is there.\n\nthe queen.\n")
+    status, out, err = told("summarise", pairs, file)
+    assert status == 0, err
+    first, blank, last, end = out.split("\n")
+    assert first in {"the cat sees the sea.", "the dog hears a king.", "an apple is there."}
+    assert (blank, last, end) == ("", "the queen.", "")
+    assert "--by writing" in err
+    status, written, err = told("summarise", pairs, file, "--by", "writing", "--steps", 3)
+    assert (status, written == out) == (0, False)
+    assert told("summarise", pairs, file, "--steps", 3)[1] == written
+    status, out, err = told("summarise", pairs, file, "--by", "choosing", "--best-of", 2)
+    assert (status, out) == (1, "")
+    assert "samples nothing" in err
 
 
 def test_a_run_on_open_texts_repairs(run, mends, told, tmp_path):

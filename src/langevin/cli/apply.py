@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from langevin.cli.sample import check_drawing, check_seed, deliver, loaded, named_out
+from langevin.cli.sample import check_drawing, check_seed, chosen, deliver, loaded, named_out
 from langevin.cli.show import LiveLine
 from langevin.files import own_folder
 from langevin.modalities.modality import RequestContext
@@ -28,7 +28,7 @@ def run(args: Any) -> Path | None:
         args.options,
         RequestContext(
             model=model, data=run.open_data, seed=args.seed, say=line.say, batch=args.batch,
-            progress=line.progress("done"), guided=args.guidance not in (None, 1),
+            progress=line.progress("done"), guided=args.guidance not in (None, 1), chosen=chosen(args),
             folder=own_folder(run.path, "cache", create=False),
         ),
     )  # fmt: skip

@@ -30,6 +30,7 @@ from langevin.modalities.text.metrics.variety import distinct, gram_divergence, 
 from langevin.modalities.text.metrics.verbatim import Verbatim
 from langevin.modalities.text.nats import Calibration, Cost, calibration, cost
 from langevin.modalities.text.plans import free_texts, writer_of
+from langevin.modalities.text.ranking import SentenceRanker, pairs_of
 from langevin.modalities.text.speller import Speller
 from langevin.modalities.text.target import generate_targets, label_shares
 from langevin.modalities.text.task import NUMBERS, Correction, LanguageModel, Seq2Seq
@@ -218,6 +219,8 @@ def task_of(text: "Text", m: Measuring, part: AnyExamples, batch: int) -> TaskFi
     figures["distinct texts"] = len(set(written)) / len(written)
     if m.val.form == "summary":
         figures |= _named("first sentence: ", rouge([lead(source) for source in given], expected))
+        ranker = SentenceRanker.fit(pairs_of(m.train))
+        figures |= _named("chosen sentence: ", rouge([ranker.choose(source) for source in given], expected))
     quotes = [(source, f"{sample}   (target: {t[0]})") for source, sample, t in zip(given[:8], written[:8], expected)]
     return TaskFigures(figures=figures, quotes=quotes, nfe=drawn.nfe)
 

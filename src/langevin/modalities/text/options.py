@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from langevin.modalities.inputs import InputFile
 
@@ -104,6 +104,9 @@ class Summarise:
 
     file: InputFile
     """A text per line, or JSON lines with a field text; - reads standard input."""
+    by: Literal["choosing", "writing"] | None = None
+    """Choose a sentence of the text, as the training summaries tell, or write with the network; default choosing, unless an
+    option of sampling is given."""
     temperature: float | None = None
     """Softmax temperature: below 1 sharpens the predictions."""
     best_of: int | None = None

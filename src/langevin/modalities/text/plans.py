@@ -21,6 +21,7 @@ from langevin.modalities.text.gaps import Gapped, parse
 from langevin.modalities.text.infill import OnBlock, Writer
 from langevin.modalities.text.input import as_dialogue, read_prompt, read_records, read_text
 from langevin.modalities.text.options import Classify, Correct, Edit, Sample, Summarise
+from langevin.modalities.text.ranking import ranker_of
 from langevin.modalities.text.repair.plan import repaired
 from langevin.modalities.text.rules import Rule, obeys, rules_of
 from langevin.modalities.text.target import generate_targets, label_shares, reverse_weight_of
@@ -382,12 +383,29 @@ def _reply(text: "Text", task: Seq2Seq, writer: Writer, prompt: str, context: Re
 
 
 def summarise(text: "Text", options: Summarise, context: RequestContext) -> Plan:
-    """A summary of each text of a file, one per line; of JSON lines, of their text field."""
+    """A summary of each text of a file, one per line; of JSON lines, of their text field.
+
+    Raises:
+        ValueError: a run of another task, options that do not fit, or training texts that are gone."""
     if not isinstance(text.task, Seq2Seq):
         raise ValueError("this run does not summarise: that needs data.task.kind seq2seq")
+    given = (options.best_of, options.temperature, options.reverse_weight)
+    sampled = bool(context.chosen) or any(value is not None for value in given)
+    if options.by == "choosing" and sampled:
+        raise ValueError("--by choosing samples nothing: leave the options of sampling out, or take --by writing")
+    if options.by == "choosing" or (not sampled and options.by is None):
+        return _chosen(text, read_records(options.file, ("text",)), context)
     writer = writer_of(text, context, options.best_of, options.temperature, None, reverse_weight=options.reverse_weight)
     records = read_records(options.file, ("text",))
     return _summaries(text, text.task, writer, records, context)
+
+
+def _chosen(text: "Text", records: Sequence[dict[str, str] | None], context: RequestContext) -> Plan:
+    yield from ()  # the network is not asked
+    ranker = ranker_of(context.model.data_fingerprint, lambda: context.data()[0])
+    context.say("a sentence of each text is chosen; --by writing writes with the network")
+    outputs = [ranker.choose(record["text"]) for record in records if record is not None]
+    return Samples(modality=text, values=_lines(records, outputs), document=True)
 
 
 def _summaries(

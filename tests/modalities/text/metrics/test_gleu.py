@@ -58,7 +58,10 @@ def test_what_cannot_be_scored_is_refused(count, references, draws):
 
 
 def test_bootstrap_samples_of_one_sentence_are_its_score_and_differences_are_paired():
-    source, wanted = ["a b c d e".split(), "f g h i j".split()], [["a b c d x".split()], ["f g h i j".split()]]
+    source, wanted = (
+        [["a", "b", "c", "d", "e"], ["f", "g", "h", "i", "j"]],
+        [[["a", "b", "c", "d", "x"]], [["f", "g", "h", "i", "j"]]],
+    )
     found = resampled(source, source, wanted, items=[1], draws=5)
     assert found == pytest.approx([gleu(source[1:], source[1:], wanted[1:])] * 5)
     both = resampled(source, source, wanted, items=[0, 1], draws=200)
