@@ -21,6 +21,8 @@ from langevin.modalities.text.infill import padded
 from langevin.modalities.text.input import as_dialogue
 from langevin.modalities.text.measure import references
 from langevin.modalities.text.nats import cost
+from langevin.modalities.text.repair.network import WEIGHT, weighed
+from langevin.modalities.text.repair.text import Edit, applied
 from langevin.modalities.text.slots import aligned, interleave_blanks
 from langevin.modalities.text.target import generate_targets
 from langevin.run.directory import open_run
@@ -60,6 +62,8 @@ def folder(tmp_path_factory):
 def trained(told, folder, name, *changes):
     run = folder / f"run-{name}"
     kind = name.split("-")[0]
+    if kind == "corpus":  # so that tokens can be counted in the text
+        changes = ("data.codec.kind=characters", *changes)
     data = getattr(texts, kind)(folder / kind)
     status, _, err = told("train", data, *SMALL, *changes, "--out", run, "--minutes", "1")
     assert status == 0, err
@@ -114,7 +118,7 @@ def joint(told_once, folder):
 
 @pytest.fixture(scope="module")
 def mends(told_once, folder):
-    return trained(told_once, folder, "corpus-mends", "data.task.kind=correction", "data.task.context_length=129", "data.codec.kind=characters",
+    return trained(told_once, folder, "corpus-mends", "data.task.kind=correction", "data.task.context_length=129",
                    "training.steps=4")  # fmt: skip
 
 
@@ -486,8 +490,8 @@ def test_recipes_that_do_not_fit_text_are_refused_before_training(told, folder, 
 
 def test_a_hybrid_run_trains_and_writes(told, folder, run, tmp_path):
     status, _, err = told("train", folder / "corpus", *SMALL, "data.task.context_length=32", "process.kind=hybrid",
-                          "network.time_conditioning=true", "training.steps=3", "--minutes", 1,
-                          "--out", tmp_path / "run")  # fmt: skip
+                          "data.codec.kind=characters", "network.time_conditioning=true", "training.steps=3", "--minutes",
+                          1, "--out", tmp_path / "run")  # fmt: skip
     assert status == 0, err
     for sampler in ("ancestral", "psi"):
         status, out, err = told("sample", tmp_path / "run", "--count", 1, "--steps", 5, "--sampler", sampler,
@@ -671,6 +675,26 @@ def test_a_run_on_open_texts_repairs(run, mends, told, tmp_path):
         status, out, err = told("correct", which, file, *options)
         assert (status, out) == (1, "")
         assert said in err
+
+
+def test_the_network_adds_the_nats_of_the_words_to_the_gain(run):
+    model = loaded(run)
+    writer, text = writer_of(model), "the cat sees teh moon. A dgo hears the king."
+    edits = [
+        Edit(start=0, end=3, old="the", new="The", reason="capital", gain=3.0),
+        Edit(start=13, end=16, old="teh", new="the", reason="spelling", gain=1.0),
+        Edit(start=25, end=28, old="dgo", new="dog", reason="spelling", gain=2.0),
+    ]
+    found, _ = driven(model, weighed(writer, text, edits, 1000))
+    for edit in edits[1:]:
+        old, new = applied(text, [other for other in edits if other is not edit]), applied(text, edits)
+        x = torch.stack([model.modality.codec.encode(one).long() for one in (old, new)])
+        free = (x[0] != x[1]).expand_as(x)  # two letters are swapped
+        nats, _ = driven(model, writer.nats(x, free))
+        gained = next(e for e in found if e.start == edit.start).gain - edit.gain
+        assert gained == pytest.approx(WEIGHT * float(nats[0] - nats[1]), abs=1e-5)
+    assert found[0] == edits[0]
+    assert driven(model, weighed(writer, text, [], 1000))[0] == []
 
 
 def test_where_texts_go_is_checked_before_any_is_written(run, told, tmp_path):

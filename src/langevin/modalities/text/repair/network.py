@@ -27,7 +27,7 @@ def weighed(
     ]  # fmt: skip
     nats = torch.zeros(len(versions), dtype=torch.float64)
     order = sorted(range(len(versions)), key=lambda i: (int(versions[i][1].sum()), len(versions[i][0])))
-    for indices in torch.tensor(order, dtype=torch.int64).split(TOGETHER):
+    for indices in torch.tensor(order, dtype=torch.int64).split(TOGETHER) if order else ():
         x = padded([versions[i][0] for i in indices.tolist()], writer.words.padding)
         free = padded([versions[i][1].long() for i in indices.tolist()], 0).bool()
         nats[indices] = yield from writer.nats(x, free)
