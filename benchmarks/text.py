@@ -11,12 +11,16 @@ Part two samples with each sampler at several numbers of steps, and measures bit
 entropy and distinct word pairs. A sampler's speed at equal quality is that of its fastest setting that is no worse in any
 of the three than `unmask` with the most steps. Part three times block diffusion with cached keys and values against
 recomputing them. One thread.
+
+    LANGEVIN_DATA=FOLDER python benchmarks/text.py --tasks RUN ...
+
+measures stored runs in place of that: repair (`text_repair.py`) or summaries (`text_summaries.py`).
 """
 
 import os
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +30,8 @@ from torch import Tensor
 
 import table
 import text_peer
+import text_repair
+import text_summaries
 from langevin.diffusion.batch import Batch, step_randomness
 from langevin.diffusion.likelihood.tokens import count_bound, whole
 from langevin.diffusion.posterior import Categorical
@@ -35,11 +41,13 @@ from langevin.modalities.modality import Samples
 from langevin.modalities.text.batches import batch_of
 from langevin.modalities.text.infill import Writer
 from langevin.modalities.text.metrics.variety import distinct, unigram_entropy
+from langevin.modalities.text.task import Seq2Seq
 from langevin.recipe.build import Built, build, training_batches
 from langevin.recipe.complete import complete
 from langevin.recipe.read import check
 from langevin.recipe.sampling import parse_sampler
 from langevin.recipe.tree import AutoregressiveConfig
+from langevin.run.directory import open_run
 from langevin.run.generate import RunModel
 from langevin.training.distributed import World
 from langevin.training.loop import TrainingState, fit
@@ -166,12 +174,31 @@ def speeds(config: Any, train: Any, width: int, args: Any) -> float:
     return statistics.median(a / b for a, b in zip(times["ours"], times["peer"], strict=True))
 
 
+def tasks(runs: Sequence[Path], *, quick: bool) -> dict[str, Any]:
+    """Figures of stored runs: of summaries for runs on texts with summaries, else of repair."""
+    found = dict[str, Any]()
+    for path in runs:
+        of = text_summaries if isinstance(open_run(path).recipe.data.task, Seq2Seq) else text_repair
+        found |= of.measured(path, quick=quick)
+    return found
+
+
 def main() -> None:
     parser = table.options(__doc__ or "", pairs=5)
     parser.add_argument("--minutes", type=float, default=10.0, help="of training, for each of the three")
     parser.add_argument("--rows", type=int, default=400, help="validation windows for bits per character")
+    parser.add_argument(
+        "--tasks",
+        nargs="+",
+        type=Path,
+        default=[],
+        metavar="RUN",
+        help="measure repair or summaries of runs, and no more",
+    )
     args = table.parse(parser)
     torch.set_num_threads(1)
+    if args.tasks:
+        return table.conclude({"benchmark": "text", **tasks(args.tasks, quick=args.quick)})
     root = os.environ.get("LANGEVIN_DATA")
     if not root:
         raise SystemExit("set LANGEVIN_DATA to the folder that holds books/")

@@ -103,7 +103,7 @@ def test_each_change_gains_what_undoing_it_costs(candidates):
     ("The cat sees the win dow.", "The cat sees the window."), ("The cat sees moon.", "The cat sees the moon."),
     ("the cat sees the moon.", "The cat sees the moon."), ("THE CTA SEES THE MOON.", "THE CAT SEES THE MOON."),
     ("The cat sees the house of thomas.", "The cat sees the house of Thomas."),
-    ("The cat\nsees the the\nmoon.", "The cat\nsees the\nmoon."),
+    ("qeen", "queen"), ("moom", "moon"), ("The cat\nsees the the\nmoon.", "The cat\nsees the\nmoon."),
 ])  # fmt: skip
 def test_what_was_meant_is_written_in_the_case_and_spacing_of_the_text(candidates, typed, meant):
     assert mended(typed, candidates) == meant

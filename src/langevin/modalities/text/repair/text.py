@@ -16,7 +16,7 @@ _KEPT = re.compile(  # code, addresses, names of files and variables, targets of
     r"`[^`]*`|\S*(?:://|@|\\|_|/|[^\W\d]\d|\d[^\W\d]|\w\.\w)\S*|\]\([^)\s]*\)"
 )
 MOST_UNKNOWN = 0.5  # share of the words of a sentence that are unknown, beyond which it is in another language
-CAPITAL = math.log(200)  # nats for a capital letter at the start of a sentence, and of words that always have one
+SURE = math.log(200)  # nats for capitals of sentences and of words that always have one, and for unknown words alone
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,18 +61,21 @@ def _edits(
     unknown = [not candidates.language.knows(word) for word in words if is_word(word)]
     if len(unknown) > 3 and sum(unknown) > MOST_UNKNOWN * len(unknown):
         return []
+    if len(line) == 1 and unknown == [True] and words[0].islower() and (near := candidates.spellings(words[0])):
+        new, start, end = near[0][0], line[0].start, line[0].end  # without a context only the spelling tells
+        return [Edit(start=start, end=end, old=text[start:end], new=new, reason="spelling", gain=SURE)]
     changes = {c.start: c for c in repaired(words, candidates, threshold=threshold)}
     found, covered = list[Edit](), 0
     for i, word in enumerate(words):
         if i in changes:
             found.append(_edit(text, line, changes[i], candidates))
             covered = changes[i].end
-        elif i >= covered and threshold <= CAPITAL and word.islower():
+        elif i >= covered and threshold <= SURE and word.islower():
             cased = candidates.language.cased.get(word, word)
             cased = cased[:1].upper() + cased[1:] if i == 0 and len(line) > 2 else cased
             if cased != word:
                 start, end = line[i].start, line[i].end
-                found.append(Edit(start=start, end=end, old=word, new=cased, reason="capital", gain=CAPITAL))
+                found.append(Edit(start=start, end=end, old=word, new=cased, reason="capital", gain=SURE))
     return found
 
 
