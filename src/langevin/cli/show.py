@@ -43,8 +43,8 @@ def write(text: str, *, diff: bool = False) -> None:
     if sys.stdout.isatty():
         text = printable(text)
         if diff and "NO_COLOR" not in os.environ:
-            lines = ((line, COLOURS.get(line[:1])) for line in text.splitlines(keepends=True))
-            text = "".join(f"\x1b[{c}m{line.removesuffix(chr(10))}\x1b[0m\n" if c else line for line, c in lines)
+            lines = ((line, COLOURS.get(line[:1])) for line in text.split("\n"))
+            text = "\n".join(f"\x1b[{c}m{line}\x1b[0m" if c else line for line, c in lines)
     sys.stdout.write(text)
     sys.stdout.flush()
 

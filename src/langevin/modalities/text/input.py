@@ -56,7 +56,8 @@ def _record(text: str, fields: tuple[str, ...], where: str) -> dict[str, str] | 
             raise ValueError(f"{where}: is not JSON ({error})") from error
         missing = [name for name in fields if not isinstance(record.get(name), str)]
         if missing:
-            raise ValueError(f"{where}: has no text field '{missing[0]}'; it has {', '.join(record)}")
+            has = f"it has {', '.join(record) or 'no field'}" if missing[0] not in record else "that field is no string"
+            raise ValueError(f"{where}: has no text field '{missing[0]}'; {has}")
         return {name: record[name] for name in fields}
     columns = text.split("\t") if len(fields) > 1 else [text]
     if len(columns) < len(fields):

@@ -25,7 +25,7 @@ def corpus(count=600):
     for _ in range(count):
         a, b = generator.choice(NOUNS, 2)
         verb = generator.choice(VERBS)
-        tail = ("", ", because it is there", " and the house of Thomas", " in the morning")[generator.integers(4)]
+        tail = ("", ", because it's there", " and the house of Thomas", " in the morning")[generator.integers(4)]
         lines.append(f"The {a} {verb} the {b}{tail}.")
     return "\n".join([*lines, "Psychology and geology, biology with technicians, technique, anthology."])
 
@@ -117,6 +117,38 @@ def test_what_was_meant_is_written_in_the_case_and_spacing_of_the_text(candidate
 ])  # fmt: skip
 def test_what_is_right_or_no_word_stays(candidates, text):
     assert mended(text, candidates, threshold=5.5) == text
+
+
+@pytest.mark.parametrize(("typed", "meant"), [
+    ("The cta sees\r\nthe moon.\r\nThe dog sees teh\r\nking.\r\n",
+     "The cat sees\r\nthe moon.\r\nThe dog sees the\r\nking.\r\n"),
+    ("The  cta\tsees   the the\tmoon.", "The  cat\tsees   the\tmoon."),
+    ("The cat sees the win\ndow.", None),
+    ("The cat sees the dog\nbecause it's there.", "The cat sees the dog,\nbecause it's there."),
+    ("Teh cat sees the dog, because it\u2019s there, because its there.",
+     "The cat sees the dog, because it\u2019s there, because it\u2019s there."),
+    ("THE CAT SEESTHE MOON.", "THE CAT SEES THE MOON."), ("THE CAT SEES MOON.", "THE CAT SEES THE MOON."),
+    ("Cat sees the moon.", "The cat sees the moon."), ("GPU", "GPU"), ("<teh>The cat sees the moon.</teh>", None),
+])  # fmt: skip
+def test_spaces_lines_and_characters_that_are_not_edited_are_kept(candidates, typed, meant):
+    edits = repair(typed, candidates, threshold=1.0)
+    assert all(edit.old == typed[edit.start : edit.end] for edit in edits)
+    assert all(a.end <= b.start for a, b in itertools.pairwise(edits))
+    new = applied(typed, edits)
+    assert new.count("\n") == typed.count("\n")
+    assert new.count("\r") == typed.count("\r")
+    if meant is not None:
+        assert new == meant
+
+
+@pytest.mark.parametrize("text", [
+    "the cta sees a dog " * 400, "\u5b57" * 20_000, "](" * 10_000, "`" * 10_000, "<" * 10_000, "a/b " * 1000, "cat" * 5000,
+    "\x00\x00",
+])  # fmt: skip
+def test_long_and_hostile_texts_end(candidates, text):
+    edits = repair(text, candidates, threshold=1.0)
+    assert applied(text, edits).count("cta") == 0
+    assert "".join(diff(text, edits)).count("nats\n") == len(edits)
 
 
 def test_sentences_cover_all_but_white_space():

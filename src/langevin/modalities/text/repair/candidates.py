@@ -139,6 +139,7 @@ _MEANT = _meant()
 def _named(line: Sequence[str], i: int) -> bool:
     """Whether an unknown word is taken for a name: it has a capital within a sentence, or is in capitals alone."""
     capitals = len(line[i]) > 1 and line[i].isupper()
-    if (capitals or i) and all(word.isupper() for word in line if is_word(word)):
+    words = [word for word in line if is_word(word)]
+    if len(words) > 1 and all(word.isupper() for word in words):
         return False
     return capitals or (i > 0 and line[i][:1].isupper())

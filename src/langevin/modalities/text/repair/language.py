@@ -17,6 +17,7 @@ ORDER = 4
 START, UNKNOWN, NUMBER = "<s>", "<unknown>", "0"
 MOST_WORDS = 55_000  # of the lexicon; four of them are numbered in 63 bits
 LETTERS = "abcdefghijklmnopqrstuvwxyz'"
+LONGEST = 200  # tokens of a sentence
 ENDS = frozenset(".!?")
 QUOTES = frozenset("\"'”’)]")
 BEFORE_CAPITALS = ENDS | QUOTES | {"“", "‘", ":"}
@@ -33,7 +34,7 @@ class Token:
 
 
 def sentences(text: str) -> Iterator[list[Token]]:
-    """The sentences of a text: they end at . ! ? before a capital letter, and at an empty line."""
+    """The sentences of a text: they end at . ! ? before a capital letter, at an empty line, and after `LONGEST` tokens."""
     sentence: list[Token] = []
     ended = False
     for found in _TOKEN.finditer(text):
@@ -50,6 +51,9 @@ def sentences(text: str) -> Iterator[list[Token]]:
             ended = False
         sentence.append(Token(token.replace("’", "'"), found.start(), found.end()))
         ended = ended or token in ENDS
+        if len(sentence) == LONGEST:
+            yield sentence
+            sentence, ended = [], False
     if sentence:
         yield sentence
 

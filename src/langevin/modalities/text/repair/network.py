@@ -1,5 +1,6 @@
 """What the network of a run adds to the gain of an edit: both versions of its words, given the text around them."""
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Generator, Sequence
 from dataclasses import replace
 
@@ -40,11 +41,10 @@ def _versions(
 ) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
     """(tokens, which differ) without and with edit i, at most `length` of them."""
     begin, end = max(0, edits[i].start - NEAR), edits[i].end + NEAR
-    near = [
-        replace(edit, start=edit.start - begin, end=edit.end - begin)
-        for edit in edits if begin <= edit.start and edit.end <= end
-    ]  # fmt: skip
-    others = [edit for edit in near if edit.start != edits[i].start - begin]
+    first = bisect_left(edits, begin, key=lambda edit: edit.start)
+    around = [edit for edit in edits[first : bisect_right(edits, end, key=lambda e: e.start)] if edit.end <= end]
+    near = [replace(edit, start=edit.start - begin, end=edit.end - begin) for edit in around]
+    others = [moved for moved, edit in zip(near, around, strict=True) if edit is not edits[i]]
     old, new = (codec.encode(applied(text[begin:end], part)) for part in (others, near))
     shorter = min(len(old), len(new))
     same = old[:shorter] == new[:shorter]

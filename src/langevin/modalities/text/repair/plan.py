@@ -40,6 +40,8 @@ def repaired(text: "Text", options: Correct, context: RequestContext) -> Plan:
     require("rapidfuzz", "Correcting texts")
     if options.edit_threshold is not None and options.false_alarms is not None:
         raise ValueError("--false-alarms chooses --edit-threshold: give one of them")
+    if options.diff and options.json:
+        raise ValueError("--diff and --json are two forms of the same edits: give one of them")
     rate = FALSE_ALARMS if options.false_alarms is None else options.false_alarms
     if not 0 < rate < 1:
         raise ValueError(f"--false-alarms is a share of the words of clean text, between 0 and 1, got {rate:g}")
@@ -93,6 +95,14 @@ class Tools:
     candidates: Candidates
     writer: Writer | None
 
+    @property
+    def weights(self) -> str:
+        """A hash of the network's weights."""
+        digest = hashlib.sha256()
+        for parameter in self.writer.model.network.parameters() if self.writer else ():
+            digest.update(parameter.detach().float().cpu().numpy().tobytes())
+        return digest.hexdigest()
+
     def edits(self, text: str, length: int, progress: Progress) -> Generator[Request, Tensor, list[Edit]]:
         """All edits of a text that gain something, by at most `length` tokens around each."""
         found = repair(text, self.candidates, threshold=0.0, progress=progress)
@@ -117,10 +127,10 @@ class Gains:
 def _calibrated(
     tools: Tools, confusions: Confusions | None, length: int, context: RequestContext
 ) -> Generator[Request, Tensor, Gains]:
-    """The gains on held-out text; of one list of misspellings, or none, they are kept."""
-    facts = [confusions and sorted(confusions.pairs()), FORMAT, context.model.data_fingerprint, tools.writer is None]
+    """The gains on held-out text; those without a list of misspellings, and with the last one, are kept."""
+    facts = [confusions and sorted(confusions.pairs()), FORMAT, context.model.data_fingerprint, tools.weights]
     measured = hashlib.sha256(json.dumps(facts).encode()).hexdigest()
-    file = None if context.folder is None else context.folder / "gains.json"
+    file = None if context.folder is None else context.folder / f"gains{'' if confusions is None else '-listed'}.json"
     if file is not None and file.is_file():
         try:
             found = json.loads(read_regular(file, most=LARGEST))
@@ -177,16 +187,21 @@ def located(text: str, edits: Sequence[Edit]) -> Iterator[tuple[dict[str, Any], 
 
 def diff(text: str, edits: Sequence[Edit]) -> Iterator[str]:
     """The lines of a text that are changed, before (-) and after (+), with the reason of each edit and its nats."""
-    begin, rest = 0, list(edits)
-    while rest:
-        begin = text.rfind("\n", 0, rest[0].start) + 1
-        end = text.find("\n", max(rest[0].end, begin))
-        end = len(text) if end < 0 else end
-        here = [edit for edit in rest if edit.start < end]
-        rest, end = rest[len(here) :], max(end, here[-1].end)
-        moved = [replace(edit, start=edit.start - begin, end=edit.end - begin) for edit in here]
-        yield f"@@ line {text.count(chr(10), 0, begin) + 1}\n"
+    i, line, counted = 0, 1, 0
+    while i < len(edits):
+        begin, here = text.rfind("\n", 0, edits[i].start) + 1, i
+        line, counted = line + text.count("\n", counted, begin), begin
+        end = edits[i].end
+        while i < len(edits) and edits[i].start <= (end := _line_end(text, end)):
+            end, i = max(end, edits[i].end), i + 1
+        moved = [replace(edit, start=edit.start - begin, end=edit.end - begin) for edit in edits[here:i]]
+        yield f"@@ line {line}\n"
         yield "".join(f"-{one}\n" for one in text[begin:end].split("\n"))
         yield "".join(f"+{one}\n" for one in applied(text[begin:end], moved).split("\n"))
-        for edit in here:
+        for edit in edits[here:i]:
             yield f"  {edit}: {edit.reason}, {edit.gain:.1f} nats\n"
+
+
+def _line_end(text: str, at: int) -> int:
+    found = text.find("\n", at)
+    return len(text) if found < 0 else found

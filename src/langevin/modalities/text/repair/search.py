@@ -93,19 +93,34 @@ def extended(
 
 
 def _score(path: Sequence[Candidate], candidates: Candidates) -> float:
+    """ln p(typed, meant) of a whole path."""
     words = [word for candidate in path for word in candidate.words]
     scores, _ = extended([EMPTY], [(*words, START)], candidates.language)
     return WEIGHT * float(scores[0, 0]) + sum(candidate.log_probability for candidate in path)
 
 
 def _gains(path: Sequence[Candidate], line: Sequence[str], candidates: Candidates) -> dict[int, float]:
-    """Nats that each change of a path gains beside the others, by its index."""
-    whole = _score(path, candidates)
-    changed = [i for i, candidate in enumerate(path) if candidate.reason != "as typed"]
-    return {i: whole - _score(_undone(path, line, i, candidates), candidates) for i in changed}
+    """Nats that each change of a path gains beside the others, by its index: of its words and of those that follow within
+    an n-gram."""
+    language, found = candidates.language, dict[int, float]()
+    for i, candidate in enumerate(path):
+        if candidate.reason == "as typed":
+            continue
+        kept = _kept(path, line, i, candidates)
+        before = [*(START for _ in EMPTY), *(w for c in path[max(0, i - 2 * ORDER) : i] for w in c.words)][1 - ORDER :]
+        after = [*(w for c in path[i + 1 : i + 1 + 2 * ORDER] for w in c.words), START][: ORDER - 1]
+        versions = [[*candidate.words, *after], [*(w for c in kept for w in c.words), *after]]
+        scores, _ = extended([tuple(language.ids(before))], versions, language)
+        typed = candidate.log_probability - sum(c.log_probability for c in kept)
+        found[i] = WEIGHT * float(scores[0, 0] - scores[0, 1]) + typed
+    return found
+
+
+def _kept(path: Sequence[Candidate], line: Sequence[str], i: int, candidates: Candidates) -> list[Candidate]:
+    """The tokens of candidate i of a path, as they were typed."""
+    return [candidates.kept(line, j) for j in range(path[i - 1].end if i else 0, path[i].end)]
 
 
 def _undone(path: Sequence[Candidate], line: Sequence[str], i: int, candidates: Candidates) -> list[Candidate]:
     """The path with the change at index i undone."""
-    start = path[i - 1].end if i else 0
-    return [*path[:i], *(candidates.kept(line, j) for j in range(start, path[i].end)), *path[i + 1 :]]
+    return [*path[:i], *_kept(path, line, i, candidates), *path[i + 1 :]]
