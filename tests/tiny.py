@@ -127,6 +127,9 @@ def without_clock(counters):
     return {name: value for name, value in counters.items() if name not in CLOCKED}
 
 
+DIT = "network={kind: dit, width: 32, depth: 2, head_dim: 16}"  # in place of the U-Net that is chosen for an enlarger
+
+
 def run_of(data, out, *changes, steps=4):
     """The directory of a run on a folder, trained by the command line."""
     assert main(["train", str(data), "--out", str(out), f"training.steps={steps}", *SMALL, *changes]) == 0

@@ -367,7 +367,7 @@ def test_a_cascade_of_served_runs_gives_the_images_of_the_two_draws(tmp_path):
 
     data = pictures.classes(tmp_path / "data", side=16)
     small = tiny.run_of(data, tmp_path / "runs" / "small", "data.size=8")
-    large = tiny.run_of(data, tmp_path / "runs" / "large", "data.size=16", "data.enlarge=8")
+    large = tiny.run_of(data, tmp_path / "runs" / "large", "data.size=16", "data.enlarge=8", tiny.DIT)
     rules = Rules(near_copies="hold", allowed=("bar", "disc"))
     options = {"condition": ["bar"], "enlarge": ["large"]}
     asked = {"model": "small", "count": 2, "seed": 4, "options": options, "reproducible": True}

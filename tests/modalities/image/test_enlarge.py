@@ -31,7 +31,7 @@ def data(tmp_path_factory):
 @pytest.fixture(scope="module")
 def large(data):
     """The run of an enlarger from 8 to 16 pixels on them."""
-    return tiny.run_of(data, data.parent / "large", "data.size=16", "data.enlarge=8")
+    return tiny.run_of(data, data.parent / "large", "data.size=16", "data.enlarge=8", tiny.DIT)
 
 
 @pytest.fixture(scope="module")

@@ -28,12 +28,14 @@ def suggest(
     Args:
         shape: of x.
         enlarge: pixels of the smaller images that an enlarger is given; None draws whole images."""
+    if enlarge is not None:
+        return enlarger(train, name=name, side=shape[1], enlarge=enlarge)
     channels, side, _ = shape
     latent = shape != train.shape
     patch = patch_for(side)
     tokens = (side // patch) ** 2
     captioned = train.captions is not None
-    memorised = captioned and len(train) <= MEMORISED and enlarge is None and train.buckets is None
+    memorised = captioned and len(train) <= MEMORISED and train.buckets is None
     text = 24 if captioned and not memorised else 0
     wanted = min(max(40 * len(train), 60_000), 2_000_000)
     fitting = [size for size in SIZES if multiply_adds(*size, tokens + text) * wanted <= budget.multiply_adds] or [
@@ -44,11 +46,9 @@ def suggest(
     few = len(train) < 5000 and trained > 60 * len(train) and not memorised
     classes = len(train.classes)
     conditioned = "captions" if captioned else f"{classes} class{'es' if classes > 1 else ''}" if classes else ""
-    if enlarge is not None:
-        conditioned = " and ".join(filter(None, [f"the image at {enlarge} pixels", conditioned]))
     times = {"kind": "log_normal", "mean": 1.0, "std": 1.5} if memorised else {}
-    sampling = {"guidance": [{"kind": "classifier_free", "weight": 2.0}]} if conditioned and enlarge is None else {}
-    factor = side / REFERENCE if enlarge is None else 1.0  # an enlarger is given what more noise would leave open
+    sampling = {"guidance": [{"kind": "classifier_free", "weight": 2.0}]} if conditioned else {}
+    factor = side / REFERENCE
     if factor > 1:
         times = {"kind": "shifted", "factor": factor, **({"times": times} if times else {})}
         sampling |= {"grid": {"kind": "shifted", "factor": factor}}
@@ -96,6 +96,28 @@ def suggest(
     if few:
         reasons.append("dropout 0.1: few images, many epochs")
     return Suggestion(recipe=recipe, reasons=tuple(reasons))
+
+
+def enlarger(train: Images, *, name: str, side: int, enlarge: int) -> Suggestion:
+    """A recipe for an enlarger: a small U-Net, as what is missing in an image is found near by."""
+    patch = next((p for p in (side // REFERENCE, 1) if p and side % p == 0), 1)
+    levels = [1, 2, 2][: 1 + sum(side // patch % 2**k == 0 for k in (1, 2))]
+    captions = {"conditioning": {"text": "pooled"}} if train.captions is not None else {}
+    recipe = {
+        "name": f"image/{name}",
+        "description": f"chosen for {len(train)} images of {train.shape[1]}x{train.shape[2]}, enlarged from {enlarge}",
+        "network": {
+            "kind": "unet", "patch": patch, "width": 32, "channel_mult": levels, "blocks": 1, "attention": [],
+            "head_dim": None, **captions,
+        },
+        "method": {"kind": "diffusion"},
+        "training": {"batch": 16, "optimizer": {"kind": "muon", "lr": 0.02, "adamw_lr": 0.002}},
+    }  # fmt: skip
+    reasons = (
+        f"images: {len(train)} of {train.shape[1]}x{train.shape[2]}x{train.shape[0]}, enlarged from {enlarge} pixels",
+        f"network: U-Net of width 32 and {len(levels)} levels, patches of {patch}x{patch}: it looks near by",
+    )
+    return Suggestion(recipe=recipe, reasons=reasons)
 
 
 def masked(train: Images, budget: Budget, *, name: str, positions: int, codes: int) -> Suggestion:
