@@ -46,7 +46,9 @@ def shortened(words: list[str]) -> list[str]:
     if words[0] == "train":
         headless = words[1].startswith(("toy/", "table/", "customers")) or words[1] == "speech/vocoder"
         tiny = [w for w in TINY if "head_dim" not in w] if headless else TINY
-        unet = words[1].endswith("-likelihood") or any(w.startswith("network={kind: unet") for w in words)
+        unet = words[1].endswith("-likelihood") or any(
+            w.startswith(("network={kind: unet", "data.enlarge")) for w in words
+        )
         tiny = [w.replace("depth", "blocks") if unet else w for w in tiny]
         if any(w.startswith(("network.kind=autoencoder", "network={kind: autoencoder")) for w in words):
             tiny = [w for w in tiny if "depth" not in w and "head_dim" not in w]

@@ -27,6 +27,15 @@ EXTRAS = {
 }  # by the name that is imported: the package and the extra that brings it
 
 
+def installed(module: str) -> bool:
+    """Whether an optional package can be imported."""
+    try:
+        importlib.import_module(module)
+    except ImportError:
+        return False
+    return True
+
+
 def require(module: str, what: str) -> ModuleType:
     """The module of an optional package; `what` is the feature that needs it, as the user asked for it.
 

@@ -225,7 +225,8 @@ BAD = [  # ---------------------------------------------------------------------
     (1, "sample labels", "this run labels pairs of texts: langevin classify RUN FILE"),
     # ------------------------------------------------------------------------------------------------ verbs of texts
     (2, "correct mends", "Required options"),
-    (1, "correct text draft.txt", "this run was not trained to correct texts"),
+    (1, "correct pairs draft.txt", "this run does not correct texts: that needs one on open texts"),
+    (1, "correct text draft.txt --diff --json", "two forms of the same edits"),
     (1, "correct image draft.txt", "this verb is for runs of text, and image is one of image"),
     (1, "correct nope draft.txt", "there is no run at nope"),
     (1, "correct mends missing.txt", "there is no file or folder missing.txt"),

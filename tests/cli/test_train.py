@@ -170,7 +170,7 @@ def same(folder):
 
 
 @pytest.mark.parametrize(("make", "words"), [
-    (empty, "holds nothing that can be trained on"), (texts, "has 9 tokens, below data.task.context_length 128"),
+    (empty, "holds nothing that can be trained on"), (texts, "has 2 tokens, below data.task.context_length 128"),
     (zero_bytes, "zero"),
     (lambda folder: folder / "nowhere", "neither an existing folder or file nor a shipped recipe"),
 ])  # fmt: skip

@@ -13,7 +13,7 @@ from langevin.run.directory import open_run, writing
 from tests import pictures, texts, tiny
 
 TEXT = ("network.width=32", "network.depth=1", "network.head_dim=16", "training.batch=8", "training.ema_lengths=[0.1]",
-        "sampling.ema=0.1", "training.precision=float32")  # fmt: skip
+        "sampling.ema=0.1", "training.precision=float32", "data.codec.kind=characters")  # fmt: skip
 KINDS = {"image": (pictures.classes, (*tiny.SMALL, "data.val_fraction=0.3")), "text": (texts.corpus, TEXT)}
 
 

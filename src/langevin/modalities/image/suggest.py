@@ -102,6 +102,8 @@ def enlarger(train: Images, *, name: str, side: int, enlarge: int) -> Suggestion
     """A recipe for an enlarger: a small U-Net, as what is missing in an image is found near by."""
     patch = next((p for p in (side // REFERENCE, 1) if p and side % p == 0), 1)
     levels = [1, 2, 2][: 1 + sum(side // patch % 2**k == 0 for k in (1, 2))]
+    own = "captions" if train.captions is not None else f"{len(train.classes)} classes" if train.classes else None
+    conditioned = " and ".join(filter(None, [f"the image at {enlarge} pixels", own]))
     captions = {"conditioning": {"text": "pooled"}} if train.captions is not None else {}
     recipe = {
         "name": f"image/{name}",
@@ -112,9 +114,10 @@ def enlarger(train: Images, *, name: str, side: int, enlarge: int) -> Suggestion
         },
         "method": {"kind": "diffusion"},
         "training": {"batch": 16, "optimizer": {"kind": "muon", "lr": 0.02, "adamw_lr": 0.002}},
+        "sampling": {},
     }  # fmt: skip
     reasons = (
-        f"images: {len(train)} of {train.shape[1]}x{train.shape[2]}x{train.shape[0]}, enlarged from {enlarge} pixels",
+        f"images: {len(train)} of {train.shape[1]}x{train.shape[2]}x{train.shape[0]}, conditioned on {conditioned}",
         f"network: U-Net of width 32 and {len(levels)} levels, patches of {patch}x{patch}: it looks near by",
     )
     return Suggestion(recipe=recipe, reasons=reasons)

@@ -2,6 +2,7 @@
 
 from typing import Any, assert_never
 
+from langevin.extras import installed
 from langevin.modalities.modality import Budget, Suggestion
 from langevin.modalities.text.data import Texts
 
@@ -35,7 +36,9 @@ def suggest(train: Texts, budget: Budget, *, name: str) -> Suggestion:
     size = next((size for most, size in PAIRS if train.characters <= most), MOST_PAIRS)
     if not open_text:
         size = 1024 if train.characters < 10_000_000 else 2048
-    tokens = train.characters / 3.3
+    pairs = installed("tokenizers") or not open_text
+    tokens = train.characters / (3.3 if pairs else 1)
+    size = size if pairs else 100
     costs = {sizes: weights(*sizes, size) for sizes in SIZES}
     width, depth = max(
         (s for s in SIZES if costs[s] * max(tokens, 4_000_000) <= budget.multiply_adds), default=SIZES[0]
@@ -46,7 +49,7 @@ def suggest(train: Texts, budget: Budget, *, name: str) -> Suggestion:
     recipe = {
         "name": f"text/{name}",
         "description": f"chosen for {len(train):,} records, {train.characters:,} characters of text",
-        "data": {"codec": {"kind": "bpe", "size": size}, "task": task},
+        "data": {"codec": {"kind": "bpe", "size": size} if pairs else {"kind": "characters"}, "task": task},
         "network": {
             "kind": "transformer", "width": width, "depth": depth, "head_dim": 32 if width < 256 else 64,
             "dropout": 0.1 if repeated else 0.0, **({"ngram_window": 2, "ngram_order": None} if open_text else {}),
@@ -62,7 +65,9 @@ def suggest(train: Texts, budget: Budget, *, name: str) -> Suggestion:
     }  # fmt: skip
     reasons = [
         f"text: {len(train):,} records, {train.characters:,} characters: {what}",
-        f"codec: {size:,} byte pairs: words, or parts of words, are tokens",
+        f"codec: {size:,} byte pairs: words, or parts of words, are tokens"
+        if pairs
+        else "codec: characters; byte pairs learn faster, and need tokenizers: pip install 'langevin[text]'",
         f"network: transformer of width {width}, depth {depth}: the largest that sees about {seen / 1e6:.1f} M tokens in "
         f"{budget.minutes:g} minutes here ({seen / max(1.0, tokens):.1f} times the text)",
     ]
