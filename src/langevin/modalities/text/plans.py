@@ -22,7 +22,7 @@ from langevin.modalities.text.infill import OnBlock, Writer
 from langevin.modalities.text.input import as_dialogue, read_prompt, read_records, read_text
 from langevin.modalities.text.options import Classify, Correct, Edit, Sample, Summarise
 from langevin.modalities.text.ranking import ranker_of
-from langevin.modalities.text.repair.plan import repaired
+from langevin.modalities.text.repair.plan import repair_plan
 from langevin.modalities.text.rules import Rule, obeys, rules_of
 from langevin.modalities.text.target import generate_targets, label_shares, reverse_weight_of
 from langevin.modalities.text.task import Classification, Correction, LanguageModel, Seq2Seq
@@ -452,7 +452,7 @@ def correct(text: "Text", options: Correct, context: RequestContext) -> Plan:
     if options.edit_threshold is not None and not options.edit_threshold >= 0:
         raise ValueError(f"--edit-threshold is at least 0 (nats), got {options.edit_threshold}")
     if isinstance(text.task, LanguageModel):
-        return repaired(text, options, context)
+        return repair_plan(text, options, context)
     if not isinstance(text.task, Correction):
         raise ValueError("this run does not correct texts: that needs one on open texts, or data.task.kind correction")
     if options.misspellings or options.diff or options.json or options.false_alarms is not None:

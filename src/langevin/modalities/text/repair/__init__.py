@@ -1,4 +1,5 @@
-"""Repair of texts by a noisy channel: what was meant, given what was typed, by Bayes' rule.
+"""Repair of texts by a noisy channel, which is how `langevin correct` uses a run on open texts: what was meant, given what
+was typed, by Bayes' rule.
 
     ln p(meant | typed) = ln p(typed | meant) + ln p(meant) + const
 

@@ -39,12 +39,15 @@ def edit_class(right: str, wrong: str) -> str:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Channel:
-    """How words are misspelt; `Channel()` by classes of edits alone, or learned by `fit`."""
+    """How words are misspelt; `Channel()` by classes of edits alone, or learned by `fit`.
+
+    Attributes:
+        characters: counts of edits.
+        listed: by a typed word, what it may mean, with p(typed | meant).
+    """
 
     characters: Characters | None = None
-    listed: Mapping[str, Mapping[str, float]] = field(
-        default_factory=dict
-    )  # meant words of a typed one, p(typed | meant)
+    listed: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     @classmethod
     def fit(cls, confusions: Confusions) -> "Channel":

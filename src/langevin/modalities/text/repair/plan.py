@@ -32,7 +32,7 @@ FALSE_ALARMS = 0.005  # of the words of clean text
 CALIBRATED_ON = 10_000  # words of held-out text
 
 
-def repaired(text: "Text", options: Correct, context: RequestContext) -> Plan:
+def repair_plan(text: "Text", options: Correct, context: RequestContext) -> Plan:
     """A text of any length, repaired sentence by sentence.
 
     Raises:

@@ -94,7 +94,8 @@ def _edits(
             cased = cased[:1].upper() + cased[1:] if i == 0 and len(line) > 2 else cased
             if cased != word:
                 old = text[line[i].start : line[i].end]
-                new = "".join(a.upper() if b.isupper() else a for a, b in zip(old, cased, strict=True))
+                alike = len(cased) == len(old)  # a ligature has several capitals
+                new = "".join(a.upper() if b.isupper() else a for a, b in zip(old, cased)) if alike else cased
                 found.append(Edit(start=line[i].start, end=line[i].end, old=old, new=new, reason="capital", gain=SURE))
     return found
 
