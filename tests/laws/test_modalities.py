@@ -108,7 +108,7 @@ CASES = {
     "inferences": Case(kind="text", data=texts.inferences, changes=("data.codec.size=300",), scored=False,
                        options=lambda folder: Classify(file=str(two_columns(folder)))),
     "mends": Case(kind="text", data=texts.corpus, scored=False,
-                  changes=("data.task.kind=correction", "data.task.context_length=65"),
+                  changes=("data.task.kind=correction", "data.codec.kind=characters", "data.task.context_length=65"),
                   options=lambda folder: Correct(file=str(sick(folder)), edit_threshold=0.0)),
     "chorales": Case(kind="music", data=scores.chorales, changes=("data.context_length=16",),
                      options=lambda folder: options_of("music").Sample(melody=scores.tune(folder), tempo=200.0)),
