@@ -22,7 +22,7 @@ from typing import Any
 
 import torch
 
-import table
+import harness
 from langevin.files import own_folder, write_atomic
 from langevin.modalities.modality import Measuring
 from langevin.modalities.options import options_of
@@ -122,7 +122,7 @@ def main() -> None:
     if asked.threads:
         torch.set_num_threads(asked.threads)
         asked.change = [f"training.threads={asked.threads}", *asked.change]
-    figures = table.introduce(machine.describe(), asked)
+    figures = harness.introduce(machine.describe(), asked)
     names = [BASE, *(name for name in asked.variants if name != BASE)]
     require_same(Path(asked.out), {n: VARIANTS[n] for n in names}, asked)
     found: dict[str, list[Figures]] = {name: [] for name in names}
@@ -166,7 +166,9 @@ def conclude(
         values = {name: [figure["value"] for figure in each] for name, each in of.items()}
         verdicts = {name: verdict(each, of[BASE]) for name, each in of.items() if name != BASE}
         result[metric] = {"values": values, "floor": of[BASE][0]["floor"], "against the base": verdicts} | {
-            "ratio": {n: table.ratio(v, values[BASE]) for n, v in values.items() if n != BASE and min(values[BASE]) > 0}
+            "ratio": {
+                n: harness.ratio(v, values[BASE]) for n, v in values.items() if n != BASE and min(values[BASE]) > 0
+            }
         }
         cells = [
             f"{statistics.median(values[n]):.3g} ({min(values[n]):.3g} to {max(values[n]):.3g})"
@@ -175,14 +177,14 @@ def conclude(
         ]  # fmt: skip
         rows.append((metric, "" if of[BASE][0]["floor"] is None else float(of[BASE][0]["floor"]), *cells))
     seeds = len(found[BASE])
-    table.show(
+    harness.show(
         f"median (range) of {seeds} seeds; + better and - worse than base on every seed", ("", "real", *names), rows
     )
     for name in names[1:]:
         wins = [m for m, f in result.items() if f["against the base"].get(name) == "better"]
         losses = [m for m, f in result.items() if f["against the base"].get(name) == "worse"]
         print(f"{name}: better in {', '.join(wins) or 'nothing'}; worse in {', '.join(losses) or 'nothing'}")
-    table.conclude({**figures, "runs": facts, "metrics": result})
+    harness.conclude({**figures, "runs": facts, "metrics": result})
 
 
 if __name__ == "__main__":

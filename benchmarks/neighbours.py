@@ -20,7 +20,7 @@ from pathlib import Path
 
 import torch
 
-import table
+import harness
 from langevin.recipe.build import build, training_batches
 from langevin.recipe.complete import complete
 from langevin.recipe.read import check, read_tree
@@ -117,7 +117,7 @@ def main() -> None:
     if asked.cell:
         print(json.dumps(measure(threads_of(asked.cell), asked.seconds)))
         return
-    figures = table.introduce(machine.describe(), asked)
+    figures = harness.introduce(machine.describe(), asked)
     seconds = 5.0 if asked.quick else asked.seconds
     found: dict[str, dict[str, float]] = {way: {} for way in WAYS}
     for scene in SCENES:
@@ -126,10 +126,10 @@ def main() -> None:
                 out, _ = start("--cell", way, "--seconds", seconds, **environment).communicate()
             found[way][scene] = json.loads(out.splitlines()[-1])
             print(f"{scene}, {way}: {found[way][scene]:.0f} samples/s", flush=True)
-    table.show(
+    harness.show(
         "samples/s of image/digits", ("threads", *SCENES), [(w, *(f[s] for s in SCENES)) for w, f in found.items()]
     )
-    table.conclude({**figures, "samples_per_second": found})
+    harness.conclude({**figures, "samples_per_second": found})
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-import table
+import harness
 from langevin.diffusion.denoiser import GaussianDenoiser
 from langevin.diffusion.process import Gaussian
 from langevin.evaluation.frechet import Moments, frechet_distance
@@ -116,7 +116,7 @@ class Peer:
     """diffusers' U-Net in the loop of its own example."""
 
     def __init__(self, ours: Ours, *, width: int, batch: int, rate: float, seed: int, quick: bool = False) -> None:
-        diffusers, training_utils = table.peer(), __import__("diffusers.training_utils").training_utils
+        diffusers, training_utils = harness.peer(), __import__("diffusers.training_utils").training_utils
         torch.manual_seed(seed)
         channels, side, _ = ours.train.shape
         widths = (width, 2 * width) if quick else (width, 2 * width, 2 * width)
@@ -300,12 +300,16 @@ def latent_ratio(asked: argparse.Namespace) -> dict[str, Any]:
         return run
 
     runs = {"pixels": drawing(3, side, lambda x: x), "latents": drawing(16, side // 8, codec.decode)}
-    got = table.interleave(runs, pairs=asked.pairs)
-    return {"latent_ratio": table.ratio(got["pixels"], got["latents"]), "seconds_a_picture": got, "evaluations": steps}
+    got = harness.interleave(runs, pairs=asked.pairs)
+    return {
+        "latent_ratio": harness.ratio(got["pixels"], got["latents"]),
+        "seconds_a_picture": got,
+        "evaluations": steps,
+    }
 
 
 def parsed() -> argparse.Namespace:
-    parser = table.options(__doc__ or "")
+    parser = harness.options(__doc__ or "")
     parser.add_argument("--data", default=None, help="CIFAR-10 as a folder; default: what the recipe finds")
     parser.add_argument("--minutes", type=float, default=30.0, help="of CPU time of each side")
     parser.add_argument("--checks", type=int, default=8, help="times that both are measured, evenly spaced")
@@ -318,7 +322,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--rate", type=float, default=4e-4, help="the peer's learning rate")
     parser.add_argument("--judges", default=str(Path(gettempdir()) / "langevin-judges"), help="folder of classifiers")
     parser.add_argument("changes", nargs="*", help="changes of our recipe, such as sampling.steps=10")
-    asked = table.parse(parser)
+    asked = harness.parse(parser)
     if asked.quick:
         asked.minutes, asked.checks, asked.samples, asked.search, asked.width = 0.02, 2, 16, 0.0, 8
     return asked
@@ -327,12 +331,12 @@ def parsed() -> argparse.Namespace:
 def main() -> None:
     asked = parsed()
     torch.set_num_threads(1)  # of which CPU time is the time
-    figures = table.introduce(machine.describe() | {"precision": machine.precision("auto")}, asked)
+    figures = harness.introduce(machine.describe() | {"precision": machine.precision("auto")}, asked)
     ours = Ours(asked)
     judge = Judge(ours, Path(asked.judges))
     if asked.search:
         found = searched(ours, judge, asked)
-        return table.conclude({"benchmark": "quality", **figures, "search": found})
+        return harness.conclude({"benchmark": "quality", **figures, "search": found})
     peer = Peer(ours, width=asked.width, batch=asked.peer_batch, rate=asked.rate, seed=asked.seed, quick=asked.quick)
     sizes = {"ours": ours.network, "peer": peer.network}
     checks = raced({"ours": ours, "peer": peer}, judge, asked)
@@ -341,15 +345,17 @@ def main() -> None:
         for line in checks
     ]
     head = ["minutes", *(f"{side}, {space}" for space in judge.spaces for side in ("ours", "peer"))]
-    table.show(f"Frechet distance of {asked.samples} pictures", head, rows)
+    harness.show(f"Frechet distance of {asked.samples} pictures", head, rows)
     equal = {space: minutes_to_equal(checks, space) for space in judge.spaces}
     ratios = [one["ratio"] for one in equal.values()]
     few = {str(calls): judge(ours.draw(asked.samples, calls)) for calls in CALLS}
-    table.show("ours by function evaluations", ["steps", *judge.spaces], [[n, *one.values()] for n, one in few.items()])
+    harness.show(
+        "ours by function evaluations", ["steps", *judge.spaces], [[n, *one.values()] for n, one in few.items()]
+    )
     latent = latent_ratio(asked)
     times = {name: statistics.median(got) for name, got in latent["seconds_a_picture"].items()}
-    table.show("128 pixels", ["space", "seconds a picture"], [[name, seconds] for name, seconds in times.items()])
-    table.conclude({
+    harness.show("128 pixels", ["space", "seconds a picture"], [[name, seconds] for name, seconds in times.items()])
+    harness.conclude({
         "benchmark": "quality", **figures, "floor": judge.floor(asked.samples), "checks": checks, "equal": equal,
         "weights": {name: sum(p.numel() for p in network.parameters()) for name, network in sizes.items()},
         "minutes_ratio": None if None in ratios else min(ratios), "few_steps": few, **latent,

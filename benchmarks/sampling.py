@@ -24,7 +24,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-import table
+import harness
 from langevin.diffusion.denoiser import GaussianDenoiser
 from langevin.diffusion.posterior import Point
 from langevin.diffusion.process import Gaussian
@@ -114,7 +114,7 @@ def peer_requests(name: str, answer: Tensor, seed: int) -> list[Request]:
     """Requests at their places, a scheduler each."""
     made: list[Request] = []
     for i in range(len(answer)):
-        scheduler = getattr(table.peer(), PEERS[name])()
+        scheduler = getattr(harness.peer(), PEERS[name])()
         scheduler.set_timesteps(steps_of(i))
         options = {"generator": torch.Generator().manual_seed(seed + i)} if name == "ancestral" else {}
         row = answer[i : i + 1]
@@ -182,16 +182,16 @@ def compare(name: str, rows: int, shape: tuple[int, ...], asked: argparse.Namesp
         "peer whole": microseconds(scaled, least, fresh),
         "floor": microseconds(floor_run(name, state), least),
     }
-    got = table.interleave(runs, pairs=asked.pairs)
+    got = harness.interleave(runs, pairs=asked.pairs)
     median = {side: statistics.median(values) for side, values in got.items()}
     return {
         "sampler": name, "rows": rows, "us": median["ours"], "us_a_row": median["ours"] / rows,
         "peer_us": median["peer"], "beyond_data_us": statistics.median(
             a - b for a, b in zip(got["ours"], got["floor"], strict=True)
         ),
-        "ratio": table.ratio(got["ours"], got["peer"]),
-        "whole_us": median["our whole"], "whole_ratio": table.ratio(got["our whole"], got["peer whole"]),
-        "spread": max(table.spread(got["ours"]), table.spread(got["peer"])),
+        "ratio": harness.ratio(got["ours"], got["peer"]),
+        "whole_us": median["our whole"], "whole_ratio": harness.ratio(got["our whole"], got["peer whole"]),
+        "spread": max(harness.spread(got["ours"]), harness.spread(got["peer"])),
     }  # fmt: skip
 
 
@@ -207,24 +207,24 @@ def handling(rows: int, shape: tuple[int, ...], asked: argparse.Namespace) -> di
         "stack": lambda: [stack([state, part]) for _ in range(TICKS)],
         "done": lambda: [bool(state.done.all()) for _ in range(TICKS)],
     }
-    got = table.interleave({n: microseconds(run, least) for n, run in runs.items()}, pairs=asked.pairs)
+    got = harness.interleave({n: microseconds(run, least) for n, run in runs.items()}, pairs=asked.pairs)
     return {name: statistics.median(values) for name, values in got.items()}
 
 
 def parsed() -> argparse.Namespace:
-    parser = table.options(__doc__)
+    parser = harness.options(__doc__)
     parser.add_argument("--channels", type=int, choices=(1, 3), default=3, help="of the 32x32 data")
     parser.add_argument("--requests", type=int, nargs="+", default=[1, 16, 64], help="rows at once")
-    return table.parse(parser)
+    return harness.parse(parser)
 
 
 @torch.no_grad()
 def main() -> None:
     asked = parsed()
-    figures = table.introduce(machine.describe(), asked)
+    figures = harness.introduce(machine.describe(), asked)
     shape = (asked.channels, 32, 32)
     cells = [compare(name, rows, shape, asked) for name in OURS for rows in asked.requests]
-    table.show(
+    harness.show(
         f"microseconds a step beside the network, x of {shape}, float32, medians of {asked.pairs} runs",
         ["sampler", "rows", "ours", "a row", "beyond data", "diffusers", "ratio (range)", "with denoiser", "ratio (range)",
          "spread"],
@@ -235,7 +235,7 @@ def main() -> None:
         ],
     )  # fmt: skip
     handled = {rows: handling(rows, shape, asked) for rows in asked.requests}
-    table.show(
+    harness.show(
         "microseconds of handling a batch's state: three quarters of its rows taken out and put back, two batches joined",
         ["rows", *next(iter(handled.values()))],
         [[rows, *took.values()] for rows, took in handled.items()],
@@ -252,7 +252,7 @@ def main() -> None:
     worst = max(at_16, key=lambda name: at_16[name]) if at_16 else None
     if worst:
         print(f"\nworst at 16 requests: {worst}, {at_16[worst]:.3g} of diffusers' time")
-    table.conclude(
+    harness.conclude(
         {
             "benchmark": "sampling", **figures, "samplers": samplers, "handling_us": handled,
             "worst_ratio_16": at_16[worst] if worst else None, "worst_sampler_16": worst,

@@ -33,7 +33,7 @@ from typing import Any
 import torch
 import uvicorn
 
-import table
+import harness
 from langevin.diffusion.condition import Condition, Port
 from langevin.diffusion.guidance import ClassifierFreeGuidance
 from langevin.diffusion.posterior import Point
@@ -295,15 +295,15 @@ def capacity(model: RunModel, trace: Sequence[Wanted]) -> float:
 
 
 def main() -> None:
-    parser = table.options(__doc__ or "")
+    parser = harness.options(__doc__ or "")
     parser.add_argument("--count", type=int, default=300, help="requests of a trace")
     parser.add_argument("--loads", type=float, nargs="+", default=[0.7, 1.0, 1.4], help="1: what fifo can just serve")
     parser.add_argument("--threads", type=int, default=1, help="of the network; plans and HTTP have others")
-    asked = table.parse(parser)
+    asked = harness.parse(parser)
     if asked.quick:
         asked.count, asked.loads = 12, [0.5]
     torch.set_num_threads(asked.threads)
-    figures = {"benchmark": "serving", **table.introduce(machine.describe(), asked)}
+    figures = {"benchmark": "serving", **harness.introduce(machine.describe(), asked)}
     model = model_of(asked)
     most = capacity(model, trace_of(max(10, asked.count // 5), 1.0, asked.seed + 1))
     print(f"one after another: {most:.2f} requests a second", flush=True)
@@ -312,7 +312,7 @@ def main() -> None:
         trace = trace_of(asked.count, load * most, asked.seed)
         found[f"{load:g}"] = {policy.kind: figures_of(*serve(policy, model, trace)) for policy in POLICIES}
         columns = list(next(iter(found[f"{load:g}"].values())))
-        table.show(
+        harness.show(
             f"load {load:g}: seconds", ["policy", *columns],
             [[name, *values.values()] for name, values in found[f"{load:g}"].items()],
         )  # fmt: skip
@@ -322,7 +322,7 @@ def main() -> None:
     digests = {
         policy.kind: digest(policy, model, trace_of(min(40, asked.count), 1.0, asked.seed)) for policy in POLICIES
     }
-    table.conclude({
+    harness.conclude({
         **figures, "load": float(worst), "requests_per_second": most,
         **{f"p95_{name}_ratio": at[kind]["short p95"] / own["short p95"] for name, kind in
            (("fifo", "fifo"), ("batch", "whole_requests"), ("step", "step_batching"), ("continuous", "continuous"))},

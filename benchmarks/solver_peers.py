@@ -24,7 +24,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-import table
+import harness
 
 Clean = Callable[[Tensor, Tensor], Tensor]
 Run = Callable[[Tensor, Tensor], tuple[Tensor, int]]
@@ -55,7 +55,7 @@ class Scheduler:
     rounds: bool = False
 
     def make(self) -> Any:
-        return getattr(table.peer(), self.name)(**self.options)
+        return getattr(harness.peer(), self.name)(**self.options)
 
 
 DPM, EDM = "DPMSolverMultistepScheduler", "EDMDPMSolverMultistepScheduler"

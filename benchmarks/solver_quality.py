@@ -16,9 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+import harness
 import solver_peers
 import solver_pictures
-import table
 from langevin.diffusion.condition import Condition
 from langevin.diffusion.guidance import weight_of, weighted
 from langevin.diffusion.sampler import DPM2M, Sampler, sample, start
@@ -282,7 +282,7 @@ def report(asked: argparse.Namespace, about: dict[str, Any], cells: list[dict[st
         return [f"{c['fd']:.3f} ± {c['error']:.3f}", short(c["far"])] if c else ["-", "-"]
 
     head = ["sampler", *(h for calls in asked.calls for h in (f"FD at {calls}", "far"))]
-    table.show(
+    harness.show(
         f"FD in {about['space']} features, {about['samples']} samples, guidance {about['guidance']:g}; a fine trajectory "
         f"{about['fine']:.3f} ± {about['fine_error']:.3f}, real against real {about['floor']:.3f}; far: distance from it",
         head, [[name, *(s for calls in asked.calls for s in shown(name, calls))] for name in names],

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+import harness
 import solver_peers
-import table
 from solver_peers import DEIS, DPM, EDM, ONE, UNIPC, Clean
 
 Quantile = Callable[[Tensor], Tensor]
@@ -27,7 +27,7 @@ def rms(x: Tensor, y: Tensor) -> float:
 
 def ddim_error(spacing: str, n: int, clean: Clean, quantile: Quantile) -> float:
     """DDIM between its own timesteps, its state in float64, down to the least noise that it knows."""
-    scheduler = table.peer().DDIMScheduler(timestep_spacing=spacing, set_alpha_to_one=False, clip_sample=False)
+    scheduler = harness.peer().DDIMScheduler(timestep_spacing=spacing, set_alpha_to_one=False, clip_sample=False)
     scheduler.set_timesteps(n)
     alphas = scheduler.alphas_cumprod.double()
     levels = ((1 - alphas) / alphas).sqrt()
@@ -40,7 +40,7 @@ def ddim_error(spacing: str, n: int, clean: Clean, quantile: Quantile) -> float:
 
 def shipped(name: str, face: str, options: dict[str, Any], n: int, clean: Clean, quantile: Quantile) -> float:
     """The error of a scheduler with one question a step, on its own knots and in float32."""
-    scheduler = getattr(table.peer(), name)(**options)
+    scheduler = getattr(harness.peer(), name)(**options)
     scheduler.set_timesteps(n)
     levels = scheduler.sigmas.double()
     x = solver_peers.outward(face, quantile(levels[0]), levels[0]).float()

@@ -24,11 +24,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+import harness
 import solver_peers
 import solver_pictures
 import solver_quality
 import solver_shipped
-import table
 from langevin.diffusion.posterior import Point
 from langevin.diffusion.process import Gaussian
 from langevin.diffusion.sampler import AnySampler, BogackiShampine, KarrasGrid, LogSNR, UniformTimeGrid, sample, start
@@ -198,7 +198,7 @@ def ours(asked: argparse.Namespace, counts: Sequence[int]) -> tuple[dict[str, di
     title = (
         "ours: error on the rho-7 grid, order over 256 to 1024 steps, the least over all schedules, calls at the start"
     )
-    table.show(title, [*HEAD, "least", "more calls"], rows)
+    harness.show(title, [*HEAD, "least", "more calls"], rows)
     return curves, {"orders": found, "worst_order_error": max(missing.values(), default=None)}
 
 
@@ -216,7 +216,7 @@ def peers(asked: argparse.Namespace, module: ModuleType | None, counts: Sequence
         curves[name] = peer_curves(run, counts, every)
         low, high = ROUNDED if rounds else WINDOW
         rows.append(row(name + (" *" if rounds else ""), declared, curves[name], low, high))
-    table.show("peers on the same knots (* casts its state to float32: order over 128 to 512 steps)", HEAD, rows)
+    harness.show("peers on the same knots (* casts its state to float32: order over 128 to 512 steps)", HEAD, rows)
     return curves
 
 
@@ -231,7 +231,7 @@ def as_shipped(asked: argparse.Namespace, module: ModuleType | None) -> dict[str
     shape = (solver_peers.DEIS, "vp", third)
     ddim["DEIS 3, karras"] = [solver_shipped.shipped(*shape, n, clean, quantile) for n in counts]
     title = "diffusers on its own knots, error"
-    table.show(title, ["", *map(str, counts)], [[n, *(f"{e:.1e}" for e in errors)] for n, errors in ddim.items()])
+    harness.show(title, ["", *map(str, counts)], [[n, *(f"{e:.1e}" for e in errors)] for n, errors in ddim.items()])
     steps = (5, 20) if asked.quick else solver_shipped.STEPS
     cells = {"diffusers": solver_shipped.diffusers_cells(clean, quantile, steps)}
     if module is not None:
@@ -248,7 +248,7 @@ def listed(counts: dict[str, int]) -> str:
 
 
 def parsed() -> argparse.Namespace:
-    parser = table.options(__doc__)
+    parser = harness.options(__doc__)
     parser.add_argument("--k-diffusion", metavar="FOLDER", help="the folder that it was installed into")
     parser.add_argument(
         "--pictures", metavar="FOLDER", help="the folder to draw the two pictures of docs/solvers.md into"
@@ -264,7 +264,7 @@ def parsed() -> argparse.Namespace:
         "--samplers", nargs="+", metavar="NAME", help="those alone whose names hold one of these, for that"
     )
     parser.add_argument("--only", choices=("orders", "quality"), help="one part alone")
-    asked = table.parse(parser)
+    asked = harness.parse(parser)
     asked.calls = sorted(set(asked.calls))
     if asked.calls[0] < 2 or asked.samples < 16:
         parser.error(f"--calls are at least 2 and --samples at least 16, got {asked.calls} and {asked.samples}")
@@ -274,15 +274,15 @@ def parsed() -> argparse.Namespace:
 @torch.no_grad()
 def main() -> None:
     asked = parsed()
-    figures = table.introduce(machine.describe(), asked)
-    table.peer().utils.logging.set_verbosity_error()
+    figures = harness.introduce(machine.describe(), asked)
+    harness.peer().utils.logging.set_verbosity_error()
     measured = {} if asked.only == "quality" else orders(asked)
     why = "quality against calls was not asked for" if asked.only == "orders" else solver_quality.absent(asked)
     if why:
         print(f"\n{why}")
     else:
         measured["quality"] = solver_quality.measure(asked)
-    table.conclude({"benchmark": "solvers", **figures, **measured})
+    harness.conclude({"benchmark": "solvers", **figures, **measured})
 
 
 def orders(asked: argparse.Namespace) -> dict[str, Any]:
@@ -294,7 +294,7 @@ def orders(asked: argparse.Namespace) -> dict[str, Any]:
     curves, told = ours(asked, counts)
     paced = adaptive(VariancePreserving())
     rows = [[f"{t:g}", c, f"{e:.1e}"] for t, c, e in zip(TOLERANCES, paced.calls, paced.errors, strict=True)]
-    table.show("adaptive: error by tolerance", ["tolerance", "calls", "error"], rows)
+    harness.show("adaptive: error by tolerance", ["tolerance", "calls", "error"], rows)
     lattice = nonfinite((1, 2, 20), ["rectified"]) if asked.quick else nonfinite(LATTICE, list(parts.SCHEDULES))
     print(f"\nours: {lattice['nonfinite']} of {lattice['cells']} cells are not finite, at {LATTICE} steps")
     others = peers(asked, module, counts)

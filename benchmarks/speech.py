@@ -29,8 +29,8 @@ from typing import Any
 
 import torch
 
+import harness
 import speech_peer
-import table
 from langevin.modalities.speech.metrics.judges import Classes
 from langevin.modalities.speech.plans import Utterance
 from langevin.recipe.build import build
@@ -127,9 +127,9 @@ def real_time(ours: Ours, peer: Peer, wanted: Sequence[Utterance], pairs: int) -
 
     sides = {"ours 8": (ours, 8), "ours 16": (ours, 16), "peer 32": (peer, 32)}
     runs = {f"{name} {count}": factor(*side, count) for name, side in sides.items() for count in (1, 32)}
-    got = table.interleave(runs, pairs=pairs)
+    got = harness.interleave(runs, pairs=pairs)
     found = {n: {"alone": statistics.median(got[f"{n} 1"]), "of 32": statistics.median(got[f"{n} 32"])} for n in sides}
-    table.show(
+    harness.show(
         f"seconds of computing per second of sound, with decoding, medians of {pairs} runs",
         ["side and steps", "alone", "of 32"],
         [[name, *values.values()] for name, values in found.items()],
@@ -162,12 +162,12 @@ def peaks(path: str, asked: Namespace) -> dict[str, float | None]:
 
 
 def parsed() -> Namespace:
-    parser = table.options(__doc__ or "")
+    parser = harness.options(__doc__ or "")
     parser.add_argument("--minutes", type=float, default=20.0, help="of training, after which a side is given up")
     parser.add_argument("--check-every", type=float, default=30.0, help="seconds of training between two checks")
     parser.add_argument("--count", type=int, default=240, help="samples of a check")
     parser.add_argument("--threads", type=int, default=min(2, os.cpu_count() or 1))
-    asked = table.parse(parser)
+    asked = harness.parse(parser)
     if min(asked.minutes, asked.check_every, asked.count, asked.threads) <= 0:
         parser.error("--minutes, --check-every, --count and --threads are positive")
     if asked.quick:
@@ -191,7 +191,7 @@ def main() -> None:
 def compare(path: str, asked: Namespace) -> None:
     """Everything, on the recordings at a path."""
     date = datetime.datetime.now(datetime.UTC).date().isoformat()
-    figures = {"benchmark": "speech", "date": date, **table.introduce(machine.describe(), asked)}
+    figures = {"benchmark": "speech", "date": date, **harness.introduce(machine.describe(), asked)}
     work = Work.of(path, asked)
     wanted, judge = work.wanted(asked.count), work.judge(epochs=60 if asked.quick else 25)
     errors = work.errors(judge)
@@ -202,8 +202,8 @@ def compare(path: str, asked: Namespace) -> None:
     until_recognised([ours, peer], judge, wanted, asked)
     ratio, kind = minutes_ratio(ours, peer)
     both = min(len(ours.rates), len(peer.rates))
-    frames = table.ratio(ours.rates[:both], peer.rates[:both])
-    table.conclude({
+    frames = harness.ratio(ours.rates[:both], peer.rates[:both])
+    harness.conclude({
         **figures, "minutes_ratio": ratio, "minutes_ratio_is": kind, "goal": GOAL, "judge_error": errors,
         "peer_is": "our re-statement of the filler-token recipe, not tuned", "frames_ratio": frames,
         "real_time_factor": real_time(ours.model, peer.model, wanted, asked.pairs),

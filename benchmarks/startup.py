@@ -12,7 +12,7 @@ import sys
 import time
 from pathlib import Path
 
-import table
+import harness
 from langevin.training import machine
 
 IMPORTS = {
@@ -67,31 +67,31 @@ def wall(*command: str) -> float:
 
 
 def main() -> None:
-    asked = table.parse(table.options(__doc__, pairs=7))
-    figures = table.introduce(machine.describe(), asked)
+    asked = harness.parse(harness.options(__doc__, pairs=7))
+    figures = harness.introduce(machine.describe(), asked)
     script = str(Path(sys.executable).with_name("langevin"))
     runs = {f"import {name}": lambda s=statement: imported(s) for name, statement in IMPORTS.items()}
     runs["langevin --help"] = lambda: wall(script, "--help")
     runs["python -c pass"] = lambda: wall(sys.executable, "-c", "pass")
-    seconds = table.interleave(runs, pairs=asked.pairs)
+    seconds = harness.interleave(runs, pairs=asked.pairs)
     torch_imported = "torch imported: True" in run(sys.executable, "-c", HELP).stderr
-    table.show(
+    harness.show(
         "seconds (imports: beyond torch)",
         ["what", "median", "least", "greatest", "spread"],
-        [[n, statistics.median(s), min(s), max(s), f"{table.spread(s):.0%}"] for n, s in seconds.items()],
+        [[n, statistics.median(s), min(s), max(s), f"{harness.spread(s):.0%}"] for n, s in seconds.items()],
     )
-    beside = table.ratio(seconds["import parts"], seconds["import diffusers"])
+    beside = harness.ratio(seconds["import parts"], seconds["import diffusers"])
     print(f"\nimport of the parts / import of diffusers: {beside}")
     print(f"langevin --help {'IMPORTS' if torch_imported else 'does not import'} torch")
     median = {name: statistics.median(s) for name, s in seconds.items()}
-    table.conclude(
+    harness.conclude(
         {
             "benchmark": "startup", **figures,
             "import_langevin_s": median["import langevin"], "import_parts_s": median["import parts"],
             "import_everything_s": median["import everything"], "import_diffusers_s": median["import diffusers"],
             "help_s": median["langevin --help"], "python_s": median["python -c pass"],
             "help_imports_torch": torch_imported, "parts_over_diffusers": beside,
-            "spread": {name: table.spread(s) for name, s in seconds.items()},
+            "spread": {name: harness.spread(s) for name, s in seconds.items()},
         }
     )  # fmt: skip
 

@@ -28,7 +28,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-import table
+import harness
 import text_peer
 import text_repair
 import text_summaries
@@ -170,7 +170,7 @@ def speeds(config: Any, train: Any, width: int, args: Any) -> float:
 
         return run
 
-    times = table.interleave({"ours": rate(step), "peer": rate(peer.step)}, pairs=2 * args.pairs, warm_up=2)
+    times = harness.interleave({"ours": rate(step), "peer": rate(peer.step)}, pairs=2 * args.pairs, warm_up=2)
     return statistics.median(a / b for a, b in zip(times["ours"], times["peer"], strict=True))
 
 
@@ -184,7 +184,7 @@ def tasks(runs: Sequence[Path], *, quick: bool) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = table.options(__doc__ or "", pairs=5)
+    parser = harness.options(__doc__ or "", pairs=5)
     parser.add_argument("--minutes", type=float, default=10.0, help="of training, for each of the three")
     parser.add_argument("--rows", type=int, default=400, help="validation windows for bits per character")
     parser.add_argument(
@@ -195,10 +195,10 @@ def main() -> None:
         metavar="RUN",
         help="measure repair or summaries of runs, and no more",
     )
-    args = table.parse(parser)
+    args = harness.parse(parser)
     torch.set_num_threads(1)
     if args.tasks:
-        return table.conclude({"benchmark": "text", **tasks(args.tasks, quick=args.quick)})
+        return harness.conclude({"benchmark": "text", **tasks(args.tasks, quick=args.quick)})
     root = os.environ.get("LANGEVIN_DATA")
     if not root:
         raise SystemExit("set LANGEVIN_DATA to the folder that holds books/")
@@ -232,7 +232,7 @@ def main() -> None:
     equal = at_equal_quality(written)
     print(f"tokens/s at the quality of unmask with the most steps: {equal}")
     cache = blocks(config, args)
-    table.conclude({
+    harness.conclude({
         "tokens_ratio": round(rates["weights"], 3), "tokens_ratio_at_equal_width": round(rates["width"], 3),
         "bits_per_char": round(result["ours"], 4), "peer_bits_per_char": round(result["mdlm"], 4),
         "autoregressive_bits_per_char": round(result["autoregressive"], 4), "minutes": minutes, "weights": sizes,
@@ -343,7 +343,7 @@ def blocks(config: Any, args: Any) -> float:
 
         return run
 
-    times = table.interleave({"anew": seconds(full), "kept": seconds(cached)}, pairs=args.pairs)
+    times = harness.interleave({"anew": seconds(full), "kept": seconds(cached)}, pairs=args.pairs)
     ratio = statistics.median(a / b for a, b in zip(times["anew"], times["kept"], strict=True))
     print(f"blocks of {size}: cached keys and values are {ratio:.2f} times as fast")
     return round(ratio, 3)

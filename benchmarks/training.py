@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-import table
+import harness
 from langevin.diffusion.batch import Batch, step_randomness
 from langevin.diffusion.denoiser import GaussianDenoiser
 from langevin.diffusion.objective import LogNormal, WeightedMSE
@@ -98,7 +98,7 @@ class Peer:
     def __init__(
         self, widths: tuple[int, ...], images: Images, *, batch: int, tuned: bool, where: torch.device
     ) -> None:
-        diffusers = table.peer()
+        diffusers = harness.peer()
         down = ["DownBlock2D"] * len(widths)
         down[1] = "AttnDownBlock2D"
         self.network = diffusers.UNet2DModel(
@@ -161,12 +161,12 @@ def profile(step: Callable[[], None]) -> str:
 
 
 def parsed() -> argparse.Namespace:
-    parser = table.options(__doc__)
+    parser = harness.options(__doc__)
     parser.add_argument("--batch", type=int, default=16, help="rows of the U-Net's step")
     parser.add_argument("--transformer-batch", type=int, default=64, help="rows of the transformer's step")
     parser.add_argument("--steps", type=int, default=2, help="steps in a row, a side and pair")
     parser.add_argument("--profile", action="store_true", help="print the operations that one of our steps spends on")
-    asked = table.parse(parser)
+    asked = harness.parse(parser)
     if asked.quick:
         asked.batch, asked.transformer_batch, asked.steps = 2, 4, 1
     return asked
@@ -176,7 +176,7 @@ def main() -> None:
     asked = parsed()
     where = machine.device()
     facts = machine.describe() | {"precision": machine.precision("auto")}
-    figures = table.introduce(facts, asked)
+    figures = harness.introduce(facts, asked)
     width, depth, size = (32, 2, 256) if asked.quick else (128, 8, 2048)
     torch.manual_seed(asked.seed)
     images = Images(seed=asked.seed, where=where)
@@ -205,45 +205,45 @@ def main() -> None:
     }
     runs["transformer"] = lambda: seconds_a_step(dit.step, asked.steps)
     runs["matrix"] = lambda: machine.matrix_rate(dtype, size=size, seconds=1.0, where=where)
-    got = table.interleave(runs, pairs=asked.pairs)
+    got = harness.interleave(runs, pairs=asked.pairs)
 
     rows = []
     for name, side in sides.items():
         seconds = statistics.median(got[name])
-        rows.append([name, side.precision, seconds, asked.batch / seconds, f"{table.spread(got[name]):.0%}"])
-    table.show(
+        rows.append([name, side.precision, seconds, asked.batch / seconds, f"{harness.spread(got[name]):.0%}"])
+    harness.show(
         f"training, batch {asked.batch}, medians of {asked.pairs} runs of {asked.steps} steps",
         ["side", "precision", "seconds a step", "samples/s", "spread"],
         rows,
     )
-    speedup = {name: table.ratio(got[name], got["ours"]) for name in ("default", "tuned")}
+    speedup = {name: harness.ratio(got[name], got["ours"]) for name in ("default", "tuned")}
     for name, times in speedup.items():
         print(f"ours / {name}: {times} times the samples a second")
 
     peak = statistics.median(got["matrix"])
-    fraction: dict[str, table.Ratio] = {}
+    fraction: dict[str, harness.Ratio] = {}
     rows = []
     for title, name, side in (("U-Net", "ours", ours), ("transformer", "transformer", dit)):
         flops = side.flops()
         achieved = [flops / seconds for seconds in got[name]]
-        fraction[name] = table.ratio(achieved, got["matrix"])
+        fraction[name] = harness.ratio(achieved, got["matrix"])
         rate = statistics.median(achieved)
         rows.append([title, side.config.batch, weights(side.network), flops / 1e9, rate / 1e9, str(fraction[name])])
-    table.show(
+    harness.show(
         f"share of the matrix peak: {peak / 1e9:.1f} GFLOP/s in {ours.precision} at {size} "
-        f"(spread {table.spread(got['matrix']):.0%})",
+        f"(spread {harness.spread(got['matrix']):.0%})",
         ["network", "batch", "weights", "GFLOP a step", "GFLOP/s", "share of the peak"],
         rows,
     )
     if asked.profile:
         for title, side in (("U-Net", ours), ("transformer", dit)):
             print(f"\none step of our {title}\n{profile(side.step)}")
-    table.conclude(
+    harness.conclude(
         {
             "benchmark": "training", **figures, "batch": asked.batch, "parameters": counts,
             "seconds_a_step": {name: statistics.median(got[name]) for name in sides},
             "samples_a_second": {name: asked.batch / statistics.median(got[name]) for name in sides},
-            "spread": {name: table.spread(values) for name, values in got.items()},
+            "spread": {name: harness.spread(values) for name, values in got.items()},
             "speedup_default": speedup["default"].median, "speedup_tuned": speedup["tuned"].median,
             "speedup_ranges": speedup,
             "transformer_samples_a_second": asked.transformer_batch / statistics.median(got["transformer"]),

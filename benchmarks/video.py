@@ -30,7 +30,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-import table
+import harness
 from langevin.modalities.modality import RequestContext
 from langevin.modalities.video.data import Clips
 from langevin.modalities.video.judge import MOST_CLIPS, Judge, train_judge
@@ -226,7 +226,7 @@ def rolling(ours: Ours, lengths: tuple[int, ...]) -> dict[int, float]:
 
 
 def parsed() -> argparse.Namespace:
-    parser = table.options(__doc__ or "")
+    parser = harness.options(__doc__ or "")
     parser.add_argument("--digits", default=None, help="a Parquet file of MNIST; default: the digits of scikit-learn")
     parser.add_argument("--batch", type=int, default=16, help="clips of a step")
     parser.add_argument("--steps", type=int, default=2, help="steps in a row, a side and pair")
@@ -237,7 +237,7 @@ def parsed() -> argparse.Namespace:
         "--slices", type=int, default=4, help="turns into which the minutes are cut, measured after each"
     )
     parser.add_argument("--samples", type=int, default=200, help="clips that are judged")
-    asked = table.parse(parser)
+    asked = harness.parse(parser)
     if asked.quick:
         asked.batch, asked.steps, asked.samples, asked.slices = 4, 1, 8, 1
         asked.minutes = asked.minutes and 0.02
@@ -246,7 +246,7 @@ def parsed() -> argparse.Namespace:
 
 def main() -> None:
     asked = parsed()
-    figures = table.introduce(machine.describe() | {"precision": machine.precision("auto")}, asked)
+    figures = harness.introduce(machine.describe() | {"precision": machine.precision("auto")}, asked)
     library = peer_library()
     ours = Ours(asked.digits, batch=asked.batch, steps=100_000, seed=asked.seed, quick=asked.quick)
     sides: dict[str, Any] = {"ours": ours}
@@ -254,28 +254,28 @@ def main() -> None:
         sides[name] = Peer(library, ours, tuned=name == "tuned", seed=asked.seed, quick=asked.quick)
     sizes = {name: side.size for name, side in sides.items()}
     print(f"weights: ours {sizes['ours']:,}, peer {sizes['tuned']:,}", flush=True)
-    got = table.interleave(
+    got = harness.interleave(
         {name: lambda side=side: seconds_a_step(side.step, asked.steps) for name, side in sides.items()},
         pairs=asked.pairs,
     )
     rows = [
         [name, sizes[name], statistics.median(got[name]), asked.batch / statistics.median(got[name]),
-         f"{table.spread(got[name]):.0%}"]
+         f"{harness.spread(got[name]):.0%}"]
         for name in sides
     ]  # fmt: skip
-    table.show(
+    harness.show(
         f"training, {asked.batch} clips of {'x'.join(map(str, sides['tuned'].shape))} a step, medians of {asked.pairs}",
         ["side", "weights", "seconds a step", "clips/s", "spread"], rows,
     )  # fmt: skip
-    ratios = {name: table.ratio(got[name], got["ours"]) for name in ("default", "tuned")}
+    ratios = {name: harness.ratio(got[name], got["ours"]) for name in ("default", "tuned")}
     lower = min(ratios.values(), key=lambda r: r.median)
     for name, times in ratios.items():
         print(f"ours / {name}: {times} times the clips a second")
     drawn = after_minutes(ours, sides["tuned"], asked) if asked.minutes else []
     cost = rolling(ours, LENGTHS[:3] if asked.quick else LENGTHS)
-    table.show("a clip by a rolling window", ["frames", "seconds a frame"], [[n, s] for n, s in cost.items()])
+    harness.show("a clip by a rolling window", ["frames", "seconds a frame"], [[n, s] for n, s in cost.items()])
     longest, second = max(cost), sorted(cost)[1]
-    table.conclude(
+    harness.conclude(
         {
             "benchmark": "video", **figures, "weights": sizes, "seconds_a_step": got, "train_ratio": lower,
             "train_ratios": ratios, "after_minutes": drawn, "seconds_a_frame": {str(n): s for n, s in cost.items()},

@@ -231,7 +231,7 @@ def test_sources_out_of_range_are_refused():
 def test_the_benchmark_never_tests_held_out_data_on_itself(monkeypatch):
     pytest.importorskip("sklearn")
     monkeypatch.syspath_prepend(str(Path(__file__).parents[3] / "benchmarks"))
-    scores = importlib.import_module("tabular").scores
+    scores = importlib.import_module("table").scores
     train, val = Table(source=Mixed(count=400)).open()
     alone = {"two-sample AUC", "marginals", "pairs"}
     assert set(scores(train, val, val, 0)) == alone
