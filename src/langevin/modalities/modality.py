@@ -36,7 +36,7 @@ Say = Callable[[str], None]  # a line for the user
 MEDIA_TYPES = {
     ".png": "image/png", ".gif": "image/gif", ".txt": "text/plain; charset=utf-8", ".wav": "audio/wav",
     ".csv": "text/csv; charset=utf-8", ".svg": "image/svg+xml", ".json": "application/json", ".mp4": "video/mp4",
-    ".webp": "image/webp",
+    ".webp": "image/webp", ".tsv": "text/tab-separated-values; charset=utf-8",
 }  # fmt: skip
 
 
@@ -287,10 +287,11 @@ Plan = Generator[Request, Any, "Samples"]  # is sent a tensor, or a mapping by p
 
 @dataclass(frozen=True, kw_only=True)
 class File:
-    """The content of a file; the suffix, with its dot, determines the media type."""
+    """The content of a file; the suffix, with its dot, determines the media type. `name` is for one of several, or empty."""
 
     suffix: str
     content: bytes
+    name: str = ""
 
     @property
     def media_type(self) -> str:

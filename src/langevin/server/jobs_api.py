@@ -5,6 +5,7 @@ import base64
 import json
 from collections.abc import AsyncIterator
 from functools import partial
+from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
@@ -220,9 +221,9 @@ def shown(jobs: Jobs, job: Job, *, whole: bool = True) -> dict[str, Any]:
     """A job as JSON; if not `whole`, without long texts of the request."""
     done, total = jobs.progress(job)
     files = [
-        {"number": i, "media_type": MEDIA_TYPES.get(suffix, "application/octet-stream"),
+        {"number": i, "name": name, "media_type": MEDIA_TYPES.get(Path(name).suffix, "application/octet-stream"),
          "url": f"/v1/jobs/{job.id}/content?number={i}"}
-        for i, suffix in enumerate(jobs.store.files(job.id) if job.status == "completed" else ())
+        for i, name in enumerate(jobs.store.files(job.id) if job.status == "completed" else ())
     ]  # fmt: skip
     return {
         "id": job.id, "object": "job", "status": job.status, "model": job.model, "created_at": job.created,

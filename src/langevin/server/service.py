@@ -257,7 +257,7 @@ def files_of(samples: Samples) -> list[File]:
             path = samples.save(Path(folder) / f"samples{next(form for form in forms if form != TEXT)}")
             return [File(suffix=path.suffix, content=path.read_bytes())]
         out = samples.save(Path(folder) / "samples")
-        return [File(suffix=path.suffix, content=path.read_bytes()) for path in sorted(out.iterdir())]
+        return [File(suffix=p.suffix, content=p.read_bytes(), name=p.name) for p in sorted(out.iterdir())]
 
 
 __all__ = ["TEXT", "JobRequest", "Limits", "Service", "files_of"]

@@ -210,7 +210,8 @@ class Store:
             written = [("output", number, file) for number, file in enumerate(files)]
             written += [] if log is None else [("log", 0, File(suffix=".txt", content=log.encode()))]
             for role, number, file in written:
-                row = {"job": id, "role": role, "number": number, "suffix": file.suffix, "content": file.content}
+                name = file.name or f"{number:05d}{file.suffix}"
+                row = {"job": id, "role": role, "number": number, "name": name, "content": file.content}
                 connection.execute(sa.insert(FILES).values(row))
         return True
 
@@ -250,21 +251,21 @@ class Store:
             if connection.execute(sa.select(JOBS.c.id).where(mine).with_for_update()).first() is None:
                 return
             connection.execute(sa.delete(FILES).where(FILES.c.job == id, FILES.c.role == "state"))
-            row = {"job": id, "role": "state", "number": 0, "suffix": ".safetensors", "content": state}
+            row = {"job": id, "role": "state", "number": 0, "name": "state.safetensors", "content": state}
             connection.execute(sa.insert(FILES).values(row))
 
     def file(self, id: str, number: int, *, role: str = "output") -> File | None:
         """A file of a job; None if there is none."""
         where = sa.and_(FILES.c.job == id, FILES.c.role == role, FILES.c.number == number)
         with self.engine.connect() as connection:
-            row = connection.execute(sa.select(FILES.c.suffix, FILES.c.content).where(where)).first()
-        return None if row is None else File(suffix=row.suffix, content=bytes(row.content))
+            row = connection.execute(sa.select(FILES.c.name, FILES.c.content).where(where)).first()
+        return None if row is None else File(suffix=Path(row.name).suffix, content=bytes(row.content), name=row.name)
 
     def files(self, id: str) -> Sequence[str]:
-        """The suffixes of the output files of a job, in order."""
+        """The names of the output files of a job, in order."""
         where = sa.and_(FILES.c.job == id, FILES.c.role == "output")
         with self.engine.connect() as connection:
-            return list(connection.execute(sa.select(FILES.c.suffix).where(where).order_by(FILES.c.number)).scalars())
+            return list(connection.execute(sa.select(FILES.c.name).where(where).order_by(FILES.c.number)).scalars())
 
     def close(self) -> None:
         """Close all connections."""

@@ -28,7 +28,7 @@ FILES = sa.Table(
     sa.Column("job", sa.String(64), primary_key=True),
     sa.Column("role", sa.String(16), primary_key=True),
     sa.Column("number", sa.Integer, primary_key=True),
-    sa.Column("suffix", sa.String(16), nullable=False),
+    sa.Column("name", sa.String(255), nullable=False),
     sa.Column("content", sa.LargeBinary, nullable=False),
 )  # fmt: skip
 SEEDS = sa.Table(  # that were used with a watermark

@@ -67,7 +67,8 @@ def preview(joint: "Joint", samples: Samples) -> File:
 
 
 def save(joint: "Joint", samples: Samples, out: Path) -> None:
-    """Write one picture (.webp), or a folder: a file for each part of each sample, and the captions."""
+    """Write one picture (.webp), or a folder: a file for each part of each sample. A caption is a .txt with
+    the name of what it describes, as `train` reads it."""
     if out.suffix == ".webp":
         write_atomic(out, samples.stamped(preview(joint, samples).content))
         return
@@ -80,5 +81,5 @@ def save(joint: "Joint", samples: Samples, out: Path) -> None:
             for i in range(len(samples)):
                 part.select([i]).save(folder / f"{i:05d}-{name}{form}")
         if joint.caption and CAPTION in samples.values[0]:
-            lines = [f"{i:05d}\t{value[CAPTION]}\n" for i, value in enumerate(samples.values)]
-            (folder / "captions.tsv").write_text("".join(lines))
+            for i, value in enumerate(samples.values):
+                (folder / f"{i:05d}-{joint.caption}.txt").write_text(f"{value[CAPTION]}\n", encoding="utf-8")

@@ -158,16 +158,23 @@ export function shown(source, type, name) {
   return el("a", { href: source, download: name, class: "button" }, `Download ${name}`);
 }
 
+// What a file of a job shows: a file of sample i is named by i with five digits, and by its part if there are several.
+function caption(job, file) {
+  const [, number, part] = /^(\d{5})(?:-(.*))?\.\w+$/.exec(file.name) || [];
+  if (number === undefined) return `${file.name} `;
+  return `seed ${job.request.seed + Number(number)}${part ? `, ${part}` : ""} `;
+}
+
 // The files of a finished job.
 export async function samplesOf(job) {
   return Promise.all(job.files.map(async (file) => {
-    const name = `sample ${file.number + 1} of ${job.model}`;
+    const name = `${file.name} of ${job.model}`;
     if (file.media_type.startsWith("text/")) {
       const text = await (await ask(file.url)).text();
-      return el("figure", { class: "sample" }, el("pre", {}, text));
+      return el("figure", { class: "sample" }, el("pre", {}, text), job.files.length > 1 ? el("figcaption", {}, caption(job, file)) : "");
     }
     const source = await blob(file.url);
     return el("figure", { class: "sample" }, shown(source, file.media_type, name),
-      el("figcaption", {}, file.number < job.request.count ? `seed ${job.request.seed + file.number} ` : "overview ", el("a", { href: source, download: `${job.id}-${file.number}` }, "save")));
+      el("figcaption", {}, caption(job, file), el("a", { href: source, download: file.name }, "save")));
   }));
 }
