@@ -287,7 +287,7 @@ Plan = Generator[Request, Any, "Samples"]  # is sent a tensor, or a mapping by p
 
 @dataclass(frozen=True, kw_only=True)
 class File:
-    """The content of a file; the suffix, with its dot, determines the media type; `name` is for one of several, or empty."""
+    """The content of a file; the suffix, with its dot, determines the media type. `name` is set for one of several."""
 
     suffix: str
     content: bytes
