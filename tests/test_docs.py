@@ -1,4 +1,4 @@
-"""Every command, recipe and program in README and docs runs."""
+"""Every command, recipe and program in README and docs runs; the commands of most pages take minutes, and are marked slow."""
 
 import re
 import runpy
@@ -105,7 +105,11 @@ def somewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+QUICK = ("README.md", "index.md", "table.md", "music.md")
+IN_TURN = [pytest.param(p, id=p.name, marks=() if p.name in QUICK else pytest.mark.slow) for p in PAGES]
+
+
+@pytest.mark.parametrize("page", IN_TURN)
 def test_every_command_of_a_page_runs_in_order(page: Path, somewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.M)
     for words in commands(page):

@@ -19,6 +19,7 @@ PAGE = (ROOT / "docs" / "extend.md").read_text()
 SECTIONS = dict(re.findall(r"^## ([^\n]+)\n(.*?)(?=^## |\Z)", PAGE, re.S | re.M))
 BLOCK = re.compile(r"^```(python|diff)\n(.*?)^```", re.S | re.M)
 SMALL = ("training.steps=2", "training.batch=4")
+pytestmark = pytest.mark.slow
 
 
 def follow(section: str, root: Path) -> None:

@@ -114,7 +114,10 @@ def importable(names: set[str]) -> set[str]:
     return made | {name.replace("-", "_") for name in wanted}
 
 
-@pytest.mark.parametrize("extras", [*([extra] for extra in BROUGHT), list(BROUGHT)], ids="+".join)
+ALONE = [pytest.param([extra], marks=() if NEEDING[extra] else pytest.mark.slow) for extra in BROUGHT]
+
+
+@pytest.mark.parametrize("extras", [*ALONE, pytest.param(list(BROUGHT), marks=pytest.mark.slow)], ids="+".join)
 def test_all_but_what_an_extra_is_for_works_without_it(extras, tmp_path):
     pictures.classes(tmp_path / "photos", count=60)
     texts.corpus(tmp_path / "texts")

@@ -17,6 +17,7 @@ def sung(seconds=0.5, word="ah"):
     return peak_normalised(torch.from_numpy(vowel(word, 140, seconds)).float())
 
 
+@pytest.mark.slow  # librosa compiles for half a minute
 @pytest.mark.parametrize(("n_fft", "hop", "samples"), [(512, 128, 4000), (256, 64, 3999), (400, 160, 1601)])
 def test_a_spectrogram_is_that_of_librosa(n_fft, hop, samples):
     x = torch.randn(2, samples, generator=torch.Generator().manual_seed(0))
@@ -47,6 +48,7 @@ def test_a_transform_comes_back():
     assert torch.allclose(stft.inverse(stft(x)), x, atol=1e-10)
 
 
+@pytest.mark.slow
 def test_griffin_lim_is_that_of_librosa():
     """The same magnitudes, initial phases and momentum give the same signal, without regard to threads."""
     magnitude = STFT(512, 128)(sung()[None].double()).abs()
