@@ -80,7 +80,7 @@ class TabDDPM:
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
-        return float(loss)
+        return float(loss.detach())
 
     def _input(self, x: Tensor, codes: list[Tensor]) -> Tensor:
         return torch.cat([x, *(F.one_hot(code, k).float() for code, k in zip(codes, self.choices, strict=True))], 1)
