@@ -11,7 +11,7 @@ from langevin.cli.table import show_groups
 from langevin.cli.verbs import Distil
 from langevin.diffusion.objective import LogNormal, ShiftedTimes
 from langevin.files import own_folder, write_atomic
-from langevin.methods import Diffusion, OptimizerConfig
+from langevin.methods import Diffusion
 from langevin.modalities.modality import Measuring
 from langevin.run.directory import Run, load_model, open_run
 from langevin.run.generate import RunModel, changed
@@ -56,7 +56,7 @@ def run(args: Distil) -> Run:
         line.say(f"the student {learns}, and draws without it")
     changes = (
         *of_student(args, method, teacher),
-        f"init_from={json.dumps(str(teacher.path))}", slower(teacher.recipe.training.optimizer),
+        f"init_from={json.dumps(str(teacher.path))}", f"training.init_lr_factor={SLOWER}",
         f"description={json.dumps(f'a student of {teacher.path.name}')}", 'measured=""', *args.overrides,
     )  # fmt: skip
     student = train_run(
@@ -94,13 +94,6 @@ def of_student(args: Distil, method: Diffusion.Config, teacher: Run) -> tuple[st
         f"sampling={{sampler: {{kind: {sampler}}}, steps: {min(args.steps)}, grid: {{kind: uniform, high: {HIGHEST:g}}}, "
         "guidance: [], scheduling: {kind: full_sequence}}",
     )  # fmt: skip
-
-
-def slower(optimizer: OptimizerConfig) -> str:
-    """The change of a recipe to `SLOWER` of the optimizer's learning rates."""
-    names = [name for name in ("lr", "adamw_lr", "embedding_lr") if getattr(optimizer, name, None) is not None]
-    rates = "".join(f", {name}: {SLOWER * getattr(optimizer, name):g}" for name in names)
-    return f"training.optimizer={{kind: {optimizer.kind}{rates}}}"
 
 
 class Scoring:

@@ -10,6 +10,7 @@ import re
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, Literal, assert_never
 
+from langevin.diffusion.objective import LogitNormal
 from langevin.diffusion.process import GIDD, Gaussian
 from langevin.diffusion.process.masked import MaskSchedule
 from langevin.diffusion.process.sde.fields import AnyField
@@ -95,12 +96,16 @@ class MaskedConfig:
     Args:
         schedule: the probability of a mask over time; it changes the variance of the bound's estimate, not its value.
         training_input: whether a training example gets a drawn number of masks (count), or masks at a drawn time (time).
+        shares: density of the share of an example's tokens that are masked in training, or of its time; None: uniform.
+        loss: the variational bound, of which a token masked with k others has 1 / k, or cross_entropy, the same for all.
         vocab_size: vocabulary size with special tokens; filled in before training, here and below.
     """
 
     kind: Literal["masked"] = "masked"
     schedule: MaskSchedule = "linear"
     training_input: Literal["count", "time"] = "count"
+    shares: LogitNormal | None = None
+    loss: Literal["bound", "cross_entropy"] = "bound"
     vocab_size: int = 0
 
     def __post_init__(self) -> None:
@@ -274,6 +279,11 @@ class Recipe:
                 f"{self.network.kind} and {self.method.kind}"
             )
         require_flow(self.method, self.sampling.sampler)
+        if self.training.keep_best and not self.method.ranked_by_loss:
+            raise ValueError(
+                "training.keep_best keeps the weights of the least held-out loss, and that of method.kind="
+                f"{self.method.kind} does not rank what it draws: leave it out"
+            )
         if isinstance(self.method, MeanFlow.Config):
             require_span("method.kind=meanflow", self.network)
         if isinstance(self.sampling.sampler, FlowMap):

@@ -6,6 +6,7 @@ What only its owner knows, such as a licence and what it is for, is taken from R
 
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import fmean
 
 from langevin.evaluation.report import MetricRow, grouped
 from langevin.files import read_regular, write_atomic
@@ -13,6 +14,7 @@ from langevin.recipe.sampling import describe
 from langevin.run.directory import Run
 from langevin.run.display import duration
 from langevin.run.ema_choice import read_choice
+from langevin.training.best import read_best
 from langevin.training.metrics import read_metrics
 
 NAME, NOTES = "card.md", "NOTES.md"
@@ -41,7 +43,7 @@ def write_card(run: Run, *, step: int, metrics: Sequence[MetricRow] = (), comman
         + (f"{len(broken)} more could not be read and were left out." if broken else ""),
         "Training": f"{step:,} steps of {recipe.training.batch} in {duration(seconds)}, seed {recipe.training.seed}, "
         f"{recipe.training.precision}, on {machine.get('gpu') or machine.get('processor', 'an unknown machine')}. "
-        "`langevin train recipe.yaml` with the recipe of this folder trains it again.",
+        f"`langevin train recipe.yaml` with the recipe of this folder trains it again. {kept_weights(run)}",
         "Sampling": f"{describe(sampling.sampler)}, {sampling.steps} steps, EMA {run.ema_length(None):g}. "
         + (f"{choice.line()}." if (choice := read_choice(run.path)) else ""),
         "Figures": table(metrics, command) if metrics else f"None yet: `langevin evaluate {run.path}`.",
@@ -53,6 +55,13 @@ def write_card(run: Run, *, step: int, metrics: Sequence[MetricRow] = (), comman
     path = run.path / NAME
     write_atomic(path, text.encode())
     return path
+
+
+def kept_weights(run: Run) -> str:
+    """Which weights a run with `training.keep_best` draws with, in a sentence; "" for other runs."""
+    best = read_best(run.checkpoints) if run.recipe.training.keep_best else None
+    lines = [line for line in read_metrics(run.path / "metrics.jsonl") if line.get("val_loss")]
+    return best.line(lines[-1]["step"], fmean(lines[-1]["val_loss"])) if best and lines else ""
 
 
 def notes(run: Path) -> str:

@@ -99,13 +99,14 @@ def _choice(
     kept = run.recipe.training.ema_lengths
     standard = standard_length(kept)
     load = lambda length: load_model(run, ema=length, device=machine.device(), code=code)[0]  # noqa: E731
-    model = load(standard)
+    model, loaded = load_model(run, ema=standard, device=machine.device(), code=code)
     measuring = Measuring(
         model=model, train=train, val=val, folder=own_folder(run.path, "evaluation", create=False), facts=run.facts,
         load=lambda path: load_model(open_run(path), device=machine.device(), code=code)[0], run=run.path,
         train_judges=False,
     )  # fmt: skip
-    more = [length for length in reconstructible(run.path, LENGTHS, kept=kept) if length not in kept]
+    found = reconstructible(run.path, LENGTHS, kept=kept) if loaded == step else []  # snapshots are of the last weights
+    more = [length for length in found if length not in kept]
     judge = by_samples(measuring, model, kept, more, budget) or by_loss(measuring, model, kept, more, budget)
     if judge is None:
         return None

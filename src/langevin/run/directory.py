@@ -32,6 +32,7 @@ from langevin.run.generate import RunModel, changed
 from langevin.run.solvers import Kept
 from langevin.run.version import VERSION, read_environment
 from langevin.training import checkpoint
+from langevin.training.best import BEST
 from langevin.training.ema import standard_length
 from langevin.training.machine import describe, precision
 from langevin.training.references import require_weights
@@ -63,6 +64,11 @@ class Run:
     @property
     def checkpoints(self) -> Path:
         return self.path / "checkpoints"
+
+    @property
+    def last_step(self) -> int:
+        """The step of the newest checkpoint; 0 if there is none."""
+        return max(map(checkpoint.step_of, checkpoint.steps(self.checkpoints)), default=0)
 
     @property
     def samples(self) -> Path:
@@ -98,17 +104,19 @@ class Run:
             ema: length of the EMA of the weights; 0 is the last weights, which a run without EMAs always gives; None is
                 the recipe's, or what was chosen at the end of the run.
             code: the user functions that may be imported.
-            at: one of the run's checkpoints; None is the newest.
+            at: one of the run's checkpoints; None is the newest, or that of the least held-out loss (`training.keep_best`).
 
         Raises:
             ValueError: there is no complete checkpoint yet, or the recipe names a function that may not be imported.
         """
         length = self.ema_length(ema, at=at)
         groups, lines = ("model", f"ema-{length:g}"), list[str]()
-        if at is None:
-            saved, lines = checkpoint.load_latest(self.checkpoints, only=groups)
-        else:
-            saved = checkpoint.load(at, only=groups)
+        saved = None if at is None else checkpoint.load(at, only=groups)
+        if saved is None and self.recipe.training.keep_best:
+            saved, lines = checkpoint.load_latest(self.checkpoints / BEST, only=groups)
+        if saved is None:
+            saved, more = checkpoint.load_latest(self.checkpoints, only=groups)
+            lines += more
         if saved is None:
             complaints = "\n".join(lines)
             raise ValueError(f"{self.path} has no complete checkpoint to load. {complaints}".strip())
@@ -123,9 +131,9 @@ class Run:
             pass
         elif f"ema-{length:g}" in saved.groups:
             tensors |= saved.groups[f"ema-{length:g}"]
-        elif at is not None:
+        elif at is not None or (saved.path.parent.name == BEST and step < self.last_step):
             raise ValueError(
-                f"{at} has no EMA of length {length:g}, and one reconstructed from snapshots is of the end of the run"
+                f"{saved.path} has no EMA of length {length:g}, and one reconstructed from snapshots is of the run's end"
             )
         else:
             tensors |= ema_of_length(self.path, length)

@@ -74,7 +74,7 @@ def evaluate_run(
     if evaluation.samples is not None:
         preview = evaluation.samples.preview()
         write_atomic(run.samples / f"evaluation{preview.suffix}", preview.content)
-    write_card(run, step=step, metrics=evaluation.rows, command=command)
+    write_card(run, step=run.last_step, metrics=evaluation.rows, command=command)
     return evaluation, write_report(run, model, evaluation, sections, step=step, command=command)
 
 

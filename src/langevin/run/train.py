@@ -17,7 +17,7 @@ from langevin.extras import require
 from langevin.methods.models import SDEModel
 from langevin.recipe.build import Built, training_batches
 from langevin.run.calibrate import calibrated
-from langevin.run.card import write_card
+from langevin.run.card import kept_weights, write_card
 from langevin.run.choose_ema import choose_ema
 from langevin.run.directory import Run, create, open_run, writing
 from langevin.run.display import QUIET, Display, duration
@@ -27,7 +27,7 @@ from langevin.run.requests import Requests
 from langevin.run.stop import Stopped, stop_requests
 from langevin.run.teacher import built_for_training
 from langevin.run.watch import Watch
-from langevin.training import checkpoint, machine
+from langevin.training import machine
 from langevin.training.calibration import Calibration
 from langevin.training.distributed import World, join_world
 from langevin.training.loop import TrainingState
@@ -129,7 +129,8 @@ def carry_on(
     Raises:
         Stopped: Ctrl-C or SIGTERM; the state is saved."""
     recipe, method = built.recipe, built.model.method
-    state = TrainingState.new(method, recipe.training)
+    lr_factor = recipe.training.init_lr_factor if recipe.init_from else 1.0
+    state = TrainingState.new(method, recipe.training, lr_factor=lr_factor)
     batches = built.batches(data)
     for text in batches.remarks if world.first else ():
         display.say(text)
@@ -162,7 +163,7 @@ def carry_on(
         except KeyboardInterrupt:
             number = requested() or signal.SIGINT
     if step < total:
-        saved = max(map(checkpoint.step_of, checkpoint.steps(run.checkpoints)), default=0)
+        saved = run.last_step
         which = "which is saved" if saved == step else f"and step {saved} is saved"
         raise Stopped(f"stopped after step {step} of {total}, {which}: {again}", signal=number or signal.SIGTERM)
     if number:
@@ -173,6 +174,8 @@ def carry_on(
                 f"the loss rose from {state.loss.best:.3g} to {state.loss.smooth:.3g}, so the samples are worth little: "
                 "train again with a lower learning rate (training.optimizer.lr)"
             )
+        if line := kept_weights(run):
+            display.say(line)
         write_card(run, step=state.step)
         took = duration(time.perf_counter() - begin)
         display.say(f"trained {state.step} steps, {state.samples_seen} samples, in {took}: {run.path}")
@@ -219,7 +222,11 @@ def begin_from(built: Built, path: str, display: Display, code: CodePermission) 
             raise ValueError(
                 f"init_from: the network of {path} has other sizes than this one; use its network section in this recipe"
             ) from error
-    display.say(f"init_from: the weights of {path} after {step} steps")
+    factor = built.recipe.training.init_lr_factor
+    display.say(
+        f"init_from: the weights of {path} after {step} steps; learning rates are {factor:g} times the configured ones "
+        "(training.init_lr_factor)"
+    )
 
 
 def elsewhere(run: Run) -> list[str]:

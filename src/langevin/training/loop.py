@@ -57,6 +57,8 @@ class TrainingConfig:
         batch: samples per step, over all processes and accumulated micro-batches.
         micro_batch: samples per forward pass; None is a process's whole share of the batch.
         optimizer: of every player that has none of its own.
+        init_lr_factor: on the learning rates of a run that starts from another (`init_from`): what that one has learned is
+            lost at the full rates.
         lr_schedule: warm-up and cool-down of the learning rate, as fractions of the run.
         grad_clip: maximum norm of a player's gradient.
         seed: of the initial weights, the data order and the randomness of training.
@@ -66,6 +68,8 @@ class TrainingConfig:
         max_bad_steps: consecutive non-finite steps after which the run is rolled back to the checkpoint of an evaluation.
         checkpoint_minutes: time between checkpoints.
         keep_checkpoints: how many of the newest checkpoints are kept, besides those of the last two evaluations.
+        keep_best: draw with the weights of the evaluation with the least held-out loss, in place of the last: for little
+            data, which is learned by heart.
         compile: compile the network; done only in runs that are long enough to gain from it.
         threads: CPU threads; None chooses them, and takes fewer while other jobs compete for the cores.
     """
@@ -75,6 +79,7 @@ class TrainingConfig:
     batch: int = 128
     micro_batch: int | None = None
     optimizer: OptimizerConfig = AdamW()
+    init_lr_factor: float = 0.3
     lr_schedule: LRSchedule = LRSchedule()
     grad_clip: float = 1.0
     seed: int = 0
@@ -84,6 +89,7 @@ class TrainingConfig:
     max_bad_steps: int = 10
     checkpoint_minutes: float = 2.0
     keep_checkpoints: int = 2
+    keep_best: bool = False
     compile: bool = False
     threads: int | None = None
 
@@ -109,6 +115,8 @@ class TrainingConfig:
             raise ValueError("a run needs an end: set training.steps, or training.minutes to a positive number")
         if not 0 < self.grad_clip < math.inf:
             raise ValueError(f"training.grad_clip must be positive, got {self.grad_clip}")
+        if not 0 < self.init_lr_factor <= 100:
+            raise ValueError(f"training.init_lr_factor must be above 0 and at most 100, got {self.init_lr_factor}")
         if self.snapshots < 0 or not self.checkpoint_minutes > 0:
             raise ValueError(
                 "training.snapshots must be at least 0 and training.checkpoint_minutes positive, got "
@@ -174,12 +182,15 @@ class TrainingState:
     faults: Faults = field(default_factory=Faults)
 
     @classmethod
-    def new(cls, method: Method, config: TrainingConfig) -> "TrainingState":
-        """Fresh optimizers and EMAs for the method's players."""
+    def new(cls, method: Method, config: TrainingConfig, *, lr_factor: float = 1.0) -> "TrainingState":
+        """Fresh optimizers, at `lr_factor` times the configured learning rates, and EMAs for the method's players."""
         players = method.players
         return cls(
             players=players,
-            optimizers={n: Optimizers(p, config.optimizer, precision=config.dtype) for n, p in players.items()},
+            optimizers={
+                n: Optimizers(p, config.optimizer, precision=config.dtype, lr_factor=lr_factor)
+                for n, p in players.items()
+            },
             ema={
                 n: PowerEMA(dict(p.module.named_parameters()), lengths=config.ema_lengths)
                 for n, p in players.items()

@@ -97,9 +97,12 @@ class Optimizers:
         player: whose parameters are trained; Muon leaves modules named in `player.non_hidden` to AdamW.
         default: the optimizer if the player has none of its own.
         precision: dtype of Muon's matrix products; None is that of the gradient.
+        lr_factor: on all configured learning rates.
     """
 
-    def __init__(self, player: Player, default: OptimizerConfig, *, precision: torch.dtype | None = None) -> None:
+    def __init__(
+        self, player: Player, default: OptimizerConfig, *, precision: torch.dtype | None = None, lr_factor: float = 1.0
+    ) -> None:  # fmt: skip
         config = player.optimizer or default
         self.parameters = {name: p for name, p in player.module.named_parameters() if p.requires_grad}
         self._names = {id(p): name for name, p in self.parameters.items()}
@@ -111,7 +114,7 @@ class Optimizers:
                 self.all = _muon(player, self.parameters, config, precision)
             case _:
                 assert_never(config)
-        self.rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in self.all]
+        self.rates = [[lr_factor * group["lr"] for group in optimizer.param_groups] for optimizer in self.all]
 
     def step(self, factor: float) -> None:
         """One step at `factor` times the configured learning rates."""

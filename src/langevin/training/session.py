@@ -6,6 +6,7 @@ It handles tensors, steps and files. Data, evaluation and display are passed in 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ import torch
 from langevin.files import own_folder
 from langevin.methods.method import Method
 from langevin.training import checkpoint
+from langevin.training.best import keep_if_best
 from langevin.training.calibration import Calibration, calibrate, follow, set_threads, thread_policy
 from langevin.training.counters import CLOCKED, checked
 from langevin.training.distributed import World
@@ -52,7 +54,8 @@ class Hooks:
 
     Args:
         progress: called after every step.
-        measure: called with the step at each evaluation; returns values for metrics.jsonl (held-out loss).
+        measure: called with the step at each evaluation; returns values for metrics.jsonl; `val_loss` are the held-out
+            losses, by noise level, whose mean says which weights `training.keep_best` keeps.
         preview: called with the step before training and at each evaluation; draws samples. Evaluations that would take
             more than a tenth of a time budget are left out, except the last one.
         log: called with a line of text for the user.
@@ -306,6 +309,8 @@ class _Session:
 
         def measure(step: int) -> None:
             values = self.hooks.measure(step)
+            if self.config.keep_best and values.get("val_loss"):  # before the line that says that it was measured
+                keep_if_best(self.root, self.state, fmean(values["val_loss"]))
             if self.metrics and values:
                 self.metrics.write(step=step, **values)
 
