@@ -4,13 +4,15 @@
 
 Part one trains ours (masked, by mask counts, without time conditioning, Muon), a plain re-statement of MDLM (`text_peer`)
 and our autoregressive network in turns of a few seconds until each has had its minutes. All are measured by one estimator:
-the bound by mask counts, or the chain rule for the autoregressive one. The peer has the width whose number of weights is
-nearest to ours. Equal weights are not equal work: our n-gram tables are lookups, and the peer's time weights are used once
-per sequence. So it is also timed at equal width.
-Part two samples with each sampler at several numbers of steps, and measures bits under the autoregressive network, unigram
-entropy and distinct word pairs. A sampler's speed at equal quality is that of its fastest setting that is no worse in any
-of the three than `unmask` with the most steps. Part three times block diffusion with cached keys and values against
-recomputing them. One thread.
+the bound by mask counts, or the chain rule for the autoregressive one. The autoregressive network has learning rates and a
+dropout of its own, the best of a few tried for a tenth of its minutes each, and keeps the weights of its least held-out
+loss. A second one, of another seed, judges what all of them write. MDLM has the width whose number of weights is nearest to
+ours. Equal weights are not equal work: our n-gram tables are lookups, and its time weights are used once per sequence. So
+it is also timed at equal width.
+Part two samples with each sampler at several numbers of steps, and from the autoregressive network with its keys and values
+kept, and measures bits under the judge, unigram entropy and distinct word pairs. A sampler's speed at equal quality is that
+of its fastest setting that is no worse in any of the three than `unmask` with the most steps. Part three times block
+diffusion with cached keys and values against recomputing them. One thread.
 
     LANGEVIN_DATA=FOLDER python benchmarks/text.py --tasks RUN ...
 
@@ -21,7 +23,7 @@ import os
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +34,7 @@ import harness
 import text_peer
 import text_repair
 import text_summaries
-from langevin.diffusion.batch import Batch, step_randomness
+from langevin.diffusion.batch import Batch
 from langevin.diffusion.likelihood.tokens import count_bound, whole
 from langevin.diffusion.posterior import Categorical
 from langevin.diffusion.process import Masked
@@ -42,120 +44,34 @@ from langevin.modalities.text.batches import batch_of
 from langevin.modalities.text.infill import Writer
 from langevin.modalities.text.metrics.variety import distinct, unigram_entropy
 from langevin.modalities.text.task import Seq2Seq
-from langevin.recipe.build import Built, build, training_batches
+from langevin.recipe.build import Built, build
 from langevin.recipe.complete import complete
-from langevin.recipe.read import check
 from langevin.recipe.sampling import parse_sampler
 from langevin.recipe.tree import AutoregressiveConfig
 from langevin.run.directory import open_run
 from langevin.run.generate import RunModel
-from langevin.training.distributed import World
-from langevin.training.loop import TrainingState, fit
-from langevin.training.plan import StepPlan
+from langevin.training.loop import TrainingState
+from text_sides import (
+    AVERAGE,
+    SHARE,
+    Autoregressive,
+    Side,
+    bits,
+    in_turns,
+    of_equal_weights,
+    ours,
+    peer_network,
+    peer_side,
+    recipe,
+    searched,
+    weights,
+)
 
 NEAR = 0.02  # "equal quality": no measure worse than the reference by more than this fraction
 SAMPLERS = (
     "unmask", "confidence", "confidence score=margin", "confidence score=entropy", "threshold",
     "threshold rule=entropy_bound", "remdm", "psi",
 )  # fmt: skip
-
-
-@dataclass
-class Side:
-    """One of the models that train in turns: its step, which returns a number of tokens; seconds and tokens so far."""
-
-    step: Callable[[], int]
-    seconds: float = 0.0
-    tokens: int = 0
-
-    def turn(self, seconds: float) -> None:
-        begin = time.perf_counter()
-        while time.perf_counter() - begin < seconds:
-            self.tokens += self.step()
-        self.seconds += time.perf_counter() - begin
-
-
-def recipe(data: Path, args: Any, **changes: Any) -> Any:
-    small = args.quick
-    tree = {
-        "name": "text/benchmark",
-        "data": {"kind": "text", "path": str(data),
-                 "codec": {"kind": "letter_pairs", "size": 400 if small else 4096},
-                 "task": {"kind": "language_model", "context_length": 64 if small else 128, "document_separator": " "}},
-        "network": {"kind": "transformer", "width": 64 if small else 192, "depth": 2,
-                    "head_dim": 32 if small else 48, "ngram_window": 2, **changes.pop("network", {})},
-        "process": {"kind": "masked"},
-        "training": {"steps": 10**6, "batch": 8 if small else 32, "ema_lengths": [0.05], "precision": "float32",
-                     "optimizer": {"kind": "muon", "lr": 0.02, "adamw_lr": 0.002, "embedding_lr": 0.008},
-                     "seed": args.seed},
-        "sampling": {"sampler": {"kind": "unmask"}, "grid": {"kind": "unmask", "shape": "linear"}, "ema": 0.05},
-        **changes,
-    }  # fmt: skip
-    return check(tree)
-
-
-def ours(config: Any, data: Any, total: Callable[[], int]) -> tuple[Built, TrainingState, Callable[[], int]]:
-    """A step of the real trainer; the learning rate schedule is that of `total` steps, the number foreseen."""
-    built = build(config)
-    state = TrainingState.new(built.model.method, config.training)
-    batches = training_batches(config, built.batches(data))
-    size = config.training.batch * config.data.task.context_length
-
-    def step() -> int:
-        state.plan = StepPlan.of(max(total(), state.step + 1))
-        for _ in fit(state, batches, built.model.method, config.training, until=state.step + 1, world=World()):
-            pass
-        return size
-
-    return built, state, step
-
-
-def bits(nats: Tensor, sequences: list[Tensor], built: Built) -> float:
-    characters = sum(len(built.recipe.data.codec.decode(ids)) for ids in sequences)
-    return float(nats.sum()) / 0.6931471805599453 / characters
-
-
-def weights(network: torch.nn.Module) -> int:
-    return sum(p.numel() for p in network.parameters())
-
-
-def peer_network(config: Any, width: int) -> text_peer.MDLM:
-    network = config.network
-    heads = network.width // network.head_dim
-    return text_peer.MDLM(config.process.vocab_size, width=width, depth=network.depth, heads=heads)
-
-
-def of_equal_weights(config: Any, wanted: int) -> int:
-    """The width at which the peer's number of weights is nearest to `wanted`."""
-    heads = config.network.width // config.network.head_dim
-    widths = range(2 * heads, 4 * config.network.width, 2 * heads)
-    return min(widths, key=lambda w: abs(weights(peer_network(config, w)) - wanted))
-
-
-def peer_side(config: Any, train: Any, network: text_peer.MDLM, seed: int) -> tuple[text_peer.Trainer, Side]:
-    peer, batches = text_peer.Trainer(network, seed=seed), training_batches(config, build(config).batches(train))
-
-    def step() -> int:
-        rows = torch.arange(config.training.batch)
-        draw = step_randomness(seed=seed, step=peer.steps, samples=rows, count=len(rows))
-        x = batches(peer.steps, rows, draw).x
-        peer.step(x)
-        return x.numel()
-
-    return peer, Side(step)
-
-
-def in_turns(
-    sides: dict[str, Side], steps: dict[str, Callable[[], int]], foreseen: dict[str, int], minutes: float
-) -> None:
-    """Train until each has had its minutes; `foreseen` is updated to the number of steps that this will be."""
-    slice_ = max(1.0, 60 * minutes / 40)
-    while min(side.seconds for side in sides.values()) < 60 * minutes:
-        for name, side in sides.items():
-            side.turn(slice_)
-            if name in foreseen:
-                foreseen[name] = max(steps[name]() + 1, int(steps[name]() * 60 * minutes / side.seconds))
-        print(" ".join(f"{n} {s.tokens / s.seconds:.0f} tokens/s" for n, s in sides.items()), flush=True)
 
 
 def speeds(config: Any, train: Any, width: int, args: Any) -> float:
@@ -211,24 +127,37 @@ def main() -> None:
         process=AutoregressiveConfig(vocab_size=config.process.vocab_size),
         network=replace(config.network, attention="causal"),
     )
-    foreseen = {"ours": 10**6, "autoregressive": 10**6}
+    foreseen = {"ours": 10**6, "autoregressive": 10**6, "judge": 10**6}
     built, state, step = ours(config, train, lambda: foreseen["ours"])
-    judge, judge_state, judge_step = ours(causal, train, lambda: foreseen["autoregressive"])
+    tried = searched(causal, train, val, SHARE * minutes)
+    lr_factor, dropout = min(tried, key=lambda candidate: tried[candidate])
+    twin, judge = (
+        Autoregressive.of(
+            causal, train, val, lambda name=name: foreseen[name], lr_factor=lr_factor, dropout=dropout,
+            seed=args.seed + i,
+        )
+        for i, name in enumerate(("autoregressive", "judge"))
+    )  # fmt: skip
     torch.manual_seed(args.seed)
     width = of_equal_weights(config, weights(built.model.network))
     peer, side = peer_side(config, train, peer_network(config, width), args.seed)
-    sides = {"ours": Side(step), "mdlm": side, "autoregressive": Side(judge_step)}
+    sides = {"ours": Side(step), "mdlm": side, "autoregressive": Side(twin.step), "judge": Side(judge.step)}
     sizes = {"ours": weights(built.model.network), "mdlm": weights(peer.network)}
     rates = {name: speeds(config, train, w, args) for name, w in (("weights", width), ("width", config.network.width))}
-    steps = {"ours": lambda: state.step, "autoregressive": lambda: judge_state.step}
-    in_turns(sides, steps, foreseen, minutes)
-    for model, its_state in ((built, state), (judge, judge_state)):
-        averaged(model, its_state)
-    result = measured(built, judge, peer, built.batches(val), rows)
+    steps = {
+        "ours": lambda: state.step,
+        "autoregressive": lambda: twin.state.step,
+        "judge": lambda: judge.state.step,
+    }
+    in_turns(sides, steps, foreseen, minutes, looks=(twin.stop.look, judge.stop.look))
+    averaged(built, state)
+    for one in (twin, judge):
+        one.stop.best()
+    result = measured(built, twin.built, judge.built, peer, built.batches(val), rows)
     print(f"\nweights {sizes}, tokens { ({n: s.tokens for n, s in sides.items()}) }, ratios of tokens/s {rates}")
     for name, value in result.items():
         print(f"{name:16} {value:.4f} bits per character")
-    written = samplers(built, judge, args)
+    written = autoregressive(twin.built, judge.built, args) | samplers(built, judge.built, args)
     equal = at_equal_quality(written)
     print(f"tokens/s at the quality of unmask with the most steps: {equal}")
     cache = blocks(config, args)
@@ -237,18 +166,23 @@ def main() -> None:
         "bits_per_char": round(result["ours"], 4), "peer_bits_per_char": round(result["mdlm"], 4),
         "autoregressive_bits_per_char": round(result["autoregressive"], 4), "minutes": minutes, "weights": sizes,
         "samplers": written, "at_equal_quality": equal, "cache_ratio": cache,
+        "judge_bits_per_char": round(result["judge"], 4), "autoregressive_lr_factor": lr_factor,
+        "autoregressive_dropout": dropout, "autoregressive_kept": {"step": twin.stop.step, "of": twin.state.step},
+        "autoregressive_search": {f"{rate:g} {drop:g}": round(nats, 3) for (rate, drop), nats in tried.items()},
     })  # fmt: skip
 
 
 @torch.no_grad()
 def averaged(built: Built, state: TrainingState) -> None:
     parameters = dict(built.model.method.players["denoiser"].module.named_parameters())
-    for name, value in state.ema["denoiser"].tensors(0.05).items():
+    for name, value in state.ema["denoiser"].tensors(AVERAGE).items():
         parameters[name].copy_(value)
     built.model.network.eval()
 
 
-def measured(built: Built, judge: Built, peer: text_peer.Trainer, read: Any, rows: int) -> dict[str, float]:
+def measured(
+    built: Built, twin: Built, judge: Built, peer: text_peer.Trainer, read: Any, rows: int
+) -> dict[str, float]:
     """Bits per character of the same validation windows."""
     items = torch.arange(rows) * len(read) // rows
     network, process = peer.averaged(), Masked(vocab_size=built.recipe.process.vocab_size)
@@ -256,13 +190,14 @@ def measured(built: Built, judge: Built, peer: text_peer.Trainer, read: Any, row
     def theirs(x_t: Tensor, t: Tensor, condition: Any = None) -> Categorical:
         return Categorical(network(x_t, t.clamp_min(text_peer.EPS)))
 
-    totals: dict[str, list[Tensor]] = {"ours": [], "mdlm": [], "autoregressive": []}
+    totals: dict[str, list[Tensor]] = {"ours": [], "mdlm": [], "autoregressive": [], "judge": []}
     texts: list[Tensor] = []
     for part in items.split(32):
         batch: Batch = read(part)
         totals["ours"].append(count_bound(built.model.denoiser, process, batch, names=part, draws=4))
         totals["mdlm"].append(count_bound(theirs, process, batch, names=part, draws=4))
-        totals["autoregressive"].append(whole(judge.model.denoiser, batch))
+        totals["autoregressive"].append(whole(twin.model.denoiser, batch))
+        totals["judge"].append(whole(judge.model.denoiser, batch))
         texts += list(batch.x)
     return {name: bits(torch.cat(parts), texts, built) for name, parts in totals.items()}
 
@@ -286,29 +221,54 @@ def writer_of(built: Built, sampling: Any, block: int | None = None) -> Writer:
 
 def samplers(built: Built, judge: Built, args: Any) -> dict[str, dict[str, float]]:
     """Each sampler at several numbers of steps: tokens/s, bits under the judge, entropy, distinct word pairs."""
-    words, length = writer_of(built, built.recipe.sampling).words, built.recipe.data.task.context_length
+    mask, length = writer_of(built, built.recipe.sampling).words.mask, built.recipe.data.task.context_length
     count, grid = (4, (8, 64)) if args.quick else (32, (8, 16, 32, 64, 128))
     found: dict[str, dict[str, float]] = {}
     for name in SAMPLERS:
         for steps in grid:
             sampler = parse_sampler(name, built.model.process)
             sampling = replace(built.recipe.sampling, sampler=sampler, steps=steps)
-            blank = torch.full((count, length), words.mask)
+            blank = torch.full((count, length), mask)
             written(built, replace(sampling, steps=2), blank[:2])  # warm-up
             begin = time.perf_counter()
             x, nfe = written(built, sampling, blank)
             seconds = time.perf_counter() - begin
-            texts = [built.recipe.data.codec.decode(row) for row in x]
-            every = [(row, torch.ones_like(row, dtype=torch.bool)) for row in x]
-            nats = whole(judge.model.denoiser, batch_of(every, padding=words.padding, device=x.device))
-            split = [text.split() for text in texts]
-            found[f"{name} {steps}"] = line = {
-                "nfe": nfe, "tokens_per_second": round(count * length / seconds),
-                "judge_bits": round(bits(nats, list(x), built), 3),
-                "entropy": round(unigram_entropy(split), 3), "distinct_2": round(distinct(split, 2), 3),
-            }  # fmt: skip
+            found[f"{name} {steps}"] = line = judged(x, built, judge, nfe=nfe, seconds=seconds)
             print(f"{name} {steps}: {line}", flush=True)
     return found
+
+
+def judged(x: Tensor, built: Built, judge: Built, *, nfe: int, seconds: float) -> dict[str, float]:
+    """What was written in so many seconds: tokens/s, bits under the judge, entropy, distinct word pairs."""
+    texts = [built.recipe.data.codec.decode(row) for row in x]
+    every = [(row, torch.ones_like(row, dtype=torch.bool)) for row in x]
+    padding = writer_of(built, built.recipe.sampling).words.padding
+    nats = whole(judge.model.denoiser, batch_of(every, padding=padding, device=x.device))
+    split = [text.split() for text in texts]
+    return {
+        "nfe": nfe, "tokens_per_second": round(x.numel() / seconds), "judge_bits": round(bits(nats, list(x), built), 3),
+        "entropy": round(unigram_entropy(split), 3), "distinct_2": round(distinct(split, 2), 3),
+    }  # fmt: skip
+
+
+def autoregressive(twin: Built, judge: Built, args: Any) -> dict[str, dict[str, float]]:
+    """The autoregressive network with its keys and values kept: the same figures.
+
+    Raises:
+        SystemExit: what it says of its own text is not what the network without the cache says."""
+    count, length = 4 if args.quick else 32, twin.recipe.data.task.context_length
+    words, network = writer_of(twin, twin.recipe.sampling).words, twin.model.network
+    text_peer.write(network, count, 2, limit=words.codec)  # warm-up
+    begin = time.perf_counter()
+    x, nats = text_peer.write(network, count, length, limit=words.codec, seed=args.seed)
+    seconds = time.perf_counter() - begin
+    every = [(row, torch.ones_like(row, dtype=torch.bool)) for row in x]
+    anew = whole(twin.model.denoiser, batch_of(every, padding=words.padding, device=x.device))
+    if not torch.allclose(nats.double().sum(1), anew, rtol=1e-3):
+        raise SystemExit(f"kept keys and values give other likelihoods: {nats.sum(1)} and {anew}")
+    line = judged(x, twin, judge, nfe=length, seconds=seconds)
+    print(f"autoregressive {length}: {line}", flush=True)
+    return {f"autoregressive {length}": line}
 
 
 def at_equal_quality(found: dict[str, dict[str, float]]) -> dict[str, float | None]:
@@ -321,7 +281,7 @@ def at_equal_quality(found: dict[str, dict[str, float]]) -> dict[str, float | No
 
     rates = {
         name: [line["tokens_per_second"] for key, line in found.items() if key.rsplit(" ", 1)[0] == name and good(line)]
-        for name in SAMPLERS
+        for name in ("autoregressive", *SAMPLERS)
     }
     return {name: max(good_ones, default=None) for name, good_ones in rates.items()}
 

@@ -22,6 +22,7 @@ SIZES = (
 PAIRS = ((300_000, 512), (10_000_000, 2048), (30_000_000, 4096))  # byte pairs of texts of up to so many characters
 MOST_PAIRS = 8192  # of longer ones
 SEEN_AGAIN = 20  # epochs beyond which the network would memorise, so that it gets dropout
+SEEN_OFTEN = 4  # epochs beyond which the held-out loss may rise before the end, so that the best weights are kept
 
 
 def weights(width: int, depth: int, vocabulary: int) -> int:
@@ -44,7 +45,7 @@ def suggest(train: Texts, budget: Budget, *, name: str) -> Suggestion:
         (s for s in SIZES if costs[s] * max(tokens, 4_000_000) <= budget.multiply_adds), default=SIZES[0]
     )
     seen = budget.multiply_adds / costs[width, depth]
-    repeated = seen > SEEN_AGAIN * tokens
+    repeated, often = seen > SEEN_AGAIN * tokens, seen > SEEN_OFTEN * tokens
     length = task["context_length"]
     recipe = {
         "name": f"text/{name}",
@@ -56,7 +57,7 @@ def suggest(train: Texts, budget: Budget, *, name: str) -> Suggestion:
         },
         "process": {"kind": "masked"},
         "training": {
-            "batch": max(8, 64 * 128 // length),
+            "batch": max(8, 64 * 128 // length), "keep_best": often,
             "optimizer": {"kind": "muon", "lr": 0.02, "adamw_lr": 0.002, "embedding_lr": 0.008},
         },
         "sampling": {
@@ -75,6 +76,8 @@ def suggest(train: Texts, budget: Budget, *, name: str) -> Suggestion:
         reasons.append(
             "n-grams of three tokens, counted in the text before the first step: the network learns the rest"
         )
+    if often:
+        reasons.append("the weights of the least held-out loss are kept: the text is seen several times")
     if repeated:
         reasons.append("dropout 0.1: little text, in many epochs")
     return Suggestion(recipe=recipe, reasons=tuple(reasons))
