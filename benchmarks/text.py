@@ -102,6 +102,9 @@ def tasks(runs: Sequence[Path], *, quick: bool) -> dict[str, Any]:
 def main() -> None:
     parser = harness.options(__doc__ or "", pairs=5)
     parser.add_argument("--minutes", type=float, default=10.0, help="of training, for each of the three")
+    parser.add_argument(
+        "--samplers", nargs="+", default=SAMPLERS, metavar="SAMPLER", help="that are compared, unmask among them"
+    )
     parser.add_argument("--rows", type=int, default=400, help="validation windows for bits per character")
     parser.add_argument(
         "--tasks",
@@ -112,6 +115,8 @@ def main() -> None:
         help="measure repair or summaries of runs, and no more",
     )
     args = harness.parse(parser)
+    if "unmask" not in args.samplers:
+        parser.error("--samplers: at equal quality means that of unmask, so it is one of them")
     torch.set_num_threads(1)
     if args.tasks:
         return harness.conclude({"benchmark": "text", **tasks(args.tasks, quick=args.quick)})
@@ -224,7 +229,7 @@ def samplers(built: Built, judge: Built, args: Any) -> dict[str, dict[str, float
     mask, length = writer_of(built, built.recipe.sampling).words.mask, built.recipe.data.task.context_length
     count, grid = (4, (8, 64)) if args.quick else (32, (8, 16, 32, 64, 128))
     found: dict[str, dict[str, float]] = {}
-    for name in SAMPLERS:
+    for name in args.samplers:
         for steps in grid:
             sampler = parse_sampler(name, built.model.process)
             sampling = replace(built.recipe.sampling, sampler=sampler, steps=steps)
@@ -281,7 +286,7 @@ def at_equal_quality(found: dict[str, dict[str, float]]) -> dict[str, float | No
 
     rates = {
         name: [line["tokens_per_second"] for key, line in found.items() if key.rsplit(" ", 1)[0] == name and good(line)]
-        for name in ("autoregressive", *SAMPLERS)
+        for name in dict.fromkeys(key.rsplit(" ", 1)[0] for key in found)
     }
     return {name: max(good_ones, default=None) for name, good_ones in rates.items()}
 
