@@ -48,7 +48,7 @@ def recipe(data: Path, args: Any, **changes: Any) -> Any:
                  "task": {"kind": "language_model", "context_length": 64 if small else 128, "document_separator": " "}},
         "network": {"kind": "transformer", "width": 64 if small else 192, "depth": 2,
                     "head_dim": 32 if small else 48, "ngram_window": 2, **changes.pop("network", {})},
-        "process": {"kind": "masked"},
+        "process": {"kind": "masked", "loss": "cross_entropy"},
         "training": {"steps": 10**6, "batch": 8 if small else 32, "ema_lengths": [AVERAGE], "precision": "float32",
                      "optimizer": {"kind": "muon", "lr": 0.02, "adamw_lr": 0.002, "embedding_lr": 0.008},
                      "seed": args.seed},

@@ -1,77 +1,84 @@
-"""Shares of masks in training: counts follow the density, and for each density the exact posterior has the least loss."""
+"""Losses of masked diffusion in training: least at the exact posterior, and the same wherever logits are computed."""
 
 import itertools
-import math
 
 import pytest
 import torch
 
 from langevin.diffusion.batch import Batch, StepRandomness
+from langevin.diffusion.denoiser import TokenDenoiser
 from langevin.diffusion.noise import SampleNoise
-from langevin.diffusion.objective import ELBO, LogitNormal
+from langevin.diffusion.objective import ELBO, CrossEntropy
 from langevin.diffusion.posterior import Categorical
 from langevin.diffusion.process import Masked
-from langevin.diffusion.training_input import MaskByCount, MaskByCountPerBlock
+from langevin.diffusion.training_input import MaskByCount
 from tests import exact
 
-SHARES = {"uniform": None, "bell": LogitNormal(), "narrow": LogitNormal(std=0.5), "high": LogitNormal(mean=1.0)}
-EVERY = pytest.mark.parametrize("shares", SHARES.values(), ids=SHARES)
+PROCESS = Masked(vocab_size=3)
+LOSSES = {"bound": ELBO(process=PROCESS), "cross_entropy": CrossEntropy()}
+EVERY = pytest.mark.parametrize("objective", LOSSES.values(), ids=LOSSES)
 
 
-def probabilities(shares, places: int) -> torch.Tensor:
-    """(places,): of 1 .. places masks, the mass of the density over each interval of shares."""
-    edges = torch.linspace(0, 1, places + 1, dtype=torch.float64)
-    if shares is None:
-        return edges.diff()
-    return (0.5 * torch.erfc(-(torch.logit(edges) - shares.mean) / (shares.std * math.sqrt(2)))).diff()
-
-
-@EVERY
-@pytest.mark.parametrize("block", [None, 4])
-def test_counts_of_masks_follow_the_density(shares, block):
-    rows, places = 4001, block or 6
-    process, x = Masked(vocab_size=5), torch.zeros(rows, 12 if block else 6, dtype=torch.int64)
-    made = (
-        MaskByCountPerBlock(process=process, block=block, shares=shares)
-        if block
-        else MaskByCount(process=process, shares=shares)
-    )
-    noise = SampleNoise(seeds=torch.arange(rows), steps=torch.zeros(rows, dtype=torch.int64))
-    t, x_t = made(Batch(x=x), StepRandomness(noise=noise, u=(torch.arange(rows).double() + 0.5) / rows))
-    expected = probabilities(shares, places)
-    assert float(expected.sum()) == pytest.approx(1.0, abs=1e-12)
-    for first in range(0, x.shape[1], places):
-        count = (x_t[:, first : first + places] == process.mask).sum(1)
-        assert torch.equal(count.double() / places, t[:, first] if block else t)
-        share = torch.bincount(count, minlength=places + 1)[1:] / rows
-        assert (
-            float((share - expected).abs().max()) <= 1 / rows + 1e-9
-        )  # a lattice misses an interval's mass by a point
-
-
-def expected_loss(law: exact.Enumerated, denoiser, shares) -> float:
-    """The training loss over words, counts and patterns, each with its probability."""
-    process, words = Masked(vocab_size=law.vocab_size), law.words
-    objective, total = ELBO(process=process), 0.0
-    for n, chance in enumerate(probabilities(shares, law.places).tolist(), start=1):
+def questions(law: exact.Enumerated):
+    """(probability, t, x_t of all words) of each pattern of masks in training by counts."""
+    for n in range(1, law.places + 1):
         patterns = [p for p in itertools.product((False, True), repeat=law.places) if sum(p) == n]
         for pattern in patterns:
-            x_t = torch.where(torch.tensor(pattern), process.mask, words)
-            t = torch.full((len(words),), n / law.places, dtype=torch.float64)
-            losses = objective(denoiser(x_t, t, None), words, x_t, t).double()
-            total += chance / len(patterns) * float((law.p * losses).sum())
+            t = torch.full((len(law.words),), n / law.places, dtype=torch.float64)
+            yield 1 / (law.places * len(patterns)), t, torch.where(torch.tensor(pattern), PROCESS.mask, law.words)
+
+
+def expected_loss(law: exact.Enumerated, denoiser, objective) -> float:
+    """The training loss over words, counts and patterns, each with its probability."""
+    total = 0.0
+    for chance, t, x_t in questions(law):
+        losses = objective(denoiser(x_t, t, None), law.words, x_t, t).double()
+        total += chance * float((law.p * losses).sum())
     return total
 
 
 @EVERY
 @pytest.mark.parametrize("bend", [-0.5, -0.05, 0.05, 0.5])
 @pytest.mark.parametrize("make", [exact.entangled, exact.factorised])
-def test_no_posterior_has_less_loss_than_the_exact_one(shares, bend, make):
+def test_no_posterior_has_less_loss_than_the_exact_one(objective, bend, make):
     law = make()
     noise = torch.randn(64, 3, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
 
     def bent(x_t, t, condition):
         key = (x_t * torch.tensor([16, 4, 1])).sum(1)  # another error for each question
-        return Categorical(law(x_t, t).logits + bend * noise[key])
+        hidden = (x_t == PROCESS.mask)[..., None]
+        return Categorical(law(x_t, t).logits + torch.where(hidden, bend * noise[key], 0.0))
 
-    assert expected_loss(law, law, shares) + 1e-5 < expected_loss(law, bent, shares)
+    assert expected_loss(law, law, objective) + 1e-5 < expected_loss(law, bent, objective)
+
+
+def test_the_cross_entropy_is_the_bound_without_its_weight():
+    law = exact.entangled()
+    for _, t, x_t in questions(law):
+        bound, plain = (LOSSES[name](law(x_t, t), law.words, x_t, t) for name in ("bound", "cross_entropy"))
+        torch.testing.assert_close(plain.double(), t * bound.double(), rtol=1e-6, atol=0)
+
+
+@EVERY
+def test_loss_and_gradient_are_the_same_where_logits_are_at_masks_only(objective):
+    table = torch.randn(64, 3, generator=torch.Generator().manual_seed(0)).requires_grad_()
+
+    def network(x_t, c_time, condition=None, at=None):
+        place = torch.arange(4) * 16 + (x_t * torch.arange(1, 5)).sum(1, keepdim=True) % 16
+        logits = table[place]
+        return logits if at is None else logits[at]
+
+    x = torch.randint(0, 3, (32, 4), generator=torch.Generator().manual_seed(2))
+    known = torch.zeros_like(x, dtype=torch.bool)
+    known[:, 0] = True
+    noise = SampleNoise(seeds=torch.arange(32), steps=torch.zeros(32, dtype=torch.int64))
+    u = (torch.arange(32).double() + 0.5) / 32
+    batch = Batch(x=x, known=known, mask=~known)
+    t, x_t = MaskByCount(process=PROCESS)(batch, StepRandomness(noise=noise, u=u))
+    found = []
+    for only in (False, True):
+        q = TokenDenoiser(network=network, process=PROCESS, at_masks_only=only)(x_t, t)
+        loss = objective(q, x, x_t, t, batch.counted())
+        found.append((loss, *torch.autograd.grad(loss.sum(), table)))
+    for dense, sparse in zip(*found, strict=True):
+        torch.testing.assert_close(dense, sparse)

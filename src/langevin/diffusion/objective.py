@@ -159,7 +159,9 @@ class PartsLoss:
 
 @dataclass(frozen=True, kw_only=True)
 class CrossEntropy:
-    """-ln q(x) in nats per token, the same weight at all times."""
+    """-ln q(x) in nats per token, the same weight at all times; 0 at visible positions of a masked process.
+
+    For masked diffusion it is the bound without its weight 1 / t, whose estimate varies less."""
 
     def __call__(self, q: Posterior, x: Tensor, x_t: Any, t: Tensor, mask: Tensor | None = None) -> Tensor:
         real = torch.ones_like(x, dtype=torch.bool) if mask is None else mask

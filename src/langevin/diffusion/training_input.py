@@ -14,7 +14,7 @@ from langevin.diffusion.batch import Batch, StepRandomness
 from langevin.diffusion.float64 import float64_device, to_float64
 from langevin.diffusion.levels import AnyLevels, times_per_frame
 from langevin.diffusion.noise import Noise
-from langevin.diffusion.objective import LogitNormal, TimeDensity
+from langevin.diffusion.objective import TimeDensity
 from langevin.diffusion.process.masked import Masked
 from langevin.diffusion.process.product import Product
 from langevin.diffusion.process.terms import Process
@@ -100,30 +100,19 @@ def mask_exactly(process: Masked, x: Tensor, free: Tensor, count: Tensor, noise:
     return torch.where(chosen.to(x.device), process.mask, x)
 
 
-def count_of(u: Tensor, num_free: Tensor, shares: LogitNormal | None) -> Tensor:
-    """The n, at most `num_free`, whose interval ((n - 1) / L, n / L] of shares has the quantile u of their density."""
-    share = u if shares is None else shares(u)
-    return torch.minimum(1 + (share * num_free).long(), num_free)
-
-
 @dataclass(frozen=True, kw_only=True)
 class MaskByCount:
     """Exactly n of a sample's L free positions masked, n uniform on 1 .. L, and t = n / L; t = 1 if L = 0.
 
     The bound in this form, -ln p <= L E_n[mean cross-entropy of the n], needs no cut-off at small t. "Your Absorbing
-    Discrete Diffusion Secretly Models the Conditional Distributions of Clean Data" (2024, arXiv:2406.03736).
-
-    Args:
-        shares: the density of n / L; None: uniform.
-    """
+    Discrete Diffusion Secretly Models the Conditional Distributions of Clean Data" (2024, arXiv:2406.03736)."""
 
     process: Masked
-    shares: LogitNormal | None = None
 
     def __call__(self, batch: Batch, draw: StepRandomness) -> tuple[Tensor, Tensor]:
         free = free_positions(self.process, batch)
         num_free = free.sum(1)
-        count = count_of(draw.u.to(num_free.device), num_free, self.shares)
+        count = torch.minimum(1 + (draw.u.to(num_free.device) * num_free).long(), num_free)
         x_t = mask_exactly(self.process, batch.x, free, count, draw.corruption)
         return torch.where(num_free > 0, to_float64(count) / num_free.clamp_min(1), 1.0), x_t
 
@@ -138,7 +127,6 @@ class MaskByCountPerBlock:
 
     process: Masked
     block: int
-    shares: LogitNormal | None = None
 
     def __call__(self, batch: Batch, draw: StepRandomness) -> tuple[Tensor, Tensor]:
         b, n = batch.x.shape
@@ -149,7 +137,7 @@ class MaskByCountPerBlock:
         num_free = cut.sum(2)
         shift = to_float64(torch.arange(blocks, device=num_free.device)) / blocks
         u = (draw.u.to(num_free.device)[:, None] + shift) % 1
-        count = count_of(u, num_free, self.shares)
+        count = torch.minimum(1 + (u * num_free).long(), num_free)
         score = torch.where(free, draw.corruption.uniform(batch.x), 2.0)
         score = torch.nn.functional.pad(score, (0, pad), value=2.0).view(b, blocks, self.block)
         rank = torch.argsort(torch.argsort(score, dim=2, stable=True), dim=2)

@@ -473,13 +473,12 @@ def _tokens(recipe: Recipe, config: TokenProcessConfig, network: nn.Module) -> T
             )
         case _:
             assert_never(config)
-    shares = config.shares if isinstance(config, MaskedConfig) else None
-    times = shares or UniformTime(low=1e-4, high=1 if process is masked else 1 - 1e-4)
+    times = UniformTime(low=1e-4, high=1 if process is masked else 1 - 1e-4)
     training_input: TrainingInput = NoiseAtTime(process=process, times=times)
     if network.config.attention == "block":
-        training_input = MaskByCountPerBlock(process=masked, block=network.config.block_size, shares=shares)
+        training_input = MaskByCountPerBlock(process=masked, block=network.config.block_size)
     elif isinstance(config, MaskedConfig) and config.training_input == "count":
-        training_input = MaskByCount(process=masked, shares=shares)
+        training_input = MaskByCount(process=masked)
     at_masks = isinstance(config, MaskedConfig)
     denoiser = TokenDenoiser(network=network, process=process, precision=recipe.training.dtype, at_masks_only=at_masks)
     trained = replace(denoiser, network=_compiled(recipe, network))
@@ -487,8 +486,8 @@ def _tokens(recipe: Recipe, config: TokenProcessConfig, network: nn.Module) -> T
         trained = replace(trained, at_masks_only=False)
     plain = isinstance(config, MaskedConfig) and config.loss == "cross_entropy"
     method = Diffusion(
-        process=process, denoiser=trained, network=network,
-        objective=CrossEntropy() if plain else ELBO(process=process), times=times,
+        process=process, denoiser=trained, network=network, times=times,
+        objective=CrossEntropy() if plain else ELBO(process=process),
         training_input=training_input, non_hidden=non_hidden(network), generator=denoiser,
     )  # fmt: skip
 

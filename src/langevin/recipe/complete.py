@@ -75,6 +75,8 @@ def _parts(process: ProductConfig, needs: Needs) -> dict[str, Gaussian | MaskedC
     for name, part in needs.parts.items():
         continuous = part.tokens is None
         chosen = process.parts.get(name) or (Gaussian() if continuous else MaskedConfig(training_input="time"))
+        if isinstance(chosen, MaskedConfig) and chosen.loss != MaskedConfig.loss:
+            raise ValueError(f"process.parts.{name}.loss is for data of tokens alone: leave it out")
         if chosen.kind not in part.processes:
             raise ValueError(
                 f"process.parts.{name} needs kind {' or '.join(part.processes)}, and this is {chosen.kind}"

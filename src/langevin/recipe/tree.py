@@ -10,7 +10,6 @@ import re
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, Literal, assert_never
 
-from langevin.diffusion.objective import LogitNormal
 from langevin.diffusion.process import GIDD, Gaussian
 from langevin.diffusion.process.masked import MaskSchedule
 from langevin.diffusion.process.sde.fields import AnyField
@@ -96,15 +95,14 @@ class MaskedConfig:
     Args:
         schedule: the probability of a mask over time; it changes the variance of the bound's estimate, not its value.
         training_input: whether a training example gets a drawn number of masks (count), or masks at a drawn time (time).
-        shares: density of the share of an example's tokens that are masked in training, or of its time; None: uniform.
-        loss: the variational bound, of which a token masked with k others has 1 / k, or cross_entropy, the same for all.
+        loss: the variational bound, which weighs a masked token by 1 / t (linear schedule), or cross_entropy, which weighs
+            all alike and learns faster. Both are least at the same network, and evaluation is by the bound.
         vocab_size: vocabulary size with special tokens; filled in before training, here and below.
     """
 
     kind: Literal["masked"] = "masked"
     schedule: MaskSchedule = "linear"
     training_input: Literal["count", "time"] = "count"
-    shares: LogitNormal | None = None
     loss: Literal["bound", "cross_entropy"] = "bound"
     vocab_size: int = 0
 

@@ -55,7 +55,7 @@ def suggest(train: Texts, budget: Budget, *, name: str) -> Suggestion:
             "kind": "transformer", "width": width, "depth": depth, "head_dim": 32 if width < 256 else 64,
             "dropout": 0.1 if repeated else 0.0, **({"ngram_window": 2, "ngram_order": None} if open_text else {}),
         },
-        "process": {"kind": "masked"},
+        "process": {"kind": "masked", "loss": "cross_entropy" if open_text else "bound"},
         "training": {
             "batch": max(8, 64 * 128 // length), "keep_best": often,
             "optimizer": {"kind": "muon", "lr": 0.02, "adamw_lr": 0.002, "embedding_lr": 0.008},
