@@ -4,20 +4,20 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from itertools import islice
 from typing import Literal
 
 from langevin.modalities.text.corruption.grammar import ADDED, TABLE, endings
 from langevin.modalities.text.repair.channel import Channel
 from langevin.modalities.text.repair.language import WordModel
-from langevin.modalities.text.speller import Speller
+from langevin.modalities.text.repair.lexicon import Lexicon
 from langevin.modalities.text.words import is_word
 
 Reason = Literal[
     "as typed", "spelling", "two words", "one word", "another word", "another form", "missing", "superfluous"
 ]
-NEAR = 48  # words of the lexicon that are compared with one that was typed, the fewest edits first
-TRIED = 12  # of these, the likeliest
-SHORT = 4  # letters of words that have two edits
+TRIED, UNKNOWN_TRIED = 8, 20  # words of the lexicon that may have been meant by one of it, and by an unknown one
+PRIOR = 0.7  # of ln p(meant) without a context
 COMMON = 20  # occurrences of words that are written as one
 
 
@@ -111,17 +111,20 @@ class Candidates:
         return lru_cache(1 << 16)(self._spellings)
 
     def _spellings(self, word: str) -> tuple[tuple[str, float], ...]:
-        def rare(pair: tuple[str, float]) -> tuple[float, int]:
-            return pair[1], -self.language.count(pair[0])
-
-        near = sorted(self._speller.near(word, most=1 if len(word) < SHORT else 2), key=rare)[:NEAR]
-        meant = {*(w for w, _ in near), *self.channel.listed.get(word, ())} - {word}
-        scored = [(w, self.channel.log_probability(word, w)) for w in meant]
-        return tuple(sorted(scored, key=lambda pair: -pair[1] - math.log(self.language.count(pair[0]) + 1))[:TRIED])
+        near = islice(self._lexicon.meant(word, self.channel), UNKNOWN_TRIED if not self.language.knows(word) else TRIED)
+        meant = {w for w, _ in near} | self.channel.listed.get(word, {}).keys()
+        scored = ((w, self.channel.log_probability(word, w)) for w in meant - {word})
+        possible = [pair for pair in scored if pair[1] > -math.inf]
+        return tuple(sorted(possible, key=lambda pair: PRIOR * self._nats(pair[0]) - pair[1]))
 
     @cached_property
-    def _speller(self) -> Speller:
-        return Speller.fit({word: self.language.count(word) for word in self.language.words if is_word(word)})
+    def _lexicon(self) -> Lexicon:
+        words = {word for word in self.language.words if is_word(word)} | self.channel.words
+        return Lexicon({word: PRIOR * self._nats(word) for word in sorted(words)})
+
+    def _nats(self, word: str) -> float:
+        """-ln of the share of a word among those of the training texts."""
+        return math.log(self.language.counts[1] / (self.language.count(word) + 0.5))
 
 
 def _meant() -> dict[str, tuple[tuple[str, int], ...]]:
