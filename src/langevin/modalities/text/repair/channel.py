@@ -19,6 +19,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
+from itertools import pairwise
 
 from langevin.modalities.text.corruption.confusions import Confusions
 from langevin.modalities.text.corruption.typos import NEIGHBOURS
@@ -106,7 +107,7 @@ class Channel:
             if (arcs := found.get(meant)) is None:
                 learned = self.nats.get(meant, {})
                 nats = {part: learned[part] for part in learned.keys() & places.keys()}
-                if len(meant) < 3 and (len(meant) == 1 or meant[::-1] in places):
+                if len(meant) <= 2 and (len(meant) == 1 or meant[::-1] in places):
                     nats = {part: nats.get(part, edit_nats(meant, part)) for part in places}
                 arcs = [(*place, n) for part, n in nats.items() if n < math.inf for place in places[part]]
                 found[meant] = arcs
@@ -139,13 +140,13 @@ def extended_row(rows: Sequence[list[float]], meant: str, arcs: Callable[[str], 
 def edit_nats(right: str, wrong: str) -> float:
     """-ln of the rate of an edit of single characters by its class, 0 for none; inf for others."""
     if right == wrong:
-        return 0.0
+        return 0.0 if len(right) == 1 else math.inf
     if right in (BEGINNING, END):
         inside = wrong[1:] if right == BEGINNING else wrong[:-1]
         if wrong.strip(BEGINNING + END) != inside or len(inside) == len(wrong):
             return math.inf
         return -sum(math.log(CLASSES["inserted"]) for _ in inside)
-    if BEGINNING in wrong or END in wrong or BEGINNING in right or END in right:
+    if len(right) > 2 or BEGINNING in wrong + right or END in wrong + right:
         return math.inf
     if len(right) == 2:
         return -math.log(CLASSES["swap"]) if wrong == right[::-1] else math.inf
@@ -153,7 +154,7 @@ def edit_nats(right: str, wrong: str) -> float:
         return -math.log(CLASSES[edit_class(right, wrong)])
     if wrong[0] != right:
         return math.inf
-    return -sum(math.log(CLASSES[edit_class(a, a + b)]) for a, b in zip(wrong, wrong[1:]))
+    return -sum(math.log(CLASSES[edit_class(a, a + b)]) for a, b in pairwise(wrong))
 
 
 def _counts(confusions: Confusions) -> tuple[Counter[tuple[str, str]], Counter[str]]:
@@ -189,9 +190,11 @@ def _nats(made: Mapping[tuple[str, str], int], meant: Mapping[str, int]) -> dict
 
 def _cut(right: str, wrong: str, found: Mapping[str, Mapping[str, float]]) -> float:
     """-ln of the largest product of the rates of two parts of each."""
+
     def nats(a: str, b: str) -> float:
         known = found.get(a, {}).get(b)
         return edit_nats(a, b) if known is None else known
+
     return min(
         (
             nats(right[:i], wrong[:j]) + nats(right[i:], wrong[j:])

@@ -1,9 +1,9 @@
 """A lexicon as a tree of the beginnings of its words, and the words of it that were most likely meant.
 
 The search is best first. A beginning is worth the nats of the likeliest way to have typed some beginning of the typed word
-for it, `AHEAD` nats for each character that is left of that word, and the fewest nats that a word with this beginning has by
-itself. With `AHEAD` = 0 words would be found in the order of ln p(typed | meant) + ln p(meant); characters cost something,
-so with more of it the search looks at fewer beginnings, and the order is nearly the same.
+for it, `AHEAD` nats for each character that is left of that word, and the fewest nats of a word with this beginning. With
+`AHEAD` = 0 words would be found in the order of ln p(typed | meant) + ln p(meant). With more of it the search looks at
+fewer beginnings, and the order is nearly the same, as every character costs something.
 """
 
 import heapq
@@ -15,6 +15,7 @@ from operator import add
 from langevin.modalities.text.repair.channel import PART, Channel, bounded, extended_row, start
 
 AHEAD = 2.0  # nats
+_Reached = tuple[float, int, str, "_Node", tuple[list[float], ...]]  # nats, order, beginning, its node, last rows
 
 
 @dataclass(slots=True)
@@ -39,7 +40,8 @@ class Lexicon:
     def meant(self, typed: str, channel: Channel) -> Iterator[tuple[str, float]]:
         """(word, ln p(typed | word, misspelt)) of words that may have been meant by another, the likeliest first."""
         arcs, ahead = channel.arcs(typed), [AHEAD * j for j in range(len(typed) + 2, -1, -1)]
-        queue, number = [(0.0, 0, "", self._root, (start(typed),))], 0
+        queue: list[_Reached] = [(0.0, 0, "", self._root, (start(typed),))]
+        number = 0
         while queue:
             _, _, beginning, node, rows = heapq.heappop(queue)
             if not node.longer and beginning[1:-1] != typed:
