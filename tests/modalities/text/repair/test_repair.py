@@ -9,7 +9,7 @@ import pytest
 
 from langevin.modalities.text.corruption.confusions import read_misspellings
 from langevin.modalities.text.repair import lexicon, search
-from langevin.modalities.text.repair.candidates import Candidates
+from langevin.modalities.text.repair.candidates import DERIVED, Candidates
 from langevin.modalities.text.repair.channel import CLASSES, PART, Channel, bounded, edit_nats
 from langevin.modalities.text.repair.language import ORDER, WordModel, sentences
 from langevin.modalities.text.repair.lexicon import Lexicon
@@ -156,7 +156,9 @@ def test_what_was_meant_is_written_in_the_case_and_spacing_of_the_text(candidate
     "The cat sees the moon.", "", " \n\n", "moon", "The cat sees Zyxwvut.", "The cat sees NASA.",
     "https://moom.cta/teh_cta",
     "The `cta` sees the moon.", "cta_dgo.py", "user@hose.moom", "[moon](teh/cta.html)", "B52 3.14159 1,000", "☃ ☃ ☃",
-    "Der Hund sieht einen grossen gelben Mond.", "\u4f60\u597d\u4e16\u754c", "# moon\n\n- cat\n- dog\n",
+    "Der Hund sieht einen grossen gelben Mond.", "THE CAT SEES THE MOON.",
+    "Zyxwvut sees the moon. The cat likes Zyxwvut.", "**The cat** sees *the moon*.",
+    "\u4f60\u597d\u4e16\u754c", "# moon\n\n- cat\n- dog\n",
 ])  # fmt: skip
 def test_what_is_right_or_no_word_stays(candidates, text):
     assert mended(text, candidates, threshold=5.5) == text
@@ -286,6 +288,26 @@ def test_a_listed_word_that_the_lexicon_lacks_is_a_candidate(words):
     channel = Channel.fit(read_misspellings(["technology: tecnology", "a lot: alot", "cat: cta"]))
     own = Candidates(language=words, channel=channel)
     assert mended("The cat likes tecnology.", own) == "The cat likes technology."
+
+
+@pytest.mark.parametrize(("typed", "meant"), [
+    ("Der Hund sieht einen grossen gelben Mond. The cta sees the moon.",
+     "Der Hund sieht einen grossen gelben Mond. The cat sees the moon."),
+    ("The cat sees the wyndouv.", "The cat sees the window."),  # three edits
+    ("The cat sees 3 moom.", "The cat sees 3 moon."),
+])  # fmt: skip
+def test_what_is_wrong_is_found_beside_what_stays(candidates, typed, meant):
+    assert mended(typed, candidates, threshold=3.0) == meant
+
+
+def test_words_that_are_made_of_known_ones_are_likelier_than_their_letters(words, monkeypatch):
+    monkeypatch.setattr("langevin.modalities.text.repair.candidates.FREQUENT", 4)
+    own = Candidates(language=words)
+    for word in ("windows", "unmoon", "queenly", "windowhouse"):
+        assert own.spelt(word) == -DERIVED > words.spelt(word), word
+    for word in ("windoww", "themoon", "zyxwvut"):
+        assert own.spelt(word) == words.spelt(word), word
+    assert own.spelt("window") == 0
 
 
 def test_texts_without_words_are_refused():
