@@ -107,7 +107,7 @@ CASES = {
                       changes=("data.codec.size=300", "data.task.context_length=96", "data.task.max_target_length=16")),
     "inferences": Case(kind="text", data=texts.inferences, changes=("data.codec.size=300",), scored=False,
                        options=lambda folder: Classify(file=str(two_columns(folder)))),
-    "mends": Case(kind="text", data=texts.corpus, scored=False,
+    "mends": Case(kind="text", data=texts.corpus,
                   changes=("data.task.context_length=32",),
                   options=lambda folder: Correct(file=str(sick(folder)), edit_threshold=0.0)),
     "chorales": Case(kind="music", data=scores.chorales, changes=("data.context_length=16",),
