@@ -13,7 +13,6 @@ import json
 import re
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +22,11 @@ import torch
 from langevin.modalities.modality import RequestContext
 from langevin.modalities.text.corruption.confusions import Confusions, read_misspellings
 from langevin.modalities.text.corruption.corrupt import Corruption
-from langevin.modalities.text.measure import corrected
 from langevin.modalities.text.metrics.edits import edit_score
 from langevin.modalities.text.metrics.gleu import gleu, resampled
 from langevin.modalities.text.metrics.spelling import spelling_score
 from langevin.modalities.text.options import Correct
 from langevin.modalities.text.speller import Speller
-from langevin.modalities.text.task import LanguageModel
 from langevin.modalities.text.words import plain_words
 from langevin.run.directory import load_model, open_run
 from langevin.run.generate import RunModel
@@ -62,9 +59,6 @@ def repairer(model: RunModel, run: Path, lists: Sequence[str]) -> Repairer:
 
     def of(lines: Sequence[str], threshold: float | None) -> list[str]:
         context = RequestContext(model=model, data=text.open, say=print, folder=run / "cache")
-        if not isinstance(text.task, LanguageModel):
-            own = text if threshold is None else replace(text, task=replace(text.task, edit_threshold=threshold))
-            return list(model.run(corrected(own, list(lines), context)).values)
         with tempfile.TemporaryDirectory() as temporary:
             file = Path(temporary) / "lines.txt"
             file.write_text("\n\n".join(lines), encoding="utf-8")
@@ -164,8 +158,7 @@ def measured(path: Path, *, quick: bool = False) -> dict[str, Any]:
         file.write_text("".join(f"{r.replace(' ', '_')}: {w.replace(' ', '_')}*{n}\n" for r, w, n in kept.pairs()))
         of = repairer(model, path, [str(file)])
         result = {"run": str(path), "step": step, "jfleg": learners(of, speller, quick=quick)}
-        if isinstance(model.modality.task, LanguageModel):
-            result["spelling"] = misspelt(of, speller, held, quick=quick)
+        result["spelling"] = misspelt(of, speller, held, quick=quick)
     jfleg = result["jfleg"]
     return result | {"repair_gleu": jfleg["run"]["gleu"], "lexicon_gleu": jfleg["edit distance"]["gleu"]}
 

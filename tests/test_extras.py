@@ -28,10 +28,7 @@ STEPS = (*SMALL, "training.steps=2", "network.patch=2")
 SHORT = ("network.width=32", "network.depth=1", "network.head_dim=16", "training.steps=2", "training.batch=4")
 NEEDING = {  # by extra: commands that need it
     "data": (("train", "table"), ("inspect", "table"), ("train", "image/digits")),
-    "text": (
-        ("train", "text/shakespeare", "--data", "texts", *SHORT),
-        ("train", "text/repair", "--data", "texts", "data.task.context_length=65", *SHORT),
-    ),
+    "text": (("train", "text/shakespeare", "--data", "texts", *SHORT),),
     "music": (("train", "scores", *SHORT), ("inspect", "scores")),
     "speech": (("train", "recordings", *SHORT), ("inspect", "recordings")),
     "recogniser": (),

@@ -38,7 +38,6 @@ TASKS = {
     "pairs": ("summaries", ["data.task.context_length=160", "data.task.max_target_length=30", "data.codec.size=300",
                             "data.task.best_of=2"]),
     "labels": ("inferences", ["data.codec.size=300"]),
-    "mends": ("corpus", ["data.task.kind=correction", "data.task.context_length=65", "data.codec.kind=characters"]),
 }  # fmt: skip
 
 

@@ -54,7 +54,6 @@ def workspace(tmp_path_factory):
     run("text", corpus, length)
     run("causal", corpus, length, "process.kind=autoregressive", "network.attention=causal")
     run("blocks", corpus, length, "network.attention=block", "network.block_size=8")
-    run("mends", corpus, "data.task.kind=correction", "data.task.context_length=33", "data.codec.kind=characters")
     run("pairs", str(here / "summaries"), "data.task.context_length=160", "data.task.max_target_length=30",
         "data.codec.size=300")  # fmt: skip
     run("table", str(customers.with_holes(here / "customers")))

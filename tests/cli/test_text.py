@@ -11,19 +11,16 @@ import yaml
 
 from langevin.diffusion.batch import Batch
 from langevin.diffusion.likelihood.tokens import in_order, whole
-from langevin.diffusion.noise import SampleNoise
 from langevin.diffusion.process import Masked
 from langevin.diffusion.sampler import kinds_for
 from langevin.modalities.text.batches import counts
 from langevin.modalities.text.codec import Bytes
-from langevin.modalities.text.correct import corrections
 from langevin.modalities.text.infill import padded
 from langevin.modalities.text.input import as_dialogue
 from langevin.modalities.text.measure import references
 from langevin.modalities.text.nats import cost
 from langevin.modalities.text.repair.network import WEIGHT, weighed
 from langevin.modalities.text.repair.text import Edit, applied
-from langevin.modalities.text.slots import aligned, interleave_blanks
 from langevin.modalities.text.target import generate_targets
 from langevin.run.directory import open_run
 from langevin.run.generate import changed
@@ -44,10 +41,6 @@ def written(model, x, *, seeds, **options):
 def answered(model, sources, *, seeds):
     """(answers, function evaluations) to sources of token ids."""
     return driven(model, generate_targets(writer_of(model), model.modality.task, sources, seeds=seeds, batch=256))
-
-
-def corrected_texts(model, lines, *, threshold):
-    return driven(model, corrections(writer_of(model), model.modality.task, lines, threshold=threshold))[0]
 
 
 def validation_rows(model):
@@ -114,12 +107,6 @@ def pairs(told_once, folder):
 def joint(told_once, folder):
     return trained(told_once, folder, "summaries-joint", "data.task.context_length=160", "data.task.max_target_length=30",
                    "data.codec.size=300", "data.task.joint_fraction=0.3", "training.steps=1")  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def mends(told_once, folder):
-    return trained(told_once, folder, "corpus-mends", "data.task.kind=correction", "data.task.context_length=129",
-                   "training.steps=4")  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -317,32 +304,6 @@ def test_the_length_of_an_answer_is_the_models(pairs):
     assert nfe > 1
 
 
-def test_a_text_that_is_repaired_keeps_its_lines_and_what_is_not_sure(mends, told, tmp_path):
-    file, text = (
-        tmp_path / "text.txt",
-        "the cat sees\n\n  teh \u2603 moon, and a very long line " + "of words " * 20 + "\r\nend",
-    )
-    file.write_bytes(text.encode())
-    status, out, err = told("correct", mends, file, "--edit-threshold", 1e6)
-    assert status == 0, err
-    assert out == text
-    assert "->" not in err
-    status, out, err = told("correct", mends, file, "--edit-threshold", 0)
-    assert status == 0
-    assert out.count("\n") == text.count("\n")
-    assert "\u2603" in out  # a character that the codec does not know
-    status, _, err = told("correct", mends, file, "--edit-threshold", -1)
-    assert status == 1
-    assert "at least 0" in err
-
-
-def test_a_line_is_repaired_alike_wherever_it_stands(mends):
-    model = loaded(mends)
-    lines = ["teh cat sees the moon.", "a dgo hears", "the odl king likes an apple."]
-    together = corrected_texts(model, lines, threshold=0.0)
-    assert together == [corrected_texts(model, [line], threshold=0.0)[0] for line in lines]
-
-
 @pytest.mark.parametrize(("given", "asked"), [
     ("user: hello", "user: hello\nsystem:"), ("user: a\nsystem: b", "user: a\nsystem: b\nuser:"),
     ("user: hello\nsystem:", "user: hello\nsystem:"), ("two lines\nof text", "two lines\nof text"),
@@ -351,30 +312,11 @@ def test_the_speaker_who_answers_is_named(given, asked):
     assert as_dialogue(given) == asked
 
 
-def test_a_run_that_repairs_says_so_when_it_is_to_sample(mends, told):
-    status, _, err = told("sample", mends)
-    assert status == 1
-    assert "langevin correct" in err
-
-
 @pytest.mark.parametrize("option", ["--length", "--block"])
 def test_counts_of_symbols_are_positive(run, told, option):
     status, _, err = told("sample", run, option, 0)
     assert status == 1
     assert "at least 1" in err
-
-
-def test_what_is_right_at_each_place_brings_the_text_there():
-    """Passes of one symbol a gap end in the right text, whatever was wrong."""
-    faulty, right = "teh hose on hill,", "the house on the hill."
-    ids = [torch.tensor([ord(c) for c in text]) for text in (faulty, right)]
-    now = ids[0]
-    for _ in range(8):
-        slots = aligned(now, ids[1], 0)
-        assert len(slots) == 2 * len(now) + 1
-        now = slots[slots != 0]
-    assert torch.equal(now, ids[1])
-    assert torch.equal(aligned(ids[1], ids[1], 0), interleave_blanks(ids[1], 0))
 
 
 def test_labels_come_with_their_probability(labels, told, tmp_path):
@@ -390,7 +332,7 @@ def test_labels_come_with_their_probability(labels, told, tmp_path):
     assert "line 1: expected 2 columns" in err
 
 
-@pytest.mark.parametrize("which", ["run", "blocks", "pairs", "labels", "mends"])
+@pytest.mark.parametrize("which", ["run", "blocks", "pairs", "labels"])
 def test_evaluate_measures_each_task(which, request, told, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     path = request.getfixturevalue(which)
@@ -404,7 +346,6 @@ def test_evaluate_measures_each_task(which, request, told, monkeypatch):
     assert "Infinity" not in (path / "evaluation.json").read_text()
     assert ("accuracy" in found["task"]) == (which == "labels")
     assert ("ROUGE-L" in found["task"]) == (which == "pairs")
-    assert ("restored" in found["task"]) == (which == "mends")
     assert (path / "report.html").read_text().count("<blockquote>") > 0
 
 
@@ -473,8 +414,7 @@ def test_a_run_starts_from_the_weights_of_another(run, told, folder, tmp_path):
     (("data.task.kind=seq2seq",), "needs dialogues, or texts with summaries"),
     (("data.codec.kind=pixels",), "data.codec.kind: there is no 'pixels'"),
     (("data.task.context_length=2",), "4 to 65536"),
-    (("data.task.kind=corection",), "data.task.kind: there is no 'corection'; did you mean 'correction'?"),
-    (("data.task.kind=correction", "data.codec.kind=bytes"), "corrects characters: set data.codec.kind=characters"),
+    (("data.task.kind=clasification",), "data.task.kind: there is no 'clasification'; did you mean 'classification'?"),
     (("network.kind=dit",), "text data is read by network.kind transformer, and this is dit"),
     (("process.kind=gaussian",), "text data needs process.kind masked or hybrid or uniform or autoregressive"),
     (("process.schedule=cosine",), "process.training_input=time"),
@@ -558,17 +498,6 @@ def test_all_references_of_a_source_are_asked_whole(pairs):
     assert references(two, together=False) == {0: ["first"], 1: ["x"], 2: ["second"]}
 
 
-def test_a_repairing_run_starts_from_a_corpus_of_the_same_characters(told, folder):
-    base = trained(told, folder, "corpus-base", "data.task.context_length=32", "data.codec.kind=characters",
-                   "data.task.num_special_tokens=1", "training.steps=2")  # fmt: skip
-    status, _, err = told("train", folder / "corpus", *SMALL, "data.task.kind=correction",
-                          "data.task.context_length=65", f"init_from={base}", "data.codec.kind=characters",
-                          "training.steps=1", "--minutes", 1,
-                          "--out", folder / "run-started")  # fmt: skip
-    assert status == 0, err
-    assert "after 2 steps" in err
-
-
 def test_text_that_ends_inside_a_character_is_counted_in_its_own_bytes(told, folder, monkeypatch):
     """Rows of bytes cut characters; a block that does is shown when the rest of its character is."""
     word = "привет, мир! "
@@ -616,10 +545,10 @@ def test_a_blank_line_stays_a_blank_line(pairs, labels, told, tmp_path):
     assert [bool(line) for line in out.split("\n")[:-1]] == [True, False, True]
 
 
-def test_a_repaired_file_keeps_its_ends_of_lines_and_its_kind(mends, told, tmp_path):
+def test_a_repaired_file_keeps_its_ends_of_lines_and_its_kind(run, told, tmp_path):
     file = tmp_path / "draft.md"
     file.write_bytes(b"the cat sees the sea.\r\n\r\na dog.\r\n")
-    status, _, err = told("correct", mends, file, "--edit-threshold", 1000, "--out", tmp_path / "new" / "clean.md")
+    status, _, err = told("correct", run, file, "--edit-threshold", 1000, "--out", tmp_path / "new" / "clean.md")
     assert status == 0, err
     assert (tmp_path / "new" / "clean.md").read_bytes() == file.read_bytes()
 
@@ -651,7 +580,7 @@ def test_a_sentence_is_chosen_unless_the_network_is_to_write(pairs, told, tmp_pa
     assert "samples nothing" in err
 
 
-def test_a_run_on_open_texts_repairs(run, mends, told, tmp_path):
+def test_a_run_on_open_texts_repairs(run, pairs, told, tmp_path):
     file = tmp_path / "draft.txt"
     file.write_text("teh cat sees the moon.\n\nA dog hears the the king.\n")
     status, out, err = told("correct", run, file, "--false-alarms", 0.2)
@@ -670,7 +599,8 @@ def test_a_run_on_open_texts_repairs(run, mends, told, tmp_path):
         (run, ("--edit-threshold", 1, "--false-alarms", 0.1), "give one of them"),
         (run, ("--false-alarms", 2), "between 0 and 1"),
         (run, ("--misspellings", file), "has no colon"),
-        (mends, ("--diff",), "corrects by its network"),
+        (run, ("--edit-threshold", -1), "at least 0"),
+        (pairs, (), "does not correct texts"),
     ):
         status, out, err = told("correct", which, file, *options)
         assert (status, out) == (1, "")
@@ -715,22 +645,3 @@ def test_pairs_without_a_label_are_left_out_and_counted(told, folder):
     assert status == 0, err
     assert "left out: 1 of" in err
     assert open_run(folder / "run-partly").recipe.data.classes == ("CONTRADICTION", "ENTAILMENT", "NEUTRAL")
-
-
-def test_a_repairing_run_learns_language_from_what_is_not_told(mends):
-    """In training some of the faulty text is hidden in half of the rows; held-out rows are told whole."""
-    made = open_run(mends).recipe
-    part = loaded(mends).batches(made.data.open()[0]).examples
-    items, seeds = torch.arange(200) % len(part), torch.arange(200)
-    rows = part.examples(items, SampleNoise(seeds=seeds, steps=torch.zeros_like(seeds)))
-    share = torch.tensor(
-        [float((told[:, 0] == made.process.vocab_size).sum()) / (len(told) // 2) for _, _, told in rows]
-    )
-    assert 0.35 < float((share > 0).double().mean()) < 0.65
-    assert 0.35 < float(share[share > 0].mean()) < 0.65
-    assert not any(bool((told == made.process.vocab_size).any()) for _, _, told in part.examples(items, None))
-    assert all(int(told[0, 0]) == made.process.vocab_size - 1 for _, _, told in rows)  # gaps stay gaps
-    hidden = [
-        (told[:, :1] == made.process.vocab_size) & (told[:, 1:] != made.process.vocab_size) for _, _, told in rows
-    ]
-    assert not any(bool(one.any()) for one in hidden)  # nor is a reading told of what is hidden

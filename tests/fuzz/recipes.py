@@ -19,7 +19,7 @@ from tests.fuzz.mutate import drawn, edited, many, memory
 
 LONGEST = 20_000  # characters of a message
 KINDS = (
-    "adamw", "ancestral", "autoguidance", "autoregressive", "bpe", "bytes", "characters", "classification", "correction",
+    "adamw", "ancestral", "autoguidance", "autoregressive", "bpe", "bytes", "characters", "classification",
     "classifier_free", "diffusion", "dit", "dpm2m", "function", "gaussian", "hybrid", "image", "karras", "letter_pairs",
     "letters", "masked", "mlp", "muon", "pixels", "points", "prompt", "score_matching", "sde", "seq2seq", "text",
     "transformer", "unet", "uniform", "unmask", "words", "", "x" * 999,
@@ -89,7 +89,7 @@ def trees() -> dict[str, dict[str, Any]]:
             **text,
             "data": {**text["data"], "codec": dict(vars(codec)) if kind == "characters" else _bpe(codec)},
         }
-    for name in ("image/digits", "toy/limit-cycle", "text/repair", "bpe"):
+    for name in ("image/digits", "toy/limit-cycle", "text/summary", "bpe"):
         found[f"{name} complete"] = yaml.safe_load(dump(check(found[name])))
     return found
 

@@ -24,7 +24,6 @@ MAKE = {
 TEXTS = {
     "text/shakespeare": texts.corpus,
     "text/books": texts.corpus,
-    "text/repair": texts.corpus,
     "text/dialogue": texts.dialogues,
     "text/summary": texts.summaries,
     "text/inference": texts.inferences,

@@ -8,7 +8,6 @@ import sys
 
 import pytest
 
-from langevin.modalities.text.batches import known_misspellings
 from langevin.modalities.text.data import TextSource, load_parts
 from langevin.modalities.text.input import read_records, read_text
 from langevin.modalities.text.sources import detect, guess
@@ -73,8 +72,6 @@ def test_a_path_that_is_no_file_is_no_data(tmp_path, name, make):
         load(path)
     with pytest.raises(ValueError, match="no regular file"):
         load("/dev/zero")
-    with pytest.raises(ValueError, match="no regular file"):
-        known_misspellings([str(path)])
 
 
 def test_a_file_that_may_not_be_read_is_named_and_not_called_no_images(tmp_path):

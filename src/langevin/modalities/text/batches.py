@@ -2,35 +2,26 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import assert_never
 
 import torch
 from torch import Tensor
 
 from langevin.diffusion.batch import Batch
-from langevin.diffusion.condition import Condition
 from langevin.diffusion.noise import SampleNoise
 from langevin.modalities.text.codec import AnyTokens
-from langevin.modalities.text.corruption.confusions import Confusions, read_confusions
-from langevin.modalities.text.corruption.corrupt import Corruption
 from langevin.modalities.text.data import Texts
-from langevin.modalities.text.pairs import inferences, paragraphs, replies, sentences, summaries
-from langevin.modalities.text.parse import Unreadable, read_plain
-from langevin.modalities.text.slots import SideInputs, aligned
+from langevin.modalities.text.pairs import inferences, replies, summaries
 from langevin.modalities.text.task import (
-    BLANK,
     NUMBERS,
     SEPARATOR,
     AnyTask,
     Classification,
-    Correction,
     LanguageModel,
     Seq2Seq,
 )
 
-# token ids (n,) int64; positions to predict (n,) bool; for a correction also side inputs (n, streams) int64
-Example = tuple[Tensor, ...]
+Example = tuple[Tensor, Tensor]  # token ids (n,) int64; positions to predict (n,) bool
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -110,55 +101,7 @@ class PairExamples:
         return x, free
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class CorrectionExamples:
-    """Clean texts and their corruptions: drawn anew in training; without noise fixed, and never masked.
-
-    Args:
-        mask: token id of a masked character of the corrupted text.
-        source_mask_fraction: fraction of the training examples in which characters of the corrupted text are masked.
-    """
-
-    texts: Sequence[str]
-    corruption: Corruption
-    side_inputs: SideInputs
-    length: int
-    mask: int
-    source_mask_fraction: float = 0.0
-
-    def __len__(self) -> int:
-        return len(self.texts)
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return (self.length,)
-
-    def pair(self, item: int, seed: int) -> tuple[str, str]:
-        """(corrupted text, clean text)."""
-        return self.corruption.corrupt(self.texts[item], seed), self.texts[item]
-
-    def examples(self, items: Tensor, noise: SampleNoise | None) -> list[Example]:
-        seeds = items if noise is None else noise.fork(9).bits(1)[:, 0] & 0x7FFFFFFF
-        examples = [self._example(*self.pair(int(i), int(s))) for i, s in zip(items, seeds, strict=True)]
-        return examples if noise is None else self._masked(examples, noise.fork(10))
-
-    def _masked(self, examples: list[Example], noise: SampleNoise) -> list[Example]:
-        u = noise.uniform(torch.empty(len(examples), self.length + 2))
-        fraction = torch.where(u[:, 0] < self.source_mask_fraction, u[:, 1], 0.0)
-        masked = list[Example]()
-        for (x, free, source), u_each, p in zip(examples, u[:, 2:], fraction, strict=True):
-            mask = (u_each[: len(source)] < p)[:, None].expand_as(source).clone()
-            mask[::2, 0] = False  # the blanks between its characters stay
-            masked.append((x, free, torch.where(mask, self.mask, source)))
-        return masked
-
-    def _example(self, corrupted: str, clean: str) -> Example:
-        codec = self.side_inputs.codec
-        x = aligned(codec.encode(corrupted), codec.encode(clean), codec.vocab_size + BLANK)[: self.length]
-        return x, torch.ones_like(x, dtype=torch.bool), self.side_inputs(corrupted)[: self.length]
-
-
-AnyExamples = CorpusWindows | PairExamples | CorrectionExamples
+AnyExamples = CorpusWindows | PairExamples
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -192,13 +135,11 @@ class TextBatches:
 
 def batch_of(examples: Sequence[Example], *, padding: int, device: torch.device) -> Batch:
     """Examples as a batch: its mask holds the positions to predict, `known` the others."""
-    x, *more = (
+    x, free = (
         torch.nn.utils.rnn.pad_sequence(list(parts), batch_first=True, padding_value=fill).to(device)
-        for parts, fill in zip(zip(*examples, strict=True), (padding, False, padding))
+        for parts, fill in zip(zip(*examples, strict=True), (padding, False))
     )
-    free, source = more[0], more[1] if len(more) > 1 else None
-    condition = None if source is None else Condition(source=source.transpose(1, 2))
-    return Batch(x=x, condition=condition, mask=free, known=~free)
+    return Batch(x=x, mask=free, known=~free)
 
 
 def arrange(texts: Texts, task: AnyTask, codec: AnyTokens, classes: Sequence[str] = ()) -> AnyExamples:
@@ -213,8 +154,6 @@ def arrange(texts: Texts, task: AnyTask, codec: AnyTokens, classes: Sequence[str
             return pair_examples(texts, task, codec)
         case Classification():
             return labelled_examples(texts, task, codec, classes)
-        case Correction():
-            return correction_examples(texts, task, codec)
         case _:
             assert_never(task)
 
@@ -270,53 +209,6 @@ def cut_remark(what: str, texts: Sequence[Tensor], room: int, setting: str, side
 def prompt(context: str, speaker: str) -> str:
     """The source of a reply: the turns before it and who speaks next."""
     return f"{context}\n{speaker}:"
-
-
-def correction_examples(texts: Texts, task: Correction, codec: AnyTokens) -> CorrectionExamples:
-    """Windows of whole sentences, of at most 0.9 of the characters that fit, as corruption can lengthen them."""
-    known = known_misspellings(task.misspellings)
-    mask = codec.vocab_size + task.needed(0)
-    return CorrectionExamples(
-        texts=_sentence_windows(texts, int(0.9 * task.max_characters)),
-        corruption=Corruption(
-            confusions=known, spelling=task.spelling, grammar=task.grammar, identity_fraction=task.identity_fraction
-        ),
-        side_inputs=SideInputs(task=task, codec=codec, same=mask + 1),
-        length=task.context_length, source_mask_fraction=task.source_mask_fraction, mask=mask,
-    )  # fmt: skip
-
-
-def _sentence_windows(texts: Texts, room: int) -> list[str]:
-    """Consecutive sentences of a paragraph in at most `room` characters; a longer sentence is cut at a space."""
-    windows = list[str]()
-    for text in texts.strings():
-        for paragraph in paragraphs(text):
-            window = ""
-            for sentence in sentences(paragraph):
-                if window and len(window) + 1 + len(sentence) > room:
-                    windows.append(window)
-                    window = ""
-                window = f"{window} {sentence}".strip()
-                while len(window) > room:
-                    at = window.rfind(" ", 1, room) if " " in window[1:room] else room
-                    windows.append(window[:at])
-                    window = window[at:].strip()
-            if window:
-                windows.append(window)
-    return windows
-
-
-def known_misspellings(paths: Sequence[str]) -> Confusions | None:
-    """The misspellings of all files, each in either format of `confusions`. Raises `ValueError` for an unreadable file."""
-    merged: Confusions | None = None
-    for path in paths:
-        try:
-            lines = read_plain(Path(path))[0].splitlines()
-        except Unreadable as error:
-            raise ValueError(f"data.task.misspellings: {error}") from error
-        one = read_confusions(lines)
-        merged = one if merged is None else merged.merged(one)
-    return merged
 
 
 def labelled_examples(texts: Texts, task: Classification, codec: AnyTokens, classes: Sequence[str]) -> PairExamples:

@@ -12,7 +12,7 @@ from torch import Tensor
 from langevin.diffusion.automaton import Automaton, Ruled
 from langevin.diffusion.condition import Condition
 from langevin.diffusion.denoiser import Denoiser
-from langevin.diffusion.guidance import KeepSourceBias, VocabularyMask
+from langevin.diffusion.guidance import VocabularyMask
 from langevin.diffusion.noise import mix
 from langevin.diffusion.sampler import AncestralUnmask, GibbsSampler
 from langevin.diffusion.sampler.unmask import entropy
@@ -66,19 +66,15 @@ class Rules:
 
     Args:
         limit: only token ids below it are generated.
-        threshold: nats added to the logits of the corrupted text's own tokens; None: there is no such text.
         rule: what the whole text has to obey; None is nothing.
         mask: token id of the mask, for the rule.
     """
 
     limit: int
-    threshold: float | None = None
     rule: Automaton | None = None
     mask: int = 0
 
     def __call__(self, denoiser: Denoiser) -> Denoiser:
-        if self.threshold is not None:
-            denoiser = KeepSourceBias(denoiser=denoiser, logit_bias=self.threshold)
         denoiser = VocabularyMask(denoiser=denoiser, limit=self.limit)
         return denoiser if self.rule is None else Ruled(denoiser=denoiser, automaton=self.rule, mask=self.mask)
 
@@ -109,16 +105,13 @@ class Writer:
         return vocabulary(self.codec, self.model)
 
     def write(
-        self, x: Tensor, seeds: Tensor, *, on_block: OnBlock | None = None, source: Tensor | None = None,
-        threshold: float | None = None,
+        self, x: Tensor, seeds: Tensor, *, on_block: OnBlock | None = None
     ) -> Ids:  # fmt: skip
         """x (b, n) with tokens at its masked positions.
 
         Args:
             seeds: (b,) int64: a text depends on its seed, its own positions and the options only.
             on_block: called after each block.
-            source: (b, streams, n) token ids of a corrupted text and of spelling candidates for it.
-            threshold: nats by which another token must be likelier than the corrupted text's own.
         """
         if self.best_of > 1:
             return (yield from self._best(x, seeds, on_block))
@@ -132,9 +125,7 @@ class Writer:
             if bool((x[:, span] == words.mask).any()):
                 names = mix(seeds, first) if first else seeds
                 prompt = (known & (x < words.number(0)))[:, span]
-                part = yield from self._positions(
-                    x[:, span], names, prompt, x[:, : span.start] if cached else None, source, threshold
-                )
+                part = yield from self._positions(x[:, span], names, prompt, x[:, : span.start] if cached else None)
                 x = torch.cat([x[:, : span.start], part, x[:, last:]], 1)
             if on_block:
                 on_block(x, last)
@@ -146,18 +137,13 @@ class Writer:
         seeds: Tensor,
         prompt: Tensor,
         before: Tensor | None,
-        source: Tensor | None,
-        threshold: float | None,
     ) -> Ids:
         """One block, or all positions at once."""
         sampling, words = self.sampling, self.words
         condition = Condition(prompt=prompt) if sampling.guidance and bool(prompt.any()) else None
-        if source is not None:
-            condition = replace(condition or Condition(), source=source)
-        limit = words.codec if threshold is None else words.codec + 1  # a correction may generate the blank
         draw = Draw(
             shape=tuple(x.shape[1:]), seeds=seeds, sampling=sampling, condition=condition, prefix=before,
-            wrap=Rules(limit=limit, threshold=threshold, rule=self.rule, mask=words.mask),
+            wrap=Rules(limit=words.codec, rule=self.rule, mask=words.mask),
         )  # fmt: skip
         masked = x == words.mask
         if self.model.process.kind != "masked":

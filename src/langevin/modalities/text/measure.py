@@ -16,24 +16,20 @@ from langevin.modalities.text.baselines.summary import lead
 from langevin.modalities.text.batches import (
     AnyExamples,
     CorpusWindows,
-    CorrectionExamples,
     PairExamples,
     TextBatches,
     batch_of,
 )
-from langevin.modalities.text.correct import corrections
 from langevin.modalities.text.data import Texts
 from langevin.modalities.text.infill import Writer
 from langevin.modalities.text.metrics.rouge import Rouge, copy_rate, rouge
-from langevin.modalities.text.metrics.spelling import SpellingScore, spelling_score
 from langevin.modalities.text.metrics.variety import distinct, gram_divergence, unigram_entropy
 from langevin.modalities.text.metrics.verbatim import Verbatim
 from langevin.modalities.text.nats import Calibration, Cost, calibration, cost
 from langevin.modalities.text.plans import free_texts, writer_of
 from langevin.modalities.text.ranking import SentenceRanker, pairs_of
-from langevin.modalities.text.speller import Speller
 from langevin.modalities.text.target import generate_targets, label_shares
-from langevin.modalities.text.task import NUMBERS, Correction, LanguageModel, Seq2Seq
+from langevin.modalities.text.task import NUMBERS, LanguageModel, Seq2Seq
 
 if TYPE_CHECKING:
     from langevin.modalities.text.modality import Text
@@ -96,7 +92,7 @@ def measure_text(
     items, fewer = spread(len(read), examples), spread(len(read), ordered)
     full = isinstance(model.process, Masked) and not model.autoregressive and model.attention != "block"
     costs = {"own": cost(model, codec, read, items, draws=DRAWS, batch=batch, progress=m.progress("bits"))}
-    if full and not isinstance(part, CorrectionExamples):
+    if full:
         costs["own, fewer examples"] = cost(model, codec, read, fewer, draws=DRAWS, batch=batch)
         costs["left to right"] = cost(
             model, codec, read, fewer, estimator="left to right", batch=batch, progress=m.progress("left to right")
@@ -200,9 +196,7 @@ class TaskFigures:
 
 
 def task_of(text: "Text", m: Measuring, part: AnyExamples, batch: int) -> TaskFigures:
-    """Accuracy of labels, ROUGE of summaries and replies, or restored words; each with a rule without a model."""
-    if isinstance(part, CorrectionExamples):
-        return correction_figures(text, m, part)
+    """Accuracy of labels, or ROUGE of summaries and replies; each with a rule without a model."""
     assert isinstance(part, PairExamples)
     if not isinstance(text.task, Seq2Seq):
         return label_figures(text, m, part)
@@ -246,41 +240,8 @@ def classified(text: "Text", part: PairExamples, items: Tensor, context: Request
     return Samples(modality=text, values=lines, names=names, arrays={"shares": probabilities})
 
 
-def corrected(text: "Text", corrupted: Sequence[str], context: RequestContext) -> Any:
-    """Plan: corrections of corrupted texts."""
-    assert isinstance(text.task, Correction)
-    writer = Writer(codec=text.codec, model=text.tokens_of(context.model), sampling=context.model.sampling)
-    outputs = yield from corrections(
-        writer, text.task, corrupted, threshold=text.task.edit_threshold, progress=context.progress
-    )
-    return Samples(modality=text, values=outputs, names=tuple(corrupted))
-
-
 def _decoded(text: "Text", ids: Tensor) -> str:
     return text.codec.decode(ids[ids < text.codec.vocab_size])
-
-
-def correction_figures(text: "Text", m: Measuring, part: CorrectionExamples) -> TaskFigures:
-    """Corrupted words restored and clean ones changed in validation text, also by the nearest word in edit distance."""
-    pairs = [part.pair(i, i) for i in spread(len(part), 4 * (m.count or TEXTS)).tolist()]
-    corrupted, clean = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
-    drawn = m.model.run(corrected(text, corrupted, context_of(m, BATCH, "correcting")))
-    untouched = m.model.run(corrected(text, clean, context_of(m, BATCH, "correcting clean text")))
-    speller = Speller.from_text(" ".join(m.train.strings()), least=2)
-    nearest = [[speller.correct(sentence) for sentence in texts] for texts in (corrupted, clean)]
-    figures: dict[str, float] = {}
-    for name, outputs, same in (("", drawn.values, untouched.values), ("edit distance: ", *nearest)):
-        score = _spelling(corrupted, outputs, clean)
-        figures |= {f"{name}precision": score.precision, f"{name}recall": score.recall, f"{name}F1": score.f1}
-        figures[f"{name}restored"] = score.accuracy or 0.0
-        figures[f"{name}clean words changed"] = score.alarm_rate or 0.0
-        figures[f"{name}clean words changed, clean text"] = _spelling(clean, same, clean).alarm_rate or 0.0
-    quotes = [(a, b) for a, b, right in zip(corrupted, drawn.values, clean, strict=True) if a != right][:8]
-    return TaskFigures(figures=figures, quotes=quotes, nfe=drawn.nfe)
-
-
-def _spelling(source: Sequence[str], outputs: Sequence[str], clean: Sequence[str]) -> SpellingScore:
-    return spelling_score(*([text.split() for text in texts] for texts in (source, outputs, clean)))
 
 
 def label_figures(text: "Text", m: Measuring, part: PairExamples) -> TaskFigures:

@@ -25,8 +25,8 @@ from langevin.modalities.modality import (
     spread,
 )
 from langevin.modalities.text import inspect, measure, plans, preview, sources, suggest
-from langevin.modalities.text.batches import AnyExamples, CorrectionExamples, PairExamples, TextBatches, arrange
-from langevin.modalities.text.codec import AnyTokens, Bytes, Characters
+from langevin.modalities.text.batches import AnyExamples, PairExamples, TextBatches, arrange
+from langevin.modalities.text.codec import AnyTokens, Bytes
 from langevin.modalities.text.data import Texts, load_parts, quiet
 from langevin.modalities.text.explain import explain_plan
 from langevin.modalities.text.files import JSONL, PLAIN
@@ -44,7 +44,7 @@ from langevin.modalities.text.options import (
 )
 from langevin.modalities.text.pairs import inferences, speakers
 from langevin.modalities.text.sources import TextSource
-from langevin.modalities.text.task import AnyTask, Classification, Correction, LanguageModel, Seq2Seq
+from langevin.modalities.text.task import AnyTask, Classification, LanguageModel, Seq2Seq
 
 PREVIEWED = 4
 
@@ -76,8 +76,6 @@ class Text:
     def __post_init__(self) -> None:
         if not 0 < self.val_fraction < 1:
             raise ValueError(f"data.val_fraction must be a fraction between 0 and 1, got {self.val_fraction}")
-        if isinstance(self.task, Correction) and not isinstance(self.codec, Characters):
-            raise ValueError("data.task.kind correction corrects characters: set data.codec.kind=characters")
         if self.speakers and len(self.speakers) != 2:
             raise ValueError(f"data.speakers names who begins and who replies, two names, got {len(self.speakers)}")
         _ = self.source
@@ -112,8 +110,6 @@ class Text:
             task = replace(task, num_special_tokens=base.task.needed(len(base.classes)))
         else:
             codec = codec.fitted(train.strings())
-        if isinstance(task, Correction):
-            task = task.fitted(train.strings())
         if isinstance(task, LanguageModel):
             _require_enough(train, codec, task)
         if isinstance(task, Classification) and not classes:
@@ -129,14 +125,11 @@ class Text:
         return replace(self, codec=codec, task=task, classes=classes, speakers=names)
 
     def needs(self, train: Texts) -> Needs:
-        only_masked = isinstance(self.task, Correction) or (
-            isinstance(self.task, Seq2Seq) and self.task.reverse_weight > 0
-        )
+        only_masked = isinstance(self.task, Seq2Seq) and self.task.reverse_weight > 0
         return Needs(
             processes=("masked",) if only_masked else ("masked", "hybrid", "uniform", "autoregressive"),
             space=(self.task.context_length,),
             tokens=self.codec.vocab_size + self.task.needed(len(self.classes)),
-            side_streams=1 + self.task.spellcheck_candidates if isinstance(self.task, Correction) else 0,
             blocks=isinstance(self.task, LanguageModel),
         )
 
@@ -183,8 +176,6 @@ class Text:
                 does = "summarises texts: langevin summarise RUN FILE"
             case LanguageModel():
                 does = "writes open text: langevin sample RUN --prompt TEXT goes on from one"
-            case Correction():
-                does = "corrects texts: langevin correct RUN FILE"
             case Classification():
                 does = "labels pairs of texts: langevin classify RUN FILE"
             case _:
@@ -205,8 +196,6 @@ class Text:
         if isinstance(self.task, LanguageModel):
             return plans.free_texts(self, self.task, context, count)
         items = spread(len(examples), count)
-        if isinstance(examples, CorrectionExamples):
-            return measure.corrected(self, [examples.pair(i, i)[0] for i in items.tolist()], context)
         assert isinstance(examples, PairExamples)
         if isinstance(self.task, Classification):
             return measure.classified(self, examples, items, context)

@@ -118,25 +118,24 @@ class Summarise:
 
 @dataclass(frozen=True, kw_only=True)
 class Correct:
-    """Correct a text, by a run that was trained to, or by a run on open texts and a noisy channel."""
+    """Correct a text by a run on open texts and a noisy channel."""
 
     file: InputFile
     """A text; - reads standard input."""
     edit_threshold: float | None = None
-    """Nats by which an edit must be likelier than what was typed; default the recipe's, or by --false-alarms."""
+    """Nats by which an edit must be likelier than what was typed; default by --false-alarms."""
     false_alarms: float | None = None
     """Share of the words of clean text that may be changed, by which the threshold is chosen on held-out text; default
-    0.005. Of runs on open texts."""
+    0.005."""
     misspellings: tuple[InputFile, ...] = ()
-    """Files of known misspellings, "word: error, error*3" or "wrong->right", of which the channel learns. Of runs on open
-    texts."""
+    """Files of known misspellings, "word: error, error*3" or "wrong->right", of which the channel learns."""
     diff: bool = False
-    """Show the lines that change, before and after, and the reason and gain of each edit. Of runs on open texts."""
+    """Show the lines that change, before and after, and the reason and gain of each edit."""
     json: bool = False
-    """Show each edit as a line of JSON. Of runs on open texts."""
+    """Show each edit as a line of JSON."""
 
     UNUSED: ClassVar[dict[str, str]] = {
-        "guidance": "a correction is not guided", "seed": "equal lines get equal corrections"
+        "guidance": "a correction is not guided", "seed": "equal texts get equal corrections"
     }  # fmt: skip
 
 

@@ -1,6 +1,5 @@
 """Plans of text requests: generate, continue, infill, reply; summarise, classify and correct files."""
 
-import difflib
 from codecs import getincrementaldecoder
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -16,7 +15,6 @@ from langevin.diffusion.sampling import Sampling
 from langevin.modalities.modality import Plan, RequestContext, Samples, seeds_of
 from langevin.modalities.text.batches import two_texts
 from langevin.modalities.text.compile_rules import compiled
-from langevin.modalities.text.correct import corrections
 from langevin.modalities.text.gaps import Gapped, parse
 from langevin.modalities.text.infill import OnBlock, Writer
 from langevin.modalities.text.input import as_dialogue, read_prompt, read_records, read_text
@@ -25,7 +23,7 @@ from langevin.modalities.text.ranking import ranker_of
 from langevin.modalities.text.repair.plan import repair_plan
 from langevin.modalities.text.rules import Rule, obeys, rules_of
 from langevin.modalities.text.target import generate_targets, label_shares, reverse_weight_of
-from langevin.modalities.text.task import Classification, Correction, LanguageModel, Seq2Seq
+from langevin.modalities.text.task import Classification, LanguageModel, Seq2Seq
 
 if TYPE_CHECKING:
     from langevin.modalities.text.modality import Text
@@ -43,8 +41,6 @@ def sample(text: "Text", options: Sample, context: RequestContext) -> Plan:
     if (options.length is not None and options.length < 1) or (options.block is not None and options.block < 1):
         raise ValueError(f"--length and --block count tokens, at least 1, got {options.length} and {options.block}")
     match text.task:
-        case Correction():
-            raise ValueError("this run corrects texts: langevin correct RUN FILE")
         case Classification():
             raise ValueError("this run labels pairs of texts: langevin classify RUN FILE")
         case _:
@@ -448,39 +444,12 @@ def _labels(
 
 
 def correct(text: "Text", options: Correct, context: RequestContext) -> Plan:
-    """A text corrected line by line by a run that was trained to, by sentences by a run on open texts."""
+    """A text repaired sentence by sentence, by a run on open texts."""
     if options.edit_threshold is not None and not options.edit_threshold >= 0:
         raise ValueError(f"--edit-threshold is at least 0 (nats), got {options.edit_threshold}")
-    if isinstance(text.task, LanguageModel):
-        return repair_plan(text, options, context)
-    if not isinstance(text.task, Correction):
-        raise ValueError("this run does not correct texts: that needs one on open texts, or data.task.kind correction")
-    if options.misspellings or options.diff or options.json or options.false_alarms is not None:
-        raise ValueError(
-            "--misspellings, --false-alarms, --diff and --json are of runs on open texts: this one corrects by its network"
-        )
-    threshold = text.task.edit_threshold if options.edit_threshold is None else options.edit_threshold
-    lines = read_text(options.file).splitlines(keepends=True)
-    if not "".join(lines).strip():
-        raise ValueError(f"{options.file} holds no text")
-    writer = Writer(codec=text.codec, model=text.tokens_of(context.model), sampling=context.model.sampling)
-    return _corrected(text, text.task, writer, lines, threshold, context)
-
-
-def _corrected(
-    text: "Text", task: Correction, writer: Writer, lines: list[str], threshold: float, context: RequestContext
-) -> Plan:
-    outputs = yield from corrections(writer, task, lines, threshold=threshold, progress=context.progress)
-    for number, (before, after) in enumerate(zip(lines, outputs, strict=True), start=1):
-        for old, new in changes(before.split(), after.split()):
-            context.say(f"line {number}: {old or '(nothing)'} -> {new or '(nothing)'}")
-    return Samples(modality=text, values=outputs, names=tuple(lines), document=True)
-
-
-def changes(before: list[str], after: list[str]) -> list[tuple[str, str]]:
-    """(old words, new words) of each change."""
-    steps = difflib.SequenceMatcher(a=before, b=after, autojunk=False).get_opcodes()
-    return [(" ".join(before[a:b]), " ".join(after[c:d])) for kind, a, b, c, d in steps if kind != "equal"]
+    if not isinstance(text.task, LanguageModel):
+        raise ValueError("this run does not correct texts: that needs one on open texts")
+    return repair_plan(text, options, context)
 
 
 def cut_to(text: "Text", given: str, room: int, context: RequestContext, *, keep_end: bool) -> Tensor:

@@ -5,24 +5,15 @@ After the codec's tokens come special tokens: END, SEPARATOR, and the numbers 0,
     language_model    a window of the text, all predicted: generate, continue, infill
     seq2seq           source SEPARATOR length target: summarise, reply. The length is a token that is predicted before the
                       target, instead of end tokens after it. It is learned from examples that end at it
-    correction        the clean text, all predicted, conditioned on the corrupted one aligned with it (`slots`)
     classification    premise SEPARATOR hypothesis SEPARATOR number: the label is a number; some examples predict all
 
 The same process, network and samplers serve every task.
 """
 
-from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from typing import Literal
 
-from langevin.extras import require
-from langevin.modalities.text.corruption.corrupt import Corruption
-from langevin.modalities.text.speller import NEAREST
-from langevin.modalities.text.words import plain_words
-
 END, SEPARATOR, NUMBERS = 0, 1, 2  # special tokens, counted from the codec's last
-BLANK = END  # of a correction: no character at this position
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,71 +115,7 @@ class Classification:
         return max(self.num_special_tokens, NUMBERS + labels)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Correction:
-    """The clean text of a corrupted one (see `slots`). Training corrupts the texts of the data anew in every step.
-
-    Args:
-        context_length: positions, two for each character and one more.
-        spelling, grammar: mean fractions of words that are misspelt, and of positions with a grammar error.
-        identity_fraction: fraction of the examples that are not corrupted.
-        source_mask_fraction: fraction of the training examples in which characters of the corrupted text are masked, a
-            uniform fraction of them. Most of that text is correct: a model that always sees it learns only to copy.
-        misspellings: files of known ones, "word: error, error*3" or "wrong->right"; else typing errors and random edits.
-        spellcheck_candidates: number of side inputs, 0 to 8: in the first every word outside the lexicon is replaced by
-            its nearest word, in the second by its second nearest, and so on. The model learns when to use them.
-        lexicon_size: number of most frequent words of the training text in the lexicon.
-        lexicon: these words, the most frequent first, separated by spaces; empty until fitted.
-        edit_threshold: nats by which another token must be likelier than the source's own to replace it.
-    """
-
-    kind: Literal["correction"] = "correction"
-    context_length: int = 257
-    spelling: float = 0.1
-    grammar: float = 0.05
-    identity_fraction: float = 0.17
-    source_mask_fraction: float = 0.5
-    misspellings: tuple[str, ...] = ()
-    spellcheck_candidates: int = 2
-    lexicon_size: int = 20_000
-    lexicon: str = field(default="", repr=False)
-    edit_threshold: float = 2.0
-    num_special_tokens: int = 0
-
-    def __post_init__(self) -> None:
-        _require_length(self.context_length)
-        Corruption(spelling=self.spelling, grammar=self.grammar, identity_fraction=self.identity_fraction)
-        if not 0 <= self.source_mask_fraction <= 1:
-            raise ValueError(f"data.task.source_mask_fraction must be in [0, 1], got {self.source_mask_fraction}")
-        if not 0 <= self.spellcheck_candidates <= NEAREST:
-            raise ValueError(
-                f"data.task.spellcheck_candidates must be 0 to {NEAREST}, got {self.spellcheck_candidates}"
-            )
-        if self.lexicon_size < 1:
-            raise ValueError(f"data.task.lexicon_size must be at least 1, got {self.lexicon_size}")
-        if not 0 <= self.edit_threshold < float("inf"):
-            raise ValueError(f"data.task.edit_threshold must be at least 0 nats, got {self.edit_threshold}")
-
-    def fitted(self, texts: Iterable[str]) -> "Correction":
-        """The task with a lexicon of these texts, if it needs one. Raises `ValueError` if rapidfuzz is not installed."""
-        require("rapidfuzz", "data.task.kind correction")
-        if self.lexicon or not self.spellcheck_candidates:
-            return self
-        count = Counter(word for text in texts for word in plain_words(text))
-        frequent = sorted(count, key=lambda word: (-count[word], word))[: self.lexicon_size]
-        candidates = self.spellcheck_candidates if frequent else 0
-        return replace(self, lexicon=" ".join(frequent), spellcheck_candidates=candidates)
-
-    @property
-    def max_characters(self) -> int:
-        """Number of characters that always fit into the context."""
-        return (self.context_length - 1) // 2
-
-    def needed(self, labels: int) -> int:
-        return max(self.num_special_tokens, BLANK + 1)
-
-
-AnyTask = LanguageModel | Seq2Seq | Classification | Correction
+AnyTask = LanguageModel | Seq2Seq | Classification
 
 
 def _require_length(context_length: int) -> None:

@@ -7,11 +7,12 @@ import math
 import numpy as np
 import pytest
 
-from langevin.modalities.text.corruption.confusions import Confusions, read_misspellings
-from langevin.modalities.text.repair import search
-from langevin.modalities.text.repair.candidates import Candidates
-from langevin.modalities.text.repair.channel import CLASSES, SMOOTHING, Channel
+from langevin.modalities.text.corruption.confusions import read_misspellings
+from langevin.modalities.text.repair import lexicon, search
+from langevin.modalities.text.repair.candidates import DERIVED, Candidates
+from langevin.modalities.text.repair.channel import CLASSES, PART, Channel, bounded, edit_nats
 from langevin.modalities.text.repair.language import ORDER, WordModel, sentences
+from langevin.modalities.text.repair.lexicon import Lexicon
 from langevin.modalities.text.repair.plan import Gains, diff, listed, located
 from langevin.modalities.text.repair.store import packed, read, words_of
 from langevin.modalities.text.repair.text import applied, repair
@@ -51,13 +52,55 @@ def test_the_probabilities_of_the_next_word_add_up_to_one(words):
     assert np.exp(words.log_probabilities(grams)) == pytest.approx(words.model.following(grams[:1, :-1])[0], rel=1e-12)
 
 
+LIST = read_misspellings([
+    "then: tehn*3, than", "them: tem", "physics: fisics, phisics", "phone: fone", "knife: nife", "receive: recieve",
+])  # fmt: skip
+
+
 def test_an_edit_has_the_rate_of_its_class_and_what_a_list_adds():
-    assert Channel().log_probability("teh", "the") == pytest.approx(math.log(CLASSES["swap"]))
+    for typed, meant, kind in (
+        ("teh", "the", "swap"), ("tha", "the", "vowel"), ("te", "the", "deleted"), ("thhe", "the", "doubled"),
+        ("thge", "the", "inserted"), ("xthe", "the", "inserted"), ("thex", "the", "inserted"),
+        ("its", "it's", "apostrophe"), ("tje", "the", "key"),
+    ):  # fmt: skip
+        assert Channel().log_probability(typed, meant) == pytest.approx(math.log(CLASSES[kind])), typed
+    assert Channel().log_probability("the", "the") == 0
     assert Channel().log_probability("het", "the") < Channel().log_probability("teh", "the")  # two swaps
-    channel = Channel.fit(Confusions(counts={"then": {"tehn": 3}, "them": {"tem": 1}}))
-    rate = (1 + SMOOTHING * CLASSES["swap"]) / (2 + SMOOTHING)  # "he" once swapped in two words
-    assert channel.log_probability("teh", "the") == pytest.approx(math.log(rate))
-    assert channel.log_probability("tehn", "then") == pytest.approx(math.log(0.5 * 3 / 4 + 0.5 * rate))
+    channel = Channel.fit(LIST)
+    kept = Channel(nats=channel.nats).log_probability("tehn", "then")
+    assert channel.log_probability("tehn", "then") == pytest.approx(math.log(0.5 * 3 / 5 + 0.5 * math.exp(kept)))
+    assert channel.log_probability("fonetic", "phonetic") > Channel().log_probability("fonetic", "phonetic") + 3
+    assert channel.log_probability("fonetic", "phonetic") > channel.log_probability("zonetic", "phonetic") + 3
+
+
+@pytest.mark.parametrize(("typed", "meant"), [
+    ("fone", "phone"), ("nie", "knife"), ("teh", "the"), ("phisic", "fisics"), ("a", "the"), ("qphone", "phone"),
+])  # fmt: skip
+def test_the_likeliest_of_all_cuts_into_parts_is_taken(typed, meant):
+    channel = Channel(nats=Channel.fit(LIST).nats)
+
+    def cheapest(x, z):
+        if not x:
+            return 0.0 if not z else math.inf
+        return min(
+            nats + cheapest(x[i:], z[j:])
+            for i in range(1, PART + 1) for j in range(len(z) + 1) if i <= len(x)
+            for nats in [channel.nats.get(x[:i], {}).get(z[:j], edit_nats(x[:i], z[:j]) if j <= PART else math.inf)]
+        )  # fmt: skip
+
+    assert -channel.log_probability(typed, meant) == pytest.approx(cheapest(bounded(meant), bounded(typed)))
+
+
+@pytest.mark.parametrize("channel", [Channel(), Channel.fit(LIST)])
+def test_words_are_found_in_the_order_of_their_probability(channel, words, monkeypatch):
+    nats = {word: 3.0 + len(word) / 7 for word in words.words if word.isalpha()}
+    monkeypatch.setattr(lexicon, "AHEAD", 0.0)
+    channel = Channel(nats=channel.nats)
+    for typed in ("kueen", "hoose", "fisicks", "windo", "king", ""):
+        truth = sorted((nats[w] - channel.log_probability(typed, w), w) for w in nats if w != typed)
+        found = list(Lexicon(nats).meant(typed, channel))
+        assert all(p == pytest.approx(channel.log_probability(typed, word)) for word, p in found)
+        assert [nats[w] - p for w, p in found] == pytest.approx([t for t, _ in truth if t < math.inf])
 
 
 def test_the_path_found_is_the_likeliest_of_all(candidates, monkeypatch):
@@ -113,7 +156,9 @@ def test_what_was_meant_is_written_in_the_case_and_spacing_of_the_text(candidate
     "The cat sees the moon.", "", " \n\n", "moon", "The cat sees Zyxwvut.", "The cat sees NASA.",
     "https://moom.cta/teh_cta",
     "The `cta` sees the moon.", "cta_dgo.py", "user@hose.moom", "[moon](teh/cta.html)", "B52 3.14159 1,000", "☃ ☃ ☃",
-    "Der Hund sieht einen grossen gelben Mond.", "\u4f60\u597d\u4e16\u754c", "# moon\n\n- cat\n- dog\n",
+    "Der Hund sieht einen grossen gelben Mond.", "THE CAT SEES THE MOON.",
+    "Zyxwvut sees the moon. The cat likes Zyxwvut.", "**The cat** sees *the moon*.",
+    "\u4f60\u597d\u4e16\u754c", "# moon\n\n- cat\n- dog\n",
 ])  # fmt: skip
 def test_what_is_right_or_no_word_stays(candidates, text):
     assert mended(text, candidates, threshold=5.5) == text
@@ -243,6 +288,26 @@ def test_a_listed_word_that_the_lexicon_lacks_is_a_candidate(words):
     channel = Channel.fit(read_misspellings(["technology: tecnology", "a lot: alot", "cat: cta"]))
     own = Candidates(language=words, channel=channel)
     assert mended("The cat likes tecnology.", own) == "The cat likes technology."
+
+
+@pytest.mark.parametrize(("typed", "meant"), [
+    ("Der Hund sieht einen grossen gelben Mond. The cta sees the moon.",
+     "Der Hund sieht einen grossen gelben Mond. The cat sees the moon."),
+    ("The cat sees the wyndouv.", "The cat sees the window."),  # three edits
+    ("The cat sees 3 moom.", "The cat sees 3 moon."),
+])  # fmt: skip
+def test_what_is_wrong_is_found_beside_what_stays(candidates, typed, meant):
+    assert mended(typed, candidates, threshold=3.0) == meant
+
+
+def test_words_that_are_made_of_known_ones_are_likelier_than_their_letters(words, monkeypatch):
+    monkeypatch.setattr("langevin.modalities.text.repair.candidates.FREQUENT", 4)
+    own = Candidates(language=words)
+    for word in ("windows", "unmoon", "queenly", "windowhouse"):
+        assert own.spelt(word) == -DERIVED > words.spelt(word), word
+    for word in ("windoww", "themoon", "zyxwvut"):
+        assert own.spelt(word) == words.spelt(word), word
+    assert own.spelt("window") == 0
 
 
 def test_texts_without_words_are_refused():

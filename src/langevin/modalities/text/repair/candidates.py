@@ -4,21 +4,28 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from itertools import islice
 from typing import Literal
 
 from langevin.modalities.text.corruption.grammar import ADDED, TABLE, endings
 from langevin.modalities.text.repair.channel import Channel
 from langevin.modalities.text.repair.language import WordModel
-from langevin.modalities.text.speller import Speller
+from langevin.modalities.text.repair.lexicon import Lexicon
 from langevin.modalities.text.words import is_word
 
 Reason = Literal[
     "as typed", "spelling", "two words", "one word", "another word", "another form", "missing", "superfluous"
 ]
-NEAR = 48  # words of the lexicon that are compared with one that was typed, the fewest edits first
-TRIED = 12  # of these, the likeliest
-SHORT = 4  # letters of words that have two edits
-COMMON = 20  # occurrences of words that are written as one
+TRIED, UNKNOWN_TRIED = 8, 20  # words of the lexicon that may have been meant by one of it, and by an unknown one
+PRIOR = 0.7  # of ln p(meant) without a context
+COMMON = 20  # occurrences of words that others are made of
+FREQUENT = 150  # words that compounds are not made of
+FARTHEST = 3.0  # nats for each character of a typed word that a word of the lexicon may be away
+SELDOM, SELDOM_FORM = 1000, 0.2  # occurrences of words whose other forms are seldom meant, and how much so
+NAMED = 6.0  # nats by which an unknown word with a capital at the beginning of a sentence is likelier as it is
+DERIVED, COMPOUND = 12.0, 12.0  # -ln p of the spelling of words that are made of known ones
+ENDINGS = ("s", "es", "ies", "ed", "ing", "ly", "er", "ers", "est", "ier", "iest", "ness", "less", "ings", "'s")
+BEGINNINGS = ("un", "re", "dis", "non", "over", "under", "mis")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,18 +99,44 @@ class Candidates:
         for meant, number in _MEANT.get(word, ()):
             add("another word", rates.swapped / number, meant)
         for meant in filter(self.language.knows, endings(word)):
-            add("another form", rates.ending, meant)
+            seldom = self.language.count(word) < SELDOM
+            add("another form", rates.ending * (SELDOM_FORM if seldom else 1.0), meant)
         return found
 
     def kept(self, line: Sequence[str], i: int) -> Candidate:
         """The token as it was typed."""
-        return Candidate(end=i + 1, words=(line[i],), log_probability=self.spelt(line[i]), reason="as typed")
+        named = NAMED if i == 0 and line[0].istitle() and not self.language.knows(line[0]) else 0.0
+        return Candidate(end=i + 1, words=(line[i],), log_probability=self.spelt(line[i]) + named, reason="as typed")
 
     def spelt(self, word: str) -> float:
-        """ln p of the spelling of a word that the lexicon does not hold, by a list or by letters; 0 for others."""
+        """ln p of the spelling of a word that the lexicon does not hold: by a list, parts that it holds, or letters; 0 for
+        others."""
         if self.language.knows(word) or not is_word(word):
             return 0.0
-        return -math.log(len(self.channel.words)) if word.lower() in self.channel.words else self.language.spelt(word)
+        lower = word.lower()
+        if lower in self.channel.words:
+            return -math.log(len(self.channel.words))
+        made = -DERIVED if self.derived(lower) else -COMPOUND if self.compound(lower) else -math.inf
+        return max(self.language.spelt(word), made)
+
+    def derived(self, word: str) -> bool:
+        """Whether a word is one of the lexicon with a common beginning or ending."""
+        stems = (word.removesuffix(ending) for ending in ENDINGS if word.endswith(ending))
+        inner = (stem + added for stem in stems if len(stem) > 2 for added in ("", "e", "y"))
+        rests = (word.removeprefix(beginning) for beginning in BEGINNINGS if word.startswith(beginning))
+        return any(map(self.common, (*inner, *(rest for rest in rests if len(rest) > 3))))
+
+    def compound(self, word: str) -> bool:
+        """Whether a word is two words of content."""
+        halves = ((word[:at], word[at:]) for at in range(3, len(word) - 2))
+        return any(self.common(a) and self.common(b) and not {a, b} & self._frequent for a, b in halves)
+
+    def common(self, word: str) -> bool:
+        return self.language.count(word) >= COMMON
+
+    @cached_property
+    def _frequent(self) -> frozenset[str]:
+        return frozenset(word for word in self.language.words[:FREQUENT])
 
     @cached_property
     def spellings(self) -> Callable[[str], tuple[tuple[str, float], ...]]:
@@ -111,17 +144,22 @@ class Candidates:
         return lru_cache(1 << 16)(self._spellings)
 
     def _spellings(self, word: str) -> tuple[tuple[str, float], ...]:
-        def rare(pair: tuple[str, float]) -> tuple[float, int]:
-            return pair[1], -self.language.count(pair[0])
-
-        near = sorted(self._speller.near(word, most=1 if len(word) < SHORT else 2), key=rare)[:NEAR]
-        meant = {*(w for w, _ in near), *self.channel.listed.get(word, ())} - {word}
-        scored = [(w, self.channel.log_probability(word, w)) for w in meant]
-        return tuple(sorted(scored, key=lambda pair: -pair[1] - math.log(self.language.count(pair[0]) + 1))[:TRIED])
+        near = islice(
+            self._lexicon.meant(word, self.channel), UNKNOWN_TRIED if not self.language.knows(word) else TRIED
+        )
+        meant = {w for w, p in near if p > -FARTHEST * len(word)} | self.channel.listed.get(word, {}).keys()
+        scored = ((w, self.channel.log_probability(word, w)) for w in meant - {word})
+        possible = [pair for pair in scored if pair[1] > -math.inf]
+        return tuple(sorted(possible, key=lambda pair: PRIOR * self._nats(pair[0]) - pair[1]))
 
     @cached_property
-    def _speller(self) -> Speller:
-        return Speller.fit({word: self.language.count(word) for word in self.language.words if is_word(word)})
+    def _lexicon(self) -> Lexicon:
+        words = {word for word in self.language.words if is_word(word)} | self.channel.words
+        return Lexicon({word: PRIOR * self._nats(word) for word in sorted(words)})
+
+    def _nats(self, word: str) -> float:
+        """-ln of the share of a word among those of the training texts."""
+        return math.log(self.language.counts[1] / (self.language.count(word) + 0.5))
 
 
 def _meant() -> dict[str, tuple[tuple[str, int], ...]]:

@@ -19,7 +19,7 @@ from langevin.modalities.text.input import read_text
 from langevin.modalities.text.options import Correct
 from langevin.modalities.text.repair.candidates import Candidates
 from langevin.modalities.text.repair.channel import Channel
-from langevin.modalities.text.repair.language import sentences
+from langevin.modalities.text.repair.language import WordModel, sentences
 from langevin.modalities.text.repair.network import weighed
 from langevin.modalities.text.repair.store import FORMAT, LARGEST, words_of
 from langevin.modalities.text.repair.text import Edit, applied, repair
@@ -56,8 +56,7 @@ def _repaired(
     text: "Text", options: Correct, given: str, confusions: Confusions | None, rate: float, context: RequestContext
 ) -> Plan:
     language = words_of(context.model.data_fingerprint, context.data, context.folder, context.say)
-    channel = Channel() if confusions is None else Channel.fit(confusions)
-    tools = Tools(candidates=Candidates(language=language, channel=channel), writer=_writer(text, context))
+    tools = Tools(candidates=_candidates(language, confusions), writer=_writer(text, context))
     length = text.task.context_length
     threshold = options.edit_threshold
     if threshold is None:
@@ -78,6 +77,19 @@ def _repaired(
             context.say(f"line {line['line']}: {edit}")
         values = applied(given, edits).splitlines(keepends=True)
     return Samples(modality=text, values=values, names=(given,), document=True, diff=options.diff)
+
+
+def _candidates(language: WordModel, confusions: Confusions | None) -> Candidates:
+    """The candidates by counts and lists, with what they found for earlier requests to the same."""
+    key = language, frozenset(confusions.pairs() if confusions else ())
+    if key not in _memory:
+        channel = Channel() if confusions is None else Channel.fit(confusions)
+        _memory.clear()
+        _memory[key] = Candidates(language=language, channel=channel)
+    return _memory[key]
+
+
+_memory: dict[tuple[WordModel, frozenset[tuple[str, str, int]]], Candidates] = {}
 
 
 def _writer(text: "Text", context: RequestContext) -> Writer | None:

@@ -5,10 +5,11 @@ import re
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from langevin.modalities.modality import Progress
 from langevin.modalities.text.repair.candidates import Candidates
-from langevin.modalities.text.repair.language import UNKNOWN, Token, sentences
+from langevin.modalities.text.repair.language import BEFORE_CAPITALS, UNKNOWN, Token, sentences
 from langevin.modalities.text.repair.search import Change, repaired
 from langevin.modalities.text.target import NO_PROGRESS
 from langevin.modalities.text.words import is_word, like_case
@@ -36,16 +37,26 @@ class Edit:
 
 def repair(text: str, candidates: Candidates, *, threshold: float, progress: Progress = NO_PROGRESS) -> list[Edit]:
     """The edits of a text, in order, each of which gains at least `threshold` nats."""
-    found, kept = list[Edit](), _kept(text)
-    for line in sentences(text):
+    lines, found = list(sentences(text)), list[Edit]()
+    kept = _kept(text, _names(lines, candidates))
+    for line in lines:
         found += _edits(text, line, candidates, threshold, kept)
         progress(line[-1].end, len(text))
     return found
 
 
-def _kept(text: str) -> list[tuple[int, int]]:
-    """Spans of a text that are not prose, in order and apart."""
-    spans = [m.span() for m in _CODE.finditer(text)]
+def _names(lines: Sequence[Sequence[Token]], candidates: Candidates) -> list[tuple[int, int]]:
+    """Spans of unknown words at the beginning of sentences that have a capital within others."""
+    inside = {
+        token.text for line in lines for before, token in pairwise(line)
+        if token.text.istitle() and before.text not in BEFORE_CAPITALS and not candidates.language.knows(token.text)
+    }  # fmt: skip
+    return [(line[0].start, line[0].end) for line in lines if line[0].text in inside]
+
+
+def _kept(text: str, names: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Spans of a text that are names or no prose, in order and apart."""
+    spans = [*names, *(m.span() for m in _CODE.finditer(text))]
     spans += [m.span() for m in re.finditer(r"\S+", text) if _NAME.search(m.group())]
     found = list[tuple[int, int]]()
     for start, end in sorted(spans):
