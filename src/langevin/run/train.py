@@ -16,6 +16,7 @@ from langevin.diffusion.sampler import require_fit
 from langevin.extras import require
 from langevin.methods.models import SDEModel
 from langevin.recipe.build import Built, training_batches
+from langevin.run.adapters import write_adapter
 from langevin.run.calibrate import calibrated
 from langevin.run.card import write_card
 from langevin.run.choose_ema import choose_ema
@@ -173,6 +174,7 @@ def carry_on(
                 f"the loss rose from {state.loss.best:.3g} to {state.loss.smooth:.3g}, so the samples are worth little: "
                 "train again with a lower learning rate (training.optimizer.lr)"
             )
+        write_adapter(run, code=code)
         write_card(run, step=state.step)
         took = duration(time.perf_counter() - begin)
         display.say(f"trained {state.step} steps, {state.samples_seen} samples, in {took}: {run.path}")
