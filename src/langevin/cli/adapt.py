@@ -49,16 +49,13 @@ def run(args: Adapt) -> Run:
         require_no_run(path)
     line, base = LiveLine(), open_run(args.run)
     checkpoint.identity(base.checkpoints)  # it is trained
-    recipe = recipe_for(args, base)
+    recipes = [recipe_with(args, base, adapter) for adapter in adapters(args, base)]
+    recipe, made = recipes[0], list[Trained]()
     data = recipe.data.open(progress=line.progress("reading data"))
     require_alike(base, recipe, data)
-    made = list[Trained]()
-    for path, adapter in zip(outs, adapters(args, base), strict=False):
-        tree = override(asdict(replace(recipe, adapter=adapter)), changes_of(args, adapter))
+    for path, one in zip(outs, recipes, strict=False):
         wanted = Wanted(target=str(args.run), overrides=args.overrides, out=path, allow_code=args.allow_code)
-        planned = Planned(
-            recipe=check(tree, where="the base's recipe with your changes"), data=data, reasons=reasons_of(recipe, base)
-        )
+        planned = Planned(recipe=one, data=data, reasons=reasons_of(recipe, base))
         begun = time.perf_counter()
         adapted = train_planned(planned, wanted, line.display(), noted=not made)
         made.append(Trained.of(adapted, time.perf_counter() - begun))
@@ -76,25 +73,22 @@ def adapters(args: Adapt, base: Run) -> list[Adapter]:
     ]
 
 
-def changes_of(args: Adapt, adapter: Adapter) -> list[str]:
-    """The changes of the base's recipe to that of an adapter, those of the command last."""
-    rate = f"training.optimizer={{kind: adamw, lr: {RATE[adapter.kind]:g}}}"
-    seed = [] if args.seed is None else [f"training.seed={args.seed}"]
-    return [f"training.minutes={args.minutes!r}", "training.steps=null", rate, *seed, *args.overrides]
-
-
-def recipe_for(args: Adapt, base: Run) -> Recipe:
-    """The recipe of the base with the new data.
+def recipe_with(args: Adapt, base: Run, adapter: Adapter) -> Recipe:
+    """The recipe of the base with the new data, an adapter, and the changes of the command.
 
     Raises:
-        ValueError: the data is of another modality, or its classes do not fit the base's."""
+        ValueError: the data is of another modality, its classes do not fit the base's, or a change is not valid."""
     known, path = base.recipe.data, args.data.absolute()
     if not any(found.modality.kind == known.kind for found in candidates(path)):
         raise ValueError(f"{args.run} is a run of {known.kind}, and {args.data} is {chosen(path).kind}: take a run of that")
     join = getattr(known, "joined", None)
     data: Any = replace(known, path=str(path)) if join is None else join(path, same_classes=args.same_classes)  # type: ignore[call-arg]
     description = f"{base.path.name}, adapted to {path.name}"
-    return replace(base.recipe, data=data, init_from=None, adapter=None, description=description, measured="")
+    recipe = replace(base.recipe, data=data, init_from=None, adapter=adapter, description=description, measured="")
+    rate = f"training.optimizer={{kind: adamw, lr: {RATE[adapter.kind]:g}}}"
+    seed = [] if args.seed is None else [f"training.seed={args.seed}"]
+    changes = [f"training.minutes={args.minutes!r}", "training.steps=null", rate, *seed, *args.overrides]
+    return check(override(asdict(recipe), changes), where="the base's recipe with your changes")
 
 
 def require_alike(base: Run, recipe: Recipe, data: tuple[Any, Any]) -> None:

@@ -35,7 +35,7 @@ from langevin.user_function import NO_CODE, CodePermission
 
 FILE = "adapter.safetensors"
 FORMAT = "langevin adapter 1"
-LARGEST = 2**35  # bytes of the file
+LARGEST = 2**33  # bytes of the file
 Weights = Mapping[str, Mapping[str, Tensor]]  # player -> parameter -> weight
 
 
@@ -73,11 +73,12 @@ def write_adapter(run: Run, *, device: torch.device | None = None, code: CodePer
         for n, p in player.weights.items()
     }
     facts = {name: run.facts[name] for name in ("data", "items", "shape")}
-    header = {
+    header, data = _split(save(tensors))
+    about = {
         "format": FORMAT, "base": run.recipe.adapter.sha256, "recipe": dump(run.recipe), "facts": json.dumps(facts),
-        "sha256": hashlib.sha256(_split(save(tensors))[1]).hexdigest(),
+        "sha256": hashlib.sha256(data).hexdigest(),
     }  # fmt: skip
-    write_atomic(run.path / FILE, save(tensors, header))
+    write_atomic(run.path / FILE, _joined({"__metadata__": about, **header}, data))
 
 
 def read_adapter(path: Path) -> AdapterFile:
@@ -97,7 +98,7 @@ def read_adapter(path: Path) -> AdapterFile:
         raise ValueError(f"{file} is damaged ({error}): copy it again") from error
     about = header.get("__metadata__", {})
     if about.get("format") != FORMAT:
-        raise ValueError(f"{file} is not an adapter of this version of langevin: its header does not say '{FORMAT}'")
+        raise ValueError(f"{file} is not an adapter of this version: its header does not say '{FORMAT}'")
     sha256 = hashlib.sha256(data).hexdigest()
     if sha256 != about.get("sha256"):
         raise ValueError(f"{file} is damaged: its weights are not those that its header names: copy it again")
@@ -122,6 +123,13 @@ def _split(content: bytes) -> tuple[dict[str, Any], bytes]:
     if not isinstance(header, dict):
         raise ValueError("its header is no mapping")
     return header, content[8 + size :]
+
+
+def _joined(header: dict[str, Any], data: bytes) -> bytes:
+    """A file of safetensors, whose bytes follow from the order of the header's entries."""
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + data
 
 
 def require_base(run: Run, file: AdapterFile) -> None:
