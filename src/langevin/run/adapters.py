@@ -220,7 +220,8 @@ def with_adapters(
     built = build(recipe, device=model.device, code=code)
     put(built, combined(base, changed))
     counts.put(built.model.network, counts.read(run.path))
-    return replace(model, built=replace(built, models=model.built.models))
+    names = tuple(f"{file.path.parent.name}:{w:g}" for file, w in adapters)
+    return replace(model, built=replace(built, models=model.built.models), adapters=names)
 
 
 def recipe_with(run: Run, files: Sequence[AdapterFile]) -> Recipe:
