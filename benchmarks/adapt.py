@@ -4,10 +4,11 @@
     python benchmarks/adapt.py --base-minutes 3 --minutes 1 --seeds 2        digits of scikit-learn, 8 x 8
     python benchmarks/adapt.py --base RUN --data FOLDER --minutes 2          your own run and new data
 
-The minutes are of each whole training. Kinds are trained in turns, seed by seed, so that other jobs of the machine fall on all.
-The score is the distance of samples from held-out new data that `compare` and `distil` rank by, lower is better, in features
-that are equal for all. What was measured is not done again. The last line is JSON: of LoRA, `parameter_share` is its trained
-weights over those of the network, and `quality_ratio` the score of full fine-tuning over its own, so 1 is as good, and less is worse.
+The minutes are of each whole training. Kinds are trained in turns, seed by seed, so that other jobs of the machine fall
+on all. The score is the distance of samples from held-out new data that `compare` and `distil` rank by, lower is better, in
+features that are equal for all. What was measured is not done again. The last line is JSON: of LoRA, `parameter_share`
+is its trained weights over those of the network, and `quality_ratio` the score of full fine-tuning over its own, so 1 is as
+good, and less is worse.
 """
 
 import argparse
@@ -109,12 +110,14 @@ def report(
             ratios[kind] = statistics.mean(one["score"] for one in full) / statistics.mean(scores)
         rows.append([
             kind, "" if first["rank"] is None else first["rank"], f"{first['weights']:,}", f"{100 * first['share']:.1f} %",
-            1e3 * statistics.mean(one["step_seconds"] for one in runs), first["state_bytes"] / 1e6, first["file_bytes"] / 1e6,
-            statistics.mean(scores), f"{min(scores):.4g} to {max(scores):.4g}",
+            1e3 * statistics.mean(one["step_seconds"] for one in runs), first["state_bytes"] / 1e6, first["file_bytes"] /
+            1e6, statistics.mean(scores), f"{min(scores):.4g} to {max(scores):.4g}",
             statistics.mean(one["held_out_loss"] for one in runs), f"{ratios.get(kind, float('nan')):.2f}",
         ])  # fmt: skip
     heads = ["", "rank", "trained", "share", "ms a step", "state, MB", "file, MB", "score", "seeds", "loss", "quality"]
-    table.show(f"{base}, adapted in {asked.minutes:g} minutes; real data {found[asked.kinds[0]][0]['floor']:.4g}", heads, rows)
+    table.show(
+        f"{base}, adapted in {asked.minutes:g} minutes; real data {found[asked.kinds[0]][0]['floor']:.4g}", heads, rows
+    )
     share = found["lora"][0]["share"] if "lora" in found else None
     figures = {**figures, "parameter_share": share, "quality_ratio": ratios.get("lora"), "quality_ratios": ratios}
     table.conclude({**figures, "runs": found})

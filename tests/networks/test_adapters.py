@@ -16,8 +16,8 @@ from langevin.networks.adapters import (
     capped,
     count_of,
     merge,
+    output_norms,
     rank_within,
-    row_norms,
     take,
     weights_of,
 )
@@ -25,7 +25,7 @@ from langevin.networks.embedding import ConditioningConfig
 from tests.networks.test_networks import ALL, EVERY, asked, stirred
 
 KINDS = ("lora", "dora", "head", "full")
-LOW_RANK = pytest.mark.parametrize("kind", ("lora", "dora"))
+LOW_RANK = pytest.mark.parametrize("kind", ["lora", "dora"])
 
 
 def section(kind, rank=2, **options):
@@ -153,7 +153,9 @@ def test_new_classes_are_no_class_at_first_and_old_ones_stay(kind):
     take(wide, {name: p.detach() for name, p in base.named_parameters()})
     adapt(wide, section(kind), seed=0)
     x, c_time, condition = asked(5, shape)
-    none = replace(condition, global_=Port(tensor=torch.zeros(5, dtype=torch.int64), keep=torch.zeros(5, dtype=torch.bool)))
+    none = replace(
+        condition, global_=Port(tensor=torch.zeros(5, dtype=torch.int64), keep=torch.zeros(5, dtype=torch.bool))
+    )
     new = replace(condition, global_=Port(tensor=torch.tensor([3, 4, 3, 4, 3])))
     old = replace(condition, global_=Port(tensor=torch.tensor([0, 1, 2, 1, 0])))
     with torch.no_grad():
@@ -180,10 +182,10 @@ def test_rank_0_trains_the_rows_of_new_classes_alone():
 def test_weights_of_another_network_are_refused():
     config, _ = EVERY["dit 2d"]
     weights = {name: p.detach() for name, p in stirred(config).named_parameters()}
-    with pytest.raises(ValueError, match="the base has another network: '.*' is missing there, or of another shape"):
+    with pytest.raises(ValueError, match=r"the base has another network: '.*' is missing there, or of another shape"):
         take(replace(config, width=48, head_dim=24).build(), weights)
     fewer = replace(config, conditioning=replace(config.conditioning, classes=2)).build()
-    with pytest.raises(ValueError, match="class_embedding.weight' is missing there, or of another shape"):
+    with pytest.raises(ValueError, match=r"class_embedding\.weight' is missing there, or of another shape"):
         take(fewer, weights)
 
 
@@ -226,4 +228,4 @@ def test_sections_that_mean_nothing_are_refused(options, message):
 
 def test_norms_are_of_rows():
     weight = torch.randn(3, 4, 2)
-    torch.testing.assert_close(row_norms(weight), weight.reshape(3, 8).norm(dim=1))
+    torch.testing.assert_close(output_norms(weight), weight.reshape(3, 8).norm(dim=1))

@@ -1,4 +1,5 @@
-"""Adapted runs: runs like any other, exact when resumed, stacked and merged; what is damaged or of another base is refused."""
+"""Adapted runs: runs like any other, exact when resumed, stacked and merged; what is damaged or of another base is
+refused."""
 
 import json
 import shutil
@@ -83,7 +84,8 @@ def test_resuming_is_exact(trained, rings, tmp_path):
     shutil.copytree(whole, part)
     later = [path for path in checkpoint.steps(part / "checkpoints") if checkpoint.step_of(path) > 3]
     earlier = [path for path in checkpoint.steps(part / "checkpoints") if path not in later]
-    assert later and earlier
+    assert later
+    assert earlier
     for path in later:
         shutil.rmtree(path)
     (part / FILE).unlink()
@@ -157,7 +159,16 @@ def test_an_adapted_run_can_be_adapted_and_moved_with_its_base(trained, lora, ri
 
 
 def test_figures_stand_beside_those_of_full_fine_tuning(trained, rings, tmp_path, capsys):
-    words = ["--kind", "lora", "--beside-full", "--count", "12", "training.steps=3", "training.batch=8", "data.val_fraction=0.4"]
+    words = [
+        "--kind",
+        "lora",
+        "--compare-full",
+        "--count",
+        "12",
+        "training.steps=3",
+        "training.batch=8",
+        "data.val_fraction=0.4",
+    ]
     assert main(["adapt", str(trained), str(rings), "--out", str(tmp_path / "run"), *words]) == 0
     found = json.loads((tmp_path / "run" / "adapted.json").read_text())
     one, full = found["adapted"], found["full"]
@@ -186,7 +197,8 @@ def message(capfd, *words):
     capfd.readouterr()
     assert main([str(word) for word in words]) == 1
     err = capfd.readouterr().err
-    assert "Traceback" not in err and "not foreseen" not in err
+    assert "Traceback" not in err
+    assert "not foreseen" not in err
     return err[err.rindex("langevin: ") :]
 
 
@@ -201,7 +213,9 @@ def test_a_base_that_was_trained_on_or_is_gone_is_noticed(trained, other, tmp_pa
     shutil.copytree(trained, base)
     out = adapted(base, other, tmp_path / "out" / "run", "--rank", 1)
     shutil.rmtree(base / "checkpoints")
-    assert "the base that this run was trained with is neither at" in message(capfd, "sample", out, "--out", tmp_path / "a.png")
+    assert "the base that this run was trained with is neither at" in message(
+        capfd, "sample", out, "--out", tmp_path / "a.png"
+    )
 
 
 def damaged(lora, tmp_path, change):
@@ -220,13 +234,13 @@ CHANGES = {
     "a bit": (lambda content, about: content[:-1] + bytes([content[-1] ^ 1]), "not those that its header names"),
     "no recipe": (lambda content, about: save(load(content), {**about, "recipe": "3"}), "is damaged"),
     "no adapter": (lambda content, about: save(load(content)), "is not an adapter of this version"),
-    "another base": (lambda content, about: save(load(content), {**about, "base": "0" * 64}), "does not describe an adapter"),
+    "another base": (lambda content, about: save(load(content), {**about, "base": "0"}), "does not describe an adapter"),
     "another rank": (
         lambda content, about: save(load(content), {**about, "recipe": about["recipe"].replace("rank: 2", "rank: 1")}),
         "is not the adapter that its recipe describes",
     ),
     "another kind": (
-        lambda content, about: save(load(content), {**about, "recipe": about["recipe"].replace("kind: lora", "kind: dora")}),
+        lambda content, about: save(load(content), about | {"recipe": about["recipe"].replace(": lora", ": dora")}),
         "is not the adapter that its recipe describes",
     ),
 }  # fmt: skip
@@ -253,7 +267,9 @@ def test_adapters_that_bring_different_classes_are_refused(trained, wider, rings
     shutil.copytree(rings, renamed)
     (renamed / "ring").rename(renamed / "hoop")
     hoops = adapted(trained, renamed, tmp_path / "hoops", "--rank", 1)
-    assert "bring different classes" in message(capfd, "merge", trained, "--adapter", wider, hoops, "--out", tmp_path / "m")
+    assert "bring different classes" in message(
+        capfd, "merge", trained, "--adapter", wider, hoops, "--out", tmp_path / "m"
+    )
 
 
 def test_data_that_does_not_fit_the_base_is_refused(trained, rings, tmp_path, capfd):

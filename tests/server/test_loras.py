@@ -32,9 +32,10 @@ def folder(trained, captioned, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def server(folder, tmp_path_factory):
-    with serving([folder], tmp_path_factory.mktemp("jobs") / "jobs.db") as (url, service, _), httpx.Client(
-        base_url=url, timeout=60
-    ) as client:
+    with (
+        serving([folder], tmp_path_factory.mktemp("jobs") / "jobs.db") as (url, service, _),
+        httpx.Client(base_url=url, timeout=60) as client,
+    ):
         client.service = service
         yield client
 
@@ -86,8 +87,8 @@ def test_adapters_are_loaded_chosen_swapped_and_unloaded(server):
 def test_a_job_names_adapters_and_a_file_is_as_good_as_its_run(server):
     assert load(server, id="file", path=f"rings/{FILE}").status_code == 201
     body = {"model": "file", "count": 1, "seed": 1, "steps": 2, "options": {"condition": ["rod"]}}
-    assert server.post("/v1/jobs", json=body).status_code in (200, 201, 202)
-    assert "rod" in str(server.get("/v1/runs/file").json()) or server.get("/v1/runs/file").status_code == 200
+    assert server.post("/v1/jobs", json=body).status_code < 300
+    assert server.get("/v1/runs/file").json()["id"] == "file"
     server.delete("/v1/loras/file")
 
 
@@ -116,7 +117,10 @@ def test_what_does_not_fit_is_refused(server, folder, tmp_path):
 def test_only_trainers_load_and_unload(folder, tmp_path):
     (tmp_path / "keys").write_text("reader 0123456789abcdef\nowner fedcba9876543210 trainer\n")
     keys = Keys.read(tmp_path / "keys")
-    with serving([folder], tmp_path / "jobs.db", keys=keys) as (url, _, _), httpx.Client(base_url=url, timeout=60) as one:
+    with (
+        serving([folder], tmp_path / "jobs.db", keys=keys) as (url, _, _),
+        httpx.Client(base_url=url, timeout=60) as one,
+    ):
         one.headers["Authorization"] = "Bearer 0123456789abcdef"
         assert load(one).status_code == 403
         assert one.delete("/v1/loras/mine").status_code == 403

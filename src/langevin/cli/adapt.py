@@ -4,7 +4,6 @@ import json
 import math
 import time
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -40,11 +39,9 @@ def run(args: Adapt) -> Run:
     Raises:
         ValueError: options out of range, a base that cannot be adapted, or data that does not fit it."""
     if not 0 < args.minutes < math.inf or not (args.count == 0 or 10 <= args.count <= MOST):
-        raise ValueError(
-            f"--minutes is positive and --count 0 or 10 to {MOST:,}, got {args.minutes} and {args.count}"
-        )
+        raise ValueError(f"--minutes is positive and --count 0 or 10 to {MOST:,}, got {args.minutes} and {args.count}")
     out = args.out or unused(args.run.absolute().with_name(f"{args.run.absolute().name}-{args.data.absolute().stem}"))
-    outs = [out, *([out.with_name(f"{out.name}-full")] if args.beside_full else [])]
+    outs = [out, *([out.with_name(f"{out.name}-full")] if args.compare_full else [])]
     for path in outs:
         require_no_run(path)
     line, base = LiveLine(), open_run(args.run)
@@ -66,11 +63,8 @@ def run(args: Adapt) -> Run:
 
 def adapters(args: Adapt, base: Run) -> list[Adapter]:
     """The adapter that is asked for, and that of all weights."""
-    share = {} if args.share is None else {"share": args.share}
-    return [
-        Adapter(kind=args.kind, rank=args.rank, path=str(base.path.absolute()), **share),
-        Adapter(kind="full", path=str(base.path.absolute())),
-    ]
+    path, share = str(base.path.absolute()), Adapter.share if args.share is None else args.share
+    return [Adapter(kind=args.kind, rank=args.rank, share=share, path=path), Adapter(kind="full", path=path)]
 
 
 def recipe_with(args: Adapt, base: Run, adapter: Adapter) -> Recipe:
@@ -80,7 +74,9 @@ def recipe_with(args: Adapt, base: Run, adapter: Adapter) -> Recipe:
         ValueError: the data is of another modality, its classes do not fit the base's, or a change is not valid."""
     known, path = base.recipe.data, args.data.absolute()
     if not any(found.modality.kind == known.kind for found in candidates(path)):
-        raise ValueError(f"{args.run} is a run of {known.kind}, and {args.data} is {chosen(path).kind}: take a run of that")
+        raise ValueError(
+            f"{args.run} is a run of {known.kind}, and {args.data} is {chosen(path).kind}: take a run of that"
+        )
     join = getattr(known, "joined", None)
     data: Any = replace(known, path=str(path)) if join is None else join(path, same_classes=args.same_classes)  # type: ignore[call-arg]
     description = f"{base.path.name}, adapted to {path.name}"
@@ -97,8 +93,8 @@ def require_alike(base: Run, recipe: Recipe, data: tuple[Any, Any]) -> None:
     shape = list(fitted.batches(data[0], device=torch.device("cpu")).shape)
     if shape != base.facts["shape"]:
         raise ValueError(
-            f"examples of {recipe.data.path} have the shape {shape}, and those of {base.path} {base.facts['shape']}: an adapter "
-            "changes the weights of a network, and not the data that it reads"
+            f"examples of {recipe.data.path} have the shape {shape}, and those of {base.path} {base.facts['shape']}: take "
+            "data of that shape, as an adapter changes a network and not what it reads"
         )
 
 
@@ -133,13 +129,15 @@ class Trained:
     def of(cls, run: Run, seconds: float) -> "Trained":
         saved, _ = checkpoint.load_latest(run.checkpoints)
         assert saved is not None, "it was trained to its end"
-        groups = {name: sum(t.numel() * t.element_size() for t in group.values()) for name, group in saved.groups.items()}
+        groups = {
+            name: sum(t.numel() * t.element_size() for t in group.values()) for name, group in saved.groups.items()
+        }
         with torch.device("meta"):
             everything = sum(p.numel() for p in run.recipe.network.build().parameters())
         stored = run.path / FILE
         return cls(
-            run=run, weights=sum(t.numel() for t in saved.groups["model"].values()), all_weights=everything, seconds=seconds,
-            step_seconds=saved.state["seconds"] / max(1, saved.state["step"]),
+            run=run, weights=sum(t.numel() for t in saved.groups["model"].values()), all_weights=everything,
+            seconds=seconds, step_seconds=saved.state["seconds"] / max(1, saved.state["step"]),
             state_bytes=sum(groups.values()) + groups["model"], file_bytes=stored.stat().st_size if stored.is_file() else 0,
         )  # fmt: skip
 
@@ -192,7 +190,7 @@ def held_out_loss(model: RunModel, val: Any) -> float:
 
 def show(figures: dict[str, dict[str, Any]], measure: str, floor: float) -> None:
     """Print what was measured."""
-    rows = [("real data", "", "", "", "", f"{floor:.3f}", "", "")]
+    rows: list[tuple[str, ...]] = [("real data", "", "", "", "", f"{floor:.3f}", "", "")]
     for name, one in figures.items():
         trained = ("", "", "", "")
         if "weights" in one:

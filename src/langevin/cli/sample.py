@@ -148,7 +148,9 @@ def other_loaded(args: Any, line: LiveLine) -> Callable[[str], RunModel]:
 
     def load(name: str) -> RunModel:
         path = Path(name)
-        return loaded(replace(args, run=path, steps=None, sampler=None, guidance=None, adapter=()), open_run(path), line)[0]
+        return loaded(
+            replace(args, run=path, steps=None, sampler=None, guidance=None, adapter=()), open_run(path), line
+        )[0]
 
     return load
 

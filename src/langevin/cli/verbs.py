@@ -82,8 +82,8 @@ class Distil:
 
 @dataclass(frozen=True, kw_only=True)
 class Adapt:
-    """Teach a trained run new data by few weights: low-rank changes of its own, its last layers, or all. The result is a run
-    like any other that refers to the one it changes, and a small file, adapter.safetensors."""
+    """Teach a trained run new data by few weights: low-rank changes of its own, its last layers, or all. The result is a
+    run like any other that refers to the one it changes, and a small file, adapter.safetensors."""
 
     run: Positional[Path]
     """Directory of the run that is adapted, the base. It stays as it is."""
@@ -92,7 +92,8 @@ class Adapt:
     overrides: Positional[tuple[str, ...]] = ()
     """Changes to the recipe by dotted keys, e.g. training.batch=32."""
     kind: AdapterKind = "lora"
-    """Which weights are trained: lora, low-rank changes; dora, these and the norms of rows; head, the last layers; full, all."""
+    """Which weights are trained: lora, low-rank changes; dora, these and the norms of rows; head, the last layers; full,
+    all."""
     rank: int | None = None
     """Rank of the changes; default the largest that keeps to --share. 0 trains the rows of new classes alone."""
     share: float | None = None
@@ -101,7 +102,7 @@ class Adapt:
     """Time budget of the training in minutes."""
     same_classes: bool = False
     """Classes of the data with names that the run knows are the same ones, though the data has new classes too."""
-    beside_full: bool = False
+    compare_full: bool = False
     """Also train all weights for as long, and measure both."""
     count: int = 500
     """Number of samples that are measured; 0 measures nothing."""

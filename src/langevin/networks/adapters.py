@@ -1,19 +1,21 @@
 """Adapters: few weights that change a trained network, which stays as it is.
 
-An adapter is a parametrisation of chosen weights of a network of any kind. A weight W (rows, ...), as a matrix (rows, n), becomes
+An adapter is a parametrisation of chosen weights of a network of any kind. A weight W (rows, ...), as a matrix (rows,
+n), becomes
 
-    lora:  W + B A / sqrt(r)                           ("LoRA: Low-Rank Adaptation of Large Language Models", 2021, arXiv 2106.09685)
-    dora:  m V / |V|,  V = W + B A / sqrt(r)           ("DoRA: Weight-Decomposed Low-Rank Adaptation", 2024, arXiv 2402.09353)
+    lora:  W + B A / sqrt(r)
+    dora:  m V / |V|,  V = W + B A / sqrt(r)
 
-with A (r, n), B (rows, r), and in DoRA a magnitude m and a norm of each row. The factor 1 / sqrt(r) keeps the size of a step the
-same for all ranks ("A Rank Stabilization Scaling Factor for Fine-Tuning with LoRA", 2023, arXiv 2312.03732). B is 0 at first
-and m the norm of the rows, so that the network is the one that it was, to the bit. A has entries of variance 1 and B starts at 0, so
-an optimizer with steps of one size moves B by far more than A, relative to their sizes ("LoRA+: Efficient Low Rank Adaptation of
-Large Models", 2024, arXiv 2402.12354).
+("LoRA: Low-Rank Adaptation of Large Language Models", 2021, arXiv 2106.09685; "DoRA: Weight-Decomposed Low-Rank
+Adaptation", 2024, arXiv 2402.09353), with A (r, n), B (rows, r), and in DoRA a magnitude m and a norm of each row. The
+factor 1 / sqrt(r) keeps the size of a step the same for all ranks ("A Rank Stabilization Scaling Factor for Fine-Tuning
+with LoRA", 2023, arXiv 2312.03732). B is 0 at first and m the norm of the rows, so that the network is the one that it
+was, to the bit. A has entries of variance 1, so that an optimizer whose steps have one size changes B by far more than
+A, relative to their sizes ("LoRA+: Efficient Low Rank Adaptation of Large Models", 2024, arXiv 2402.12354).
 
-A linear layer, a convolution (rows are its outputs) and an embedding (rows are its tokens) are alike in this, and so is every
-other weight of two or more dimensions, wherever the network reads it. `merge` computes the weights, after which the network is
-a plain one.
+A linear layer, a convolution (rows are its outputs) and an embedding (rows are its tokens) are alike in this, and so is
+every other weight of two or more dimensions, wherever the network reads it. `merge` computes the weights, after which the
+network is a plain one.
 """
 
 import math
@@ -37,8 +39,8 @@ class Adapter:
 
     Args:
         kind: lora and dora, see above; head trains the last layers; full trains all weights.
-        rank: of lora and dora, at least 0, and for each weight at most what saves weights; None takes the largest that keeps to
-            `share`.
+        rank: of lora and dora, at least 0, and for each weight at most what saves weights; None takes the largest that
+            keeps to `share`.
         share: the largest number of trained weights, as a fraction of the network's.
         path: of the run whose network it is, the base.
         sha256: of the base's weights; filled in before training, like what follows.
@@ -58,7 +60,9 @@ class Adapter:
         if self.rank is not None and not 0 <= self.rank <= LARGEST:
             raise ValueError(f"adapter.rank is 0 to {LARGEST}, got {self.rank}")
         if not 0 < self.share <= 1:
-            raise ValueError(f"adapter.share is a fraction of the network's weights, above 0 and at most 1, got {self.share}")
+            raise ValueError(
+                f"adapter.share is a fraction of the network's weights, above 0 and at most 1, got {self.share}"
+            )
 
 
 class LowRank(nn.Module):
@@ -81,11 +85,11 @@ class LowRank(nn.Module):
             direction = weight.clone().add_((self.scale * self.b @ self.a).view_as(weight))  # with its layout in memory
             if self.magnitude is None:
                 return direction
-            ratio = self.magnitude / row_norms(direction).detach()  # the norm has no gradient, as in the paper
+            ratio = self.magnitude / output_norms(direction).detach()  # the norm has no gradient, as in the paper
             return direction * ratio.view(-1, *(1,) * (weight.ndim - 1))
 
 
-def row_norms(weight: Tensor) -> Tensor:
+def output_norms(weight: Tensor) -> Tensor:
     """(rows,): the norm of each row of a weight (rows, ...); not below a tiny number, as it is divided by."""
     return weight.flatten(1).norm(dim=1).clamp_min(1e-12)
 
@@ -144,7 +148,7 @@ def rank_within(shapes: Iterable[torch.Size], most: int, kind: AdapterKind) -> i
     if least > most:
         total = sum(shape.numel() for shape in shapes)
         raise ValueError(
-            f"rank 1 takes {least:,} weights, and adapter.share allows {most:,}: set adapter.share={least / total:.2g} or more"
+            f"rank 1 takes {least:,} weights, and adapter.share allows {most:,}: set it to {least / total:.2g} or more"
         )
     low, high = 1, LARGEST
     while low < high:
@@ -179,7 +183,7 @@ def adapt(network: nn.Module, config: Adapter, *, seed: int) -> None:
                 torch.manual_seed(seed)
                 for module, name, weight in list(weights_of(network)):
                     if rank := capped(config.rank, weight.shape):
-                        norms = row_norms(weight.detach()) if config.kind == "dora" else None
+                        norms = output_norms(weight.detach()) if config.kind == "dora" else None
                         factors = LowRank(weight.shape, rank, norms).to(weight.device)
                         parametrize.register_parametrization(module, name, factors, unsafe=True)
         case _:
@@ -203,7 +207,7 @@ def take(network: nn.Module, weights: Mapping[str, Tensor]) -> None:
             parametrize.register_parametrization(module, leaf, rows, unsafe=True)
         elif given is None or given.shape != parameter.shape:
             raise ValueError(
-                f"the base has another network: '{name}' is missing there, or of another shape: leave network as in the base"
+                f"the base has another network: '{name}' is missing there, or of another shape: leave `network` as there"
             )
         else:
             with torch.no_grad():

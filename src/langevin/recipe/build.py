@@ -96,7 +96,9 @@ def baseless(config: Adapter) -> Mapping[str, Mapping[str, Tensor]]:
 
     Raises:
         ValueError: always."""
-    raise ValueError(f"the weights of this run are changes of those of another, {config.path}, which only a run can find")
+    raise ValueError(
+        f"the weights of this run are changes of those of another, {config.path}, which only a run can find"
+    )
 
 
 def alone(other: OtherModel) -> Denoiser:

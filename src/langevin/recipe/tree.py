@@ -247,7 +247,8 @@ class Recipe:
         measured: measured results, with machine, duration and seed.
         data: the modality: where the data is, how it is encoded, and what was fitted to it.
         init_from: directory of a run from whose weights and vocabulary training starts.
-        adapter: which weights of another run's network are trained, where that is adapted; None trains a network of its own.
+        adapter: which weights of another run's network are trained, where that is adapted; None trains a network of its
+            own.
         smoke_test: overrides for a run of seconds, for tests.
     """
 

@@ -1,12 +1,13 @@
 """Adapters of trained runs as files, and several of them on one base.
 
-The file of an adapted run, adapter.safetensors, has the weights that it draws with, and in its header the run's recipe, which
-names the base by the hash of its weights. On the base's weights W, adapters with weights w_i and networks of weights W_i give
+The file of an adapted run, adapter.safetensors, has the weights that it draws with, and in its header the run's recipe,
+which names the base by the hash of its weights. On the base's weights W, adapters with weights w_i and networks of
+weights W_i give
 
     W + sum_i w_i (W_i - W)
 
-("Editing Models with Task Arithmetic", 2022, arXiv 2212.04089), which for low rank is W + sum_i w_i B_i A_i / sqrt(r_i). It is
-summed in float64, so one adapter of weight 1 is the adapted run, to the bit.
+("Editing Models with Task Arithmetic", 2022, arXiv 2212.04089), which for low rank is W + sum_i w_i B_i A_i / sqrt(r_i).
+It is summed in float64, so one adapter of weight 1 is the adapted run, to the bit.
 """
 
 import hashlib
@@ -161,7 +162,9 @@ def weights_with(
     expected = {f"{name}.{n}" for name, player in built.model.method.players.items() for n in player.weights}
     if expected != file.weights.keys():
         different = sorted(expected ^ file.weights.keys())[0]
-        raise ValueError(f"{file.path} is not the adapter that its recipe describes: {different} is missing, or too much")
+        raise ValueError(
+            f"{file.path} is not the adapter that its recipe describes: {different} is missing, or too much"
+        )
     try:
         put(built, file.weights)
     except ValueError as error:
@@ -202,9 +205,9 @@ def combined(base: Weights, changed: Sequence[tuple[Weights, float]]) -> dict[st
     return result
 
 
-def wide(weight: Tensor, rows: int) -> Tensor:
+def wide(weight: Tensor, length: int) -> Tensor:
     """A weight as it is, or with rows for new classes."""
-    return weight if weight.ndim == 0 or len(weight) == rows else widened(weight, rows - len(weight))
+    return weight if weight.ndim == 0 or len(weight) == length else widened(weight, length - len(weight))
 
 
 def with_adapters(
@@ -233,7 +236,7 @@ def recipe_with(run: Run, files: Sequence[AdapterFile]) -> Recipe:
     widest = [file for file in files if getattr(file.recipe.data, "classes", ()) != own]
     if len({getattr(file.recipe.data, "classes", ()) for file in widest}) > 1:
         raise ValueError(
-            f"{' and '.join(str(file.path) for file in widest[:3])} bring different classes, so their rows would be mixed up: "
+            f"{' and '.join(str(file.path) for file in widest[:3])} bring different classes, whose rows would be mixed up: "
             "take one of them, or adapt the run to all of these classes at once"
         )
     recipe = replace(run.recipe, adapter=None)
@@ -251,16 +254,13 @@ def load_with(
 
     Raises:
         ValueError: see `load_model` and `with_adapters`; or adapters of weights of other EMA lengths."""
-    lengths = {file.adapter.ema for file, _ in adapters} | ({ema} if ema is not None and adapters else set())
+    lengths = {file.adapter.ema or 0.0 for file, _ in adapters} | ({ema} if ema is not None and adapters else set())
     if len(lengths) > 1:
         raise ValueError(
-            "these adapters change the base's weights of different EMA lengths "
-            f"({', '.join(f'{length:g}' for length in sorted(lengths, key=lambda v: v or 0) if length is not None)}): leave --ema "
-            "out, and adapt the run again where that is not enough"
+            f"these adapters change weights of EMA lengths {' and '.join(f'{one:g}' for one in sorted(lengths))}, and a base "
+            "has one: leave --ema out, or use one adapter alone"
         )
     for file, _ in adapters:
         require_base(run, file)
     model, step = load_model(run, ema=next(iter(lengths), ema), code=code, **changes)
     return (with_adapters(model, run, adapters, code=code) if adapters else model), step
-
-

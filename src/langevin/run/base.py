@@ -12,8 +12,8 @@ from langevin.training import checkpoint
 
 
 def with_base(recipe: Recipe) -> Recipe:
-    """The recipe with the absolute path, the hash and the EMA length of its adapter's base, and the rank of its adapter, if it
-    has one.
+    """The recipe with the absolute path, the hash and the EMA length of its adapter's base, and the rank of its adapter,
+    if it has one.
 
     Raises:
         ValueError: there is no trained run at the path, or no rank that keeps to the share."""

@@ -1,4 +1,5 @@
-"""/v1/loras: adapters beside the runs that they change. Each is served under a name of its own, which requests name as model."""
+"""/v1/loras: adapters beside the runs that they change. Each is served under a name of its own, which requests name as
+model."""
 
 import asyncio
 from typing import Annotated, Any
@@ -21,7 +22,9 @@ class OneAdapter(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    path: Annotated[str, Field(max_length=1000, description="Adapted run, or its file, in the folders that are served.")]
+    path: Annotated[
+        str, Field(max_length=1000, description="Adapted run, or its file, in the folders that are served.")
+    ]
     weight: Annotated[float, Field(ge=-100, le=100, description="0 is the run alone.")] = 1.0
 
 
@@ -31,7 +34,9 @@ class Adapters(BaseModel):
     model_config = ConfigDict(extra="forbid")
     _sound = model_validator(mode="before")(sound)
 
-    id: Annotated[str, Field(max_length=64, description="Name that it is served under; one that is loaded is replaced.")]
+    id: Annotated[
+        str, Field(max_length=64, description="Name that it is served under; one that is loaded is replaced.")
+    ]
     model: Annotated[str, Field(max_length=64, description="Name of the run that the adapters change.")]
     adapters: Annotated[list[OneAdapter], Field(min_length=1, max_length=16, description="They are added up.")]
 
@@ -44,7 +49,8 @@ async def listed(service: TheService) -> dict[str, Any]:
 
 @router.post("/v1/loras", status_code=201)
 async def load(body: Adapters, client: TheClient, service: TheService) -> dict[str, Any]:
-    """Load adapters beside their run, or in place of those that have the name, for the requests that come in from now on."""
+    """Load adapters beside their run, or in place of those that have the name, for the requests that come in from now
+    on."""
     client.require("trainer")
     given = [(one.path, one.weight) for one in body.adapters]
     return described(body.id, await asyncio.to_thread(service.runs.adapt, body.id, body.model, given))

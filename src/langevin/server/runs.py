@@ -115,10 +115,15 @@ class Runs:
         return paths[name]
 
     def open(self, name: str) -> Run:
-        """A run, with the recipe that its adapters make. Raises `Refused` if there is none of this name, or it is damaged."""
+        """A run, with the recipe that its adapters make. Raises `Refused` if there is none of this name, or it is
+        damaged."""
         try:
             run, adapted = open_run(self.path(name)), self.adapted.get(name)
-            return run if adapted is None else replace(run, recipe=recipe_with(run, [file for file, _ in adapted.adapters]))
+            return (
+                run
+                if adapted is None
+                else replace(run, recipe=recipe_with(run, [file for file, _ in adapted.adapters]))
+            )
         except (ValueError, OSError) as error:
             raise Refused(f"the run '{name}' cannot be read: {error}", status=503, code="model_unavailable") from error
 

@@ -180,11 +180,7 @@ class TrainingState:
         return cls(
             players=players,
             optimizers={n: Optimizers(p, config.optimizer, precision=config.dtype) for n, p in players.items()},
-            ema={
-                n: PowerEMA(p.weights, lengths=config.ema_lengths)
-                for n, p in players.items()
-                if p.ema
-            },
+            ema={n: PowerEMA(p.weights, lengths=config.ema_lengths) for n, p in players.items() if p.ema},
             plan=None if config.steps is None else StepPlan.of(config.steps),
         )
 
