@@ -257,8 +257,8 @@ def load_with(
     lengths = {file.adapter.ema or 0.0 for file, _ in adapters} | ({ema} if ema is not None and adapters else set())
     if len(lengths) > 1:
         raise ValueError(
-            f"these adapters change weights of EMA lengths {' and '.join(f'{one:g}' for one in sorted(lengths))}, and a base "
-            "has one: leave --ema out, or use one adapter alone"
+            f"these adapters are of the EMA lengths {' and '.join(f'{one:g}' for one in sorted(lengths))}, and a base has "
+            "one: leave --ema out, or use one adapter alone"
         )
     for file, _ in adapters:
         require_base(run, file)
