@@ -12,7 +12,7 @@ from langevin.cli import main
 from langevin.run.adapters import FILE, combined, load_with, read_adapter
 from langevin.run.directory import load_model, open_run
 from langevin.training import checkpoint
-from tests import pictures, tiny
+from tests import pictures, texts, tiny
 
 QUICK = ("training.steps=4", "training.batch=8", "--count", "0")
 
@@ -311,3 +311,34 @@ def test_options_out_of_range_are_refused(trained, lora, other, tmp_path, capfd)
     assert "is a number from -100 to 100" in message(capfd, "sample", trained, "--adapter", f"{lora}:1e9")
     assert "is an adapted run: `langevin merge" in message(capfd, "refine", lora)
     assert "has no adapter.safetensors" in message(capfd, "sample", trained, "--adapter", trained)
+
+
+# ---------------------------------------------------------------------------------------------------- other modalities
+
+
+def test_a_run_of_text_keeps_vocabulary_and_counts_of_its_base(tmp_path):
+    base = tiny.run_of(texts.corpus(tmp_path / "base-data"), tmp_path / "base", "data.task.context_length=32", steps=2)
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new" / "a.txt").write_text("Seven grey owls flew over the quiet hill, and nobody heard them. " * 80)
+    out = adapted(base, tmp_path / "new", tmp_path / "out", "--rank", 1)
+    first, second = load_model(open_run(base))[0], load_model(open_run(out))[0]
+    assert second.modality.codec == first.modality.codec
+    tokens, t = torch.randint(0, 20, (2, 32)), torch.full((2,), 0.5)
+    none = load_with(open_run(base), [(read_adapter(out), 0.0)])[0]
+    full = load_with(open_run(base), [(read_adapter(out), 1.0)])[0]
+    with torch.no_grad():
+        a, b, c, d = (model.parts.network(tokens, t) for model in (first, none, second, full))
+    assert torch.equal(a, b)
+    assert torch.equal(c, d)
+    assert not torch.equal(a, c)
+
+
+def test_a_table_of_other_columns_is_refused(tmp_path, capfd):
+    rows = [f"{i % 7},{'ab'[i % 2]}" for i in range(80)]
+    (tmp_path / "one.csv").write_text("size,kind\n" + "\n".join(rows))
+    (tmp_path / "two.csv").write_text("size,sort\n" + "\n".join(rows))
+    words = ["training.steps=2", "training.batch=8", "network.width=16", "network.depth=1"]
+    assert main(["train", str(tmp_path / "one.csv"), "--out", str(tmp_path / "run"), *words]) == 0
+    said = message(capfd, "adapt", tmp_path / "run", tmp_path / "two.csv", "--out", tmp_path / "out")
+    assert "columns" in said
+    adapted(tmp_path / "run", tmp_path / "one.csv", tmp_path / "out", "--rank", 1)
