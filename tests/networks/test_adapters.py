@@ -86,7 +86,7 @@ def test_layers_become_what_the_papers_say():
                 if kind == "dora":
                     factors.magnitude.uniform_(0.5, 2)
             r = len(factors.a)
-            v = base.flatten(1) + factors.b @ factors.a / r**0.5
+            v = base.flatten(1) + 8 * factors.b @ factors.a / (r * base[0].numel()) ** 0.5
             expected = v if kind == "lora" else factors.magnitude[:, None] * v / v.norm(dim=1, keepdim=True)
             torch.testing.assert_close(one.weight.flatten(1), expected)
             if kind == "lora":
@@ -99,9 +99,9 @@ def test_the_norm_of_dora_has_no_gradient():
     with torch.no_grad():
         factors.b.normal_()
     factors(weight).sum().backward()
-    v = weight + factors.b.detach() @ factors.a.detach() / 2**0.5
+    v = weight + 8 * factors.b.detach() @ factors.a.detach() / 12**0.5
     row = (factors.magnitude.detach() / v.norm(dim=1))[:, None].expand(4, 6)  # of the sum, where the norm is a constant
-    torch.testing.assert_close(factors.b.grad, row @ factors.a.detach().T / 2**0.5)
+    torch.testing.assert_close(factors.b.grad, 8 * row @ factors.a.detach().T / 12**0.5)
 
 
 def test_a_row_of_zeros_stays_finite_in_dora():
@@ -202,7 +202,7 @@ def test_tied_tables_and_weights_that_are_no_layer_are_adapted_where_they_are_re
         table.b.fill_(0.1)
         c_time = torch.rand(2)
         changed = network(tokens, c_time, condition)
-        before.token_embedding.weight.add_(0.1 * table.a.sum(0) / len(table.a) ** 0.5)
+        before.token_embedding.weight.add_(0.8 * table.a.sum(0) / table.a.numel() ** 0.5)
         torch.testing.assert_close(changed, before(tokens, c_time, condition))  # read as input and as output
     columns = ColumnTransformer.Config(width=16, depth=1, head_dim=8, numbers={"a": 2}, tokens={"b": (3, 4)}).build()
     adapt(columns, section("lora"), seed=0)

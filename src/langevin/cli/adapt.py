@@ -30,7 +30,7 @@ from langevin.user_function import CodePermission
 
 MOST = 100_000  # samples that are measured
 HELD_OUT = 256  # examples whose loss is measured, at most
-RATE = {"lora": 2e-3, "dora": 2e-3, "head": 2e-3, "full": 5e-4}  # learning rates of AdamW
+RATE = 0.02  # learning rate of AdamW; all weights are trained with the optimizer of the base
 
 
 def run(args: Adapt) -> Run:
@@ -81,9 +81,9 @@ def recipe_with(args: Adapt, base: Run, adapter: Adapter) -> Recipe:
     data: Any = replace(known, path=str(path)) if join is None else join(path, same_classes=args.same_classes)  # type: ignore[call-arg]
     description = f"{base.path.name}, adapted to {path.name}"
     recipe = replace(base.recipe, data=data, init_from=None, adapter=adapter, description=description, measured="")
-    rate = f"training.optimizer={{kind: adamw, lr: {RATE[adapter.kind]:g}}}"
+    rate = [] if adapter.kind == "full" else [f"training.optimizer={{kind: adamw, lr: {RATE:g}}}"]
     seed = [] if args.seed is None else [f"training.seed={args.seed}"]
-    changes = [f"training.minutes={args.minutes!r}", "training.steps=null", rate, *seed, *args.overrides]
+    changes = [f"training.minutes={args.minutes!r}", "training.steps=null", *rate, *seed, *args.overrides]
     return check(override(asdict(recipe), changes), where="the base's recipe with your changes")
 
 

@@ -3,13 +3,13 @@
 An adapter is a parametrisation of chosen weights of a network of any kind. A weight W (rows, ...), as a matrix (rows,
 n), becomes
 
-    lora:  W + B A / sqrt(r)
-    dora:  m V / |V|,  V = W + B A / sqrt(r)
+    lora:  W + 8 B A / sqrt(r n)
+    dora:  m V / |V|,  V = W + 8 B A / sqrt(r n)
 
 ("LoRA: Low-Rank Adaptation of Large Language Models", 2021, arXiv 2106.09685; "DoRA: Weight-Decomposed Low-Rank
 Adaptation", 2024, arXiv 2402.09353), with A (r, n), B (rows, r), and in DoRA a magnitude m and a norm of each row. The
 factor 1 / sqrt(r) keeps the size of a step the same for all ranks ("A Rank Stabilization Scaling Factor for Fine-Tuning
-with LoRA", 2023, arXiv 2312.03732). B is 0 at first and m the norm of the rows, so that the network is the one that it
+with LoRA", 2023, arXiv 2312.03732), and 1 / sqrt(n) the same beside W for all widths. B is 0 at first and m the norm of the rows, so that the network is the one that it
 was, to the bit. A has entries of variance 1, so that an optimizer whose steps have one size changes B by far more than
 A, relative to their sizes ("LoRA+: Efficient Low Rank Adaptation of Large Models", 2024, arXiv 2402.12354).
 
@@ -31,6 +31,7 @@ from langevin.networks.embedding import ClassEmbedding
 
 AdapterKind = Literal["lora", "dora", "head", "full"]
 LARGEST = 4096  # rank
+ALPHA = 8.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +67,7 @@ class Adapter:
 
 
 class LowRank(nn.Module):
-    """W -> W + B A / sqrt(r), for weights of a shape.
+    """W -> W + 8 B A / sqrt(r n), for weights of a shape.
 
     Args:
         rank: r, at least 1.
@@ -77,7 +78,7 @@ class LowRank(nn.Module):
         super().__init__()
         self.a = nn.Parameter(torch.randn(rank, math.prod(shape[1:])))
         self.b = nn.Parameter(torch.zeros(shape[0], rank))
-        self.scale = rank**-0.5
+        self.scale = ALPHA * self.a.numel() ** -0.5
         self.magnitude = None if magnitudes is None else nn.Parameter(magnitudes.clone())
 
     def forward(self, weight: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ weights W_i give
 
     W + sum_i w_i (W_i - W)
 
-("Editing Models with Task Arithmetic", 2022, arXiv 2212.04089), which for low rank is W + sum_i w_i B_i A_i / sqrt(r_i).
+("Editing Models with Task Arithmetic", 2022, arXiv 2212.04089), which for low rank is a sum of products B A.
 It is summed in float64, so one adapter of weight 1 is the adapted run, to the bit.
 """
 
