@@ -21,7 +21,7 @@ import numpy as np
 from PIL import Image
 from sklearn.datasets import load_digits
 
-import table
+import harness
 from langevin.cli.adapt import run as adapt
 from langevin.cli.verbs import Adapt
 from langevin.run.display import Display
@@ -86,7 +86,7 @@ def main() -> None:
         asked.seeds, asked.count, asked.base_minutes = 1, 20, None
     if (asked.base is None) != (asked.data is None):
         parser.error("--base and --data belong together")
-    figures = table.introduce(machine.describe(), asked)
+    figures = harness.introduce(machine.describe(), asked)
     base, new = asked.base, asked.data
     if base is None:
         known, new = digits(Path(asked.out) / "data")
@@ -115,12 +115,12 @@ def report(
             statistics.mean(one["held_out_loss"] for one in runs), f"{ratios.get(kind, float('nan')):.2f}",
         ])  # fmt: skip
     heads = ["", "rank", "trained", "share", "ms a step", "state, MB", "file, MB", "score", "seeds", "loss", "quality"]
-    table.show(
+    harness.show(
         f"{base}, adapted in {asked.minutes:g} minutes; real data {found[asked.kinds[0]][0]['floor']:.4g}", heads, rows
     )
     share = found["lora"][0]["share"] if "lora" in found else None
     figures = {**figures, "parameter_share": share, "quality_ratio": ratios.get("lora"), "quality_ratios": ratios}
-    table.conclude({**figures, "runs": found})
+    harness.conclude({**figures, "runs": found})
 
 
 if __name__ == "__main__":

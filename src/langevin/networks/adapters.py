@@ -9,9 +9,10 @@ n), becomes
 ("LoRA: Low-Rank Adaptation of Large Language Models", 2021, arXiv 2106.09685; "DoRA: Weight-Decomposed Low-Rank
 Adaptation", 2024, arXiv 2402.09353), with A (r, n), B (rows, r), and in DoRA a magnitude m and a norm of each row. The
 factor 1 / sqrt(r) keeps the size of a step the same for all ranks ("A Rank Stabilization Scaling Factor for Fine-Tuning
-with LoRA", 2023, arXiv 2312.03732), and 1 / sqrt(n) the same beside W for all widths. B is 0 at first and m the norm of the rows, so that the network is the one that it
-was, to the bit. A has entries of variance 1, so that an optimizer whose steps have one size changes B by far more than
-A, relative to their sizes ("LoRA+: Efficient Low Rank Adaptation of Large Models", 2024, arXiv 2402.12354).
+with LoRA", 2023, arXiv 2312.03732), and 1 / sqrt(n) the same beside W for all widths. B is 0 at first and m the norm of
+the rows, so that the network is the one that it was, to the bit. A has entries of variance 1, so that an optimizer whose
+steps have one size changes B by far more than A, relative to their sizes ("LoRA+: Efficient Low Rank Adaptation of Large
+Models", 2024, arXiv 2402.12354).
 
 A linear layer, a convolution (rows are its outputs) and an embedding (rows are its tokens) are alike in this, and so is
 every other weight of two or more dimensions, wherever the network reads it. `merge` computes the weights, after which the
