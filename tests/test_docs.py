@@ -55,6 +55,8 @@ def shortened(words: list[str]) -> list[str]:
         words += [w for w in tiny if w.split("=")[0] not in {v.split("=")[0] for v in words if "=" in v}]
     if words[0] == "distil":
         words += ["training.steps=2", "--count", "10"]
+    if words[0] == "adapt":
+        words += ["training.steps=2", "--count", "0", "--share", "0.2"]
     if words[0] == "compare" and "--samplers" not in words:
         words += ["--count", "10", "--seeds", "1"]
     if words[0] == "evaluate":
@@ -69,11 +71,11 @@ def somewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A directory with a folder of photos in two classes; the judging classifier is trained for one epoch."""
     monkeypatch.setattr(measure, "train_classifier", lambda *a, **k: train_classifier(*a, **{**k, "epochs": 1}))
     generator = np.random.default_rng(0)
-    for kind, level in (("cat", 60), ("dog", 180)):
-        (tmp_path / "photos" / kind).mkdir(parents=True)
+    for kind, level in (("photos/cat", 60), ("photos/dog", 180), ("birds/owl", 120), ("birds/wren", 90)):
+        (tmp_path / kind).mkdir(parents=True)
         for i in range(20):
             pixels = np.clip(generator.normal(level, 30, (12, 12, 3)), 0, 255).astype(np.uint8)
-            Image.fromarray(pixels).save(tmp_path / "photos" / kind / f"{i}.png")
+            Image.fromarray(pixels).save(tmp_path / kind / f"{i}.png")
     for name, make in (("texts", texts.corpus), ("dialogues", texts.dialogues), ("summaries", texts.summaries),
                        ("pairs", texts.inferences)):  # fmt: skip
         make(tmp_path / name)

@@ -18,8 +18,9 @@ from langevin.run.version import read_environment
 VERBS: dict[str, type[Any]] = {
     "train": verbs.Train, "resume": verbs.Resume, "sample": verbs.Sample, "edit": verbs.Edit, "explain": verbs.Explain,
     "chat": verbs.Chat, "evaluate": verbs.Evaluate, "compare": verbs.Compare, "distil": verbs.Distil,
-    "refine": verbs.Refine, "fit-solver": verbs.FitSolver, "inspect": verbs.Inspect,
-    "doctor": verbs.Doctor, "demo": verbs.Demo, "serve": verbs.Serve, "audit": verbs.Audit, "detect": verbs.Detect,
+    "adapt": verbs.Adapt, "merge": verbs.Merge, "refine": verbs.Refine, "fit-solver": verbs.FitSolver,
+    "inspect": verbs.Inspect, "doctor": verbs.Doctor, "demo": verbs.Demo, "serve": verbs.Serve, "audit": verbs.Audit,
+    "detect": verbs.Detect,
 }  # fmt: skip
 OF_KIND = {
     "sample": "Sample",
@@ -31,7 +32,7 @@ OF_KIND = {
 
 SECTIONS = (  # fields of a recipe, which overrides may set as a whole
     "name", "description", "measured", "data", "init_from", "network", "process", "method", "training", "sampling",
-    "smoke_test",
+    "adapter", "smoke_test",
 )  # fmt: skip
 _ASSIGNMENT = re.compile(rf"([A-Za-z_]\w*(\.\w+)+|{'|'.join(SECTIONS)})=")
 _KIND = re.compile(r"^data:\n(?: .*\n)*?  kind: (\w+)$", re.MULTILINE)
@@ -48,13 +49,13 @@ class Parsed(NamedTuple):
 def parse(arguments: list[str]) -> Parsed:
     """Parse the words of a command line.
 
-    Overrides (`key.key=value`) may stand anywhere among the arguments of `train` and `distil`.
+    Overrides (`key.key=value`) may stand anywhere among the arguments of `train`, `distil` and `adapt`.
 
     Raises:
         SystemExit: help or a usage error was printed.
         ValueError: an option of another modality or without a value, or a run of an unknown modality."""
     verb = arguments[0] if arguments else ""
-    if verb in ("train", "distil"):
+    if verb in ("train", "distil", "adapt"):
         arguments = with_overrides_last(arguments)
     known, kind = dict(VERBS), None
     for name, (owner, options) in requests().items():

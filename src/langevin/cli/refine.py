@@ -97,6 +97,8 @@ def run(args: Refine) -> Run:
 def require_refinable(run: Run, by: RefineBy) -> None:
     """Check that a run can be refined. Raises `ValueError`."""
     method, process = run.recipe.method, run.recipe.process
+    if run.recipe.adapter is not None:
+        raise ValueError(f"{run.path} is an adapted run: `langevin merge {run.path}`, and refine what that writes")
     if process.kind != "gaussian" or not isinstance(method, Diffusion.Config):
         raise ValueError(
             f"{run.path} was trained with process.kind {process.kind} and method.kind {method.kind}: refine is for "

@@ -8,6 +8,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
+from langevin.cli.merge import adapters_of
 from langevin.cli.out import require_writable, unused
 from langevin.cli.show import LiveLine, write
 from langevin.cli.verbs import Drawing, Sample
@@ -15,7 +16,8 @@ from langevin.diffusion.guidance import weight_of
 from langevin.modalities.files import file_name
 from langevin.modalities.modality import RequestContext, Samples, require_form
 from langevin.recipe.sampling import describe
-from langevin.run.directory import Run, load_model, open_run
+from langevin.run.adapters import load_with
+from langevin.run.directory import Run, open_run
 from langevin.run.display import duration
 from langevin.run.generate import RunModel, with_others
 from langevin.run.provenance import facts_of
@@ -52,7 +54,7 @@ def run(args: Any) -> Path | None:
         write(text)
 
     progress = line.progress("sampling")
-    plan = run.recipe.data.plan(
+    plan = model.modality.plan(
         args.options,
         RequestContext(
             model=model, data=run.open_data, count=args.count, seed=args.seed, say=line.say, batch=args.batch,
@@ -134,9 +136,10 @@ def check_seed(seed: int) -> None:
 
 def loaded(args: Drawing, run: Run, line: LiveLine) -> tuple[RunModel, int]:
     """The run's model with the sampling options of the command, and the training step of its weights."""
-    return load_model(
-        run, ema=args.ema, device=machine.device(), code=CodePermission.of((), allow=args.allow_code), say=line.say,
-        steps=args.steps, sampler=args.sampler, guidance=args.guidance,
+    return load_with(
+        run, adapters_of(args.adapter), ema=args.ema, device=machine.device(),
+        code=CodePermission.of((), allow=args.allow_code), say=line.say, steps=args.steps, sampler=args.sampler,
+        guidance=args.guidance,
     )  # fmt: skip
 
 
@@ -145,7 +148,9 @@ def other_loaded(args: Any, line: LiveLine) -> Callable[[str], RunModel]:
 
     def load(name: str) -> RunModel:
         path = Path(name)
-        return loaded(replace(args, run=path, steps=None, sampler=None, guidance=None), open_run(path), line)[0]
+        return loaded(
+            replace(args, run=path, steps=None, sampler=None, guidance=None, adapter=()), open_run(path), line
+        )[0]
 
     return load
 
@@ -183,6 +188,7 @@ def default_name(model: RunModel, step: int, args: Any) -> str:
     parts = [f"sample-step{step}", short(describe(sampling.sampler)), str(sampling.steps)]
     parts += [f"guidance{weight:g}"] if weight != 1 else []
     parts += [f"{name}{value:g}" for name in ("ema", "count") if (value := getattr(args, name)) is not None]
+    parts += [f"adapter{short('-'.join(args.adapter))}"] if args.adapter else []
     given = {name: value for name, value in vars(args.options).items() if value != defaults[name]}
     parts += [name + short("-".join(map(str, v)) if isinstance(v, tuple) else str(v)) for name, v in given.items()]
     parts += ["watermarked"] if args.watermark is not None else []

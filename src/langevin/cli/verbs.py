@@ -11,6 +11,7 @@ from langevin.cli import kinds
 ChainMethod = Literal["adjusted", "unadjusted", "annealed"]
 DistilMethod = Literal["consistency", "meanflow", "distribution_matching"]
 RefineBy = Literal["extrapolation", "likelihood_ratio"]
+AdapterKind = Literal["lora", "dora", "head", "full"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +81,54 @@ class Distil:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Adapt:
+    """Teach a trained run new data by few weights: low-rank changes of its own, its last layers, or all. The result is a
+    run like any other that refers to the one it changes, and a small file, adapter.safetensors."""
+
+    run: Positional[Path]
+    """Directory of the run that is adapted, the base. It stays as it is."""
+    data: Positional[Path]
+    """A file or folder of data, of the same kind."""
+    overrides: Positional[tuple[str, ...]] = ()
+    """Changes to the recipe by dotted keys, e.g. training.batch=32."""
+    kind: AdapterKind = "lora"
+    """Which weights are trained: lora, low-rank changes; dora, these and the norms of rows; head, the last layers; full,
+    all."""
+    rank: int | None = None
+    """Rank of the changes; default the largest that keeps to --share. 0 trains the rows of new classes alone."""
+    share: float | None = None
+    """The largest number of trained weights, as a fraction of the network's; default 0.05."""
+    minutes: float = 5.0
+    """Time budget of the training in minutes."""
+    same_classes: bool = False
+    """Classes of the data with names that the run knows are the same ones, though the data has new classes too."""
+    compare_full: bool = False
+    """Also train all weights for as long, and measure both."""
+    count: int = 500
+    """Number of samples that are measured; 0 measures nothing."""
+    out: Path | None = None
+    """Directory of the adapted run; default RUN-NAME, after the data."""
+    seed: int | None = None
+    """Seed of the data order and the noise; default the run's."""
+    allow_code: bool = False
+    """Allow functions (module:function) that the run's recipe names to be imported."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Merge:
+    """Write a run with adapters as one that needs neither its base nor them."""
+
+    run: Positional[Path]
+    """Directory of an adapted run; or of a base, with --adapter."""
+    adapter: tuple[str, ...] = ()
+    """Adapters of the run, each an adapted run or its adapter.safetensors, with :WEIGHT after it if that is not 1."""
+    out: Path | None = None
+    """Directory of the new run; default RUN-merged."""
+    allow_code: bool = False
+    """Allow functions (module:function) that the run's recipe names to be imported."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Refine:
     """Look for better weights of a trained run by its own samples. They become a run like any other if its samples are
     nearer to held-out data and neither coverage nor held-out loss gets worse. Else nothing is written, and it says why."""
@@ -128,6 +177,8 @@ class Drawing:
     ema: float | None = None
     """Length of the EMA of the weights, as a fraction of the run; 0 uses the last weights; default the recipe's,
     or the one chosen at the end of training."""
+    adapter: tuple[str, ...] = ()
+    """Adapters of the run, each an adapted run or its adapter.safetensors, with :WEIGHT after it if that is not 1."""
     batch: int = 256
     """Samples per batch."""
     allow_code: bool = False

@@ -38,7 +38,7 @@ class Player:
     """A trained module with an optimizer of its own, such as a denoiser, a generator or a discriminator.
 
     Args:
-        module: all of its parameters are trained; no two players share one.
+        module: its parameters are trained, except for those that need no gradient; no two players share one.
         optimizer: its optimizer; None is the recipe's `training.optimizer`.
         every: it steps at every n-th training step, beginning with the first.
         ema: whether EMAs of its weights are kept.
@@ -57,6 +57,11 @@ class Player:
     def __post_init__(self) -> None:
         if self.every < 1:
             raise ValueError(f"a player steps at every n-th training step, n at least 1, got {self.every}")
+
+    @property
+    def weights(self) -> dict[str, nn.Parameter]:
+        """The parameters that are trained, by name: what a checkpoint holds."""
+        return {name: p for name, p in self.module.named_parameters() if p.requires_grad}
 
 
 class Method(Protocol):

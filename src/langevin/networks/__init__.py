@@ -5,7 +5,8 @@ For data in parts both are mappings.
 `condition` holds the ports of `diffusion.condition`. Weights are float32; under autocast the matrix products run in bf16.
 
 Each network has a frozen `Config` with `build()`. Its attribute `non_hidden` names the modules whose weights are not hidden
-matrices: embeddings, modulations, first and last layers. Muon leaves them to AdamW.
+matrices: embeddings, modulations, first and last layers. Muon leaves them to AdamW. Its attribute `head` names the parts
+after its last block.
 """
 
 from langevin.networks.autoencoder import Autoencoder

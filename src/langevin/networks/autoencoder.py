@@ -99,6 +99,7 @@ class Autoencoder(nn.Module):
     """x (b, channels, *space) to a latent (b, latent_channels, *places), and back."""
 
     non_hidden = ("conv_in", "conv_out", "latent_in", "latent_out", "norms", "norm_in", "norm_out", "quantizer")
+    head = ("norm_out", "conv_out")
 
     @dataclass(frozen=True, kw_only=True)
     class Config:

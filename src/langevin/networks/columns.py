@@ -111,6 +111,7 @@ class ColumnMLP(nn.Module):
     """A residual MLP over all columns at once."""
 
     non_hidden = ("number_in", "token_in", "number_out", "token_out", "modulation", "columns")
+    head = ("norm", "number_out", "token_out")
 
     @dataclass(frozen=True, kw_only=True)
     class Config:
@@ -182,6 +183,7 @@ class ColumnTransformer(nn.Module):
     """A transformer whose positions are the columns."""
 
     non_hidden = ("number_in", "token_in", "number_out", "token_out", "modulation", "columns")
+    head = ("norm", "number_out", "token_out")
 
     @dataclass(frozen=True, kw_only=True)
     class Config:

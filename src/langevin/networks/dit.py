@@ -40,6 +40,7 @@ class DiT(nn.Module):
     """(b, channels, *space) -> the same shape; every side is a multiple of the patch."""
 
     side_inputs = SPAN
+    head = ("final_modulation", "proj_out")
     non_hidden = (
         "patch_embedding", "proj_out", "final_modulation", "modulation", "time_embedding", "encoder", "token_proj"
     )  # fmt: skip

@@ -160,6 +160,13 @@ class BagOfWords(nn.Embedding):
         return (super().forward(tokens) * shown[..., None]).sum(1)
 
 
+class ClassEmbedding(nn.Embedding):
+    """Classes (b,) int64 -> their embeddings (b, width); the last row of the table, of index `classes`, is of no class."""
+
+    def __init__(self, classes: int, width: int) -> None:
+        super().__init__(classes + 1, width)
+
+
 class TimeEmbedding(nn.Module):
     """Fourier features of c_time (b, ...) at log-spaced frequencies (1/8 to `highest` cycles per unit), then an MLP:
     (b, ..., width)."""

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from langevin.diffusion.condition import FACTS, Condition, Port
 from langevin.diffusion.float64 import to_float64
 from langevin.networks.attention import Attention, sine_positions
-from langevin.networks.embedding import PORT_KEYS, BagOfWords, ConditioningConfig, TimeEmbedding
+from langevin.networks.embedding import PORT_KEYS, BagOfWords, ClassEmbedding, ConditioningConfig, TimeEmbedding
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +89,7 @@ class ConditionEncoder(nn.Module):
         super().__init__()
         self.config, self.network, self.facts = config, network, (*facts, *(["span"] if config.span else []))
         if config.classes:
-            self.class_embedding = nn.Embedding(config.classes + 1, width)  # the last index is the null class
+            self.class_embedding = ClassEmbedding(config.classes, width)
         if config.vocabulary:
             self.token_embedding = nn.Embedding(config.vocabulary, width)
             self.position_embedding = nn.Parameter(torch.zeros(config.length, width))

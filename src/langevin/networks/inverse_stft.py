@@ -44,6 +44,7 @@ class InverseSTFT(nn.Module):
     """(b, hop, frames) noise and its condition -> a signal (b, hop, frames)."""
 
     non_hidden = ("conv_in", "convolution", "proj_out", "encoder", "spread", "scale")
+    head = ("norm", "proj_out")
 
     @dataclass(frozen=True, kw_only=True)
     class Config:

@@ -57,6 +57,7 @@ class PartSizes:
 class JointDiT(nn.Module):
     """Mappings by part -> a mapping: of grids the same shape, of tokens logits (b, n, vocabulary)."""
 
+    head = ("final_modulation", "outputs", "logits")
     non_hidden = (
         *UNet.non_hidden, "inputs", "embeddings", "bags_of_words", "outputs", "logits", "final_modulation"
     )  # fmt: skip

@@ -37,6 +37,7 @@ class MLP(nn.Module):
 
     side_inputs = SPAN
     non_hidden = ("proj_in", "proj_out", "modulation", "time_embedding", "encoder")
+    head = ("norm", "proj_out")
 
     @dataclass(frozen=True, kw_only=True)
     class Config:

@@ -46,6 +46,7 @@ from langevin.networks.transformer_block import Block, KeysValues
 class Transformer(nn.Module):
     """(b, n) int64 tokens -> (b, n, V) logits, see the module."""
 
+    head = ("output_bias", "heads")
     non_hidden = (
         "token_embedding", "side_embeddings", "ngram", "ngram_prior", "side_ngrams", "modulation", "time_embedding",
         "encoder", "output_bias", "heads",

@@ -165,6 +165,7 @@ class UNet(nn.Module):
 
     side_inputs = SPAN
     non_hidden = ("conv_in", "conv_out", "modulation", "time_embedding", "encoder")
+    head = ("norm", "conv_out")
 
     @dataclass(frozen=True, kw_only=True)
     class Config:

@@ -1,7 +1,7 @@
 """Building a recipe: its network, process, denoiser and method, and the batches that train them."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, assert_never
@@ -53,6 +53,7 @@ from langevin.methods.spectral import generated, spectral_distance
 from langevin.methods.terms import LossTerms
 from langevin.modalities.modality import Batches
 from langevin.networks import MLP, Autoencoder, Transformer
+from langevin.networks.adapters import Adapter, adapt, take
 from langevin.networks.patch_discriminator import PatchDiscriminator
 from langevin.networks.patches import patch_sides
 from langevin.recipe.sampling import unfitted
@@ -74,6 +75,7 @@ from langevin.training.order import DataOrder
 from langevin.user_function import NO_CODE, CodePermission
 
 Teacher = Callable[[DistributionMatching.Config], Denoiser[Any]]
+Base = Callable[[Adapter], Mapping[str, Mapping[str, Tensor]]]  # -> player -> parameter -> weight
 
 _LARGE = 10**8  # rough number of weights above which they are counted before they are allocated
 _ASK_LESS = "ask for less, such as a smaller network.width or network.depth"
@@ -86,6 +88,16 @@ def untaught(config: DistributionMatching.Config) -> Denoiser[Any]:
         ValueError: always."""
     raise ValueError(
         "only a run that trains has a teacher, whose weights are those of another run: see `langevin distil`"
+    )
+
+
+def baseless(config: Adapter) -> Mapping[str, Mapping[str, Tensor]]:
+    """Stands for the base of an adapter in parts that have none.
+
+    Raises:
+        ValueError: always."""
+    raise ValueError(
+        f"the weights of this run are changes of those of another, {config.path}, which only a run can find"
     )
 
 
@@ -146,15 +158,17 @@ class WithCleanCopy:
 
 
 def build(
-    recipe: Recipe, *, device: torch.device | None = None, code: CodePermission = NO_CODE, teacher: Teacher = untaught
-) -> Built:
+    recipe: Recipe, *, device: torch.device | None = None, code: CodePermission = NO_CODE, teacher: Teacher = untaught,
+    base: Base = baseless,
+) -> Built:  # fmt: skip
     """The parts of a completed recipe, with initial weights that are a function of its seed.
 
     Args:
         teacher: finds the teacher of a generator that is trained.
+        base: finds the weights of the run that an adapter changes.
 
     Raises:
-        ValueError: the recipe names a function that may not be imported."""
+        ValueError: the recipe names a function that may not be imported, or the base of its adapter is another one."""
     device = device or torch.device("cpu")
     network = _network(recipe, device)
     if recipe.network.kind == "unet" and recipe.network.dimensions == 2:
@@ -173,7 +187,25 @@ def build(
             assert_never(recipe.process)
     for player in model.method.players.values():
         player.module.to(device)
+    if recipe.adapter is not None:
+        _adapt(model, recipe.adapter, base(recipe.adapter), seed=recipe.training.seed)
     return Built(recipe=recipe, model=model)
+
+
+def _adapt(model: AnyModel, adapter: Adapter, base: Mapping[str, Mapping[str, Tensor]], *, seed: int) -> None:
+    """Give a model the weights of its base, of which only those of the adapter are trained.
+
+    Raises:
+        ValueError: it is of another network, or a model whose method trains several."""
+    players = model.method.players
+    if len(players) > 1 or players.keys() != base.keys():
+        raise ValueError(
+            f"an adapter changes the network of a run that trains one, and these train {' and '.join({**base, **players})}"
+        )
+    for name, player in players.items():
+        take(player.module, base[name])
+        player.module.requires_grad_(adapter.kind == "full")
+        adapt(model.network, adapter, seed=seed)
 
 
 def _network(recipe: Recipe, device: torch.device, *, number: int = 0) -> nn.Module:

@@ -32,11 +32,14 @@ def complete(recipe: Recipe, train: Any, code: CodePermission = NO_CODE) -> Reci
         raise ValueError(
             f"init_from: {recipe.init_from} is a run of {base.data.kind}, and this data is {recipe.data.kind}"
         )
-    data = recipe.data.fitted(train, base=None if base is None else base.data)  # type: ignore[arg-type]
+    known = recipe.data if recipe.adapter is not None else None if base is None else base.data
+    data = recipe.data.fitted(train, base=known)  # type: ignore[arg-type]
     needs = data.needs(train)
     require_fit(recipe.data.kind, recipe.network, recipe.process, needs)
     require_frames(recipe, needs)
     recipe = replace(recipe, data=data, network=counting(recipe.network.fitted(needs), recipe.process))
+    if recipe.adapter is not None:  # process and sampling are those of the base
+        return recipe
     process, sampling = recipe.process, recipe.sampling
     if isinstance(process, Gaussian):
         assert needs.std is not None, "data with a Gaussian process is continuous"

@@ -28,6 +28,7 @@ from langevin.networks import (
     Transformer,
     UNet,
 )
+from langevin.networks.adapters import Adapter
 from langevin.training.loop import TrainingConfig
 
 NetworkConfig = (
@@ -249,6 +250,8 @@ class Recipe:
         measured: measured results, with machine, duration and seed.
         data: the modality: where the data is, how it is encoded, and what was fitted to it.
         init_from: directory of a run from whose weights and vocabulary training starts.
+        adapter: which weights of another run's network are trained, where that is adapted; None trains a network of its
+            own.
         smoke_test: overrides for a run of seconds, for tests.
     """
 
@@ -267,9 +270,12 @@ class Recipe:
     method: AnyMethod = Diffusion.Config()
     training: TrainingConfig = TrainingConfig()
     sampling: Sampling = Sampling()
+    adapter: Adapter | None = None
     smoke_test: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        if self.adapter is not None and self.init_from is not None:
+            raise ValueError("adapter starts from the weights of its base: leave init_from out")
         require_fit(self.method, self.process)
         if (self.network.kind == "autoencoder") != (self.method.kind == "autoencoder"):
             raise ValueError(

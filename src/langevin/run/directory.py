@@ -23,6 +23,7 @@ from langevin.diffusion.denoiser import Denoiser
 from langevin.diffusion.guidance import OtherModel
 from langevin.files import explain, is_temporary, own_folder, remove, sweep, write_atomic
 from langevin.modalities.modality import Progress
+from langevin.networks.adapters import Adapter, merge
 from langevin.recipe.build import Built, build
 from langevin.recipe.read import check, dump_checked, read_tree
 from langevin.recipe.tree import Recipe
@@ -45,7 +46,7 @@ _PROBING = threading.Lock()
 FILES = {  # that are written into a run
     "recipe.yaml", "environment.json", "metrics.jsonl", "report.html", "report.json", "evaluation.json", "checkpoints",
     "samples", "ema", "solvers", "evaluation", "latents", "tensorboard", "comparison", "requests", "explanations",
-    "card.md", "coupling.safetensors", "counts.safetensors",
+    "card.md", "coupling.safetensors", "counts.safetensors", "adapter.safetensors",
 }  # fmt: skip
 
 
@@ -96,7 +97,7 @@ class Run:
 
     def load(
         self, *, ema: float | None = None, device: torch.device | None = None, code: CodePermission = NO_CODE,
-        at: Path | None = None,
+        at: Path | None = None, merged: bool = True,
     ) -> tuple[Built, int, list[str]]:  # fmt: skip
         """The run's parts with trained weights, the step of these, and messages for the user.
 
@@ -105,6 +106,7 @@ class Run:
                 the recipe's, or what was chosen at the end of the run.
             code: the user functions that may be imported.
             at: one of the run's checkpoints; None is the newest, or that of the least held-out loss (`training.keep_best`).
+            merged: whether the network of an adapted run is a plain one; else what it changes stays apart.
 
         Raises:
             ValueError: there is no complete checkpoint yet, or the recipe names a function that may not be imported.
@@ -124,7 +126,8 @@ class Run:
         if recipe.training.precision == "bfloat16" and precision("auto") == "float32":
             recipe = replace(recipe, training=replace(recipe.training, precision="float32"))
             lines.append("the run was trained in bf16, which is slow on this machine: sampling in float32")
-        built = replace(build(recipe, device=device, code=code), recipe=self.recipe)
+        base = partial(base_weights, device, code)
+        built = replace(build(recipe, device=device, code=code, base=base), recipe=self.recipe)
         step = int(saved.state["step"])
         tensors = saved.groups["model"]  # also of players without EMAs
         if length == 0:
@@ -139,6 +142,8 @@ class Run:
             tensors |= ema_of_length(self.path, length)
             lines.append(f"EMA of length {length:g} reconstructed from the run's snapshots")
         put(built, tensors)
+        if recipe.adapter is not None and merged:
+            merge(built.model.network)
         counts.put(built.model.network, counts.read(self.path))
         models = lru_cache(maxsize=2)(partial(other_model, self, device, code))
         kept = Kept(run=self.path, process=built.model.process, network=built.model.network, ema=length)
@@ -157,6 +162,16 @@ class Run:
             return length if kept and length != "auto" else 0.0
         choice = read_choice(self.path) if at is None else None
         return standard_length(kept) if choice is None else choice.length
+
+
+def base_weights(device: torch.device | None, code: CodePermission, adapter: Adapter) -> dict[str, dict[str, Tensor]]:
+    """The weights that an adapter changes, by player and parameter.
+
+    Raises:
+        ValueError: the run that it names has others, or is gone."""
+    require_weights("base", adapter.path, adapter.sha256)
+    built, _, _ = open_run(Path(adapter.path)).load(ema=adapter.ema, device=device, code=code)
+    return {name: dict(player.module.named_parameters()) for name, player in built.model.method.players.items()}
 
 
 def other_model(run: Run, device: torch.device | None, code: CodePermission, other: OtherModel) -> Denoiser[Any]:
@@ -191,7 +206,7 @@ def put(built: Built, tensors: dict[str, Tensor]) -> None:
     Raises:
         ValueError: the weights are not those of this network."""
     for name_of, player in built.model.method.players.items():
-        for name, parameter in player.module.named_parameters():
+        for name, parameter in player.weights.items():
             saved = tensors.get(f"{name_of}.{name}")
             if saved is None or saved.shape != parameter.shape or not saved.is_floating_point():
                 raise ValueError(

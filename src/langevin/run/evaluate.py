@@ -13,6 +13,7 @@ from langevin.evaluation.report import Curves, Facts, Line, Report, Section, Sou
 from langevin.files import own_folder, write_atomic
 from langevin.modalities.modality import Evaluation, Measuring
 from langevin.recipe.sampling import describe
+from langevin.run.adapters import in_plain_network
 from langevin.run.card import write_card
 from langevin.run.directory import Run, load_model, open_run, put
 from langevin.run.display import QUIET, Display
@@ -115,7 +116,7 @@ def quality_curve(run: Run, model: RunModel, m: Measuring) -> tuple[list[Section
     weights = {name: tensor.clone() for name, tensor in model.parts.network.state_dict().items()}
     try:
         for i, (step, tensors) in enumerate(saved):
-            put(model.built, tensors)
+            put(model.built, in_plain_network(run, tensors, device=model.device))
             score = ranking.rank(model).score
             logged = [s for s in seconds if s <= step]
             points.append({"step": step, "seconds": seconds[max(logged)] if logged else None, "distance": score})

@@ -32,12 +32,14 @@ class RunModel:
         sampling: how it is sampled unless a request has a sampling of its own.
         data_fingerprint: of its training data.
         others: further models that a plan may request by name, such as a vocoder or an upsampler.
+        adapters: that its weights have on top of those of its run, NAME:WEIGHT.
     """
 
     built: Built
     sampling: Sampling
     data_fingerprint: str = ""
     others: Mapping[str, "RunModel"] = field(default_factory=dict)
+    adapters: tuple[str, ...] = ()
 
     @property
     def modality(self) -> Any:

@@ -14,6 +14,7 @@ from langevin.recipe.complete import complete
 from langevin.recipe.detect import chosen
 from langevin.recipe.read import check, merge, override, read_tree, shipped
 from langevin.recipe.tree import Recipe
+from langevin.run.base import with_base
 from langevin.run.directory import FILES, is_being_written, is_leftover
 from langevin.run.display import QUIET, Display
 from langevin.run.teacher import with_teacher
@@ -116,7 +117,7 @@ def settle(recipe: Recipe, data: Any, code: CodePermission = NO_CODE) -> Recipe:
     recipe = complete(recipe, data, code)
     if recipe.init_from:
         recipe = replace(recipe, init_from=str(Path(recipe.init_from).expanduser().absolute()))
-    recipe = with_teacher(replace(recipe, data=at_absolute_paths(recipe.data)))
+    recipe = with_base(with_teacher(replace(recipe, data=at_absolute_paths(recipe.data))))
     return replace(recipe, training=replace(recipe.training, precision=machine.precision(recipe.training.precision)))
 
 

@@ -4,6 +4,7 @@ an autoencoder compares by. All but the first are stored in the run, as a resume
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
@@ -59,7 +60,7 @@ def prepared(
         ValueError: see `recipe.coupling.fitted` and `fit_responses`."""
     begun = time.perf_counter()
     encode(built.batches(data), display)
-    counts = ngrams.counted_in(built, data, display)
+    counts = counts_for(recipe, built, data, display)
     spent = world.broadcast(time.perf_counter() - begun)
     coupling, fitting = couplings.fit_coupling(recipe, data, world, display)
     recipe, responses, learning = fit_responses(recipe, data, val, world, display)
@@ -79,11 +80,18 @@ def resumed(
     encode(built.batches(data), display)
     world.barrier()  # all have looked for the file
     if not counts:
-        counts = ngrams.counted_in(built, data, display)
+        counts = counts_for(run.recipe, built, data, display)
         if world.first:
             ngrams.write(run.path, counts)
     ngrams.put(built.model.network, counts)
     return built, couplings.stored(run, data, world, display)
+
+
+def counts_for(recipe: Recipe, built: Built, data: Any, display: Display) -> dict[str, Tensor]:
+    """The n-grams that the network of a run reads: of its training data, or those of its base."""
+    if recipe.adapter is not None:
+        return ngrams.read(Path(recipe.adapter.path))
+    return ngrams.counted_in(built, data, display)
 
 
 def encode(batches: Batches, display: Display) -> None:

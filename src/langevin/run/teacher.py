@@ -16,7 +16,7 @@ from langevin.diffusion.process import Gaussian
 from langevin.methods import Diffusion, DistributionMatching
 from langevin.recipe.build import Built, build, guided
 from langevin.recipe.tree import Recipe
-from langevin.run.directory import Run, open_run
+from langevin.run.directory import Run, base_weights, open_run
 from langevin.training import checkpoint, machine
 from langevin.training.references import require_weights
 from langevin.user_function import CodePermission
@@ -111,6 +111,9 @@ def as_drawn(built: Built) -> Denoiser[Any]:
 
 
 def built_for_training(recipe: Recipe, code: CodePermission) -> Built:
-    """The parts of a recipe on this machine, with its method's teacher."""
+    """The parts of a recipe on this machine, with its method's teacher and its adapter's base."""
     device = machine.device()
-    return build(recipe, device=device, code=code, teacher=lru_cache(partial(teacher_of, device, code)))
+    return build(
+        recipe, device=device, code=code, teacher=lru_cache(partial(teacher_of, device, code)),
+        base=partial(base_weights, device, code),
+    )  # fmt: skip

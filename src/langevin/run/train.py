@@ -16,6 +16,7 @@ from langevin.diffusion.sampler import require_fit
 from langevin.extras import require
 from langevin.methods.models import SDEModel
 from langevin.recipe.build import Built, training_batches
+from langevin.run.adapters import write_adapter
 from langevin.run.calibrate import calibrated
 from langevin.run.card import kept_weights, write_card
 from langevin.run.choose_ema import choose_ema
@@ -176,6 +177,7 @@ def carry_on(
             )
         if line := kept_weights(run):
             display.say(line)
+        write_adapter(run, code=code)
         write_card(run, step=state.step)
         took = duration(time.perf_counter() - begin)
         display.say(f"trained {state.step} steps, {state.samples_seen} samples, in {took}: {run.path}")

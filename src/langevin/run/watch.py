@@ -97,7 +97,7 @@ class _EMAWeights:
             nearest = min(lengths, key=lambda kept: abs(kept - length)) if lengths and length > 0 else None
             if nearest is None:
                 continue
-            parameters = dict(self.state.players[player].module.named_parameters())
+            parameters = self.state.players[player].weights
             for name, value in ema.tensors(nearest).items():
                 self.before.append((parameters[name], parameters[name].detach().clone()))
                 parameters[name].copy_(value)

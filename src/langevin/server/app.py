@@ -11,7 +11,7 @@ from typing import Any, cast
 
 from fastapi import FastAPI, Request, Response
 
-from langevin.server import errors, jobs_api, page, reviews_api, runs_api, training_api
+from langevin.server import errors, jobs_api, loras_api, page, reviews_api, runs_api, training_api
 from langevin.server.errors import Refused
 from langevin.server.jobs import Jobs
 from langevin.server.keys import Keys
@@ -33,6 +33,7 @@ PARTS = (
     provenance,
     videos,
     jobs_api,
+    loras_api,
     reviews_api,
     runs_api,
     training_api,

@@ -4,14 +4,15 @@ import re
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from langevin.run.directory import Run, load_model, open_run
+from langevin.run.adapters import AdapterFile, load_with, read_adapter, recipe_with, require_base
+from langevin.run.directory import Run, open_run
 from langevin.run.generate import RunModel
 from langevin.run.watermark import marked
 from langevin.safety.watermark import name_of
@@ -22,6 +23,24 @@ from langevin.training.checkpoint import steps
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Adapted:
+    """A run with adapters, which is served under a name of its own.
+
+    Args:
+        model: name of the run.
+        adapters: each with its weight.
+    """
+
+    model: str
+    adapters: tuple[tuple[AdapterFile, float], ...]
+
+    @property
+    def name(self) -> str:
+        """A name of what the adapters change."""
+        return " ".join(f"{file.sha256[:16]}:{weight!r}" for file, weight in self.adapters)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Loaded:
     """A model in memory.
@@ -30,6 +49,7 @@ class Loaded:
         step: training step of its weights.
         size: bytes of its weights.
         checkpoint: the checkpoint that it was loaded from.
+        adapted: the run with adapters that it is; None for a run alone.
     """
 
     run: Run
@@ -37,12 +57,14 @@ class Loaded:
     step: int
     size: int
     checkpoint: str
+    adapted: Adapted | None = None
 
     @property
     def name(self) -> str:
         """A name of what its samples follow from, by which a half-made one is known again."""
-        key = self.model.built.key
-        return f"{self.run.path.name} {self.checkpoint} {self.model.data_fingerprint} {'' if key is None else name_of(key)}"
+        key, adapters = self.model.built.key, "" if self.adapted is None else f" {self.adapted.name}"
+        mark = "" if key is None else name_of(key)
+        return f"{self.run.path.name} {self.checkpoint} {self.model.data_fingerprint} {mark}{adapters}"
 
 
 @dataclass(eq=False, kw_only=True)
@@ -53,17 +75,19 @@ class Runs:
         folders: run directories, and folders of these; a run that appears in a folder later is served too.
         memory: bytes of weights to keep loaded; the model of a request is loaded in any case.
         key: of the watermark in all samples; None for none.
+        adapted: runs with adapters, by the names that they are served under.
     """
 
     folders: Sequence[Path]
     memory: int = 4 << 30
     key: bytes | None = None
+    adapted: dict[str, Adapted] = field(default_factory=dict)
     _loaded: "OrderedDict[tuple[str, float | None], Loaded]" = field(default_factory=lambda: OrderedDict())
     _loading: dict[tuple[str, float | None], Any] = field(default_factory=dict)
     _lock: Any = field(default_factory=threading.Lock)
 
     def paths(self) -> dict[str, Path]:
-        """The run directories by name, in alphabetical order."""
+        """The run directories by name, in alphabetical order; with adapters, that of the run that they change."""
         found = dict[str, Path]()
         for folder in self.folders:
             inside = (
@@ -77,6 +101,7 @@ class Runs:
                     and (path == folder or not path.is_symlink())
                 ):
                     found.setdefault(name, path)
+        found |= {name: found[one.model] for name, one in list(self.adapted.items()) if one.model in found}
         return dict(sorted(found.items()))
 
     def path(self, name: str) -> Path:
@@ -90,9 +115,15 @@ class Runs:
         return paths[name]
 
     def open(self, name: str) -> Run:
-        """A run. Raises `Refused` if there is none of this name, or it is damaged."""
+        """A run, with the recipe that its adapters make. Raises `Refused` if there is none of this name, or it is
+        damaged."""
         try:
-            return open_run(self.path(name))
+            run, adapted = open_run(self.path(name)), self.adapted.get(name)
+            return (
+                run
+                if adapted is None
+                else replace(run, recipe=recipe_with(run, [file for file, _ in adapted.adapters]))
+            )
         except (ValueError, OSError) as error:
             raise Refused(f"the run '{name}' cannot be read: {error}", status=503, code="model_unavailable") from error
 
@@ -107,7 +138,8 @@ class Runs:
         with loading:  # others are served meanwhile
             newest = str(next(iter(steps(run.checkpoints)), None))
             held = self._loaded.get(key)
-            if held is None or held.checkpoint != newest or held.run.path != run.path:
+            adapted = self.adapted.get(name)
+            if held is None or held.checkpoint != newest or held.run.path != run.path or held.adapted is not adapted:
                 held = self._read(run, name, ema, newest)
             with self._lock:
                 self._loaded[key] = held
@@ -116,8 +148,10 @@ class Runs:
             return held
 
     def _read(self, run: Run, name: str, ema: float | None, newest: str) -> Loaded:
+        adapted = self.adapted.get(name)
         try:
-            model, step = load_model(run, ema=ema, device=machine.device())
+            given = () if adapted is None else adapted.adapters
+            model, step = load_with(open_run(run.path), given, ema=ema, device=machine.device())
         except (ValueError, OSError) as error:
             raise Refused(
                 f"the model '{name}' cannot be loaded: {error}", status=503, code="model_unavailable"
@@ -125,7 +159,49 @@ class Runs:
         model = marked(model, run, self.key)
         torch.clear_autocast_cache()  # casts of weights that were replaced
         size = sum(p.numel() * p.element_size() for p in model.parts.network.parameters())
-        return Loaded(run=run, model=model, step=step, size=size, checkpoint=newest)
+        return Loaded(run=run, model=model, step=step, size=size, checkpoint=newest, adapted=adapted)
+
+    def adapt(self, name: str, model: str, adapters: Sequence[tuple[str, float]]) -> Adapted:
+        """Serve a run with adapters under a name, in place of what had that name before.
+
+        Args:
+            adapters: paths of adapted runs or their files within the folders that are served, each with its weight.
+
+        Raises:
+            Refused: a name that a run has, a path outside of the folders, an adapter that is damaged or of another base."""
+        if not NAME.fullmatch(name) or (name in self.paths() and name not in self.adapted):
+            raise Refused(f"'{name[:64]}' is the name of a run, or none: take another", status=409, code="name_taken")
+        if model in self.adapted:
+            raise Refused(f"'{model}' has adapters already: name the run that they change", code="unsupported_value")
+        run = self.open(model)
+        try:
+            given = tuple((read_adapter(self._within(path)), weight) for path, weight in adapters)
+            for file, _ in given:
+                require_base(run, file)
+            recipe_with(run, [file for file, _ in given])
+        except (ValueError, OSError) as error:
+            raise Refused(str(error), code="invalid_adapter", param="adapters") from error
+        self.adapted[name] = Adapted(model=model, adapters=given)
+        return self.adapted[name]
+
+    def unload(self, name: str) -> None:
+        """Serve a run with adapters no more; requests that are under way end. Raises `Refused` if there is none."""
+        if self.adapted.pop(name, None) is None:
+            raise Refused(f"there are no adapters loaded as '{name[:64]}'", status=404, code="model_not_found")
+        with self._lock:
+            for key in [key for key in self._loaded if key[0] == name]:
+                del self._loaded[key]
+        torch.clear_autocast_cache()
+
+    def _within(self, path: str) -> Path:
+        """A path in one of the folders that are served. Raises `ValueError` for one outside."""
+        for folder in self.folders:
+            outer = (folder.parent if (folder / "recipe.yaml").is_file() else folder).resolve()
+            found = (outer / path).resolve()
+            inside = found.is_relative_to(folder.resolve()) and found.exists()
+            if inside:
+                return found
+        raise ValueError(f"there is no adapter '{path[:200]}' in the folders that are served")
 
     def _evict(self) -> None:
         """Forget the models that were used least recently, but for the newest, until the rest fits."""

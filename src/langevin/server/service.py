@@ -129,8 +129,9 @@ class Service:
             weights = " ".join([held.name, str(job.ema), *(one.name for one in others)])
             limit = job.timeout if durable else min(job.timeout or self.limits.timeout, self.limits.timeout)
             facts = partial(
-                facts_of, model=model, run=job.model, step=held.step, options=without_folders(options), seed=seed,
-                count=job.count, verb=self._name(options, model.modality.kind), ema=job.ema,
+                facts_of, model=model, run=job.model if held.adapted is None else held.adapted.model, step=held.step,
+                options=without_folders(options), seed=seed, count=job.count, verb=self._name(options,
+                model.modality.kind), ema=job.ema,
             )  # fmt: skip
             if self.watermark is not None:
                 self.watermark.note(job.model, seed, job.count or self.limits.count, model.sampling.steps)

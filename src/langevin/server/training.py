@@ -167,6 +167,10 @@ class Training:
         request = OF_VERB[body["verb"]].model_validate(body)
         assert request.model is not None, "it was named"
         if not isinstance(request, TrainRequest):
+            if request.model in self.runs.adapted:
+                raise Refused(
+                    f"'{request.model}' is a run with adapters: `langevin merge` it, and measure what that writes"
+                )
             path = self.runs.path(request.model)
             if isinstance(request, ResumeRequest):
                 return path, ["resume", str(path)]

@@ -191,11 +191,7 @@ class TrainingState:
                 n: Optimizers(p, config.optimizer, precision=config.dtype, lr_factor=lr_factor)
                 for n, p in players.items()
             },
-            ema={
-                n: PowerEMA(dict(p.module.named_parameters()), lengths=config.ema_lengths)
-                for n, p in players.items()
-                if p.ema
-            },
+            ema={n: PowerEMA(p.weights, lengths=config.ema_lengths) for n, p in players.items() if p.ema},
             plan=None if config.steps is None else StepPlan.of(config.steps),
         )
 
@@ -203,7 +199,7 @@ class TrainingState:
         """All tensors, by checkpoint file and name."""
         groups: dict[str, dict[str, Tensor]] = {"model": {}, "optimizer": {}}
         for name, player in self.players.items():
-            groups["model"] |= {f"{name}.{n}": p for n, p in player.module.named_parameters()}
+            groups["model"] |= {f"{name}.{n}": p for n, p in player.weights.items()}
             groups["optimizer"] |= {f"{name}.{n}": t for n, t in self.optimizers[name].tensors().items()}
         for name, ema in self.ema.items():
             for length in ema.values:
@@ -234,7 +230,7 @@ class TrainingState:
         if missing:
             raise ValueError(f"the checkpoint has no {', '.join(sorted(missing))}: it is of a run with another recipe")
         for player_name, player in self.players.items():
-            parameters = dict(player.module.named_parameters())
+            parameters = player.weights
             saved = _tensors_of(player_name, groups["model"])
             if {n: p.shape for n, p in parameters.items()} != {n: t.shape for n, t in saved.items()}:
                 different = sorted(set(parameters) ^ set(saved)) or ["shapes differ"]
@@ -305,7 +301,7 @@ def fit(
             for name in due:
                 state.optimizers[name].step(factor)
             for name, ema in state.ema.items():  # also of players that are not due: EMAs weigh by the step of the run
-                ema.update(dict(state.players[name].module.named_parameters()), step=state.step + 1)
+                ema.update(state.players[name].weights, step=state.step + 1)
         seconds = clock.wall() - wall_start
         state.step += 1
         state.samples_seen += config.batch
@@ -346,7 +342,7 @@ def _gradients(
 ) -> tuple[dict[str, float], dict[str, float], dict[str, float]]:
     """Set `grad` of the players that are due to the mean over the global batch; returns their plain losses, terms, and the
     shares of the samples that are in each fault."""
-    weights = {name: [p for p in player.module.parameters() if p.requires_grad] for name, player in due.items()}
+    weights = {name: list(player.weights.values()) for name, player in due.items()}
     for player in method.players.values():
         player.module.train()
         player.module.zero_grad(set_to_none=True)

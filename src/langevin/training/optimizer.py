@@ -104,7 +104,7 @@ class Optimizers:
         self, player: Player, default: OptimizerConfig, *, precision: torch.dtype | None = None, lr_factor: float = 1.0
     ) -> None:  # fmt: skip
         config = player.optimizer or default
-        self.parameters = {name: p for name, p in player.module.named_parameters() if p.requires_grad}
+        self.parameters = player.weights
         self._names = {id(p): name for name, p in self.parameters.items()}
         match config:
             case AdamW():

@@ -10,12 +10,13 @@ import torch
 from torch import Tensor
 
 from langevin.modalities.captions import CaptionVocabulary
+from langevin.modalities.classes import joined, renumbered
 from langevin.modalities.image import inspect, plans, preview, suggest
 from langevin.modalities.image.batches import ImageBatches
 from langevin.modalities.image.buckets import Buckets, resized, spelt
 from langevin.modalities.image.codec import AnyCodec, Codes, Latents, Pixels, require_pixels, stride_of
 from langevin.modalities.image.conditions import Known
-from langevin.modalities.image.data import Images, load_parts, quiet
+from langevin.modalities.image.data import Images, load_parts, open_table, quiet
 from langevin.modalities.image.decode import decode, open_picture
 from langevin.modalities.image.detect import detect
 from langevin.modalities.image.enlarge import Enlarging
@@ -176,7 +177,22 @@ class Image:
         pixels = self.codec if isinstance(self.codec, Pixels) else self.codec.pixels
         found = off_centre(pixels.encode(some), pixels.offset)
         notes = replace(train.notes, remarks=(*train.notes.remarks, *found))
-        return replace(train, notes=notes), replace(val, notes=notes)
+        return self.among_classes(replace(train, notes=notes)), self.among_classes(replace(val, notes=notes))
+
+    def joined(self, path: Path, *, same_classes: bool) -> Self:
+        """The modality of other images for a run of this one; classes that are new follow those of the run.
+
+        Raises:
+            ValueError: see `classes.joined`."""
+        other = replace(self, path=str(path), builtin=None, classes=())
+        found = open_table(other.source).class_names()
+        return replace(other, classes=joined(self.classes, found, same=same_classes, where=str(path)))
+
+    def among_classes(self, part: Images) -> Images:
+        """A part of the data, which may have some of the run's classes only, with its labels among them."""
+        if part.labels is None or part.classes == self.classes or not {*part.classes} <= {*self.classes}:
+            return part
+        return replace(part, classes=self.classes, labels=renumbered(part.labels, part.classes, self.classes))
 
     def among(self, side: int) -> Buckets:
         """The buckets of images whose square has so many pixels along a side.

@@ -27,4 +27,6 @@ async def retrieve(name: str, service: Annotated[Service, Depends(service_of)]) 
 def described(service: Service, name: str) -> dict[str, Any]:
     """A run as a model object."""
     created = int((service.runs.path(name) / "recipe.yaml").stat().st_mtime)
-    return {"id": name, "object": "model", "created": created, "owned_by": "langevin"}
+    adapted = service.runs.adapted.get(name)
+    parent = {} if adapted is None else {"parent": adapted.model}
+    return {"id": name, "object": "model", "created": created, "owned_by": "langevin", **parent}
