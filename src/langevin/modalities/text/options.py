@@ -175,7 +175,7 @@ class Chat:
         )  # fmt: skip
 
 
-VERBS = (Correct, Summarise, Classify)
+VERBS = (Correct, Summarise)
 
 
 def completions(
