@@ -55,8 +55,9 @@ class Confidence:
             return
         least = math.ceil(1 / error) - 1
         raise ValueError(
-            f"no label can be kept at a share of errors of {error:g}: the run's held-out part has {self.count} labelled "
-            f"examples, and even without a mistake that takes {least}. Give a larger --error, or label more of the data"
+            f"no label can be kept at a share of errors of {error:g}: it is estimated on {self.count} labelled examples that "
+            f"were not trained on, and takes at least {least} of them that are right. Give a larger --error, take --by probe, "
+            "which needs fewer, or label more of the data"
         )
 
     def line(self, error: float) -> str:

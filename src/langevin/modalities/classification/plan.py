@@ -137,15 +137,21 @@ def _probe(context: RequestContext, held_out: Items) -> Generator[Request, Any, 
 def _confidence(
     error: float, finder: Finder, held_out: Items, context: RequestContext
 ) -> Generator[Request, Any, Confidence]:
-    """What is to be trusted, by the labelled held-out examples."""
-    known = held_out.known
-    if not len(known):
+    """What is to be trusted, by the labelled held-out examples; for a probe also by those that it was fitted to, by probes
+    that were fitted to others: activations are made without labels."""
+    known, chances, labels = held_out.known, list[Tensor](), list[Tensor]()
+    if len(known):
+        chances.append((yield from finder.of(held_out, known)).log_posterior)
+        labels.append(held_out.labels[known])
+    if finder.probe is not None:
+        chances.append(finder.probe.others)
+        labels.append(finder.probe.labels)
+    if not labels:
         raise ValueError(
             "--error is estimated on held-out examples that are labelled, and the run has none: label some of them, or "
             "leave --error out"
         )
-    found = yield from finder.of(held_out, known)
-    confidence = Confidence.fit(found.log_posterior, held_out.labels[known], error)
+    confidence = Confidence.fit(torch.cat(chances), torch.cat(labels), error)
     confidence.require(error)
     context.say(confidence.line(error))
     return confidence

@@ -15,7 +15,7 @@ from langevin.modalities.classification.items import Items
 from langevin.modalities.classification.linear import LinearClassifier, clusters, mutual_information
 from langevin.modalities.modality import Model, Predict, Progress, Request
 
-LEVEL = 2.0  # ln(SNR sigma_data^2): a third of a standard deviation of noise
+LEVEL = 4.0  # ln(SNR sigma_data^2): noise of a seventh of the data's standard deviation
 HIDDEN = 0.2  # of the tokens, of a discrete process
 MOST = 20_000  # training examples that are looked at
 
@@ -59,13 +59,18 @@ class Probe:
 
     network: LinearClassifier
     data: LinearClassifier | None
+    others: Tensor  # ln p(c | x) of the examples that it was fitted to, by probes that were fitted to others
+    labels: Tensor  # theirs
 
     @classmethod
     def fit(cls, features: Features, labels: Tensor, classes: int) -> "Probe":
         """Fitted to features and labels (n,). Raises `ValueError` for labels of fewer than two classes."""
+        network = LinearClassifier.fit(features.network, labels, classes)
         return cls(
-            network=LinearClassifier.fit(features.network, labels, classes),
+            network=network,
             data=None if features.data is None else LinearClassifier.fit(features.data, labels, classes),
+            others=network.cross_validated(features.network, labels, classes, network.penalty),
+            labels=labels,
         )
 
     def lines(self, features: Features, labels: Tensor, classes: int) -> list[str]:
