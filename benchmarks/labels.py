@@ -12,12 +12,12 @@ The sides, each trained by the same recipe for the same minutes:
                  other half with these
     all          on all images with all labels
 
-Of each: class consistency, the share of samples that a classifier trained on all labels takes for the class that was asked
-for; the Fréchet distance to held-out images in its features; the accuracy on held-out images of a classifier that is trained
-on the samples alone ("Classification Accuracy Score for Conditional Generative Models", 2019, arXiv 1905.10887), which copies
-of a few images do not help; the share of samples that are new, farther from all labelled images than these are from each
-other; and the accuracy of the run itself as a classifier of held-out images, by denoising and by the probe. The last line is
-JSON; `label_gain` is `self` minus `supervised` at the fewest labels.
+Of each: class consistency, the share of samples that a classifier trained on all labels takes for the class that was
+asked for; the Fréchet distance to held-out images in its features; the accuracy on held-out images of a classifier that is
+trained on the samples alone ("Classification Accuracy Score for Conditional Generative Models", 2019, arXiv 1905.10887),
+which copies of a few images do not help; the share of samples that are new, farther from all labelled images than these are
+from each other; and the accuracy of the run itself as a classifier of held-out images, by denoising and by the probe. The
+last line is JSON; `label_gain` is `self` minus `supervised` at the fewest labels.
 """
 
 import argparse

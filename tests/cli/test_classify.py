@@ -30,7 +30,8 @@ def pictures(root, count, *, first=0):
 def shades(tmp_path_factory):
     """A folder with dark and bright pictures, of which half have no label; new ones; and a run on the first."""
     here = tmp_path_factory.mktemp("shades")
-    data, new = pictures(here / "data", 60), pictures(here / "new", 10, first=500)
+    data = pictures(here / "data", 60)
+    pictures(here / "new", 10, first=500)
     with (here / "labels.csv").open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["file_name", "label"])
@@ -99,7 +100,7 @@ def test_labels_are_kept_where_they_are_certain_and_can_be_trained_on(shades, to
 
 def test_what_chose_the_threshold_gets_no_label(shades, told, tmp_path):
     """Held-out examples without a label stay without, so that the next threshold is chosen by what people said."""
-    here, run = shades
+    _, run = shades
     out, held_out = tmp_path / "labels.csv", tmp_path / "held-out.csv"
     assert told("classify", run, "--by", "probe", "--error", 0.1, "--out", out)[0] == 0
     assert told("classify", run, "--by", "probe", "--out", held_out)[0] == 0

@@ -1,5 +1,5 @@
-"""Laws of classes by denoising errors: with an exact denoiser their posterior is Bayes', of continuous data and of tokens; equal
-classes stay equal to the bit; classes that have lost are dropped, and nothing else changes."""
+"""Laws of classes by denoising errors: with an exact denoiser their posterior is Bayes', of continuous data and of tokens;
+equal classes stay equal to the bit; classes that have lost are dropped, and nothing else changes."""
 
 import itertools
 import math
@@ -14,7 +14,11 @@ from langevin.diffusion.process import Gaussian, Masked
 from langevin.diffusion.schedule import Cosine, Rectified, VarianceExploding
 
 # two components for each of three classes: mean (2,), standard deviation
-MIXTURES = [[((-1.0, 0.0), 0.5), ((1.0, 0.5), 0.3)], [((0.0, 1.0), 0.6), ((0.5, -1.0), 0.4)], [((0.2, 0.1), 1.0), ((0.0, 0.0), 0.8)]]
+MIXTURES = [
+    [((-1.0, 0.0), 0.5), ((1.0, 0.5), 0.3)],
+    [((0.0, 1.0), 0.6), ((0.5, -1.0), 0.4)],
+    [((0.2, 0.1), 1.0), ((0.0, 0.0), 0.8)],
+]
 POINTS = torch.tensor([[-0.9, 0.1], [0.4, 0.6], [0.1, -0.2], [0.5, -0.9]], dtype=torch.float64)
 
 
@@ -23,7 +27,8 @@ def log_density(x, components, extra=0.0):
     variances = [std**2 + extra for _, std in components]
     squares = [(x - torch.tensor(mean, dtype=x.dtype)).square().sum(1) for mean, _ in components]
     return torch.stack(
-        [-s / (2 * v) - torch.log(2 * math.pi * torch.as_tensor(v)) - math.log(2) for s, v in zip(squares, variances)], 1
+        [-s / (2 * v) - torch.log(2 * math.pi * torch.as_tensor(v)) - math.log(2) for s, v in zip(squares, variances)],
+        1,
     )
 
 

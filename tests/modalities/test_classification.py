@@ -81,7 +81,7 @@ def test_equal_margins_are_kept_together_or_not_at_all():
 def test_no_threshold_says_how_many_labels_it_takes():
     found = Confidence.fit(torch.zeros(3, 2, dtype=torch.float64), torch.tensor([0, 0, 0]), 0.05)
     assert found.threshold == math.inf
-    with pytest.raises(ValueError, match="estimated on 3 labelled examples .* at least 19 of them"):
+    with pytest.raises(ValueError, match=r"estimated on 3 labelled examples .* at least 19 of them"):
         found.require(0.05)
 
 

@@ -17,8 +17,8 @@ from langevin.run.version import read_environment
 
 VERBS: dict[str, type[Any]] = {
     "train": verbs.Train, "resume": verbs.Resume, "sample": verbs.Sample, "edit": verbs.Edit, "explain": verbs.Explain,
-    "chat": verbs.Chat, "classify": verbs.Classify, "evaluate": verbs.Evaluate, "compare": verbs.Compare, "distil": verbs.Distil,
-    "refine": verbs.Refine, "fit-solver": verbs.FitSolver, "inspect": verbs.Inspect,
+    "chat": verbs.Chat, "classify": verbs.Classify, "evaluate": verbs.Evaluate, "compare": verbs.Compare,
+    "distil": verbs.Distil, "refine": verbs.Refine, "fit-solver": verbs.FitSolver, "inspect": verbs.Inspect,
     "doctor": verbs.Doctor, "demo": verbs.Demo, "serve": verbs.Serve, "audit": verbs.Audit, "detect": verbs.Detect,
 }  # fmt: skip
 OF_KIND = {

@@ -2,7 +2,7 @@
 
 The variational bound of ln p(x | c) is, up to terms that all classes share,
 
-    -int_{l_1}^{l_0} SNR / 2 E |x - D(x_t, c)|^2 dl      of continuous data, uniform in log-SNR l: the squared error of noise
+    -int_{l_1}^{l_0} SNR / 2 E |x - D(x_t, c)|^2 dl      of continuous data: the error of the noise, uniform in log-SNR l
     -int_0^1 -alpha' / (1 - alpha) E cross-entropy dt    of masked tokens, and the like of other discrete processes
 
 and with Bayes' rule it gives p(c | x). With an exact denoiser and all noise levels the bound is tight, so that this is the
@@ -13,12 +13,13 @@ standard error. "Your Diffusion Model is Secretly a Zero-Shot Classifier" (2023,
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from langevin.diffusion.float64 import to_float64
-from langevin.diffusion.process import Gaussian, Process
+from langevin.diffusion.process import Bounded, Gaussian, Process
 from langevin.diffusion.shape import append_dims
 
 NEVER = 1e-3  # a class of less probability than this beside the best is dropped
@@ -29,8 +30,8 @@ class NoiseLevels:
     """The noise levels at which errors are compared.
 
     Args:
-        low, high: of ln(SNR sigma_data^2), for a Gaussian process: from e^(-low / 2) to e^(-high / 2) standard deviations of
-            the data. Other processes use all times.
+        low, high: of ln(SNR sigma_data^2), for a Gaussian process: from e^(-low / 2) to e^(-high / 2) standard deviations
+            of the data. Other processes use all times.
 
     Raises:
         ValueError: low is not below high, or they are not within 80 of 0.
@@ -57,14 +58,14 @@ class NoiseLevels:
         return t, (high - low) / schedule.rate(t).abs()
 
 
-def nats(process: Process, q: object, x: Tensor, x_t: Tensor, t: Tensor, mask: Tensor | None = None) -> Tensor:
+def nats(process: Bounded, q: Any, x: Tensor, x_t: Tensor, t: Tensor, mask: Tensor | None = None) -> Tensor:
     """The integrand of the bound, (b,) float64, summed over the elements of x where `mask` (of the first dimensions of x)
     holds.
 
     Args:
-        process: one with a variational bound.
+        process: it has a variational bound.
         q: the prediction at (x_t, t)."""
-    terms = process.bound(q, x, x_t, t).diffusion  # type: ignore[attr-defined]
+    terms: Tensor = process.bound(q, x, x_t, t).diffusion
     if mask is not None:
         terms = torch.where(append_dims(mask, terms).expand_as(terms), terms, 0)
     return terms.flatten(1).sum(1)
@@ -96,8 +97,8 @@ class Evidence:
         return self.values.isfinite().flatten(1).sum(1)
 
     def differences(self) -> tuple[Tensor, Tensor]:
-        """How many nats more than the best class each one costs, (n, classes), on the noises that both saw; and the standard
-        errors."""
+        """How many nats more than the best class each one costs, (n, classes), on the noises that both saw; and the
+        standard errors."""
         made = ~self.values.isnan()
         counts = made.sum(2)
         means = torch.where(made, self.values, 0).sum(2) / counts
@@ -126,8 +127,8 @@ class Evidence:
         return (score if prior is None else score + to_float64(prior).log()).log_softmax(1)
 
     def disagreement(self) -> Tensor:
-        """How much noise levels disagree about the class, (n,) float64 in nats: the mutual information between the level and
-        the class, if each draw alone decided by its errors at all levels. From 0 to ln(classes).
+        """How much noise levels disagree about the class, (n,) float64 in nats: the mutual information between the level
+        and the class, if each draw alone decided by its errors at all levels. From 0 to ln(classes).
 
         "Bayesian Active Learning for Classification and Preference Learning" (2011, arXiv:1112.5745)."""
         votes = (-self.values.masked_fill(self.values.isnan(), math.inf)).softmax(1)  # (n, classes, draws)
@@ -136,4 +137,4 @@ class Evidence:
 
 def entropy(p: Tensor) -> Tensor:
     """The entropy in nats over dimension 1."""
-    return torch.special.entr(p).sum(1)
+    return -torch.xlogy(p, p).sum(1)

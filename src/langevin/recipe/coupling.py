@@ -114,7 +114,9 @@ def _classes(batch: Batch) -> Tensor:
             "method.coupling couples noise with the examples of each class, or with all of them, and these have conditions "
             f"that are no classes ({', '.join(ports)}): leave method.coupling out"
         )
-    return torch.zeros(len(batch.x), dtype=torch.int64) if labels is None else labels.tensor.where(labels.kept(), -1).cpu()
+    return (
+        torch.zeros(len(batch.x), dtype=torch.int64) if labels is None else labels.tensor.where(labels.kept(), -1).cpu()
+    )
 
 
 def _require_fixed(batches: Batches) -> None:

@@ -30,7 +30,9 @@ def labels_file(path, **labels):
 def folder(root, labels=None):
     fill(root, *many(12), side=8)
     if labels:
-        write_metadata(root, "metadata.csv", *[{"file_name": f"{n:03d}.png", "label": labels[n % 2]} for n in range(12)])
+        write_metadata(
+            root, "metadata.csv", *[{"file_name": f"{n:03d}.png", "label": labels[n % 2]} for n in range(12)]
+        )
     return root
 
 
@@ -113,7 +115,7 @@ def test_labels_that_are_no_class_of_the_data_are_refused(tmp_path):
     path.write_text("file_name,label\ndigit-0000,7\ndigit-0001,seven\n")
     with pytest.raises(ValueError, match="gives digit-0001 the label 'seven', and the classes of Digits are 0, 1, 2"):
         relabelled(open_digits(), path)
-    with pytest.raises(ValueError, match="nowhere.csv"):
+    with pytest.raises(ValueError, match=r"nowhere\.csv"):
         relabelled(open_digits(), tmp_path / "nowhere.csv")
 
 

@@ -31,8 +31,8 @@ class Confidence:
     def fit(cls, log_posterior: Tensor, labels: Tensor, error: float) -> "Confidence":
         """From ln p(c | x) (n, classes) of held-out examples and their labels (n,).
 
-        The threshold is the lowest at which (errors + 1) / (kept + 1) <= `error`: with the margin of a further example of the
-        same kind in the place of the one that was added, its expected share of errors."""
+        The threshold is the lowest at which (errors + 1) / (kept + 1) <= `error`: one wrong label is added, so that few
+        examples are not taken for a proof."""
         margin, right = margins(log_posterior), log_posterior.argmax(1) == labels
         order = margin.argsort(descending=True)
         wrong, kept = (~right[order]).long().cumsum(0), torch.arange(1, len(order) + 1)
@@ -55,15 +55,15 @@ class Confidence:
             return
         least = math.ceil(1 / error) - 1
         raise ValueError(
-            f"no label can be kept at a share of errors of {error:g}: it is estimated on {self.count} labelled examples that "
-            f"were not trained on, and takes at least {least} of them that are right. Give a larger --error, take --by probe, "
-            "which needs fewer, or label more of the data"
+            f"no label can be kept at a share of errors of {error:g}: it is estimated on {self.count} labelled examples "
+            f"that were not trained on, and takes at least {least} of them that are right. Give a larger --error, take "
+            "--by probe, which needs fewer, or label more of the data"
         )
 
     def line(self, error: float) -> str:
         """The confidence in words."""
         return (
-            f"labels are kept from a margin of {self.threshold:.3g} nats: of {self.count:,} labelled held-out examples "
+            f"labels are kept from a margin of {self.threshold:.3g} nats: of {self.count:,} labelled examples held out "
             f"{self.kept:,} are, {self.errors:,} of them wrong, so that about {error:.0%} of what is kept is wrong at most"
         )
 

@@ -3,6 +3,7 @@ those that have lost."""
 
 from collections.abc import Generator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -91,7 +92,8 @@ class Judging:
 
     def drawn(self, sample: Tensor, label: Tensor, u: Tensor, draw: int) -> Generator[Request, Tensor, Tensor]:
         """One draw of the bound, (m,), for pairs of a sample and a class, by uniforms u (b,) for its times."""
-        process, batch = self.model.parts.process, self.batch
+        process: Any = self.model.parts.process
+        batch = self.batch
         t, weight = self.levels.times(process, u)
         x = batch.x.cpu()
         x_t = process.corrupt(x, t, self.noise(draw), None if batch.known is None else batch.known.cpu())

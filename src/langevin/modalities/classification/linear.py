@@ -50,7 +50,9 @@ class LinearClassifier:
             fold = order[i::FOLDS]
             rest = order[~torch.isin(order, fold)]
             if len(rest):
-                found[fold] = cls.with_penalty(features[rest], labels[rest], classes, penalty).log_posterior(features[fold])
+                found[fold] = cls.with_penalty(features[rest], labels[rest], classes, penalty).log_posterior(
+                    features[fold]
+                )
         return found
 
     @classmethod
@@ -101,8 +103,8 @@ def clusters(features: Tensor, count: int, *, seed: int = 0, starts: int = 5, tu
 
 
 def mutual_information(a: Tensor, b: Tensor) -> float:
-    """The mutual information of two labellings (n,), divided by the mean of their entropies: 1 where they agree up to names,
-    0 where they are independent, or where there is nothing to know."""
+    """The mutual information of two labellings (n,), divided by the mean of their entropies: 1 where they agree up to
+    names, 0 where they are independent, or where there is nothing to know."""
     joint = torch.zeros(int(a.max()) + 1, int(b.max()) + 1, dtype=torch.float64)
     joint.index_put_((a, b), torch.ones(len(a), dtype=torch.float64), accumulate=True)
     joint /= joint.sum()

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Generator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -36,7 +37,8 @@ def features_of(
     Raises:
         ValueError: the network has no blocks."""
     network, data = list[Tensor](), list[Tensor]()
-    process, count = model.parts.process, len(items) if index is None else len(index)
+    process: Any = model.parts.process
+    count = len(items) if index is None else len(index)
     for at, batch in items.chunks(256, index):
         x = batch.x.cpu()
         noise = SampleNoise(seeds=mix(torch.full_like(at, seed), at), steps=torch.full_like(at, -7))

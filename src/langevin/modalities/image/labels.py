@@ -16,7 +16,6 @@ from langevin.modalities.image.table import Table
 from langevin.modalities.image.unreadable import Broken
 from langevin.modalities.paths import did_you_mean, existing_path, some
 
-
 if TYPE_CHECKING:
     from langevin.modalities.image.data import Images
 
@@ -76,7 +75,8 @@ def labelled_files(
     unknown = sorted({label for _, label, _, _ in found if label is not None and label not in numbers})
     captions = tuple(caption for _, _, caption, _ in found)
     images = Images(
-        shape=(channels, size, size), classes=classes, names=tuple(name for name, *_ in found), rows=tuple(range(len(found))),
+        shape=(channels, size, size), classes=classes, names=tuple(name for name, *_ in found),
+        rows=tuple(range(len(found))),
         labels=torch.tensor([numbers.get(label or "", -1) for _, label, _, _ in found], dtype=torch.int64),
         captions=captions, notes=DataReport(), store=InMemory(pixels=torch.stack([pixels for *_, pixels in found])),
     )  # fmt: skip

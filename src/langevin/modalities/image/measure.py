@@ -201,7 +201,9 @@ def measure_run(image: "Image", m: Measuring, spaces: FeatureSpaces, count: int)
     labels, consistency, accuracy = drawn[0].arrays.get("labels"), None, None
     if spaces.classifier is not None and labels is not None:
         asked = labels >= 0
-        accuracies = [class_consistency(spaces.classifier, images[asked], labels[asked]).accuracy for images in generated]
+        accuracies = [
+            class_consistency(spaces.classifier, images[asked], labels[asked]).accuracy for images in generated
+        ]
         consistency = mean_interval(accuracies) if bool(asked.any()) else None
         record = spaces.classifier.training_record
         accuracy = record.held_out_accuracy if record else None

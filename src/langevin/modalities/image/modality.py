@@ -62,8 +62,8 @@ class Image:
         channels: 1 or 3; None is 1 if all images are grey, else 3.
         background: RGB colour behind transparent pixels.
         image_column, label_column, caption_column: column names of Parquet files.
-        labels: a .csv or .jsonl file of `file_name` and `label`, which takes the place of the data's own labels. An empty cell,
-            or an image that is not listed, is a missing label: its condition is withheld in training.
+        labels: a .csv or .jsonl file of `file_name` and `label`, which takes the place of the data's own labels. An empty
+            cell, or an image that is not listed, is a missing label: its condition is withheld in training.
         held_out_captions: exact captions whose images are all held out, to evaluate combinations never trained on.
         val_fraction: fraction of the images that is held out, if the data has no test part of its own.
         flip: augment by mirroring images with probability 1/2.
@@ -285,7 +285,12 @@ class Image:
             ValueError: there is no image that can be read."""
         assert self.size, "the modality of a run is fitted"
         return labelled_files(
-            files, size=self.size, channels=self.channels or 3, background=self.background, classes=self.classes, say=say
+            files,
+            size=self.size,
+            channels=self.channels or 3,
+            background=self.background,
+            classes=self.classes,
+            say=say,
         )
 
     def read(self, path: Path) -> Tensor:

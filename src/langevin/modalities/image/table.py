@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -42,7 +42,7 @@ class Table:
     size: int | None = None
     channels: int | None = None
     background: tuple[int, int, int] = (255, 255, 255)
-    labels: list[str | None] | None = None
+    labels: Sequence[str | None] | None = None
     classes: tuple[str, ...] | None = None
     captions: list[str] | None = None
     forced: tuple[str, ...] = ()
