@@ -111,15 +111,15 @@ def test_what_chose_the_threshold_gets_no_label(shades, told, tmp_path):
 
 def test_what_to_label_next_has_no_label_and_the_most_disagreement(shades, told, tmp_path):
     _, run = shades
-    out = tmp_path / "ask.csv"
-    assert told("classify", run, "--ask", 5, "--noises", 4, "--out", out)[0] == 0
+    out = tmp_path / "next.csv"
+    assert told("classify", run, "--label-next", 5, "--noises", 4, "--out", out)[0] == 0
     found = rows(out)
     assert len(found) == 5
     assert not any(row["given"] for row in found)
     values = [float(row["disagreement"]) for row in found]
     assert values == sorted(values, reverse=True)
     more = tmp_path / "more.csv"
-    assert told("classify", run, "--ask", 1000, "--noises", 4, "--out", more)[0] == 0
+    assert told("classify", run, "--label-next", 1000, "--noises", 4, "--out", more)[0] == 0
     assert [row["file_name"] for row in rows(more)[:5]] == [row["file_name"] for row in found]
 
 
@@ -168,9 +168,9 @@ def test_too_few_labels_for_a_share_of_errors_are_counted(shades, refused):
         (["--noises", 1], "--noises is 2 to 100,000, got 1"),
         (["--error", 0], "--error is a share of errors between 0 and 1"),
         (["--error", 1.5], "--error is a share of errors between 0 and 1"),
-        (["--ask", 0], "--ask is a number of examples, got 0"),
-        (["--ask", 3, "--by", "probe"], "--ask goes by noise levels"),
-        (["--ask", 3, "--error", 0.1], "leave one out"),
+        (["--label-next", 0], "--label-next is a number of examples, got 0"),
+        (["--label-next", 3, "--by", "probe"], "--label-next goes by noise levels"),
+        (["--label-next", 3, "--error", 0.1], "leave one out"),
         (["--steps", 3], "--steps has no effect here"),
         (["--guidance", 2], "--guidance has no effect here"),
         (["--out", "classes.png"], "classes are written as standard output, .csv, .json"),

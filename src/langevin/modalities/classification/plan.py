@@ -32,7 +32,7 @@ def classify_plan(options: ClassifyByDenoising, context: RequestContext) -> Plan
     else:
         train, val = context.data()
         asked = [(items_of(context.model, val), False)]
-        if options.error is not None or options.ask is not None:
+        if options.error is not None or options.label_next is not None:
             asked.insert(0, (items_of(context.model, train), True))
     return _classified(options, context, asked)
 
@@ -94,8 +94,8 @@ def _classified(options: ClassifyByDenoising, context: RequestContext, asked: li
         confidence = yield from _confidence(options.error, finder, held_out, context)
     rows, right, known = list[Classified](), 0, 0
     for items, new in asked:
-        wanted = (items.labels < 0).nonzero()[:, 0] if options.ask is not None else torch.arange(len(items))
-        if options.ask is not None and not new:
+        wanted = (items.labels < 0).nonzero()[:, 0] if options.label_next is not None else torch.arange(len(items))
+        if options.label_next is not None and not new:
             continue
         found = yield from finder.of(items, wanted)
         rows += _rows(items, wanted, found, confidence, new=new)
@@ -103,8 +103,8 @@ def _classified(options: ClassifyByDenoising, context: RequestContext, asked: li
             labels = items.labels[wanted]
             right += int((found.log_posterior.argmax(1) == labels).sum())
             known += int((labels >= 0).sum())
-    if options.ask is not None:
-        rows = sorted(rows, key=lambda row: -row.disagreement)[: options.ask]
+    if options.label_next is not None:
+        rows = sorted(rows, key=lambda row: -row.disagreement)[: options.label_next]
     facts = _facts(finder, rows, right, known, context)
     return Samples(modality=Classes(facts=facts), values=rows, document=True)  # type: ignore[arg-type]
 
@@ -187,7 +187,7 @@ def _facts(finder: Finder, rows: list[Classified], right: int, known: int, conte
     if finder.options.by == "denoising" and rows:
         facts["evaluations"] = sum(row.evaluations for row in rows) / len(rows)
         context.say(f"{facts['evaluations']:.0f} predictions for each of {len(rows):,} examples")
-    if known and finder.options.ask is None:
+    if known and finder.options.label_next is None:
         low, high = share_interval(right, known)
         facts |= {"accuracy": right / known, "accuracy_interval": [low, high], "labelled": known}
         context.say(f"accuracy {right / known:.3f} on {known:,} labelled examples (95 %: {low:.3f} to {high:.3f})")

@@ -15,7 +15,7 @@ class ClassifyByDenoising:
 
     files: Positional[tuple[InputFile, ...]] = ()
     """Files or folders, read like the run's data; classes that they are labelled with are compared. Default: the run's own
-    held-out part, and with --error or --ask all of its data."""
+    held-out part, and with --error or --label-next all of its data."""
     by: Literal["denoising", "probe"] = "denoising"
     """denoising: the class by denoising errors. probe: a linear classifier on activations of the network, fitted to the
     run's labelled training examples; it says how good it is beside one on the data themselves."""
@@ -24,7 +24,7 @@ class ClassifyByDenoising:
     error: float | None = None
     """Keep only labels whose share of errors is estimated to be at most this, by the labelled held-out examples of the run.
     Others stay empty: --out labels.csv can be trained on by data.labels=labels.csv."""
-    ask: int | None = None
+    label_next: int | None = None
     """Show so many unlabelled examples that a person should label next: those on which noise levels disagree most."""
 
     FORMS: ClassVar[tuple[str, ...]] = ("-", ".csv", ".json")
@@ -38,9 +38,9 @@ class ClassifyByDenoising:
             raise ValueError(f"--noises is 2 to 100,000, got {self.noises}")
         if self.error is not None and not 0 < self.error < 1:
             raise ValueError(f"--error is a share of errors between 0 and 1, such as 0.05, got {self.error}")
-        if self.ask is not None and self.ask < 1:
-            raise ValueError(f"--ask is a number of examples, got {self.ask}")
-        if self.ask is not None and self.by == "probe":
-            raise ValueError("--ask goes by noise levels, which a probe does not have: leave --by probe out")
-        if self.ask is not None and self.error is not None:
-            raise ValueError("--ask shows examples that are uncertain, and --error keeps certain ones: leave one out")
+        if self.label_next is not None and self.label_next < 1:
+            raise ValueError(f"--label-next is a number of examples, got {self.label_next}")
+        if self.label_next is not None and self.by == "probe":
+            raise ValueError("--label-next goes by noise levels, which a probe does not have: leave --by probe out")
+        if self.label_next is not None and self.error is not None:
+            raise ValueError("--label-next shows examples that are uncertain, and --error keeps certain ones: leave one out")

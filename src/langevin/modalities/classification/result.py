@@ -33,7 +33,7 @@ class Classified:
     evaluations: int
     disagreement: float
 
-    def row(self) -> dict[str, Any]:
+    def columns(self) -> dict[str, Any]:
         """Its columns, with numbers rounded."""
         return asdict(self) | {"probability": round(self.probability, 6), "disagreement": round(self.disagreement, 6)}
 
@@ -75,7 +75,7 @@ class Classes:
 
     def save(self, samples: Samples, out: Path) -> None:
         """Write the table."""
-        rows = [one.row() for one in samples.values]
+        rows = [one.columns() for one in samples.values]
         if out.suffix == ".json":
             content = json.dumps({**self.facts, "items": rows}, indent=1, ensure_ascii=False)
         else:
@@ -83,10 +83,10 @@ class Classes:
         write_atomic(out, content.encode("utf-8", "surrogatepass"))
 
 
-def csv_of(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Rows of equal columns as CSV, with a header."""
+def csv_of(records: Sequence[Mapping[str, Any]]) -> str:
+    """Records of equal columns as CSV, with a header."""
     file = io.StringIO(newline="")
     writer = csv.DictWriter(file, list(Classified.__dataclass_fields__), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows(records)
     return file.getvalue()
