@@ -107,7 +107,7 @@ def with_overrides_last(arguments: list[str]) -> list[str]:
 
 def module_of(command: Parsed) -> str:
     """Name of the module of `langevin.cli` that runs a command."""
-    if isinstance(command.args, verbs.Apply):
+    if command.verb not in VERBS:
         return "apply"
     return "density" if isinstance(command.args, verbs.SampleDensity) else command.verb.replace("-", "_")
 

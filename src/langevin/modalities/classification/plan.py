@@ -95,7 +95,7 @@ def _classified(options: ClassifyByDenoising, context: RequestContext, asked: li
     rows, right, known = list[Classified](), 0, 0
     for items, new in asked:
         wanted = (items.labels < 0).nonzero()[:, 0] if options.label_next is not None else torch.arange(len(items))
-        if options.label_next is not None and not new:
+        if not len(wanted) or (options.label_next is not None and not new):
             continue
         found = yield from finder.of(items, wanted)
         rows += _rows(items, wanted, found, confidence, new=new)
@@ -105,6 +105,8 @@ def _classified(options: ClassifyByDenoising, context: RequestContext, asked: li
             known += int((labels >= 0).sum())
     if options.label_next is not None:
         rows = sorted(rows, key=lambda row: -row.disagreement)[: options.label_next]
+        if not rows:
+            context.say("every example has a label, so there is nothing to label next")
     facts = _facts(finder, rows, right, known, context)
     return Samples(modality=Classes(facts=facts), values=rows, document=True)  # type: ignore[arg-type]
 
