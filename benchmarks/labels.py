@@ -8,8 +8,8 @@ The sides, each trained by the same recipe for the same minutes:
 
     supervised   on the labelled images alone
     missing      on all images; where a label is missing, the class is withheld
-    self         half of the minutes like that; then labels by a probe on the run's activations, the confident ones, and the
-                 other half with these
+    self         a third of the minutes like that; then labels by a probe on the run's activations, the confident ones, and
+                 the rest of the minutes with these
     all          on all images with all labels
 
 Of each: class consistency, the share of samples that a classifier trained on all labels takes for the class that was
@@ -42,6 +42,7 @@ from langevin.modalities.image.data import Digits, Folder, Images, load_parts
 from langevin.modalities.image.metrics import class_consistency
 
 SIDES = ("supervised", "missing", "self", "all")
+FIRST = 1 / 3  # of the minutes of `self`, before it labels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,15 +134,15 @@ class Sides:
         return self.train(f"{name}-{count}", minutes, self.images, f"data.labels={labels}")
 
     def self_trained(self, count: int, labels: Path) -> Path:
-        first = self.missing(count, labels, self.options.minutes / 2, "first")
+        first = self.missing(count, labels, self.options.minutes * FIRST, "first")
         found = self.work / f"found-{count}.csv"
         called("classify", first, "--by", "probe", "--error", self.options.error, "--out", found)
         with found.open() as file:
             kept = {row["file_name"]: row["label"] for row in csv.DictReader(file) if row["label"]}
         right = sum(Path(name).parent.name == label for name, label in kept.items())
-        print(f"labels after the first half: {len(kept):,}, {right / len(kept):.3f} of them right", flush=True)
+        print(f"labels after the first part: {len(kept):,}, {right / len(kept):.3f} of them right", flush=True)
         more = (f"data.labels={found}", f"init_from={first}")
-        return self.train(f"self-{count}", self.options.minutes / 2, self.images, *more)
+        return self.train(f"self-{count}", self.options.minutes * (1 - FIRST), self.images, *more)
 
     def accuracy(self, run: Path, by: str) -> float:
         """Of the run as a classifier of the held-out images."""

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from langevin.cli import main
-from tests import tiny
+from tests import motions, scores, tiny, voices
 
 
 def grey(path, level, seed):
@@ -178,6 +178,28 @@ def test_too_few_labels_for_a_share_of_errors_are_counted(shades, refused):
 )
 def test_options_that_do_not_fit_are_refused(shades, refused, words, message):
     assert message in refused("classify", shades[1], *words)
+
+
+OTHERS = {
+    "speech": (voices.spoken, ["network.width=32", "network.depth=1", "network.head_dim=16"]),
+    "music": (scores.chorales, ["data.key=true", "network.width=32", "network.depth=1", "network.head_dim=16"]),
+    "motion": (motions.walks, ["network.width=32", "network.depth=1", "network.head_dim=16"]),
+}
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_other_kinds_of_data_classify_what_they_were_trained_on(kind, told, tmp_path):
+    """By the same plan: each held-out example gets one of the classes, and the labels that they have are compared."""
+    make, changes = OTHERS[kind]
+    data, run = make(tmp_path / "data") or tmp_path / "data", tmp_path / "run"
+    words = ["training.steps=1", "training.batch=4", "training.ema_lengths=[0.1]", "sampling.ema=0.1", *changes]
+    assert told("train", data, "--out", run, *words)[0] == 0
+    status, out, err = told("classify", run, "--noises", 3)
+    assert status == 0, err
+    assert "accuracy" in err
+    assert out
+    assert "runs of" not in err
+    assert told("classify", run, "--by", "probe")[0] == 0
 
 
 def test_help_shows_the_options(shades, capsys):

@@ -23,8 +23,9 @@ def activations(network: nn.Module) -> Iterator[list[Tensor]]:
         ValueError: the network has no blocks."""
     found = list[Tensor]()
 
-    def record(module: nn.Module, arguments: Any, output: Tensor) -> None:
-        found.append(pooled(output, channels=1 if block is getattr(network, "middle_2", None) else -1))
+    def record(module: nn.Module, arguments: Any, output: Any) -> None:
+        h = output[0] if isinstance(output, tuple) else output  # some return keys and values with it
+        found.append(pooled(h, channels=1 if block is getattr(network, "middle_2", None) else -1))
 
     block = block_of(network)
     hook = block.register_forward_hook(record)

@@ -1,6 +1,5 @@
 """Classes by a linear classifier on a run's own activations, beside one on the data themselves."""
 
-import math
 from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any
@@ -86,9 +85,9 @@ class Probe:
             if classifier is None or x is None or x.shape[1] != len(classifier.mean):
                 continue
             right = float((classifier.log_posterior(x).argmax(1) == labels).double().mean())
-            known = mutual_information(clusters(x, classes), labels) if len(labels) > classes else math.nan
-            said.append(
-                f"{what}: a linear probe has an accuracy of {right:.3f} on {len(labels):,} held-out examples; {classes} "
-                f"clusters share {known:.3f} of the information on the class"
-            )
+            line = f"{what}: a linear probe has an accuracy of {right:.3f} on {len(labels):,} held-out examples"
+            if len(labels) > 2 * classes:
+                known = mutual_information(clusters(x, classes), labels)
+                line += f"; {classes} clusters share {known:.3f} of the information on the class"
+            said.append(line)
         return said
