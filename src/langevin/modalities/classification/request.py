@@ -43,4 +43,6 @@ class ClassifyByDenoising:
         if self.label_next is not None and self.by == "probe":
             raise ValueError("--label-next goes by noise levels, which a probe does not have: leave --by probe out")
         if self.label_next is not None and self.error is not None:
-            raise ValueError("--label-next shows examples that are uncertain, and --error keeps certain ones: leave one out")
+            raise ValueError(
+                "--label-next shows examples that are uncertain, and --error keeps certain ones: leave one out"
+            )
