@@ -19,7 +19,7 @@ from langevin.modalities.image.data import Images, load_parts, quiet
 from langevin.modalities.image.decode import decode, open_picture
 from langevin.modalities.image.detect import detect
 from langevin.modalities.image.enlarge import Enlarging
-from langevin.modalities.image.labels import labelled_files
+from langevin.modalities.image.files import labelled_files
 from langevin.modalities.image.options import Classify, Edit, Evaluate, Explain, Sample
 from langevin.modalities.image.real import real_like
 from langevin.modalities.image.sources import Folder, Parquet, Source, builtin_source
