@@ -185,7 +185,8 @@ def test_errors_of_the_system_are_in_words(error, words):
 
 def test_options_without_effect_are_options_of_the_verb():
     """A name in `UNUSED` that no verb has would never be refused."""
-    parts = [getattr(options_of(kind), name) for kind in kinds() for name in ("Sample", "Evaluate")]
+    verbs = ("Sample", "Evaluate", "Classify")
+    parts = [getattr(options_of(kind), name) for kind in kinds() for name in verbs if hasattr(options_of(kind), name)]
     parts += [options for _, options in requests().values()]
     named = {name for part in parts for name in getattr(part, "UNUSED", {})}
     assert {"seeds", "guidance", "steps"} <= named <= {"seeds", "guidance", "steps", "sampler", "seed"}

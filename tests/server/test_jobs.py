@@ -49,6 +49,27 @@ def events_of(http, id):
     return found
 
 
+@pytest.mark.parametrize("by", ["denoising", "probe"])
+def test_a_job_says_the_class_of_an_image_that_is_sent_along(http, trained, tmp_path, by):
+    """As the command line does; the table is a file."""
+    picture = tmp_path / "a.png"
+    Image.new("RGB", (8, 8), (200, 30, 30)).save(picture)
+    content = base64.b64encode(picture.read_bytes()).decode()
+    options = {"files": [content], "by": by, "noises": 8}
+    response = http.post("/v1/jobs", json={"model": "classes", "verb": "classify", "seed": 0, "options": options})
+    assert response.status_code == 202, response.text
+    job = ended(http, response.json()["id"])
+    assert (job["status"], job["error"]) == ("completed", None)
+    (listed,) = job["files"]
+    header, line = http.get(listed["url"]).text.splitlines()
+    assert header.startswith("file_name,label,predicted,probability")
+    main(["classify", str(trained), str(picture), "--by", by, "--noises", "8", "--out", str(tmp_path / "a.csv")])
+    expected = (tmp_path / "a.csv").read_text().splitlines()[1]
+    got, wanted = line.split(","), expected.split(",")
+    assert got[1:3] == wanted[1:3]
+    assert float(got[3]) == pytest.approx(float(wanted[3]), abs=1e-3)
+
+
 def test_a_job_gives_the_files_of_the_command_line(http, trained):
     from langevin.modalities.image.options import Sample
 

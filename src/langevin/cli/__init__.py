@@ -16,6 +16,7 @@ INTERRUPTED = {  # what is left of a verb that was interrupted
     "explain": ": no explanation was written",
     "chat": ": replies that were printed are whole",
     "apply": ": no results were written",
+    "classify": ": no results were written",
     "density": ": no draws were written",
     "evaluate": ": no report was written",
     "compare": ": no table was written; previews of finished cells are in the output folder",

@@ -22,7 +22,7 @@ def run(args: Any) -> Path | None:
     if run.recipe.data.kind != owner:
         raise ValueError(f"this verb is for runs of {owner}, and {args.run} is one of {run.recipe.data.kind}")
     check_drawing(args)
-    out = named_out(args.out, run)
+    out = named_out(args.out, run, forms=getattr(args.options, "FORMS", None))
     model, _ = loaded(args, run, line)
     plan = run.recipe.data.plan(
         args.options,

@@ -17,10 +17,10 @@ from langevin.run.version import read_environment
 
 VERBS: dict[str, type[Any]] = {
     "train": verbs.Train, "resume": verbs.Resume, "sample": verbs.Sample, "edit": verbs.Edit, "explain": verbs.Explain,
-    "chat": verbs.Chat, "evaluate": verbs.Evaluate, "compare": verbs.Compare, "distil": verbs.Distil,
-    "adapt": verbs.Adapt, "merge": verbs.Merge, "refine": verbs.Refine, "fit-solver": verbs.FitSolver,
-    "inspect": verbs.Inspect, "doctor": verbs.Doctor, "demo": verbs.Demo, "serve": verbs.Serve, "audit": verbs.Audit,
-    "detect": verbs.Detect,
+    "chat": verbs.Chat, "classify": verbs.Classify, "evaluate": verbs.Evaluate, "compare": verbs.Compare,
+    "distil": verbs.Distil, "adapt": verbs.Adapt, "merge": verbs.Merge, "refine": verbs.Refine,
+    "fit-solver": verbs.FitSolver, "inspect": verbs.Inspect, "doctor": verbs.Doctor, "demo": verbs.Demo,
+    "serve": verbs.Serve, "audit": verbs.Audit, "detect": verbs.Detect,
 }  # fmt: skip
 OF_KIND = {
     "sample": "Sample",
@@ -28,6 +28,7 @@ OF_KIND = {
     "edit": "Edit",
     "explain": "Explain",
     "chat": "Chat",
+    "classify": "Classify",
 }  # verb -> class of its options
 
 SECTIONS = (  # fields of a recipe, which overrides may set as a whole
@@ -107,7 +108,7 @@ def with_overrides_last(arguments: list[str]) -> list[str]:
 
 def module_of(command: Parsed) -> str:
     """Name of the module of `langevin.cli` that runs a command."""
-    if isinstance(command.args, verbs.Apply):
+    if command.verb not in VERBS:
         return "apply"
     return "density" if isinstance(command.args, verbs.SampleDensity) else command.verb.replace("-", "_")
 
@@ -119,7 +120,7 @@ def with_options(verb: type[Any], options: type[Any], kind: str) -> type[Any]:
     named: Any = Annotated[options, tyro.conf.arg(name=kind), tyro.conf.PositionalRequiredArgs]
     nested = ("options", named) if required else ("options", named, field(default_factory=options))
     combined = make_dataclass(verb.__name__, [nested], bases=(verb,), frozen=True, kw_only=True)
-    combined.__doc__ = options.__doc__ if verb is verbs.Apply else verb.__doc__
+    combined.__doc__ = options.__doc__ if issubclass(verb, verbs.Apply) else verb.__doc__
     return combined
 
 
@@ -189,7 +190,7 @@ def require_run(arguments: list[str], verb: str) -> None:
     target = target_of(arguments)
     given = [a.split("=", 1)[0].removeprefix("--").replace("-", "_") for a in arguments if a.startswith("--")]
     known = all(name in names_of(VERBS[verb]) or name in ("help", "h") for name in given)
-    if not target or (known and verb != "edit"):  # an edit has an input, which only a run's modality knows
+    if not target or (known and verb not in ("edit", "classify")):  # these have inputs, which only a modality knows
         return
     runs = [
         path.parent for folder in (Path(target).parent, Path("runs")) for path in sorted(folder.glob("*/recipe.yaml"))

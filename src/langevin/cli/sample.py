@@ -155,15 +155,25 @@ def other_loaded(args: Any, line: LiveLine) -> Callable[[str], RunModel]:
     return load
 
 
-def named_out(out: Path | None, run: Run, *, count: int | None = None) -> Path | None:
+def named_out(
+    out: Path | None, run: Run, *, count: int | None = None, forms: tuple[str, ...] | None = None
+) -> Path | None:
     """The path that --out names; None for standard output, which is also "-".
+
+    Args:
+        forms: of what is written, if it is no sample of the run's kind.
 
     Raises:
         ValueError: the modality does not write files like this, or so many samples in one; or something is in the way."""
     if out is None:
         return None
     standard = str(out) == "-"
-    require_form(run.recipe.data, "-" if standard else out.suffix, f"--out {out}", count=count)
+    form = "-" if standard else out.suffix
+    if forms is None:
+        require_form(run.recipe.data, form, f"--out {out}", count=count)
+    elif form not in forms:
+        known = ", ".join("standard output" if f == "-" else f for f in forms)
+        raise ValueError(f"--out {out}: classes are written as {known}")
     if standard:
         return None
     return require_writable(out, folder=not out.suffix)

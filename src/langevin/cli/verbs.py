@@ -215,6 +215,12 @@ class Apply(Drawing):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Classify(Apply):
+    """Say the classes of files, with a run that was trained with classes, or on pairs of texts; `langevin classify RUN
+    --help` shows the options of the run's modality."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Edit(Drawing):
     """Repair, enhance or change a file, or all files of a folder, with a trained run; `langevin edit RUN --help` shows the
     options of the run's modality."""

@@ -73,6 +73,12 @@ class Port:
         return replace(self, keep=self.kept() & keep)
 
 
+def class_port(labels: Tensor) -> Port:
+    """The port `global_` of labels (b,) int64, withheld where a label is missing, which is a negative one."""
+    known = labels >= 0
+    return Port(tensor=labels.clamp_min(0), keep=None if bool(known.all()) else known)
+
+
 @dataclass(frozen=True, kw_only=True)
 class KVCache:
     """Keys and values of the text before x.

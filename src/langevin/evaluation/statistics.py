@@ -41,6 +41,13 @@ def mean_interval(values: Sequence[float], *, level: float = 0.95) -> Interval:
     return Interval(estimate=mean, low=mean - half, high=mean + half, level=level, n=len(values))
 
 
+def share_interval(count: int, n: int) -> tuple[float, float]:
+    """The interval of a share of `count` in `n` >= 1 independent cases, at 95 % (Wilson's)."""
+    z = 1.959964
+    centre, spread = count / n + z * z / (2 * n), z * math.sqrt(count / n * (1 - count / n) / n + z * z / (4 * n * n))
+    return (centre - spread) / (1 + z * z / n), (centre + spread) / (1 + z * z / n)
+
+
 def student_quantile(probability: float, freedom: int) -> float:
     """The t with P(T <= t) = `probability` for integer degrees of freedom >= 1; exact to about 1e-12 relative."""
     if not 0 < probability < 1 or freedom < 1:

@@ -271,6 +271,7 @@ class Predict:
         condition: what the b samples are conditioned on; None for nothing.
         model: as in `Draw`.
         sampling: whose guidance is used; None is no guidance.
+        activations: the result is what the network computes half-way, (b, features) float32, see `networks.activations`.
     """
 
     x_t: Tensor
@@ -279,6 +280,7 @@ class Predict:
     condition: Condition | None = None
     model: str = "run"
     sampling: Sampling | None = None
+    activations: bool = False
 
 
 Request = Draw | Predict
@@ -616,8 +618,10 @@ class Modality(Protocol):
     `real_like`: (samples, (train, val)) -> real ones of the same conditions, in their order, which `compare` shows above;
     `suggest_autoencoder`: like `suggest`, of the autoencoder for `train --latent`, quantised if `codes`, whose run becomes
     the `codec` of kind latents or codes; `frame_errors`: (posterior mean, x) -> squared errors (b, frames) by name, which
-    `method.terms` adds to the loss; and `fit_responses`: (train, val, folder, progress, say) -> x -> responses of layers,
-    for `method.responses`, with the `sha256` of their weights and `save(folder)`."""
+    `method.terms` adds to the loss; `class_names`, of the port `global_`; `labelled_files`: (files, say) -> a `Dataset`
+    of them, with the labels that they have, and the labels that are no class of the run; and `fit_responses`: (train, val,
+    folder, progress, say) -> x -> responses of layers, for `method.responses`, with the `sha256` of their weights and
+    `save(folder)`."""
 
     @property
     def kind(self) -> str:

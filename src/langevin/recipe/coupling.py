@@ -106,15 +106,17 @@ def _values(batch: Batch) -> Tensor:
 
 
 def _classes(batch: Batch) -> Tensor:
-    """The classes (b,) int64 that the network is given; 0 for all if it is given nothing."""
+    """The classes (b,) int64 that the network is given, -1 for one that is missing; 0 for all if it is given nothing."""
     ports = {} if batch.condition is None else batch.condition.ports
     labels = ports.get("global_")
-    if set(ports) - {"global_"} or (labels is not None and labels.keep is not None):
+    if set(ports) - {"global_"}:
         raise ValueError(
             "method.coupling couples noise with the examples of each class, or with all of them, and these have conditions "
             f"that are no classes ({', '.join(ports)}): leave method.coupling out"
         )
-    return torch.zeros(len(batch.x), dtype=torch.int64) if labels is None else labels.tensor.cpu()
+    return (
+        torch.zeros(len(batch.x), dtype=torch.int64) if labels is None else labels.tensor.where(labels.kept(), -1).cpu()
+    )
 
 
 def _require_fixed(batches: Batches) -> None:

@@ -21,6 +21,7 @@ from langevin.diffusion.tiled import Tiled
 from langevin.diffusion.windowed import Windowed
 from langevin.methods.models import JointModel, TokenModel
 from langevin.modalities.modality import Draw, Predict
+from langevin.networks.activations import activations
 from langevin.recipe.build import Built
 from langevin.recipe.sampling import describe, sampler_of
 from langevin.recipe.tree import require_flow
@@ -186,6 +187,10 @@ def predict(built: Built, request: Predict, index: Tensor, denoiser: Denoiser[An
     x_t, t = request.x_t[index].to(built.device), request.t[index].to(float64_device(built.device))
     with torch.no_grad():
         any_denoiser: Any = denoiser or built.model.denoiser
+        if request.activations:
+            with activations(built.model.network) as found:
+                any_denoiser(x_t, t, condition)
+            return torch.cat(found)[: len(index)]
         q: Any = any_denoiser(x_t, t, condition)
         if request.where is None:
             assert isinstance(q, Point), "the mean is predicted for continuous data only"

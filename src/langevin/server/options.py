@@ -32,8 +32,8 @@ FILE_NOTE = "The content of the file, as a data: URL or in base64."
 def verbs_of(kind: str) -> dict[str, type[Any]]:
     """What can be requested of a run of a modality, by verb, with the class of its options."""
     module = options_of(kind)
-    edit = {"edit": module.Edit} if hasattr(module, "Edit") else {}
-    return {"sample": module.Sample} | edit | {verb.__name__.lower(): verb for verb in getattr(module, "VERBS", ())}
+    others = {name: getattr(module, name.title()) for name in ("edit", "classify") if hasattr(module, name.title())}
+    return {"sample": module.Sample} | others | {verb.__name__.lower(): verb for verb in getattr(module, "VERBS", ())}
 
 
 @lru_cache(maxsize=64)

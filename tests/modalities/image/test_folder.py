@@ -52,8 +52,16 @@ def test_numbered_classes_are_in_order_of_number(tmp_path):
 def test_images_outside_the_classes_are_named(tmp_path):
     fill(tmp_path, "cat/a.png", "dog/b.png", "stray.png")
     with pytest.warns(UserWarning, match="stray.png"):
+        train, held = load_parts(Folder(path=str(tmp_path)))
+    labels = dict(zip(train.names + held.names, [*train.labels.tolist(), *held.labels.tolist()], strict=True))
+    assert labels == {"cat/a.png": 0, "dog/b.png": 1, "stray.png": -1}
+
+
+def test_a_directory_beside_images_is_no_class(tmp_path):
+    fill(tmp_path, "cat/a.png", "b.png", "stray.png")
+    with pytest.warns(UserWarning, match="not used as a class: 2 images are outside of it"):
         train, _ = load_parts(Folder(path=str(tmp_path)))
-    assert train.labels is None
+    assert (train.labels, train.classes) == (None, ())
 
 
 @pytest.mark.parametrize("name", ["metadata.jsonl", "metadata.csv"])
@@ -96,14 +104,15 @@ def test_captions_of_absent_files_and_images_without_caption_are_counted_and_nam
     assert texts["003.png"] == "t3"
 
 
-def test_images_without_a_label_are_set_aside(tmp_path):
+def test_images_without_a_label_have_no_class(tmp_path):
     fill(tmp_path, *many(6))
     write_metadata(
         tmp_path, "metadata.csv", *[{"file_name": f"{n:03d}.png", "label": "a" if n else ""} for n in range(6)]
     )
     train, held = load_parts(Folder(path=str(tmp_path)))
     assert train.notes.without_label == ("000.png",)
-    assert len(train) + len(held) == 5
+    labels = dict(zip(train.names + held.names, [*train.labels.tolist(), *held.labels.tolist()], strict=True))
+    assert labels == {f"{n:03d}.png": 0 if n else -1 for n in range(6)}
 
 
 def test_metadata_names_match_whatever_the_writing_system(tmp_path):
@@ -236,7 +245,7 @@ def test_one_record_that_cannot_be_read_costs_that_record(tmp_path, kind):
     lines[3] = line
     (tmp_path / "metadata.jsonl").write_text("\n".join(lines), encoding="utf-8", errors="surrogateescape")
     train, held = load_parts(Folder(path=str(tmp_path)))
-    assert len(train) + len(held) == 19
+    assert len(train) + len(held) == 20
     assert train.notes.without_label == ("003.png",)
     [(where, told)] = train.notes.records_unreadable
     assert where == "metadata.jsonl, line 4"

@@ -54,10 +54,14 @@ def test_parquet_labels_without_names_as_words_and_missing(tmp_path):
     make_parquet(tmp_path / "words.parquet", 4, names=None, label=["b", "a", None, "b"])
     found = open_table(Parquet(path=str(tmp_path / "words.parquet")))
     assert found.class_names() == ("a", "b")
-    assert found.names == ["0.png", "1.png", "3.png"]
+    assert found.names == ["0.png", "1.png", "2.png", "3.png"]
+    assert found.labels == ["b", "a", None, "b"]
     assert found.notes.without_label == ("2.png",)
     make_parquet(tmp_path / "unknown.parquet", 4, label=[-1, 0, 1, 2])
-    assert open_table(Parquet(path=str(tmp_path / "unknown.parquet"))).labels == ["ant", "bee", "cow"]
+    assert open_table(Parquet(path=str(tmp_path / "unknown.parquet"))).labels == [None, "ant", "bee", "cow"]
+    make_parquet(tmp_path / "none.parquet", 4, label=[-1, -1, -1, -1])
+    none = open_table(Parquet(path=str(tmp_path / "none.parquet")))
+    assert (none.labels, none.class_names(), none.notes.without_label) == (None, (), ())
     make_parquet(tmp_path / "high.parquet", 4, label=[0, 1, 2, 3])
     with pytest.raises(ValueError, match="label 3, but there are 3 class names"):
         open_table(Parquet(path=str(tmp_path / "high.parquet")))
@@ -108,7 +112,7 @@ def test_texts_that_are_no_texts_cost_their_own_row(tmp_path):
     words = pa.StringArray.from_buffers(4, half.buffers()[1], half.buffers()[2])
     pq.write_table(pa.table({"image": images, "label": words, "text": words}), tmp_path / "a.parquet")
     found = open_table(Parquet(path=str(tmp_path / "a.parquet")))
-    assert (found.names, found.labels, found.captions) == (["0.png", "3.png"], ["ant", "bee"], ["ant", "bee"])
+    assert (found.labels, found.captions) == (["ant", None, None, "bee"], ["ant", "", "", "bee"])
     assert [name for name, _ in found.notes.captions_unreadable] == ["1.png", "1.png", "2.png", "2.png"]
     assert "not UTF-8" in found.notes.captions_unreadable[0][1]
 

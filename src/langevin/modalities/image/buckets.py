@@ -109,7 +109,7 @@ class Buckets:
 
     def counts(self, label: int | None = None) -> tuple[int, ...]:
         """The training images in each, of one class; of all without a label, and of a class that has none."""
-        own = self.class_images[label] if label is not None and self.class_images else ()
+        own = self.class_images[label] if label is not None and label >= 0 and self.class_images else ()
         return own if sum(own) else self.images
 
     def drawn(self, seeds: Tensor, labels: Tensor | None = None) -> list[Size]:

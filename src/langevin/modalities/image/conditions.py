@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from langevin.diffusion.condition import Condition, Port
+from langevin.diffusion.condition import Condition, Port, class_port
 from langevin.diffusion.noise import SampleNoise
 from langevin.modalities.captions import CaptionVocabulary, split_words
 from langevin.modalities.image.data import Images
@@ -16,8 +16,8 @@ Open = Callable[[], tuple[Images, Images]]
 
 @dataclass(frozen=True, kw_only=True)
 class Conditions:
-    """Labels (n,) int64 and captions of n images, either or both, and the port `concat` (n, c + 1, size, size) of an
-    enlarger; `names` to show, and `remarks` for the user."""
+    """Labels (n,) int64, -1 where there is none, and captions of n images, either or both, and the port `concat`
+    (n, c + 1, size, size) of an enlarger; `names` to show, and `remarks` for the user."""
 
     labels: Tensor | None = None
     captions: list[str] | None = None
@@ -38,12 +38,13 @@ def encode(
     *,
     concat: Tensor | None = None,
 ) -> Condition | None:
-    """The network's condition for labels (b,) int64, b captions and smaller images, or some of them; None without any."""
+    """The network's condition for labels (b,) int64, b captions and smaller images, or some of them; None without any. A
+    label of -1 is withheld."""
     if labels is None and (captions is None or vocabulary is None) and concat is None:
         return None
     text = vocabulary.encode(captions).to(device) if captions is not None and vocabulary is not None else None
     return Condition(
-        global_=None if labels is None else Port(tensor=labels.to(device)),
+        global_=None if labels is None else class_port(labels.to(device)),
         cross=None if text is None else Port(tensor=text, mask=text > 0),
         concat=None if concat is None else Port(tensor=concat.to(device)),
     )
@@ -120,7 +121,7 @@ class Known:
         captions = None
         if self.vocabulary is not None and part.captions is not None:
             captions = [part.captions[i] for i in items.tolist()]
-        names = captions or ([self.classes[i] for i in labels.tolist()] if labels is not None else [])
+        names = captions or ([self.name_of(i) for i in labels.tolist()] if labels is not None else [])
         concat = None if self.smaller is None else self.smaller(part, items)
         return Conditions(labels=labels, captions=captions, concat=concat, names=tuple(names))
 
@@ -130,7 +131,11 @@ class Known:
             return list(part.captions)
         if not self.classes or part.labels is None:
             return [""] * len(part)
-        return [self.classes[i] for i in part.labels.tolist()]
+        return [self.name_of(i) for i in part.labels.tolist()]
+
+    def name_of(self, label: int) -> str:
+        """The name of a class; nothing for -1."""
+        return self.classes[label] if label >= 0 else ""
 
     def of(self, other: Conditions, *, concat: Tensor) -> Conditions:
         """What this run's network reads of the conditions of another run, with the smaller images."""
@@ -180,6 +185,6 @@ class Known:
         return Conditions(
             labels=torch.tensor([label for label, _ in pairs]),
             captions=[caption for _, caption in pairs],
-            names=tuple(f"{self.classes[label]}: {caption}" for label, caption in pairs),
+            names=tuple(f"{self.name_of(label)}: {caption}".removeprefix(": ") for label, caption in pairs),
             remarks=tuple(remarks),
         )

@@ -20,6 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -31,6 +32,7 @@ from langevin.modalities.image.data_report import DataReport
 from langevin.modalities.image.digits import open_digits
 from langevin.modalities.image.folder import open_folder
 from langevin.modalities.image.glyphs import open_glyphs
+from langevin.modalities.image.labels import relabelled
 from langevin.modalities.image.parquet import open_parquet
 from langevin.modalities.image.shape import choose_shape
 from langevin.modalities.image.sources import Cifar10, Digits, Folder, Glyphs, Parquet, Source, resolve
@@ -69,7 +71,7 @@ class Images:
 
     Args:
         classes: class names; empty for none.
-        labels: (n,) int64 indices into `classes`.
+        labels: (n,) int64 indices into `classes`; -1 where the class is missing. None without classes.
         captions, names: one text per image.
         notes: findings on the whole source.
         store: the pixels of both parts.
@@ -118,7 +120,7 @@ class Images:
         """The number of images of each class in each bucket; empty without classes or buckets."""
         if self.labels is None or self.buckets is None:
             return ()
-        both = self.labels * len(self.sizes) + self.buckets
+        both = (self.labels * len(self.sizes) + self.buckets)[self.labels >= 0]
         counts = torch.bincount(both, minlength=len(self.classes) * len(self.sizes)).view(-1, len(self.sizes))
         return tuple(map(tuple, counts.tolist()))
 
@@ -177,6 +179,7 @@ def load_parts(
     at_most: int = 32,
     progress: Progress | None = None,
     buckets: Callable[[int], Buckets] | None = None,
+    labels: Path | None = None,
 ) -> tuple[Images, Images]:
     """The training and the held-out part of a source, both checked; every file is decoded once.
 
@@ -188,6 +191,7 @@ def load_parts(
         at_most: largest side that is chosen, if the source states no size.
         progress: called with (done, total) in the calling thread.
         buckets: from the side of the square to the buckets of images of many ratios; None crops all to the square.
+        labels: a file of labels, which take the place of the source's own.
 
     Raises:
         ValueError: there is nothing to load, or more than one image in ten is broken. Minor findings are warnings, and
@@ -195,6 +199,8 @@ def load_parts(
     if not 0 < held_out < 1:
         raise ValueError(f"load: held_out is {held_out}; use a share between 0 and 1, such as 0.1")
     table = open_table(source)
+    if labels is not None:
+        table = relabelled(table, labels)
     if buckets is not None and table.raw is not None:
         raise ValueError(
             f"{table.where}: all images are of {table.raw[2]}x{table.raw[1]} pixels: leave data.buckets out"
@@ -314,7 +320,7 @@ def _decode_all(
 
 
 def _noted(table: Table, broken: dict[int, str], kept: list[int], remarks: list[str]) -> DataReport:
-    counts = Counter(table.labels[row] for row in kept) if table.labels is not None else Counter[str]()
+    counts = Counter(table.labels[row] for row in kept) if table.labels is not None else Counter[str | None]()
     return replace(
         table.notes,
         broken=tuple((table.names[row], reason) for row, reason in broken.items()),
@@ -325,7 +331,7 @@ def _noted(table: Table, broken: dict[int, str], kept: list[int], remarks: list[
 
 def _images(table: Table, shape: tuple[int, int, int], chosen: list[int], notes: DataReport, store: Store) -> Images:
     classes = table.class_names()
-    numbers = {name: number for number, name in enumerate(classes)}
+    numbers: dict[str | None, int] = {None: -1} | {name: number for number, name in enumerate(classes)}
     labels, captions = table.labels, table.captions
     return Images(
         shape=shape,

@@ -15,7 +15,7 @@ class DataReport:
         without_caption: images without a caption though others have one; theirs is empty.
         captions_unreadable: (name, reason) of captions that cannot be read; they are taken as empty.
         records_unreadable: (file and line, reason) of records of metadata; they are left out.
-        without_label: images without a label though others have one; they are left out.
+        without_label: images without a label though others have one; they are trained on without their class.
         singletons: classes with a single image.
         remarks: other findings, as whole sentences.
     """
@@ -40,7 +40,7 @@ class DataReport:
                 [f"{n} {reason}" for n, reason in self.captions_unreadable],
             ),
             ("Records that cannot be read, left out", [f"{n} {reason}" for n, reason in self.records_unreadable]),
-            ("Images without a label, left out", self.without_label),
+            ("Images without a label, trained on without their class", self.without_label),
             ("Classes with a single image", self.singletons),
         )
         return [f"{what}: {len(names):,} ({some(names)})." for what, names in findings if names] + list(self.remarks)

@@ -286,6 +286,6 @@ def alike(image: "Image", shown: Tensor, context: RequestContext) -> tuple[Tenso
     for d, i in zip(distance[0], items[index[0]], strict=True):
         what = train.captions[int(i)] if train.captions is not None else ""
         if not what and image.classes and train.labels is not None:
-            what = image.classes[int(train.labels[i])]
+            what = image.known.name_of(int(train.labels[i]))
         found.append({"item": int(i), "distance": round(float(d) / shown[0].numel() ** 0.5, 2), "what": what})
     return pixels[index[0]], found

@@ -27,22 +27,21 @@ def open_folder(source: Folder) -> Table:
     chosen = [*train[1], *test[1]]
     given = _metadata(listing, chosen, (train[0], test[0]))
     described = given or _described(listing, train, test)
-    kept = [i for i in range(len(chosen)) if described.labels is None or described.labels[i] is not None]
-    paths = [root / chosen[i] for i in kept]
-    labels, captions = described.labels, described.captions
+    paths = [root / name for name in chosen]
+    labels = described.labels
     unlabelled = () if labels is None else tuple(shown(n) for n, label in zip(chosen, labels) if label is None)
     notes = replace(described.notes, without_label=unlabelled, remarks=(*described.notes.remarks, *remarks))
     return Table(
         where=str(root),
-        names=[shown(chosen[i]) for i in kept],
+        names=[shown(name) for name in chosen],
         fetch=paths.__getitem__,
         size=source.size,
         channels=source.channels,
         background=source.background,
-        labels=None if labels is None else [label for label in labels if label is not None],
-        captions=None if captions is None else [captions[i] for i in kept],
+        labels=labels,
+        captions=described.captions,
         forced=source.hold_out_captions,
-        test_from=sum(i < len(train[1]) for i in kept) if test[1] else None,
+        test_from=len(train[1]) if test[1] else None,
         notes=notes,
         files=listing.files,
     )
@@ -72,7 +71,9 @@ class _Described:
 
 
 def _described(listing: Listing, *parts: _Part) -> _Described:
-    """Classes from the first directory level, captions from text files next to the images."""
+    """Classes from the first directory level, captions from text files next to the images.
+
+    Images outside of two or more directories have no label; beside a single one that one is no class."""
     labels: list[str | None] = []
     texts: dict[str, str] = {}
     unreadable: list[tuple[str, str]] = []
@@ -89,12 +90,14 @@ def _described(listing: Listing, *parts: _Part) -> _Described:
                 except Broken as error:
                     unreadable.append((shown(sidecar), error.reason))
     outside = [name for name, label in zip(names, labels) if label is None]
-    remarks = ()
-    if outside and len(outside) < len(names):
+    remarks, classes = (), set(labels) - {None}
+    if outside and len(classes) == 1:
         remarks = (
-            f"Sub-directories are not used as classes: {len(outside):,} images are outside of them ({some(outside)}); "
+            f"The sub-directory is not used as a class: {len(outside):,} images are outside of it ({some(outside)}); "
             "move these into a class, or away, to train with classes.",
         )
+    if outside and len(classes) < 2:
+        labels = []
     any_text = bool(texts or unreadable)
     stems = {posixpath.splitext(name)[0] for name in names}
     prefixes = tuple(prefix for prefix, images in parts if images)
@@ -106,7 +109,7 @@ def _described(listing: Listing, *parts: _Part) -> _Described:
         remarks=remarks,
     )
     captions = [texts.get(name, "") for name in names] if any_text else None
-    return _Described(labels=None if outside else labels, captions=captions, notes=notes)
+    return _Described(labels=labels or None, captions=captions, notes=notes)
 
 
 def _text_of(path: Path) -> str:
@@ -136,7 +139,7 @@ def _metadata(listing: Listing, images: list[str], prefixes: tuple[str, str]) ->
         if name is None:
             continue
         files.append(name)
-        read, lost = _records(listing.root / name)
+        read, lost = records(listing.root / name)
         unreadable += [(f"{shown(name)}, line {line}", reason) for line, reason in lost]
         for file_name, caption, label in read:
             key = unicodedata.normalize("NFC", posixpath.normpath(prefix + file_name.replace("\\", "/")))
@@ -175,7 +178,7 @@ def _metadata(listing: Listing, images: list[str], prefixes: tuple[str, str]) ->
 _Record = tuple[str, str | None, str | None]  # a file name, its caption and its label
 
 
-def _records(path: Path) -> tuple[list[_Record], list[tuple[int, str]]]:
+def records(path: Path) -> tuple[list[_Record], list[tuple[int, str]]]:
     """The records of a `.jsonl` or `.csv` file, and (line, reason) of those that cannot be read, at most one in ten.
 
     Raises:

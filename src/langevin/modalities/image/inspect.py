@@ -300,7 +300,7 @@ def _copies(table: Table, looks: dict[int, _Look]) -> tuple[tuple[tuple[str, ...
 
 
 def _classes(table: Table, readable: list[int]) -> dict[str, int]:
-    counts = Counter(table.labels[row] for row in readable) if table.labels is not None else Counter[str]()
+    counts = Counter(table.labels[row] for row in readable) if table.labels is not None else Counter[str | None]()
     return {name: counts[name] for name in table.class_names()}
 
 

@@ -154,14 +154,23 @@ def classifier_of(
         except (ValueError, OSError) as error:
             say(f"{kept} cannot be read, so the classifier is trained again: {error}")
     say("training the classifier, a feature space of the metrics, on real training images")
-    items, test = spread(len(train), 50_000), spread(len(val), REAL)
+    items, test = labelled(train.labels, 50_000), labelled(val.labels, REAL)
+    if not len(items):
+        return None
+    held_out = (val.read(test), val.labels[test]) if len(test) else None
     classifier = train_classifier(
         train.read(items), train.labels[items], len(image.classes), seed=0, epochs=20 if len(items) < 5000 else 8,
-        flip=image.flip, held_out=(val.read(test), val.labels[test]), progress=progress,
+        flip=image.flip, held_out=held_out, progress=progress,
     )  # fmt: skip
     if kept is not None:
         classifier.save(kept)
     return classifier
+
+
+def labelled(labels: Tensor, most: int) -> Tensor:
+    """Indices of at most so many items that have a label, evenly spaced, int64."""
+    known = (labels >= 0).nonzero()[:, 0]
+    return known[spread(len(known), most)]
 
 
 def name_of(image: "Image", train: Images) -> str:
@@ -191,8 +200,11 @@ def measure_run(image: "Image", m: Measuring, spaces: FeatureSpaces, count: int)
     real, other = train.read(spread(len(train), REAL)), val.read(spread(len(val), REAL))
     labels, consistency, accuracy = drawn[0].arrays.get("labels"), None, None
     if spaces.classifier is not None and labels is not None:
-        accuracies = [class_consistency(spaces.classifier, images, labels).accuracy for images in generated]
-        consistency = mean_interval(accuracies)
+        asked = labels >= 0
+        accuracies = [
+            class_consistency(spaces.classifier, images[asked], labels[asked]).accuracy for images in generated
+        ]
+        consistency = mean_interval(accuracies) if bool(asked.any()) else None
         record = spaces.classifier.training_record
         accuracy = record.held_out_accuracy if record else None
     by_caption = image.captions is not None and not image.classes  # with a class too, a caption is ambiguous

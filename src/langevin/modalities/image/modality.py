@@ -20,7 +20,8 @@ from langevin.modalities.image.data import Images, load_parts, open_table, quiet
 from langevin.modalities.image.decode import decode, open_picture
 from langevin.modalities.image.detect import detect
 from langevin.modalities.image.enlarge import Enlarging
-from langevin.modalities.image.options import Edit, Evaluate, Explain, Sample
+from langevin.modalities.image.files import labelled_files
+from langevin.modalities.image.options import Classify, Edit, Evaluate, Explain, Sample
 from langevin.modalities.image.real import real_like
 from langevin.modalities.image.sources import Folder, Parquet, Source, builtin_source
 from langevin.modalities.modality import (
@@ -62,6 +63,8 @@ class Image:
         channels: 1 or 3; None is 1 if all images are grey, else 3.
         background: RGB colour behind transparent pixels.
         image_column, label_column, caption_column: column names of Parquet files.
+        labels: a .csv or .jsonl file of `file_name` and `label`, which takes the place of the data's own labels. An empty
+            cell, or an image that is not listed, is a missing label: its condition is withheld in training.
         held_out_captions: exact captions whose images are all held out, to evaluate combinations never trained on.
         val_fraction: fraction of the images that is held out, if the data has no test part of its own.
         flip: augment by mirroring images with probability 1/2.
@@ -83,6 +86,7 @@ class Image:
     image_column: str = "image"
     label_column: str = "label"
     caption_column: str = "text"
+    labels: str | None = None
     held_out_captions: tuple[str, ...] = ()
     val_fraction: float = 0.1
     flip: bool = False
@@ -172,6 +176,7 @@ class Image:
             train, val = load_parts(
                 self.source, held_out=self.val_fraction, seed=0, progress=progress,
                 buckets=None if self.buckets is None else self.among,
+                labels=None if self.labels is None else Path(self.labels),
             )  # fmt: skip
         some = train.read(torch.arange(len(train))[:: math.ceil(len(train) / CENTRED)])
         pixels = self.codec if isinstance(self.codec, Pixels) else self.codec.pixels
@@ -284,6 +289,26 @@ class Image:
             enlarging=self.enlarging, device=device,
         )  # fmt: skip
 
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The classes that the network is conditioned on."""
+        return self.classes
+
+    def labelled_files(self, files: Sequence[str], say: Callable[[str], None]) -> tuple[Images, tuple[str, ...]]:
+        """Images, of one size, from files and folders, and the classes there that the run does not know.
+
+        Raises:
+            ValueError: there is no image that can be read."""
+        assert self.size, "the modality of a run is fitted"
+        return labelled_files(
+            files,
+            size=self.size,
+            channels=self.channels or 3,
+            background=self.background,
+            classes=self.classes,
+            say=say,
+        )
+
     def read(self, path: Path) -> Tensor:
         """An image file as x (1, channels, size, size). Raises `ValueError` if it cannot be read."""
         pixels = decode(path, size=self.size, channels=self.channels or 3, background=self.background)
@@ -300,7 +325,7 @@ class Image:
 
     # ---------------------------------------------------------------------------------------------------- requests
 
-    def plan(self, options: Sample | Edit | Explain, context: RequestContext) -> Plan:
+    def plan(self, options: Sample | Edit | Explain | Classify, context: RequestContext) -> Plan:
         return plans.plan(self, options, context)
 
     def preview_plan(self, context: RequestContext) -> Plan:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
+from langevin.modalities.classification.request import ClassifyByDenoising
 from langevin.modalities.inputs import InputFile, LocalFunction, OtherRun, Reads
 
 RECOGNISED = (
@@ -111,6 +112,11 @@ class Edit:
     fit: Literal["refuse", "resize", "tile"] = "refuse"
     """What becomes of an input of another size than the run's: refuse it; resize its central square; or tile, which draws
     at its own size, piece by piece."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Classify(ClassifyByDenoising):
+    """Say the class of images with a run that was trained with classes: its own, those of files or of folders."""
 
 
 def generations(*, prompt: str, size: str | None = None) -> Sample:

@@ -96,26 +96,25 @@ def open_parquet(source: Parquet) -> Table:
         present = {kind: present[kind] or kind in columns for kind in present}
     names, labels, captions = rows.names, rows.labels, rows.captions
     unlabelled = [row for row, label in enumerate(labels) if present["label"] and label is None]
-    kept = sorted(set(range(len(names))) - set(unlabelled))
-    if not kept:
-        raise ValueError(f"{path} holds no images: its Parquet files have no rows with an image and a label")
-    test_row = starts[len(train)] if test else len(names)
-    missing = tuple(names[row] for row in kept if present["caption"] and not captions[row])
+    if not names:
+        raise ValueError(f"{path} holds no images: its Parquet files have no rows")
+    labelled = len(unlabelled) < len(names) and present["label"]
+    missing = tuple(name for name, caption in zip(names, captions) if present["caption"] and not caption)
     return Table(
         where=str(path),
-        names=[names[row] for row in kept],
-        fetch=lambda row: rows.spool.read(kept[row]),
-        encoded=lambda row: rows.spool.size(kept[row]),
+        names=names,
+        fetch=rows.spool.read,
+        encoded=rows.spool.size,
         size=source.size,
         channels=source.channels,
         background=source.background,
-        labels=[labels[row] or "" for row in kept] if present["label"] else None,
-        classes=classes if present["label"] else None,
-        captions=[captions[row] or "" for row in kept] if present["caption"] else None,
+        labels=labels if labelled else None,
+        classes=classes if labelled else None,
+        captions=[caption or "" for caption in captions] if present["caption"] else None,
         forced=source.hold_out_captions,
-        test_from=sum(row < test_row for row in kept) if test else None,
+        test_from=starts[len(train)] if test else None,
         notes=DataReport(
-            without_label=tuple(names[r] for r in unlabelled),
+            without_label=tuple(names[r] for r in unlabelled) if labelled else (),
             without_caption=missing,
             captions_unreadable=tuple(rows.unreadable),
             remarks=tuple(remarks),

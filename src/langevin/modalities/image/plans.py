@@ -7,13 +7,14 @@ import torch
 
 from langevin.diffusion.condition import Condition, Further
 from langevin.diffusion.guidance import Composition, weight_of
+from langevin.modalities.classification.plan import classify_plan
 from langevin.modalities.image.buckets import Size, parsed, spelt
 from langevin.modalities.image.conditions import Conditions, items_like
 from langevin.modalities.image.data import Images
 from langevin.modalities.image.edit import edit_plan
 from langevin.modalities.image.enlarge import enlarged, require_cascade
 from langevin.modalities.image.explain import explain_plan
-from langevin.modalities.image.options import Edit, Explain, Sample
+from langevin.modalities.image.options import Classify, Edit, Explain, Sample
 from langevin.modalities.image.preview import require_one_size
 from langevin.modalities.image.reward import rewarded
 from langevin.modalities.modality import (
@@ -44,8 +45,10 @@ def weighed(text: str) -> tuple[str, float]:
     return name if colon else text, value
 
 
-def plan(image: "Image", options: Sample | Edit | Explain, context: RequestContext) -> Plan:
+def plan(image: "Image", options: Sample | Edit | Explain | Classify, context: RequestContext) -> Plan:
     """The plan of a request; see `Modality.plan`."""
+    if isinstance(options, Classify):
+        return classify_plan(options, context)
     if isinstance(options, Edit):
         return edit_plan(image, options, context)
     if isinstance(options, Explain):

@@ -38,7 +38,8 @@ def divide(
         count = sum(identities[row] in shared for row in test)
         remarks.append(f"Images of the test part that are also in the training part: {count:,}.")
     if table.labels is not None:
-        missing = sorted({table.labels[row] for row in test} - {table.labels[row] for row in train})
+        known = {table.labels[row] for row in test} - {table.labels[row] for row in train}
+        missing = sorted(name for name in known if name is not None)
         if missing:
             remarks.append(f"Classes without training images: {len(missing):,} ({some(missing)}).")
     return train, test, remarks

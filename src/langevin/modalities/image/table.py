@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,7 +27,7 @@ class Table:
         encoded: the number of those bytes, known before they are fetched.
         raw: shape (channels, h, w) of raw pixels; None for encoded images.
         size, channels, background: as in `sources.Folder`.
-        labels: a class name per row.
+        labels: a class name per row, None where it is missing; no list where all are.
         classes: the order of class names, if the source has one.
         forced: captions whose images are held out.
         test_from: first row of the test part; None without one.
@@ -42,7 +42,7 @@ class Table:
     size: int | None = None
     channels: int | None = None
     background: tuple[int, int, int] = (255, 255, 255)
-    labels: list[str] | None = None
+    labels: Sequence[str | None] | None = None
     classes: tuple[str, ...] | None = None
     captions: list[str] | None = None
     forced: tuple[str, ...] = ()
@@ -62,8 +62,9 @@ class Table:
         """All classes, in the source's order, else sorted by number if all are integers, else by name."""
         if self.classes is not None or self.labels is None:
             return self.classes or ()
-        numbers = all(re.fullmatch(r"-?\d{1,18}", name) for name in self.labels)
-        return tuple(sorted(set(self.labels), key=lambda name: (int(name) if numbers else 0, name)))
+        names = {name for name in self.labels if name is not None}
+        numbers = all(re.fullmatch(r"-?\d{1,18}", name) for name in names)
+        return tuple(sorted(names, key=lambda name: (int(name) if numbers else 0, name)))
 
     def room(self, row: int) -> AbstractContextManager[None]:
         """Room in memory for the bytes of an encoded image, if they are many."""

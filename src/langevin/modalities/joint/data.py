@@ -26,7 +26,7 @@ def said(dataset: Any, column: str) -> list[str]:
         names, values = labels[column]
         return [names[i] for i in values.tolist()]
     if column == "class" and isinstance(labels, Tensor):
-        return [dataset.classes[i] for i in labels.tolist()]
+        return [dataset.classes[i] if i >= 0 else "" for i in labels.tolist()]
     texts = next((found for name in ("texts", "captions") if (found := getattr(dataset, name, None))), None)
     if column == "text" and texts:
         return list(texts)

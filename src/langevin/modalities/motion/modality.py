@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from langevin.modalities.captions import CaptionVocabulary
+from langevin.modalities.classification.plan import classify_plan
 from langevin.modalities.modality import (
     Budget,
     Detected,
@@ -31,7 +32,7 @@ from langevin.modalities.motion.conditions import Known, Said, fitted_actions, f
 from langevin.modalities.motion.data import Motions, load_parts, simulated_parts
 from langevin.modalities.motion.files.listing import detect
 from langevin.modalities.motion.mirror import with_mirrored
-from langevin.modalities.motion.options import Edit, Evaluate, Sample
+from langevin.modalities.motion.options import Classify, Edit, Evaluate, Sample
 from langevin.modalities.motion.projector import AnyProjector, Projector
 from langevin.modalities.motion.skeleton import Skeleton
 from langevin.modalities.motion.systems import AnySystem
@@ -246,7 +247,14 @@ class Motion:
 
     # ---------------------------------------------------------------------------------------------------- requests
 
-    def plan(self, options: Sample | Edit, context: RequestContext) -> Plan:
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The classes that the network is conditioned on."""
+        return self.actions
+
+    def plan(self, options: Sample | Edit | Classify, context: RequestContext) -> Plan:
+        if isinstance(options, Classify):
+            return classify_plan(options, context)
         if isinstance(options, Edit):
             return requests.edit_plan(self, options, context)
         return requests.plan(self, options, context)

@@ -5,6 +5,7 @@ from typing import Annotated, ClassVar
 
 from tyro.conf import arg
 
+from langevin.modalities.classification.request import ClassifyByDenoising
 from langevin.modalities.inputs import InputFile
 
 RECOGNISED = (
@@ -56,6 +57,11 @@ class Edit:
     """An action to turn the motion into."""
     strength: float | None = None
     """With --to: how much of the motion is forgotten, in (0, 1]; 0.6 by default."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Classify(ClassifyByDenoising):
+    """Say the actions of motions with a run that was trained with actions: of the run's own data."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,6 +11,7 @@ import torch
 
 from langevin.diffusion.denoiser import Denoiser
 from langevin.methods.models import TokenModel
+from langevin.modalities.classification.plan import classify_plan
 from langevin.modalities.modality import (
     Budget,
     Detected,
@@ -33,7 +34,7 @@ from langevin.modalities.music.data import Scores, load_parts
 from langevin.modalities.music.edit import edit_plan
 from langevin.modalities.music.harmony import NoParallels
 from langevin.modalities.music.key import KEYS
-from langevin.modalities.music.options import Edit, Evaluate, Sample
+from langevin.modalities.music.options import Classify, Edit, Evaluate, Sample
 from langevin.modalities.music.piece import Piece
 
 PREVIEWED = 4
@@ -171,7 +172,14 @@ class Music:
             raise ValueError("music needs a model of tokens (a discrete process), and this is none")
         return model.parts
 
-    def plan(self, options: Sample | Edit, context: RequestContext) -> Plan:
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The classes that the network is conditioned on."""
+        return KEYS if self.key else ()
+
+    def plan(self, options: Sample | Edit | Classify, context: RequestContext) -> Plan:
+        if isinstance(options, Classify):
+            return classify_plan(options, context)
         return edit_plan(self, options, context) if isinstance(options, Edit) else plans.sample(self, options, context)
 
     def preview_plan(self, context: RequestContext) -> Plan:

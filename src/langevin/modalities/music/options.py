@@ -5,6 +5,7 @@ from typing import Annotated, ClassVar
 
 from tyro.conf import arg
 
+from langevin.modalities.classification.request import ClassifyByDenoising
 from langevin.modalities.inputs import InputFile, LocalFile
 
 RECOGNISED = (
@@ -62,6 +63,11 @@ class Edit:
     """Forbid parallel fifths and octaves with the notes that are known, for runs of voices."""
     soundfont: LocalFile | None = None
     """A soundfont (.sf2) with which the program fluidsynth renders .wav files; default: a plain synthesiser."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Classify(ClassifyByDenoising):
+    """Say the key of pieces with a run that was trained with keys: of the run's own data."""
 
 
 @dataclass(frozen=True, kw_only=True)

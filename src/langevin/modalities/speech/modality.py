@@ -10,6 +10,7 @@ from torch import Tensor
 
 from langevin.diffusion.batch import Batch
 from langevin.diffusion.condition import Condition
+from langevin.modalities.classification.plan import classify_plan
 from langevin.modalities.modality import (
     Budget,
     Detected,
@@ -34,7 +35,7 @@ from langevin.modalities.speech.detect import detect
 from langevin.modalities.speech.durations import Durations, fit_durations, mean_durations
 from langevin.modalities.speech.edit import edit_plan
 from langevin.modalities.speech.examples import Encoder, Examples, Recorded, Splice, SplicedExamples, stream
-from langevin.modalities.speech.options import Edit, Evaluate, Sample
+from langevin.modalities.speech.options import Classify, Edit, Evaluate, Sample
 from langevin.modalities.speech.signal import one_thread
 from langevin.modalities.speech.sound_files import Unreadable, read
 from langevin.modalities.speech.text.units import AnyUnits, Phonemes
@@ -333,7 +334,14 @@ class Speech:
 
     # ---------------------------------------------------------------------------------------------------- requests
 
-    def plan(self, options: Sample | Edit, context: RequestContext) -> Plan:
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The classes that the network is conditioned on."""
+        return self.speakers
+
+    def plan(self, options: Sample | Edit | Classify, context: RequestContext) -> Plan:
+        if isinstance(options, Classify):
+            return classify_plan(options, context)
         return edit_plan(self, options, context) if isinstance(options, Edit) else requests.plan(self, options, context)
 
     def preview_plan(self, context: RequestContext) -> Plan:

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import arg
 
+from langevin.modalities.classification.request import ClassifyByDenoising
 from langevin.modalities.inputs import InputFile
 
 RECOGNISED = (
@@ -65,6 +66,11 @@ class Edit:
     method: Literal["context", "mmps"] | None = None
     """How what is given is kept: as the network was trained to read it, or by guidance, which needs no such training.
     Default: context where the run has it and --text is given, else mmps."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Classify(ClassifyByDenoising):
+    """Say the speaker or the class of recordings with a run that was trained with several: of the run's own data."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -174,7 +174,7 @@ class Chat:
         )  # fmt: skip
 
 
-VERBS = (Correct, Summarise, Classify)
+VERBS = (Correct, Summarise)
 
 
 def completions(

@@ -63,7 +63,7 @@ def baselines(
 def _labels(image: "Image", parts: dict[str, Images], items: dict[str, Tensor]) -> dict[str, Tensor] | None:
     """The labels of the images, or None if there are no classes or too few images of one."""
     labels = {name: part.labels[items[name]] for name, part in parts.items() if part.labels is not None}
-    if not image.classes or len(labels) < len(parts):
+    if not image.classes or len(labels) < len(parts) or any(bool((own < 0).any()) for own in labels.values()):
         return None
     return labels if int(labels["train"].bincount(minlength=len(image.classes)).min()) >= SMALL else None
 
