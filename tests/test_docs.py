@@ -1,4 +1,4 @@
-"""Every command, recipe and program in README and docs runs; the commands of most pages take minutes, and are marked slow."""
+"""Every command, recipe and program in README and docs runs; commands of most pages take minutes, and are marked slow."""
 
 import re
 import runpy
