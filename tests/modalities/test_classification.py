@@ -85,6 +85,14 @@ def test_no_threshold_says_how_many_labels_it_takes():
         found.require(0.05)
 
 
+def test_no_threshold_says_that_the_surest_labels_are_wrong():
+    found = Confidence.fit(
+        torch.tensor([[0.0, -3.0]] * 30, dtype=torch.float64), torch.ones(30, dtype=torch.int64), 0.05
+    )
+    with pytest.raises(ValueError, match=r"on 30 labelled examples .* and the surest are wrong too often"):
+        found.require(0.05)
+
+
 @pytest.mark.parametrize("network", ["dit", "unet"])
 def test_activations_are_of_each_example_alone_and_bounded(network):
     built = tiny.NETWORKS[network].build()
