@@ -58,8 +58,8 @@ class Confidence:
             f"takes at least {least} of them that are right" if self.count < least else "the surest are wrong too often"
         )
         raise ValueError(
-            f"no label can be kept at a share of errors of {error:g}: it is estimated on {self.count} labelled examples that "
-            f"were not trained on, and {why}. Give a larger --error, or label more of the data; --by probe needs fewer labels"
+            f"no label can be kept at a share of errors of {error:g}: it is estimated on {self.count} labelled examples "
+            f"that were not trained on, and {why}. Give a larger --error, or label more of the data; --by probe needs fewer labels"
         )
 
     def line(self, error: float) -> str:
