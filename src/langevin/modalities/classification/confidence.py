@@ -59,7 +59,8 @@ class Confidence:
         )
         raise ValueError(
             f"no label can be kept at a share of errors of {error:g}: it is estimated on {self.count} labelled examples "
-            f"that were not trained on, and {why}. Give a larger --error, or label more of the data; --by probe needs fewer labels"
+            f"that were not trained on, and {why}. Give a larger --error, or label more of the data; "
+            "--by probe needs fewer labels"
         )
 
     def line(self, error: float) -> str:
