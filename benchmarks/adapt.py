@@ -69,8 +69,8 @@ def figures_of(base: Path, data: Path, kind: str, seed: int, asked: argparse.Nam
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--base", type=Path, help="a run to adapt, in place of one of digits")
-    parser.add_argument("--data", type=Path, help="new data for it")
+    parser.add_argument("--base", help="a run to adapt, in place of one of digits")
+    parser.add_argument("--data", help="new data for it")
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=[*KINDS])
     parser.add_argument("--rank", type=int, default=None, help="of lora and dora; default by --share")
     parser.add_argument("--share", type=float, default=None, help="largest share of the weights, of lora and dora")
@@ -87,10 +87,11 @@ def main() -> None:
     if (asked.base is None) != (asked.data is None):
         parser.error("--base and --data belong together")
     figures = harness.introduce(machine.describe(), asked)
-    base, new = asked.base, asked.data
-    if base is None:
+    if asked.base is None:
         known, new = digits(Path(asked.out) / "data")
         base = base_of(known, asked)
+    else:
+        base, new = Path(asked.base), Path(asked.data)
     found = dict[str, list[dict[str, Any]]]()
     for seed in range(asked.seeds):
         for kind in asked.kinds:
