@@ -88,7 +88,7 @@ class Channel:
         arcs, meant = self.arcs(typed), bounded(meant)
         rows = [start(typed)]
         for i in range(1, len(meant) + 1):
-            rows.append(extended_row(rows, meant[:i], arcs))
+            rows.append(extended(rows, meant[:i], arcs))
         p = math.exp(-rows[-1][-1])
         listed = self.listed.get(typed, {}).get(meant[1:-1])
         p = p if listed is None else LISTED * listed + (1 - LISTED) * p
@@ -122,19 +122,19 @@ def bounded(word: str) -> str:
 
 
 def start(typed: str) -> list[float]:
-    """The row of nothing that was meant: nothing can have been typed."""
+    """The costs of nothing that was meant: nothing can have been typed."""
     return [0.0] + [math.inf] * (len(typed) + 2)
 
 
-def extended_row(rows: Sequence[list[float]], meant: str, arcs: Callable[[str], list[Arc]]) -> list[float]:
-    """(-ln p(first j characters of the typed word | meant)) for all j, given the rows of shorter beginnings of it."""
-    row = [math.inf] * len(rows[0])
-    for n in range(1, min(PART, len(rows)) + 1):
-        before = rows[-n]
+def extended(costs: Sequence[list[float]], meant: str, arcs: Callable[[str], list[Arc]]) -> list[float]:
+    """(-ln p(first j characters of the typed word | meant)) for all j, given those of shorter beginnings of it."""
+    new = [math.inf] * len(costs[0])
+    for n in range(1, min(PART, len(costs)) + 1):
+        before = costs[-n]
         for i, j, nats in arcs(meant[-n:]):
-            if (total := before[i] + nats) < row[j]:
-                row[j] = total
-    return row
+            if (total := before[i] + nats) < new[j]:
+                new[j] = total
+    return new
 
 
 def edit_nats(right: str, wrong: str) -> float:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from operator import add
 
-from langevin.modalities.text.repair.channel import PART, Channel, bounded, extended_row, start
+from langevin.modalities.text.repair.channel import PART, Channel, bounded, extended, start
 
 AHEAD = 2.0  # nats
 _Reached = tuple[float, int, str, "_Node", tuple[list[float], ...]]  # nats, order, beginning, its node, last rows
@@ -47,7 +47,7 @@ class Lexicon:
             if not node.longer and beginning[1:-1] != typed:
                 yield beginning[1:-1], -rows[-1][-1]
             for character, longer in node.longer.items():
-                row = extended_row(rows, beginning + character, arcs)
+                row = extended(rows, beginning + character, arcs)
                 nats = longer.nats + (min(map(add, row, ahead)) if longer.longer else row[-1])
                 if nats < math.inf:
                     number += 1
