@@ -18,7 +18,7 @@ def condition(rows: int, offset: int = 0, *, n: int = 3, **changes) -> Condition
         "cross_vectors": Port(tensor=vectors + 1), "prepend": Port(tensor=vectors + 2),
         "concat": Port(tensor=vectors.transpose(1, 2) + 3), "aligned": Port(tensor=vectors + 4),
         "data_mask": torch.ones(rows, n, dtype=torch.bool), "prompt": torch.ones(rows, n, dtype=torch.bool),
-        "source": tokens[:, None].expand(-1, 2, -1), "clean": tokens + 5,
+        "clean": tokens + 5,
         "cache": KVCache(keys_values=vectors[:, :, None, None].expand(-1, -1, 1, 2, -1), mask=tokens > 0),
         "guidance": {
             "classifier_free": GuidanceWeight(weight=number + 0.5, interval=torch.stack([number, number + 1.0], 1))
@@ -53,8 +53,7 @@ def cut(value: Condition, n: int) -> Condition:
     }  # fmt: skip
     cache = KVCache(keys_values=value.cache.keys_values[:, :n], mask=value.cache.mask[:, :n])
     return replace(
-        value, **ports, data_mask=value.data_mask[:, :n], prompt=value.prompt[:, :n], source=value.source[..., :n],
-        clean=value.clean[:, :n], cache=cache,
+        value, **ports, data_mask=value.data_mask[:, :n], prompt=value.prompt[:, :n], clean=value.clean[:, :n], cache=cache,
     )  # fmt: skip
 
 
@@ -137,7 +136,6 @@ def test_a_join_pads_and_cutting_the_padding_off_gives_back_each_side(lengths):
             part.prompt,
             part.cache.mask,
             part.clean != NOTHING,
-            part.source[:, 0] != NOTHING,
         ):
             assert torch.equal(facts.sum(1), torch.full((part.count,), n))
 
@@ -165,11 +163,10 @@ def test_a_port_that_one_side_lacks_is_withheld_there(name):
 
 
 def test_what_else_one_side_lacks_is_what_its_absence_means():
-    facts = {"data_mask": None, "prompt": None, "source": None, "clean": None, "cache": None, "guidance": {}}
+    facts = {"data_mask": None, "prompt": None, "clean": None, "cache": None, "guidance": {}}
     both = join(condition(1, **facts), condition(1, 10)).select(slice(0, 1))
     assert bool(both.data_mask.all())
     assert not bool(both.prompt.any())
-    assert bool((both.source == NOTHING).all())
     assert bool((both.clean == NOTHING).all())
     assert not bool(both.cache.mask.any())
     weights = both.guidance["classifier_free"]
@@ -191,7 +188,7 @@ def test_what_guidance_compares_with_has_the_facts_of_the_condition_and_no_weigh
     compared = whole.compared()
     assert torch.equal(compared.global_.tensor, whole.reference.global_.tensor)
     assert compared.cross is None
-    assert compared.source is whole.source
+    assert compared.clean is whole.clean
     assert compared.guidance == {}
     assert compared.reference is None
     alone = condition(2, reference=None).compared()

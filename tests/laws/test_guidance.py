@@ -28,7 +28,6 @@ from langevin.diffusion.guidance import (
     EnergyGuided,
     HistoryGuidance,
     InternalGuidance,
-    KeepSourceBias,
     OtherModel,
     PartsGuidance,
     PiGDM,
@@ -679,23 +678,6 @@ def test_a_prompt_has_no_negative_condition():
     told = replace(case.told([2.0] * 6), reference=Condition(global_=Port(tensor=torch.arange(6))))
     with pytest.raises(ValueError, match="use classifier_free"):
         case.guided()(case.x, T, told)
-
-
-def test_a_bias_keeps_the_source_until_another_token_is_likelier_by_it():
-    x, source = (
-        torch.tensor([[4, 4, 4]]),
-        torch.tensor([[[0, 5, -1], [1, 1, 1]]]),
-    )  # the second is nothing that could stand
-
-    def flat(x_t, t, told=None):
-        return Categorical(torch.tensor([1.0, 2.5, 0.0, 0.0]).expand(1, 3, 4))
-
-    for bias, kept in ((1.0, False), (2.0, True)):
-        q = KeepSourceBias(denoiser=flat, logit_bias=bias)(x, T[:1], Condition(source=source))
-        assert q.logits.argmax(-1).tolist() == [[0 if kept else 1, 1, 1]]
-        assert q.logits[0, 0, 0] == 1.0 + bias
-        assert torch.equal(q.logits[0, 1:], flat(x, T).logits[0, 1:])
-    assert torch.equal(KeepSourceBias(denoiser=flat, logit_bias=2.0)(x, T[:1], None).logits, flat(x, T).logits)
 
 
 def test_a_vocabulary_mask_forbids_controls_where_none_stands_already():

@@ -216,7 +216,6 @@ def test_what_a_network_was_not_built_with_is_refused_by_name(config):
         with pytest.raises(ValueError, match=f"is given the port {port}, which it was not built with"):
             ask(network, x, only(whole, port))
     facts = {
-        "source": torch.zeros(2, 1, 4).long(),
         "clean": torch.zeros(2, 4).long(),
         "data_mask": torch.ones(2).bool(),
         "cache": KVCache(keys_values=torch.zeros(2, 4, 2, 2, 16), mask=torch.ones(2, 4).bool()),

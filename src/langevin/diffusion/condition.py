@@ -12,7 +12,7 @@ be given together:
 A keep bit of False withholds a port from its sample: training does so at random, classifier-free guidance on purpose.
 
 Facts about the data have their own fields and are never withheld: the data mask, the positions of the prompt, the
-tokens of a corrupted source, the clean copy of a text, the KV cache of earlier text, the length of a step. Guidance reads
+the clean copy of a text, the KV cache of earlier text, the length of a step. Guidance reads
 the weights, the reference and the measurement.
 """
 
@@ -31,7 +31,7 @@ from langevin.diffusion.posterior import Index
 # the five ports; two of them have a field for each form
 PORTS = ("global_", "global_vector", "cross", "cross_vectors", "prepend", "concat", "aligned")
 SEQUENCES = ("cross", "cross_vectors", "prepend", "aligned")  # ports that have a mask
-FACTS = ("data_mask", "source", "clean", "cache", "span")  # other fields that a network reads
+FACTS = ("data_mask", "clean", "cache", "span")  # other fields that a network reads
 NOTHING = -1  # in token fields: no token
 
 
@@ -150,8 +150,6 @@ class Condition:
         global_, global_vector, cross, cross_vectors, prepend, concat, aligned: the ports, see the module.
         data_mask: (b, *space) bool, the positions of x that hold data; False is padding.
         prompt: (b, positions) bool, the positions of x that hold the prompt, which `PromptGuidance` hides.
-        source: (b, streams, positions) int64, the tokens of a corrupted text and of alternative readings of it, aligned
-            with x; -1 where there is none.
         clean: (b, positions) int64, the clean copy of the text, for block diffusion; -1 where there is none.
         cache: keys and values of the text before x, for block diffusion.
         span: (b,) float32 in [0, 1], the length of the step that a flow map is to make (`diffusion.flow_map`); None is 0.
@@ -174,7 +172,6 @@ class Condition:
     aligned: Port | None = None
     data_mask: Tensor | None = None
     prompt: Tensor | None = None
-    source: Tensor | None = None
     clean: Tensor | None = None
     cache: KVCache | None = None
     span: Tensor | None = None
@@ -288,7 +285,7 @@ def join(*conditions: Condition, counts: Sequence[int] | None = None) -> Conditi
 def _join(all_of: Sequence[Condition], counts: Sequence[int]) -> Condition:
     """`join`, given the numbers of samples."""
     parts: dict[str, Any] = {name: _join_ports(name, [getattr(c, name) for c in all_of], counts) for name in PORTS}
-    for name, fill in (("data_mask", True), ("prompt", False), ("source", NOTHING), ("clean", NOTHING)):
+    for name, fill in (("data_mask", True), ("prompt", False), ("clean", NOTHING)):
         parts[name] = _join_tensors(name, [getattr(c, name) for c in all_of], counts, absent=fill)
     parts["span"] = _join_tensors("global_", [c.span for c in all_of], counts, absent=0)
     parts["cache"] = _join_caches([c.cache for c in all_of], counts)
@@ -355,7 +352,7 @@ def _padded_dimensions(name: str, tensor: Tensor) -> range:
     """The dimensions of a field that may be padded: lengths and spatial sizes, not widths or channels."""
     if name in ("global_", "global_vector"):
         return range(0)
-    if name in ("concat", "source"):
+    if name == "concat":
         return range(2, tensor.ndim)
     return range(1, tensor.ndim) if name == "data_mask" else range(1, 2)
 

@@ -149,7 +149,6 @@ class Needs:
         spaces: all of these, if examples have one of several.
         std: standard deviation of encoded continuous data, `sigma_data`; None for tokens.
         tokens: size of the vocabulary, special tokens included; None for continuous data.
-        side_streams: number of token sequences, aligned with the positions of x, that the network is conditioned on.
         streams: tokens per step: x is (steps * streams,), step by step.
         blocks: whether the data can be generated block by block, from left to right.
         frames: whether the first dimension of space is time, whose frames may have noise levels of their own.
@@ -169,7 +168,6 @@ class Needs:
     spaces: tuple[tuple[int, ...], ...] = ()
     std: float | None = None
     tokens: int | None = None
-    side_streams: int = 0
     streams: int = 1
     blocks: bool = False
     frames: bool = False

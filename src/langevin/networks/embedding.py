@@ -17,7 +17,7 @@ SPAN = ("encoder.span.",)  # weights that a network without spans lacks, where o
 
 
 _LARGEST = {
-    "depth": 1000, "blocks": 1000, "text_layers": 1000, "side_streams": 64, "streams": 1024, "patch": 1024,
+    "depth": 1000, "blocks": 1000, "text_layers": 1000, "streams": 1024, "patch": 1024,
     "dimensions": 8, "mlp_ratio": 64,
 }  # fmt: skip
 _OTHER = 10_000_000  # of any other size: widths, vocabularies
@@ -35,7 +35,7 @@ def require_bounded(config: Any, section: str = "network.") -> None:
         largest = _LARGEST.get(name, _OTHER)
         if any(isinstance(v, int | float) and v > largest for v in values):
             raise ValueError(f"{section}{name} is at most {largest:,}, got {str(value)[:40]}")
-        if name in ("channels", "vocab_size", "side_streams") and any(v is not None and v < 0 for v in values):
+        if name in ("channels", "vocab_size") and any(v is not None and v < 0 for v in values):
             raise ValueError(f"{section}{name} is not negative, got {str(value)[:40]}")
 
 

@@ -50,11 +50,6 @@ class DataSizes(Protocol):
         ...
 
     @property
-    def side_streams(self) -> int:
-        """Streams of tokens aligned with the positions that the network is conditioned on."""
-        ...
-
-    @property
     def streams(self) -> int:
         """Tokens per step, see `transformer`; 1 for a sequence."""
         ...

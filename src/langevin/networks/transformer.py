@@ -48,10 +48,8 @@ class Transformer(nn.Module):
 
     head = ("output_bias", "heads")
     non_hidden = (
-        "token_embedding", "side_embeddings", "ngram", "ngram_prior", "side_ngrams", "modulation", "time_embedding",
-        "encoder", "output_bias", "heads",
+        "token_embedding", "ngram", "ngram_prior", "modulation", "time_embedding", "encoder", "output_bias", "heads",
     )  # fmt: skip
-    side_inputs = ("side_embeddings.", "side_ngrams.")  # weights that a network without side streams lacks
 
     @dataclass(frozen=True, kw_only=True)
     class Config:
@@ -64,8 +62,6 @@ class Transformer(nn.Module):
         attention: which positions a position attends to, see the module.
         block_size: positions of a block, with attention by blocks.
         time_conditioning: condition the network on time.
-        side_streams: streams of tokens (`condition.source`) that are embedded and added position by position: a corrupted
-            text to correct, and candidate corrections.
         streams: tokens per step, with full attention; fitted to the data, and 1 for a sequence.
         ngram_window: distance up to which tokens are added by n-gram embeddings (see `ngram`), in the text and in side
             streams, 0 to 64; 0 for none; of several tokens per step, each stream by itself. With causal attention only
@@ -86,7 +82,6 @@ class Transformer(nn.Module):
         attention: Literal["full", "block", "causal"] = "full"
         block_size: int = 16
         time_conditioning: bool = False
-        side_streams: int = 0
         streams: int = 1
         ngram_window: int = 0
         ngram_order: int | None = 0
@@ -104,14 +99,9 @@ class Transformer(nn.Module):
                 )
             if not 0 <= self.dropout < 1:
                 raise ValueError(f"network.dropout is a probability below 1, got {self.dropout}")
-            if self.side_streams and self.attention != "full":
+            if self.streams < 1 or (self.streams > 1 and self.attention != "full"):
                 raise ValueError(
-                    f"network.side_streams {self.side_streams} needs network.attention=full, got {self.attention}"
-                )
-            if self.streams < 1 or (self.streams > 1 and (self.attention != "full" or self.side_streams)):
-                raise ValueError(
-                    "network.streams is 1, or more with network.attention=full and without side_streams; got "
-                    f"{self.streams}, {self.attention} and {self.side_streams}"
+                    f"network.streams is 1, or more with network.attention=full; got {self.streams} and {self.attention}"
                 )
             if not 0 <= self.ngram_window <= 64:
                 raise ValueError(f"network.ngram_window is a distance in tokens, 0 to 64, got {self.ngram_window}")
@@ -142,12 +132,12 @@ class Transformer(nn.Module):
             """The fields of a condition besides the ports that this network reads."""
             if self.attention == "block":
                 return ("data_mask", "clean", "cache")
-            return ("data_mask", "source") if self.side_streams else ("data_mask",)
+            return ("data_mask",)
 
         def fitted(self, sizes: DataSizes) -> "Transformer.Config":
             """For data of these sizes."""
             return replace(
-                self, vocab_size=sizes.tokens or 0, side_streams=sizes.side_streams, streams=sizes.streams,
+                self, vocab_size=sizes.tokens or 0, streams=sizes.streams,
                 conditioning=conditioned(self.conditioning, sizes),
             )  # fmt: skip
 
@@ -162,14 +152,10 @@ class Transformer(nn.Module):
         conditioning = config.conditioning
         self.token_embedding = nn.Embedding(num_indices * config.streams, width)
         nn.init.normal_(self.token_embedding.weight, std=width**-0.5)
-        self.side_embeddings = nn.ModuleList(nn.Embedding(num_indices, width) for _ in range(config.side_streams))
-        for table in self.side_embeddings:
-            nn.init.normal_(table.weight, std=width**-0.5)  # type: ignore[arg-type]
         window = config.ngram_window
         before, around = tuple(range(-window, 0)), tuple(k for k in range(-window, window + 1) if k)
         offsets = before if config.attention == "causal" else around
         self.ngram = self._ngram(offsets) if window else None
-        self.side_ngrams = nn.ModuleList(self._ngram(around) for _ in range(config.side_streams if window else 0))
         order, causal = config.ngram_order or 0, config.attention == "causal"
         prior = NgramPrior(vocab_size=config.vocab_size, order=order, causal=causal) if order else None
         self.ngram_prior = prior
@@ -217,7 +203,7 @@ class Transformer(nn.Module):
             case "causal":
                 h = self._causal(x, vector, conditioning, at, masked=data_mask is not None)
             case "full":
-                h = self._full(x, vector, conditioning, self._source(x, condition), at)
+                h = self._full(x, vector, conditioning, at)
             case "block" if condition.clean is not None:
                 h = self._noisy_and_clean(x, vector, condition, at)
             case "block":
@@ -254,14 +240,12 @@ class Transformer(nn.Module):
         mask = mask if conditioning.token_mask is None else with_prefix(mask, conditioning.token_mask)
         return self._run(shifted, vector, mask, at=at, conditioning=conditioning)[0]
 
-    def _full(
-        self, x: Tensor, vector: Tensor | None, conditioning: Conditioning, source: Tensor | None, at: Tensor | None
-    ) -> Tensor:
+    def _full(self, x: Tensor, vector: Tensor | None, conditioning: Conditioning, at: Tensor | None) -> Tensor:
         keys = self._valid(x)
         keys = keys if conditioning.token_mask is None else torch.cat([conditioning.token_mask, keys], 1)
         # a softmax needs a key: a sample of padding alone attends to it
         mask = None if bool(keys.all()) else keys | ~keys.any(1, keepdim=True)
-        return self._run(x, vector, mask, source=source, at=at, conditioning=conditioning)[0]
+        return self._run(x, vector, mask, at=at, conditioning=conditioning)[0]
 
     def _noisy_and_clean(self, x: Tensor, vector: Tensor | None, condition: Condition, at: Tensor | None) -> Tensor:
         """All blocks at once: a pass over noisy tokens (b, n), then their clean copies; the noisy half of its output."""
@@ -338,26 +322,14 @@ class Transformer(nn.Module):
         layers = layers.permute(2, 3, 0, 4, 1, 5)  # (depth, 2, b, heads, n, head_dim)
         return [(layer[0], layer[1]) for layer in layers]
 
-    def _source(self, x: Tensor, condition: Condition) -> Tensor | None:
-        """The tokens of the side streams, (b, streams, n). Raises `ValueError` where they are missing or misshapen."""
-        if not self.config.side_streams:
-            return None
-        expected, source = (len(x), self.config.side_streams, x.shape[1]), condition.source
-        if source is None or source.shape != expected:
-            raise ValueError(
-                f"this network reads the tokens of a source, of shape {expected} (condition.source), got "
-                f"{'none' if source is None else tuple(source.shape)}"
-            )
-        return self._fill_padding(source.flatten(0, 1)).view(expected)
-
     def _fill_padding(self, tokens: Tensor) -> Tensor:
         """Tokens of a condition, with the padding index where there is none."""
         tokens = torch.where(tokens == NOTHING, self.padding, tokens)
         self._require_tokens(tokens)
         return tokens
 
-    def _embed(self, x: Tensor, positions: Tensor | None, source: Tensor | None) -> Tensor:
-        """The sum of token, side and n-gram embeddings, (b, n, width); of a step's tokens where there are streams."""
+    def _embed(self, x: Tensor, positions: Tensor | None) -> Tensor:
+        """The sum of token and n-gram embeddings, (b, n, width); of a step's tokens where there are streams."""
         if (streams := self.config.streams) > 1:
             steps, own = x.unflatten(1, (-1, streams)), torch.arange(streams, device=x.device) * (self.padding + 1)
             h = F.embedding_bag((steps + own).flatten(0, 1), self.token_embedding.weight, mode="sum")
@@ -367,19 +339,13 @@ class Transformer(nn.Module):
                 h = sum((self.ngram(tokens) for tokens in apart.unbind(2)), h)
             return h
         h = self.token_embedding(x)
-        if source is not None:
-            for i, tokens in enumerate(source.unbind(1)):
-                h = h + self.side_embeddings[i](tokens)
-                if self.side_ngrams:
-                    h = h + self.side_ngrams[i](tokens)
         if self.ngram is not None:
             h = h + self.ngram(x, positions, self.config.block_size if self.config.attention == "block" else None)
         return h
 
     def _run(
         self, x: Tensor, vector: Tensor | None, mask: Tensor | None, past: list[KeysValues] | None = None,
-        positions: Tensor | None = None, *, source: Tensor | None = None, at: Tensor | None = None,
-        conditioning: Conditioning | None = None,
+        positions: Tensor | None = None, *, at: Tensor | None = None, conditioning: Conditioning | None = None,
     ) -> tuple[Tensor, list[KeysValues]]:  # fmt: skip
         """The normalised output of all blocks, (b, steps, width), or (m, width) of the steps in `at`; keys and values.
 
@@ -388,7 +354,7 @@ class Transformer(nn.Module):
             past: keys and values of each layer that come before those of x.
             positions: (n,) or (b, n), of x in the text; default 0 .. n - 1.
         """
-        h = self._embed(x, positions, source)
+        h = self._embed(x, positions)
         if conditioning is not None and conditioning.channels is not None and self.aligned_proj is not None:
             aligned = conditioning.channels.transpose(1, 2)  # (b, channels, n) -> (b, n, channels)
             h = h + self.aligned_proj(aligned.to(self.aligned_proj.weight.dtype))
