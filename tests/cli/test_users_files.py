@@ -134,7 +134,7 @@ def runs(tmp_path_factory):
         )
         stopped = shutil.copytree(folder / "ended", folder / "stopped")
         for path in (stopped / "checkpoints").iterdir():
-            if int(path.name[5:]) > 6:
+            if path.name == "best" or int(path.name[5:]) > 6:
                 shutil.rmtree(path)
         made[kind] = folder
     return made

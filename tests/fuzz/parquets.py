@@ -62,7 +62,8 @@ def read(data: bytes, path: Path) -> str:
     except ValueError as error:
         assert str(path) in str(error), error
         return "refused"
-    for text in (*table.names, *(table.labels or ()), *(table.captions or ()), *table.class_names()):
+    labels = (label for label in table.labels or () if label is not None)
+    for text in (*table.names, *labels, *(table.captions or ()), *table.class_names()):
         text.encode()  # no half character
     for row in range(len(table)):
         assert len(table.fetch(row)) == table.encoded(row)
