@@ -233,6 +233,7 @@ CHANGES = {
     "empty": (lambda content, about: b"", "is damaged"),
     "a bit": (lambda content, about: content[:-1] + bytes([content[-1] ^ 1]), "not those that its header names"),
     "no recipe": (lambda content, about: save(load(content), {**about, "recipe": "3"}), "is damaged"),
+    "a list": (lambda content, about: save(load(content), {**about, "recipe": "- 1"}), "its recipe is no mapping"),
     "no adapter": (lambda content, about: save(load(content)), "is not an adapter of this version"),
     "another base": (lambda content, about: save(load(content), {**about, "base": "0"}), "does not describe an adapter"),
     "another rank": (

@@ -18,6 +18,8 @@ from langevin.server.errors import Refused
 from langevin.server.keys import Keys
 from langevin.server.runs import Runs
 from langevin.server.safeguards import ALLOWED, Rules, Safeguards
+from langevin.training import checkpoint
+from langevin.training.checkpoint import BEST
 from tests import pictures
 from tests.server.conftest import serving
 
@@ -165,3 +167,21 @@ def test_samples_of_adapters_are_compared_with_what_these_were_trained_on(folder
     said = guard.samples("x", samples, folder / "stranger", "", ALLOWED, loaded.data)
     assert (said.verdict, said.check) == ("deny", "near_copies")
     shutil.rmtree(folder / "loose")
+
+
+def test_weights_of_a_lesser_loss_are_loaded(folder):
+    """What a run draws with changes at an evaluation, after the checkpoint of that step is written."""
+    shutil.copytree(folder / "base", folder / "kept")
+    try:
+        recipe = folder / "kept" / "recipe.yaml"
+        recipe.write_text(recipe.read_text().replace("keep_best: false", "keep_best: true"))
+        runs, run = Runs(folders=[folder]), open_run(folder / "kept")
+        first = runs.load("kept")
+        assert runs.load("kept") is first
+        saved, _ = checkpoint.load_latest(run.checkpoints)
+        checkpoint.save(run.checkpoints / BEST, run.last_step, saved.groups, saved.state)
+        second = runs.load("kept")
+        assert second is not first
+        assert second.name != first.name
+    finally:
+        shutil.rmtree(folder / "kept")

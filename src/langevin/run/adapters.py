@@ -104,7 +104,10 @@ def read_adapter(path: Path) -> AdapterFile:
     if sha256 != about.get("sha256"):
         raise ValueError(f"{file} is damaged: its weights are not those that its header names: copy it again")
     try:
-        recipe = check(strict_yaml.parse(about["recipe"]), where=f"the recipe in {file}")
+        tree = strict_yaml.parse(about["recipe"])
+        if not isinstance(tree, dict):
+            raise TypeError("its recipe is no mapping")
+        recipe = check(tree, where=f"the recipe in {file}")
         facts = json.loads(about["facts"])
         shape = facts["shape"]
         sound = isinstance(facts["data"], str) and type(facts["items"]) is int and isinstance(shape, list)

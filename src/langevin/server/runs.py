@@ -19,7 +19,7 @@ from langevin.run.watermark import marked
 from langevin.safety.watermark import name_of
 from langevin.server.errors import Refused
 from langevin.training import machine
-from langevin.training.checkpoint import steps
+from langevin.training.checkpoint import BEST, steps
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
@@ -62,7 +62,7 @@ class Loaded:
     Args:
         step: training step of its weights.
         size: bytes of its weights.
-        checkpoint: the checkpoint that it was loaded from.
+        checkpoint: the newest checkpoint when it was loaded, and the one of the least held-out loss.
         adapted: the run with adapters that it is; None for a run alone.
     """
 
@@ -172,7 +172,7 @@ class Runs:
         with self._lock:
             loading = self._loading.setdefault(key, threading.Lock())
         with loading:  # others are served meanwhile
-            newest = str(next(iter(steps(run.checkpoints)), None))
+            newest = " ".join(str(next(iter(steps(at)), None)) for at in (run.checkpoints, run.checkpoints / BEST))
             held = self._loaded.get(key)
             if held is None or held.checkpoint != newest or held.run.path != run.path or held.adapted is not adapted:
                 held = self._read(run, name, ema, newest, adapted)
