@@ -3,6 +3,7 @@ refused."""
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
@@ -286,6 +287,11 @@ def test_data_that_does_not_fit_the_base_is_refused(trained, rings, tmp_path, ca
     assert "there is nothing at" in message(capfd, "adapt", trained, tmp_path / "nowhere", *out)
     (tmp_path / "points.csv").write_text("x,y\n" + "".join(f"{i},{i * i % 7}\n" for i in range(40)))
     assert not (tmp_path / "out").exists()
+
+
+def test_a_file_of_labels_is_of_the_data_of_the_base_alone(trained, other):
+    data = replace(open_run(trained).recipe.data, labels="labels.csv")
+    assert data.joined(other, same_classes=False).labels is None
 
 
 def test_examples_of_another_shape_are_refused(tmp_path, capfd):

@@ -185,11 +185,12 @@ class Image:
         return self.among_classes(replace(train, notes=notes)), self.among_classes(replace(val, notes=notes))
 
     def joined(self, path: Path, *, same_classes: bool) -> Self:
-        """The modality of other images for a run of this one; classes that are new follow those of the run.
+        """The modality of other images, with their own labels, for a run of this one; classes that are new follow those
+        of the run.
 
         Raises:
             ValueError: see `classes.joined`."""
-        other = replace(self, path=str(path), builtin=None, classes=())
+        other = replace(self, path=str(path), builtin=None, classes=(), labels=None)
         found = open_table(other.source).class_names()
         return replace(other, classes=joined(self.classes, found, same=same_classes, where=str(path)))
 
