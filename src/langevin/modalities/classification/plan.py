@@ -127,7 +127,9 @@ def _probe(context: RequestContext, held_out: Items) -> Generator[Request, Any, 
     )  # fmt: skip
     probe = Probe.fit(features, train.labels[index], len(train.classes))
     known = held_out.known
-    if len(known):
+    if not len(known):
+        context.say("no held-out example is labelled, so the probe is not measured")
+    else:
         seen = yield from features_of(
             context.model, held_out, seed=context.seed, progress=context.progress, index=known
         )  # fmt: skip
