@@ -1,6 +1,7 @@
 """Adapted runs: runs like any other, exact when resumed, stacked and merged; what is damaged or of another base is
 refused."""
 
+import hashlib
 import json
 import shutil
 from dataclasses import replace
@@ -228,7 +229,15 @@ def damaged(lora, tmp_path, change):
     return path
 
 
+def not_finite(content, about):
+    tensors = {name: tensor * torch.inf for name, tensor in load(content).items()}
+    data = save(tensors)
+    data = data[8 + int.from_bytes(data[:8], "little") :]
+    return save(tensors, about | {"sha256": hashlib.sha256(data).hexdigest()})
+
+
 CHANGES = {
+    "not finite": (not_finite, "numbers that are not finite"),
     "cut": (lambda content, about: content[:-9], "is damaged"),
     "cut in its header": (lambda content, about: content[:40], "its header is cut off"),
     "empty": (lambda content, about: b"", "is damaged"),
