@@ -230,6 +230,7 @@ class Image:
         return replace(
             self, buckets=buckets, captions=captions, classes=train.classes, size=train.shape[1], channels=channels,
             codec=self.fitted_codec(train, base),
+            labels=None if self.labels is None else str(Path(self.labels).expanduser().absolute()),
             download=False,  # the data are there: a run never fetches them again
         )  # fmt: skip
 
