@@ -175,7 +175,7 @@ def _rows(items: Items, index: Tensor, found: Found, confidence: Confidence | No
     for i, item in enumerate(index.tolist()):
         given = items.classes[int(items.labels[item])] if items.labels[item] >= 0 else ""
         predicted = items.classes[int(best[i])]
-        label = given if given and confidence is not None else predicted if bool(keeps[i]) else ""
+        label = given or (predicted if bool(keeps[i]) else "")
         rows.append(
             Classified(
                 file_name=items.names[item], label=label, predicted=predicted, probability=float(chance[i]), given=given,
