@@ -1,8 +1,10 @@
 """Adapted runs: runs like any other, exact when resumed, stacked and merged; what is damaged or of another base is
 refused."""
 
+import hashlib
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
@@ -227,12 +229,21 @@ def damaged(lora, tmp_path, change):
     return path
 
 
+def not_finite(content, about):
+    tensors = {name: tensor * torch.inf for name, tensor in load(content).items()}
+    data = save(tensors)
+    data = data[8 + int.from_bytes(data[:8], "little") :]
+    return save(tensors, about | {"sha256": hashlib.sha256(data).hexdigest()})
+
+
 CHANGES = {
+    "not finite": (not_finite, "numbers that are not finite"),
     "cut": (lambda content, about: content[:-9], "is damaged"),
     "cut in its header": (lambda content, about: content[:40], "its header is cut off"),
     "empty": (lambda content, about: b"", "is damaged"),
     "a bit": (lambda content, about: content[:-1] + bytes([content[-1] ^ 1]), "not those that its header names"),
     "no recipe": (lambda content, about: save(load(content), {**about, "recipe": "3"}), "is damaged"),
+    "a list": (lambda content, about: save(load(content), {**about, "recipe": "- 1"}), "its recipe is no mapping"),
     "no adapter": (lambda content, about: save(load(content)), "is not an adapter of this version"),
     "another base": (lambda content, about: save(load(content), {**about, "base": "0"}), "does not describe an adapter"),
     "another rank": (
@@ -285,6 +296,11 @@ def test_data_that_does_not_fit_the_base_is_refused(trained, rings, tmp_path, ca
     assert "there is nothing at" in message(capfd, "adapt", trained, tmp_path / "nowhere", *out)
     (tmp_path / "points.csv").write_text("x,y\n" + "".join(f"{i},{i * i % 7}\n" for i in range(40)))
     assert not (tmp_path / "out").exists()
+
+
+def test_a_file_of_labels_is_of_the_data_of_the_base_alone(trained, other):
+    data = replace(open_run(trained).recipe.data, labels="labels.csv")
+    assert data.joined(other, same_classes=False).labels is None
 
 
 def test_examples_of_another_shape_are_refused(tmp_path, capfd):

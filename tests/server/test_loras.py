@@ -7,11 +7,19 @@ import shutil
 
 import httpx2 as httpx
 import pytest
+import torch
 from PIL import Image
 
 from langevin.cli import main
+from langevin.modalities.modality import Samples
 from langevin.run.adapters import FILE
+from langevin.run.directory import open_run
+from langevin.server.errors import Refused
 from langevin.server.keys import Keys
+from langevin.server.runs import Runs
+from langevin.server.safeguards import ALLOWED, Rules, Safeguards
+from langevin.training import checkpoint
+from langevin.training.checkpoint import BEST
 from tests import pictures
 from tests.server.conftest import serving
 
@@ -127,3 +135,53 @@ def test_only_trainers_load_and_unload(folder, tmp_path):
         assert one.get("/v1/loras").status_code == 200
         one.headers["Authorization"] = "Bearer fedcba9876543210"
         assert load(one).status_code == 201
+
+
+def test_a_name_is_never_that_of_another_model(folder):
+    """A run that appears later keeps its name, and what is unloaded while it is loaded is not the run alone."""
+    runs = Runs(folders=[folder])
+    runs.adapt("later", "base", [("rings", 1.0)])
+    path, adapted = runs.find("later")
+    assert (path, adapted) == (folder / "base", runs.adapted["later"])
+    shutil.copytree(folder / "stranger", folder / "later")
+    assert runs.find("later") == (folder / "later", None)
+    assert runs.open("later").recipe == open_run(folder / "later").recipe
+    with pytest.raises(Refused, match="name of a run"):
+        runs.adapt("later", "base", [("rings", 1.0)])
+    shutil.rmtree(folder / "later")
+    read, runs._read = runs._read, lambda *args: (runs.adapted.clear(), read(*args))[1]
+    assert runs.load("later").model.adapters == ("rings:1",)
+    with pytest.raises(Refused, match="no model"):
+        runs.load("later")
+
+
+def test_samples_of_adapters_are_compared_with_what_these_were_trained_on(folder, tmp_path):
+    runs, run = Runs(folders=[folder]), open_run(folder / "rings")
+    (folder / "loose").mkdir()
+    shutil.copy(folder / "rings" / FILE, folder / "loose" / FILE)
+    loaded = runs.adapt("both", "base", [("rings", 1.0), (f"loose/{FILE}", 0.5)])
+    data = str(run.facts["data"])
+    assert loaded.data == ((folder / "rings", data), (folder / "loose" / FILE, data))
+    values = run.open_data()[0].read(torch.tensor([1]))
+    samples, guard = Samples(modality=run.recipe.data, values=values), Safeguards(rules=Rules(near_copies="deny"))
+    said = guard.samples("x", samples, folder / "stranger", "", ALLOWED, loaded.data)
+    assert (said.verdict, said.check) == ("deny", "near_copies")
+    shutil.rmtree(folder / "loose")
+
+
+def test_weights_of_a_lesser_loss_are_loaded(folder):
+    """What a run draws with changes at an evaluation, after the checkpoint of that step is written."""
+    shutil.copytree(folder / "base", folder / "kept")
+    try:
+        recipe = folder / "kept" / "recipe.yaml"
+        recipe.write_text(recipe.read_text().replace("keep_best: false", "keep_best: true"))
+        runs, run = Runs(folders=[folder]), open_run(folder / "kept")
+        first = runs.load("kept")
+        assert runs.load("kept") is first
+        saved, _ = checkpoint.load_latest(run.checkpoints)
+        checkpoint.save(run.checkpoints / BEST, run.last_step, saved.groups, saved.state)
+        second = runs.load("kept")
+        assert second is not first
+        assert second.name != first.name
+    finally:
+        shutil.rmtree(folder / "kept")

@@ -10,7 +10,8 @@ import torch
 from langevin.cli import main
 from langevin.run.directory import open_run
 from langevin.training import checkpoint
-from langevin.training.best import BEST, read_best
+from langevin.training.best import read_best
+from langevin.training.checkpoint import BEST
 from langevin.training.metrics import read_metrics
 from langevin.training.session import Hooks, train
 from tests import tiny
@@ -122,3 +123,16 @@ def test_a_run_draws_with_what_it_keeps_and_its_card_says_so(forgetful, capsys, 
 def test_a_method_whose_loss_ranks_nothing_keeps_nothing(capsys):
     assert main(["train", "toy/mixture", "method.kind=consistency", "training.keep_best=true"]) == 1
     assert "does not rank what it draws" in capsys.readouterr().err
+
+
+def test_the_hash_of_a_run_is_also_of_what_is_kept(tmp_path):
+    """A student or an adapter notices that its teacher or base draws with other weights."""
+    run(tmp_path / "run")
+    root = tmp_path / "run" / "checkpoints"
+    before = checkpoint.identity(root)
+    (path,) = checkpoint.steps(root / BEST)
+    saved = checkpoint.load(path)
+    shutil.rmtree(root / BEST)
+    without = checkpoint.identity(root)
+    checkpoint.save(root / BEST, 6, saved.groups, saved.state)
+    assert len({before, without, checkpoint.identity(root)}) == 3

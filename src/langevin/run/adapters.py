@@ -103,8 +103,13 @@ def read_adapter(path: Path) -> AdapterFile:
     sha256 = hashlib.sha256(data).hexdigest()
     if sha256 != about.get("sha256"):
         raise ValueError(f"{file} is damaged: its weights are not those that its header names: copy it again")
+    if not all(bool(weight.isfinite().all()) for weight in weights.values()):  # such are not written
+        raise ValueError(f"{file} is damaged: it holds numbers that are not finite")
     try:
-        recipe = check(strict_yaml.parse(about["recipe"]), where=f"the recipe in {file}")
+        tree = strict_yaml.parse(about["recipe"])
+        if not isinstance(tree, dict):
+            raise TypeError("its recipe is no mapping")
+        recipe = check(tree, where=f"the recipe in {file}")
         facts = json.loads(about["facts"])
         shape = facts["shape"]
         sound = isinstance(facts["data"], str) and type(facts["items"]) is int and isinstance(shape, list)

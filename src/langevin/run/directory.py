@@ -33,7 +33,7 @@ from langevin.run.generate import RunModel, changed
 from langevin.run.solvers import Kept
 from langevin.run.version import VERSION, read_environment
 from langevin.training import checkpoint
-from langevin.training.best import BEST
+from langevin.training.checkpoint import BEST
 from langevin.training.ema import standard_length
 from langevin.training.machine import describe, precision
 from langevin.training.references import require_weights

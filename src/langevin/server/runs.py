@@ -4,8 +4,9 @@ import re
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from langevin.run.watermark import marked
 from langevin.safety.watermark import name_of
 from langevin.server.errors import Refused
 from langevin.training import machine
-from langevin.training.checkpoint import steps
+from langevin.training.checkpoint import BEST, steps
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
@@ -40,6 +41,19 @@ class Adapted:
         """A name of what the adapters change."""
         return " ".join(f"{file.sha256[:16]}:{weight!r}" for file, weight in self.adapters)
 
+    @cached_property
+    def data(self) -> tuple[tuple[Path, str], ...]:
+        """The runs of the adapters, with the fingerprints of the data that they were trained on. A file that is not in
+        its run's directory stands for itself, which nothing can be read from."""
+
+        def run_of(file: AdapterFile) -> Path:
+            with suppress(ValueError, OSError):
+                if open_run(file.path.parent).facts.get("data") == file.facts["data"]:
+                    return file.path.parent
+            return file.path
+
+        return tuple((run_of(file), file.facts["data"]) for file, _ in self.adapters)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Loaded:
@@ -48,7 +62,7 @@ class Loaded:
     Args:
         step: training step of its weights.
         size: bytes of its weights.
-        checkpoint: the checkpoint that it was loaded from.
+        checkpoint: the newest checkpoint when it was loaded, and the one of the least held-out loss.
         adapted: the run with adapters that it is; None for a run alone.
     """
 
@@ -87,7 +101,15 @@ class Runs:
     _lock: Any = field(default_factory=threading.Lock)
 
     def paths(self) -> dict[str, Path]:
-        """The run directories by name, in alphabetical order; with adapters, that of the run that they change."""
+        """The run directories by name, in alphabetical order; with adapters, that of the run that they change.
+
+        A run that appears under the name of one with adapters takes that name."""
+        own = self._own()
+        found = {name: own[one.model] for name, one in list(self.adapted.items()) if one.model in own}
+        return dict(sorted((found | own).items()))
+
+    def _own(self) -> dict[str, Path]:
+        """The run directories in the folders, by name."""
         found = dict[str, Path]()
         for folder in self.folders:
             inside = (
@@ -101,24 +123,37 @@ class Runs:
                     and (path == folder or not path.is_symlink())
                 ):
                     found.setdefault(name, path)
-        found |= {name: found[one.model] for name, one in list(self.adapted.items()) if one.model in found}
-        return dict(sorted(found.items()))
+        return found
 
     def path(self, name: str) -> Path:
         """The directory of a run. Raises `Refused` if no run has this name."""
-        paths = self.paths()
-        if name not in paths:
-            known = ", ".join(list(paths)[:20]) or "none"
-            raise Refused(
-                f"there is no model '{name[:64]}'; there are {known}", status=404, code="model_not_found", param="model"
-            )
-        return paths[name]
+        return self.find(name)[0]
+
+    def find(self, name: str) -> tuple[Path, Adapted | None]:
+        """The directory of a run, and the run with adapters that has the name; None for a run alone. They are looked up
+        together, as adapters can be unloaded meanwhile.
+
+        Raises:
+            Refused: no run has this name."""
+        adapted, own = self.adapted.get(name), self._own()
+        if name in own:
+            return own[name], None
+        if adapted is not None and adapted.model in own:
+            return own[adapted.model], adapted
+        known = ", ".join(list(self.paths())[:20]) or "none"
+        raise Refused(
+            f"there is no model '{name[:64]}'; there are {known}", status=404, code="model_not_found", param="model"
+        )
 
     def open(self, name: str) -> Run:
         """A run, with the recipe that its adapters make. Raises `Refused` if there is none of this name, or it is
         damaged."""
+        return self._opened(name, *self.find(name))
+
+    @staticmethod
+    def _opened(name: str, path: Path, adapted: Adapted | None) -> Run:
         try:
-            run, adapted = open_run(self.path(name)), self.adapted.get(name)
+            run = open_run(path)
             return (
                 run
                 if adapted is None
@@ -132,23 +167,22 @@ class Runs:
 
         Raises:
             Refused: there is no such run, or it is damaged, or it has no checkpoint yet."""
-        run, key = self.open(name), (name, ema)
+        path, adapted = self.find(name)
+        run, key = self._opened(name, path, adapted), (name, ema)
         with self._lock:
             loading = self._loading.setdefault(key, threading.Lock())
         with loading:  # others are served meanwhile
-            newest = str(next(iter(steps(run.checkpoints)), None))
+            newest = " ".join(str(next(iter(steps(at)), None)) for at in (run.checkpoints, run.checkpoints / BEST))
             held = self._loaded.get(key)
-            adapted = self.adapted.get(name)
             if held is None or held.checkpoint != newest or held.run.path != run.path or held.adapted is not adapted:
-                held = self._read(run, name, ema, newest)
+                held = self._read(run, name, ema, newest, adapted)
             with self._lock:
                 self._loaded[key] = held
                 self._loaded.move_to_end(key)
                 self._evict()
             return held
 
-    def _read(self, run: Run, name: str, ema: float | None, newest: str) -> Loaded:
-        adapted = self.adapted.get(name)
+    def _read(self, run: Run, name: str, ema: float | None, newest: str, adapted: Adapted | None) -> Loaded:
         try:
             given = () if adapted is None else adapted.adapters
             model, step = load_with(open_run(run.path), given, ema=ema, device=machine.device())
@@ -169,9 +203,10 @@ class Runs:
 
         Raises:
             Refused: a name that a run has, a path outside of the folders, an adapter that is damaged or of another base."""
-        if not NAME.fullmatch(name) or (name in self.paths() and name not in self.adapted):
+        own = self._own()
+        if not NAME.fullmatch(name) or name in own:
             raise Refused(f"'{name[:64]}' is the name of a run, or none: take another", status=409, code="name_taken")
-        if model in self.adapted:
+        if model in self.adapted and model not in own:
             raise Refused(f"'{model}' has adapters already: name the run that they change", code="unsupported_value")
         run = self.open(model)
         try:

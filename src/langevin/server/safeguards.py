@@ -1,6 +1,6 @@
 """The safeguards of a server: the policy of a file, the decisions by it, and their record."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
 from functools import lru_cache
@@ -133,10 +133,16 @@ class Safeguards:
         weight = max(weight_of(model.sampling.guidance), LED)
         return replace(options, **{AVOID: (word,)}), changed(model, guidance=weight)
 
-    def samples(self, id: str, samples: Samples, run: Path, fingerprint: str, before: Decision) -> Decision:
-        """The decision on samples, and on their request."""
+    def samples(
+        self, id: str, samples: Samples, run: Path, fingerprint: str, before: Decision,
+        adapted: Sequence[tuple[Path, str]] = (),
+    ) -> Decision:  # fmt: skip
+        """The decision on samples, and on their request.
+
+        Args:
+            adapted: the runs of its adapters, each with the fingerprint of its data."""
         rules, decisions = self.rules, [before]
-        decisions += [self._copies(samples, run, fingerprint)]
+        decisions += [self._copies(samples, *one) for one in ((run, fingerprint), *adapted)]
         decisions += [self._listed(samples, run, fingerprint)]
         decisions += [] if rules.classifier is None else [judgement_of(rules.classifier).check(samples)]
         decision = strictest(decisions)

@@ -155,8 +155,9 @@ class Service:
         """The decision on samples, which are compared with the data of the run that drew them."""
         held = next((one for one in runs if one.model.modality == samples.modality), runs[0])
         return self.safeguards.samples(
-            id, samples, run=held.run.path, fingerprint=held.model.data_fingerprint, before=before
-        )
+            id, samples, run=held.run.path, fingerprint=held.model.data_fingerprint, before=before,
+            adapted=() if held.adapted is None else held.adapted.data,
+        )  # fmt: skip
 
     def check(self, job: JobRequest) -> None:
         """Check a request without a model, before it is written down.

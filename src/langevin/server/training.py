@@ -167,11 +167,11 @@ class Training:
         request = OF_VERB[body["verb"]].model_validate(body)
         assert request.model is not None, "it was named"
         if not isinstance(request, TrainRequest):
-            if request.model in self.runs.adapted:
+            path, adapted = self.runs.find(request.model)
+            if adapted is not None:
                 raise Refused(
                     f"'{request.model}' is a run with adapters: `langevin merge` it, and measure what that writes"
                 )
-            path = self.runs.path(request.model)
             if isinstance(request, ResumeRequest):
                 return path, ["resume", str(path)]
             options = {name: getattr(request, name) for name in ("count", "seeds", "steps", "sampler", "guidance")}

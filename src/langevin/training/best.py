@@ -10,9 +10,10 @@ from pathlib import Path
 
 from langevin.files import own_folder
 from langevin.training import checkpoint
+from langevin.training.checkpoint import BEST
 from langevin.training.loop import TrainingState
 
-BEST, LOSS = "best", "held_out_loss"
+LOSS = "held_out_loss"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,6 +24,7 @@ from torch import Tensor
 from langevin.files import explain, flush, read_regular, remove, temporary_of
 
 FORMAT = 1
+BEST = "best"  # folder of the checkpoint of the least held-out loss
 _MOST = 2**26  # bytes of a JSON file
 _STEP = re.compile(r"step-[0-9]{1,18}")
 
@@ -104,13 +105,15 @@ def load(path: Path, *, only: tuple[str, ...] | None = None) -> Checkpoint:
 
 
 def identity(root: Path) -> str:
-    """SHA-256 of the newest complete checkpoint, by its manifest, in hexadecimal.
+    """SHA-256 of the newest complete checkpoint, by its manifest, and of that in `BEST` if there is one, in hexadecimal.
 
     Raises:
         ValueError: there is none."""
-    for path in steps(root):
-        if is_complete(path):
-            return hashlib.sha256((path / "manifest.json").read_bytes()).hexdigest()
+    newest, best = (next(filter(is_complete, steps(folder)), None) for folder in (root, root / BEST))
+    if newest is not None:
+        return hashlib.sha256(
+            b"".join((path / "manifest.json").read_bytes() for path in (newest, best) if path is not None)
+        ).hexdigest()
     raise ValueError(f"there is no complete checkpoint in {root}")
 
 

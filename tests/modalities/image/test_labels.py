@@ -14,6 +14,7 @@ from langevin.modalities.image.data import Folder, load_parts
 from langevin.modalities.image.digits import open_digits
 from langevin.modalities.image.labels import relabelled
 from langevin.recipe.coupling import examples
+from langevin.run.directory import open_run
 from tests import tiny
 from tests.modalities.image.pictures import fill, many, write_metadata
 
@@ -129,3 +130,15 @@ def test_no_condition_is_invented_for_images_without_a_label():
     encoded = found.encoded(None)
     assert isinstance(encoded, Condition)
     assert encoded.global_.kept().tolist() == [True, False, True, False]
+
+
+def test_a_run_finds_its_file_of_labels_from_any_directory(tmp_path, monkeypatch):
+    data = folder(tmp_path / "data", "ab")
+    labels_file(tmp_path / "some.csv", **{f"{n:03d}": "ab"[n % 2] if n % 3 else "" for n in range(12)})
+    monkeypatch.chdir(tmp_path)
+    run = open_run(tiny.run_of(data, tmp_path / "run", "data.labels=some.csv", steps=2))
+    monkeypatch.chdir(tmp_path / "data")
+    assert run.recipe.data.labels == str(tmp_path / "some.csv")
+    train, val = run.open_data()
+    assert train.classes == ("a", "b")
+    assert sorted({*train.labels.tolist(), *val.labels.tolist()}) == [-1, 0, 1]

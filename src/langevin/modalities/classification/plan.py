@@ -127,7 +127,9 @@ def _probe(context: RequestContext, held_out: Items) -> Generator[Request, Any, 
     )  # fmt: skip
     probe = Probe.fit(features, train.labels[index], len(train.classes))
     known = held_out.known
-    if len(known):
+    if not len(known):
+        context.say("no held-out example is labelled, so the probe is not measured")
+    else:
         seen = yield from features_of(
             context.model, held_out, seed=context.seed, progress=context.progress, index=known
         )  # fmt: skip
@@ -173,7 +175,7 @@ def _rows(items: Items, index: Tensor, found: Found, confidence: Confidence | No
     for i, item in enumerate(index.tolist()):
         given = items.classes[int(items.labels[item])] if items.labels[item] >= 0 else ""
         predicted = items.classes[int(best[i])]
-        label = given if given and confidence is not None else predicted if bool(keeps[i]) else ""
+        label = given or (predicted if bool(keeps[i]) else "")
         rows.append(
             Classified(
                 file_name=items.names[item], label=label, predicted=predicted, probability=float(chance[i]), given=given,

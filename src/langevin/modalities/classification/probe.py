@@ -75,9 +75,7 @@ class Probe:
         )
 
     def lines(self, features: Features, labels: Tensor, classes: int) -> list[str]:
-        """How well both do on labelled examples (n,) that they were not fitted to, and how well clusters fit these."""
-        if not len(labels):
-            return ["no held-out example is labelled, so the probe is not measured"]
+        """How well both do on n >= 1 labelled examples that they were not fitted to, and how well clusters fit these."""
         said = list[str]()
         for what, classifier, x in (
             ("activations", self.network, features.network), ("the data themselves", self.data, features.data)

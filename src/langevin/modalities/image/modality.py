@@ -185,11 +185,12 @@ class Image:
         return self.among_classes(replace(train, notes=notes)), self.among_classes(replace(val, notes=notes))
 
     def joined(self, path: Path, *, same_classes: bool) -> Self:
-        """The modality of other images for a run of this one; classes that are new follow those of the run.
+        """The modality of other images, with their own labels, for a run of this one; classes that are new follow those
+        of the run.
 
         Raises:
             ValueError: see `classes.joined`."""
-        other = replace(self, path=str(path), builtin=None, classes=())
+        other = replace(self, path=str(path), builtin=None, classes=(), labels=None)
         found = open_table(other.source).class_names()
         return replace(other, classes=joined(self.classes, found, same=same_classes, where=str(path)))
 
@@ -229,6 +230,7 @@ class Image:
         return replace(
             self, buckets=buckets, captions=captions, classes=train.classes, size=train.shape[1], channels=channels,
             codec=self.fitted_codec(train, base),
+            labels=None if self.labels is None else str(Path(self.labels).expanduser().absolute()),
             download=False,  # the data are there: a run never fetches them again
         )  # fmt: skip
 

@@ -26,7 +26,7 @@ async def retrieve(name: str, service: Annotated[Service, Depends(service_of)]) 
 
 def described(service: Service, name: str) -> dict[str, Any]:
     """A run as a model object."""
-    created = int((service.runs.path(name) / "recipe.yaml").stat().st_mtime)
-    adapted = service.runs.adapted.get(name)
+    path, adapted = service.runs.find(name)
+    created = int((path / "recipe.yaml").stat().st_mtime)
     parent = {} if adapted is None else {"parent": adapted.model}
     return {"id": name, "object": "model", "created": created, "owned_by": "langevin", **parent}

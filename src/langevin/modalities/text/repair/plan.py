@@ -82,11 +82,12 @@ def _repaired(
 def _candidates(language: WordModel, confusions: Confusions | None) -> Candidates:
     """The candidates by counts and lists, with what they found for earlier requests to the same."""
     key = language, frozenset(confusions.pairs() if confusions else ())
-    if key not in _memory:
+    if (candidates := _memory.get(key)) is None:
         channel = Channel() if confusions is None else Channel.fit(confusions)
-        _memory.clear()
-        _memory[key] = Candidates(language=language, channel=channel)
-    return _memory[key]
+        candidates = Candidates(language=language, channel=channel)
+        _memory.clear()  # a server makes several plans at once
+        _memory[key] = candidates
+    return candidates
 
 
 _memory: dict[tuple[WordModel, frozenset[tuple[str, str, int]]], Candidates] = {}

@@ -92,13 +92,6 @@ def extended(
     return scores, after
 
 
-def _score(path: Sequence[Candidate], candidates: Candidates) -> float:
-    """ln p(typed, meant) of a whole path."""
-    words = [word for candidate in path for word in candidate.words]
-    scores, _ = extended([EMPTY], [(*words, START)], candidates.language)
-    return WEIGHT * float(scores[0, 0]) + sum(candidate.log_probability for candidate in path)
-
-
 def _gains(path: Sequence[Candidate], line: Sequence[str], candidates: Candidates) -> dict[int, float]:
     """Nats that each change of a path gains beside the others, by its index: of its words and of those that follow within
     an n-gram."""
