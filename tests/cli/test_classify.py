@@ -5,9 +5,11 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from langevin.cli import main
+from langevin.modalities.classification import denoising
 from tests import motions, scores, tiny, voices
 
 
@@ -200,6 +202,12 @@ def test_other_kinds_of_data_classify_what_they_were_trained_on(kind, told, tmp_
     assert out
     assert "runs of" not in err
     assert told("classify", run, "--by", "probe")[0] == 0
+
+
+def test_a_network_that_predicts_no_numbers_is_not_asked_for_classes(shades, refused, monkeypatch):
+    here, run = shades
+    monkeypatch.setattr(denoising, "nats", lambda process, q, x, *rest: torch.full((len(x),), torch.nan))
+    assert "its weights are damaged" in refused("classify", run, here / "new")
 
 
 def test_help_shows_the_options(shades, capsys):

@@ -103,7 +103,12 @@ class Judging:
         q = Point(result) if where is None else Categorical(result.view(*where.shape, -1))
         counted = batch.counted()
         mask = None if counted is None else counted.cpu()[sample]
-        return nats(process, q, x[sample], x_t[sample], t[sample], mask) * weight[sample]
+        found = nats(process, q, x[sample], x_t[sample], t[sample], mask) * weight[sample]
+        if bool(found.isnan().any()):
+            raise ValueError(
+                "the network predicts values that are not numbers: its weights are damaged, train it again"
+            )
+        return found
 
     def noise(self, draw: int) -> SampleNoise:
         """The noise of a draw, the same for all classes."""
