@@ -4,6 +4,7 @@ import io
 import json
 import os
 import pty
+import signal
 import subprocess
 import sys
 
@@ -170,7 +171,10 @@ def test_a_terminal_has_a_prompt_and_ends_cleanly(talk, said, keys, status):
     command = [sys.executable, "-c", code, "chat", str(talk), *map(str, FAST)]
     process = subprocess.Popen(
         command, stdin=child, stdout=child, stderr=child, close_fds=True, start_new_session=True,
-        preexec_fn=lambda: os.close(os.open(os.ttyname(0), os.O_RDWR)),
+        preexec_fn=lambda: (
+            signal.signal(signal.SIGINT, signal.SIG_DFL),  # which a shell's jobs in the background ignore
+            os.close(os.open(os.ttyname(0), os.O_RDWR)),
+        ),
     )  # fmt: skip
     os.close(child)
     shown = b""

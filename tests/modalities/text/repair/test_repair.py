@@ -103,6 +103,13 @@ def test_words_are_found_in_the_order_of_their_probability(channel, words, monke
         assert [nats[w] - p for w, p in found] == pytest.approx([t for t, _ in truth if t < math.inf])
 
 
+def log_probability(path, candidates):
+    """ln p(typed, meant) of a whole path."""
+    words = [word for candidate in path for word in candidate.words]
+    scores, _ = search.extended([search.EMPTY], [(*words, search.START)], candidates.language)
+    return search.WEIGHT * float(scores[0, 0]) + sum(candidate.log_probability for candidate in path)
+
+
 def test_the_path_found_is_the_likeliest_of_all(candidates, monkeypatch):
     monkeypatch.setattr(search, "BEAM", 10_000)
     line = ["The", "cta", "sees", "moon", "."]
@@ -118,8 +125,8 @@ def test_the_path_found_is_the_likeliest_of_all(candidates, monkeypatch):
     every = list(itertools.islice(paths(0), 2_000_000))
     assert 1_000 < len(every) < 2_000_000
     found = search.searched(line, candidates)
-    scores = [search._score(path, candidates) for path in every[:: max(1, len(every) // 20_000)]]
-    assert search._score(found, candidates) >= max(scores) - 1e-9
+    scores = [log_probability(path, candidates) for path in every[:: max(1, len(every) // 20_000)]]
+    assert log_probability(found, candidates) >= max(scores) - 1e-9
     assert [word for option in found for word in option.words] == ["The", "cat", "sees", "the", "moon", "."]
 
 
@@ -132,7 +139,7 @@ def test_each_change_gains_what_undoing_it_costs(candidates):
         path = [candidates.kept(line, i) for i in range(len(line))]
         for i, word in words.items():
             path[i] = next(o for o in candidates(line, i) if o.words == (word,) and o.reason == "spelling")
-        return search._score(path, candidates)
+        return log_probability(path, candidates)
 
     both = score({1: "cat", 3: "the"})
     assert changes[0].gain == pytest.approx(both - score({3: "the"}))
