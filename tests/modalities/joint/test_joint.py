@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 import yaml
+from PIL import Image
 
 from langevin.cli import main
 from langevin.diffusion.noise import SampleNoise
@@ -152,6 +153,8 @@ def test_samples_are_written_shown_and_evaluated(run, work):
     names = {path.name.partition("-")[2] for path in (work / "out").iterdir()}
     assert names == {"clip.webp", "clip.txt", "sound.wav"}
     assert (work / "out" / "00001-clip.txt").read_text().endswith("\n")
+    with Image.open(work / "out" / "00001-clip.webp") as clip:
+        assert clip.size == (16, 16)  # bare, with nothing painted beside it
     assert main(["sample", str(run), "--count", "2", "--out", str(work / "all.webp")]) == 0
     assert main(["evaluate", str(run), "--count", "8", "--seeds", "1"]) == 0
     figures = json.loads((run / "evaluation.json").read_text())

@@ -73,13 +73,13 @@ def save(joint: "Joint", samples: Samples, out: Path) -> None:
         write_atomic(out, samples.stamped(preview(joint, samples).content))
         return
     with write_folder(out) as folder:
-        for name, modality in joint.parts.items():
+        for name in joint.parts:
             if name not in samples.values[0]:
                 continue
-            part = part_of(joint, samples, name)
-            form = next(form for form in modality.forms if form not in ("", "-"))
-            for i in range(len(samples)):
-                part.select([i]).save(folder / f"{i:05d}-{name}{form}")
+            part_of(joint, samples, name).save(folder / name)  # a file per sample, as its own modality writes it
+            for i, file in enumerate(sorted((folder / name).iterdir())):
+                file.rename(folder / f"{i:05d}-{name}{file.suffix}")
+            (folder / name).rmdir()
         if joint.caption and CAPTION in samples.values[0]:
             for i, value in enumerate(samples.values):
                 (folder / f"{i:05d}-{joint.caption}.txt").write_text(f"{value[CAPTION]}\n", encoding="utf-8")

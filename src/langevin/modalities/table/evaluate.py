@@ -143,7 +143,7 @@ def measures_of(train: TableSet, val: TableSet, target: int | None) -> list[Meas
                 "mean over columns of the Kolmogorov-Smirnov distance or the total variation to the training data"),
         measure("pairs", "lower", lambda fake, seed: metrics.pairs(train, fake),
                 "mean difference of the association of two columns: rank correlation, Cramér's V or correlation ratio"),
-        measure("two-sample AUC", "lower", lambda fake, seed: metrics.two_sample(train, fake, seed),
+        measure("two-sample AUC", "near real", lambda fake, seed: metrics.two_sample(train, fake, seed),
                 "of boosted trees that tell samples from training data, cross-fitted; 0.5 if they cannot"),
     ]  # fmt: skip
     if target is not None:
