@@ -12,8 +12,8 @@ be given together:
 A keep bit of False withholds a port from its sample: training does so at random, classifier-free guidance on purpose.
 
 Facts about the data have their own fields and are never withheld: the data mask, the positions of the prompt, the
-the clean copy of a text, the KV cache of earlier text, the length of a step. Guidance reads
-the weights, the reference and the measurement.
+clean copy of a text, the KV cache of earlier text, the length of a step. Guidance reads the weights, the reference and the
+measurement.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence

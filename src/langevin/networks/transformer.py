@@ -63,8 +63,8 @@ class Transformer(nn.Module):
         block_size: positions of a block, with attention by blocks.
         time_conditioning: condition the network on time.
         streams: tokens per step, with full attention; fitted to the data, and 1 for a sequence.
-        ngram_window: distance up to which tokens are added by n-gram embeddings (see `ngram`), in the text and in side
-            streams, 0 to 64; 0 for none; of several tokens per step, each stream by itself. With causal attention only
+        ngram_window: distance up to which tokens are added by n-gram embeddings (see `ngram`), 0 to 64; 0 for
+            none; of several tokens per step, each stream by itself. With causal attention only
             tokens before the position, with attention by blocks only tokens of its block.
         ngram_order: tokens of the n-grams of the training text whose counts give the logits a start (see `ngram_prior`), 2
             to 4; 0 for none. For masked and autoregressive processes, with full or causal attention and one stream; None

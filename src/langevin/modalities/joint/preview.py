@@ -77,7 +77,8 @@ def save(joint: "Joint", samples: Samples, out: Path) -> None:
             if name not in samples.values[0]:
                 continue
             part_of(joint, samples, name).save(folder / name)  # a file per sample, as its own modality writes it
-            for i, file in enumerate(sorted((folder / name).iterdir())):
+            files = sorted((folder / name).iterdir(), key=lambda file: int(file.stem.partition("-")[0]))
+            for i, file in enumerate(files):
                 file.rename(folder / f"{i:05d}-{name}{file.suffix}")
             (folder / name).rmdir()
         if joint.caption and CAPTION in samples.values[0]:

@@ -1,1 +1,1 @@
-"""Corrupts clean text with spelling and grammar errors that people make, to train correction."""
+"""Corrupts clean text with spelling and grammar errors that people make, to measure correction."""

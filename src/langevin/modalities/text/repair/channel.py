@@ -145,7 +145,7 @@ def edit_nats(right: str, wrong: str) -> float:
         inside = wrong[1:] if right == BEGINNING else wrong[:-1]
         if wrong.strip(BEGINNING + END) != inside or len(inside) == len(wrong):
             return math.inf
-        return -sum(math.log(CLASSES["inserted"]) for _ in inside)
+        return -len(inside) * math.log(CLASSES["inserted"])
     if len(right) > 2 or BEGINNING in wrong + right or END in wrong + right:
         return math.inf
     if len(right) == 2:
