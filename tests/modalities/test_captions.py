@@ -59,5 +59,6 @@ def test_what_a_model_cannot_know_is_said_in_words():
     assert words.complaints("a red disc") == []
     (unknown,) = words.complaints("a blu disc")
     assert unknown == "'blu' was never seen in training; nearest: blue"
-    assert words.complaints("zzzz") == ["'zzzz' was never seen in training"]
+    (nothing_near,) = words.complaints("zzzz")
+    assert nothing_near == f"'zzzz' was never seen in training; words that were: {', '.join(words.words)}"
     assert words.complaints("a red red red red bar") == ["only the first 4 of 6 words are read"]

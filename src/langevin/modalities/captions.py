@@ -10,6 +10,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from langevin.modalities.paths import some
+
 _WORD = re.compile(r"[^\W_]+(?:[-'’][^\W_]+)*")
 
 
@@ -67,7 +69,8 @@ class CaptionVocabulary:
         lines: list[str] = []
         for word in (w for w in words if w not in known):
             near = get_close_matches(word, self.words, n=3)
-            lines.append(f"'{word}' was never seen in training" + (f"; nearest: {', '.join(near)}" if near else ""))
+            hint = f"nearest: {', '.join(near)}" if near else f"words that were: {some(self.words, limit=8)}"
+            lines.append(f"'{word}' was never seen in training; {hint}")
         if len(words) > self.length:
             lines.append(f"only the first {self.length} of {len(words)} words are read")
         return lines

@@ -161,6 +161,7 @@ class _Session:
                 state, self.batches, self.method, config, threads=self.threads, world=self.world, clock=self.clock
             )
             state.plan = StepPlan.of(calibration.steps)
+        self.said_total = self._plan.total  # steps of the whole run, as the user was last told
         self._schedule()
         missed = state.step in self.eval_steps and not evaluated(self.file, state.step)
         if resumed and self.world.first and missed and self._evaluation_fits():
@@ -286,11 +287,12 @@ class _Session:
         planned = replanned(self._plan, step=state.step, budget=budget, elapsed=state.elapsed, recent=state.recent)
         planned = self.world.broadcast(planned)  # the first process decides
         if planned is not None:
-            if abs(planned.total - self._plan.total) > 0.1 * self._plan.total:
+            if abs(planned.total - self.said_total) > 0.25 * self.said_total:
                 self.hooks.log(
                     f"step {state.step}: a step takes {pace(state.recent):.3g} s now, so the run has {planned.total} steps "
-                    f"and not {self._plan.total}"
+                    f"and not {self.said_total}"
                 )
+                self.said_total = planned.total
             state.plan = planned
             self._record("plan", steps=planned.total)
 

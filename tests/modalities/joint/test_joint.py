@@ -114,7 +114,9 @@ def test_what_is_given_stays_and_the_rest_is_drawn_after_it(model, work):
     assert not torch.equal(text.values[0]["clip"], text.values[1]["clip"])
     clip = str(clips.write(work / "given.webp", clips.frames("left", "blue")))
     after = drawn(model, Sample(given=clip))
-    frames = model.modality.parts["clip"].codec.decode(model.modality.parts["clip"].read(work / "given.webp"))[0]
+    frames = model.modality.parts["clip"].codec.decode(
+        model.modality.parts["clip"].read(work / "given.webp", say=print)
+    )[0]
     assert all(torch.equal(value["clip"], frames) for value in after.values)
     assert set(after.values[0]) == {"clip", "sound", "caption"}
 

@@ -104,11 +104,13 @@ def test_what_is_unusual_is_remarked_and_what_is_broken_left_out(tmp_path):
     clips.write(folder / "uneven.gif", clips.frames(count=4), [100, 300, 100, 100])
     clips.write(folder / "fast.gif", clips.frames(count=8), 50)
     (folder / "broken.mp4").write_bytes(b"nothing")
+    clips.write(folder / "still.gif", clips.frames(count=1))
     lines = (folder / "metadata.jsonl").read_text() + json.dumps({"file_name": "gone.gif", "text": "x"}) + "\n"
     (folder / "metadata.jsonl").write_text(lines)
     _, train, _ = opened(folder)
     said = " ".join(train.notes.lines())
     assert "broken.mp4 is no film" in said
+    assert "Files that are no clips, or have one frame, left out: 1 (still.gif)" in said
     assert "Described, but not there: 1 (gone.gif)" in said
     assert "last differently long, resampled: 1" in said
     assert "another rate than 10 frames a second, resampled: 1" in said

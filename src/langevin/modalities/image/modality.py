@@ -35,6 +35,7 @@ from langevin.modalities.modality import (
     Progress,
     RequestContext,
     Samples,
+    Say,
     Scorer,
     Suggestion,
     spread,
@@ -311,7 +312,7 @@ class Image:
             say=say,
         )
 
-    def read(self, path: Path) -> Tensor:
+    def read(self, path: Path, *, say: Say) -> Tensor:
         """An image file as x (1, channels, size, size). Raises `ValueError` if it cannot be read."""
         pixels = decode(path, size=self.size, channels=self.channels or 3, background=self.background)
         return self.codec.encode(pixels[None])

@@ -9,7 +9,7 @@ from torch import Tensor
 from langevin.diffusion.guidance import weight_of
 from langevin.modalities.joint.batches import CAPTION
 from langevin.modalities.joint.options import Sample
-from langevin.modalities.modality import Draw, Plan, RequestContext, Samples, seeds_of
+from langevin.modalities.modality import Draw, Plan, RequestContext, Samples, Say, seeds_of
 from langevin.modalities.paths import did_you_mean
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def plan(joint: "Joint", options: Sample, context: RequestContext) -> Plan:
                 context.say(f"caption '{text}': {complaint}")
         given[CAPTION] = joint.captions.encode([options.text[i % len(options.text)] for i in range(count)])
     if options.given is not None:
-        name, x = read(joint, options.given, options.part)
+        name, x = read(joint, options.given, options.part, context.say)
         given[name] = x.expand(count, *x.shape[1:])
     elif options.part is not None:
         raise ValueError("--part says which part --given is of: give both")
@@ -49,7 +49,7 @@ def plan(joint: "Joint", options: Sample, context: RequestContext) -> Plan:
     return drawn(joint, given, count, context, withheld=withheld)
 
 
-def read(joint: "Joint", file: str, part: str | None) -> tuple[str, Tensor]:
+def read(joint: "Joint", file: str, part: str | None, say: Say) -> tuple[str, Tensor]:
     """The part that a file is of, and its x (1, ...).
 
     Raises:
@@ -63,7 +63,7 @@ def read(joint: "Joint", file: str, part: str | None) -> tuple[str, Tensor]:
     for name in tried:
         modality: Any = joint.parts[name]
         try:
-            found[name] = modality.read(Path(file))
+            found[name] = modality.read(Path(file), say=say)
         except AttributeError:
             why.append(f"{name}: files of {modality.kind} are not read")
         except ValueError as error:

@@ -22,6 +22,7 @@ from langevin.modalities.modality import (
     Progress,
     RequestContext,
     Samples,
+    Say,
     Scorer,
     Suggestion,
 )
@@ -381,8 +382,11 @@ class Speech:
         x, inside = torch.nn.functional.pad(x, (0, missing)), torch.nn.functional.pad(inside, (0, missing))
         return torch.where(inside[:, None], x, silence.to(x))
 
-    def read(self, path: Path) -> Tensor:
-        """A sound file as x (1, channels, frames) of the longest example. Raises `ValueError` if it cannot be read."""
+    def read(self, path: Path, *, say: Say) -> Tensor:
+        """A sound file as x (1, channels, frames) of the longest example, cut after that.
+
+        Raises:
+            ValueError: it cannot be read, or is silent."""
         try:
             signal = read(path, self.known_rate)
         except Unreadable as error:
@@ -390,7 +394,10 @@ class Speech:
         peak = float(signal.abs().max())
         if peak < 1e-5:
             raise ValueError(f"{path.name} is silent")
-        x = self.encoder.signals([signal * PEAK / peak])[0][:, : self.window]
+        x = self.encoder.signals([signal * PEAK / peak])[0]
+        if x.shape[1] > self.window:
+            say(f"{path.name} is read for its first {self.window / x.shape[1]:.0%}, as long as the longest example")
+        x = x[:, : self.window]
         inside = torch.ones(1, x.shape[1], dtype=torch.bool)
         return self.filled(Batch(x=x[None], condition=Condition(data_mask=inside)))
 

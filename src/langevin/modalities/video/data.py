@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from langevin.modalities.modality import Progress, spread
+from langevin.modalities.paths import some
 from langevin.modalities.remarks import Remarks
 from langevin.modalities.video.clip_files import Broken, Clip, Look
 from langevin.modalities.video.sources import MOST_NAMES, Listing, Record
@@ -147,13 +148,13 @@ def load(
         first = "; ".join(f"{name} {reason}" for name, reason in broken[:3])
         raise ValueError(
             f"{listing.where}: {len(broken):,} of {len(listing.records):,} clips cannot be read, more than one in ten: "
-            f"{first}"
+            f"{first}. Repair or remove these files and start again"
         )
     if len(good) < 2:
         raise ValueError(f"{listing.where} holds {len(good)} clips of two frames or more, and training needs two")
     remarks = list(listing.remarks)
     if short:
-        remarks.append(f"Clips of one frame, left out: {len(short):,} ({', '.join(short[:3])}).")
+        remarks.append(f"Clips of one frame, left out: {len(short):,} ({some(short)}).")
     if resampled:
         remarks.append(f"Clips of another rate than {fps:g} frames a second, resampled: {resampled:,}.")
     if uneven:

@@ -22,7 +22,7 @@ class Inspection:
     captions: int
     words: int
     labels: dict[str, int]
-    single: int
+    single: tuple[str, ...]
     uneven: int
     broken: tuple[tuple[str, str], ...]
     remarks: tuple[str, ...]
@@ -41,7 +41,7 @@ class Inspection:
         if self.labels:
             lines.append("Labels: " + some([f"{key} ({count} values)" for key, count in self.labels.items()], limit=8))
         if self.single:
-            lines.append(f"Pictures of one frame, which are left out: {self.single:,}")
+            lines.append(f"Pictures of one frame, which are left out: {len(self.single):,} ({some(self.single)})")
         if self.uneven:
             lines.append(f"Clips whose frames last differently long: {self.uneven:,}")
         if self.broken:
@@ -57,7 +57,8 @@ def inspect(listing: Listing, look: Look, *, progress: Progress | None = None) -
     from langevin.modalities.captions import split_words
 
     sizes, rates, lengths, labels = Counter[str](), Counter[str](), Counter[str](), dict[str, set[str]]()
-    broken, single, uneven, words, captions = list[tuple[str, str]](), 0, 0, set[str](), 0
+    broken, single, words = list[tuple[str, str]](), list[str](), set[str]()
+    uneven = captions = 0
     for i, record in enumerate(listing.records, 1):
         for key, value in record.labels.items():
             labels.setdefault(key, set()).add(value)
@@ -72,13 +73,14 @@ def inspect(listing: Listing, look: Look, *, progress: Progress | None = None) -
         sizes[f"{clip.frames.shape[3]} x {clip.frames.shape[2]}"] += 1
         rates[f"{clip.fps:.4g}"] += 1
         lengths[str(len(clip))] += 1
-        single += len(clip) == 1
+        if len(clip) == 1:
+            single.append(record.name)
         uneven += clip.uneven
         if progress is not None:
             progress(i, len(listing.records))
     return Inspection(
         where=listing.where, clips=len(listing.records), sizes=dict(sizes.most_common()), rates=dict(rates.most_common()),
         lengths=dict(lengths.most_common()), captions=captions, words=len(words),
-        labels={key: len(values) for key, values in labels.items()}, single=single, uneven=uneven, broken=tuple(broken),
-        remarks=listing.remarks,
+        labels={key: len(values) for key, values in labels.items()}, single=tuple(single), uneven=uneven,
+        broken=tuple(broken), remarks=listing.remarks,
     )  # fmt: skip

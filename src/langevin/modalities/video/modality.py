@@ -23,6 +23,7 @@ from langevin.modalities.modality import (
     Progress,
     RequestContext,
     Samples,
+    Say,
     Scorer,
     Suggestion,
     spread,
@@ -224,9 +225,11 @@ class Video:
         index = torch.arange(batch.x.shape[2], device=last.device).minimum(last[:, None])
         return torch.take_along_dim(batch.x, index[:, None, :, None, None], 2)
 
-    def read(self, path: Path) -> Tensor:
-        """A clip as x (1, channels, frames, size, size); one of fewer frames stands still. Raises `ValueError`."""
+    def read(self, path: Path, *, say: Say) -> Tensor:
+        """The beginning of a clip as x (1, channels, frames, size, size); a short one stands still. Raises `ValueError`."""
         frames = plans.read(self, str(path))
+        if len(frames) > self.window:
+            say(f"{path.name} is read for {self.window} of its {len(frames)} frames, as many as the run draws at once")
         return self.codec.encode(frames[torch.arange(self.window).clamp_max(len(frames) - 1)][None])
 
     def reader(self, measuring: Measuring, column: str) -> Callable[[Sequence[Tensor]], list[str]]:

@@ -27,6 +27,7 @@ from langevin.modalities.video.clip_files import (
 )
 
 TEST_NAMES = ("test", "valid", "validation", "val", "dev")
+DESCRIBING = (".jsonl", ".csv", ".txt")  # suffixes of files that say what clips show
 TEXT = ("text", "caption", "description", "label", "class")  # columns with what a clip shows, the first one counts
 MOST_NAMES = 100  # different values of a column up to which it is a label
 
@@ -91,6 +92,9 @@ def open_path(path: str) -> Listing:
             f"{root} holds no clips: animations ({', '.join(ANIMATIONS)}), films ({', '.join(FILMS)}), or folders of frames"
         )
     said, remarks = _described(root, names, others)
+    ignored = [name for name in others if PurePosixPath(name).suffix.lower() not in DESCRIBING]
+    if ignored:
+        remarks.append(f"Files that are no clips, or have one frame, left out: {len(ignored):,} ({some(ignored)}).")
     test = _test_prefixes(names)
     records = [
         Record(
