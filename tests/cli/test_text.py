@@ -407,6 +407,25 @@ def test_a_run_starts_from_the_weights_of_another(run, told, folder, tmp_path):
     assert "has other sizes" in err
 
 
+def test_a_run_learns_to_tell_wrong_tokens_and_masks_them_again(run, told, folder, tmp_path):
+    judging = tmp_path / "judging"
+    status, _, err = told("train", folder / "corpus", *SMALL, "data.task.context_length=16", "training.steps=2",
+                          "process.quality=1", f"init_from={run}", "--out", judging)  # fmt: skip
+    assert status == 0, err
+    lines = [json.loads(line) for line in (judging / "metrics.jsonl").read_text().splitlines()]
+    assert any("denoiser.quality" in line.get("terms", {}) for line in lines)
+    drawing = ("--count", 2, "--steps", 6, "--sampler", "remdm eta=0.5 remask=quality")
+    status, out, err = told("sample", judging, *drawing)
+    assert status == 0, err
+    assert out.strip()
+    status, _, err = told("sample", run, *drawing)
+    assert status == 1
+    assert "train with process.quality=1" in err
+    status, _, err = told("train", folder / "corpus", *SMALL, "process.quality=1", "training.compile=true")
+    assert status == 1
+    assert "process.quality and training.compile do not fit" in err
+
+
 @pytest.mark.parametrize(("changes", "said"), [
     (("process.kind=autoregressive",), "belong together"),
     (("process.kind=hybrid",), "network.time_conditioning=true"),

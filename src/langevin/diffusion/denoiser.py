@@ -117,6 +117,11 @@ def early_depth(network: Any) -> int:
     return getattr(getattr(network, "config", None), "early_depth", 0)
 
 
+def quality_head(network: Any) -> bool:
+    """Whether a network of tokens has a second output, the quality of visible tokens."""
+    return getattr(getattr(network, "config", None), "quality_head", False)
+
+
 @dataclass(frozen=True, kw_only=True)
 class GaussianDenoiser:
     """A network as a denoiser of a Gaussian process: E[x | x_t] = c_skip x_t + c_out F(c_in x_t, c_time, condition).
@@ -241,6 +246,9 @@ class TokenDenoiser:
                 at = x_t == self.process.mask
                 if condition is not None and condition.data_mask is not None:
                     at = at & condition.data_mask
+                if quality_head(self.network):
+                    logits, quality = self.network.with_quality(x_t, c_time, condition, at=at)  # type: ignore[attr-defined]
+                    return MaskedCategorical(logits.float(), at, x_t, quality.float())
                 return MaskedCategorical(self.network(x_t, c_time, condition, at=at).float(), at, x_t)  # type: ignore[call-arg]
             logits = self.network(x_t, c_time, condition).float()
         return posterior(self.process, logits, x_t, t) if self.output == "leave_one_out" else Categorical(logits)

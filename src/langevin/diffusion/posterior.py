@@ -7,7 +7,7 @@ from it.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, Protocol, Self
 
 import torch
@@ -147,11 +147,14 @@ class MaskedCategorical:
         logits: (m, vocabulary), at the positions where `open` holds, in order.
         open: (b, positions) bool, the positions that are not certain.
         seen: (b, positions) int64, the tokens at certain positions; ids beyond the vocabulary (padding) count as token 0.
+        quality: (b, positions), the log-odds that what is seen at certain positions is right, for samplers that mask
+            it again; None without. Guidance does not change it.
     """
 
     logits: Tensor
     open: Tensor
     seen: Tensor
+    quality: Tensor | None = None
 
     @property
     def _fill_values(self) -> Tensor:
@@ -192,18 +195,19 @@ class MaskedCategorical:
 
     def map_logits(self, function: Callable[..., Tensor], *aligned: Tensor) -> "MaskedCategorical":
         """See `Categorical.map_logits`; certain positions stay."""
-        return MaskedCategorical(function(self.logits, *(part[self.open] for part in aligned)), self.open, self.seen)
+        return replace(self, logits=function(self.logits, *(part[self.open] for part in aligned)))
 
     def extrapolate_from(self, reference: "MaskedCategorical", weight: Tensor) -> "MaskedCategorical":
         """See `Categorical.extrapolate_from`; open where either is, and certain tokens must agree."""
         open_ = self.open | reference.open
         weights = append_dims(weight.to(self.logits), open_).expand_as(open_)[open_]
         line = Categorical(self.logits_at(open_)).extrapolate_from(Categorical(reference.logits_at(open_)), weights)
-        return MaskedCategorical(line.logits, open_, self.seen)
+        return MaskedCategorical(line.logits, open_, self.seen, self.quality)
 
     def select(self, index: Index) -> "MaskedCategorical":
         open_ = self.open[index]
-        return MaskedCategorical(self.logits[self._row_index[index][open_]], open_, self.seen[index])
+        quality = None if self.quality is None else self.quality[index]
+        return MaskedCategorical(self.logits[self._row_index[index][open_]], open_, self.seen[index], quality)
 
 
 TokenPosterior = Categorical | MaskedCategorical  # a distribution over tokens per position
@@ -238,4 +242,5 @@ def concatenate(predictions: Sequence[Any]) -> Any:
         return first
     if isinstance(first, Joint):
         return Joint({name: concatenate([q.parts[name] for q in predictions]) for name in first.parts})
-    return type(first)(*(torch.cat([getattr(q, part.name) for q in predictions]) for part in fields(first)))
+    parts = {part.name: [getattr(q, part.name) for q in predictions] for part in fields(first)}
+    return type(first)(**{name: torch.cat(each) for name, each in parts.items() if each[0] is not None})

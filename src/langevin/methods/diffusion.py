@@ -29,6 +29,7 @@ from langevin.diffusion.training_input import NoiseAtTime, TrainingInput
 from langevin.diffusion.warp import TimeWarps
 from langevin.methods.dropout import require_probability
 from langevin.methods.method import Player, Report
+from langevin.methods.quality import QualityLoss
 from langevin.methods.terms import LossTerms, require_weight
 
 
@@ -49,6 +50,7 @@ class Diffusion:
         training_input: how a sample is corrupted; default x_t at a time drawn from `times`.
         early_weight: weight of the loss of the network's early head, if it has one.
         terms: further terms of the loss; None for none.
+        quality: the loss of the quality of tokens, if the network has such a head.
         non_hidden: names of the network's modules that hold no hidden matrices, which Muon leaves to AdamW.
         generator: the denoiser that is sampled from, if not `denoiser`, which may be compiled for one shape.
         warps: the clocks of a product's parts, which are trained with the network.
@@ -134,6 +136,7 @@ class Diffusion:
         uncertainty: bool = False,
         early_weight: float = 0.5,
         terms: LossTerms | None = None,
+        quality: QualityLoss | None = None,
         training_input: TrainingInput | None = None,
         non_hidden: tuple[str, ...] = (),
         generator: Denoiser | None = None,
@@ -151,7 +154,7 @@ class Diffusion:
             process=process, times=times, schedule=schedule, levels=levels
         )
         self.condition_dropout, self.port_dropout = condition_dropout, port_dropout
-        self.terms = terms
+        self.terms, self.quality = terms, quality
         self.early_weight = early_weight if early_depth(network) else 0.0
         self.uncertainty = Uncertainty() if uncertainty else None
         self.warps = warps
@@ -183,6 +186,8 @@ class Diffusion:
         if early is not None:
             loss = loss + self.early_weight * self.objective(early, batch.x, x_t, t, batch.counted())
         further = {} if self.terms is None else self.terms(q, batch, t)
+        if self.quality is not None:
+            further |= {"quality": self.quality(q, batch, x_t, t, condition, draw.noise.fork(4))}
         for term in further.values():
             loss = loss + term
         return Report(loss=loss, plain=plain.detach(), terms={name: term.detach() for name, term in further.items()})

@@ -46,9 +46,11 @@ from langevin.networks.transformer_block import Block, KeysValues
 class Transformer(nn.Module):
     """(b, n) int64 tokens -> (b, n, V) logits, see the module."""
 
-    head = ("output_bias", "heads")
+    head = ("output_bias", "heads", "quality")
+    side_inputs = ("quality",)
     non_hidden = (
         "token_embedding", "ngram", "ngram_prior", "modulation", "time_embedding", "encoder", "output_bias", "heads",
+        "quality",
     )  # fmt: skip
 
     @dataclass(frozen=True, kw_only=True)
@@ -69,6 +71,8 @@ class Transformer(nn.Module):
         ngram_order: tokens of the n-grams of the training text whose counts give the logits a start (see `ngram_prior`), 2
             to 4; 0 for none. For masked and autoregressive processes, with full or causal attention and one stream; None
             is 3 for these and 0 for others.
+        quality_head: a second output, the quality of visible tokens (see `methods.quality`), for masked processes with
+            full attention and one stream; set where process.quality is above 0.
         vocab_size: V, without mask and padding; None is taken from the data.
         """
 
@@ -85,6 +89,7 @@ class Transformer(nn.Module):
         streams: int = 1
         ngram_window: int = 0
         ngram_order: int | None = 0
+        quality_head: bool = False
         vocab_size: int | None = None
         conditioning: ConditioningConfig = ConditioningConfig()
 
@@ -113,6 +118,10 @@ class Transformer(nn.Module):
                 raise ValueError(
                     f"network.ngram_order counts along one text: it needs network.attention=full or causal and one stream, "
                     f"got {self.attention} and {self.streams}"
+                )
+            if self.quality_head and (self.attention != "full" or self.streams > 1):
+                raise ValueError(
+                    f"process.quality needs network.attention=full and one stream, got {self.attention} and {self.streams}"
                 )
             self.conditioning.require(self.name, self.supported_ports, cross_attends=self.attention != "block")
 
@@ -170,6 +179,7 @@ class Transformer(nn.Module):
         tied = config.streams == 1
         self.output_bias = nn.Parameter(torch.zeros(config.vocab_size)) if tied else None
         self.heads = None if tied else nn.Linear(width, config.vocab_size * config.streams)
+        self.quality = nn.Linear(width, 1) if config.quality_head else None
 
     def _ngram(self, offsets: tuple[int, ...]) -> NgramEmbedding:
         return NgramEmbedding(
@@ -193,15 +203,10 @@ class Transformer(nn.Module):
             ValueError: indices outside the vocabulary, a condition that does not fit, or more than one block without the
                 clean blocks before."""
         condition = condition or Condition()
-        data_mask = condition.over(x)
-        x = x if data_mask is None else torch.where(data_mask, x, self.padding)
-        self._require_tokens(x)
-        valid = self._valid(x)
-        conditioning = self.encoder(condition, x, tuple(valid.shape[1:]), valid)
-        vector = self._vector(c_time, conditioning)
+        x, conditioning, vector = self._inputs(x, c_time, condition)
         match self.config.attention:
             case "causal":
-                h = self._causal(x, vector, conditioning, at, masked=data_mask is not None)
+                h = self._causal(x, vector, conditioning, at, masked=condition.data_mask is not None)
             case "full":
                 h = self._full(x, vector, conditioning, at)
             case "block" if condition.clean is not None:
@@ -210,6 +215,32 @@ class Transformer(nn.Module):
                 h = self._one_block(x, vector, condition.cache, at)
             case _:
                 assert_never(self.config.attention)
+        return self._with_prior(h, x, at)
+
+    def with_quality(
+        self, x: Tensor, c_time: Tensor, condition: Condition | None = None, at: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """The logits, and for each position (b, n) the log-odds that its token, if it is visible, is that of clean x.
+
+        Raises:
+            ValueError: the network has no quality head, or as for a call."""
+        if self.quality is None:
+            raise ValueError("the network has no quality head: train one with process.quality=1")
+        x, conditioning, vector = self._inputs(x, c_time, condition or Condition())
+        h = self._full(x, vector, conditioning, None)
+        return self._with_prior(h if at is None else h[at], x, at), self.quality(h)[..., 0]
+
+    def _inputs(self, x: Tensor, c_time: Tensor, condition: Condition) -> tuple[Tensor, Conditioning, Tensor | None]:
+        """Checked tokens with padding outside the data mask, what the condition says, and the modulation of blocks."""
+        data_mask = condition.over(x)
+        x = x if data_mask is None else torch.where(data_mask, x, self.padding)
+        self._require_tokens(x)
+        valid = self._valid(x)
+        conditioning = self.encoder(condition, x, tuple(valid.shape[1:]), valid)
+        return x, conditioning, self._vector(c_time, conditioning)
+
+    def _with_prior(self, h: Tensor, x: Tensor, at: Tensor | None) -> Tensor:
+        """The logits of all positions, or of those in `at`, from the outputs of `_run` and the counts of n-grams."""
         logits = self._logits(h, at)
         return logits if self.ngram_prior is None else logits + self.ngram_prior(x, at)
 

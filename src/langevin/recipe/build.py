@@ -49,6 +49,7 @@ from langevin.methods import (
 )
 from langevin.methods.levels import joint_losses, level_losses, score_losses
 from langevin.methods.models import LOG_SNR, MASKED, TIMES, AnyModel, GaussianModel, JointModel, SDEModel, TokenModel
+from langevin.methods.quality import QualityLoss
 from langevin.methods.spectral import generated, spectral_distance
 from langevin.methods.terms import LossTerms
 from langevin.modalities.modality import Batches
@@ -517,10 +518,12 @@ def _tokens(recipe: Recipe, config: TokenProcessConfig, network: nn.Module) -> T
     if at_masks and recipe.training.compile:  # the number of masks varies, and a compiled network needs one shape
         trained = replace(trained, at_masks_only=False)
     plain = isinstance(config, MaskedConfig) and config.loss == "cross_entropy"
+    weight = config.quality if isinstance(config, MaskedConfig) else 0.0
     method = Diffusion(
         process=process, denoiser=trained, network=network, times=times,
         objective=CrossEntropy() if plain else ELBO(process=process),
         training_input=training_input, non_hidden=non_hidden(network), generator=denoiser,
+        quality=QualityLoss(denoiser=trained, process=masked, weight=weight) if weight else None,
     )  # fmt: skip
 
     def losses(batch: Batch, names: Tensor) -> Tensor:

@@ -37,7 +37,8 @@ def complete(recipe: Recipe, train: Any, code: CodePermission = NO_CODE) -> Reci
     needs = data.needs(train)
     require_fit(recipe.data.kind, recipe.network, recipe.process, needs)
     require_frames(recipe, needs)
-    recipe = replace(recipe, data=data, network=counting(recipe.network.fitted(needs), recipe.process))
+    network = judging(counting(recipe.network.fitted(needs), recipe.process), recipe)
+    recipe = replace(recipe, data=data, network=network)
     if recipe.adapter is not None:  # process and sampling are those of the base
         return recipe
     process, sampling = recipe.process, recipe.sampling
@@ -102,6 +103,20 @@ def counting(network: NetworkConfig, process: ProcessConfig) -> NetworkConfig:
         return network
     can = process.kind in ("masked", "autoregressive") and network.attention != "block" and network.streams == 1
     return replace(network, ngram_order=3 if can else 0)
+
+
+def judging(network: NetworkConfig, recipe: Recipe) -> NetworkConfig:
+    """The network with a quality head where the process weighs its loss.
+
+    Raises:
+        ValueError: the network is compiled for one shape, or has parts that do not fit."""
+    process = recipe.process
+    if not isinstance(network, Transformer.Config):
+        return network
+    judges = isinstance(process, MaskedConfig) and process.quality > 0
+    if judges and recipe.training.compile:
+        raise ValueError("process.quality and training.compile do not fit: leave one of them out")
+    return replace(network, quality_head=judges)
 
 
 def require_fit(kind: str, network: NetworkConfig, process: ProcessConfig, needs: Needs) -> None:

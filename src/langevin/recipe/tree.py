@@ -98,6 +98,8 @@ class MaskedConfig:
         training_input: whether a training example gets a drawn number of masks (count), or masks at a drawn time (time).
         loss: the variational bound, which weighs a masked token by 1 / t (linear schedule), or cross_entropy, which weighs
             all alike and learns faster. Both are least at the same network, and evaluation is by the bound.
+        quality: weight of the loss of a second output, which tells wrong tokens from right ones, for the sampler `remdm`
+            with remask=quality; 0 for none.
         vocab_size: vocabulary size with special tokens; filled in before training, here and below.
     """
 
@@ -105,9 +107,12 @@ class MaskedConfig:
     schedule: MaskSchedule = "linear"
     training_input: Literal["count", "time"] = "count"
     loss: Literal["bound", "cross_entropy"] = "bound"
+    quality: float = 0.0
     vocab_size: int = 0
 
     def __post_init__(self) -> None:
+        if not 0 <= self.quality < math.inf:
+            raise ValueError(f"process.quality is a weight, at least 0 and finite, got {self.quality}")
         if self.schedule != "linear" and self.training_input == "count":
             raise ValueError(
                 f"process.schedule={self.schedule} needs process.training_input=time: counts are drawn uniformly, "

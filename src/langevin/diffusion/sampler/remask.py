@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from langevin.diffusion.posterior import TokenPosterior
+from langevin.diffusion.posterior import Categorical, TokenPosterior
 from langevin.diffusion.process.gidd import GIDD, UniformDiffusion
 from langevin.diffusion.process.interpolating import observation_log_ratio
 from langevin.diffusion.process.masked import Masked
@@ -73,9 +73,14 @@ class ReMDM:
     with sigma at most sigma_max = min(1, (1 - alpha_s) / alpha_t), which preserves the marginals. With sigma <= 1 - alpha_s
     it is `PsiSampler(kappa=1 - sigma / (1 - alpha_s))`.
 
+    With `remask="quality"` as many are masked in the mean, those that the network's quality head holds for the least likely
+    to be right ("Fine-Tuning Masked Diffusion for Provable Self-Correction", 2025, arXiv:2510.01384). The marginals are not
+    preserved, but corrected.
+
     Args:
         eta: strength of remasking, in [0, 1].
         rule: "cap": sigma = min(eta, sigma_max). "rescale": sigma = eta sigma_max.
+        remask: which visible positions are masked: by chance, or by `quality`, of a run with process.quality.
         tokens: temperature and top-p.
 
     Raises:
@@ -85,6 +90,7 @@ class ReMDM:
     kind: Literal["remdm"] = "remdm"
     eta: float = 0.05
     rule: Literal["cap", "rescale"] = "rescale"
+    remask: Literal["chance", "quality"] = "chance"
     tokens: TokenSampling = PLAIN
     processes: ClassVar[Processes] = (Masked,)
 
@@ -110,9 +116,21 @@ class ReMDM:
         reveal = (mask_t - mask_s + sigma * (1 - mask_t)) / mask_t.clamp_min(1e-300)  # exactly 1 at the end
         u = state.noise.fork(1).uniform(state.x)
         revealed = masked & (u < reveal).to(masked.device)
-        remasked = ~masked & state.memory["free"] & (u < sigma).to(masked.device)
+        visible = ~masked & state.memory["free"]
+        if self.remask == "chance":
+            remasked = visible & (u < sigma).to(masked.device)
+        else:
+            count = (sigma * visible.sum(1, keepdim=True).to(sigma) + state.noise.fork(3).uniform(sigma)).floor()
+            remasked = visible & (ranks(torch.where(visible, _quality(q), torch.inf)) < count.to(masked.device))
         x = torch.where(revealed, q.draw(state.noise.fork(2), revealed), state.x)
         return state.advance(torch.where(remasked, process.mask, x))
+
+
+def _quality(q: TokenPosterior) -> Tensor:
+    """The quality (b, positions) of visible tokens. Raises `ValueError` for a prediction without."""
+    if isinstance(q, Categorical) or q.quality is None:
+        raise ValueError("remask=quality needs a network with a quality head: train with process.quality=1")
+    return q.quality
 
 
 @dataclass(frozen=True, kw_only=True)
