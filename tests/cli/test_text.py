@@ -3,6 +3,7 @@
 import io
 import json
 import shutil
+from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -594,9 +595,27 @@ def test_a_sentence_is_chosen_unless_the_network_is_to_write(pairs, told, tmp_pa
     status, written, err = told("summarise", pairs, file, "--by", "writing", "--steps", 3)
     assert (status, written == out) == (0, False)
     assert told("summarise", pairs, file, "--steps", 3)[1] == written
-    status, out, err = told("summarise", pairs, file, "--by", "choosing", "--best-of", 2)
-    assert (status, out) == (1, "")
-    assert "samples nothing" in err
+    for option in (("--best-of", 2), ("--copying",)):
+        status, out, err = told("summarise", pairs, file, "--by", "choosing", *option)
+        assert (status, out) == (1, "")
+        assert "samples nothing" in err
+
+
+def test_a_summary_of_copied_tokens_holds_those_of_its_text_and_the_commonest_alone(pairs, told, tmp_path):
+    file = tmp_path / "texts.txt"
+    file.write_text("the cat sees the sea.\n\na dog.\n")
+    status, out, err = told("summarise", pairs, file, "--copying", "--steps", 3, "--temperature", 3)
+    assert status == 0, err
+    text, train = loaded(pairs).modality, open_run(pairs).open_data()[0]
+    codec = text.codec
+    targets = [token for target in text.examples(train).targets for token in target.tolist()]
+    common = [token for token, _ in Counter(targets).most_common()]
+    first = next(n for n in range(len(common)) if sum(map(targets.count, common[:n])) >= len(targets) / 2)
+    for source, summary in zip(file.read_text().split("\n"), out.split("\n"), strict=True):
+        # a token that is as common as the last one of the list may stand for it
+        rarest = targets.count(common[first - 1])
+        allowed = {*codec.encode(source).tolist(), *(token for token in common if targets.count(token) >= rarest)}
+        assert set(codec.encode(summary).tolist()) <= allowed
 
 
 def test_a_run_on_open_texts_repairs(run, pairs, told, tmp_path):

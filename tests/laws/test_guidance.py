@@ -25,6 +25,7 @@ from langevin.diffusion.guidance import (
     ClassifierFree,
     ClassifierFreeGuidance,
     Composition,
+    CopyMask,
     EnergyGuided,
     HistoryGuidance,
     InternalGuidance,
@@ -46,7 +47,7 @@ from langevin.diffusion.guidance import (
 )
 from langevin.diffusion.guidance.dps import paper_step
 from langevin.diffusion.measurement import Mask, Measurement
-from langevin.diffusion.posterior import Categorical, Joint, Point
+from langevin.diffusion.posterior import Categorical, Joint, MaskedCategorical, Point
 from langevin.diffusion.process import GIDD, Gaussian, Masked, UniformDiffusion
 from langevin.diffusion.sampler import KarrasGrid, sample, start
 from langevin.diffusion.schedule import Cosine, Rectified, VarianceExploding, rho
@@ -684,6 +685,16 @@ def test_a_vocabulary_mask_forbids_controls_where_none_stands_already():
     x = torch.tensor([[4, 3, 0]])
     p = VocabularyMask(denoiser=lambda *asked: Categorical(torch.zeros(1, 3, 4)), limit=2)(x, T[:1]).logits.softmax(-1)
     torch.testing.assert_close(p, torch.tensor([[[0.5, 0.5, 0, 0], [0.25, 0.25, 0.25, 0.25], [0.5, 0.5, 0, 0]]]))
+
+
+def test_a_copy_mask_allows_what_a_sample_shows_and_a_list():
+    x = torch.tensor([[1, 5, 4, 4], [0, 4, 2, 5]])  # 4 is the mask, 5 padding
+    listed = torch.tensor([False, False, False, True])
+    sparse = MaskedCategorical(torch.zeros(3, 4), x == 4, x)
+    for given in (sparse, sparse.dense()):
+        q = CopyMask(denoiser=lambda *asked, given=given: given, listed=listed)(x, T[:2])
+        p = q.logits_at(x == 4).softmax(-1)
+        torch.testing.assert_close(p, torch.tensor([[0, 0.5, 0, 0.5], [0, 0.5, 0, 0.5], [1 / 3, 0, 1 / 3, 1 / 3]]))
 
 
 # ------------------------------------------------------------------------------------------ several conditions, energies

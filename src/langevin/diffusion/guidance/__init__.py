@@ -17,7 +17,7 @@ from langevin.diffusion.guidance.dps import DPS
 from langevin.diffusion.guidance.energy import EnergyGuided
 from langevin.diffusion.guidance.history import HistoryGuidance, HistoryGuided, StabilisationGuidance, Stabilised
 from langevin.diffusion.guidance.internal import InternalGuidance, InternallyGuided
-from langevin.diffusion.guidance.logits import VocabularyMask
+from langevin.diffusion.guidance.logits import CopyMask, VocabularyMask
 from langevin.diffusion.guidance.method import Guidance, Models, OtherModel, uniform_weights
 from langevin.diffusion.guidance.mmps import MMPS
 from langevin.diffusion.guidance.parts import PartsGuidance, PartsGuided
@@ -30,8 +30,8 @@ from langevin.diffusion.posterior import Prediction
 
 __all__ = [
     "DDNM", "DPS", "MMPS", "AnyGuidance", "AnyMeasured", "Autoguidance", "Autoguided", "Box", "Boxed", "ByCondition",
-    "ClassifierFree", "ClassifierFreeGuidance", "Composed", "Composition", "EnergyGuided", "Guidance", "HistoryGuidance",
-    "HistoryGuided", "InternalGuidance", "InternallyGuided", "Models", "OtherModel", "PartsGuidance",
+    "ClassifierFree", "ClassifierFreeGuidance", "Composed", "Composition", "CopyMask", "EnergyGuided", "Guidance",
+    "HistoryGuidance", "HistoryGuided", "InternalGuidance", "InternallyGuided", "Models", "OtherModel", "PartsGuidance",
     "PartsGuided", "PiGDM", "ProjectedGuidance", "PromptGuidance", "PromptGuided", "RescaledGuidance",
     "StabilisationGuidance", "Stabilised", "VocabularyMask", "ZeroStarGuidance", "active", "guide", "self_contained",
     "weight_of", "weighted", "with_weight",

@@ -27,3 +27,25 @@ class VocabularyMask:
             return logits.masked_fill(excluded & ~own, -torch.inf)
 
         return q.map_logits(within, x_t)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CopyMask:
+    """Allows at masked positions the tokens that the sample shows anywhere, and those of a list.
+
+    Args:
+        listed: (vocabulary,) bool.
+    """
+
+    denoiser: Denoiser
+    listed: Tensor
+
+    def __call__(self, x_t: Tensor, t: Tensor, condition: Condition | None = None) -> TokenPosterior:
+        q = self.denoiser(x_t, t, condition)
+        assert isinstance(q, TokenPosterior)
+        count = len(self.listed)
+        shown = torch.zeros(len(x_t), count + 1, dtype=torch.bool, device=x_t.device)
+        shown = shown.scatter(1, x_t.clamp_max(count), True)[:, :count]  # what is no token is one more column
+        allowed = shown | self.listed.to(x_t.device)
+        row = torch.arange(len(x_t), device=x_t.device)[:, None].expand_as(x_t)
+        return q.map_logits(lambda logits, row: logits.masked_fill(~allowed[row], -torch.inf), row)

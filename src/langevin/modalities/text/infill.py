@@ -12,7 +12,7 @@ from torch import Tensor
 from langevin.diffusion.automaton import Automaton, Ruled
 from langevin.diffusion.condition import Condition
 from langevin.diffusion.denoiser import Denoiser
-from langevin.diffusion.guidance import VocabularyMask
+from langevin.diffusion.guidance import CopyMask, VocabularyMask
 from langevin.diffusion.noise import mix
 from langevin.diffusion.sampler import AncestralUnmask, GibbsSampler
 from langevin.diffusion.sampler.unmask import entropy
@@ -66,16 +66,19 @@ class Rules:
 
     Args:
         limit: only token ids below it are generated.
+        listed: (limit,) bool: tokens besides those of the sample that are generated; None is all.
         rule: what the whole text has to obey; None is nothing.
         mask: token id of the mask, for the rule.
     """
 
     limit: int
+    listed: Tensor | None = None
     rule: Automaton | None = None
     mask: int = 0
 
     def __call__(self, denoiser: Denoiser) -> Denoiser:
         denoiser = VocabularyMask(denoiser=denoiser, limit=self.limit)
+        denoiser = denoiser if self.listed is None else CopyMask(denoiser=denoiser, listed=self.listed)
         return denoiser if self.rule is None else Ruled(denoiser=denoiser, automaton=self.rule, mask=self.mask)
 
 
@@ -90,6 +93,7 @@ class Writer:
             for Neural Conversation Models", 2015, arXiv 1510.03055).
         block: positions generated at a time, from left to right; None: all at once. Block attention has its own size.
         rule: what every text has to obey; None is nothing.
+        listed: (tokens,) bool: what is written besides tokens of the source; None is all.
     """
 
     codec: AnyTokens
@@ -99,6 +103,7 @@ class Writer:
     reverse_weight: float = 0.0
     block: int | None = None
     rule: Automaton | None = None
+    listed: Tensor | None = None
 
     @property
     def words(self) -> Vocabulary:
@@ -143,7 +148,7 @@ class Writer:
         condition = Condition(prompt=prompt) if sampling.guidance and bool(prompt.any()) else None
         draw = Draw(
             shape=tuple(x.shape[1:]), seeds=seeds, sampling=sampling, condition=condition, prefix=before,
-            wrap=Rules(limit=words.codec, rule=self.rule, mask=words.mask),
+            wrap=Rules(limit=words.codec, listed=self.listed, rule=self.rule, mask=words.mask),
         )  # fmt: skip
         masked = x == words.mask
         if self.model.process.kind != "masked":

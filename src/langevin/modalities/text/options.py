@@ -114,6 +114,8 @@ class Summarise:
     reverse_weight: float | None = None
     """Weight of ln p(source | summary) beside ln p(summary | source) in the choice of the best, for a run with
     data.task.joint_fraction above 0; default the recipe's, where 0 is none."""
+    copying: bool = False
+    """Write with tokens of the text, and the commonest of the training summaries, alone."""
 
 
 @dataclass(frozen=True, kw_only=True)

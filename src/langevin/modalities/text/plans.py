@@ -22,7 +22,7 @@ from langevin.modalities.text.options import Classify, Correct, Edit, Sample, Su
 from langevin.modalities.text.ranking import ranker_of
 from langevin.modalities.text.repair.plan import repair_plan
 from langevin.modalities.text.rules import Rule, obeys, rules_of
-from langevin.modalities.text.target import generate_targets, label_shares, reverse_weight_of
+from langevin.modalities.text.target import common_tokens, generate_targets, label_shares, reverse_weight_of
 from langevin.modalities.text.task import Classification, LanguageModel, Seq2Seq
 
 if TYPE_CHECKING:
@@ -386,12 +386,14 @@ def summarise(text: "Text", options: Summarise, context: RequestContext) -> Plan
     if not isinstance(text.task, Seq2Seq):
         raise ValueError("this run does not summarise: that needs data.task.kind seq2seq")
     given = (options.best_of, options.temperature, options.reverse_weight)
-    sampled = bool(context.chosen) or any(value is not None for value in given)
+    sampled = bool(context.chosen) or options.copying or any(value is not None for value in given)
     if options.by == "choosing" and sampled:
         raise ValueError("--by choosing samples nothing: leave the options of sampling out, or take --by writing")
     if options.by == "choosing" or (not sampled and options.by is None):
         return _chosen(text, read_records(options.file, ("text",)), context)
     writer = writer_of(text, context, options.best_of, options.temperature, None, reverse_weight=options.reverse_weight)
+    if options.copying:
+        writer = replace(writer, listed=common_tokens(text.examples(context.data()[0]), writer.words.tokens))
     records = read_records(options.file, ("text",))
     return _summaries(text, text.task, writer, records, context)
 

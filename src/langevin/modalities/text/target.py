@@ -7,12 +7,14 @@ from torch import Tensor
 
 from langevin.methods.models import TokenModel
 from langevin.modalities.modality import Request
+from langevin.modalities.text.batches import AnyExamples, PairExamples
 from langevin.modalities.text.infill import Writer, padded
 from langevin.modalities.text.task import AnyTask, Seq2Seq
 
 Progress = Callable[[int, int], None]
 NO_PROGRESS: Progress = lambda done, total: None  # noqa: E731
 PAIRS = 64  # per function evaluation
+COMMON = 0.5  # of the tokens of summaries: those that any of them may hold
 
 
 def generate_targets(
@@ -68,6 +70,15 @@ def reverse_weight_of(task: AnyTask, model: TokenModel, given: float | None, bes
             "network.attention=full; leave it out"
         )
     return given
+
+
+def common_tokens(examples: AnyExamples, count: int) -> Tensor:
+    """(count,) bool: the commonest tokens of the targets of examples, which make up `COMMON` of them."""
+    assert isinstance(examples, PairExamples), "a run that summarises has targets"
+    numbers = torch.cat([target.long() for target in examples.targets]).bincount(minlength=count)
+    order = numbers.argsort(descending=True, stable=True)
+    before = numbers[order].cumsum(0) - numbers[order]
+    return torch.zeros(count, dtype=torch.bool).scatter(0, order, before < COMMON * numbers.sum())
 
 
 def head_of(source: Tensor, separator: int) -> Tensor:
