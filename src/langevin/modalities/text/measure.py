@@ -26,10 +26,11 @@ from langevin.modalities.text.metrics.rouge import Rouge, copy_rate, rouge
 from langevin.modalities.text.metrics.variety import distinct, gram_divergence, unigram_entropy
 from langevin.modalities.text.metrics.verbatim import Verbatim
 from langevin.modalities.text.nats import Calibration, Cost, calibration, cost
-from langevin.modalities.text.plans import free_texts, writer_of
+from langevin.modalities.text.open_text import free_texts
 from langevin.modalities.text.ranking import SentenceRanker, pairs_of
 from langevin.modalities.text.target import generate_targets, label_shares
 from langevin.modalities.text.task import NUMBERS, LanguageModel, Seq2Seq
+from langevin.modalities.text.writer import writer_of
 
 if TYPE_CHECKING:
     from langevin.modalities.text.modality import Text

@@ -24,7 +24,7 @@ from langevin.modalities.modality import (
     Suggestion,
     spread,
 )
-from langevin.modalities.text import inspect, measure, plans, preview, sources, suggest
+from langevin.modalities.text import answers, inspect, measure, open_text, plans, preview, sources, suggest
 from langevin.modalities.text.batches import AnyExamples, PairExamples, TextBatches, arrange
 from langevin.modalities.text.codec import AnyTokens, Bytes
 from langevin.modalities.text.data import Texts, load_parts, quiet
@@ -45,6 +45,7 @@ from langevin.modalities.text.options import (
 from langevin.modalities.text.pairs import inferences, speakers
 from langevin.modalities.text.sources import TextSource
 from langevin.modalities.text.task import AnyTask, Classification, LanguageModel, Seq2Seq
+from langevin.modalities.text.writer import writer_of
 
 PREVIEWED = 4
 
@@ -155,15 +156,15 @@ class Text:
     def plan(self, options: Sample | Edit | Explain | Summarise | Correct | Classify, context: RequestContext) -> Plan:
         match options:
             case Summarise():
-                return plans.summarise(self, options, context)
+                return answers.summarise(self, options, context)
             case Correct():
                 return plans.correct(self, options, context)
             case Classify():
-                return plans.classify(self, options, context)
+                return answers.classify(self, options, context)
             case Edit():
-                return plans.edit(self, options, context)
+                return open_text.edit(self, options, context)
             case Explain():
-                return explain_plan(self, options, plans.writer_of(self, context, None, None, None), context)
+                return explain_plan(self, options, writer_of(self, context, None, None, None), context)
             case Sample():
                 return plans.sample(self, options, context)
 
@@ -194,7 +195,7 @@ class Text:
         """Unconditional texts of a whole context; of other tasks, outputs for inputs spread over the dataset."""
         examples, count = self.examples(dataset), context.count or PREVIEWED
         if isinstance(self.task, LanguageModel):
-            return plans.free_texts(self, self.task, context, count)
+            return open_text.free_texts(self, self.task, context, count)
         items = spread(len(examples), count)
         assert isinstance(examples, PairExamples)
         if isinstance(self.task, Classification):
