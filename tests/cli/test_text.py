@@ -618,6 +618,30 @@ def test_a_summary_of_copied_tokens_holds_those_of_its_text_and_the_commonest_al
         assert set(codec.encode(summary).tolist()) <= allowed
 
 
+def test_the_likeliest_of_sentences_and_written_summaries_is_that_of_the_chain_rule(pairs, told, tmp_path):
+    """Two routes: the command, and the cost of each sentence as an example of the data, its length predicted first."""
+    source, file = "the cat sees the sea. the dog hears a king. an apple is there.", tmp_path / "texts.txt"
+    file.write_text(source + "\n")
+    status, out, err = told("summarise", pairs, file, "--by", "likelihood", "--steps", 3)
+    assert status == 0, err
+    model = loaded(pairs)
+    codec, task = model.modality.codec, model.modality.task
+    writer = writer_of(model)
+    candidates = [*(s.strip() + "." for s in source.rstrip(".").split(".")), out.strip()]
+    nats = []
+    for one in candidates:
+        head = torch.cat([codec.encode(source).long(), torch.tensor([writer.words.separator])])
+        ids = codec.encode(one).long()
+        (lengths,), _ = driven(model, writer.number([head], task.max_target_length + 1))
+        x = torch.cat([head, torch.tensor([writer.words.number(len(ids))]), ids])[None]
+        free = torch.arange(x.shape[1])[None] > len(head)
+        (cost,), _ = driven(model, writer.nats(x, free))
+        nats.append(float(cost - lengths.log_softmax(0)[len(ids)]))
+    assert nats[-1] == pytest.approx(min(nats))
+    status, _, err = told("summarise", pairs, file, "--by", "likelihood", "--steps", 3, "--best-of", 2)
+    assert status == 0, err
+
+
 def test_a_run_on_open_texts_repairs(run, pairs, told, tmp_path):
     file = tmp_path / "draft.txt"
     file.write_text("teh cat sees the moon.\n\nA dog hears the the king.\n")

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from langevin.modalities.modality import Plan, RequestContext, Samples, seeds_of
+from langevin.modalities.text.baselines.summary import sentences
 from langevin.modalities.text.batches import two_texts
 from langevin.modalities.text.infill import Writer
 from langevin.modalities.text.input import as_dialogue, read_prompt, read_records
 from langevin.modalities.text.options import Classify, Summarise
 from langevin.modalities.text.ranking import ranker_of
-from langevin.modalities.text.target import common_tokens, generate_targets, label_shares
+from langevin.modalities.text.target import common_tokens, costs_of, generate_targets, label_shares
 from langevin.modalities.text.task import Classification, Seq2Seq
 from langevin.modalities.text.writer import writer_of
 
@@ -50,10 +51,14 @@ def summarise(text: "Text", options: Summarise, context: RequestContext) -> Plan
         raise ValueError("--by choosing samples nothing: leave the options of sampling out, or take --by writing")
     if options.by == "choosing" or (not sampled and options.by is None):
         return _chosen(text, read_records(options.file, ("text",)), context)
-    writer = writer_of(text, context, options.best_of, options.temperature, None, reverse_weight=options.reverse_weight)
+    likeliest = options.by == "likelihood"
+    best_of = max(2, options.best_of or 0) if likeliest else options.best_of
+    writer = writer_of(text, context, best_of, options.temperature, None, reverse_weight=options.reverse_weight)
     if options.copying:
         writer = replace(writer, listed=common_tokens(text.examples(context.data()[0]), writer.words.tokens))
     records = read_records(options.file, ("text",))
+    if likeliest:
+        return _likeliest(text, text.task, replace(writer, best_of=options.best_of or 1), records, context)
     return _summaries(text, text.task, writer, records, context)
 
 
@@ -75,6 +80,30 @@ def _summaries(
         writer, task, sources, seeds=seeds_of(context.seed, len(sources)), batch=min(context.batch, 64),
         progress=context.progress,
     )  # fmt: skip
+    return Samples(modality=text, values=_lines(records, outputs), document=True)
+
+
+def _likeliest(
+    text: "Text", task: Seq2Seq, writer: Writer, records: Sequence[dict[str, str] | None], context: RequestContext
+) -> Plan:
+    """Of each text's own sentences and as many written summaries as `best_of`, the one with the least `costs`."""
+    texts = [record["text"] for record in records if record is not None]
+    room, outputs = task.context_length - task.max_target_length - 2, list[str]()
+    drawing, count = replace(writer, best_of=1), writer.best_of
+    for i, one in enumerate(texts):
+        source = cut_to(text, one, room, context, keep_end=False)
+        seeds = seeds_of(context.seed + i * count, count)
+        written = yield from generate_targets(
+            drawing, task, [source] * count, seeds=seeds, batch=min(context.batch, 64)
+        )
+        coded = {c: text.codec.encode(c) for c in dict.fromkeys((*sentences(one), *written))}
+        fitting = {c: ids for c, ids in coded.items() if 1 <= len(ids) <= task.max_target_length}
+        if fitting:
+            nats = yield from costs_of(writer, task, source, list(fitting.values()))
+            outputs.append(list(fitting)[int(nats.argmin())])
+        else:
+            outputs.append(written[0])
+        context.progress(i + 1, len(texts))
     return Samples(modality=text, values=_lines(records, outputs), document=True)
 
 

@@ -104,9 +104,9 @@ class Summarise:
 
     file: InputFile
     """A text per line, or JSON lines with a field text; - reads standard input."""
-    by: Literal["choosing", "writing"] | None = None
-    """Choose a sentence of the text, as the training summaries tell, or write with the network; default choosing, unless an
-    option of sampling is given."""
+    by: Literal["choosing", "writing", "likelihood"] | None = None
+    """Choose a sentence of the text, as the training summaries tell; write with the network; or take the likeliest under
+    the run of the text's sentences and --best-of written ones. Default choosing, unless an option of sampling is given."""
     temperature: float | None = None
     """Softmax temperature: below 1 sharpens the predictions."""
     best_of: int | None = None

@@ -44,6 +44,19 @@ def generate_targets(
     return targets
 
 
+def costs_of(
+    writer: Writer, task: Seq2Seq, source: Tensor, targets: Sequence[Tensor]
+) -> Generator[Request, Tensor, Tensor]:
+    """(n,) nats, -ln p(target, its length | source) - w ln p(source | target), of targets of one source (token ids)."""
+    words, head = writer.words, head_of(source, writer.words.separator)
+    lengths = yield from writer.number([head], task.max_target_length + 1)
+    begun = [torch.cat([head, torch.tensor([words.number(len(target))])]) for target in targets]
+    x = padded([torch.cat([a, b.long()]) for a, b in zip(begun, targets, strict=True)], words.padding)
+    given = [torch.cat([a, torch.full((len(b),), words.mask)]) for a, b in zip(begun, targets, strict=True)]
+    nats = yield from writer.costs(x, padded(given, words.padding))
+    return nats - lengths[0].log_softmax(0)[[len(target) for target in targets]]
+
+
 def reverse_weight_of(task: AnyTask, model: TokenModel, given: float | None, best_of: int) -> float:
     """The weight of ln p(source | target) in the choice among `best_of` samples: the request's, or the recipe's for None.
 
