@@ -140,7 +140,10 @@ class Peer:
 
     @torch.no_grad()
     def sample(self, data: Clips, items: Tensor, steps: int = 50) -> Tensor:
-        """By DDIM, clipped to the range of the data at every step as its own sampler does."""
+        """By DDIM, clipped to the range of the data at every step as its own sampler does; a batch of training at a time."""
+        return torch.cat([self._sample(data, some, steps) for some in items.split(self.batch)])
+
+    def _sample(self, data: Clips, items: Tensor, steps: int) -> Tensor:
         total = self.diffusion.alphas_cumprod
         times = torch.linspace(len(total) - 1, 0, steps).round().long()
         x = torch.randn(len(items), *self.shape, generator=self.generator)
