@@ -140,7 +140,7 @@ class Peer:
 
     @torch.no_grad()
     def sample(self, data: Clips, items: Tensor, steps: int = 50) -> Tensor:
-        """By DDIM, clipped to the range of the data at every step as its own sampler does; a batch of training at a time."""
+        """By DDIM, clipped to the range of the data at every step as its own sampler does; in batches as in training."""
         return torch.cat([self._sample(data, some, steps) for some in items.split(self.batch)])
 
     def _sample(self, data: Clips, items: Tensor, steps: int) -> Tensor:
