@@ -10,7 +10,7 @@ ours is. It draws by DPMSolverMultistepScheduler in 20 steps, better for it than
 some minutes with each width, batch and rate of `GRID`, in bf16 where the machine has units for it, and prints the
 distances; what it found best is the default of --width, --peer-batch and --rate.
 
-Both train in turns, by CPU time on one thread. At every check each draws `--samples` pictures with the classes of the data,
+Both train in turns, by CPU time on one thread. At every check, each twice as late as the one before, each draws `--samples` pictures with the classes of the data,
 and their Frechet distance (FD) to training pictures is taken in the features of a classifier and of random convolutions.
 `minutes_ratio` is the minutes in which the peer reached its least distance over the minutes in which ours reached the same,
 the lower of both feature spaces.
@@ -250,7 +250,7 @@ def raced(sides: dict[str, Ours | Peer], judge: Judge, asked: argparse.Namespace
         planned(side, asked.minutes)
     for k in range(asked.checks):
         for side in sides.values():
-            spend(side, 60 * asked.minutes * (k + 1) / asked.checks - side.spent)
+            spend(side, 60 * asked.minutes / 2 ** (asked.checks - 1 - k) - side.spent)
         line = {name: {"minutes": s.spent / 60, **judge(s.draw(asked.samples))} for name, s in sides.items()}
         print(line, flush=True)
         checks.append(line)
@@ -312,7 +312,7 @@ def parsed() -> argparse.Namespace:
     parser = harness.options(__doc__ or "")
     parser.add_argument("--data", default=None, help="CIFAR-10 as a folder; default: what the recipe finds")
     parser.add_argument("--minutes", type=float, default=30.0, help="of CPU time of each side")
-    parser.add_argument("--checks", type=int, default=8, help="times that both are measured, evenly spaced")
+    parser.add_argument("--checks", type=int, default=7, help="times that both are measured, each twice as late as the last")
     parser.add_argument("--samples", type=int, default=1000, help="pictures of each check")
     parser.add_argument(
         "--search", type=float, default=0.0, help="minutes of each setting of the peer; 0 does not search"
