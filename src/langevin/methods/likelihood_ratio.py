@@ -7,34 +7,26 @@ arXiv 2503.01103). d is best where it is p_data / (p_data + p_fakes), so with be
 at p_theta = p_data, however wrong p_ref is. The best p_theta is p_ref (p_data / p_fakes)^(1 / beta) for any fakes: if a
 sampler draws others than its network describes, what it adds is taken off again.
 
-The ratio is that of the variational bounds, an integral over all noise levels of squared errors on the same noise:
-
-    ln p_theta(x) / p_ref(x) = 1/2 int E|x - D_ref|^2 - E|x - D_theta|^2 dSNR
-
-It holds for each x where both denoisers are exact, but for what is beyond the ends of the levels. The mean over levels and
-noise is within the sigmoid, so an estimate of it by few evaluations is biased: with noise of variance V each term of the
-loss grows by about beta^2 d (1 - d) V / 2, which is least at the reference. So few evaluations hold the optimum back, and
-the bias falls as their number. One evaluation leaves about a tenth of the way from N(0, 1) to N(0.4, 0.5). Here each
-example has several levels, evenly apart from a random one, and at each the noise with both of its signs: what is linear in
-it cancels, and its squares average out over the numbers of an example.
+The mean of the ratio over levels and noise (`log_ratio.py`) is within the sigmoid, so an estimate of it by few evaluations
+is biased: with noise of variance V each term of the loss grows by about beta^2 d (1 - d) V / 2, which is least at the
+reference. So few evaluations hold the optimum back, and the bias falls as their number. One evaluation leaves about a tenth
+of the way from N(0, 1) to N(0.4, 0.5).
 """
 
 import math
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from langevin.diffusion.batch import Batch, StepRandomness
 from langevin.diffusion.condition import Condition
 from langevin.diffusion.denoiser import GaussianDenoiser
-from langevin.diffusion.float64 import float64_device
 from langevin.diffusion.noise import Noise
 from langevin.diffusion.process import Gaussian
-from langevin.diffusion.shape import append_dims
 from langevin.methods.dropout import with_dropout
+from langevin.methods.log_ratio import LogRatio
 from langevin.methods.method import Player, Report
 
 
@@ -97,32 +89,12 @@ class LikelihoodRatio:
         return Report(loss=loss, plain=loss.detach(), terms={"real": real.detach(), "fake": fake.detach()})
 
     def log_ratio(self, batch: Batch, condition: Condition | None, u: Tensor, noise: Noise) -> Tensor:
-        """Estimates of ln p_theta(x) / p_ref(x) of the batch's x, (b,) in nats, 0 where both have the same weights.
-
-        Args:
-            u: (b,) uniforms in (0, 1), of the first level of each example."""
-        (low, high), count = self.log_snr, len(u)
-        apart = torch.arange(self.levels, device=u.device)[:, None] / self.levels
-        level = low + (high - low) * ((u + apart) % 1).repeat(2, 1).flatten()
-        level = level.to(float64_device(batch.x.device))
-        noises = [noise.fork(i).normal(batch.x) for i in range(self.levels)]
-        noises = torch.cat([*noises, *(-one for one in noises)])
-        samples = torch.arange(count, device=batch.x.device).repeat(2 * self.levels)
-        x, t, counted = batch.x[samples], self.process.schedule.time(level), batch.counted()
-        alpha, sigma = self.process.scales(t, x)
-        x_t = alpha * x + sigma * noises
-        if batch.known is not None:
-            x_t = torch.where(batch.known[samples], x, x_t)
-        counted = None if counted is None else counted.to(x.device)[samples]
-        condition = None if condition is None else condition.select(samples)
-        with torch.no_grad():
-            before = _squared_error(self.reference, x, x_t, t, condition, counted)
-        training = self.network.training
-        self.network.eval()  # without dropout, as the reference
-        gain = before - _squared_error(self.denoiser, x, x_t, t, condition, counted)
-        self.network.train(training)
-        weight = 0.5 * (high - low) * level.exp()  # dSNR = SNR dlog_snr
-        return (weight.to(gain) * gain).view(-1, count).mean(0)
+        """Estimates of ln p_theta(x) / p_ref(x), (b,) in nats; see `LogRatio`."""
+        ratio = LogRatio(
+            process=self.process, denoiser=self.denoiser, network=self.network, reference=self.reference,
+            log_snr=self.log_snr, levels=self.levels,
+        )  # fmt: skip
+        return ratio(batch, condition, u, noise)
 
     def _fakes(self, count: int, draw: StepRandomness) -> Batch:
         """As many fakes as samples, chosen by the randomness of the step."""
@@ -137,13 +109,3 @@ class LikelihoodRatio:
     def generator(self) -> GaussianDenoiser:
         """The trained denoiser."""
         return self.denoiser
-
-
-def _squared_error(
-    denoiser: GaussianDenoiser, x: Tensor, x_t: Tensor, t: Tensor, condition: Condition | None, counted: Tensor | None
-) -> Tensor:
-    """|x - D|^2 over the elements that the loss covers, (b,)."""
-    error = denoiser(x_t, t, condition).error(x)
-    if counted is not None:
-        error = torch.where(append_dims(counted, error), error, 0.0)
-    return error.flatten(1).sum(1)

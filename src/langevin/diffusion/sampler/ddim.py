@@ -13,11 +13,13 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import torch
+from torch import Tensor
 
 from langevin.diffusion.posterior import Point
 from langevin.diffusion.process.gaussian import Gaussian, reverse_step
 from langevin.diffusion.sampler.linear import CallTable, StepGeometry, init_linear, linear_update
 from langevin.diffusion.sampler.state import Processes, State
+from langevin.diffusion.schedule import AnySchedule
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,9 +49,13 @@ class DDIM:
     def convergence_order(self) -> int | None:
         return 1 if self.eta == 0 else None
 
+    def step(self, schedule: AnySchedule, t: Tensor, s: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(a, b, c) of x_s = a x_t + b D + c n, float64, elementwise in t and s."""
+        return reverse_step(schedule, t, s, self.eta)
+
     def begin(self, state: State, process: Gaussian) -> State:
         t, s = state.times[:, :-1], state.times[:, 1:]
-        a, b, c = reverse_step(process.schedule, t, s, self.eta)  # x_s = a x_t + b D + c n
+        a, b, c = self.step(process.schedule, t, s)
         return init_linear(state, CallTable(times=t, weights=(a, b), noise=c if self.eta > 0 else None))
 
     def update(self, state: State, q: Point, process: Gaussian) -> State:
@@ -76,13 +82,18 @@ class DDPM:
     def convergence_order(self) -> int | None:
         return None
 
-    def begin(self, state: State, process: Gaussian) -> State:
-        t, s = state.times[:, :-1], state.times[:, 1:]
-        a, b, std = reverse_step(process.schedule, t, s, 1.0)  # x_s = a x_t + b D + std n
+    def step(self, schedule: AnySchedule, t: Tensor, s: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(a, b, std) of x_s = a x_t + b D + std n, float64, elementwise in t and s."""
+        a, b, std = reverse_step(schedule, t, s, 1.0)
         if self.variance == "forward":
-            sigma_t, sigma_s = process.schedule.sigma(t), process.schedule.sigma(s)
+            sigma_t, sigma_s = schedule.sigma(t), schedule.sigma(s)
             # sigma_t sqrt(1 - e^{-2h}); sigma_s = 0 in a step to t = 0
             std = torch.where(sigma_s > 0, std * sigma_t / torch.where(sigma_s > 0, sigma_s, 1.0), 0.0)
+        return a, b, std
+
+    def begin(self, state: State, process: Gaussian) -> State:
+        t, s = state.times[:, :-1], state.times[:, 1:]
+        a, b, std = self.step(process.schedule, t, s)
         return init_linear(state, CallTable(times=t, weights=(a, b), noise=std))
 
     def update(self, state: State, q: Point, process: Gaussian) -> State:
