@@ -55,6 +55,9 @@ def shortened(words: list[str]) -> list[str]:
         words += [w for w in tiny if w.split("=")[0] not in {v.split("=")[0] for v in words if "=" in v}]
     if words[0] == "distil":
         words += ["training.steps=2", "--count", "10"]
+    if words[0] == "reward":
+        words = [w for i, w in enumerate(words) if w != "--minutes" and words[i - 1] != "--minutes"]
+        words += ["--train-steps", "1", "--steps", "2", "--count", "16", "--chains", "8", "--pairs", "8"]
     if words[0] == "adapt":
         words += ["training.steps=2", "--count", "0", "--share", "0.2"]
     if words[0] == "compare" and "--samplers" not in words:

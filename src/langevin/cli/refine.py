@@ -11,6 +11,7 @@ from langevin.cli.out import unused
 from langevin.cli.show import LiveLine
 from langevin.cli.verbs import Refine, RefineBy
 from langevin.diffusion.batch import Batch
+from langevin.diffusion.sampling import Sampling
 from langevin.files import own_folder, write_atomic
 from langevin.methods import Diffusion, Method
 from langevin.modalities.modality import Batches, Measuring
@@ -147,12 +148,20 @@ def candidates_of(args: Refine, model: RunModel, train: Any, line: LiveLine) -> 
     return {w: moved(reference, tuned, way * w) for w in args.weights}
 
 
-def written(original: Run, model: RunModel, weights: Weights, out: Path, description: str) -> Run:
-    """A finished run with the recipe, the data and the state of another one, and given weights in all of its EMAs."""
+def written(
+    original: Run, model: RunModel, weights: Weights, out: Path, description: str, *,
+    sampling: Sampling | None = None, **further: Any,
+) -> Run:  # fmt: skip
+    """A finished run with the recipe, the data and the state of another one, and given weights in all of its EMAs.
+
+    Args:
+        sampling: in place of the other run's.
+        further: facts of the new run."""
     saved, _ = checkpoint.load_latest(original.checkpoints)
     assert saved is not None, "its model was loaded"
     recipe = replace(original.recipe, description=description, measured="", init_from=str(original.path.absolute()))
-    facts = {k: v for k, v in original.facts.items() if k not in ("version", "machine")}
+    recipe = recipe if sampling is None else replace(recipe, sampling=sampling)
+    facts = {k: v for k, v in original.facts.items() if k not in ("version", "machine")} | further
     state = TrainingState.new(model.parts.method, original.recipe.training)
     state.load(saved.groups, saved.state)
     groups = {

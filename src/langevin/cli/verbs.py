@@ -11,6 +11,8 @@ from langevin.cli import kinds
 ChainMethod = Literal["adjusted", "unadjusted", "annealed"]
 DistilMethod = Literal["consistency", "meanflow", "distribution_matching"]
 RefineBy = Literal["extrapolation", "likelihood_ratio"]
+RewardBy = Literal["policy_gradient", "dpo"]
+RewardKeep = Literal["judged", "last"]
 AdapterKind = Literal["lora", "dora", "head", "full"]
 
 
@@ -159,6 +161,60 @@ class Refine:
     """Directory of the refined run; default RUN-refined."""
     allow_code: bool = False
     """Allow functions (module:function) that the run's recipe names to be imported."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reward:
+    """Tune a trained run so that its samples have a larger reward, and measure by a second judge, which the training never
+    sees, whether they are better or only please the first. What is written is a run like any other."""
+
+    run: Positional[Path]
+    """Directory of the run, the base. It stays as it is."""
+    reward: str
+    """A number for each sample: classifier or recogniser, the probability of the class that it is conditioned on; a rule of
+    the modality, such as brightness; or MODULE:FUNCTION, of decoded samples. A wrong name is refused with a list."""
+    by: RewardBy = "policy_gradient"
+    """How: policy_gradient on the chains of the sampler; dpo on pairs of the run's own samples, ranked by the reward."""
+    judge: str | None = None
+    """The second judge, like --reward; default the other reader of the class, or none."""
+    keep: RewardKeep = "judged"
+    """judged: write the last state before it only pleases the first judge, or nothing. last: the last one in any case."""
+    minutes: float = 2.0
+    """Time budget in minutes, with the measurements along the way."""
+    train_steps: int | None = None
+    """Number of updates, in place of the minutes."""
+    leash: float | None = None
+    """Price of a nat of divergence from the base, in standard deviations of the base's rewards (policy_gradient, default
+    0.01) or as the factor on the log-ratio of a pair (dpo, default 0.1). More of it keeps nearer to the base."""
+    lr: float = 0.0003
+    """Learning rate of AdamW."""
+    group: int = 8
+    """Samples of one condition, which are rated beside each other."""
+    chains: int = 64
+    """Of policy_gradient: chains of a set, a multiple of --group."""
+    updates: int = 4
+    """Of policy_gradient: updates from a set."""
+    pairs: int = 512
+    """Of dpo: pairs that are drawn and ranked before training."""
+    batch: int = 32
+    """Of dpo: pairs of an update."""
+    sampler: str = "ancestral"
+    """The sampler, which draws each step from a law with a density: ancestral, ddpm, "ddim eta=1". The tuned run draws by
+    it, without guidance."""
+    steps: int = 16
+    """Its number of steps."""
+    low: float = 0.05
+    """Noise at which its last step begins, in sigma / alpha, of a karras or log_snr grid: steps of less noise hardly change
+    a sample, and any change of the network there is a large divergence."""
+    count: int = 256
+    """Samples that each state is measured by, a multiple of --group."""
+    seed: int = 0
+    """Seed of the chains and of the training."""
+    out: Path | None = None
+    """Directory of the tuned run; default RUN-REWARD."""
+    allow_code: bool = False
+    """Allow functions (module:function) that the run's recipe names to be imported; those named in this command always
+    are."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -112,9 +112,9 @@ def transitions_of(sampler: AnySampler, process: AnyProcess) -> AnyTransitions:
 
     Raises:
         ValueError: a sampler whose steps have no density, or one that this module has no formula for."""
-    if isinstance(process, Gaussian) and isinstance(sampler, Ancestral | DDIM | DDPM):
-        if not isinstance(sampler, DDIM) or sampler.eta > 0:
-            return NormalTransitions(schedule=process.schedule, sampler=sampler)
+    flow = isinstance(sampler, DDIM) and sampler.eta == 0
+    if isinstance(process, Gaussian) and isinstance(sampler, Ancestral | DDIM | DDPM) and not flow:
+        return NormalTransitions(schedule=process.schedule, sampler=sampler)
     if isinstance(process, Masked) and isinstance(sampler, Ancestral) and sampler.tokens.neutral:
         return MaskedTransitions(process=process)
     raise ValueError(

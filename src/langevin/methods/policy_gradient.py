@@ -11,10 +11,10 @@ step leads to states where later steps diverge. So the advantage of a step is
     A = r / scale - leash (sum of the divergences of the later steps) - baseline
 
 and the baseline is the mean over the other chains of its group, which have the same condition: "DeepSeekMath: Pushing the
-Limits of Mathematical Reasoning in Open Language Models" (2024, arXiv 2402.03300), but without the chain itself, so that the
-expectation is exact. There each group is divided by its own standard deviation; here all are by one scale, the base's, so
-that the leash has one meaning, and a group of nearly equal rewards is not blown up. Over all chains the objective is best at
-p_ref exp(r / (scale leash)), normalised.
+Limits of Mathematical Reasoning in Open Language Models" (2024, arXiv 2402.03300), but without the chain itself, so that
+the expectation is exact. There each group is divided by its own standard deviation; here all are by one scale, the base's,
+so that the leash has one meaning, and a group of nearly equal rewards is not blown up. Over all chains the objective is
+best at p_ref exp(r / (scale leash)), normalised.
 
 The same chains serve several updates: the gradient is that of ratio * A, with the ratio of the probabilities of a step now
 and when it was drawn, and vanishes where the ratio has moved beyond a clip in the direction of A.
@@ -99,9 +99,7 @@ def draw_chains(
     reference: Denoiser[Any], state: State, condition: Condition | None,
 ) -> Chains:  # fmt: skip
     """Chains from a state, which all samples leave in as many steps, with their divergence from those of the reference."""
-    found: dict[str, list[Tensor]] = {
-        name: [] for name in ("x_t", "x_s", "t", "s", "log_probability", "divergence")
-    }
+    found: dict[str, list[Tensor]] = {name: [] for name in ("x_t", "x_s", "t", "s", "log_probability", "divergence")}
     any_sampler: Any = sampler
     while not bool(state.done.all()):
         x_t, t, s = state.x, state.t, state.time(1)

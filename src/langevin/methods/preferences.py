@@ -4,11 +4,11 @@
 
 "Diffusion Model Alignment Using Direct Preference Optimization" (2023, arXiv 2311.12908). If w is preferred with the
 probability sigmoid(r(x_w) - r(x_l)), the loss is least at p_ref exp(r / leash), normalised, which is also best for the
-expectation of r less leash times KL(p || p_ref). A pair that is ranked for certain has no such r: the loss falls without end,
-and what holds the weights are the length of the training and the pairs that contradict each other.
+expectation of r less leash times KL(p || p_ref). A pair that is ranked for certain has no such r: the loss falls without
+end, and what holds the weights are the length of the training and the pairs that contradict each other.
 
-The log-ratio is estimated (`log_ratio.py`) at the same levels and noise for both of a pair. It is within the sigmoid, so its
-noise holds the weights back, as in `likelihood_ratio.py`.
+The log-ratio is estimated (`log_ratio.py`) at the same levels and noise for both of a pair. It is within the sigmoid, so
+its noise holds the weights back, as in `likelihood_ratio.py`.
 """
 
 import math

@@ -617,9 +617,11 @@ class Modality(Protocol):
     `suggest_autoencoder`: like `suggest`, of the autoencoder for `train --latent`, quantised if `codes`, whose run becomes
     the `codec` of kind latents or codes; `frame_errors`: (posterior mean, x) -> squared errors (b, frames) by name, which
     `method.terms` adds to the loss; `class_names`, of the port `global_`; `labelled_files`: (files, say) -> a `Dataset`
-    of them, with the labels that they have, and the labels that are no class of the run; and `fit_responses`: (train, val,
+    of them, with the labels that they have, and the labels that are no class of the run; `fit_responses`: (train, val,
     folder, progress, say) -> x -> responses of layers, for `method.responses`, with the `sha256` of their weights and
-    `save(folder)`."""
+    `save(folder)`; and, for rewards (`modalities.rating`), the names `rules` and `rule`: (name, measuring) -> decoded
+    values -> (b,), `class_probabilities`: (measuring, reader) -> decoded values -> (b, classes), and `for_function`:
+    decoded values -> what a user's function rates."""
 
     @property
     def kind(self) -> str:

@@ -62,8 +62,13 @@ def moved(reference: Weights, tuned: Weights, weight: float) -> dict[str, Tensor
     return {name: (1 - weight) * value + weight * ends[name] for name, value in reference.items()}
 
 
-def own_samples(model: RunModel, train: Any, count: int, seed: int) -> tuple[Tensor, Condition | None]:
+def own_samples(
+    model: RunModel, train: Any, count: int, seed: int, *, what: str = "refine"
+) -> tuple[Tensor, Condition | None]:  # fmt: skip
     """x (count, ...) that the model draws under the conditions of its training data, and these conditions.
+
+    Args:
+        what: needs them, for the message.
 
     Raises:
         ValueError: samples that are not drawn at once, as one tensor."""
@@ -71,10 +76,12 @@ def own_samples(model: RunModel, train: Any, count: int, seed: int) -> tuple[Ten
     context = RequestContext(model=model, data=lambda: (train, train), count=count, seed=seed)
     model.run(_recorded(model.modality.plan_like(train, context), kept))
     request, x = kept[0]
-    whole = isinstance(request, Draw) and isinstance(x, Tensor) and request.known is None and request.model == "run"
+    known = getattr(request, "known", None)
+    free = known is None or (isinstance(known, Tensor) and not bool(known.any()))
+    whole = isinstance(request, Draw) and isinstance(x, Tensor) and free and request.model == "run"
     if len(kept) != 1 or not whole:
         raise ValueError(
-            f"refine learns from samples that are drawn at once, and those of {model.modality.kind} are not"
+            f"{what} learns from samples that are drawn at once, and those of {model.modality.kind} are not"
         )
     return x, None if request.condition is None else request.condition.unguided()
 
@@ -158,10 +165,18 @@ def measured(model: RunModel, measuring: Measuring) -> Measured:
         raise ValueError(
             f"refine chooses by {DISTANCE} and {COVERAGE}, which are not measured of {model.modality.kind}"
         )
-    batches = model.batches(measuring.val)
+    return Measured(
+        distances=found[DISTANCE], coverage=found[COVERAGE], losses=held_out_losses(model, measuring.val)
+    )  # fmt: skip
+
+
+@torch.no_grad()
+def held_out_losses(model: RunModel, val: Any) -> Tensor:
+    """The losses (n,) float64 of held-out examples, means over the levels that are logged, on fixed noise."""
+    batches = model.batches(val)
     items = torch.arange(min(HELD_OUT, len(batches))) * len(batches) // min(HELD_OUT, len(batches))
-    losses = torch.cat([model.parts.losses(batches(i), i).mean(0) for i in torch.split(items, 64)])
-    return Measured(distances=found[DISTANCE], coverage=found[COVERAGE], losses=losses.double().cpu())
+    losses = [model.parts.losses(batches(i), i).mean(0) for i in torch.split(items, 64)]
+    return torch.cat(losses).double().cpu()
 
 
 def _values(rows: Sequence[MetricRow], metric: str) -> dict[str, tuple[float, ...]]:

@@ -40,6 +40,7 @@ from langevin.modalities.modality import (
     Suggestion,
     spread,
 )
+from langevin.modalities.rating import ClassReader
 from langevin.modalities.remarks import off_centre
 
 if TYPE_CHECKING:
@@ -395,6 +396,28 @@ class Image:
         from langevin.modalities.image.perceptual import fit_responses  # with all metrics, which only this needs
 
         return fit_responses(self, train, val, folder, progress, say)
+
+    @property
+    def rules(self) -> tuple[str, ...]:
+        """Names of what images can be rated by, without labels."""
+        from langevin.modalities.image.rating import RULES
+
+        return tuple(RULES)
+
+    def rule(self, name: str, measuring: Measuring) -> Callable[[Any], Tensor]:
+        """A rule by its name, a function of decoded images."""
+        from langevin.modalities.image.rating import RULES
+
+        return RULES[name]
+
+    def class_probabilities(self, measuring: Measuring, reader: ClassReader) -> Callable[[Any], Tensor]:
+        from langevin.modalities.image.rating import class_probabilities
+
+        return class_probabilities(self, measuring, reader)
+
+    def for_function(self, values: Sequence[Tensor] | Tensor) -> Tensor:
+        """What a user's function rates: images (b, c, h, w) in [0, 1]."""
+        return self.comparable(values).float() / 255
 
     def evaluate(self, options: Evaluate, measuring: Measuring) -> Evaluation:
         from langevin.modalities.image.evaluate import evaluate  # with all metrics, which only this needs

@@ -1,5 +1,6 @@
 """The text modality: data, codec, task, and what a run does with them."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -24,7 +25,7 @@ from langevin.modalities.modality import (
     Suggestion,
     spread,
 )
-from langevin.modalities.text import answers, inspect, measure, open_text, plans, preview, sources, suggest
+from langevin.modalities.text import answers, inspect, measure, open_text, plans, preview, rating, sources, suggest
 from langevin.modalities.text.batches import AnyExamples, PairExamples, TextBatches, arrange
 from langevin.modalities.text.codec import AnyTokens, Bytes
 from langevin.modalities.text.data import Texts, load_parts, quiet
@@ -201,6 +202,15 @@ class Text:
         if isinstance(self.task, Classification):
             return measure.classified(self, examples, items, context)
         return measure.answered(self, examples, items, context)
+
+    @property
+    def rules(self) -> tuple[str, ...]:
+        """Names of what texts can be rated by."""
+        return rating.RULES
+
+    def rule(self, name: str, measuring: Measuring) -> Callable[[list[str]], torch.Tensor]:
+        """A rule by its name, a function of texts."""
+        return rating.rule(name, measuring)
 
     def decode(self, x: torch.Tensor) -> list[str]:
         return [self.codec.decode(ids[ids < self.codec.vocab_size]) for ids in x]
