@@ -95,7 +95,7 @@ def test_every_verb_takes_the_arguments_that_it_is_made_of(name):
     made_of = [verb] if name in VERBS else [verb, REQUESTS[name][1]]
     required = [f for part in made_of for f in dataclasses.fields(part) if f.default is dataclasses.MISSING]
     needed = [f.name for f in required]
-    named = [f"--{f.name}=here" for f in required if f.type is Path]  # not Positional
+    named = [f"--{f.name}=here" for f in required if f.type in (Path, str)]  # not Positional
     parsed = parse([name, *(["here"] * (len(needed) - len(named))), *named])
     assert (parsed.verb, parsed.kind) == (name, None if name in VERBS else REQUESTS[name][0])
     assert type(parsed.args) is verb or isinstance(parsed.args, verbs.Apply)

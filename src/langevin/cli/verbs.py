@@ -186,13 +186,13 @@ class Reward:
     leash: float | None = None
     """Price of a nat of divergence from the base, in standard deviations of the base's rewards (policy_gradient, default
     0.01) or as the factor on the log-ratio of a pair (dpo, default 0.1). More of it keeps nearer to the base."""
-    lr: float = 0.0003
+    lr: float = 0.00005
     """Learning rate of AdamW."""
     group: int = 8
     """Samples of one condition, which are rated beside each other."""
     chains: int = 64
     """Of policy_gradient: chains of a set, a multiple of --group."""
-    updates: int = 4
+    updates: int = 2
     """Of policy_gradient: updates from a set."""
     pairs: int = 512
     """Of dpo: pairs that are drawn and ranked before training."""
