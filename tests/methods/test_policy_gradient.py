@@ -106,8 +106,9 @@ def test_the_optimum_of_a_linear_reward_is_the_tilted_law():
         d0, d1 = (EXACT(torch.tensor([[x]]).double(), TIMES[i : i + 1]).mean[0, 0] for x in (0.0, 1.0))
         follows = follows * (A[i] + B[i] * (d1 - d0))
     # the first state is drawn from the prior, which no weight moves: the law is tilted given it
-    _, _, mean, variance = objective(network, slope, 0, scale, leash)
-    _, _, before, same = objective(Moved(), slope, 0, scale, leash)
+    with torch.no_grad():
+        _, _, mean, variance = objective(network, slope, 0, scale, leash)
+        _, _, before, same = objective(Moved(), slope, 0, scale, leash)
     given = same - follows.square() * PROCESS.schedule.sigma(TIMES[0]) ** 2
     assert float(mean - before) == pytest.approx(float(slope * given / (scale * leash)))
     assert float(variance) == pytest.approx(float(same))
