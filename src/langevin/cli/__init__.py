@@ -23,6 +23,7 @@ INTERRUPTED = {  # what is left of a verb that was interrupted
     "distil": ": a student whose training began is kept, and `langevin resume` goes on with it",
     "refine": ": the run is as it was",
     "adapt": ": an adapted run whose training began is kept, and `langevin resume` goes on with it",
+    "continue_": ": a run whose training began is kept, and `langevin resume` goes on with it",
     "merge": ": nothing was written",
     "detect": "; files whose lines were printed are tested",
     "fit_solver": "; solvers that were finished are kept",
