@@ -82,11 +82,10 @@ def remembered(
     if config.exemplars:
         kept = examples.within(real, config.budget, seed=seed)
         files["exemplars"] = examples.packed(kept)
-        display.say(
-            f"exemplars: {len(kept.x):,} examples of {counted(kept)}, {len(files['exemplars']):,} of {config.budget:,} bytes"
-        )
+        size = f"{len(files['exemplars']):,} of {config.budget:,} bytes"
+        display.say(f"exemplars: {len(kept.x):,} examples of {counted(kept)} are kept, in {size}")
     if config.replay:
-        files["replay"] = examples.packed(replayed(recipe, base, everything, display, code))
+        files["replay"] = examples.packed(replayed(recipe, base, real, everything, display, code))
     if config.anchor:
         found = measured(built, everything, seed, display)
         files["fisher"] = save({name: f.contiguous() for name, f in found.items()})
@@ -96,8 +95,10 @@ def remembered(
     return recipe, memory_of(recipe, files), world.broadcast(time.perf_counter() - begun)
 
 
-def replayed(recipe: Recipe, base: Run, old: Batch, display: Display, code: CodePermission) -> Batch:
+def replayed(recipe: Recipe, base: Run, real: Batch, old: Batch, display: Display, code: CodePermission) -> Batch:
     """Samples of the base that pass the test, drawn under conditions of the old data, balanced over classes.
+
+    They are tested beside real examples, if these are of all classes; else earlier samples stand for the others.
 
     Raises:
         ValueError: too few pass."""
@@ -113,7 +114,8 @@ def replayed(recipe: Recipe, base: Run, old: Batch, display: Display, code: Code
     samples = drawn(
         model, conditions, seed=recipe.training.seed, progress=display.progress("drawing samples to replay")
     )
-    found = quality_of(samples, old, seed=recipe.training.seed)
+    whole = {*labels_of(real).tolist()} == {*labels_of(old).tolist()}
+    found = quality_of(samples, real if whole else old, seed=recipe.training.seed)
     display.say(f"replay: {found.line}")
     found.require_good(str(base.path))
     return select(replace(samples, mask=conditions.mask), found.passed.nonzero()[:, 0])

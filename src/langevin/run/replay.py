@@ -9,7 +9,7 @@ Distances are Euclidean between x, and for tokens between the square roots of th
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -30,11 +30,9 @@ REFERENCES = 6000  # examples, at most, that samples are compared with, and half
 def drawn(
     model: RunModel, conditions: Batch, *, seed: int, progress: Callable[[int, int], None] = lambda done, total: None
 ) -> Batch:
-    """A sample of the model under each of the conditions, as the run draws, but without guidance.
-
-    Guidance narrows the distribution, and a run that is trained on its samples would be narrower with each task."""
+    """A sample of the model under each of the conditions, as the run draws."""
     request = Draw(
-        shape=tuple(conditions.x.shape[1:]), sampling=replace(model.sampling, guidance=()), condition=conditions.condition,
+        shape=tuple(conditions.x.shape[1:]), sampling=model.sampling, condition=conditions.condition,
         seeds=torch.arange(len(conditions.x)) + 1_000_003 * (seed + 7),
     )  # fmt: skip
     found = list[Tensor]()
@@ -68,7 +66,8 @@ class Quality:
     @property
     def line(self) -> str:
         """The figures in words."""
-        text = f"{self.share:.0%} of {len(self.passed):,} samples pass the test of neighbours, and {self.real:.0%} of real data"
+        count = f"{len(self.passed):,}"
+        text = f"{self.share:.0%} of {count} samples pass the test of neighbours, and {self.real:.0%} of real data"
         if self.classes is None:
             return text
         own, real = self.classes
