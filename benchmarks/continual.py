@@ -1,7 +1,7 @@
 """Forgetting over tasks in a row: a run of two classes is taught two more, four times, in several ways.
 
     python benchmarks/continual.py --quick                                   it runs; its figures mean nothing
-    python benchmarks/continual.py --base-minutes 0.5 --minutes 0.25         digits of scikit-learn, 8 x 8
+    python benchmarks/continual.py                                           digits of scikit-learn, 8 x 8
     python benchmarks/continual.py --data FOLDER                             a folder of images per class, in pairs by name
 
 After each task the run draws samples of every class that it has seen, with several sampling seeds. A judge, a
@@ -43,7 +43,7 @@ WAYS: dict[str, tuple[str, ...]] = {
     "anchor": (*NONE, "--anchor", "{anchor}"), "replay+anchor": ("--exemplars", "0", "--anchor", "{anchor}"), "default": (),
     "adapter": ("--adapter", "lora", "adapter.share=0.2"), "joint": NONE,
 }  # fmt: skip
-NETWORK = ("network.width=64", "network.depth=4", "network.head_dim=32", "training.batch=64", "sampling.steps=10")
+NETWORK = ("network.width=64", "network.depth=3", "network.head_dim=32", "training.batch=64", "sampling.steps=10")
 SMALLEST = ("network.width=32", "network.depth=1", "network.head_dim=16", "training.batch=16", "sampling.steps=2")
 
 
@@ -181,20 +181,45 @@ def forgetting(matrix: Sequence[Sequence[dict[str, list[float]]]], seed: int) ->
     return statistics.mean(drops), statistics.geometric_mean(factors)
 
 
+def picture(ways: Sequence[str], classes: Sequence[str], asked: argparse.Namespace, file: Path) -> None:
+    """Samples of all classes after the last task, a row a class and a block a way."""
+    last, each, blocks = len(classes) // 2 - 1, 8, list[np.ndarray]()
+    for way in ways:
+        run = open_run(Path(asked.out) / f"{way}-0-{last}")
+        model, _ = load_model(run)
+        names = [list(run.recipe.data.classes).index(name) for name in classes]
+        labels = torch.tensor(names).repeat_interleave(each)
+        given = Batch(x=torch.empty(len(labels), *run.facts["shape"]), condition=Condition(global_=class_port(labels)))
+        images = model.modality.decode(drawn(model, given, seed=1).x)[:, 0].numpy()
+        side = images.shape[-1]
+        rows = (
+            images.reshape(len(classes), each, side, side)
+            .transpose(0, 2, 1, 3)
+            .reshape(len(classes) * side, each * side)
+        )
+        blocks += [rows, np.full((len(rows), side), 255, np.uint8)]
+    sheet = Image.fromarray(np.concatenate(blocks[:-1], 1))
+    scale = max(1, 640 // sheet.width)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    sheet.resize((sheet.width * scale, sheet.height * scale), Image.Resampling.NEAREST).save(file, optimize=True)
+    print(f"{file}: {', '.join(ways)}, {file.stat().st_size // 1000} kB")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", help="a folder of grey images per class; default scikit-learn's digits")
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=[*WAYS])
     parser.add_argument("--repeated", nargs="*", choices=WAYS, default=["naive", "default"], help="with all --seeds")
-    parser.add_argument("--base-minutes", type=float, default=0.5)
-    parser.add_argument("--minutes", type=float, default=0.25, help="of each further task")
+    parser.add_argument("--base-minutes", type=float, default=0.15)
+    parser.add_argument("--minutes", type=float, default=0.12, help="of each further task")
     parser.add_argument("--anchor", type=float, default=1000.0)
-    parser.add_argument("--patch", type=int, default=2)
+    parser.add_argument("--patch", type=int, default=4)
     parser.add_argument("--seeds", type=int, default=2)
-    parser.add_argument("--count", type=int, default=50, help="samples of each class and sampling seed")
+    parser.add_argument("--count", type=int, default=25, help="samples of each class and sampling seed")
     parser.add_argument("--sampling-seeds", type=int, default=3)
     parser.add_argument("--change", nargs="*", default=[], help="changes of the first run's recipe")
     parser.add_argument("--out", default="runs/continual", help="folder of the runs")
+    parser.add_argument("--picture", help="a file for samples of naive, default and joint after the last task")
     parser.add_argument("--quick", action="store_true", help="20 steps of a small network: its figures mean nothing")
     asked = parser.parse_args()
     if asked.quick:
@@ -210,6 +235,9 @@ def main() -> None:
         for way in asked.ways:
             if not seed or way in asked.repeated:
                 found.setdefault(way, {})[seed] = chain(way, seed, tasks, upto, judge, asked)
+    if asked.picture:
+        shown = [way for way in ("naive", "default", "joint") if way in found]
+        picture(shown, classes, asked, Path(asked.picture))
     report(found, {**figures, "judge": judge.accuracy}, asked)
 
 
