@@ -74,7 +74,7 @@ def continual_of(args: Continue, base: Run, budget: int) -> Continual | None:
     if not budget and args.exemplar_share:
         raise ValueError("--exemplar-share needs stored examples: give --exemplars a size")
     known, all_of = (len(getattr(data, "classes", ())) for data in (base.recipe.data, data_with(args, base)))
-    old = min(MOST, max(LEAST, known / all_of if all_of else 0.0))
+    old = min(MOST, max(LEAST, known / all_of if all_of > known else 0.0))
     sources = (args.replay != 0) + (budget > 0 and args.exemplar_share != 0)
     share = old / max(1, sources)
     replay = share if args.replay is None else args.replay
@@ -113,7 +113,5 @@ def measure(args: Continue, base: Run, made: Run, data: tuple[Any, Any], line: L
     figures["new"] = loss(made, data[1])
     line.close()
     write_atomic(made.path / "continued.json", json.dumps(figures, indent=1).encode())
-    before = f"old data {figures['old_before']:.4f} before and {figures['old_after']:.4f} now, " * (
-        "old_after" in figures
-    )
-    line.say(f"held-out loss: {before}new data {figures['new']:.4f}")
+    names = {"old_before": "old data before", "old_after": "old data now", "new": "new data"}
+    line.say("held-out loss: " + ", ".join(f"{words} {figures[n]:.4f}" for n, words in names.items() if n in figures))

@@ -21,7 +21,7 @@ from langevin.recipe.build import Built
 from langevin.recipe.tree import Recipe
 from langevin.run import examples
 from langevin.run.directory import Run, load_model, open_run
-from langevin.run.display import Display
+from langevin.run.display import QUIET, Display
 from langevin.run.examples import balanced, labels_of
 from langevin.run.replay import drawn, quality_of
 from langevin.training.continual import concatenated, select
@@ -73,6 +73,7 @@ def remembered(
     Raises:
         ValueError: the base's data is gone and it has kept nothing, its samples are bad, or the budget is too small."""
     config, begun = recipe.continual, time.perf_counter()
+    display = display if world.first else QUIET
     if config is None or not (config.replay or config.exemplars or config.anchor):
         return recipe, Memory(), 0.0
     assert recipe.adapter is not None, "checked in the recipe"

@@ -70,6 +70,7 @@ def prepared(
     spent = world.broadcast(time.perf_counter() - begun)
     coupling, fitting = couplings.fit_coupling(recipe, data, world, display)
     recipe, responses, learning = fit_responses(recipe, data, val, world, display)
+    ngrams.put(built.model.network, counts)
     recipe, memory, remembering = remembered(recipe, built, world, display, code)
     seconds = spent + fitting + learning + remembering
     return recipe, Prepared(coupling=coupling, counts=counts, responses=responses, memory=memory, seconds=seconds)

@@ -84,7 +84,14 @@ class Quality:
 
 
 def quality_of(samples: Batch, real: Batch, *, seed: int) -> Quality:
-    """Test samples beside real examples of the same data. At least 8 real examples are needed."""
+    """Test samples beside real examples of the same data.
+
+    Raises:
+        ValueError: there are fewer than 8 real examples."""
+    if len(real.x) < 8:
+        raise ValueError(
+            f"samples are tested beside 8 real examples or more, and {len(real.x)} are at hand: give --replay 0"
+        )
     order = balanced(labels_of(real), REFERENCES + REFERENCES // 2, seed=seed + 1)
     held = order[: max(2, len(order) // 3)]
     reference = select(real, order[len(held) :])
