@@ -191,6 +191,7 @@ def picture(ways: Sequence[str], classes: Sequence[str], asked: argparse.Namespa
         labels = torch.tensor(names).repeat_interleave(each)
         given = Batch(x=torch.empty(len(labels), *run.facts["shape"]), condition=Condition(global_=class_port(labels)))
         images = model.modality.decode(drawn(model, given, seed=1).x)[:, 0].numpy()
+        images = np.pad(images, ((0, 0), (1, 1), (1, 1)), constant_values=96)
         side = images.shape[-1]
         rows = (
             images.reshape(len(classes), each, side, side)

@@ -305,4 +305,4 @@ def test_a_run_whose_data_is_gone_is_continued_by_what_it_has_kept(stored, rings
     words = [run, more, "--same-classes", "--replay", "0", *QUICK]
     out = continued(*words[:2], tmp_path / "out", *words[2:])
     assert set(examples.labels_of(kept(out)).tolist()) == {0, 1}
-    assert "is not at hand: what it has kept of its earlier data is used" in capfd.readouterr().out
+    assert "is not at hand: what it has kept of its earlier data is used" in capfd.readouterr().err
