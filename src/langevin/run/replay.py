@@ -23,7 +23,7 @@ from langevin.training.continual import select
 NEIGHBOURS = 5
 NEAR = 0.99  # quantile of real data's distances
 TELLING = 0.6  # of real data that must show its class, for classes to count
-ENOUGH = 0.5  # of the share of real data that passes: the least share of samples
+ENOUGH = 0.25  # of the share of real data that passes: the least share of samples
 REFERENCES = 6000  # examples, at most, that samples are compared with, and half as many that say what real data gets
 
 
