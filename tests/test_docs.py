@@ -60,6 +60,9 @@ def shortened(words: list[str]) -> list[str]:
         words += ["--train-steps", "1", "--steps", "2", "--count", "16", "--chains", "8", "--pairs", "8"]
     if words[0] == "adapt":
         words += ["training.steps=2", "--count", "0", "--share", "0.2"]
+    if words[0] == "continue":  # a run of two steps draws nothing that could be replayed
+        replayed = [] if {"--replay", "--adapter"} & {*words} else ["--replay", "0"]
+        words += ["training.steps=2", *replayed, *(["adapter.share=0.2"] if "--adapter" in words else [])]
     if words[0] == "compare" and "--samplers" not in words:
         words += ["--count", "10", "--seeds", "1"]
     if words[0] == "evaluate":

@@ -24,6 +24,7 @@ INTERRUPTED = {  # what is left of a verb that was interrupted
     "refine": ": the run is as it was",
     "reward": ": the run is as it was, and the same command starts again",
     "adapt": ": an adapted run whose training began is kept, and `langevin resume` goes on with it",
+    "continue_": ": a run whose training began is kept, and `langevin resume` goes on with it",
     "merge": ": nothing was written",
     "detect": "; files whose lines were printed are tested",
     "fit_solver": "; solvers that were finished are kept",

@@ -11,7 +11,7 @@ import torch
 from langevin.cli.out import unused
 from langevin.cli.show import LiveLine
 from langevin.cli.table import show_groups
-from langevin.cli.verbs import Adapt
+from langevin.cli.verbs import Adapt, Continue
 from langevin.files import own_folder, write_atomic
 from langevin.modalities.modality import Measuring
 from langevin.networks.adapters import Adapter
@@ -25,6 +25,7 @@ from langevin.run.plan import Planned, Wanted, require_no_run
 from langevin.run.ranking import Ranking
 from langevin.run.train import train_planned
 from langevin.training import checkpoint, machine
+from langevin.training.continual import Continual
 from langevin.training.distributed import join_world
 from langevin.user_function import CodePermission
 
@@ -67,20 +68,38 @@ def adapters(args: Adapt, base: Run) -> list[Adapter]:
     return [Adapter(kind=args.kind, rank=args.rank, share=share, path=path), Adapter(kind="full", path=path)]
 
 
-def recipe_with(args: Adapt, base: Run, adapter: Adapter) -> Recipe:
-    """The recipe of the base with the new data, an adapter, and the changes of the command.
+def data_with(args: Adapt | Continue, base: Run) -> Any:
+    """The modality of the new data for the base.
 
     Raises:
-        ValueError: the data is of another modality, its classes do not fit the base's, or a change is not valid."""
+        ValueError: the data is of another modality, or its classes do not fit the base's."""
     known, path = base.recipe.data, args.data.absolute()
     if not any(found.modality.kind == known.kind for found in candidates(path)):
         raise ValueError(
             f"{args.run} is a run of {known.kind}, and {args.data} is {chosen(path).kind}: take a run of that"
         )
     join = getattr(known, "joined", None)
-    data: Any = replace(known, path=str(path)) if join is None else join(path, same_classes=args.same_classes)  # type: ignore[call-arg]
-    description = f"{base.path.name}, adapted to {path.name}"
-    recipe = replace(base.recipe, data=data, init_from=None, adapter=adapter, description=description, measured="")
+    return replace(known, path=str(path)) if join is None else join(path, same_classes=args.same_classes)  # type: ignore[call-arg]
+
+
+def recipe_with(
+    args: Adapt | Continue, base: Run, adapter: Adapter, continual: Continual | None = None, verb: str = "adapted"
+) -> Recipe:
+    """The recipe of the base with the new data, an adapter, and the changes of the command.
+
+    Raises:
+        ValueError: see `data_with`; or a change is not valid."""
+    data = data_with(args, base)
+    description = f"{base.path.name}, {verb} to {args.data.absolute().name}"
+    recipe = replace(
+        base.recipe,
+        data=data,
+        init_from=None,
+        adapter=adapter,
+        continual=continual,
+        description=description,
+        measured="",
+    )
     rate = [] if adapter.kind == "full" else [f"training.optimizer={{kind: adamw, lr: {RATE:g}}}"]
     seed = [] if args.seed is None else [f"training.seed={args.seed}"]
     changes = [f"training.minutes={args.minutes!r}", "training.steps=null", *rate, *seed, *args.overrides]

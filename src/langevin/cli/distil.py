@@ -56,7 +56,7 @@ def run(args: Distil) -> Run:
         line.say(f"the student {learns}, and draws without it")
     changes = (
         *of_student(args, method, teacher),
-        f"init_from={json.dumps(str(teacher.path))}", f"training.init_lr_factor={SLOWER}", "adapter=null",
+        f"init_from={json.dumps(str(teacher.path))}", f"training.init_lr_factor={SLOWER}", "adapter=null", "continual=null",
         f"description={json.dumps(f'a student of {teacher.path.name}')}", 'measured=""', *args.overrides,
     )  # fmt: skip
     student = train_run(

@@ -30,8 +30,8 @@ def run(args: Merge) -> Run:
     built = model.built
     names = [f"{w:g} x {file.path.parent.name}" for file, w in given]
     recipe = replace(
-        built.recipe, adapter=None, init_from=None, measured="", description=" + ".join([original.path.name, *names]),
-        training=replace(built.recipe.training, steps=step),
+        built.recipe, adapter=None, continual=None, init_from=None, measured="",
+        description=" + ".join([original.path.name, *names]), training=replace(built.recipe.training, steps=step),
     )  # fmt: skip
     brings = next((file.facts for file, _ in given if file.recipe.data == recipe.data), None)
     facts = brings or {k: v for k, v in original.facts.items() if k not in ("version", "machine")}

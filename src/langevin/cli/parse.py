@@ -4,6 +4,7 @@ import math
 import re
 from dataclasses import field, fields, is_dataclass, make_dataclass
 from difflib import get_close_matches
+from keyword import iskeyword
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, NamedTuple, Union, get_args, get_origin
@@ -18,7 +19,7 @@ from langevin.run.version import read_environment
 VERBS: dict[str, type[Any]] = {
     "train": verbs.Train, "resume": verbs.Resume, "sample": verbs.Sample, "edit": verbs.Edit, "explain": verbs.Explain,
     "chat": verbs.Chat, "classify": verbs.Classify, "evaluate": verbs.Evaluate, "compare": verbs.Compare,
-    "distil": verbs.Distil, "adapt": verbs.Adapt, "merge": verbs.Merge, "refine": verbs.Refine,
+    "distil": verbs.Distil, "adapt": verbs.Adapt, "continue": verbs.Continue, "merge": verbs.Merge, "refine": verbs.Refine,
     "reward": verbs.Reward,
     "fit-solver": verbs.FitSolver, "inspect": verbs.Inspect, "doctor": verbs.Doctor, "demo": verbs.Demo,
     "serve": verbs.Serve, "audit": verbs.Audit, "detect": verbs.Detect,
@@ -34,7 +35,7 @@ OF_KIND = {
 
 SECTIONS = (  # fields of a recipe, which overrides may set as a whole
     "name", "description", "measured", "data", "init_from", "network", "process", "method", "training", "sampling",
-    "adapter", "smoke_test",
+    "adapter", "continual", "smoke_test",
 )  # fmt: skip
 _ASSIGNMENT = re.compile(rf"([A-Za-z_]\w*(\.\w+)+|{'|'.join(SECTIONS)})=")
 _KIND = re.compile(r"^data:\n(?: .*\n)*?  kind: (\w+)$", re.MULTILINE)
@@ -51,13 +52,13 @@ class Parsed(NamedTuple):
 def parse(arguments: list[str]) -> Parsed:
     """Parse the words of a command line.
 
-    Overrides (`key.key=value`) may stand anywhere among the arguments of `train`, `distil` and `adapt`.
+    Overrides (`key.key=value`) may stand anywhere among the arguments of `train`, `distil`, `adapt` and `continue`.
 
     Raises:
         SystemExit: help or a usage error was printed.
         ValueError: an option of another modality or without a value, or a run of an unknown modality."""
     verb = arguments[0] if arguments else ""
-    if verb in ("train", "distil", "adapt"):
+    if verb in ("train", "distil", "adapt", "continue"):
         arguments = with_overrides_last(arguments)
     known, kind = dict(VERBS), None
     for name, (owner, options) in requests().items():
@@ -111,7 +112,9 @@ def module_of(command: Parsed) -> str:
     """Name of the module of `langevin.cli` that runs a command."""
     if command.verb not in VERBS:
         return "apply"
-    return "density" if isinstance(command.args, verbs.SampleDensity) else command.verb.replace("-", "_")
+    if isinstance(command.args, verbs.SampleDensity):
+        return "density"
+    return command.verb.replace("-", "_") + "_" * iskeyword(command.verb)
 
 
 def with_options(verb: type[Any], options: type[Any], kind: str) -> type[Any]:

@@ -117,6 +117,42 @@ class Adapt:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Continue:
+    """Teach a trained run new data without forgetting the old: it trains on new data, on samples of its own and on a few
+    stored examples of the old data. The result is a run like any other, which can be continued again."""
+
+    run: Positional[Path]
+    """Directory of the run. It stays as it is, and where it is: the new one starts from its weights."""
+    data: Positional[Path]
+    """A file or folder of new data, of the same kind."""
+    overrides: Positional[tuple[str, ...]] = ()
+    """Changes to the recipe by dotted keys, e.g. training.batch=32."""
+    minutes: float = 5.0
+    """Time budget of the training in minutes, with what is prepared before it."""
+    replay: float | None = None
+    """Share of each batch that are samples of the run's own; 0 for none. Default: by the number of old and new classes,
+    with what --exemplars takes."""
+    samples: int = 1024
+    """How many samples are drawn to replay, before the first step."""
+    exemplars: str = "64KB"
+    """Size of the file of stored examples of the old data, as 64KB or 1MB; 0 for none."""
+    exemplar_share: float | None = None
+    """Share of each batch that are stored examples; default as for --replay."""
+    anchor: float = 0.0
+    """Weight of the penalty on changes of weights that mattered for the old data; 0 for none."""
+    adapter: Literal["lora", "dora", "head"] | None = None
+    """Train an adapter on the new data alone, in place of all of this: the run itself stays, and draws the old."""
+    same_classes: bool = False
+    """Classes of the data with names that the run knows are the same ones, though the data has new classes too."""
+    out: Path | None = None
+    """Directory of the new run; default RUN-NAME, after the data."""
+    seed: int | None = None
+    """Seed of the data order, the noise and the choice of examples; default the run's."""
+    allow_code: bool = False
+    """Allow functions (module:function) that the run's recipe names to be imported."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Merge:
     """Write a run with adapters as one that needs neither its base nor them."""
 

@@ -1,6 +1,6 @@
 """The input of a training step: clean data with its condition, and the randomness of its samples."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -51,6 +51,11 @@ class StepRandomness:
     u: Tensor
     progress: float = 0.0
     restarts: int = 0
+
+    def select(self, index: Tensor) -> "StepRandomness":
+        """The randomness of the samples of an index (m,) int64."""
+        noise = SampleNoise(seeds=self.noise.seeds[index], steps=self.noise.steps[index])
+        return replace(self, noise=noise, u=self.u[index])
 
     @property
     def corruption(self) -> SampleNoise:

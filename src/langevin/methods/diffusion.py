@@ -27,6 +27,7 @@ from langevin.diffusion.process import Gaussian, Process
 from langevin.diffusion.shape import first_leaf
 from langevin.diffusion.training_input import NoiseAtTime, TrainingInput
 from langevin.diffusion.warp import TimeWarps
+from langevin.methods.anchor import Anchor
 from langevin.methods.dropout import require_probability
 from langevin.methods.method import Player, Report
 from langevin.methods.quality import QualityLoss
@@ -155,6 +156,7 @@ class Diffusion:
         )
         self.condition_dropout, self.port_dropout = condition_dropout, port_dropout
         self.terms, self.quality = terms, quality
+        self.anchor: Anchor | None = None  # of a run that learns new data, see `run.continual`
         self.early_weight = early_weight if early_depth(network) else 0.0
         self.uncertainty = Uncertainty() if uncertainty else None
         self.warps = warps
@@ -188,6 +190,8 @@ class Diffusion:
         further = {} if self.terms is None else self.terms(q, batch, t)
         if self.quality is not None:
             further |= {"quality": self.quality(q, batch, x_t, t, condition, draw.noise.fork(4))}
+        if self.anchor is not None:
+            further |= {"anchor": self.anchor().expand(len(loss))}
         for term in further.values():
             loss = loss + term
         return Report(loss=loss, plain=plain.detach(), terms={name: term.detach() for name, term in further.items()})

@@ -1,7 +1,7 @@
 """Building a recipe: its network, process, denoiser and method, and the batches that train them."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, assert_never
@@ -71,6 +71,7 @@ from langevin.recipe.tree import (
     UniformConfig,
 )
 from langevin.training import loop
+from langevin.training.continual import mixed
 from langevin.training.machine import out_of_memory, total_memory
 from langevin.training.order import DataOrder
 from langevin.user_function import NO_CODE, CodePermission
@@ -584,13 +585,25 @@ def _joint(recipe: Recipe, config: ProductConfig, network: nn.Module) -> JointMo
     )  # fmt: skip
 
 
-def training_batches(recipe: Recipe, batches: Batches, coupling: Coupling | None = None) -> loop.BatchFn:
+def training_batches(
+    recipe: Recipe, batches: Batches, coupling: Coupling | None = None, old: Sequence[tuple[float, Batch]] = ()
+) -> loop.BatchFn:
     """(step, indices into its global batch, their randomness) -> batch; a pure function of these and the recipe's seed.
 
-    With a coupling, the order of the data gives the class of each sample, and its noise the example of that class."""
+    With a coupling, the order of the data gives the class of each sample, and its noise the example of that class.
+
+    Args:
+        old: examples of earlier data, each with their share of a batch."""
+    training = recipe.training
+    new = partial(_new_batches, recipe, batches, coupling)
+    return mixed(new, old, batch=training.batch, seed=training.seed)
+
+
+def _new_batches(recipe: Recipe, batches: Batches, coupling: Coupling | None, count: int) -> loop.BatchFn:
+    """`training_batches` with `count` samples in a batch, all of them new."""
     training = recipe.training
     grouped = {name: getattr(batches, name, None) for name in ("lengths", "buckets")}
-    order = DataOrder(count=len(batches), batch=training.batch, seed=training.seed, **grouped)
+    order = DataOrder(count=len(batches), batch=count, seed=training.seed, **grouped)
 
     def batch(step: int, samples: Tensor, draw: StepRandomness) -> Batch:
         items = order.items(step, samples)

@@ -29,6 +29,7 @@ from langevin.networks import (
     UNet,
 )
 from langevin.networks.adapters import Adapter
+from langevin.training.continual import Continual
 from langevin.training.loop import TrainingConfig
 
 NetworkConfig = (
@@ -245,6 +246,22 @@ def require_span(what: str, network: NetworkConfig) -> None:
         )
 
 
+def require_base(adapter: Adapter | None, method: AnyMethod, continual: Continual) -> None:
+    """Check that a run that learns new data has a base, and a method that can keep to it. Raises `ValueError`."""
+    if adapter is None:
+        raise ValueError(
+            "continual is of runs that start from the weights of another: train one by `langevin continue RUN DATA`"
+        )
+    if not isinstance(method, Diffusion.Config) or method.coupling is not None:
+        found = "method.coupling" if isinstance(method, Diffusion.Config) else f"method.kind={method.kind}"
+        raise ValueError(f"continual is for method.kind=diffusion without a coupling, and this run has {found}")
+    if continual.anchor and adapter.kind != "full":
+        raise ValueError(
+            f"continual.anchor is of weights that are trained, and adapter.kind={adapter.kind} leaves them as they are: "
+            "leave the anchor out"
+        )
+
+
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
     """The complete configuration of a run.
@@ -257,6 +274,7 @@ class Recipe:
         init_from: directory of a run from whose weights and vocabulary training starts.
         adapter: which weights of another run's network are trained, where that is adapted; None trains a network of its
             own.
+        continual: what keeps the data of that run from being forgotten; None is nothing.
         smoke_test: overrides for a run of seconds, for tests.
     """
 
@@ -276,11 +294,14 @@ class Recipe:
     training: TrainingConfig = TrainingConfig()
     sampling: Sampling = Sampling()
     adapter: Adapter | None = None
+    continual: Continual | None = None
     smoke_test: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.adapter is not None and self.init_from is not None:
             raise ValueError("adapter starts from the weights of its base: leave init_from out")
+        if self.continual is not None:
+            require_base(self.adapter, self.method, self.continual)
         require_fit(self.method, self.process)
         if (self.network.kind == "autoencoder") != (self.method.kind == "autoencoder"):
             raise ValueError(

@@ -244,7 +244,7 @@ def recipe_with(run: Run, files: Sequence[AdapterFile]) -> Recipe:
             f"{' and '.join(str(file.path) for file in widest[:3])} bring different classes, whose rows would be mixed up: "
             "take one of them, or adapt the run to all of these classes at once"
         )
-    recipe = replace(run.recipe, adapter=None)
+    recipe = replace(run.recipe, adapter=None, continual=None)
     return recipe if not widest else replace(recipe, data=widest[0].recipe.data, network=widest[0].recipe.network)
 
 

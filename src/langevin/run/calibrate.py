@@ -42,7 +42,7 @@ def calibrated(
         variant = replace(recipe, training=replace(training, compile=compiled, minutes=training.minutes or 1.0))
         built = prepared.built(variant, code)
         state = TrainingState.new(built.model.method, variant.training)
-        batches = training_batches(variant, built.batches(data), prepared.coupling)
+        batches = training_batches(variant, built.batches(data), prepared.coupling, prepared.memory.old)
         before, threads = torch.get_num_threads(), thread_policy(variant.training, machine.device())
         calibration = calibrate(
             state, batches, built.model.method, variant.training, threads=threads, world=world, before=prepared.seconds

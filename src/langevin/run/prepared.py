@@ -1,5 +1,6 @@
-"""What a run prepares before its first step: data that is encoded once, counts of n-grams, a coupling, and responses that
-an autoencoder compares by. All but the first are stored in the run, as a resumed or a sampled one needs them too."""
+"""What a run prepares before its first step: data that is encoded once, counts of n-grams, a coupling, responses that an
+autoencoder compares by, and what it keeps of earlier data. All but the first are stored in the run, as a resumed or a
+sampled one needs them too."""
 
 import time
 from collections.abc import Mapping
@@ -15,6 +16,7 @@ from langevin.recipe.build import Built
 from langevin.recipe.tree import Recipe
 from langevin.run import counts as ngrams
 from langevin.run import coupling as couplings
+from langevin.run.continual import Memory, remembered, stored
 from langevin.run.directory import Run
 from langevin.run.display import Display
 from langevin.run.responses import built_with, fit_responses, keep
@@ -29,6 +31,7 @@ class Prepared:
     Args:
         coupling: of noise with training examples; None where they are independent.
         counts: of n-grams of the training data, see `networks.ngram_prior.counted`; empty if the network reads none.
+        memory: what a run that learns new data keeps of the old; empty for others.
         responses: by which an autoencoder compares copies; None for those of random filters.
         seconds: that it took.
     """
@@ -36,12 +39,14 @@ class Prepared:
     coupling: Coupling | None = None
     counts: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
     responses: Any = None
+    memory: Memory = Memory()
     seconds: float = 0.0
 
     def built(self, recipe: Recipe, code: CodePermission) -> Built:
         """The parts of a recipe on this machine, with what was prepared."""
         built = built_with(recipe, code, self.responses)
         ngrams.put(built.model.network, self.counts)
+        self.memory.hold(built)
         return built
 
     def write(self, run: Run) -> None:
@@ -49,29 +54,33 @@ class Prepared:
         couplings.write(run, self.coupling)
         ngrams.write(run.path, self.counts)
         keep(run, self.responses)
+        self.memory.write(run.path)
 
 
 def prepared(
-    recipe: Recipe, data: Any, val: Any, built: Built, world: World, display: Display
+    recipe: Recipe, data: Any, val: Any, built: Built, world: World, display: Display, code: CodePermission
 ) -> tuple[Recipe, Prepared]:
-    """What a run needs before its first step, and the recipe with the hash of its responses.
+    """What a run needs before its first step, and the recipe with the hashes of its responses and its memory.
 
     Raises:
-        ValueError: see `recipe.coupling.fitted` and `fit_responses`."""
+        ValueError: see `recipe.coupling.fitted`, `fit_responses` and `remembered`."""
     begun = time.perf_counter()
     encode(built.batches(data), display)
     counts = counts_for(recipe, built, data, display)
     spent = world.broadcast(time.perf_counter() - begun)
     coupling, fitting = couplings.fit_coupling(recipe, data, world, display)
     recipe, responses, learning = fit_responses(recipe, data, val, world, display)
-    made = Prepared(coupling=coupling, counts=counts, responses=responses, seconds=spent + fitting + learning)
-    return recipe, made
+    ngrams.put(built.model.network, counts)
+    recipe, memory, remembering = remembered(recipe, built, world, display, code)
+    seconds = spent + fitting + learning + remembering
+    return recipe, Prepared(coupling=coupling, counts=counts, responses=responses, memory=memory, seconds=seconds)
 
 
 def resumed(
     run: Run, data: Any, val: Any, world: World, display: Display, code: CodePermission
-) -> tuple[Built, Coupling | None]:
-    """The parts of a run that is resumed, and its coupling, from what it has stored; what it has not is made again.
+) -> tuple[Built, Coupling | None, Memory]:
+    """The parts of a run that is resumed, its coupling and its memory, from what it has stored; what it has not is made
+    again, but for the memory.
 
     Raises:
         ValueError: a file is damaged, or of other data."""
@@ -84,7 +93,9 @@ def resumed(
         if world.first:
             ngrams.write(run.path, counts)
     ngrams.put(built.model.network, counts)
-    return built, couplings.stored(run, data, world, display)
+    memory = stored(run.path, run.recipe)
+    memory.hold(built)
+    return built, couplings.stored(run, data, world, display), memory
 
 
 def counts_for(recipe: Recipe, built: Built, data: Any, display: Display) -> dict[str, Tensor]:

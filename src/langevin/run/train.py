@@ -2,7 +2,7 @@
 
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from langevin.diffusion.batch import Batch
 from langevin.diffusion.coupling import Coupling
 from langevin.diffusion.noise import SampleNoise
 from langevin.diffusion.sampler import require_fit
@@ -76,7 +77,7 @@ def train_planned(
                 display.say(text)
         built = built_for_training(recipe, code)
         require_usable(built, data)  # before time is spent on a calibration
-        recipe, made = prepared(recipe, data, val, built, world, display)
+        recipe, made = prepared(recipe, data, val, built, world, display, code)
         recipe, calibration = calibrated(recipe, data, world, display, code, prepared=made)
         built = made.built(recipe, code)
         if recipe.init_from:
@@ -97,7 +98,7 @@ def train_planned(
             created(path)
         carry_on(
             run, built, data, val, world, tensorboard=wanted.tensorboard, display=display,
-            calibration=calibration, code=code, coupling=made.coupling,
+            calibration=calibration, code=code, coupling=made.coupling, old=made.memory.old,
         )  # fmt: skip
     return run
 
@@ -116,16 +117,23 @@ def resume_run(path: Path, *, allow_code: bool = False, tensorboard: bool = Fals
             display.say(text)
     with writing(path) if world.first else nullcontext():
         code = CodePermission.of((), allow=allow_code)
-        built, coupling = resumed(run, data, val, world, display, code)
-        carry_on(run, built, data, val, world, tensorboard=tensorboard, display=display, code=code, coupling=coupling)
+        built, coupling, memory = resumed(run, data, val, world, display, code)
+        carry_on(
+            run, built, data, val, world, tensorboard=tensorboard, display=display, code=code, coupling=coupling,
+            old=memory.old,
+        )  # fmt: skip
     return run
 
 
 def carry_on(
     run: Run, built: Built, data: Any, val: Any, world: World, *, tensorboard: bool, display: Display,
     calibration: Calibration | None = None, code: CodePermission = NO_CODE, coupling: Coupling | None = None,
+    old: Sequence[tuple[float, Batch]] = (),
 ) -> None:  # fmt: skip
     """Train a run to its end, from its newest checkpoint if there is one, and choose the EMA length that it draws with.
+
+    Args:
+        old: examples of earlier data, each with their share of a batch.
 
     Raises:
         Stopped: Ctrl-C or SIGTERM; the state is saved."""
@@ -144,7 +152,7 @@ def carry_on(
     with stop_requests(display.say) as requested:
         try:
             train(
-                run.path, state, training_batches(recipe, batches, coupling), method, recipe.training,
+                run.path, state, training_batches(recipe, batches, coupling, old), method, recipe.training,
                 hooks=replace(hooks, stop=lambda: requests.stop or requested() > 0), world=world, calibration=calibration,
             )  # fmt: skip
         except KeyboardInterrupt as error:
