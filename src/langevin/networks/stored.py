@@ -15,7 +15,6 @@ matrices and embeddings, of which few rows are read at a time, stay as they are 
 from typing import Any, assert_never
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
