@@ -16,7 +16,7 @@ from torch import Tensor
 from langevin.diffusion.condition import Condition
 from langevin.diffusion.features import Entry
 from langevin.diffusion.light import FeatureCache
-from langevin.diffusion.shape import first_leaf, tree_map
+from langevin.diffusion.shape import first_leaf
 
 
 @dataclass(eq=False)
@@ -134,9 +134,7 @@ class Reusing:
 
 
 def _leaves(value: Any) -> list[Tensor]:
-    found = list[Tensor]()
-    tree_map(found.append, value)
-    return found
+    return [value] if isinstance(value, Tensor) else [leaf for part in value.values() for leaf in _leaves(part)]
 
 
 def _stacked(entries: list[Entry], stale: Tensor) -> Tensor | None:

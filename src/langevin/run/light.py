@@ -41,10 +41,10 @@ def light_of(given: Sequence[str] | None, sampling: Sampling) -> tuple[AnyLight,
     if given is None:
         return sampling.light
     if not given:
-        raise ValueError('--light is without a kind: name one or more of int8, bf16, cache, guidance, or "none"')
+        raise ValueError('light is without a kind: name one or more of int8, bf16, cache, guidance, or "none"')
     light = tuple(parse_light(text) for text in given if text != NONE)
     if NONE in given and len(given) > 1:
-        raise ValueError("--light none is without any other: leave one of them out")
+        raise ValueError("light none is without any other: leave one of them out")
     require_light(light)
     return light
 

@@ -8,7 +8,7 @@ have equal seeds and conditions; the interval is of the mean difference.
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -31,6 +31,9 @@ ALL: tuple[AnyLight, ...] = (
 )  # fmt: skip
 COUNT = 500  # samples per set by default
 GAIN = 0.97  # of time or bytes, above which nothing is gained
+SLOWER = 1.1  # of time, for which fewer bytes are still a gain
+MARGIN = 0.05  # of the score of the run as it is, by which a way that is free may be worse at most
+Verdict = Literal["free", "costs", "open"]
 COLUMNS = ("light", "ms a sample", "time", "weights", "bytes", "moved", "score", "change")
 
 
@@ -65,15 +68,18 @@ class Way:
         """Of the score, over the sets."""
         return mean_interval([a - b for a, b in zip(self.scores, plain.scores, strict=True)])
 
-    def costs(self, plain: "Way") -> bool:
-        """Whether it is worse by more than the interval; of one set, by more than nothing."""
+    def verdict(self, plain: "Way") -> Verdict:
+        """free: the interval of the change ends below a margin. costs: it begins above 0. open: neither, or one set."""
         change = self.change(plain)
-        return change.estimate > 0 if change.low is None else change.low > 0
+        if change.low is None or change.high is None:
+            return "open"
+        free = change.high <= MARGIN * abs(statistics.fmean(plain.scores))
+        return "free" if free else "costs" if change.low > 0 else "open"
 
     def gains(self, plain: "Way") -> bool:
         """Whether it saves time, or bytes without taking time."""
         ratio = self.ratio(plain)
-        return ratio < GAIN or (self.size < GAIN * plain.size and ratio < 2 - GAIN)
+        return ratio < GAIN or (self.size < GAIN * plain.size and ratio < SLOWER)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,18 +117,19 @@ class LightTable:
 
     def advice(self) -> str:
         """Which ways are free within the interval, in words."""
-        sets = f"{len(self.plain.scores)} sets of {self.count} samples"
-        free = [way for way in self.ways[1:] if not way.costs(self.plain) and way.gains(self.plain)]
-        names = [
-            f"{way.name} (x{way.ratio(self.plain):.2f} time, x{way.size / self.plain.size:.2f} bytes)" for way in free
-        ]
-        text = f"Free within the interval of {sets}: {', '.join(names) or 'nothing'}."
-        if len(self.plain.scores) < 2:
-            text = f"Of one set no interval is known, take 3 or more; no worse in it: {', '.join(names) or 'nothing'}."
-        costs = [way.name for way in self.ways[1:] if way.costs(self.plain)]
-        slow = [way.name for way in self.ways[1:] if not way.costs(self.plain) and not way.gains(self.plain)]
-        text += f" At a cost in quality: {', '.join(costs)}." if costs else ""
-        return text + (f" Without a gain on this machine: {', '.join(slow)}." if slow else "")
+        plain, sets = self.plain, len(self.plain.scores)
+        slow = [way.name for way in self.ways[1:] if not way.gains(plain)]
+        named = dict[Verdict, list[str]](free=[], costs=[], open=[])
+        for way in self.ways[1:]:
+            if way.gains(plain):
+                share = way.size / plain.size
+                size = f", x{share:.2f} bytes" if share < GAIN else ""
+                named[way.verdict(plain)].append(f"{way.name} (x{way.ratio(plain):.2f} time{size})")
+        free, costs, unknown = ("; ".join(named[verdict]) for verdict in ("free", "costs", "open"))
+        text = f"Free, with {sets} sets of {self.count} samples (worse by {MARGIN:.0%} at most): {free or 'nothing'}."
+        text += f" At a cost in quality: {costs}." if costs else ""
+        text += f" Neither is shown, more sets or samples would: {unknown}." if unknown else ""
+        return text + (f" Without a gain on this machine: {'; '.join(slow)}." if slow else "")
 
     def lines(self) -> list[str]:
         """The table and the advice for a terminal."""
@@ -138,8 +145,8 @@ class LightTable:
     def html(self) -> str:
         """A section of the report."""
         about = (
-            f"The same samples, drawn in turn. Time is of one sample over that of the run as it is, moved the root mean square "
-            f"change of encoded samples, score {self.measure} (lower is better), change within a set. "
+            "The same samples, drawn in turn. Time is of one sample over that of the run as it is, moved the root mean "
+            f"square change of encoded samples, score {self.measure} (lower is better), change within a set. "
         )
         table = page.table(COLUMNS, self.rows(), numbers=range(1, len(COLUMNS)))
         refused = "".join(page.paragraph(f"Not for this run: {name}: {why}") for name, why in self.refused.items())
@@ -152,7 +159,7 @@ class LightTable:
             {
                 "light": way.name, "seconds": way.seconds, "time_ratio": way.ratio(self.plain), "weight_bytes": way.size,
                 "moved": way.moved, "scores": way.scores, "change": vars(way.change(self.plain)),
-                "free": way is not self.plain and not way.costs(self.plain) and way.gains(self.plain),
+                "verdict": way.verdict(self.plain), "gains": way.gains(self.plain),
             }
             for way in self.ways
         ]  # fmt: skip
@@ -213,7 +220,7 @@ def _together(ways: Sequence[Way]) -> tuple[AnyLight, ...]:
     for way in ways[1:]:
         one = way.light[0]
         kind = "weights" if isinstance(one, BF16Weights | Int8Weights) else one.kind
-        if not way.costs(plain) and way.gains(plain):
+        if way.verdict(plain) == "free" and way.gains(plain):
             best = found.get(kind)
             if best is None or way.ratio(plain) < best.ratio(plain):
                 found[kind] = way
@@ -243,11 +250,8 @@ def moved(drawn: Sequence[Any], reference: Sequence[Any]) -> float:
             return float("nan")
         difference = (a - b).square() if a.is_floating_point() else (a != b)
         squares, count = squares + float(difference.double().sum()), count + a.numel()
-    return (
-        (squares / max(1, count)) ** 0.5
-        if any(x.is_floating_point() for x in _leaves(drawn))
-        else squares / max(1, count)
-    )
+    mean = squares / max(1, count)
+    return mean**0.5 if any(x.is_floating_point() for x in _leaves(drawn)) else mean
 
 
 def _leaves(parts: Iterable[Any]) -> list[Tensor]:
