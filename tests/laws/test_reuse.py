@@ -1,4 +1,4 @@
-"""Deep layers that are used again: always computed they change nothing; samples, halves of guidance and tiles stay apart."""
+"""Deep layers that are used again: always computed they change nothing; samples, guidance and tiles stay apart."""
 
 from dataclasses import replace
 

@@ -11,6 +11,7 @@ from langevin.cli import main
 from langevin.diffusion.guidance import DDNM, ClassifierFreeGuidance, HistoryGuidance
 from langevin.diffusion.light import BF16Weights, FeatureCache, GuidanceInterval, Int8Weights
 from langevin.diffusion.sampling import Sampling
+from langevin.modalities.image.options import Sample
 from langevin.modalities.modality import RequestContext
 from langevin.notebook import load
 from langevin.run.begin import require_reusable
@@ -18,7 +19,11 @@ from langevin.run.generate import changed
 from langevin.run.light import FILE, interval_of, light_of, lightened
 from langevin.run.light_table import Way, _together, moved
 from langevin.run.memory import weight_bytes
+from langevin.server.errors import Refused
+from langevin.server.runs import Runs
+from langevin.server.service import JobRequest, Service
 from tests import customers, pictures, texts, tiny
+from tests.serving.driving import engine, plan_of, submit
 from tests.tiny import drawn
 
 
@@ -165,3 +170,31 @@ def test_an_evaluation_has_the_table(deep):
     assert all(len(way["scores"]) == 2 for way in kept["ways"])
     assert kept["advice"] in report.path.read_text()
     assert any(line.startswith("Free, with 2 sets of 8 samples") for line in report.evaluation.lines)
+
+
+def test_served_requests_share_a_light_model_and_nothing_else(deep):
+    runs = Runs(folders=[deep.path])
+    name = deep.path.name
+    held = runs.load(name, light=["int8", "cache"])
+    assert runs.load(name, light=["int8", "cache interval=2"]) is held
+    plain = runs.load(name)
+    assert plain is not held
+    assert held.size < plain.size
+    assert held.name != plain.name
+    with pytest.raises(Refused, match="there is no light 'fast'"):
+        runs.load(name, light=["fast"])
+    with pytest.raises(Refused, match="shallow at most 1"):
+        runs.load(name, light=["cache shallow=5"])
+    service = Service(runs=runs, engine=engine())
+    with pytest.raises(Refused, match="light cache keeps what a step before computed"):
+        service.submit(JobRequest(model=name, light=["cache"], reproducible=True), options=Sample())
+    alone = [held.model.run(plan_of(held.model, Sample(), count=2, seed=9 * i)[0]).values for i in range(2)]
+    serving = engine(max_batch=4)
+    first = submit(serving, held.model, Sample(), count=2, seed=0)
+    for _ in range(3):
+        serving.tick()  # the second request begins when the first is half made
+    second = submit(serving, held.model, Sample(), count=2, seed=9)
+    while serving.tick():
+        pass
+    for ticket, expected in zip((first, second), alone, strict=True):
+        assert int((ticket.result(0).values.int() - expected.int()).abs().max()) <= 1
