@@ -21,7 +21,7 @@ from langevin.run.directory import Run, load_model, open_run, put
 from langevin.run.display import QUIET, Display
 from langevin.run.ema_choice import read_choice
 from langevin.run.generate import RunModel
-from langevin.run.light import light_of
+from langevin.run.light import light_of, lightened
 from langevin.run.ranking import Ranking
 from langevin.training import machine
 from langevin.training.metrics import read_metrics
@@ -70,6 +70,8 @@ def evaluate_run(
         raise ValueError(
             f"{run.path} is not writable, and the report is written there: copy the run, or change its rights"
         )
+    for one in wanted:  # refused before any work
+        lightened(model, (one,), run, say=display.say)
     train, val = run.open_data(progress=display.progress("reading data"))
     measuring = Measuring(
         model=model, train=train, val=val, folder=own_folder(run.path, "evaluation", create=False), facts=run.facts,
