@@ -143,7 +143,7 @@ BAD = [  # ---------------------------------------------------------------------
     (1, "sample image --light 'cache intervall=2'", "intervall: no such key"),
     (1, "sample image --light 'int8 products=int4'", "products"),
     (1, "sample image --light cache", "shallow layers leave this network no deep ones"),
-    (1, "sample image --guidance 1 --light guidance", "leaves out guidance by a condition at some noise levels, and this run is drawn"),
+    (1, "sample image --guidance 1 --light guidance", "at some noise levels, and this run is drawn without it"),
     (1, "sample text --light cache", "a cache keeps the deep layers of a U-Net or of a transformer over grids"),
     (1, "sample text --light guidance", "and this run has no noise levels"),
     (1, "evaluate image --light cache", "shallow layers leave this network no deep ones"),
