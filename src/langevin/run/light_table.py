@@ -119,7 +119,7 @@ class LightTable:
         """Which ways are free within the interval, in words."""
         plain, sets = self.plain, len(self.plain.scores)
         slow = [way.name for way in self.ways[1:] if not way.gains(plain)]
-        named = dict[Verdict, list[str]](free=[], costs=[], open=[])
+        named: dict[Verdict, list[str]] = {"free": [], "costs": [], "open": []}
         for way in self.ways[1:]:
             if way.gains(plain):
                 share = way.size / plain.size
