@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from langevin.diffusion.condition import Condition
 from langevin.diffusion.reuse import Deep
 from langevin.networks import mlp, transformer_block
-from langevin.networks.deep import rows, through_blocks
+from langevin.networks.deep import picked, through_blocks
 from langevin.networks.embedding import ConditioningConfig, TimeEmbedding, require_bounded
 from langevin.networks.sizes import DataSizes, Reads
 
@@ -269,7 +269,7 @@ class ColumnTransformer(nn.Module):
         vector = columns.vector(x, c_time, len(h))
 
         def through(block: nn.Module, h: Tensor, index: Tensor | None) -> Tensor:
-            return block(h, rows(vector, index), None, None, None, None)[0]
+            return block(h, picked(vector, index), None, None, None, None)[0]
 
         h = through_blocks(self.blocks, h, through, deep)
         parts = iter(self.norm(h).split([part.shape[1] for part in read], 1))

@@ -9,7 +9,7 @@ from langevin.diffusion.reuse import Deep
 Through = Callable[[nn.Module, Tensor, Tensor | None], Tensor]
 
 
-def rows(x: Tensor, index: Tensor | None) -> Tensor:
+def picked(x: Tensor, index: Tensor | None) -> Tensor:
     """The entries of x (b, ...) with the indices (m,) int64; all for None."""
     return x if index is None else x[index]
 
@@ -26,7 +26,7 @@ def through_blocks(blocks: Iterable[nn.Module], h: Tensor, through: Through, dee
     first, middle, last = (blocks[part] for part in _parts(deep.shallow))
     h = _all(first, through, h, None)
     start = h
-    h = deep.after(start, lambda index: _all(middle, through, rows(start, index), index))
+    h = deep.after(start, lambda index: _all(middle, through, picked(start, index), index))
     return _all(last, through, h, None)
 
 

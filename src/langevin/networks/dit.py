@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from langevin.diffusion.condition import Condition
 from langevin.diffusion.reuse import Deep
 from langevin.networks.attention import rotary_angles, sine_positions
-from langevin.networks.deep import rows, through_blocks
+from langevin.networks.deep import picked, through_blocks
 from langevin.networks.dit_block import Block, grouped, levels_of_patches, modulated
 from langevin.networks.embedding import (
     ALL_PORTS,
@@ -234,7 +234,7 @@ class DiT(nn.Module):
         heads = list[tuple[Tensor, nn.Linear, nn.Linear]]()
 
         def through(block: nn.Module, h: Tensor, index: Tensor | None) -> Tensor:
-            return block(h, rows(vectors, index), rotary, None if mask is None else rows(mask, index), grid)
+            return block(h, picked(vectors, index), rotary, None if mask is None else picked(mask, index), grid)
 
         if early and self.early_modulation is not None and self.early_proj is not None:
             h = through_blocks(self.blocks[: config.early_depth], h, through)

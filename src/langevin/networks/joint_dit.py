@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from langevin.diffusion.condition import Condition
 from langevin.diffusion.reuse import Deep
 from langevin.networks.attention import axial_angles, sine_positions
-from langevin.networks.deep import rows, through_blocks
+from langevin.networks.deep import picked, through_blocks
 from langevin.networks.dit_block import Block, levels_of_patches, modulated
 from langevin.networks.embedding import BagOfWords, ConditioningConfig, TimeEmbedding, require_bounded
 from langevin.networks.encoder import Conditioning
@@ -214,7 +214,7 @@ class JointDiT(nn.Module):
         rotary = (angles.cos(), angles.sin())
 
         def through(block: nn.Module, h: Tensor, index: Tensor | None) -> Tensor:
-            return block(h, rows(vector, index), rotary, None, index=at)
+            return block(h, picked(vector, index), rotary, None, index=at)
 
         h = through_blocks(self.blocks, h, through, deep)
         shift, scale = self.final_modulation(vector)[:, at].chunk(2, -1)

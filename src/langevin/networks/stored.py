@@ -76,10 +76,10 @@ class Int8Linear(nn.Module):
         return _read(self.q.float().mul_(self.scale[:, None]))  # type: ignore[operator, union-attr]
 
     def forward(self, x: Tensor) -> Tensor:
-        rows = x.reshape(-1, self.in_features).float()
-        low, high = torch.aminmax(rows, dim=1, keepdim=True)
+        flat = x.reshape(-1, self.in_features).float()
+        low, high = torch.aminmax(flat, dim=1, keepdim=True)
         step = torch.maximum(-low, high).div_(LARGEST).clamp_min_(torch.finfo(torch.float32).tiny)
-        p = torch.div(rows, step).round_().to(torch.int8)
+        p = torch.div(flat, step).round_().to(torch.int8)
         sums = torch._int_mm(p, self.q.t()).float()  # type: ignore[operator, union-attr]
         y = sums.mul_(step).mul_(self.scale)  # type: ignore[arg-type]
         y = y if self.bias is None else y.add_(self.bias)

@@ -24,7 +24,7 @@ from langevin.diffusion.condition import Condition
 from langevin.diffusion.reuse import Deep
 from langevin.networks.attention import Attention
 from langevin.networks.convolution import CONVOLUTIONS
-from langevin.networks.deep import rows
+from langevin.networks.deep import picked
 from langevin.networks.embedding import (
     ALL_PORTS,
     SPAN,
@@ -166,12 +166,12 @@ class Descent:
         tokens, shown = self.conditioning.tokens, self.conditioning.token_mask
         conditioning = replace(
             self.conditioning,
-            tokens=None if tokens is None else rows(tokens, index),
-            token_mask=None if shown is None else rows(shown, index),
+            tokens=None if tokens is None else picked(tokens, index),
+            token_mask=None if shown is None else picked(shown, index),
         )
-        masks = [None if mask is None else rows(mask, index) for mask in self.masks]
-        vectors = [rows(vector, index) for vector in self.vectors]
-        return Descent(conditioning, self.data_mask, vectors, masks, [rows(skip, index)])
+        masks = [None if mask is None else picked(mask, index) for mask in self.masks]
+        vectors = [picked(vector, index) for vector in self.vectors]
+        return Descent(conditioning, self.data_mask, vectors, masks, [picked(skip, index)])
 
 
 class UNet(nn.Module):

@@ -102,7 +102,7 @@ class LightTable:
     def plain(self) -> Way:
         return self.ways[0]
 
-    def rows(self) -> list[tuple[str, ...]]:
+    def cells(self) -> list[tuple[str, ...]]:
         """The cells of each way, as of `COLUMNS`."""
         found = list[tuple[str, ...]]()
         for way in self.ways:
@@ -133,7 +133,7 @@ class LightTable:
 
     def lines(self) -> list[str]:
         """The table and the advice for a terminal."""
-        rows = [COLUMNS, *self.rows()]
+        rows = [COLUMNS, *self.cells()]
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         table = [
             "  ".join([row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:]))])
@@ -148,7 +148,7 @@ class LightTable:
             "The same samples, drawn in turn. Time is of one sample over that of the run as it is, moved the root mean "
             f"square change of encoded samples, score {self.measure} (lower is better), change within a set. "
         )
-        table = page.table(COLUMNS, self.rows(), numbers=range(1, len(COLUMNS)))
+        table = page.table(COLUMNS, self.cells(), numbers=range(1, len(COLUMNS)))
         refused = "".join(page.paragraph(f"Not for this run: {name}: {why}") for name, why in self.refused.items())
         source = page.source(f"each set {self.count:,}", str(len(self.plain.scores)), self.command)
         return page.section("Light", page.paragraph(about + self.advice()) + table + refused + source)
