@@ -1,6 +1,7 @@
 """The Python interface: train, load, sample, evaluate. Samples, runs and reports display themselves in notebooks."""
 
 import html
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from langevin.run.directory import Run, load_model, open_run
 from langevin.run.display import QUIET, Display
 from langevin.run.evaluate import evaluate_run
 from langevin.run.generate import RunModel, changed, with_others
+from langevin.run.light import light_of, lightened
 from langevin.run.plan import Wanted
 from langevin.run.train import train_run
 from langevin.training import machine
@@ -113,7 +115,8 @@ class LoadedRun:
 
     def sample(
         self, count: int | None = None, *, seed: int = 0, steps: int | None = None, sampler: str | None = None,
-        guidance: float | None = None, batch: int = 256, frames: bool = False, **options: Any,
+        guidance: float | None = None, light: Sequence[str] | None = None, batch: int = 256, frames: bool = False,
+        **options: Any,
     ) -> Samples:  # fmt: skip
         """Draw decoded samples.
 
@@ -122,6 +125,8 @@ class LoadedRun:
             seed: sample i has the seed `seed + i`, and is the same in any batch.
             steps, guidance: default the recipe's.
             sampler: as on the command line: "heun", "exponential max_order=3"; default the recipe's.
+            light: what makes it cheaper, as on the command line: ["int8", "cache interval=3"]; ["none"] is nothing, and the
+                default the recipe's.
             batch: samples per batch.
             frames: keep the state after every step, for an animation.
             options: options of the run's modality, such as condition="cat" or prompt="To be".
@@ -129,6 +134,8 @@ class LoadedRun:
         Raises:
             ValueError: an option that the modality does not have, or a condition that the run does not know."""
         model = changed(self.model, steps=steps, sampler=sampler, guidance=guidance)
+        if light is not None or model.sampling.light:
+            model = lightened(model, light_of(light, model.sampling), self.run, say=print)
         model, plan = self._planned(model, count, seed, batch, options)
         return model.run(plan, batch=batch, frames=frames)
 
@@ -198,8 +205,9 @@ class LoadedRun:
         return model, self.recipe.data.plan(wanted, context)
 
     def evaluate(
-        self, *, count: int | None = None, seeds: int = 3, batch: int = 256, curve: bool = False, **options: Any
-    ) -> "Report":
+        self, *, count: int | None = None, seeds: int = 3, batch: int = 256, curve: bool = False,
+        light: Sequence[str] | None = None, **options: Any,
+    ) -> "Report":  # fmt: skip
         """Measure the run next to real data, and write report.html into it.
 
         Args:
@@ -207,6 +215,7 @@ class LoadedRun:
             seeds: independent sets of samples, for error bars.
             batch: samples per batch.
             curve: also measure the run's EMA snapshots.
+            light: also measure what makes drawing cheaper; [] is all that fits the run.
             options: options of the run's modality, as of `langevin evaluate RUN`.
 
         Raises:
@@ -214,7 +223,15 @@ class LoadedRun:
         kind = self.recipe.data.kind
         given = options_from(options_of(kind).Evaluate, options, kind)
         evaluation, path = evaluate_run(
-            self.run, self.model, given, step=self.step, count=count, seeds=seeds, batch=batch, curve=curve
+            self.run,
+            self.model,
+            given,
+            step=self.step,
+            count=count,
+            seeds=seeds,
+            batch=batch,
+            curve=curve,
+            light=light,
         )
         return Report(evaluation=evaluation, path=path)
 

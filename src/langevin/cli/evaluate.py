@@ -27,8 +27,8 @@ def run(args: Any) -> Evaluation:
     model, step = loaded(args, run, line)
     evaluation, path = evaluate_run(
         run, model, args.options, step=step, count=args.count, seeds=3 if args.seeds is None else args.seeds,
-        batch=args.batch, curve=args.curve, command=command_of(args), guided=args.guidance not in (None, 1),
-        display=line.display(),
+        batch=args.batch, curve=args.curve, light=args.light, command=command_of(args),
+        guided=args.guidance not in (None, 1), display=line.display(),
     )  # fmt: skip
     show(evaluation.rows, title=f"{run.path}: {evaluation.title}")
     for text in evaluation.lines:

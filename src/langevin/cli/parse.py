@@ -224,13 +224,15 @@ def word_of(name: str) -> str:
 
 
 def require_values(arguments: list[str], types: dict[str, Any]) -> None:
-    """Check that options which take a list got one: without, they would silently have no effect.
+    """Check that options which take a list got one: without, they would silently have no effect. Options that can be
+    absent too mean something by themselves.
 
     Raises:
         ValueError: one got nothing."""
     for word, following in zip(arguments, [*arguments, "--"][1:], strict=True):
         kind = types.get(word[2:].replace("-", "_")) if word.startswith("--") else None
-        if kind is not None and values_of(kind) == math.inf and following.startswith("--"):
+        listed = kind is not None and values_of(kind) == math.inf and NoneType not in get_args(kind)
+        if listed and following.startswith("--"):
             raise ValueError(f"{word} needs one value or more: give some, or leave it out")
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from langevin.cli.merge import adapters_of
 from langevin.cli.out import require_writable, unused
 from langevin.cli.show import LiveLine, write
-from langevin.cli.verbs import Drawing, Sample
+from langevin.cli.verbs import Drawing, Evaluate, Sample
 from langevin.diffusion.guidance import weight_of
 from langevin.modalities.files import file_name
 from langevin.modalities.modality import RequestContext, Samples, require_form
@@ -20,6 +20,7 @@ from langevin.run.adapters import load_with
 from langevin.run.directory import Run, open_run
 from langevin.run.display import duration
 from langevin.run.generate import RunModel, with_others
+from langevin.run.light import light_of, lightened
 from langevin.run.provenance import facts_of
 from langevin.run.watermark import marked, require_room
 from langevin.safety.watermark import read_key
@@ -85,6 +86,7 @@ def run(args: Any) -> Path | None:
     weight = weight_of(model.sampling.guidance)
     method = f"{describe(model.sampling.sampler)}, {samples.nfe} function evaluations"
     method += f", guidance {weight:g}" if weight != 1 else ""
+    method += f", light {' and '.join(map(describe, light))}" if (light := model.sampling.light) else ""
     line.say(
         f"{len(samples)} samples ({method}) in {duration(time.perf_counter() - begin)}" + (f": {out}" if out else "")
     )
@@ -135,12 +137,17 @@ def check_seed(seed: int) -> None:
 
 
 def loaded(args: Drawing, run: Run, line: LiveLine) -> tuple[RunModel, int]:
-    """The run's model with the sampling options of the command, and the training step of its weights."""
-    return load_with(
+    """The run's model with the sampling options of the command, and the training step of its weights.
+
+    Raises:
+        ValueError: see `load_with` and `lightened`."""
+    model, step = load_with(
         run, adapters_of(args.adapter), ema=args.ema, device=machine.device(),
         code=CodePermission.of((), allow=args.allow_code), say=line.say, steps=args.steps, sampler=args.sampler,
         guidance=args.guidance,
     )  # fmt: skip
+    light = model.sampling.light if isinstance(args, Evaluate) else light_of(args.light, model.sampling)
+    return lightened(model, light, run, keep=False, say=line.say), step
 
 
 def other_loaded(args: Any, line: LiveLine) -> Callable[[str], RunModel]:
@@ -149,7 +156,9 @@ def other_loaded(args: Any, line: LiveLine) -> Callable[[str], RunModel]:
     def load(name: str) -> RunModel:
         path = Path(name)
         return loaded(
-            replace(args, run=path, steps=None, sampler=None, guidance=None, adapter=()), open_run(path), line
+            replace(args, run=path, steps=None, sampler=None, guidance=None, adapter=(), light=None),
+            open_run(path),
+            line,
         )[0]
 
     return load
@@ -199,6 +208,7 @@ def default_name(model: RunModel, step: int, args: Any) -> str:
     parts += [f"guidance{weight:g}"] if weight != 1 else []
     parts += [f"{name}{value:g}" for name in ("ema", "count") if (value := getattr(args, name)) is not None]
     parts += [f"adapter{short('-'.join(args.adapter))}"] if args.adapter else []
+    parts += [f"light{short('-'.join(args.light))}"] if args.light else []
     given = {name: value for name, value in vars(args.options).items() if value != defaults[name]}
     parts += [name + short("-".join(map(str, v)) if isinstance(v, tuple) else str(v)) for name, v in given.items()]
     parts += ["watermarked"] if args.watermark is not None else []

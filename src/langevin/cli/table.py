@@ -23,7 +23,8 @@ def command_of(args: Any) -> str:
     given = {f.name: getattr(args, f.name) for f in fields(Evaluate) if f.name != "run"}
     defaults = {f.name: f.default for f in fields(Evaluate)} | {f.name: f.default for f in fields(args.options)}
     changed = {k: v for k, v in (given | vars(args.options)).items() if v != defaults[k]}
-    named = {k.replace("_", "-"): shlex.quote(str(v)) if v is not True else "" for k, v in changed.items()}
+    listed = {k: v if isinstance(v, tuple) else () if v is True else (v,) for k, v in changed.items()}
+    named = {k.replace("_", "-"): shlex.join(map(str, values)) for k, values in listed.items()}
     return " ".join(
         ["langevin evaluate", shlex.quote(str(args.run)), *(f"--{k} {v}".strip() for k, v in named.items())]
     )

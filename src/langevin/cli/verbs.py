@@ -271,6 +271,10 @@ class Drawing:
     or the one chosen at the end of training."""
     adapter: tuple[str, ...] = ()
     """Adapters of the run, each an adapted run or its adapter.safetensors, with :WEIGHT after it if that is not 1."""
+    light: tuple[str, ...] | None = None
+    """What makes it cheaper, one or more of: bf16 or int8, weights in fewer bytes; cache, deep layers computed for every
+    second evaluation, or "cache interval=3"; guidance, only where it changes something. none for nothing; default the
+    recipe's. `langevin evaluate RUN --light` measures what each costs."""
     batch: int = 256
     """Samples per batch."""
     allow_code: bool = False
@@ -411,6 +415,9 @@ class Evaluate(Drawing):
     """Number of samples per seed; default what the modality can compare with its real data."""
     seeds: int | None = None
     """Number of independent sets of samples, from which the error bars come; default 3."""
+    light: tuple[str, ...] | None = None
+    """Also measure what makes drawing cheaper: time, bytes, and the cost in quality. Without a kind all of int8, bf16,
+    cache and guidance that fit the run; or those that are named, as in "cache interval=3"."""
     curve: bool = False
     """Also measure the run's EMA snapshots, which gives quality against training time."""
 

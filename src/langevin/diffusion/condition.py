@@ -24,6 +24,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from langevin.diffusion.features import Features, join_features
 from langevin.diffusion.float64 import float64_device
 from langevin.diffusion.measurement import Measurement, join_measurements
 from langevin.diffusion.posterior import Index
@@ -158,6 +159,7 @@ class Condition:
             unconditional reference.
         measurement: what was measured of the samples, which guidance makes them agree with.
         further: conditions besides the ports, which `Composition` adds or subtracts.
+        features: what the network computed for the samples before, which `Reusing` uses again; None is nothing.
 
     Raises:
         ValueError: a reference that holds more than ports.
@@ -179,10 +181,11 @@ class Condition:
     reference: "Condition | None" = None
     measurement: Measurement | None = None
     further: tuple[Further, ...] = ()
+    features: Features | None = None
 
     def __post_init__(self) -> None:
         other = self.reference
-        rest = (*FACTS, "prompt", "reference", "measurement")
+        rest = (*FACTS, "prompt", "reference", "measurement", "features")
         if other is not None and (other.guidance or any(getattr(other, name) is not None for name in rest)):
             raise ValueError("a reference condition holds ports only: set all other fields on the condition itself")
 
@@ -217,8 +220,9 @@ class Condition:
         return replace(self, **{name: port.only(torch.zeros_like(port.kept())) for name, port in self.ports.items()})
 
     def unguided(self) -> "Condition":
-        """The condition without all that guidance reads: weights, reference, measurement, further conditions."""
-        return replace(self, guidance={}, reference=None, measurement=None, further=())
+        """The condition without all that guidance reads: weights, reference, measurement, further conditions; and without
+        features, which are of the condition as it was."""
+        return replace(self, guidance={}, reference=None, measurement=None, further=(), features=None)
 
     def inside(self, kind: str) -> "Condition":
         """The condition for what a guidance method is around: without its own weights, and without the reference."""
@@ -234,9 +238,9 @@ class Condition:
 
     def compared(self) -> "Condition":
         """The condition of the guidance reference: `reference` if given, else this one with every port withheld."""
-        if self.reference is None:
-            return self.dropped().unguided()
-        return self.under(self.reference).unguided()
+        features = None if self.features is None else self.features.reference()
+        other = self.dropped() if self.reference is None else self.under(self.reference)
+        return replace(other.unguided(), features=features)
 
     def over(self, x: Tensor) -> Tensor | None:
         """The data mask shaped for x, (b, 1, *space), or (b, positions) for tokens; None without one.
@@ -295,6 +299,7 @@ def _join(all_of: Sequence[Condition], counts: Sequence[int]) -> Condition:
         references = [Condition(**condition.compared().ports) for condition in all_of]  # type: ignore[arg-type]
         parts["reference"] = _join(references, counts)
     parts["further"] = _join_further(all_of, counts)
+    parts["features"] = join_features([condition.features for condition in all_of], counts)
     parts["measurement"] = join_measurements([condition.measurement for condition in all_of], counts)
     return Condition(**parts)
 
@@ -319,7 +324,7 @@ def _mapped(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
         return None
     if isinstance(value, Tensor):
         return function(value)
-    if isinstance(value, Measurement):
+    if isinstance(value, Measurement | Features):
         return value.map(function)
     if isinstance(value, tuple):
         several: tuple[Any, ...] = value  # pyright: ignore[reportUnknownVariableType]

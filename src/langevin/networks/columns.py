@@ -16,7 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from langevin.diffusion.condition import Condition
+from langevin.diffusion.reuse import Deep
 from langevin.networks import mlp, transformer_block
+from langevin.networks.deep import picked, through_blocks
 from langevin.networks.embedding import ConditioningConfig, TimeEmbedding, require_bounded
 from langevin.networks.sizes import DataSizes, Reads
 
@@ -248,6 +250,16 @@ class ColumnTransformer(nn.Module):
     def forward(
         self, x: Mapping[str, Tensor], c_time: Mapping[str, Tensor], condition: Condition | None = None
     ) -> dict[str, Tensor]:
+        return self.reusing(x, c_time, condition, None)
+
+    def num_layers(self) -> int:
+        """See `HasDeepLayers`."""
+        return (self.config.depth - 1) // 2
+
+    def reusing(
+        self, x: Mapping[str, Tensor], c_time: Mapping[str, Tensor], condition: Condition | None, deep: Deep | None
+    ) -> dict[str, Tensor]:
+        """The output, with what the blocks between the first and the last ones add from `deep`; None computes all."""
         columns, read = self.columns, list[Tensor]()
         for name, weight in self.number_in.items():
             inputs = nn.functional.pad(columns.number_inputs(x, c_time, name), (0, 1), value=1.0)
@@ -255,8 +267,11 @@ class ColumnTransformer(nn.Module):
         read += [layer(columns.token_index(x, name)) for name, layer in self.token_in.items()]
         h = torch.cat(read, 1)
         vector = columns.vector(x, c_time, len(h))
-        for block in self.blocks:
-            h, _ = block(h, vector, None, None, None, None)
+
+        def through(block: nn.Module, h: Tensor, index: Tensor | None) -> Tensor:
+            return block(h, picked(vector, index), None, None, None, None)[0]
+
+        h = through_blocks(self.blocks, h, through, deep)
         parts = iter(self.norm(h).split([part.shape[1] for part in read], 1))
         found = dict[str, Tensor]()
         for name, weight in self.number_out.items():

@@ -21,7 +21,9 @@ import torch
 from torch import Tensor, nn
 
 from langevin.diffusion.condition import Condition
+from langevin.diffusion.reuse import Deep
 from langevin.networks.attention import rotary_angles, sine_positions
+from langevin.networks.deep import picked, through_blocks
 from langevin.networks.dit_block import Block, grouped, levels_of_patches, modulated
 from langevin.networks.embedding import (
     ALL_PORTS,
@@ -191,7 +193,17 @@ class DiT(nn.Module):
         y, early = self._outputs(x, c_time, condition, early=True)
         return y, early
 
-    def _outputs(self, x: Tensor, c_time: Tensor, condition: Condition | None, *, early: bool) -> tuple[Tensor, ...]:
+    def num_layers(self) -> int:
+        """See `HasDeepLayers`."""
+        return (self.config.depth - 1) // 2
+
+    def reusing(self, x: Tensor, c_time: Tensor, condition: Condition | None, deep: Deep) -> Tensor:
+        """The output, with what the blocks between the first and the last ones add from `deep`."""
+        return self._outputs(x, c_time, condition, early=False, deep=deep)[0]
+
+    def _outputs(
+        self, x: Tensor, c_time: Tensor, condition: Condition | None, *, early: bool, deep: Deep | None = None
+    ) -> tuple[Tensor, ...]:
         config = self.config
         require_input(x, c_time, channels=config.channels or 0, dimensions=config.dimensions, levels=True)
         conditioning = self.encoder(condition, x, tuple(x.shape[2:]))
@@ -220,15 +232,14 @@ class DiT(nn.Module):
         angles = rotary_angles(grid, config.head_dim, skip=prefix, device=x.device)
         rotary = (angles.cos(), angles.sin())
         heads = list[tuple[Tensor, nn.Linear, nn.Linear]]()
-        for depth, block in enumerate(self.blocks, 1):
-            h = block(h, vectors, rotary, mask, grid)
-            if (
-                early
-                and depth == config.early_depth
-                and self.early_modulation is not None
-                and self.early_proj is not None
-            ):
-                heads.append((h, self.early_modulation, self.early_proj))
+
+        def through(block: nn.Module, h: Tensor, index: Tensor | None) -> Tensor:
+            return block(h, picked(vectors, index), rotary, None if mask is None else picked(mask, index), grid)
+
+        if early and self.early_modulation is not None and self.early_proj is not None:
+            h = through_blocks(self.blocks[: config.early_depth], h, through)
+            heads.append((h, self.early_modulation, self.early_proj))
+        h = through_blocks(self.blocks[config.early_depth if early else 0 :], h, through, deep)
         heads.insert(0, (h, self.final_modulation, self.proj_out))
         outputs = list[Tensor]()
         for hidden, modulation, projection in heads:

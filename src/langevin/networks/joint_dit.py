@@ -18,7 +18,9 @@ import torch
 from torch import Tensor, nn
 
 from langevin.diffusion.condition import Condition
+from langevin.diffusion.reuse import Deep
 from langevin.networks.attention import axial_angles, sine_positions
+from langevin.networks.deep import picked, through_blocks
 from langevin.networks.dit_block import Block, levels_of_patches, modulated
 from langevin.networks.embedding import BagOfWords, ConditioningConfig, TimeEmbedding, require_bounded
 from langevin.networks.encoder import Conditioning
@@ -177,6 +179,16 @@ class JointDiT(nn.Module):
     def forward(
         self, x: Mapping[str, Tensor], c_time: Mapping[str, Tensor], condition: Condition | None = None
     ) -> dict[str, Tensor]:
+        return self.reusing(x, c_time, condition, None)
+
+    def num_layers(self) -> int:
+        """See `HasDeepLayers`."""
+        return (self.config.depth - 1) // 2
+
+    def reusing(
+        self, x: Mapping[str, Tensor], c_time: Mapping[str, Tensor], condition: Condition | None, deep: Deep | None
+    ) -> dict[str, Tensor]:
+        """The output, with what the blocks between the first and the last ones add from `deep`; None computes all."""
         tokens, vectors, index, positions = list[Tensor](), list[Tensor](), list[Tensor](), list[Tensor]()
         ways = dict[str, tuple[Tensor, Descent]]()
         words = self.final_modulation.bias.new_zeros(1, self.config.width)
@@ -200,8 +212,11 @@ class JointDiT(nn.Module):
         h, vector, at = torch.cat(tokens, 1), nn.functional.silu(torch.cat(vectors, 1)), torch.cat(index)
         angles = axial_angles(torch.cat(positions), self.config.head_dim)
         rotary = (angles.cos(), angles.sin())
-        for block in self.blocks:
-            h = block(h, vector, rotary, None, index=at)
+
+        def through(block: nn.Module, h: Tensor, index: Tensor | None) -> Tensor:
+            return block(h, picked(vector, index), rotary, None, index=at)
+
+        h = through_blocks(self.blocks, h, through, deep)
         shift, scale = self.final_modulation(vector)[:, at].chunk(2, -1)
         outs = modulated(self.norm(h), shift, scale).split([part.shape[1] for part in tokens], 1)
         written = dict[str, Tensor]()

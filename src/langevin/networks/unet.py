@@ -21,8 +21,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from langevin.diffusion.condition import Condition
+from langevin.diffusion.reuse import Deep
 from langevin.networks.attention import Attention
 from langevin.networks.convolution import CONVOLUTIONS
+from langevin.networks.deep import picked
 from langevin.networks.embedding import (
     ALL_PORTS,
     SPAN,
@@ -159,6 +161,18 @@ class Descent:
     masks: list[Tensor | None]
     skips: list[Tensor]
 
+    def of(self, skip: Tensor, index: Tensor | None) -> "Descent":
+        """The way of the inputs `index` (m,) int64, all for None, from where `skip` (b, ...) is the last one so far."""
+        tokens, shown = self.conditioning.tokens, self.conditioning.token_mask
+        conditioning = replace(
+            self.conditioning,
+            tokens=None if tokens is None else picked(tokens, index),
+            token_mask=None if shown is None else picked(shown, index),
+        )
+        masks = [None if mask is None else picked(mask, index) for mask in self.masks]
+        vectors = [picked(vector, index) for vector in self.vectors]
+        return Descent(conditioning, self.data_mask, vectors, masks, [picked(skip, index)])
+
 
 class UNet(nn.Module):
     """(b, channels, *space) -> the same shape; every side is a multiple of patch * 2^(levels - 1)."""
@@ -292,11 +306,41 @@ class UNet(nn.Module):
 
     def forward(self, x: Tensor, c_time: Tensor, condition: Condition | None = None) -> Tensor:
         h, way = self.down_to_middle(x, c_time, self.encoder(condition, x, tuple(x.shape[2:])))
+        return self.up_from_middle(self._through_middle(h, way), way)
+
+    def num_layers(self) -> int:
+        """See `HasDeepLayers`."""
+        return len(self.config.channel_mult) - 1
+
+    def reusing(self, x: Tensor, c_time: Tensor, condition: Condition | None, deep: Deep) -> Tensor:
+        """The output, with that of the levels below the finest ones from `deep`."""
+        h, way = self._begun(x, c_time, self.encoder(condition, x, tuple(x.shape[2:])))
+        h = self._down(h, way, range(deep.shallow))
+        skip = way.skips.pop()  # for the way up below
+        below = range(deep.shallow, len(self.down))
+
+        def layers(index: Tensor | None) -> Tensor:
+            part = way.of(skip, index)
+            return self._up(self._through_middle(self._down(part.skips[-1], part, below), part), part, below)
+
+        return self._ended(self._up(deep.instead(layers), way, range(deep.shallow)), way)
+
+    def _through_middle(self, h: Tensor, way: Descent) -> Tensor:
         h = self.middle(h, 0, way.vectors[-1], way.conditioning, way.masks[-1])
-        return self.up_from_middle(self.middle_2(h, way.vectors[-1], way.masks[-1]), way)
+        return self.middle_2(h, way.vectors[-1], way.masks[-1])
 
     def down_to_middle(self, x: Tensor, c_time: Tensor, conditioning: Conditioning) -> tuple[Tensor, Descent]:
         """The input of the middle, (b, middle_width, *space / factor). Raises `ValueError` for data it cannot read."""
+        h, way = self._begun(x, c_time, conditioning)
+        return self._down(h, way, range(len(self.down))), way
+
+    def up_from_middle(self, h: Tensor, way: Descent) -> Tensor:
+        """The output of the network, from that of the middle."""
+        way = replace(way, skips=list(way.skips))
+        return self._ended(self._up(h, way, range(len(self.up))), way)
+
+    def _begun(self, x: Tensor, c_time: Tensor, conditioning: Conditioning) -> tuple[Tensor, Descent]:
+        """The input of the finest level."""
         self._require(x, c_time)
         data_mask = None if conditioning.data_mask is None else conditioning.data_mask[:, None]  # (b, 1, *space)
         vectors, masks = self._vectors(c_time, conditioning.vector, len(self.down)), self._level_masks(data_mask)
@@ -304,26 +348,34 @@ class UNet(nn.Module):
         if x.ndim == 4:
             x = x.contiguous(memory_format=torch.channels_last)
         h = self.conv_in(x)
-        skips = [h]
-        for i, level in enumerate(self.down):
-            for j in range(self.config.blocks):
-                h = level(h, j, vectors[i], conditioning, masks[i])
-                skips.append(h)
-            if i < len(self.downsample):
-                h = self.downsample[i](_masked(h, masks[i]))
-                skips.append(h)
-        return h, Descent(conditioning, data_mask, vectors, masks, skips)
+        return h, Descent(conditioning, data_mask, vectors, masks, [h])
 
-    def up_from_middle(self, h: Tensor, way: Descent) -> Tensor:
-        """The output of the network, from that of the middle."""
-        masks, skips = way.masks, list(way.skips)
-        for i, level in enumerate(self.up):
+    def _down(self, h: Tensor, way: Descent, levels: range) -> Tensor:
+        """Down these levels, and to the next; skips are added to those of the way."""
+        for i in levels:
+            for j in range(self.config.blocks):
+                h = self.down[i](h, j, way.vectors[i], way.conditioning, way.masks[i])
+                way.skips.append(h)
+            if i < len(self.downsample):
+                h = self.downsample[i](_masked(h, way.masks[i]))
+                way.skips.append(h)
+        return h
+
+    def _up(self, h: Tensor, way: Descent, levels: range) -> Tensor:
+        """Up these levels, the coarsest first, and to the next; skips are taken from those of the way."""
+        for i in reversed(levels):
+            above = len(self.up) - 1 - i  # the coarsest level is the first
             for j in range(self.config.blocks + 1):
-                h = level(torch.cat([h, skips.pop()], 1), j, way.vectors[-1 - i], way.conditioning, masks[-1 - i])
-            if i < len(self.upsample):
+                skipped = torch.cat([h, way.skips.pop()], 1)
+                h = self.up[above](skipped, j, way.vectors[i], way.conditioning, way.masks[i])
+            if i > 0:
                 h = F.interpolate(h, scale_factor=2.0, mode="nearest")
-                h = self.upsample[i](_masked(h, masks[-2 - i]))
-        h = _masked(F.silu(group_norm(self.norm, h, masks[0])), masks[0])
+                h = self.upsample[above](_masked(h, way.masks[i - 1]))
+        return h
+
+    def _ended(self, h: Tensor, way: Descent) -> Tensor:
+        """The output of the network, from that of the finest level."""
+        h = _masked(F.silu(group_norm(self.norm, h, way.masks[0])), way.masks[0])
         return _masked(unpatchify(self.conv_out(h), self.config.patch), way.data_mask)
 
     def _vectors(self, c_time: Tensor, condition: Tensor | float, levels: int) -> list[Tensor]:

@@ -3,14 +3,17 @@
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
+from difflib import get_close_matches
 from typing import Any, get_args
 
+from langevin.diffusion.light import AnyLight
 from langevin.diffusion.process import Process
 from langevin.diffusion.sampler import AnySampler, FittedSolver, TokenSampling, require_fit
 from langevin.diffusion.sampler.choice import unknown_kind
 from langevin.diffusion.sampling import Sampling
 from langevin.recipe.read import check_part, override
 
+LIGHT: dict[str, type[AnyLight]] = {member.kind: member for member in get_args(AnyLight)}
 KINDS: dict[str, Any] = {member.kind: member for member in get_args(AnySampler)}
 
 
@@ -35,6 +38,23 @@ def parse_sampler(text: str, process: Process, *, tokens: TokenSampling | None =
     return check_part(tree, member, where=f"the sampler '{text}'")
 
 
+def parse_light(text: str) -> AnyLight:
+    """Parse what makes sampling cheaper: `int8`, `cache interval=3`, or `{kind: cache, interval: 3}`.
+
+    Raises:
+        ValueError: an unknown kind or parameter, with the nearest; or an invalid value."""
+    tree = _tree(text)
+    kind = str(tree.get("kind"))
+    if kind not in LIGHT:
+        near = get_close_matches(kind, LIGHT, n=1)
+        raise ValueError(
+            f"there is no light '{kind}'"
+            + (f"; did you mean {near[0]}?" if near else "")
+            + f"; there are {', '.join(LIGHT)}"
+        )
+    return check_part(tree, LIGHT[kind], where=f"light '{text}'")
+
+
 def _tree(text: str) -> dict[str, Any]:
     """The mapping that a text describes."""
     if text.lstrip().startswith("{"):
@@ -44,8 +64,8 @@ def _tree(text: str) -> dict[str, Any]:
     return override({"kind": kind}, parameters)
 
 
-def describe(sampler: AnySampler) -> str:
-    """A sampler as `parse_sampler` reads it: its kind, and the parameters that are not the defaults."""
+def describe(sampler: AnySampler | AnyLight) -> str:
+    """A sampler as `parse_sampler` reads it, or one of `parse_light`: its kind, and what differs from the defaults."""
     if isinstance(sampler, FittedSolver):
         return sampler.kind
     return " ".join([sampler.kind, *_changes(asdict(sampler), asdict(type(sampler)()), "")])

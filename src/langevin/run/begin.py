@@ -9,10 +9,23 @@ from torch import Tensor
 
 from langevin.diffusion.condition import Condition, KVCache
 from langevin.diffusion.denoiser import Denoiser
+from langevin.diffusion.features import Features
 from langevin.diffusion.float64 import float64_device
-from langevin.diffusion.guidance import active, guide, weighted
+from langevin.diffusion.guidance import (
+    Autoguidance,
+    Box,
+    ClassifierFreeGuidance,
+    PartsGuidance,
+    ProjectedGuidance,
+    RescaledGuidance,
+    ZeroStarGuidance,
+    active,
+    guide,
+    weighted,
+)
 from langevin.diffusion.posterior import Point
 from langevin.diffusion.process import Gaussian
+from langevin.diffusion.reuse import Reusing
 from langevin.diffusion.sampler import AncestralUnmask, AnySampler, State, UnmaskGrid, start
 from langevin.diffusion.sampler.scheduling import FullSequence, times_per_frame
 from langevin.diffusion.sampling import Sampling
@@ -95,6 +108,9 @@ def begin(built: Built, request: Draw, index: Tensor, prefix: Prefix | None = No
         times = tree_map(lambda t, at: known_from_the_start(t, at[index]), times, request.known)
     condition = None if request.condition is None else request.condition.select(index).to(built.device)
     condition = weighted(condition, sampling.guidance, len(index), built.device)
+    if isinstance(getattr(parts.denoiser, "network", None), Reusing):
+        require_reusable(request)
+        condition = replace(condition or Condition(), features=Features.of(len(index)))
     if request.prefix is not None and request.prefix.shape[1]:
         prefix = extended(built, request.prefix[index], prefix)
         condition = replace(condition or Condition(), cache=prefix.cache)
@@ -102,6 +118,30 @@ def begin(built: Built, request: Draw, index: Tensor, prefix: Prefix | None = No
     given = known if isinstance(parts, JointModel) else None
     state = start(sampler, parts.process, like, times, seeds, x=x, clean=clean, known=given)
     return Begun(sampler=sampler, state=state, condition=condition, prefix=prefix)
+
+
+REUSED = (
+    ClassifierFreeGuidance,
+    ProjectedGuidance,
+    RescaledGuidance,
+    ZeroStarGuidance,
+    PartsGuidance,
+    Autoguidance,
+    Box,
+)
+
+
+def require_reusable(request: Draw) -> None:
+    """Check that features of one evaluation can be used again in the next. Raises `ValueError` with what stands against."""
+    against = [method.kind for method in active(request.sampling.guidance) if not isinstance(method, REUSED)]
+    what = [f"guidance by {kind}" for kind in against]
+    what += ["a measurement"] if request.condition is not None and request.condition.measurement is not None else []
+    what += ["samples longer than the network's windows"] if request.window is not None else []
+    if what:
+        raise ValueError(
+            f"light cache uses what the network computed one evaluation before, and {what[0]} evaluates it "
+            "at other inputs: leave one of them out"
+        )
 
 
 def per_frame(request: Draw, index: Tensor, times: Tensor, steps: Tensor) -> Tensor:

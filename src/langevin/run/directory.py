@@ -47,6 +47,7 @@ FILES = {  # that are written into a run
     "recipe.yaml", "environment.json", "metrics.jsonl", "report.html", "report.json", "evaluation.json", "checkpoints",
     "samples", "ema", "solvers", "evaluation", "latents", "tensorboard", "comparison", "requests", "explanations",
     "card.md", "coupling.safetensors", "counts.safetensors", "adapter.safetensors", "continual",
+    "light.json",
 }  # fmt: skip
 
 

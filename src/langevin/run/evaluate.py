@@ -8,17 +8,20 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from langevin.diffusion.light import BF16Weights, Int8Weights
 from langevin.diffusion.sampler import FittedSolver
-from langevin.evaluation.report import Curves, Facts, Line, Report, Section, Source
+from langevin.evaluation.report import Curves, Facts, Line, Report, Section, Source, finite
 from langevin.files import own_folder, write_atomic
 from langevin.modalities.modality import Evaluation, Measuring
 from langevin.recipe.sampling import describe
+from langevin.run import light_table
 from langevin.run.adapters import in_plain_network
 from langevin.run.card import write_card
 from langevin.run.directory import Run, load_model, open_run, put
 from langevin.run.display import QUIET, Display
 from langevin.run.ema_choice import read_choice
 from langevin.run.generate import RunModel
+from langevin.run.light import light_of, lightened
 from langevin.run.ranking import Ranking
 from langevin.training import machine
 from langevin.training.metrics import read_metrics
@@ -29,7 +32,8 @@ SCORED = 500  # samples per snapshot by default
 
 def evaluate_run(
     run: Run, model: RunModel, options: Any, *, step: int, count: int | None = None, seeds: int = 3, batch: int = 256,
-    curve: bool = False, command: str = "", guided: bool = False, display: Display = QUIET,
+    curve: bool = False, light: Sequence[str] | None = None, command: str = "", guided: bool = False,
+    display: Display = QUIET,
 ) -> tuple[Evaluation, Path]:  # fmt: skip
     """Measure the run, and write `report.html`, `report.json`, `evaluation.json` and `card.md` into it.
 
@@ -39,6 +43,7 @@ def evaluate_run(
         count: samples per seed; None is the modality's default.
         seeds: independent sets of samples, for error bars.
         curve: also measure the run's EMA snapshots.
+        light: also measure what makes drawing cheaper, by kind; empty is all that fits the run.
         command: the command line to name in the report.
         guided: whether it asks for guidance.
 
@@ -54,10 +59,19 @@ def evaluate_run(
             "--curve samples with snapshots of the weights, to which the learned sampler was not fitted: "
             "leave one of them out"
         )
+    wanted = light_of(light, model.sampling) if light else ()
+    if light is not None and model.sampling.light:
+        raise ValueError(
+            "--light compares with the run as it is, and its sampling.light is set: take it out of its recipe.yaml"
+        )
+    if curve and any(isinstance(one, BF16Weights | Int8Weights) for one in model.sampling.light):
+        raise ValueError("--curve loads other weights, and sampling.light stores them in another form: leave one out")
     if not os.access(run.path, os.W_OK):
         raise ValueError(
             f"{run.path} is not writable, and the report is written there: copy the run, or change its rights"
         )
+    for one in wanted:  # refused before any work
+        lightened(model, (one,), run, say=display.say)
     train, val = run.open_data(progress=display.progress("reading data"))
     measuring = Measuring(
         model=model, train=train, val=val, folder=own_folder(run.path, "evaluation", create=False), facts=run.facts,
@@ -67,9 +81,16 @@ def evaluate_run(
     )  # fmt: skip
     evaluation = run.recipe.data.evaluate(options, measuring)
     sections, points = quality_curve(run, model, measuring) if curve else ([], [])
+    cheaper = {}
+    if light is not None:
+        ranking = Ranking.of(replace(measuring, count=measuring.count or light_table.COUNT))
+        table = light_table.measured_light(run, ranking, wanted or None)
+        sections, cheaper = [*sections, table], {"light": finite(table.data())}
+        evaluation = replace(evaluation, lines=[*evaluation.lines, *table.lines()])
     display.close()
     figures = {
-        "command": command, "step": step, "sampling": asdict(model.sampling), "curve": points, **evaluation.figures,
+        "command": command, "step": step, "sampling": asdict(model.sampling), "curve": points, **cheaper,
+        **evaluation.figures,
     }  # fmt: skip
     write_atomic(run.path / "evaluation.json", json.dumps(figures, indent=1).encode())
     if evaluation.samples is not None:

@@ -28,12 +28,14 @@ def facts_of(
     words += ["--steps", str(sampling.steps), "--sampler", describe(sampling.sampler)]
     words += [] if weight == 1 else ["--guidance", f"{weight:g}"]
     words += [] if ema is None else ["--ema", f"{ema:g}"]
+    words += ["--light", *map(describe, sampling.light)] if sampling.light else []
     words += ["--adapter", *model.adapters] if model.adapters else []
     words += [] if model.built.key is None else ["--watermark", "KEY"]
     return {
         "made_by": "langevin", "command": shlex.join([*words, *words_of(options)]), "model": run, "step": step,
         "data": model.data_fingerprint, "seed": seed, "steps": sampling.steps, "sampler": describe(sampling.sampler),
         "guidance": weight, "function_evaluations": samples.nfe,
+        **({"light": [describe(one) for one in sampling.light]} if sampling.light else {}),
         **({"adapters": list(model.adapters)} if model.adapters else {}),
         **({} if model.built.key is None else {"watermark": name_of(model.built.key)}),
     }  # fmt: skip

@@ -4,7 +4,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from langevin.modalities.modality import Measuring, RequestContext, Samples, Scorer
+from langevin.modalities.modality import Draw, Measuring, Plan, RequestContext, Samples, Scorer
 from langevin.run.generate import RunModel
 
 SEED = 1_000_000  # of the first sample of a set, times the number of the set
@@ -44,13 +44,30 @@ class Ranking:
             ValueError: there is too little data to compare with, or nothing to rank by."""
         return cls(measuring=measuring, scorer=measuring.model.modality.scorer(measuring))
 
-    def rank(self, model: RunModel, *, number: int = 1) -> Ranked:
-        """Draw and score set `number` of a model: equal numbers have equal seeds and conditions."""
+    def rank(self, model: RunModel, *, number: int = 1, drawn: list[Any] | None = None) -> Ranked:
+        """Draw and score set `number` of a model: equal numbers have equal seeds and conditions.
+
+        Args:
+            drawn: to which what the plan's draws give, encoded, is added."""
         m = self.measuring
         context = RequestContext(
             model=model, data=lambda: (m.train, m.val), count=m.count, seed=SEED * number, batch=m.batch
         )
         begun = time.perf_counter()
-        samples = model.run(model.modality.plan_like(m.train, context), batch=m.batch)
+        plan = noting(model.modality.plan_like(m.train, context), [] if drawn is None else drawn)
+        samples = model.run(plan, batch=m.batch)
         spent = time.perf_counter() - begun
         return Ranked(samples=samples, score=self.scorer.score(samples), seconds=spent)
+
+
+def noting(plan: Plan, drawn: list[Any]) -> Plan:
+    """The same plan, which adds the result of each of its draws to `drawn`."""
+    result: Any = None
+    while True:
+        try:
+            request = plan.send(result)
+        except StopIteration as done:
+            return done.value
+        result = yield request
+        if isinstance(request, Draw):
+            drawn.append(result)

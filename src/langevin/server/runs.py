@@ -12,15 +12,19 @@ from typing import Any
 
 import torch
 
+from langevin.diffusion.light import AnyLight
+from langevin.recipe.sampling import describe
 from langevin.run.adapters import AdapterFile, load_with, read_adapter, recipe_with, require_base
 from langevin.run.directory import Run, open_run
 from langevin.run.generate import RunModel
+from langevin.run.light import light_of, lightened
 from langevin.run.watermark import marked
 from langevin.safety.watermark import name_of
 from langevin.server.errors import Refused
 from langevin.training import machine
 from langevin.training.checkpoint import BEST, steps
 
+Key = tuple[str, float | None, tuple[AnyLight, ...]]  # of a model: its name, the EMA length, what makes it cheaper
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -78,7 +82,8 @@ class Loaded:
         """A name of what its samples follow from, by which a half-made one is known again."""
         key, adapters = self.model.built.key, "" if self.adapted is None else f" {self.adapted.name}"
         mark = "" if key is None else name_of(key)
-        return f"{self.run.path.name} {self.checkpoint} {self.model.data_fingerprint} {mark}{adapters}"
+        light = "".join(f" {describe(one)}" for one in self.model.sampling.light)
+        return f"{self.run.path.name} {self.checkpoint} {self.model.data_fingerprint} {mark}{adapters}{light}"
 
 
 @dataclass(eq=False, kw_only=True)
@@ -96,8 +101,8 @@ class Runs:
     memory: int = 4 << 30
     key: bytes | None = None
     adapted: dict[str, Adapted] = field(default_factory=dict)
-    _loaded: "OrderedDict[tuple[str, float | None], Loaded]" = field(default_factory=lambda: OrderedDict())
-    _loading: dict[tuple[str, float | None], Any] = field(default_factory=dict)
+    _loaded: "OrderedDict[Key, Loaded]" = field(default_factory=lambda: OrderedDict())
+    _loading: dict[Key, Any] = field(default_factory=dict)
     _lock: Any = field(default_factory=threading.Lock)
 
     def paths(self) -> dict[str, Path]:
@@ -162,27 +167,37 @@ class Runs:
         except (ValueError, OSError) as error:
             raise Refused(f"the run '{name}' cannot be read: {error}", status=503, code="model_unavailable") from error
 
-    def load(self, name: str, *, ema: float | None = None) -> Loaded:
+    def load(self, name: str, *, ema: float | None = None, light: Sequence[str] | None = None) -> Loaded:
         """The model of a run, at its newest checkpoint. Slow when it is not in memory.
 
+        Args:
+            light: what makes it cheaper, as on the command line; None is the run's.
+
         Raises:
-            Refused: there is no such run, or it is damaged, or it has no checkpoint yet."""
+            Refused: there is no such run, or it is damaged, or it has no checkpoint yet; or what makes it cheaper does not
+                fit it."""
         path, adapted = self.find(name)
-        run, key = self._opened(name, path, adapted), (name, ema)
+        run = self._opened(name, path, adapted)
+        try:
+            cheaper = light_of(light, run.recipe.sampling)
+        except ValueError as error:
+            raise Refused(str(error), code="invalid_value", param="light") from error
+        key = (name, ema, cheaper)
         with self._lock:
             loading = self._loading.setdefault(key, threading.Lock())
         with loading:  # others are served meanwhile
             newest = " ".join(str(next(iter(steps(at)), None)) for at in (run.checkpoints, run.checkpoints / BEST))
             held = self._loaded.get(key)
             if held is None or held.checkpoint != newest or held.run.path != run.path or held.adapted is not adapted:
-                held = self._read(run, name, ema, newest, adapted)
+                held = self._read(run, key, newest, adapted)
             with self._lock:
                 self._loaded[key] = held
                 self._loaded.move_to_end(key)
                 self._evict()
             return held
 
-    def _read(self, run: Run, name: str, ema: float | None, newest: str, adapted: Adapted | None) -> Loaded:
+    def _read(self, run: Run, key: Key, newest: str, adapted: Adapted | None) -> Loaded:
+        name, ema, light = key
         try:
             given = () if adapted is None else adapted.adapters
             model, step = load_with(open_run(run.path), given, ema=ema, device=machine.device())
@@ -190,9 +205,14 @@ class Runs:
             raise Refused(
                 f"the model '{name}' cannot be loaded: {error}", status=503, code="model_unavailable"
             ) from error
+        try:
+            model = lightened(model, light, run, keep=False)
+        except (ValueError, OSError) as error:
+            raise Refused(str(error), code="invalid_value", param="light") from error
         model = marked(model, run, self.key)
         torch.clear_autocast_cache()  # casts of weights that were replaced
-        size = sum(p.numel() * p.element_size() for p in model.parts.network.parameters())
+        network = model.parts.network
+        size = sum(t.numel() * t.element_size() for t in (*network.parameters(), *network.buffers()))
         return Loaded(run=run, model=model, step=step, size=size, checkpoint=newest, adapted=adapted)
 
     def adapt(self, name: str, model: str, adapters: Sequence[tuple[str, float]]) -> Adapted:
@@ -247,7 +267,7 @@ class Runs:
     @property
     def warm(self) -> list[str]:
         """Names of the runs whose models are in memory."""
-        return sorted({name for name, _ in self._loaded})
+        return sorted({key[0] for key in self._loaded})
 
 
 @lru_cache(maxsize=2)

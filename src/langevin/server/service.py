@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from langevin.diffusion.light import FeatureCache
 from langevin.files import own_folder
 from langevin.modalities.modality import File, Plan, RequestContext, Samples
 from langevin.run.directory import Run
@@ -65,6 +66,10 @@ class JobRequest(BaseModel):
     sampler: Annotated[str | None, Field(max_length=200, description="As on the command line, 'heun'.")] = None
     guidance: Annotated[float | None, Field(ge=-1e4, le=1e4, description="Weight; 1 is no guidance.")] = None
     ema: Annotated[float | None, Field(ge=0, le=0.28, description="EMA length; default the run's.")] = None
+    light: Annotated[
+        list[Annotated[str, Field(max_length=100)]] | None,
+        Field(max_length=4, description="What makes it cheaper: int8, bf16, 'cache interval=3', guidance, or none."),
+    ] = None
     previews: Annotated[int, Field(ge=0, le=10, description="Previews of each sample while it is made.")] = 0
     reproducible: Annotated[bool, Field(description="Make bytes that do not depend on what else is served.")] = False
     priority: Annotated[int, Field(ge=-10, le=10, description="Requests of a higher one go first.")] = 0
@@ -107,7 +112,10 @@ class Service:
 
         Raises:
             Refused: the request cannot be fulfilled."""
-        held = self.runs.load(job.model, ema=None if job.ema is None else round(job.ema, 2))
+        held = self.runs.load(job.model, ema=None if job.ema is None else round(job.ema, 2), light=job.light)
+        if job.reproducible and any(isinstance(one, FeatureCache) for one in held.model.sampling.light):
+            message = "light cache keeps what a step before computed, which a suspended request has not: leave one out"
+            raise Refused(message, code="invalid_value", param="reproducible")
         self._require_room(held.run)
         try:
             model = changed(held.model, steps=job.steps, sampler=job.sampler, guidance=job.guidance)

@@ -12,7 +12,7 @@ from langevin.server.errors import Refused
 from langevin.server.options import sound
 from langevin.server.service import JobRequest, Service
 
-OWN = ("num_inference_steps", "guidance_scale", "sampler", "reproducible", "priority")
+OWN = ("num_inference_steps", "guidance_scale", "sampler", "light", "reproducible", "priority")
 
 
 class OurFields(BaseModel):
@@ -26,6 +26,7 @@ class OurFields(BaseModel):
     num_inference_steps: Annotated[int | None, Field(ge=1, le=10_000)] = None
     guidance_scale: Annotated[float | None, Field(ge=-1e4, le=1e4)] = None
     sampler: Annotated[str | None, Field(max_length=200)] = None
+    light: Annotated[list[Annotated[str, Field(max_length=100)]] | None, Field(max_length=4)] = None
     reproducible: bool = False
     priority: Annotated[int, Field(ge=-10, le=10)] = 0
     timeout: Annotated[float | None, Field(gt=0)] = None
@@ -45,7 +46,8 @@ class OurFields(BaseModel):
         return JobRequest(
             model=self.model or first_with(service, endpoint), count=count,
             seed=self.seed, steps=self.num_inference_steps,
-            guidance=self.guidance_scale, sampler=self.sampler, reproducible=self.reproducible, previews=previews,
+            guidance=self.guidance_scale, sampler=self.sampler, light=self.light,
+            reproducible=self.reproducible, previews=previews,
             priority=self.priority, timeout=self.timeout,
         )  # fmt: skip
 
