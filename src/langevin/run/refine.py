@@ -69,7 +69,7 @@ def own_samples(model: RunModel, train: Any, count: int, seed: int) -> tuple[Ten
         ValueError: samples that are not drawn at once, as one tensor."""
     kept = list[tuple[Any, Any]]()
     context = RequestContext(model=model, data=lambda: (train, train), count=count, seed=seed)
-    model.run(_recorded(model.modality.plan_like(train, context), kept))
+    model.run(recorded(model.modality.plan_like(train, context), kept))
     request, x = kept[0]
     whole = isinstance(request, Draw) and isinstance(x, Tensor) and request.known is None and request.model == "run"
     if len(kept) != 1 or not whole:
@@ -79,7 +79,7 @@ def own_samples(model: RunModel, train: Any, count: int, seed: int) -> tuple[Ten
     return x, None if request.condition is None else request.condition.unguided()
 
 
-def _recorded(plan: Plan, kept: list[tuple[Any, Any]]) -> Plan:
+def recorded(plan: Plan, kept: list[tuple[Any, Any]]) -> Plan:
     """A plan whose requests and their results are kept."""
     result: Any = None
     while True:
