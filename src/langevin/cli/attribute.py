@@ -36,12 +36,12 @@ def run(args: Any) -> Path:
     check(args)
     line, begin = LiveLine(), time.perf_counter()
     run = open_run(args.run)
-    what = f"seed{args.seed}" if args.file is None else args.file.stem
+    what = f"seed{args.seed}" if args.sample is None else args.sample.stem
     name = "-".join([what, *(short(word) for word in words_of(args.options) if word[:2] != "--")])
     out = unused(own_folder(run.path, FOLDER, create=False) / name) if args.out is None else args.out
     require_writable(out, folder=True)
     model, _ = loaded(args, run, line)
-    settings = Settings(by=args.by, draws=args.draws, size=args.size, seed=0, damping=args.damping)
+    settings = Settings(by=args.by, draws=args.draws, size=args.projection, seed=0, damping=args.damping)
     gradients = Gradients(model=model, settings=settings)
     train, val = run.open_data(progress=line.progress("reading data"))
     batches = model.batches(train)
@@ -103,16 +103,16 @@ def sample_of(args: Any, run: Run, model: RunModel, data: tuple[Any, Any], line:
     )  # fmt: skip
     requests = list[tuple[Any, Any]]()
     plan = recorded(model.modality.plan(args.options, context), requests)
-    if args.file is None:
+    if args.sample is None:
         model.run(plan, batch=args.batch, progress=line.progress("sampling"))
         request, x = requests[0]
     else:
         if not hasattr(model.modality, "read"):
             raise ValueError(
-                f"files of {model.modality.kind} are not read as samples: leave {args.file} out, and draw the sample anew by "
+                f"files of {model.modality.kind} are not read as samples: leave {args.sample} out, and draw one by "
                 "--seed"
             )
-        x, request = model.modality.read(args.file, say=line.say), next(plan)  # for its condition
+        x, request = model.modality.read(args.sample, say=line.say), next(plan)  # for its condition
     if not isinstance(request, Draw) or len(requests) > 1 or request.known is not None:
         raise ValueError(
             f"attribution is of samples that are drawn at once, and those of {model.modality.kind} are not"
@@ -138,7 +138,7 @@ def figures(args: Any, found: Attributed, model: RunModel, train: Any, batches: 
             for item, at, what in zip(items, order, said, strict=True)
         ]  # fmt: skip
     return {
-        "command": command_of(args, "attribute"), "by": args.by, "draws": args.draws, "size": args.size,
+        "command": command_of(args, "attribute"), "by": args.by, "draws": args.draws, "projection": args.projection,
         "damping": args.damping, "examples": len(found.items), **rows,
     }  # fmt: skip
 

@@ -298,7 +298,7 @@ class Attribute(Drawing):
     """Rank the training examples by their influence on a sample: how much worse the run would denoise it without them, by
     gradients, beside the nearest examples. `langevin attribute RUN --help` shows the options of the run's modality."""
 
-    file: Positional[Path | None] = None
+    sample: Positional[Path | None] = None
     """A file of the sample, read like the run's data; default a sample drawn anew, of --seed and the options."""
     by: AttributeBy = "square"
     """Which gradients: square, of the squared output of the network (D-TRAK); loss, of the denoising loss (TRAK);
@@ -309,7 +309,7 @@ class Attribute(Drawing):
     """Number of training examples that are ranked, at most: evenly spaced where there are more."""
     draws: int = 16
     """Number of noise levels of an example's gradient, with a noise each."""
-    size: int = 4096
+    projection: int = 4096
     """Numbers that a gradient is projected to."""
     damping: float = 0.1
     """Of the curvature, as a share of its mean eigenvalue: more of it ranks rather by the gradients' inner products."""
