@@ -20,11 +20,13 @@ from langevin.cli import main as langevin
 from langevin.diffusion.batch import Batch
 from langevin.evaluation.statistics import mean_interval
 from langevin.files import write_atomic
+from langevin.modalities.modality import RequestContext
+from langevin.modalities.options import options_of
 from langevin.recipe.build import build
-from langevin.run.attribute import Gradients, Settings, distances, influences
+from langevin.run.attribute import Gradients, Settings, distances, influences, kept_gradients
 from langevin.run.directory import load_model, open_run
 from langevin.run.generate import RunModel
-from langevin.run.refine import slowed, trained
+from langevin.run.refine import recorded, slowed, trained
 from langevin.training import machine
 from langevin.training.order import DataOrder
 
@@ -42,22 +44,22 @@ def main(arguments=None):
     run = open_run(path)
     train, _ = run.open_data()
     every = torch.arange(len(train))
-    whole = retrained(run, train, every, seed=0)
+    whole, _ = load_model(run, ema=0.0)
     x, condition = drawn(whole, args.samples)
     print(f"{len(train)} examples, {args.samples} samples, {args.steps} steps a training", flush=True)
     own, found = losses(whole, x, condition), {}
-    scores = scored(whole, train, every, x, condition, args)
+    scores = scored(run, whole, train, every, x, condition, args)
     halves, under = [], []
     for i in range(args.halves):
         order = torch.randperm(len(train), generator=torch.Generator().manual_seed(100 + i))
         halves.append(torch.zeros(len(train), dtype=torch.bool).index_fill_(0, order[: len(train) // 2], True))
         under.append(losses(retrained(run, train, halves[-1].nonzero()[:, 0], seed=0), x, condition))
         print(f"half {i + 1} of {args.halves}: the samples' loss is {under[-1].mean():.4f}, and was {own.mean():.4f}", flush=True)
-    for name, score in scores.items():
-        predicted = -torch.stack([score[:, half].sum(1) for half in halves])  # (halves, samples)
-        rank = [spearman(predicted[:, j], torch.stack(under)[:, j]) for j in range(args.samples)]
-        found[name] = mean_interval(rank)
-        print(f"{name}: {found[name].estimate:.3f} ({found[name].low:.3f} to {found[name].high:.3f})", flush=True)
+        for name, score in scores.items() if i > 2 else ():
+            predicted = -torch.stack([score[:, half].sum(1) for half in halves])  # (halves, samples)
+            rank = [spearman(predicted[:, j], torch.stack(under)[:, j]) for j in range(args.samples)]
+            found[name] = mean_interval(rank)
+            print(f"{name}: {found[name].estimate:.3f} ({found[name].low:.3f} to {found[name].high:.3f})", flush=True)
     content = {"datamodelling": {name: vars(one) for name, one in found.items()}}
     content["without"] = without(run, train, x, condition, own, scores, found, args)
     write_atomic(args.out / "attribution.json", json.dumps(content, indent=1).encode())
@@ -72,6 +74,7 @@ def parsed(arguments):
     parser.add_argument("--without", type=int, default=4, help="samples whose most influential examples are left out")
     parser.add_argument("--k", type=int, default=80, help="how many are")
     parser.add_argument("--draws", type=int, default=16)
+    parser.add_argument("--ways", nargs="+", default=WAYS, choices=WAYS)
     return parser.parse_args(arguments)
 
 
@@ -88,10 +91,6 @@ def retrained(run, train, items, *, seed):
 
 def drawn(model, count):
     """Encoded samples of all classes in turn, with their conditions."""
-    from langevin.modalities.options import options_of
-    from langevin.modalities.modality import RequestContext
-    from langevin.run.refine import recorded
-
     kept = []
     context = RequestContext(model=model, data=lambda: (None, None), count=count, seed=0)
     model.run(recorded(model.modality.plan(options_of(model.modality.kind).Sample(), context), kept))
@@ -108,12 +107,12 @@ def losses(model, x, condition):
     return torch.stack(found).mean(0).double()
 
 
-def scored(model, train, items, x, condition, args):
+def scored(run, model, train, items, x, condition, args):
     """By name: influence of the examples on the samples, (samples, n); the more, the more the loss is to rise without."""
     batches, scores = model.batches(train), {}
-    for way in WAYS:
+    for way in args.ways:
         gradients = Gradients(model=model, settings=Settings(by=way, draws=args.draws))
-        kept = gradients.of_all(batches, items, lambda done, total: None)
+        kept = kept_gradients(run, gradients, batches, items, lambda done, total: None)
         asked = [
             gradients.of(Batch(x=x[j : j + 1], condition=condition.select(slice(j, j + 1))), len(items) + j)
             for j in range(len(x))
