@@ -3,10 +3,10 @@
 A small run is trained, and samples are drawn from it. Then the same network is trained, from the same initial weights, on
 random halves of the data, and the denoising loss of every sample is measured under each of these. The linear datamodelling
 score is the rank correlation over halves of that loss with the sum of the influences of the examples in the half ("TRAK:
-Attributing Model Behavior at Scale", 2023, arXiv 2303.14186). And for some samples the examples of most influence are left
-out, and as many chosen at random.
+Attributing Model Behavior at Scale", 2023, arXiv 2303.14186). And the examples of most influence on each sample are left
+out, beside as many at random of its class, and the nearest.
 
-    python benchmarks/attribution.py --halves 16 --samples 20 --without 4 --out out/attribution
+    python benchmarks/attribution.py --halves 16 --samples 20 --k 15 --out out/attribution
 """
 
 import argparse
@@ -54,14 +54,17 @@ def main(arguments=None):
         order = torch.randperm(len(train), generator=torch.Generator().manual_seed(100 + i))
         halves.append(torch.zeros(len(train), dtype=torch.bool).index_fill_(0, order[: len(train) // 2], True))
         under.append(losses(retrained(run, train, halves[-1].nonzero()[:, 0], seed=0), x, condition))
-        print(f"half {i + 1} of {args.halves}: the samples' loss is {under[-1].mean():.4f}, and was {own.mean():.4f}", flush=True)
+        print(
+            f"half {i + 1} of {args.halves}: the samples' loss is {under[-1].mean():.4f}, and was {own.mean():.4f}",
+            flush=True,
+        )
         for name, score in scores.items() if i > 2 else ():
-            predicted = -torch.stack([score[:, half].sum(1) for half in halves])  # (halves, samples)
-            rank = [spearman(predicted[:, j], torch.stack(under)[:, j]) for j in range(args.samples)]
+            predicted = centred(-torch.stack([score[:, half].sum(1) for half in halves]))  # (halves, samples)
+            rank = [spearman(predicted[:, j], centred(torch.stack(under))[:, j]) for j in range(args.samples)]
             found[name] = mean_interval(rank)
             print(f"{name}: {found[name].estimate:.3f} ({found[name].low:.3f} to {found[name].high:.3f})", flush=True)
     content = {"datamodelling": {name: vars(one) for name, one in found.items()}}
-    content["without"] = without(run, train, x, condition, own, scores, found, args)
+    content["without"] = without(run, train, x, condition, own, scores, args)
     write_atomic(args.out / "attribution.json", json.dumps(content, indent=1).encode())
 
 
@@ -71,8 +74,9 @@ def parsed(arguments):
     parser.add_argument("--steps", type=int, default=500)
     parser.add_argument("--halves", type=int, default=16)
     parser.add_argument("--samples", type=int, default=20)
-    parser.add_argument("--without", type=int, default=4, help="samples whose most influential examples are left out")
-    parser.add_argument("--k", type=int, default=80, help="how many are")
+    parser.add_argument("--k", type=int, default=15, help="examples of each sample that are left out")
+    parser.add_argument("--seeds", type=int, default=1, help="trainings without them")
+    parser.add_argument("--damping", type=float, default=0.1, choices=DAMPINGS)
     parser.add_argument("--draws", type=int, default=16)
     parser.add_argument("--ways", nargs="+", default=WAYS, choices=WAYS)
     return parser.parse_args(arguments)
@@ -84,7 +88,12 @@ def retrained(run, train, items, *, seed):
     built = build(run.recipe, device=device)
     config = replace(slowed(run.recipe.training, 1.0), seed=seed)
     order, read = DataOrder(count=len(items), batch=config.batch, seed=seed), built.batches(train)
-    trained(lambda step, rows, draw: read(items[order.items(step, rows)], draw.noise), built.model.method, config, device=device)
+    trained(
+        lambda step, rows, draw: read(items[order.items(step, rows)], draw.noise),
+        built.model.method,
+        config,
+        device=device,
+    )
     built.model.network.eval()
     return RunModel(built=built, sampling=replace(run.recipe.sampling, ema=0.0))
 
@@ -126,23 +135,28 @@ def scored(run, model, train, items, x, condition, args):
     return scores
 
 
-def without(run, train, x, condition, own, scores, found, args):
-    """The rise of the loss of a sample without k examples, by how these are chosen."""
-    best = max((name for name in scores if name != "pixels"), key=lambda name: found[name].estimate)
-    rises = {best: [], "pixels": [], "random": []}
-    for j in range(args.without):
-        order = torch.randperm(len(train), generator=torch.Generator().manual_seed(j))
-        chosen = {name: scores[name][j].argsort(descending=True) for name in (best, "pixels")} | {"random": order}
-        for name, ranked in chosen.items():
-            left = torch.ones(len(train), dtype=torch.bool).index_fill_(0, ranked[: args.k], False).nonzero()[:, 0]
-            model = retrained(run, train, left, seed=0)
-            rises[name].append(float((losses(model, x, condition) - own)[j]))
-        print({name: f"{values[-1]:+.4f}" for name, values in rises.items()}, flush=True)
-    for name, values in rises.items():
-        if len(values) > 1:
-            one = mean_interval(values)
-            print(f"without {args.k} by {name}: {one.estimate:+.4f} ({one.low:+.4f} to {one.high:+.4f})", flush=True)
-    return rises
+def without(run, train, x, condition, own, scores, args):
+    """The rise of each sample's loss without k examples for each of the samples, all at once, by how these are chosen: as
+    many of the same class at random, by influence, the nearest. In the difference to `random` what is common cancels."""
+    labels, classes = train.labels, condition.global_.tensor
+    chance = torch.rand(len(x), len(train), generator=torch.Generator().manual_seed(0))
+    ranked = {"random": chance - 2.0 * (labels[None] != classes[:, None])}
+    ranked |= {name: score for name, score in scores.items() if name == "pixels" or name.endswith(f" {args.damping:g}")}
+    rises = {}
+    for name, score in ranked.items():
+        out = score.argsort(1, descending=True)[:, : args.k].unique()
+        left = torch.ones(len(train), dtype=torch.bool).index_fill_(0, out, False).nonzero()[:, 0]
+        every = [losses(retrained(run, train, left, seed=seed), x, condition) - own for seed in range(args.seeds)]
+        rises[name] = torch.stack(every).mean(0)
+        for what, values in ((name, rises[name]), (f"{name} beside random", rises[name] - rises["random"])):
+            one = mean_interval(values.tolist())
+            print(f"without {len(out)}, {what}: {one.estimate:+.4f} ({one.low:+.4f} to {one.high:+.4f})", flush=True)
+    return {name: values.tolist() for name, values in rises.items()}
+
+
+def centred(values):
+    """(halves, samples) without what is common to all samples: some trainings end better than others."""
+    return values - values.mean(1, keepdim=True)
 
 
 def spearman(a, b):

@@ -52,7 +52,9 @@ def test_a_training_example_is_its_own_nearest(run, tmp_path, told):
 
 def test_texts_are_attributed_by_their_loss(tmp_path, told):
     file = tmp_path / "lines.txt"
-    file.write_text("\n".join(f"the {a} {b} sleeps here" for a in ("red", "blue", "old") for b in ("cat", "dog", "hen")) * 40)
+    file.write_text(
+        "\n".join(f"the {a} {b} sleeps here" for a in ("red", "blue", "old") for b in ("cat", "dog", "hen")) * 40
+    )
     words = ("network.width=32", "network.head_dim=16", "network.depth=1", "training.batch=4", "training.steps=2")
     assert main(["train", str(file), "--out", str(tmp_path / "run"), *words]) == 0
     status, _, err = told("attribute", tmp_path / "run", "--by", "loss", *SMALL, "--out", tmp_path / "out")

@@ -89,7 +89,7 @@ def test_a_class_and_words_are_known_and_what_was_never_learned_is_refused_with_
         concept_of(of_classes, "bar", "bar")
     with pytest.raises(ValueError, match="'gren' was never learned; nearest: green"):
         concept_of(of_captions, "gren disc", None)
-    with pytest.raises(ValueError, match="what was: .*red"):
+    with pytest.raises(ValueError, match=r"what was: .*red"):
         concept_of(of_captions, "zzzz", None)
     assert words_near(of_captions, WordConcept(words=(red,))) in (None, "green")
 
@@ -115,7 +115,9 @@ def trial_of(run, concept, count=8, weight=1.0, steps=2):
 
 
 def test_weight_0_is_the_run_to_the_bit_also_with_dropout_in_the_network(tmp_path):
-    run = tiny.run_of(pictures.classes(tmp_path / "data"), tmp_path / "run", "network.dropout=0.2", WITH_HELD_OUT, steps=3)
+    run = tiny.run_of(
+        pictures.classes(tmp_path / "data"), tmp_path / "run", "network.dropout=0.2", WITH_HELD_OUT, steps=3
+    )
     _, before, after, _ = trial_of(run, CLASS, weight=0.0)
     assert all(torch.equal(before[name], value) for name, value in after.items())
 
@@ -169,7 +171,9 @@ def test_a_run_that_forgot_is_a_run_like_any_other(run, tmp_path, monkeypatch, t
 
 def test_without_proof_nothing_is_written(run, tmp_path, told):
     out = tmp_path / "out"
-    status, _, err = told("forget", run, "bar", "--weight", 0, "--train-steps", 1, "--count", 8, "--seeds", 2, "--out", out)
+    status, _, err = told(
+        "forget", run, "bar", "--weight", 0, "--train-steps", 1, "--count", 8, "--seeds", 2, "--out", out
+    )
     assert status == 1
     assert "no fall beyond the noise" in err
     assert not out.exists()

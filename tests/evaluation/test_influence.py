@@ -10,7 +10,9 @@ def regression(n=40, k=5, seed=0):
     """(X, y, least-squares weights) in float64."""
     random = torch.Generator().manual_seed(seed)
     x = torch.randn(n, k, generator=random, dtype=torch.float64)
-    y = x @ torch.randn(k, generator=random, dtype=torch.float64) + torch.randn(n, generator=random, dtype=torch.float64)
+    y = x @ torch.randn(k, generator=random, dtype=torch.float64) + torch.randn(
+        n, generator=random, dtype=torch.float64
+    )
     return x, y, torch.linalg.lstsq(x, y[:, None]).solution[:, 0]
 
 
@@ -18,7 +20,7 @@ def exact(x, y, point):
     """The influences of all examples on the prediction at a point: its Gauss-Newton rows are the inputs."""
     w = torch.linalg.lstsq(x, y[:, None]).solution[:, 0]
     gradients = (x @ w - y)[:, None] * x  # of |x w - y|^2 / 2
-    return influence(point[None], gradients, Curvature(rows=x, damping=0.0))[0]
+    return influence(point[None], gradients, Curvature(root=x, damping=0.0))[0]
 
 
 def test_on_a_linear_model_it_is_the_change_without_the_example_but_for_its_leverage():
@@ -48,7 +50,7 @@ def test_both_systems_of_equations_have_the_damped_solution(shape):
     random = torch.Generator().manual_seed(1)
     rows = torch.randn(*shape, generator=random, dtype=torch.float64)
     asked = torch.randn(3, shape[1], generator=random, dtype=torch.float64)
-    curvature = Curvature(rows=rows, damping=0.2)
+    curvature = Curvature(root=rows, damping=0.2)
     whole = rows.T @ rows + curvature.lam * torch.eye(shape[1], dtype=torch.float64)
     torch.testing.assert_close(curvature.solve(asked) @ whole, asked)
     assert curvature.lam == pytest.approx(0.2 * float(rows.square().sum()) / 8)
@@ -72,9 +74,9 @@ def test_a_projection_that_merges_no_numbers_keeps_every_influence():
     w = torch.linalg.lstsq(x, y[:, None]).solution[:, 0]
     gradients = (x @ w - y)[:, None] * x
     rows, projected = (torch.stack([sketch(row) for row in every]) for every in (x, gradients))
-    found = influence(sketch(point)[None], projected, Curvature(rows=rows, damping=0.1))
+    found = influence(sketch(point)[None], projected, Curvature(root=rows, damping=0.1))
     # lambda is a share of trace / min(m, k): of 40 numbers here, and of 5 without projection
-    known = influence(point[None], gradients, Curvature(rows=x, damping=0.1 * 5 / 40))
+    known = influence(point[None], gradients, Curvature(root=x, damping=0.1 * 5 / 40))
     torch.testing.assert_close(found, known)
 
 
@@ -91,8 +93,8 @@ def test_products_of_projections_are_right_on_average_and_their_variance_is_as_t
 def test_what_cannot_be_solved_is_refused():
     rows = torch.ones(2, 3)
     with pytest.raises(ValueError, match="positive with fewer rows than columns"):
-        Curvature(rows=rows, damping=0.0)
+        Curvature(root=rows, damping=0.0)
     with pytest.raises(ValueError, match="not finite"):
-        Curvature(rows=rows / 0 * 0, damping=1.0)
+        Curvature(root=rows / 0 * 0, damping=1.0)
     with pytest.raises(ValueError, match="at least one number to at least one"):
         CountSketch(length=3, size=0)

@@ -44,7 +44,9 @@ def forgotten(*, steps=300, instead=None, **changes):
     labels = torch.arange(6) % 3
     for step in range(steps):
         draw = step_randomness(seed=0, step=step, samples=torch.arange(6), count=6)
-        report = method.loss("denoiser", Batch(x=torch.zeros(6, 1), condition=Condition(global_=class_port(labels))), draw)
+        report = method.loss(
+            "denoiser", Batch(x=torch.zeros(6, 1), condition=Condition(global_=class_port(labels))), draw
+        )
         optimizer.zero_grad()
         report.loss.mean().backward()
         optimizer.step()

@@ -76,7 +76,9 @@ def test_rows_with_drawn_targets_have_the_hessian_of_a_quadratic_loss():
     w = gradients.model.parts.network.w
     hessian, products = torch.zeros(4, 4), torch.zeros(4, 4)
     for name in range(12):
-        hessian += torch.autograd.functional.hessian(lambda at, n=name: loss_of(gradients, at, n), w.detach()).view(4, 4) / 12
+        hessian += (
+            torch.autograd.functional.hessian(lambda at, n=name: loss_of(gradients, at, n), w.detach()).view(4, 4) / 12
+        )
     for name in range(1200):
         row = gradients.of(Batch(x=X[name % 12 : name % 12 + 1]), name, kind="row")
         products += torch.outer(row, row) / 1200
@@ -84,8 +86,8 @@ def test_rows_with_drawn_targets_have_the_hessian_of_a_quadratic_loss():
 
 
 def test_with_the_hessian_the_influence_is_the_change_of_the_least_loss_to_first_order():
-    """The loss of all but a thousandth of example 3 is least at weights that are solved for, and the loss of another changes
-    by a thousandth of the influence."""
+    """The loss of all but a thousandth of example 3 is least at weights that are solved for; the loss of another changes by
+    a thousandth of the influence."""
     gradients = linear(by="loss")
     w0 = torch.zeros(2, 2)
 
@@ -114,7 +116,7 @@ def test_with_the_hessian_the_influence_is_the_change_of_the_least_loss_to_first
     moved = least(less)
     change = (slope @ moved + moved @ value @ moved / 2) - (slope @ best + best @ value @ best / 2)
     torch.testing.assert_close(change / 1e-3, found[3], rtol=2e-3, atol=1e-6)
-    assert Curvature(rows=rows, damping=0.0).lam == 0
+    assert Curvature(root=rows, damping=0.0).lam == 0
 
 
 def test_an_example_differs_from_itself_in_nothing():

@@ -57,31 +57,31 @@ class Curvature:
     """R^T R + lambda, with lambda a share of the mean square of what R^T R stretches.
 
     Args:
-        rows: R (m, k).
+        root: R (m, k), a row for each gradient.
         damping: lambda over trace(R^T R) / min(m, k); at least 0, and positive where m < k.
 
     Raises:
         ValueError: another damping, or rows that are not finite."""
 
-    rows: Tensor
+    root: Tensor
     damping: float
 
     def __post_init__(self) -> None:
-        m, k = self.rows.shape
+        m, k = self.root.shape
         if not 0 <= self.damping < math.inf or (self.damping == 0 and m < k):
             raise ValueError(
                 f"damping is at least 0, and positive with fewer rows than columns, got {self.damping} with {m} rows of {k}"
             )
-        if not bool(self.rows.isfinite().all()):
+        if not bool(self.root.isfinite().all()):
             raise ValueError("gradients are not finite: the weights are damaged, train the run again")
 
     @property
     def lam(self) -> float:
-        return self.damping * float(self.rows.double().square().sum()) / min(self.rows.shape)
+        return self.damping * float(self.root.double().square().sum()) / min(self.root.shape)
 
     def solve(self, gradients: Tensor) -> Tensor:
         """(R^T R + lambda)^-1 of gradients (b, k), float64, by the smaller of two systems of equations."""
-        r, g, lam = self.rows.double(), gradients.double(), self.lam
+        r, g, lam = self.root.double(), gradients.double(), self.lam
         m, k = r.shape
         if m >= k:
             return torch.linalg.solve(r.T @ r + lam * torch.eye(k, dtype=r.dtype), g.T).T

@@ -210,7 +210,7 @@ def _read(path: Path, kinds: tuple[str, ...], shape: tuple[int, int]) -> dict[st
 def influences(gradients: Gradients, kept: dict[str, Tensor], samples: Tensor) -> Tensor:
     """The influence of the examples on samples with gradients (b, size), (b, n) float64: how much the loss of each grows if
     an example is left out, to first order; for `square` a score in place of that."""
-    curvature = Curvature(rows=kept.get("row", kept["example"]), damping=gradients.settings.damping)
+    curvature = Curvature(root=kept.get("row", kept["example"]), damping=gradients.settings.damping)
     return influence(samples, kept["example"], curvature)
 
 

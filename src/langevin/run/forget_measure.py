@@ -54,7 +54,7 @@ class Trial:
                 read = self.judge.reads(x, condition)
                 shown[name].append(int((read == self.judge.concept).sum()))
                 if name == "the rest":
-                    agreed.append(int((read == asked_of(condition)).sum()) if self.by_class else 0)
+                    agreed.append(int((read == labels_of(condition)).sum()) if self.by_class else 0)
                     distances += [] if space is None else [space(x)]
                 self.progress(i * len(wanted) + j + 1, self.seeds * len(wanted))
         shares = {name: Shares(counts=tuple(found), n=wanted[name].count or 1) for name, found in shown.items()}
@@ -111,7 +111,7 @@ class Trial:
         return lambda x: frechet_distance(moments, Moments.of((x.flatten(1).float() - mean) @ axes))
 
 
-def asked_of(condition: Condition) -> Tensor:
+def labels_of(condition: Condition) -> Tensor:
     """The classes that are asked for, (b,) int64; -1 where none is."""
     port = condition.global_
     assert port is not None, "the run is conditioned on classes"
