@@ -351,7 +351,7 @@ BAD = [  # ---------------------------------------------------------------------
     (1, "attribute image --draws 0", "1 to 4096 draws"),
     (1, "attribute image --projection 0", "gradients are of 1 to 4096 draws"),
     (2, "attribute image --by magic", "--by"),
-    (1, "attribute text", "take --by loss for this run"),
+    (1, "attribute text --by square", "take --by loss for this run"),
     (1, "attribute image --prompt hello", "--prompt is an option of runs of text"),
     (1, "attribute image --out afile", "--out afile is a file"),
     (1, "compare", "compare needs runs: one or more"),

@@ -57,9 +57,9 @@ def test_texts_are_attributed_by_their_loss(tmp_path, told):
     )
     words = ("network.width=32", "network.head_dim=16", "network.depth=1", "training.batch=4", "training.steps=2")
     assert main(["train", str(file), "--out", str(tmp_path / "run"), *words]) == 0
-    status, _, err = told("attribute", tmp_path / "run", "--by", "loss", *SMALL, "--out", tmp_path / "out")
+    status, _, err = told("attribute", tmp_path / "run", *SMALL, "--out", tmp_path / "out")
     assert status == 0, err
     assert len(json.loads((tmp_path / "out" / "attribution.json").read_text())["most"]) == 3
-    status, _, err = told("attribute", tmp_path / "run", *SMALL, "--out", tmp_path / "other")
+    status, _, err = told("attribute", tmp_path / "run", "--by", "square", *SMALL, "--out", tmp_path / "other")
     assert status == 1
     assert "take --by loss" in err

@@ -11,7 +11,7 @@ from langevin.cli import kinds
 ChainMethod = Literal["adjusted", "unadjusted", "annealed"]
 DistilMethod = Literal["consistency", "meanflow", "distribution_matching"]
 RefineBy = Literal["extrapolation", "likelihood_ratio"]
-AttributeBy = Literal["square", "loss", "gauss_newton"]
+AttributeBy = Literal["loss", "square", "gauss_newton"]
 AdapterKind = Literal["lora", "dora", "head", "full"]
 
 
@@ -300,9 +300,9 @@ class Attribute(Drawing):
 
     sample: Positional[Path | None] = None
     """A file of the sample, read like the run's data; default a sample drawn anew, of --seed and the options."""
-    by: AttributeBy = "square"
-    """Which gradients: square, of the squared output of the network (D-TRAK); loss, of the denoising loss (TRAK);
-    gauss_newton, of the loss, with a curvature by targets from the model. loss is for runs of any kind of data."""
+    by: AttributeBy = "loss"
+    """Which gradients: loss, of the denoising loss (TRAK), for runs of any kind of data; square, of the squared output of the
+    network (D-TRAK); gauss_newton, of the loss, with a curvature by targets from the model."""
     count: int = 8
     """Number of examples to show of each ranking."""
     most: int = 5000

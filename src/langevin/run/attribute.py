@@ -52,7 +52,7 @@ class Settings:
     Raises:
         ValueError: a number out of range."""
 
-    by: By = "square"
+    by: By = "loss"
     draws: int = 16
     size: int | None = 4096
     seed: int = 0
