@@ -301,8 +301,8 @@ class Attribute(Drawing):
     sample: Positional[Path | None] = None
     """A file of the sample, read like the run's data; default a sample drawn anew, of --seed and the options."""
     by: AttributeBy = "loss"
-    """Which gradients: loss, of the denoising loss (TRAK), for runs of any kind of data; square, of the squared output of the
-    network (D-TRAK); gauss_newton, of the loss, with a curvature by targets from the model."""
+    """Which gradients: loss, of the denoising loss (TRAK), for runs of any kind of data; square, of the squared output of
+    the network (D-TRAK); gauss_newton, of the loss, with a curvature by targets from the model."""
     count: int = 8
     """Number of examples to show of each ranking."""
     most: int = 5000
