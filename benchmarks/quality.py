@@ -312,7 +312,9 @@ def parsed() -> argparse.Namespace:
     parser = harness.options(__doc__ or "")
     parser.add_argument("--data", default=None, help="CIFAR-10 as a folder; default: what the recipe finds")
     parser.add_argument("--minutes", type=float, default=30.0, help="of CPU time of each side")
-    parser.add_argument("--checks", type=int, default=7, help="times that both are measured, each twice as late as the last")
+    parser.add_argument(
+        "--checks", type=int, default=7, help="times that both are measured, each twice as late as the last"
+    )
     parser.add_argument("--samples", type=int, default=1000, help="pictures of each check")
     parser.add_argument(
         "--search", type=float, default=0.0, help="minutes of each setting of the peer; 0 does not search"

@@ -53,6 +53,8 @@ def shortened(words: list[str]) -> list[str]:
         if any(w.startswith(("network.kind=autoencoder", "network={kind: autoencoder")) for w in words):
             tiny = [w for w in tiny if "depth" not in w and "head_dim" not in w]
         words += [w for w in tiny if w.split("=")[0] not in {v.split("=")[0] for v in words if "=" in v}]
+    if words[0] == "attribute":
+        words += ["--draws", "2", "--projection", "64", "--most", "20"]
     if words[0] == "distil":
         words += ["training.steps=2", "--count", "10"]
     if words[0] == "reward":
@@ -128,10 +130,10 @@ def test_every_command_of_a_page_runs_in_order(page: Path, somewhere: Path, monk
             if (
                 "LANGEVIN_DATA" in shown
                 or "--likelihood" in words
-                or words[1] in ("serve", "audit", "detect")
+                or words[1] in ("serve", "audit", "detect", "forget")
                 or "--serve" in words
             ):
-                # real data, minutes of integration (run small in cli/test_measure), a server: the words must parse
+                # real data, minutes of integration (run small in cli/test_measure), a server, a proof: the words must parse
                 parse(words[1:])
             else:
                 if "<" in words:  # standard input

@@ -51,11 +51,11 @@ def run(args: Any) -> Path:
     return out
 
 
-def command_of(args: Any) -> str:
-    """The command line, with the options that differ from their defaults."""
+def command_of(args: Any, verb: str = "explain") -> str:
+    """The command line, with the options of drawing that differ from their defaults."""
     given = {f.name: getattr(args, f.name) for f in fields(Drawing) if f.name not in ("run", "batch")}
     words = [word for name, value in given.items() if value not in (None, False) for word in (f"--{name}", str(value))]
-    return shlex.join(["langevin", "explain", str(args.run), "--seed", str(args.seed), *words, *words_of(args.options)])
+    return shlex.join(["langevin", verb, str(args.run), "--seed", str(args.seed), *words, *words_of(args.options)])
 
 
 def write(samples: Samples, out: Path, command: str, seed: int) -> None:

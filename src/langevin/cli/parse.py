@@ -18,9 +18,10 @@ from langevin.run.version import read_environment
 
 VERBS: dict[str, type[Any]] = {
     "train": verbs.Train, "resume": verbs.Resume, "sample": verbs.Sample, "edit": verbs.Edit, "explain": verbs.Explain,
+    "attribute": verbs.Attribute,
     "chat": verbs.Chat, "classify": verbs.Classify, "evaluate": verbs.Evaluate, "compare": verbs.Compare,
     "distil": verbs.Distil, "adapt": verbs.Adapt, "continue": verbs.Continue, "merge": verbs.Merge, "refine": verbs.Refine,
-    "reward": verbs.Reward,
+    "reward": verbs.Reward, "forget": verbs.Forget, "attribute": verbs.Attribute,
     "fit-solver": verbs.FitSolver, "inspect": verbs.Inspect, "doctor": verbs.Doctor, "demo": verbs.Demo,
     "serve": verbs.Serve, "audit": verbs.Audit, "detect": verbs.Detect,
 }  # fmt: skip
@@ -29,6 +30,7 @@ OF_KIND = {
     "evaluate": "Evaluate",
     "edit": "Edit",
     "explain": "Explain",
+    "attribute": "Sample",
     "chat": "Chat",
     "classify": "Classify",
 }  # verb -> class of its options

@@ -13,6 +13,7 @@ DistilMethod = Literal["consistency", "meanflow", "distribution_matching"]
 RefineBy = Literal["extrapolation", "likelihood_ratio"]
 RewardBy = Literal["policy_gradient", "dpo"]
 RewardKeep = Literal["judged", "last"]
+AttributeBy = Literal["loss", "square", "gauss_newton"]
 AdapterKind = Literal["lora", "dora", "head", "full"]
 
 
@@ -254,6 +255,44 @@ class Reward:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Forget:
+    """Train a run to forget a class or words of its captions, and keep the rest. The result is a run like any other, if its
+    samples do not show what was forgotten and the rest is as good as before. Else nothing is written, and it says why."""
+
+    run: Positional[Path]
+    """Directory of the run, of gaussian diffusion with classes or captions."""
+    concept: Positional[str]
+    """The name of a class, or one or more words: captions that have all of them are of the concept."""
+    instead: str | None = None
+    """The class, or the words, that take its place; default what the run predicts without a condition, or without the
+    words."""
+    everywhere: bool = False
+    """Let --instead take its place where no condition is given, too."""
+    minutes: float = 1.0
+    """Time budget of the training in minutes."""
+    train_steps: int | None = None
+    """Its number of steps, in place of the minutes."""
+    weight: float = 1.0
+    """Weight of forgetting in the loss; 0 changes nothing."""
+    keep: float = 1.0
+    """Weight of keeping what the run predicts under all other conditions."""
+    rate: float = 0.25
+    """Learning rates of the training, as a share of the run's."""
+    tolerance: float = 0.02
+    """The largest share by which the held-out loss of the rest may rise."""
+    count: int = 100
+    """Number of samples that are asked for the concept, per seed; twice as many of the rest."""
+    seeds: int = 3
+    """Number of independent sets of samples, from which the noise of the measurement is estimated."""
+    seed: int = 0
+    """Seed of the training and of the samples."""
+    out: Path | None = None
+    """Directory of the new run; default RUN-forgot."""
+    allow_code: bool = False
+    """Allow functions (module:function) that the run's recipe names to be imported."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Drawing:
     """The options of every verb that samples a run."""
 
@@ -348,6 +387,32 @@ class Explain(Drawing):
     """Seed of the sample."""
     out: Path | None = None
     """Folder for the picture, the report and its JSON; default RUN/explanations/seedSEED."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attribute(Drawing):
+    """Rank the training examples by their influence on a sample: how much worse the run would denoise it without them, by
+    gradients, beside the nearest examples. `langevin attribute RUN --help` shows the options of the run's modality."""
+
+    sample: Positional[Path | None] = None
+    """A file of the sample, read like the run's data; default a sample drawn anew, of --seed and the options."""
+    by: AttributeBy = "loss"
+    """Which gradients: loss, of the denoising loss (TRAK), for runs of any kind of data; square, of the squared output of
+    the network (D-TRAK); gauss_newton, of the loss, with a curvature by targets from the model."""
+    count: int = 8
+    """Number of examples to show of each ranking."""
+    most: int = 5000
+    """Number of training examples that are ranked, at most: evenly spaced where there are more."""
+    draws: int = 16
+    """Number of noise levels of an example's gradient, with a noise each."""
+    projection: int = 4096
+    """Numbers that a gradient is projected to."""
+    damping: float = 0.1
+    """Of the curvature, as a share of its mean eigenvalue: more of it ranks rather by the gradients' inner products."""
+    seed: int = 0
+    """Seed of the sample."""
+    out: Path | None = None
+    """Folder for the picture and the JSON; default RUN/attributions/seedSEED."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -74,7 +74,7 @@ def own_samples(
         ValueError: samples that are not drawn at once, as one tensor."""
     kept = list[tuple[Any, Any]]()
     context = RequestContext(model=model, data=lambda: (train, train), count=count, seed=seed)
-    model.run(_recorded(model.modality.plan_like(train, context), kept))
+    model.run(recorded(model.modality.plan_like(train, context), kept))
     request, x = kept[0]
     known = getattr(request, "known", None)
     free = known is None or (isinstance(known, Tensor) and not bool(known.any()))
@@ -86,7 +86,7 @@ def own_samples(
     return x, None if request.condition is None else request.condition.unguided()
 
 
-def _recorded(plan: Plan, kept: list[tuple[Any, Any]]) -> Plan:
+def recorded(plan: Plan, kept: list[tuple[Any, Any]]) -> Plan:
     """A plan whose requests and their results are kept."""
     result: Any = None
     while True:
