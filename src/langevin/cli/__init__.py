@@ -22,6 +22,7 @@ INTERRUPTED = {  # what is left of a verb that was interrupted
     "compare": ": no table was written; previews of finished cells are in the output folder",
     "distil": ": a student whose training began is kept, and `langevin resume` goes on with it",
     "refine": ": the run is as it was",
+    "stress": ": the run is as it was",
     "adapt": ": an adapted run whose training began is kept, and `langevin resume` goes on with it",
     "merge": ": nothing was written",
     "detect": "; files whose lines were printed are tested",

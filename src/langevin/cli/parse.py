@@ -18,7 +18,7 @@ from langevin.run.version import read_environment
 VERBS: dict[str, type[Any]] = {
     "train": verbs.Train, "resume": verbs.Resume, "sample": verbs.Sample, "edit": verbs.Edit, "explain": verbs.Explain,
     "chat": verbs.Chat, "classify": verbs.Classify, "evaluate": verbs.Evaluate, "compare": verbs.Compare,
-    "distil": verbs.Distil, "adapt": verbs.Adapt, "merge": verbs.Merge, "refine": verbs.Refine,
+    "distil": verbs.Distil, "adapt": verbs.Adapt, "merge": verbs.Merge, "refine": verbs.Refine, "stress": verbs.Stress,
     "fit-solver": verbs.FitSolver, "inspect": verbs.Inspect, "doctor": verbs.Doctor, "demo": verbs.Demo,
     "serve": verbs.Serve, "audit": verbs.Audit, "detect": verbs.Detect,
 }  # fmt: skip

@@ -19,6 +19,7 @@ class Sampling:
         grid: the noise levels to visit.
         scheduling: when each frame is denoised, for data in frames and a network trained with levels per frame.
         guidance: the guidance methods, the last one outermost.
+        guidance_range: the least and the largest weight of guidance that a request may ask for; None: any.
         ema: EMA length of the weights, as a fraction of the run, 0 to 0.28; 0 is the weights themselves; auto is chosen at
             the end of training.
 
@@ -31,6 +32,7 @@ class Sampling:
     grid: AnyGrid = KarrasGrid()
     scheduling: AnyScheduling = FullSequence()
     guidance: tuple[AnyGuidance, ...] = ()
+    guidance_range: tuple[float, float] | None = None
     ema: float | Literal["auto"] = "auto"
 
     def __post_init__(self) -> None:
