@@ -225,8 +225,8 @@ def answered(
     if after["value"] <= before["value"] or float(worse.mean()) > noise:
         raise ValueError(
             f"training on what was found does not help: the value goes from {before['value']:.3f} to "
-            f"{after['value']:.3f}, and the held-out loss changes by {float(worse.mean()):.4g} (noise {noise:.2g}). The run "
-            f"stays as it is; limits alone are {said(limits)}"
+            f"{after['value']:.3f}, and the held-out loss changes by {float(worse.mean()):.4g} (noise {noise:.2g}). The "
+            f"run stays as it is; limits alone are {said(limits)}"
         )
     sampling = model.built.recipe.sampling
     if limits.guidance:

@@ -2,8 +2,8 @@
 
 A request is a condition of the data, changed in some words, a weight of guidance, a scale of the starting noise and a
 seed. The adversary keeps the worst tenth of what it has tried, and changes parts of these at random; its first round is
-what users of all bounds would meet. The value of the game is the mean rating of the worst requests that a budget finds. Random
-requests of the same budget are beside it, as the worst of many is low without any search.
+random. The value of the game is the mean rating of the worst requests that a budget finds. Random requests of the same
+budget are beside it, as the worst of many is low without any search.
 
 The answer has two parts. Limits at inference: the weights of guidance, and the scales of noise, whose random requests are
 rated no worse than those at the run's own, beyond the noise. And training, see `run.hardening`.
