@@ -293,6 +293,42 @@ class Forget:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Stress:
+    """Search requests within bounds for those that a run answers worst, by a stated measure; say what matters and within
+    which limits it holds up; with --answer, train it on what was found, and play again."""
+
+    run: Positional[Path]
+    """Directory of the run."""
+    measure: str
+    """A number for each sample, of which less is worse: classifier or recogniser, the probability of the class that it is
+    conditioned on; a rule of the modality, such as novelty; or MODULE:FUNCTION, of decoded samples."""
+    budget: int = 400
+    """Requests that the adversary makes, and as many random ones beside."""
+    rounds: int = 5
+    """Rounds of the adversary, the first at random."""
+    conditions: int = 256
+    """Conditions of the training data that requests choose from."""
+    guidance: tuple[float, float] | None = None
+    """The least and the largest weight of guidance; default 1 to twice the run's own."""
+    scales: tuple[float, float] | None = None
+    """The least and the largest scale of the starting noise, around 1; default 1 alone."""
+    edits: int = 0
+    """Words of a caption that may be misspelt, left out, or taken from another caption."""
+    answer: bool = False
+    """Train on what was found, and write the run if it holds up better and its held-out loss does not rise."""
+    minutes: float = 1.0
+    """Time budget of that training in minutes."""
+    train_steps: int | None = None
+    """Its number of steps, in place of the minutes."""
+    seed: int = 0
+    """Seed of the requests and of the training."""
+    out: Path | None = None
+    """Directory of the hardened run; default RUN-hardened."""
+    allow_code: bool = False
+    """Allow functions (module:function) that the run's recipe names to be imported; that of --measure always is."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Drawing:
     """The options of every verb that samples a run."""
 

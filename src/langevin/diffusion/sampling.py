@@ -21,6 +21,7 @@ class Sampling:
         grid: the noise levels to visit.
         scheduling: when each frame is denoised, for data in frames and a network trained with levels per frame.
         guidance: the guidance methods, the last one outermost.
+        guidance_range: the least and the largest weight of guidance that a request may ask for; None: any.
         ema: EMA length of the weights, as a fraction of the run, 0 to 0.28; 0 is the weights themselves; auto is chosen at
             the end of training.
         light: what makes it cheaper at some cost in quality; it is used when the run is loaded, not while it trains.
@@ -34,6 +35,7 @@ class Sampling:
     grid: AnyGrid = KarrasGrid()
     scheduling: AnyScheduling = FullSequence()
     guidance: tuple[AnyGuidance, ...] = ()
+    guidance_range: tuple[float, float] | None = None
     ema: float | Literal["auto"] = "auto"
     light: tuple[AnyLight, ...] = ()
 

@@ -196,6 +196,12 @@ def changed(
     sampling, parts = model.sampling, model.parts
     if sampler is not None:
         sampling = replace(sampling, sampler=parse_sampler(sampler, parts.process, tokens=tokens_of(sampling.sampler)))
+    limits = sampling.guidance_range
+    if guidance is not None and limits is not None and not limits[0] <= guidance <= limits[1]:
+        raise ValueError(
+            f"--guidance {guidance:g} is outside of {limits[0]:g} to {limits[1]:g}, within which this run holds up "
+            "(sampling.guidance_range)"
+        )
     if guidance is not None:
         if guidance != 1 and not isinstance(parts, TokenModel | JointModel) and not model.conditional:
             raise ValueError(
