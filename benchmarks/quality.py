@@ -10,7 +10,8 @@ ours is. It draws by DPMSolverMultistepScheduler in 20 steps, better for it than
 some minutes with each width, batch and rate of `GRID`, in bf16 where the machine has units for it, and prints the
 distances; what it found best is the default of --width, --peer-batch and --rate.
 
-Both train in turns, by CPU time on one thread. At every check, each twice as late as the one before, each draws `--samples` pictures with the classes of the data,
+Both train in turns, by CPU time on one thread. At every check, twice as late as the one before, each draws `--samples`
+pictures with the classes of the data,
 and their Frechet distance (FD) to training pictures is taken in the features of a classifier and of random convolutions.
 `minutes_ratio` is the minutes in which the peer reached its least distance over the minutes in which ours reached the same,
 the lower of both feature spaces.

@@ -48,4 +48,8 @@ class CopyMask:
         shown = shown.scatter(1, x_t.clamp_max(count), True)[:, :count]  # what is no token is one more column
         allowed = shown | self.listed.to(x_t.device)
         row = torch.arange(len(x_t), device=x_t.device)[:, None].expand_as(x_t)
-        return q.map_logits(lambda logits, row: logits.masked_fill(~allowed[row], -torch.inf), row)
+
+        def copied(logits: Tensor, row: Tensor) -> Tensor:
+            return logits.masked_fill(~allowed[row], -torch.inf)
+
+        return q.map_logits(copied, row)

@@ -400,15 +400,15 @@ class Image:
     @property
     def rules(self) -> tuple[str, ...]:
         """Names of what images can be rated by, without labels."""
-        from langevin.modalities.image.rating import RULES
+        from langevin.modalities.image.rating import MEASURED, RULES
 
-        return tuple(RULES)
+        return (*RULES, *MEASURED)
 
     def rule(self, name: str, measuring: Measuring) -> Callable[[Any], Tensor]:
         """A rule by its name, a function of decoded images."""
-        from langevin.modalities.image.rating import RULES
+        from langevin.modalities.image.rating import rule
 
-        return RULES[name]
+        return rule(self, name, measuring)
 
     def class_probabilities(self, measuring: Measuring, reader: ClassReader) -> Callable[[Any], Tensor]:
         from langevin.modalities.image.rating import class_probabilities

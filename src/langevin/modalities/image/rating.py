@@ -43,6 +43,31 @@ RULES: dict[str, Callable[[Values], Tensor]] = {
 }  # fmt: skip
 
 
+MEASURED = ("closeness", "novelty")  # rules that look at the training images
+LOOKED_AT = 10_000  # training images, at most
+
+
+def rule(image: "Image", name: str, m: Measuring) -> Callable[[Values], Tensor]:
+    """A rule by its name. In principal components of the pixels, `closeness` is minus the distance to the nearest training
+    image, and `novelty` that distance over the one from there to the next training image: below 1 a sample is nearer."""
+    if name in RULES:
+        return RULES[name]
+    train: Images = m.train
+    real = train.read(torch.arange(min(LOOKED_AT, len(train))) * len(train) // min(LOOKED_AT, len(train)))
+    pixels = PixelPrincipal.fit(real)
+    gallery = pixels.features(real).double()
+
+    def measured(values: Values) -> Tensor:
+        distances = torch.cdist(pixels.features(image.comparable(values)).double(), gallery)
+        nearest, at = distances.min(1)
+        if name == "closeness":
+            return -nearest
+        between = torch.cdist(gallery[at], gallery)
+        return nearest / between.scatter(1, at[:, None], torch.inf).amin(1).clamp_min(1e-6)
+
+    return measured
+
+
 def class_probabilities(image: "Image", m: Measuring, reader: ClassReader) -> Callable[[Values], Tensor]:
     """The probabilities (b, classes) of images: by the classifier of the metrics, a convolutional network, or by logistic
     regression on principal components of the pixels.
