@@ -30,9 +30,9 @@ def test_a_game_is_told_and_leaves_the_run_as_it_is(run, told):
     assert "the worst twentieth of 24 requests" in err
 
 
-def test_the_answer_is_a_run_with_limits_or_a_reason(run, told, tmp_path):
+def test_the_hardened_run_is_a_run_with_limits_or_a_reason(run, told, tmp_path):
     out = tmp_path / "hardened"
-    status, _, err = told("stress", run, *GAME, "--answer", "--train-steps", 1, "--out", out)
+    status, _, err = told("stress", run, *GAME, "--harden", "--train-steps", 1, "--out", out)
     if status == 0:
         low, high = open_run(out).recipe.sampling.guidance_range
         assert low <= high

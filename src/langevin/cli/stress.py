@@ -33,14 +33,14 @@ LEVELS = 5  # weights of guidance within the bounds, besides the run's own
 
 
 def run(args: Stress) -> Path:
-    """Play, and with `--answer` train and play again.
+    """Play, and with `--harden` train and play again.
 
     Raises:
-        ValueError: options out of range, a run that the game is not for, or an answer that does not help."""
+        ValueError: options out of range, a run that the game is not for, or training that does not help."""
     check(args)
     line, original = LiveLine(), open_run(args.run)
     out = args.out or unused(original.path.with_name(f"{original.path.name}-hardened"))
-    if args.answer:
+    if args.harden:
         require_refinable(original, "extrapolation")
         require_no_run(out)
     code = CodePermission.of((args.measure,), allow=args.allow_code)
@@ -63,11 +63,11 @@ def run(args: Stress) -> Path:
     show(game, random, found, limits, args, line)
     folder = own_folder(original.path, "samples")
     save_worst(game, found, folder / f"stress-{args.measure.replace(':', '-')}-seed{args.seed}", line)
-    if args.answer:
-        report |= answered(args, original, model, game, found, limits, (train, val), out, line)
+    if args.harden:
+        report |= hardened(args, original, model, game, found, limits, (train, val), out, line)
     write_atomic(original.path / "stress.json", json.dumps(report, indent=1).encode())
     line.say(f"figures: {original.path / 'stress.json'}")
-    return out if args.answer else original.path
+    return out if args.harden else original.path
 
 
 def check(args: Stress) -> None:
@@ -186,7 +186,7 @@ def save_worst(game: Game, found: Tried, stem: Path, line: LiveLine) -> None:
     line.say(f"the worst samples, the worst first: {file}")
 
 
-def answered(
+def hardened(
     args: Stress, original: Run, model: RunModel, game: Game, found: Tried, limits: Bounds, data: tuple[Any, Any],
     out: Path, line: LiveLine,
 ) -> dict[str, Any]:  # fmt: skip
@@ -215,7 +215,7 @@ def answered(
     line.close()
     report = {
         "limits_alone": before,
-        "answer": after,
+        "trained": after,
         "held_out_loss": [float(before_losses.mean()), float(losses.mean())],
     }
     show_groups(("", "usual", "random", "worst by chance", "worst found", "held-out loss"), {"": [
@@ -231,8 +231,8 @@ def answered(
     sampling = model.built.recipe.sampling
     if limits.guidance:
         sampling = replace(sampling, guidance_range=(limits.guidance[0], limits.guidance[-1]))
-    hardened = written(
+    made = written(
         original, model, weights, out, f"{original.path.name}, hardened against {args.measure}", sampling=sampling
     )
-    line.say(f"hardened: {hardened.path}")
+    line.say(f"hardened: {made.path}")
     return report

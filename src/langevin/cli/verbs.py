@@ -295,7 +295,7 @@ class Forget:
 @dataclass(frozen=True, kw_only=True)
 class Stress:
     """Search requests within bounds for those that a run answers worst, by a stated measure; say what matters and within
-    which limits it holds up; with --answer, train it on what was found, and play again."""
+    which limits it holds up; with --harden, train it on what was found, and play again."""
 
     run: Positional[Path]
     """Directory of the run."""
@@ -314,7 +314,7 @@ class Stress:
     """The least and the largest scale of the starting noise, around 1; default 1 alone."""
     edits: int = 0
     """Words of a caption that may be misspelt, left out, or taken from another caption."""
-    answer: bool = False
+    harden: bool = False
     """Train on what was found, and write the run if it holds up better and its held-out loss does not rise."""
     minutes: float = 1.0
     """Time budget of that training in minutes."""

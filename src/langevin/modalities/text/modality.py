@@ -25,7 +25,7 @@ from langevin.modalities.modality import (
     Suggestion,
     spread,
 )
-from langevin.modalities.text import answers, inspect, measure, open_text, plans, preview, rating, sources, suggest
+from langevin.modalities.text import inspect, measure, open_text, plans, preview, rating, sources, suggest
 from langevin.modalities.text.batches import AnyExamples, PairExamples, TextBatches, arrange
 from langevin.modalities.text.codec import AnyTokens, Bytes
 from langevin.modalities.text.data import Texts, load_parts, quiet
@@ -157,11 +157,11 @@ class Text:
     def plan(self, options: Sample | Edit | Explain | Summarise | Correct | Classify, context: RequestContext) -> Plan:
         match options:
             case Summarise():
-                return answers.summarise(self, options, context)
+                return seq2seq.summarise(self, options, context)
             case Correct():
                 return plans.correct(self, options, context)
             case Classify():
-                return answers.classify(self, options, context)
+                return seq2seq.classify(self, options, context)
             case Edit():
                 return open_text.edit(self, options, context)
             case Explain():

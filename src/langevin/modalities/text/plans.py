@@ -3,10 +3,10 @@
 from typing import TYPE_CHECKING, assert_never
 
 from langevin.modalities.modality import Plan, RequestContext
-from langevin.modalities.text.answers import reply
 from langevin.modalities.text.open_text import open_text
 from langevin.modalities.text.options import Correct, Sample
 from langevin.modalities.text.repair.plan import repair_plan
+from langevin.modalities.text.seq2seq import reply
 from langevin.modalities.text.task import Classification, LanguageModel, Seq2Seq
 from langevin.modalities.text.writer import writer_of
 
