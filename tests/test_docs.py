@@ -57,6 +57,8 @@ def shortened(words: list[str]) -> list[str]:
         words += ["--draws", "2", "--projection", "64", "--most", "20"]
     if words[0] == "distil":
         words += ["training.steps=2", "--count", "10"]
+    if words[0] == "stress":
+        words += ["--budget", "16", "--rounds", "2", "--conditions", "8"]
     if words[0] == "reward":
         words = [w for i, w in enumerate(words) if w != "--minutes" and words[i - 1] != "--minutes"]
         words += ["--train-steps", "1", "--steps", "2", "--count", "16", "--chains", "8", "--pairs", "8"]
@@ -132,6 +134,7 @@ def test_every_command_of_a_page_runs_in_order(page: Path, somewhere: Path, monk
                 or "--likelihood" in words
                 or words[1] in ("serve", "audit", "detect", "forget")
                 or "--serve" in words
+                or "--harden" in words
             ):
                 # real data, minutes of integration (run small in cli/test_measure), a server, a proof: the words must parse
                 parse(words[1:])

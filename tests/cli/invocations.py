@@ -397,6 +397,14 @@ BAD = [  # ---------------------------------------------------------------------
     (1, "forget image bar --rate 0", "--rate above 0 and at most 10"),
     (1, "forget image bar --everywhere", "say what by --instead"),
     (1, "forget image bar --out image", "image already holds a run"),
+    # ------------------------------------------------------------------------------------------------------- stress
+    (2, "stress image", "--measure"),
+    (1, "stress nope --measure brightness", "there is no run at nope"),
+    (1, "stress image --measure beauty", "--measure is one of"),
+    (1, "stress image --measure brightness --rounds 0", "--rounds is 1 to 100"),
+    (1, "stress image --measure brightness --budget 4", "--budget 8 requests a round"),
+    (1, "stress image --measure brightness --guidance 3 1", "--guidance is the lower bound and the upper one"),
+    (1, "stress text --measure length --harden", "refine is for gaussian diffusion"),
     # ---------------------------------------------------------------------------------------------------- attribute
     (2, "attribute", "Required options"),
     (1, "attribute nope", "there is no run at nope"),

@@ -179,11 +179,21 @@ def save_worst(game: Game, found: Tried, stem: Path, line: LiveLine) -> None:
     """Write a preview of the worst samples that were found."""
     at = found.worst(SHOWN)
     values = game.draw(found.moves.select(at))
-    names = tuple(f"{r:.2f}" for r in found.ratings[at].tolist())
+    names = tuple(
+        f"{asked} {r:.2f}" for asked, r in zip(asked_for(game, found, at), found.ratings[at].tolist(), strict=True)
+    )
     made = game.model.modality.preview(Samples(modality=game.model.modality, values=values, names=names))
     file = stem.with_suffix(made.suffix)
     write_atomic(file, made.content)
     line.say(f"the worst samples, the worst first: {file}")
+
+
+def asked_for(game: Game, found: Tried, at: Tensor) -> list[str]:
+    """The classes that some requests ask for, by name; empty texts without classes."""
+    condition, classes = game.template.condition, getattr(game.model.modality, "class_names", ())
+    if condition is None or condition.global_ is None or not classes:
+        return [""] * len(at)
+    return [str(classes[i]) for i in condition.global_.tensor[found.moves.condition[at]].tolist()]
 
 
 def hardened(

@@ -25,7 +25,7 @@ from langevin.modalities.modality import (
     Suggestion,
     spread,
 )
-from langevin.modalities.text import inspect, measure, open_text, plans, preview, rating, sources, suggest
+from langevin.modalities.text import inspect, measure, open_text, plans, preview, rating, seq2seq, sources, suggest
 from langevin.modalities.text.batches import AnyExamples, PairExamples, TextBatches, arrange
 from langevin.modalities.text.codec import AnyTokens, Bytes
 from langevin.modalities.text.data import Texts, load_parts, quiet
