@@ -36,10 +36,6 @@ from langevin.training import machine
 BASE = "base"
 VARIANTS: dict[str, tuple[str, ...]] = {
     BASE: (),
-    "internal guidance": (
-        "network.early_depth=3",
-        "sampling.guidance=[{kind: internal, weight: 1.25}, {kind: classifier_free, weight: 1.25}]",
-    ),
     "coupling": ("method.coupling={kind: optimal_transport}",),
     "longer EMA": ("training.ema_lengths=[0.1, 0.2]", "sampling.ema=0.2"),
 }

@@ -22,7 +22,6 @@ from langevin.diffusion.guidance import (
     ClassifierFreeGuidance,
     Composition,
     HistoryGuidance,
-    InternalGuidance,
     PartsGuidance,
     PiGDM,
     ProjectedGuidance,
@@ -479,8 +478,8 @@ BY_CONDITION = (
 
 
 def test_every_guidance_is_here():
-    # reads a network of its own, see methods/test_early_head; by frames, see test_levels; by parts, see below
-    elsewhere = {InternalGuidance, HistoryGuidance, StabilisationGuidance, PartsGuidance}
+    # by frames, see test_levels; by parts, see below
+    elsewhere = {HistoryGuidance, StabilisationGuidance, PartsGuidance}
     here = (*NUMBERS, *WORDS, *BY_MEASUREMENT, *BY_CONDITION, Box(low=-1.0, high=1.0))
     assert {type(method) for method in here} | elsewhere == set(get_args(AnyGuidance))
 

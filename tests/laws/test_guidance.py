@@ -7,14 +7,12 @@ The toy denoiser answers for N(m_c, S_c) where a row is told its class and for N
 
 import math
 from dataclasses import dataclass, field, replace
-from types import SimpleNamespace
 from typing import get_args
 
 import pytest
 import torch
 
 from langevin.diffusion.condition import Condition, Further, GuidanceWeight, Port, join
-from langevin.diffusion.denoiser import GaussianDenoiser
 from langevin.diffusion.guidance import (
     DDNM,
     DPS,
@@ -28,7 +26,6 @@ from langevin.diffusion.guidance import (
     CopyMask,
     EnergyGuided,
     HistoryGuidance,
-    InternalGuidance,
     OtherModel,
     PartsGuidance,
     PiGDM,
@@ -201,20 +198,6 @@ GAUSSIAN = Gaussian(schedule=SCHEDULE_OF_ALL)
 PROMPTED = torch.tensor([[0, 1, 4], [2, 4, 4], [3, 3, 3], [4, 4, 4], [1, 4, 2], [2, 2, 4]])
 
 
-@dataclass(frozen=True)
-class TwoHeads:
-    """A network with an early head that is linear in its input."""
-
-    config: object = field(default_factory=lambda: SimpleNamespace(early_depth=1))
-
-    def __call__(self, x, c_time, told=None):
-        return 0.7 * x
-
-    def with_early(self, x, c_time, told=None):
-        return 0.7 * x, 0.3 * x - 0.2
-
-
-TWO_HEADS = GaussianDenoiser(network=TwoHeads(), process=GAUSSIAN)
 MINUS_HALF = torch.full((6,), -0.5)
 SEEN = torch.tensor([[1, 0, 1], [0, 1, 0], [1, 1, 1], [0, 0, 1], [1, 1, 0], [1, 0, 0]]).bool()
 STD = 0.3  # of the measurement's noise
@@ -229,10 +212,6 @@ CASES = {
     MMPS: Case(
         MMPS(weight=2.0, tolerance=0.0), GAUSSIAN, exactly(M_C, S_C),
         measured(lambda d, c, *_: c / (c + STD**2) * d), facts=GIVEN,
-    ),
-    InternalGuidance: Case(
-        InternalGuidance(weight=2.0), GAUSSIAN, TWO_HEADS,
-        lambda x_t, t, told=None: TWO_HEADS.with_early(x_t, t, None)[1],
     ),
     Box: Case(
         Box(weight=2.0, low=0.45, high=0.5), GAUSSIAN, exactly(M_C, S_C),
@@ -374,8 +353,7 @@ def test_the_command_lines_weight_replaces_or_adds():
     assert with_weight((), 4.0) == (ClassifierFreeGuidance(weight=4.0),)
     assert with_weight((weaker,), 4.0, kind="prompt") == (PromptGuidance(weight=4.0), weaker)
     assert with_weight((free, weaker), 4.0) == (replace(free, weight=4.0), weaker)
-    early = InternalGuidance(weight=1.5)  # which reads the network, so nothing comes before it
-    assert with_weight((early, weaker), 4.0) == (early, ClassifierFreeGuidance(weight=4.0), weaker)
+    assert with_weight((weaker,), 4.0) == (ClassifierFreeGuidance(weight=4.0), weaker)
     assert with_weight((prompt,), 4.0) == (PromptGuidance(weight=4.0),)
     assert [weight_of(g) for g in ((), (free,), (weaker, prompt), (weaker,))] == [1.0, 2.0, 1.5, 1.0]
     assert active((replace(free, weight=1.0), weaker)) == (weaker,)
@@ -780,32 +758,3 @@ def test_options_of_projected_guidance_out_of_range_are_refused(bad):
     for refused in (lambda: RescaledGuidance(weight=2.0, rescale=2.0), lambda: ZeroStarGuidance(weight=2.0, zero=1.0)):
         with pytest.raises(ValueError, match="share"):
             refused()
-
-
-# --------------------------------------------------------------------------------------------------------- internal
-
-
-def test_internal_guidance_takes_one_call_and_goes_inside_classifier_free_guidance():
-    """D = E + w (D - E) within each of the two predictions that classifier-free guidance compares."""
-    methods = (InternalGuidance(weight=3.0), ClassifierFreeGuidance(weight=2.0))
-    calls = []
-
-    @dataclass(frozen=True)
-    class Network(TwoHeads):
-        def with_early(self, x, c_time, told=None):
-            calls.append(len(x))
-            keep = told.global_.kept()[:, None].to(x)
-            return keep * 0.7 * x, keep * 0.3 * x - 0.2
-
-    denoiser = GaussianDenoiser(network=Network(), process=GAUSSIAN)
-    guided = guide(denoiser, methods, process=GAUSSIAN, models=lambda other: denoiser)
-    told = weighted(Condition(global_=Port(tensor=torch.arange(6))), methods, 6)
-    got = guided(X, T, told).mean
-    assert calls == [12]
-    one, other = (
-        denoiser.with_early(X, T, told.unguided() if shown else told.dropped().unguided()) for shown in (1, 0)
-    )
-    inner = [q.extrapolate_from(early, torch.full((6,), 3.0)).mean for q, early in (one, other)]
-    torch.testing.assert_close(got, inner[1] + 2.0 * (inner[0] - inner[1]), rtol=1e-6, atol=1e-7)
-    with pytest.raises(ValueError, match=r"network.early_depth"):
-        guide(Toy(SCHEDULE_OF_ALL), (InternalGuidance(weight=2.0),), process=GAUSSIAN, models=lambda other: denoiser)

@@ -112,11 +112,6 @@ def weights_cast_once(device: torch.device) -> AbstractContextManager[Any]:
     return torch.autocast(device.type, enabled=False)  # casts are kept up to the end of the outermost context
 
 
-def early_depth(network: Any) -> int:
-    """The number of blocks before a network's early head; 0 without one."""
-    return getattr(getattr(network, "config", None), "early_depth", 0)
-
-
 def quality_head(network: Any) -> bool:
     """Whether a network of tokens has a second output, the quality of visible tokens."""
     return getattr(getattr(network, "config", None), "quality_head", False)
@@ -150,29 +145,13 @@ class GaussianDenoiser:
         _require_precision(self.precision)
 
     def __call__(self, x_t: Tensor, t: Tensor, condition: Condition | None = None) -> Point:
-        return self._predictions(x_t, t, condition, lambda *inputs: (self.network(*inputs),))[0]
-
-    def with_early(self, x_t: Tensor, t: Tensor, condition: Condition | None = None) -> tuple[Point, Point]:
-        """The prediction, and that of the network's early head, from one call of it.
-
-        Raises:
-            ValueError: the network has no early head."""
-        if not early_depth(self.network):
-            raise ValueError("the network has no early head: train one with network.early_depth")
-        q, early = self._predictions(x_t, t, condition, self.network.with_early)  # type: ignore[attr-defined]
-        return q, early
-
-    def _predictions(
-        self, x_t: Tensor, t: Tensor, condition: Condition | None, call: Callable[..., tuple[Tensor, ...]]
-    ) -> tuple[Point, ...]:
-        """A prediction for each output of the network."""
         c = _coefficients(self.prediction, self.process.schedule, self.process.sigma_data)(to_float64(t))
         c_skip, c_out, c_in = append_dims(c[:3], x_t[None]).to(x_t)
         with computing(x_t.device, self.precision):
-            outputs = call(c_in * x_t, c[3].to(x_t.device, torch.float32), condition)
-        means = [torch.addcmul(c_skip * x_t, c_out, output.to(x_t)) for output in outputs]
+            output = self.network(c_in * x_t, c[3].to(x_t.device, torch.float32), condition)
+        mean = torch.addcmul(c_skip * x_t, c_out, output.to(x_t))
         inside = None if condition is None else condition.over(x_t)
-        return tuple(Point(mean if inside is None else torch.where(inside, mean, 0.0)) for mean in means)
+        return Point(mean if inside is None else torch.where(inside, mean, 0.0))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -103,10 +103,6 @@ class Reusing:
         """Of the network."""
         return self.network.config
 
-    def with_early(self, x: Tensor, c_time: Tensor, condition: Condition | None = None) -> tuple[Tensor, Tensor]:
-        """The network's own: computed in full."""
-        return self.network.with_early(x, c_time, None if condition is None else replace(condition, features=None))
-
     def __call__(self, x: Any, c_time: Any, condition: Condition | None = None) -> Any:
         features = None if condition is None else condition.features
         condition = None if condition is None else replace(condition, features=None)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from langevin.diffusion.batch import Batch, StepRandomness
 from langevin.diffusion.condition import Condition
 from langevin.diffusion.coupling import OptimalTransport
-from langevin.diffusion.denoiser import Denoiser, GaussianDenoiser, PredictionType, affine, early_depth
+from langevin.diffusion.denoiser import Denoiser, PredictionType, affine
 from langevin.diffusion.importance import Importance
 from langevin.diffusion.levels import AnyLevels, require_shares
 from langevin.diffusion.objective import (
@@ -49,7 +49,6 @@ class Diffusion:
         port_dropout: probability that a port of it is dropped alone.
         uncertainty: learn the expected loss at each noise level and divide by it.
         training_input: how a sample is corrupted; default x_t at a time drawn from `times`.
-        early_weight: weight of the loss of the network's early head, if it has one.
         terms: further terms of the loss; None for none.
         quality: the loss of the quality of tokens, if the network has such a head.
         non_hidden: names of the network's modules that hold no hidden matrices, which Muon leaves to AdamW.
@@ -74,7 +73,6 @@ class Diffusion:
                 Guidance", 2022, arXiv 2207.12598).
             port_dropout: probability that a port of the condition is dropped alone, each independently, so that the network
                 learns what each of them means without the others.
-            early_weight: weight of the loss of the early head, if the network has one (network.early_depth).
             coupling: which example each noise is trained with; left out, they are independent. The trained denoiser is that
                 of the coupling's flow, which samplers without noise follow.
             terms: weight of the terms that the data's modality adds to the loss, such as errors of positions that follow
@@ -93,12 +91,9 @@ class Diffusion:
         coupling: OptimalTransport | None = None
         condition_dropout: float = 0.1
         port_dropout: float = 0.0
-        early_weight: float = 0.5
         terms: float = 0.0
 
         def __post_init__(self) -> None:
-            if not 0 <= self.early_weight < math.inf:
-                raise ValueError(f"method.early_weight must be at least 0 and finite, got {self.early_weight}")
             require_probability("condition_dropout", self.condition_dropout)
             require_probability("port_dropout", self.port_dropout)
             require_shares(self.levels)
@@ -135,7 +130,6 @@ class Diffusion:
         condition_dropout: float = 0.0,
         port_dropout: float = 0.0,
         uncertainty: bool = False,
-        early_weight: float = 0.5,
         terms: LossTerms | None = None,
         quality: QualityLoss | None = None,
         training_input: TrainingInput | None = None,
@@ -157,7 +151,6 @@ class Diffusion:
         self.condition_dropout, self.port_dropout = condition_dropout, port_dropout
         self.terms, self.quality = terms, quality
         self.anchor: Anchor | None = None  # of a run that learns new data, see `run.continual`
-        self.early_weight = early_weight if early_depth(network) else 0.0
         self.uncertainty = Uncertainty() if uncertainty else None
         self.warps = warps
         modules = {"network": network, "uncertainty": self.uncertainty, "warps": warps}
@@ -172,21 +165,13 @@ class Diffusion:
         if condition is not None:
             condition = self._with_dropout(condition, first_leaf(batch.x), draw)
         t, x_t = self.training_input(batch, draw)
-        q: Any
-        early: Any = None
-        if self.early_weight:
-            assert isinstance(self.denoiser, GaussianDenoiser), "only a network of continuous data has an early head"
-            q, early = self.denoiser.with_early(x_t, t, condition)
-        else:
-            q = self.denoiser(x_t, t, condition)
+        q: Any = self.denoiser(x_t, t, condition)
         loss = plain = self.objective(q, batch.x, x_t, t, batch.counted())
         if self.uncertainty is not None:
             c_time = affine("edm", self.schedule, t, 1.0)[3].to(plain.device, torch.float32)
             loss = self.uncertainty(plain, c_time)
         if self.warps is not None:
             loss = loss + self.warps.loss(q, batch.x, t)  # type: ignore[arg-type]
-        if early is not None:
-            loss = loss + self.early_weight * self.objective(early, batch.x, x_t, t, batch.counted())
         further = {} if self.terms is None else self.terms(q, batch, t)
         if self.quality is not None:
             further |= {"quality": self.quality(q, batch, x_t, t, condition, draw.noise.fork(4))}

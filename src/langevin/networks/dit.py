@@ -67,7 +67,6 @@ class DiT(nn.Module):
             block; 0 for none. It memorises what each caption looks like at the cost of two matrices per sample, and fixes
             the data's size.
         num_patches: number of patches of that size; None is taken from the data.
-        early_depth: blocks after which a second head predicts the same, less well, for guidance `internal`; 0 for none.
         """
 
         kind: Literal["dit"] = "dit"
@@ -85,7 +84,6 @@ class DiT(nn.Module):
         channels: int | None = None
         caption_prior: int = 0
         num_patches: int | None = None
-        early_depth: int = 0
         conditioning: ConditioningConfig = ConditioningConfig()
 
         def __post_init__(self) -> None:
@@ -97,10 +95,6 @@ class DiT(nn.Module):
                 raise ValueError(
                     f"network.caption_prior is at least 0 and network.num_patches at least 1, got {self.caption_prior} and "
                     f"{self.num_patches}"
-                )
-            if not 0 <= self.early_depth < self.depth:
-                raise ValueError(
-                    f"network.early_depth is a number of blocks below network.depth, got {self.early_depth} of {self.depth}"
                 )
             if self.head_dim % 2:
                 raise ValueError(f"network.head_dim {self.head_dim} must be even: rotary embeddings turn channel pairs")
@@ -159,7 +153,6 @@ class DiT(nn.Module):
         has_tokens = conditioning.cross_attends or conditioning.prepend_width
         self.token_proj = nn.Linear(width, width) if has_tokens else None
         more = [*(["caption_prior"] if prior else []), *(["local"] if config.kernel else [])]
-        more += ["early_modulation", "early_proj"] if config.early_depth else []
         self.non_hidden = (*DiT.non_hidden, *more)
         self.caption_prior = _caption_prior(width, config.caption_prior, config.num_patches) if prior else None
         self.patch_embedding = nn.Linear((config.channels + conditioning.channels) * volume, width)
@@ -178,20 +171,12 @@ class DiT(nn.Module):
         self.norm = nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)
         self.final_modulation = nn.Linear(width, 2 * width)
         self.proj_out = nn.Linear(width, config.channels * volume)
-        self.early_modulation = nn.Linear(width, 2 * width) if config.early_depth else None
-        self.early_proj = nn.Linear(width, config.channels * volume) if config.early_depth else None
-        for layer in (self.final_modulation, self.proj_out, self.early_modulation, self.early_proj):
-            if layer is not None:
-                nn.init.zeros_(layer.weight)
-                nn.init.zeros_(layer.bias)
+        for layer in (self.final_modulation, self.proj_out):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
 
     def forward(self, x: Tensor, c_time: Tensor, condition: Condition | None = None) -> Tensor:
-        return self._outputs(x, c_time, condition, early=False)[0]
-
-    def with_early(self, x: Tensor, c_time: Tensor, condition: Condition | None = None) -> tuple[Tensor, Tensor]:
-        """The output, and that of the head after `early_depth` blocks."""
-        y, early = self._outputs(x, c_time, condition, early=True)
-        return y, early
+        return self._output(x, c_time, condition, None)
 
     def num_layers(self) -> int:
         """See `HasDeepLayers`."""
@@ -199,11 +184,9 @@ class DiT(nn.Module):
 
     def reusing(self, x: Tensor, c_time: Tensor, condition: Condition | None, deep: Deep) -> Tensor:
         """The output, with what the blocks between the first and the last ones add from `deep`."""
-        return self._outputs(x, c_time, condition, early=False, deep=deep)[0]
+        return self._output(x, c_time, condition, deep)
 
-    def _outputs(
-        self, x: Tensor, c_time: Tensor, condition: Condition | None, *, early: bool, deep: Deep | None = None
-    ) -> tuple[Tensor, ...]:
+    def _output(self, x: Tensor, c_time: Tensor, condition: Condition | None, deep: Deep | None) -> Tensor:
         config = self.config
         require_input(x, c_time, channels=config.channels or 0, dimensions=config.dimensions, levels=True)
         conditioning = self.encoder(condition, x, tuple(x.shape[2:]))
@@ -231,23 +214,15 @@ class DiT(nn.Module):
             mask = mask | ~mask.any(1, keepdim=True)  # a softmax needs a key: a sample without data sees its padding
         angles = rotary_angles(grid, config.head_dim, skip=prefix, device=x.device)
         rotary = (angles.cos(), angles.sin())
-        heads = list[tuple[Tensor, nn.Linear, nn.Linear]]()
 
         def through(block: nn.Module, h: Tensor, index: Tensor | None) -> Tensor:
             return block(h, picked(vectors, index), rotary, None if mask is None else picked(mask, index), grid)
 
-        if early and self.early_modulation is not None and self.early_proj is not None:
-            h = through_blocks(self.blocks[: config.early_depth], h, through)
-            heads.append((h, self.early_modulation, self.early_proj))
-        h = through_blocks(self.blocks[config.early_depth if early else 0 :], h, through, deep)
-        heads.insert(0, (h, self.final_modulation, self.proj_out))
-        outputs = list[Tensor]()
-        for hidden, modulation, projection in heads:
-            shift, scale = modulation(vectors).chunk(2, -1)
-            hidden = grouped(prefix, modulated, (self.norm(hidden),), (shift, scale))[:, prefix:]
-            y = unpatchify(projection(hidden).transpose(1, 2).unflatten(2, grid), sides)  # (b, c, *space)
-            outputs.append(y if data_mask is None else torch.where(data_mask, y, 0))
-        return tuple(outputs)
+        h = through_blocks(self.blocks, h, through, deep)
+        shift, scale = self.final_modulation(vectors).chunk(2, -1)
+        h = grouped(prefix, modulated, (self.norm(h),), (shift, scale))[:, prefix:]
+        y = unpatchify(self.proj_out(h).transpose(1, 2).unflatten(2, grid), sides)  # (b, c, *space)
+        return y if data_mask is None else torch.where(data_mask, y, 0)
 
     def _prior(self, vector: Tensor | float, h: Tensor) -> Tensor:
         """The bias of the patches of h (b, n, width), the same shape."""

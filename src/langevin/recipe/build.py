@@ -308,7 +308,6 @@ def _diffusion(recipe: Recipe, config: Diffusion.Config, process: Gaussian, netw
         condition_dropout=config.condition_dropout,
         port_dropout=config.port_dropout,
         uncertainty=config.uncertainty,
-        early_weight=config.early_weight,
         non_hidden=non_hidden(network),
         generator=denoiser,
     )

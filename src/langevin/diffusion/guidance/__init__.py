@@ -16,7 +16,6 @@ from langevin.diffusion.guidance.ddnm import DDNM
 from langevin.diffusion.guidance.dps import DPS
 from langevin.diffusion.guidance.energy import EnergyGuided
 from langevin.diffusion.guidance.history import HistoryGuidance, HistoryGuided, StabilisationGuidance, Stabilised
-from langevin.diffusion.guidance.internal import InternalGuidance, InternallyGuided
 from langevin.diffusion.guidance.logits import CopyMask, VocabularyMask
 from langevin.diffusion.guidance.method import Guidance, Models, OtherModel, uniform_weights
 from langevin.diffusion.guidance.mmps import MMPS
@@ -31,7 +30,7 @@ from langevin.diffusion.posterior import Prediction
 __all__ = [
     "DDNM", "DPS", "MMPS", "AnyGuidance", "AnyMeasured", "Autoguidance", "Autoguided", "Box", "Boxed", "ByCondition",
     "ClassifierFree", "ClassifierFreeGuidance", "Composed", "Composition", "CopyMask", "EnergyGuided", "Guidance",
-    "HistoryGuidance", "HistoryGuided", "InternalGuidance", "InternallyGuided", "Models", "OtherModel", "PartsGuidance",
+    "HistoryGuidance", "HistoryGuided", "Models", "OtherModel", "PartsGuidance",
     "PartsGuided", "PiGDM", "ProjectedGuidance", "PromptGuidance", "PromptGuided", "RescaledGuidance",
     "StabilisationGuidance", "Stabilised", "VocabularyMask", "ZeroStarGuidance", "active", "guide", "self_contained",
     "weight_of", "weighted", "with_weight",
@@ -42,16 +41,7 @@ ByCondition = (
     ClassifierFreeGuidance | ProjectedGuidance | RescaledGuidance | ZeroStarGuidance | PromptGuidance | PartsGuidance
 )
 AnyMeasured = MMPS | PiGDM | DDNM | DPS  # by a measurement
-AnyGuidance = (
-    ByCondition
-    | HistoryGuidance
-    | StabilisationGuidance
-    | InternalGuidance
-    | Composition
-    | Autoguidance
-    | AnyMeasured
-    | Box
-)
+AnyGuidance = ByCondition | HistoryGuidance | StabilisationGuidance | Composition | Autoguidance | AnyMeasured | Box
 
 
 def guide(
@@ -94,7 +84,7 @@ def with_weight(
     kind: Literal["classifier_free", "prompt", "parts"] = "classifier_free",
 ) -> tuple[AnyGuidance, ...]:
     """The methods with another weight of guidance by a condition, a prompt or given parts; without any, `kind` is added in
-    front, but after one that reads the network itself."""
+    front."""
     if any(isinstance(method, ByCondition) for method in guidance):
         return tuple(replace(m, weight=weight) if isinstance(m, ByCondition) else m for m in guidance)
     more: ByCondition
@@ -105,5 +95,4 @@ def with_weight(
             more = PartsGuidance(weight=weight)
         case "classifier_free":
             more = ClassifierFreeGuidance(weight=weight)
-    first = sum(isinstance(method, InternalGuidance) for method in guidance[:1])
-    return (*guidance[:first], more, *guidance[first:])
+    return (more, *guidance)
