@@ -418,6 +418,7 @@ BAD = [  # ---------------------------------------------------------------------
     (1, "attribute text --by square", "take --by loss for this run"),
     (1, "attribute image --prompt hello", "--prompt is an option of runs of text"),
     (1, "attribute image --out afile", "--out afile is a file"),
+    (1, "attribute image --light int8", "gradients are those of a run's own weights"),
     (1, "compare", "compare needs runs: one or more"),
     (1, "compare nope", "there is no run at nope"),
     (1, "compare images", "images is not a run"),

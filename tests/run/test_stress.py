@@ -100,6 +100,8 @@ def test_limits_are_the_widest_interval_that_is_no_worse_than_the_own_setting():
     moves = Moves.random(500, Bounds(), 1, torch.Generator())
     tried = Tried(moves=replace(moves, guidance=of), ratings=ratings, rounds=torch.zeros(500, dtype=torch.int64))
     assert limited(Bounds(guidance=values), tried, 2.0).guidance == (1.0, 2.0, 3.0)
+    few = Tried(moves=tried.moves.select(of == 4), ratings=ratings[of == 4], rounds=tried.rounds[of == 4])
+    assert limited(Bounds(guidance=values), few, 2.0).guidance == (2.0,)  # nothing is known of the others
 
 
 @pytest.fixture(scope="module")
@@ -169,6 +171,13 @@ def test_half_of_the_training_is_of_the_conditions_that_were_found(model, data, 
     share = float((torch.tensor([int(k[0]) for k in keys_of(batches(torch.arange(len(batches))).condition, len(batches))])
                    == worst).double().mean())  # fmt: skip
     assert float((found == worst).double().mean()) == pytest.approx(0.5 + 0.5 * share, abs=5 * 0.5 / 1920**0.5)
+
+
+def test_conditions_without_a_label_are_not_asked_for(model, data):
+    labels = torch.where(torch.arange(len(data)) % 3 == 0, -1, data.labels)
+    game = Game.of(model, replace(data, labels=labels), lambda v, c: c.double(), Bounds(), conditions=12, seed=0)
+    assert 0 < game.conditions < 12
+    assert bool(game.template.condition.global_.kept().all())
 
 
 @pytest.mark.parametrize(

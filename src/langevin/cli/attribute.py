@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,7 @@ def run(args: Any) -> Path:
     name = "-".join([what, *(short(word) for word in words_of(args.options) if word[:2] != "--")])
     out = unused(own_folder(run.path, FOLDER, create=False) / name) if args.out is None else args.out
     require_writable(out, folder=True)
-    model, _ = loaded(args, run, line)
+    model, _ = loaded(replace(args, light=("none",)), run, line)
     settings = Settings(by=args.by, draws=args.draws, size=args.projection, seed=0, damping=args.damping)
     gradients = Gradients(model=model, settings=settings)
     train, val = run.open_data(progress=line.progress("reading data"))
@@ -67,6 +67,9 @@ def check(args: Any) -> None:
     """Check the options. Raises `ValueError` for one out of range."""
     check_drawing(args)
     check_seed(args.seed)
+    if args.light is not None or args.adapter:
+        option = "--light" if args.light is not None else "--adapter"
+        raise ValueError(f"gradients are those of a run's own weights, as they were trained: leave {option} out")
     if not 1 <= args.count <= 1000 or not 2 <= args.most <= 10**6 or not 0 < args.damping < 10**6:
         raise ValueError(
             "--count is 1 to 1,000, --most 2 to 1,000,000 and --damping positive and below 1,000,000, got "

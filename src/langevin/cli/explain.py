@@ -54,7 +54,10 @@ def run(args: Any) -> Path:
 def command_of(args: Any, verb: str = "explain") -> str:
     """The command line, with the options of drawing that differ from their defaults."""
     given = {f.name: getattr(args, f.name) for f in fields(Drawing) if f.name not in ("run", "batch")}
-    words = [word for name, value in given.items() if value not in (None, False) for word in (f"--{name}", str(value))]
+    words = list[str]()
+    for name, value in given.items():
+        if value not in (None, False, ()):
+            words += [f"--{name}", *map(str, value if isinstance(value, tuple) else (value,))]
     return shlex.join(["langevin", verb, str(args.run), "--seed", str(args.seed), *words, *words_of(args.options)])
 
 

@@ -63,9 +63,9 @@ def run(args: Stress) -> Path:
     show(game, random, found, limits, args, line)
     folder = own_folder(original.path, "samples")
     save_worst(game, found, folder / f"stress-{args.measure.replace(':', '-')}-seed{args.seed}", line)
-    if args.harden:
-        report |= hardened(args, original, model, game, found, limits, (train, val), out, line)
     write_atomic(original.path / "stress.json", json.dumps(report, indent=1).encode())
+    if args.harden:
+        hardened(args, original, model, game, limits, (train, val), out, report, line)
     line.say(f"figures: {original.path / 'stress.json'}")
     return out if args.harden else original.path
 
@@ -183,7 +183,7 @@ def save_worst(game: Game, found: Tried, stem: Path, line: LiveLine) -> None:
         f"{asked} {r:.2f}" for asked, r in zip(asked_for(game, found, at), found.ratings[at].tolist(), strict=True)
     )
     made = game.model.modality.preview(Samples(modality=game.model.modality, values=values, names=names))
-    file = stem.with_suffix(made.suffix)
+    file = stem.with_name(stem.name + made.suffix)
     write_atomic(file, made.content)
     line.say(f"the worst samples, the worst first: {file}")
 
@@ -197,22 +197,23 @@ def asked_for(game: Game, found: Tried, at: Tensor) -> list[str]:
 
 
 def hardened(
-    args: Stress, original: Run, model: RunModel, game: Game, found: Tried, limits: Bounds, data: tuple[Any, Any],
-    out: Path, line: LiveLine,
-) -> dict[str, Any]:  # fmt: skip
+    args: Stress, original: Run, model: RunModel, game: Game, limits: Bounds, data: tuple[Any, Any], out: Path,
+    report: dict[str, Any], line: LiveLine,
+) -> None:  # fmt: skip
     """Play within the limits, train on what was found, play again, and write the run if it holds up better.
 
     Raises:
         ValueError: it does not, with the figures."""
     train, val = data
     within = replace(game, bounds=limits)
-    before = figures(within, *played(within, args, line, "within limits: "), args)
+    random, found = played(within, args, line, "within limits: ")
+    before = figures(within, random, found, args)
     before_losses, batches = held_out_losses(model, val), model.batches(train)
     require_one_shape(original, batches)
     config = slowed(model.built.recipe.training, SLOWER)
     config = replace(config, minutes=args.minutes, steps=args.train_steps, seed=args.seed)
     order = DataOrder(count=len(batches), batch=config.batch, seed=config.seed)
-    weighted = Weighted.of(game, found, batches, order, line.progress("reading conditions"))
+    weighted = Weighted.of(within, found, batches, order, line.progress("reading conditions"))
     line.say(f"training on what was found for {args.minutes:g} minutes")
     weights: Weights = trained(
         weighted, model.parts.method, config, device=model.device, progress=line.progress("training, step")
@@ -223,11 +224,9 @@ def hardened(
     worse = losses - before_losses
     noise = 2 * float(worse.std()) / math.sqrt(len(worse))
     line.close()
-    report = {
-        "limits_alone": before,
-        "trained": after,
-        "held_out_loss": [float(before_losses.mean()), float(losses.mean())],
-    }
+    report |= {"within": before, "hardened": after}
+    report |= {"held_out_loss": [float(before_losses.mean()), float(losses.mean())]}
+    write_atomic(original.path / "stress.json", json.dumps(report, indent=1).encode())
     show_groups(("", "usual", "random", "worst by chance", "worst found", "held-out loss"), {"": [
         (name, *(f"{f[k]:.3f}" for k in ("usual", "random", "value_random", "value")), f"{float(loss.mean()):.4f}")
         for name, f, loss in (("within limits", before, before_losses), ("and trained", after, losses))
@@ -245,4 +244,3 @@ def hardened(
         original, model, weights, out, f"{original.path.name}, hardened against {args.measure}", sampling=sampling
     )
     line.say(f"hardened: {made.path}")
-    return report

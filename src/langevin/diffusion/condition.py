@@ -80,6 +80,11 @@ def class_port(labels: Tensor) -> Port:
     return Port(tensor=labels.clamp_min(0), keep=None if bool(known.all()) else known)
 
 
+def class_labels(port: Port) -> Tensor:
+    """The labels (b,) int64 of a `class_port`, -1 where a label is missing."""
+    return torch.where(port.kept(), port.tensor, -1)
+
+
 @dataclass(frozen=True, kw_only=True)
 class KVCache:
     """Keys and values of the text before x.

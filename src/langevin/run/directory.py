@@ -47,7 +47,7 @@ FILES = {  # that are written into a run
     "recipe.yaml", "environment.json", "metrics.jsonl", "report.html", "report.json", "evaluation.json", "checkpoints",
     "samples", "ema", "solvers", "evaluation", "latents", "tensorboard", "comparison", "requests", "explanations",
     "card.md", "coupling.safetensors", "counts.safetensors", "adapter.safetensors", "continual",
-    "light.json",
+    "light.json", "stress.json", "forgotten.json", "rewarded.json", "continued.json", "attributions",
 }  # fmt: skip
 
 

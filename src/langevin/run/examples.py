@@ -15,7 +15,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from langevin.diffusion.batch import Batch
-from langevin.diffusion.condition import FACTS, PORTS, Condition, Port
+from langevin.diffusion.condition import FACTS, PORTS, Condition, Port, class_labels
 from langevin.files import own_folder, read_regular, write_atomic
 from langevin.training.continual import select
 from langevin.training.order import permutation
@@ -30,7 +30,7 @@ def labels_of(examples: Batch) -> Tensor:
     port = None if examples.condition is None else examples.condition.global_
     if port is None:
         return torch.full((len(examples.x),), -1)
-    return torch.where(port.kept(), port.tensor, -1).cpu()
+    return class_labels(port).cpu()
 
 
 def balanced(labels: Tensor, count: int, *, seed: int) -> Tensor:

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from langevin.diffusion.concept import AnyConcept, ClassConcept, WordConcept
-from langevin.diffusion.condition import Condition
+from langevin.diffusion.condition import Condition, class_labels
+from langevin.diffusion.noise import mix
 from langevin.evaluation.frechet import Moments, frechet_distance
 from langevin.modalities.modality import Draw, Plan, Samples
 from langevin.run.forget import Divided, Measured, Shares, words_near
@@ -49,8 +50,8 @@ class Trial:
             for j, (name, condition) in enumerate(wanted.items()):
                 count = condition.count
                 assert count, "requests have conditions"
-                first = 1_000_000 * (self.seed + i + 1) + 100_000 * j
-                x = drawn(model, condition, self.shape, first + torch.arange(count))
+                names = mix(torch.full((count,), self.seed), 1_000_000 * (i + 1) + 100_000 * j + torch.arange(count))
+                x = drawn(model, condition, self.shape, names)
                 read = self.judge.reads(x, condition)
                 shown[name].append(int((read == self.judge.concept).sum()))
                 if name == "the rest":
@@ -115,7 +116,7 @@ def labels_of(condition: Condition) -> Tensor:
     """The classes that are asked for, (b,) int64; -1 where none is."""
     port = condition.global_
     assert port is not None, "the run is conditioned on classes"
-    return port.tensor.where(port.kept(), -1)
+    return class_labels(port)
 
 
 def drawn(model: RunModel, condition: Condition, shape: tuple[int, ...], seeds: Tensor) -> Tensor:

@@ -13,11 +13,12 @@ import torch
 from torch import Tensor
 
 from langevin.diffusion.batch import Batch, StepRandomness
-from langevin.diffusion.condition import Condition
+from langevin.diffusion.condition import Condition, class_labels
 from langevin.modalities.modality import Batches
-from langevin.run.stress import EDITS, WORST, Game, Tried, edited
+from langevin.run.stress import EDITS, Game, Tried, edited
 from langevin.training.order import DataOrder
 
+DRAWN = 0.2  # share of the requests that were found, the worst, whose conditions are trained on
 EXAMPLES = 10_000  # whose conditions are read, at most
 CHUNK = 256
 
@@ -26,10 +27,11 @@ Key = tuple[int, ...]
 
 def keys_of(condition: Condition | None, count: int) -> list[Key]:
     """What each of `count` samples is conditioned on: its class, or the tokens of its caption."""
-    port = None if condition is None else condition.global_ or condition.cross
-    if port is None:
-        return [()] * count
-    return [tuple(row) for row in port.tensor.reshape(count, -1).tolist()]
+    if condition is not None and condition.global_ is not None:
+        return [(label,) for label in class_labels(condition.global_).tolist()]
+    if condition is not None and condition.cross is not None:
+        return [tuple(row) for row in condition.cross.tensor.tolist()]
+    return [()] * count
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -90,10 +92,10 @@ class Weighted:
         changes = u[:, 2:].reshape(len(samples), self.edits, 3) * torch.tensor([len(EDITS), 1000, len(self.pool)])
         given = condition.cross.tensor
         tokens = edited(given.cpu(), torch.where(chosen[:, None, None], changes.long(), 0), self.pool.cpu())
-        port = replace(condition.cross, tensor=tokens.to(given.device))
+        port = replace(condition.cross, tensor=tokens.to(given.device), mask=None)
         return replace(batch, condition=replace(condition, cross=port))
 
 
 def most(found: Tried) -> int:
-    """The number of requests that count as the worst."""
-    return max(8, round(4 * WORST * len(found.ratings)))
+    """The number of requests that training draws from, the worst ones."""
+    return max(8, round(DRAWN * len(found.ratings)))

@@ -5,7 +5,7 @@ seed. The adversary keeps the worst tenth of what it has tried, and changes part
 random. The value of the game is the mean rating of the worst requests that a budget finds. Random requests of the same
 budget are beside it, as the worst of many is low without any search.
 
-The answer has two parts. Limits at inference: the weights of guidance, and the scales of noise, whose random requests are
+What helps has two parts. Limits at inference: the weights of guidance, and the scales of noise, whose random requests are
 rated no worse than those at the run's own, beyond the noise. And training, see `run.hardening`.
 """
 
@@ -17,7 +17,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from langevin.diffusion.condition import Condition, Port
+from langevin.diffusion.condition import Condition, Port, class_labels
 from langevin.diffusion.guidance import weight_of, with_weight
 from langevin.methods.models import GaussianModel
 from langevin.modalities.modality import Draw, RequestContext, Samples
@@ -166,6 +166,12 @@ class Game:
             raise ValueError("only gaussian noise has a scale: leave --scales out")
         if bounds.edits and (template.condition is None or template.condition.cross is None):
             raise ValueError("only captions have words to change: leave --edits out")
+        if len(template.seeds) != conditions:
+            raise ValueError("samples of several sizes (data.buckets) are not drawn at once, as this game needs")
+        condition = template.condition
+        if condition is not None and condition.global_ is not None:  # without missing labels
+            kept = (class_labels(condition.global_) >= 0).nonzero()[:, 0]
+            template = replace(template, condition=condition.select(kept), seeds=template.seeds[kept])
         return cls(model=model, template=template, rate=rate, bounds=bounds)
 
     @property
@@ -286,11 +292,11 @@ def allowed(of: Tensor, values: Sequence[float], own: float, ratings: Tensor) ->
     """The widest interval of values around the own one in which none is rated worse than the own one, beyond twice the
     standard error of the difference."""
     found = {float(s.name): s for s in shares(of, [str(v) for v in values], ratings)}
-    reference = found[own]
+    reference = found.get(own)
 
     def good(value: float) -> bool:
         share = found.get(value)
-        if share is None:
+        if share is None or reference is None:
             return False
         noise = 2 * math.hypot(share.error, reference.error)
         return share.mean >= reference.mean - noise
