@@ -208,13 +208,18 @@ def test_a_tuned_run_is_a_run_like_any_other_that_names_its_base(run, by, tmp_pa
 def test_a_state_that_only_pleases_its_judge_is_refused_and_nothing_is_written(run, tmp_path, told, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "judging.py").write_text(
-        "def never(images):\n    return [float(len(images) - i) for i in range(len(images))]\n"
+        "calls = dict(rising=0, falling=0)\n"
+        "def rising(images):\n    calls['rising'] += 1\n"
+        "    return [calls['rising'] + 0.01 * i for i in range(len(images))]\n"
+        "def falling(images):\n    calls['falling'] += 1\n"
+        "    return [-calls['falling'] + 0.01 * i for i in range(len(images))]\n"
     )
     out = tmp_path / "out"
-    words = ["--reward", "darkness", "--judge", "judging:never", *QUICK[:-2], "--lr", "1e-9"]
+    words = ["--reward", "judging:rising", "--judge", "judging:falling", *QUICK[:-2]]
     status, _, err = told("reward", run, *words, "--out", out)
     assert status == 1
     assert "no state of" in err
+    assert "only pleases its judge" in err
     assert "The run stays as it is" in err
     assert not out.exists()
 

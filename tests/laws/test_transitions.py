@@ -117,3 +117,19 @@ def test_what_is_drawn_from_a_masked_step_has_the_probabilities():
 def test_a_sampler_without_a_known_density_is_refused(sampler, process):
     with pytest.raises(ValueError, match="take ancestral"):
         transitions_of(sampler, process)
+
+
+def test_the_divergence_of_a_masked_step_has_a_gradient_where_a_token_is_excluded():
+    law = transitions_of(Ancestral(), Masked(vocab_size=3))
+    x = torch.tensor([[3, 1], [3, 3]])
+    hidden = x == 3
+    logits = normal(3, 3).requires_grad_()
+    excluded = torch.tensor([True, False, False]).expand(3, 3)
+    ours, theirs = (
+        MaskedCategorical(v.masked_fill(excluded, -torch.inf), hidden, x) for v in (logits, normal(3, 3, seed=1))
+    )
+    two = (MaskedCategorical(v[:, 1:], hidden, x) for v in (logits, normal(3, 3, seed=1)))  # without that token
+    found, expected = (law.divergence(*pair, x, T[:2], S[:2]) for pair in ((ours, theirs), two))
+    torch.testing.assert_close(found, expected)
+    slopes = [torch.autograd.grad(part.sum(), logits, retain_graph=True)[0] for part in (found, expected)]
+    torch.testing.assert_close(*slopes)

@@ -27,6 +27,12 @@ def write(folder, name, text):
     return path
 
 
+def test_a_run_of_an_earlier_version_is_read_where_what_is_gone_changed_nothing():
+    assert changed("network.early_depth=0", "method.early_weight=0.5") == changed()
+    with pytest.raises(ValueError, match=r"network.early_depth: no such key"):
+        changed("network.early_depth=2")
+
+
 @pytest.mark.parametrize(("assignment", "words"), [
     ("network.widht=64", "network.widht: no such key; did you mean 'width'?"),
     ("trainning.steps=3", "trainning: no such key; did you mean 'training'?"),

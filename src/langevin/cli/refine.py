@@ -119,8 +119,8 @@ def require_one_shape(run: Run, batches: Batches) -> None:
     buckets = getattr(batches, "buckets", None)
     if buckets is not None and (several := len(buckets.unique())) > 1:
         raise ValueError(
-            f"{run.path} was trained on examples of {several} shapes (data.buckets), and refine trains with samples of "
-            f"one, drawn at once: train on from its weights (`train ... init_from={run.path}`), or refine a run without "
+            f"{run.path} was trained on examples of {several} shapes (data.buckets), and this trains with samples of one, "
+            f"drawn at once: train on from its weights (`train ... init_from={run.path}`), or take a run without "
             "data.buckets"
         )
 

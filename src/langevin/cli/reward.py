@@ -188,7 +188,7 @@ def trained(
             method = policy_gradient(source, leash)
             batches = rollouts = Rollouts(
                 source=source, reward=reward, chains=args.chains, updates=args.updates, scale=scale, leash=leash,
-                seed=5_000_000 + args.seed,
+                seed=5_000_000 + 1_000_003 * args.seed,  # sets are numbered from here
             )  # fmt: skip
             config = replace(config, batch=rollouts.batch)
         case "dpo":

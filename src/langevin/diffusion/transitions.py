@@ -97,7 +97,8 @@ class MaskedTransitions:
     ) -> Tensor:  # fmt: skip
         masked = x_t == self.process.mask
         ours, theirs = (part.logits_at(masked).log_softmax(-1) for part in (q, reference))
-        each = (ours.exp() * (ours - theirs)).nan_to_num().sum(-1)  # 0 where q excludes a token
+        drawn = ours > -torch.inf  # a token that q excludes adds 0, and no gradient
+        each = torch.where(drawn, ours.exp() * torch.where(drawn, ours - theirs, 0.0), 0.0).sum(-1)
         total = torch.zeros(masked.shape, dtype=each.dtype, device=each.device).masked_scatter(masked, each).sum(1)
         before, after = self.process.mask_probability(t), self.process.mask_probability(s)
         share = torch.where(before > 0, (before - after) / torch.where(before > 0, before, 1.0), 0.0)

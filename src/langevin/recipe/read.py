@@ -24,6 +24,9 @@ LARGEST = 64 << 20  # bytes of a recipe: the tokenizers of a million tokens fit
 LONGEST_CHAIN = 20  # recipes that extend each other
 MOST_LINES = 20  # mistakes in one message
 LONGEST_SHOWN = 200  # characters of a value in a message
+GONE = {  # keys that runs of earlier versions have, with the value that changes nothing
+    ("network", "early_depth"): 0, ("method", "early_weight"): 0.5, ("network", "side_streams"): 0,
+}  # fmt: skip
 
 
 @cache
@@ -128,7 +131,7 @@ def check(tree: Mapping[str, Any], *, where: str = "the recipe") -> Recipe:
         raise ValueError(
             f"{where} is a density, which is not trained: draw from it by `langevin sample {tree.get('name', where)}`"
         )
-    return _checked(_implied(_readable(tree, where)), Recipe, where)
+    return _checked(_implied(_current(_readable(tree, where))), Recipe, where)
 
 
 def check_density(tree: Mapping[str, Any], *, where: str) -> DensityRecipe:
@@ -210,6 +213,15 @@ def _implied(tree: dict[str, Any]) -> dict[str, Any]:
             if isinstance(value := tree.get(name), Mapping)
         }
     )
+
+
+def _current(tree: dict[str, Any]) -> dict[str, Any]:
+    """The tree without keys of earlier versions that change nothing; any other value of such a key is an unknown key."""
+    for (section, name), idle in GONE.items():
+        part = tree.get(section)
+        if isinstance(part, Mapping) and part.get(name) == idle and name in part:
+            tree = {**tree, section: {key: value for key, value in part.items() if key != name}}
+    return tree
 
 
 def _with_default_kinds(section: Any, annotation: Any) -> Any:
