@@ -6,6 +6,7 @@ import shlex
 import subprocess
 import sys
 from importlib import import_module
+from keyword import iskeyword
 from pathlib import Path
 
 import pytest
@@ -51,12 +52,17 @@ def test_output_that_nobody_reads_to_its_end_is_no_error():
     assert done.stderr == ""
 
 
+def file_of(verb):
+    """A keyword of Python is no name of a module."""
+    return verb.replace("-", "_") + "_" * iskeyword(verb)
+
+
 @pytest.mark.parametrize("name", [*VERBS, *REQUESTS])
 def test_every_verb_has_help_and_a_file_that_does_it(name, capsys):
     verb = VERBS.get(name) or REQUESTS[name][1]
     assert main([name, "--help"]) == 0
     assert verb.__doc__.split("\n")[0].split(",")[0][:30] in " ".join(capsys.readouterr().out.split())
-    file = name.replace("-", "_") if name in VERBS else "apply"
+    file = file_of(name) if name in VERBS else "apply"
     assert callable(import_module(f"langevin.cli.{file}").run)
 
 
@@ -99,7 +105,7 @@ def test_every_verb_takes_the_arguments_that_it_is_made_of(name):
     parsed = parse([name, *(["here"] * (len(needed) - len(named))), *named])
     assert (parsed.verb, parsed.kind) == (name, None if name in VERBS else REQUESTS[name][0])
     assert type(parsed.args) is verb or isinstance(parsed.args, verbs.Apply)
-    assert module_of(parsed) == (name.replace("-", "_") if name in VERBS else "apply")
+    assert module_of(parsed) == (file_of(name) if name in VERBS else "apply")
     own = getattr(parsed.args, "options", None)
     given = [getattr(parsed.args, n, None) or getattr(own, n) for n in needed]
     assert all(str(value) in ("here", "(PosixPath('here'),)") for value in given)

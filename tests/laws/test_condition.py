@@ -58,7 +58,8 @@ def cut(value: Condition, n: int) -> Condition:
 
 
 def test_every_field_is_tested_and_touched_by_map():
-    assert {f.name for f in fields(Condition)} == {
+    """But for what a cache keeps, see test_reuse."""
+    assert {f.name for f in fields(Condition)} - {"features"} == {
         f.name for f in fields(Condition) if getattr(condition(2), f.name) not in (None, {}, ())
     }
     doubled = condition(2).map(lambda tensor: torch.cat([tensor, tensor]))

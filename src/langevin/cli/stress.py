@@ -180,7 +180,8 @@ def save_worst(game: Game, found: Tried, stem: Path, line: LiveLine) -> None:
     at = found.worst(SHOWN)
     values = game.draw(found.moves.select(at))
     names = tuple(
-        f"{asked} {r:.2f}" for asked, r in zip(asked_for(game, found, at), found.ratings[at].tolist(), strict=True)
+        f"{name} {r:.2f}".strip()
+        for name, r in zip(classes_of(game, found, at), found.ratings[at].tolist(), strict=True)
     )
     made = game.model.modality.preview(Samples(modality=game.model.modality, values=values, names=names))
     file = stem.with_name(stem.name + made.suffix)
@@ -188,7 +189,7 @@ def save_worst(game: Game, found: Tried, stem: Path, line: LiveLine) -> None:
     line.say(f"the worst samples, the worst first: {file}")
 
 
-def asked_for(game: Game, found: Tried, at: Tensor) -> list[str]:
+def classes_of(game: Game, found: Tried, at: Tensor) -> list[str]:
     """The classes that some requests ask for, by name; empty texts without classes."""
     condition, classes = game.template.condition, getattr(game.model.modality, "class_names", ())
     if condition is None or condition.global_ is None or not classes:
