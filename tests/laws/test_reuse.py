@@ -218,6 +218,15 @@ def test_an_input_whose_gradient_is_asked_for_is_computed_in_full():
     assert torch.equal(*(torch.autograd.grad(y.sum(), x)[0] for y in (found, expected)))
 
 
+def test_what_is_kept_of_a_sample_is_its_own_alone():
+    reusing, condition = Reusing(network=stirred(GRIDS["dit"]), cache=FeatureCache()), kept(asked(3)[2], 3)
+    with torch.no_grad():
+        reusing(*asked(3)[:2], condition)
+    for entry in condition.features.entries():
+        for part in (entry.deep, entry.level):
+            assert part.untyped_storage().nbytes() == part.numel() * part.element_size()
+
+
 def test_what_cannot_be_used_again_is_refused():
     with pytest.raises(ValueError, match="MLP has none"):
         Reusing(network=MLP.Config(width=8, depth=2, channels=3).build(), cache=FeatureCache())

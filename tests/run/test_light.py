@@ -100,6 +100,9 @@ def test_guidance_that_is_left_out_nowhere_or_everywhere(deep):
     said = []
     lightened(model, [GuidanceInterval(tolerance=0)], deep.run, say=said.append)
     assert not said  # it was measured before
+    lightened(replace(model, adapters=("other:1",)), [GuidanceInterval(tolerance=0)], deep.run, say=said.append)
+    assert len(said) == 1  # of other weights
+    assert json.loads((deep.path / FILE).read_text()) == kept
     with pytest.raises(ValueError, match="is drawn without it"):
         lightened(changed(deep.model, guidance=1.0), [GuidanceInterval()], deep.run)
     own = ClassifierFreeGuidance(weight=2.0, interval=(0.1, 1.0))

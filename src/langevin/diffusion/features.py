@@ -51,7 +51,7 @@ class Features:
         return cls(tuple(Slot() for _ in range(count)))
 
     def map(self, function: Callable[[Tensor], Tensor]) -> "Features":
-        """The slots where `function` of (b, ...) tensors takes their indices."""
+        """The slots where `function` of (b, ...) tensors, here on the CPU, takes their indices."""
         index: list[int] = function(torch.arange(len(self.slots))).tolist()  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
         return Features(tuple(self.slots[i] for i in index))
 
