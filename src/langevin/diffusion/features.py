@@ -28,7 +28,7 @@ class Entry:
 
 @dataclass(eq=False)
 class Slot:
-    """The entries of one sample, or of one tile of it: of the inputs that a call of the network has for it, in their order."""
+    """The entries of one sample, or of one tile of it: of the inputs that a call of the network has for it, in order."""
 
     entries: dict[int, Entry] = field(default_factory=dict[int, Entry])
     tiles: dict[int, "Slot"] = field(default_factory=dict[int, "Slot"])

@@ -54,7 +54,14 @@ class Tiled:
         return Point(total / weight)
 
     def _means(
-        self, tiles: Tensor, t: Tensor, index: Tensor, numbers: Sequence[int], condition: Condition | None, *, again: bool
+        self,
+        tiles: Tensor,
+        t: Tensor,
+        index: Tensor,
+        numbers: Sequence[int],
+        condition: Condition | None,
+        *,
+        again: bool,
     ) -> Tensor:
         """The means of some tiles, of the samples `index` and numbered in each by `numbers`; what a gradient needs is kept,
         or computed again."""

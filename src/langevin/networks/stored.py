@@ -136,14 +136,18 @@ def _with_int8_products(network: nn.Module) -> None:
                 setattr(parent, name, Int8Linear(child))
 
 
-def _require(network: nn.Module) -> None:
-    """Raises `ValueError` for a network whose weights cannot be stored differently."""
-    device = next(network.parameters()).device
+def require_cpu(device: torch.device) -> None:
+    """Raises `ValueError` for a device on which weights are not stored differently."""
     if device.type != "cpu":
         raise ValueError(
             f"weights in bf16 or int8 are for a CPU, and this network is on {device}: leave `light` out, or run with "
             "CUDA_VISIBLE_DEVICES= set to nothing"
         )
+
+
+def _require(network: nn.Module) -> None:
+    """Raises `ValueError` for a network whose weights cannot be stored differently."""
+    require_cpu(next(network.parameters()).device)
     if hasattr(network, "_orig_mod"):
         raise ValueError("a compiled network has its weights built in: load the run without compiling it")
     if any(parametrize.is_parametrized(module) or isinstance(module, Int8Linear) for module in network.modules()):
