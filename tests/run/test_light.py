@@ -2,10 +2,12 @@
 
 import json
 import math
+import shutil
 from dataclasses import replace
 
 import pytest
 import torch
+import yaml
 
 from langevin.cli import main
 from langevin.diffusion.guidance import DDNM, ClassifierFreeGuidance, HistoryGuidance
@@ -173,6 +175,24 @@ def test_an_evaluation_has_the_table(deep):
     assert all(len(way["scores"]) == 2 for way in kept["ways"])
     assert kept["advice"] in report.path.read_text()
     assert any(line.startswith("Free, with 2 sets of 8 samples") for line in report.evaluation.lines)
+
+
+def test_an_evaluation_compares_what_the_recipe_has_too(deep, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(deep.path, run)
+    recipe = yaml.safe_load((run / "recipe.yaml").read_text())
+    recipe["sampling"]["light"] = [{"kind": "int8"}, {"kind": "cache", "interval": 3}]
+    (run / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    assert main(["evaluate", str(run), "--count", "8", "--seeds", "1", "--light", "bf16"]) == 0
+    kept = json.loads((run / "evaluation.json").read_text())
+    ways = kept["light"]["ways"]
+    assert [way["light"] for way in ways] == ["as it is", "bf16", "int8 and cache interval=3"]
+    plain, half, quarter = (way["weight_bytes"] for way in ways)
+    assert plain > half > quarter
+    assert kept["sampling"]["light"] == []
+    load(run).evaluate(count=8, seeds=1, light=["int8"])
+    ways = json.loads((run / "evaluation.json").read_text())["light"]["ways"]
+    assert [way["light"] for way in ways] == ["as it is", "int8", "int8 and cache interval=3"]
 
 
 def test_served_requests_share_a_light_model_and_nothing_else(deep):
