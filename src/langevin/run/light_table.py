@@ -222,7 +222,7 @@ def _together(ways: Sequence[Way]) -> tuple[AnyLight, ...]:
     """Of each kind the fastest that is free and gains something; of the two forms of weights one."""
     plain, found = ways[0], dict[str, Way]()
     for way in ways[1:]:
-        if len(way.light) > 1:
+        if len(way.light) != 1:
             continue
         one = way.light[0]
         kind = "weights" if isinstance(one, BF16Weights | Int8Weights) else one.kind
