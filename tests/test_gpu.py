@@ -8,6 +8,8 @@ import pytest
 import torch
 
 from langevin.cli import main
+from langevin.diffusion.condition import Condition
+from langevin.diffusion.features import Features
 from langevin.diffusion.noise import SampleNoise
 from langevin.run.directory import open_run
 from langevin.training import checkpoint, machine
@@ -23,6 +25,15 @@ def test_noise_is_the_same_integers_and_normals_to_rounding() -> None:
     like = torch.zeros(5, 3, 7, 7)
     assert torch.equal(here.uniform(like), there.uniform(like.cuda()).cpu())
     torch.testing.assert_close(there.normal(like.cuda()).cpu(), here.normal(like), atol=2e-6, rtol=2e-6)
+
+
+def test_features_are_kept_of_samples_that_are_chosen_on_the_device() -> None:
+    condition = Condition(span=torch.zeros(3, device="cuda"), features=Features.of(3))
+    found = condition.select(torch.tensor([2, 0], device="cuda"))
+    assert condition.features is not None
+    assert found.features is not None
+    assert [condition.features.slots.index(slot) for slot in found.features.slots] == [2, 0]
+    assert condition.select(torch.tensor([True, False, True], device="cuda")).count == 2
 
 
 def test_bf16_is_chosen_where_it_is_many_times_faster() -> None:

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from langevin.diffusion import tiled
 from langevin.diffusion.condition import Condition, Port, join
 from langevin.diffusion.denoiser import GaussianDenoiser
 from langevin.diffusion.features import Features
@@ -12,6 +13,7 @@ from langevin.diffusion.guidance import ClassifierFreeGuidance, weighted
 from langevin.diffusion.light import FeatureCache
 from langevin.diffusion.process import Gaussian
 from langevin.diffusion.reuse import Reusing
+from langevin.diffusion.tiled import Tiled
 from langevin.networks import MLP, ColumnTransformer, DiT, JointDiT, UNet
 from langevin.networks.embedding import ConditioningConfig
 from langevin.networks.joint_dit import PartSizes
@@ -159,6 +161,24 @@ def test_several_inputs_of_a_sample_have_their_own():
             near(reusing(x, c_time, one), reusing(x, c_time, four))
 
 
+@pytest.mark.parametrize("together", [1, 3])
+def test_tiles_have_their_own_however_many_are_in_a_call(together, monkeypatch):
+    denoiser = GaussianDenoiser(
+        network=Reusing(network=stirred(GRIDS["dit"]), cache=FeatureCache(interval=2)), process=Gaussian()
+    )
+    generator, found = torch.Generator().manual_seed(0), []
+    inputs = [torch.randn(2, 1, 12, 16, generator=generator) for _ in range(4)]
+    for most in (1000, together):
+        monkeypatch.setattr(tiled, "TOGETHER", most)
+        condition = kept(asked(2)[2], 2)
+        with torch.no_grad():
+            times = [torch.full((2,), 0.9 - 0.1 * step, dtype=torch.float64) for step in range(4)]
+            draw = Tiled(denoiser=denoiser, side=8)
+            found.append([draw(x, t, condition).mean for x, t in zip(inputs, times, strict=True)])
+    for one, other in zip(*found, strict=True):
+        near(one, other)
+
+
 def counted(network):
     calls = []
     network.blocks[1].register_forward_hook(lambda module, args, output: calls.append(len(output)))
@@ -196,6 +216,15 @@ def test_an_input_whose_gradient_is_asked_for_is_computed_in_full():
     found, expected = reusing(x, c_time, condition), network(x, c_time, plain)
     assert torch.equal(found, expected)
     assert torch.equal(*(torch.autograd.grad(y.sum(), x)[0] for y in (found, expected)))
+
+
+def test_what_is_kept_of_a_sample_is_its_own_alone():
+    reusing, condition = Reusing(network=stirred(GRIDS["dit"]), cache=FeatureCache()), kept(asked(3)[2], 3)
+    with torch.no_grad():
+        reusing(*asked(3)[:2], condition)
+    for entry in condition.features.entries():
+        for part in (entry.deep, entry.level):
+            assert part.untyped_storage().nbytes() == part.numel() * part.element_size()
 
 
 def test_what_cannot_be_used_again_is_refused():

@@ -102,6 +102,18 @@ def test_products_of_int8_are_sums_of_integers():
     assert bool((near <= scale * (0.5 + 1e-5)).all())
 
 
+@pytest.mark.parametrize("config", [DIT, UNET], ids=["dit", "unet"])
+def test_gradients_are_those_of_the_weights_that_are_stored(config):
+    (x, c_time), found = asked(), []
+    for storage in (Int8Weights(), Int8Weights(products="int8")):
+        network = stirred(config)
+        store(network, storage)
+        given = x.clone().requires_grad_()
+        found.append(torch.autograd.grad(network(given, c_time).square().sum(), given)[0])
+    assert found[0].norm() > 0
+    assert (found[1] - found[0]).norm() <= 0.02 * found[0].norm()
+
+
 def test_rounding_moves_the_output_a_little_and_text_too():
     tokens = torch.randint(9, (2, 8))
     text = Transformer.Config(width=64, depth=1, head_dim=32, vocab_size=9, ngram_window=1)

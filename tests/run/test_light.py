@@ -2,10 +2,12 @@
 
 import json
 import math
+import shutil
 from dataclasses import replace
 
 import pytest
 import torch
+import yaml
 
 from langevin.cli import main
 from langevin.diffusion.guidance import DDNM, ClassifierFreeGuidance, HistoryGuidance
@@ -16,7 +18,7 @@ from langevin.modalities.modality import RequestContext
 from langevin.notebook import load
 from langevin.run.begin import require_reusable
 from langevin.run.generate import changed
-from langevin.run.light import FILE, interval_of, light_of, lightened
+from langevin.run.light import FILE, Interval, interval_of, light_of, lightened
 from langevin.run.light_table import Way, _together, moved
 from langevin.run.memory import weight_bytes
 from langevin.server.errors import Refused
@@ -100,6 +102,9 @@ def test_guidance_that_is_left_out_nowhere_or_everywhere(deep):
     said = []
     lightened(model, [GuidanceInterval(tolerance=0)], deep.run, say=said.append)
     assert not said  # it was measured before
+    lightened(replace(model, adapters=("other:1",)), [GuidanceInterval(tolerance=0)], deep.run, say=said.append)
+    assert len(said) == 1  # of other weights
+    assert json.loads((deep.path / FILE).read_text()) == kept
     with pytest.raises(ValueError, match="is drawn without it"):
         lightened(changed(deep.model, guidance=1.0), [GuidanceInterval()], deep.run)
     own = ClassifierFreeGuidance(weight=2.0, interval=(0.1, 1.0))
@@ -172,29 +177,88 @@ def test_an_evaluation_has_the_table(deep):
     assert any(line.startswith("Free, with 2 sets of 8 samples") for line in report.evaluation.lines)
 
 
+def test_an_evaluation_compares_what_the_recipe_has_too(deep, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(deep.path, run)
+    recipe = yaml.safe_load((run / "recipe.yaml").read_text())
+    recipe["sampling"]["light"] = [{"kind": "int8"}, {"kind": "cache", "interval": 3}]
+    (run / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    assert main(["evaluate", str(run), "--count", "8", "--seeds", "1", "--light", "bf16"]) == 0
+    kept = json.loads((run / "evaluation.json").read_text())
+    ways = kept["light"]["ways"]
+    assert [way["light"] for way in ways] == ["as it is", "bf16", "int8 and cache interval=3"]
+    plain, half, quarter = (way["weight_bytes"] for way in ways)
+    assert plain > half > quarter
+    assert kept["sampling"]["light"] == []
+    load(run).evaluate(count=8, seeds=1, light=["int8"])
+    ways = json.loads((run / "evaluation.json").read_text())["light"]["ways"]
+    assert [way["light"] for way in ways] == ["as it is", "int8", "int8 and cache interval=3"]
+
+
 def test_served_requests_share_a_light_model_and_nothing_else(deep):
     runs = Runs(folders=[deep.path])
     name = deep.path.name
     held = runs.load(name, light=["int8", "cache"])
-    assert runs.load(name, light=["int8", "cache interval=2"]) is held
+    for other in ("cache interval=2", "cache moved=0.01", "guidance"):  # of the same weights
+        assert runs.load(name, light=["int8", other]) is held
     plain = runs.load(name)
+    assert runs.load(name, light=["cache"]) is plain
     assert plain is not held
     assert held.size < plain.size
     assert held.name != plain.name
     with pytest.raises(Refused, match="there is no light 'fast'"):
         runs.load(name, light=["fast"])
     with pytest.raises(Refused, match="shallow at most 1"):
-        runs.load(name, light=["cache shallow=5"])
+        plain.lightened(plain.model, [FeatureCache(shallow=5)])
+    assert not runs._loading
+    light = [held.lightened(changed(held.model, guidance=w), [Int8Weights(), FeatureCache()]) for w in (1.5, 2.0)]
+    assert light[0].built is light[1].built  # so that requests share a batch
+    assert light[0].built is not held.lightened(held.model, [FeatureCache(interval=3)]).built
     service = Service(runs=runs, engine=engine())
     with pytest.raises(Refused, match="light cache keeps what a step before computed"):
         service.submit(JobRequest(model=name, light=["cache"], reproducible=True), options=Sample())
-    alone = [held.model.run(plan_of(held.model, Sample(), count=2, seed=9 * i)[0]).values for i in range(2)]
+    model = light[0]
+    alone = [model.run(plan_of(model, Sample(), count=2, seed=9 * i)[0]).values for i in range(2)]
     serving = engine(max_batch=4)
-    first = submit(serving, held.model, Sample(), count=2, seed=0)
+    first = submit(serving, model, Sample(), count=2, seed=0)
     for _ in range(3):
         serving.tick()  # the second request begins when the first is half made
-    second = submit(serving, held.model, Sample(), count=2, seed=9)
+    second = submit(serving, model, Sample(), count=2, seed=9)
     while serving.tick():
         pass
     for ticket, expected in zip((first, second), alone, strict=True):
         assert int((ticket.result(0).values.int() - expected.int()).abs().max()) <= 1
+
+
+def test_a_served_interval_is_of_the_guidance_of_its_request(deep, monkeypatch):
+    measured, runs = [], Runs(folders=[deep.path])
+
+    def measure(model, one, run):
+        measured.append(next(method.weight for method in model.sampling.guidance))
+        return Interval(low=measured[-1] / 100, high=math.inf, saved=0.5)
+
+    monkeypatch.setattr("langevin.run.light.measured_interval", measure)
+    serving, light = engine(), ["guidance tolerance=0.03"]
+    service, name, seen = Service(runs=runs, engine=serving), deep.path.name, []
+    for weight in (3.0, 1.75, 3.0):
+        (deep.path / FILE).unlink(missing_ok=True)  # as of a run that cannot be written
+        job = JobRequest(model=name, guidance=weight, light=light, count=1)
+        ticket = service.submit(job, options=Sample())
+        while serving.tick():
+            pass
+        seen.append(ticket.weights)
+        assert ticket.result(0).values.shape[0] == 1
+    assert measured == [3.0, 1.75]
+    assert all("guidance tolerance=0.03" in weights for weights in seen)
+    guided = [changed(runs.load(name).model, guidance=weight) for weight in (3.0, 1.75)]
+    found = [runs.load(name).lightened(model, [GuidanceInterval(tolerance=0.03)]) for model in guided]
+    assert [model.sampling.guidance[0].interval[0] for model in found] == [0.03, 0.0175]
+
+
+def test_weights_for_a_cpu_are_refused_before_they_are_loaded(deep, monkeypatch):
+    runs = Runs(folders=[deep.path])
+    monkeypatch.setattr("langevin.training.machine.device", lambda: torch.device("cuda"))
+    monkeypatch.setattr("langevin.server.runs.load_with", None)
+    with pytest.raises(Refused, match="are for a CPU, and this network is on cuda"):
+        runs.load(deep.path.name, light=["int8"])
+    assert not runs._loading

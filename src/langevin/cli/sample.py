@@ -146,7 +146,10 @@ def loaded(args: Drawing, run: Run, line: LiveLine) -> tuple[RunModel, int]:
         code=CodePermission.of((), allow=args.allow_code), say=line.say, steps=args.steps, sampler=args.sampler,
         guidance=args.guidance,
     )  # fmt: skip
-    light = model.sampling.light if isinstance(args, Evaluate) else light_of(args.light, model.sampling)
+    if isinstance(args, Evaluate):  # what is compared is made from the run as it is
+        light = model.sampling.light if args.light is None else ()
+    else:
+        light = light_of(args.light, model.sampling)
     return lightened(model, light, run, keep=False, say=line.say), step
 
 

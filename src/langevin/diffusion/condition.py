@@ -214,7 +214,7 @@ class Condition:
 
     def select(self, index: Index) -> "Condition":
         """The condition of the samples of an index: (m,) int64, (b,) bool or a slice."""
-        return self.map(lambda tensor: tensor[index])
+        return self.map(lambda tensor: tensor[index.to(tensor.device) if isinstance(index, Tensor) else index])
 
     def only(self, keep: Tensor) -> "Condition":
         """Every port withheld from the samples where `keep` (b,) bool is False; the facts stay."""

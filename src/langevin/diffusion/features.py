@@ -28,9 +28,10 @@ class Entry:
 
 @dataclass(eq=False)
 class Slot:
-    """The entries of one sample: of the inputs that a call of the network has for it, in their order, such as tiles."""
+    """The entries of one sample, or of one tile of it: of the inputs that a call of the network has for it, in order."""
 
     entries: dict[int, Entry] = field(default_factory=dict[int, Entry])
+    tiles: dict[int, "Slot"] = field(default_factory=dict[int, "Slot"])
 
     @cached_property
     def reference(self) -> "Slot":
@@ -50,13 +51,19 @@ class Features:
         return cls(tuple(Slot() for _ in range(count)))
 
     def map(self, function: Callable[[Tensor], Tensor]) -> "Features":
-        """The slots where `function` of (b, ...) tensors takes their indices."""
+        """The slots where `function` of (b, ...) tensors, here on the CPU, takes their indices."""
         index: list[int] = function(torch.arange(len(self.slots))).tolist()  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
         return Features(tuple(self.slots[i] for i in index))
 
     def reference(self) -> "Features":
         """The slots of the same samples without their condition."""
         return Features(tuple(slot and slot.reference for slot in self.slots))
+
+    def tiled(self, tiles: Sequence[int]) -> "Features":
+        """The slots of one tile of each sample, by its number; the same ones in any split of the tiles into calls."""
+        return Features(
+            tuple(slot and slot.tiles.setdefault(tile, Slot()) for slot, tile in zip(self.slots, tiles, strict=True))
+        )
 
     def entries(self) -> list[Entry]:
         """The entry of each input; several inputs of a sample have one each, in their order."""

@@ -117,7 +117,8 @@ class Reusing:
         for i, entry in enumerate(entries):
             entry.age += 1
             if stale[i]:
-                entry.deep, entry.level, entry.shape, entry.age = deep.given[i], levels[i], shape, 1
+                entry.deep, entry.level = deep.given[i].clone(), levels[i].clone()  # a view would keep the whole batch
+                entry.shape, entry.age = shape, 1
         return output
 
     def _stale(self, entry: Entry, shape: tuple[int, ...], level: Tensor) -> bool:

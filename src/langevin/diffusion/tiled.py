@@ -4,7 +4,8 @@ Diffusion Paths for Controlled Image Generation", 2023, arXiv:2302.08113).
 Neighbouring tiles agree where they overlap, at every step. What is further apart than a tile is independent.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -38,9 +39,12 @@ class Tiled:
         corners = [(i, j) for i in starts(height, self.side) for j in starts(width, self.side)]
         tiles = torch.cat([x_t[..., i : i + self.side, j : j + self.side] for i, j in corners])
         index = torch.arange(b, device=x_t.device).repeat(len(corners))
+        numbers = [number for number in range(len(corners)) for _ in range(b)]
         parts = [slice(i, i + TOGETHER) for i in range(0, len(tiles), TOGETHER)]
         again = torch.is_grad_enabled() and tiles.requires_grad and len(tiles) > TOGETHER
-        means = torch.cat([self._means(tiles[part], t, index[part], condition, again=again) for part in parts])
+        means = torch.cat([
+            self._means(tiles[part], t, index[part], numbers[part], condition, again=again) for part in parts
+        ])  # fmt: skip
         window = bump(self.side).to(x_t)
         window = window[:, None] * window
         total, weight = torch.zeros_like(x_t), x_t.new_zeros(height, width)
@@ -49,9 +53,21 @@ class Tiled:
             weight[i : i + self.side, j : j + self.side] += window
         return Point(total / weight)
 
-    def _means(self, tiles: Tensor, t: Tensor, index: Tensor, condition: Condition | None, *, again: bool) -> Tensor:
-        """The means of some tiles, of the samples `index`; what a gradient needs is kept, or computed again."""
+    def _means(
+        self,
+        tiles: Tensor,
+        t: Tensor,
+        index: Tensor,
+        numbers: Sequence[int],
+        condition: Condition | None,
+        *,
+        again: bool,
+    ) -> Tensor:
+        """The means of some tiles, of the samples `index` and numbered in each by `numbers`; what a gradient needs is kept,
+        or computed again."""
         chosen = None if condition is None else condition.select(index)
+        if chosen is not None and chosen.features is not None:
+            chosen = replace(chosen, features=chosen.features.tiled(numbers))
 
         def mean(part: Tensor) -> Tensor:
             q = self.denoiser(part, t[index], chosen)

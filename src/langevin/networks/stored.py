@@ -9,12 +9,14 @@ With products of int8 a linear layer rounds its input likewise, with a scale r f
     y_j = r s_j sum_i p_i q_ji + b_j,   p_i = round(x_i / r)
 
 The sum is of integers, and so exact: its result does not depend on the other positions, nor on the batch. Vectors, small
-matrices and embeddings, of which few rows are read at a time, stay as they are under int8.
+matrices and embeddings, of which few rows are read at a time, stay as they are under int8. Where a gradient is asked for,
+inputs are not rounded.
 """
 
 from typing import Any, assert_never
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
@@ -76,6 +78,8 @@ class Int8Linear(nn.Module):
         return _read(self.q.float().mul_(self.scale[:, None]))  # type: ignore[operator, union-attr]
 
     def forward(self, x: Tensor) -> Tensor:
+        if torch.is_grad_enabled() and x.requires_grad:  # rounding has no gradient
+            return F.linear(x, self.weight, self.bias)
         flat = x.reshape(-1, self.in_features).float()
         low, high = torch.aminmax(flat, dim=1, keepdim=True)
         step = torch.maximum(-low, high).div_(LARGEST).clamp_min_(torch.finfo(torch.float32).tiny)
@@ -132,14 +136,18 @@ def _with_int8_products(network: nn.Module) -> None:
                 setattr(parent, name, Int8Linear(child))
 
 
-def _require(network: nn.Module) -> None:
-    """Raises `ValueError` for a network whose weights cannot be stored differently."""
-    device = next(network.parameters()).device
+def require_cpu(device: torch.device) -> None:
+    """Raises `ValueError` for a device on which weights are not stored differently."""
     if device.type != "cpu":
         raise ValueError(
             f"weights in bf16 or int8 are for a CPU, and this network is on {device}: leave `light` out, or run with "
             "CUDA_VISIBLE_DEVICES= set to nothing"
         )
+
+
+def _require(network: nn.Module) -> None:
+    """Raises `ValueError` for a network whose weights cannot be stored differently."""
+    require_cpu(next(network.parameters()).device)
     if hasattr(network, "_orig_mod"):
         raise ValueError("a compiled network has its weights built in: load the run without compiling it")
     if any(parametrize.is_parametrized(module) or isinstance(module, Int8Linear) for module in network.modules()):

@@ -43,7 +43,8 @@ def evaluate_run(
         count: samples per seed; None is the modality's default.
         seeds: independent sets of samples, for error bars.
         curve: also measure the run's EMA snapshots.
-        light: also measure what makes drawing cheaper, by kind; empty is all that fits the run.
+        light: also measure what makes drawing cheaper, by kind; empty is all that fits the run. `model` is then without
+            any, and what the recipe has is measured too.
         command: the command line to name in the report.
         guided: whether it asks for guidance.
 
@@ -60,10 +61,9 @@ def evaluate_run(
             "leave one of them out"
         )
     wanted = light_of(light, model.sampling) if light else ()
-    if light is not None and model.sampling.light:
-        raise ValueError(
-            "--light compares with the run as it is, and its sampling.light is set: take it out of its recipe.yaml"
-        )
+    own = run.recipe.sampling.light if light is not None else ()
+    if light is not None:  # all ways are made from the run without any
+        model = replace(model, sampling=replace(model.sampling, light=()))
     if curve and any(isinstance(one, BF16Weights | Int8Weights) for one in model.sampling.light):
         raise ValueError("--curve loads other weights, and sampling.light stores them in another form: leave one out")
     if not os.access(run.path, os.W_OK):
@@ -84,7 +84,7 @@ def evaluate_run(
     cheaper = {}
     if light is not None:
         ranking = Ranking.of(replace(measuring, count=measuring.count or light_table.COUNT))
-        table = light_table.measured_light(run, ranking, wanted or None)
+        table = light_table.measured_light(run, ranking, wanted or None, own)
         sections, cheaper = [*sections, table], {"light": finite(table.data())}
         evaluation = replace(evaluation, lines=[*evaluation.lines, *table.lines()])
     display.close()

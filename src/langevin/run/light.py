@@ -218,7 +218,9 @@ def _key(model: RunModel, light: GuidanceInterval) -> str:
 
 
 def _kept_interval(model: RunModel, light: GuidanceInterval, run: Run | None) -> Interval | None:
-    """The interval that was measured before; None for none, or one of other weights."""
+    """The interval that was measured before; None for none, or one of other weights, as adapters make them."""
+    if model.adapters:
+        return None
     try:
         assert run is not None
         found = json.loads(read_regular(run.path / FILE, most=2**20))

@@ -174,32 +174,36 @@ def _with_half(interval: Interval, *, signed: bool = False) -> str:
     return text + ("" if interval.half_width is None else f" ± {number(interval.half_width, 2)}")
 
 
-def measured_light(run: Run, ranking: Ranking, light: Sequence[AnyLight] | None) -> LightTable:
+def measured_light(
+    run: Run, ranking: Ranking, light: Sequence[AnyLight] | None, own: tuple[AnyLight, ...] = ()
+) -> LightTable:
     """Draw and score the sets of `ranking` by the run as it is, by each kind of light, and by all together that are free.
 
     Args:
         light: the kinds; None is all, of which those that do not fit the run are left out.
+        own: what the recipe has, which is measured as one more way.
 
     Raises:
         ValueError: one that was named does not fit the run, or nothing does."""
     m = ranking.measuring
     plain: Any = m.model
     ways, refused = [Way(light=(), model=plain, size=weight_bytes(plain))], dict[str, str]()
-    for one in ALL if light is None else light:
+    single = [(one,) for one in (ALL if light is None else light)]
+    for several in single if own in ((), *single) else [*single, own]:
         try:
-            model = lightened(plain, (one,), run, say=m.say)
+            model = lightened(plain, several, run, say=m.say)
         except ValueError as error:
             if light is not None:
                 raise
-            refused[describe(one)] = str(error)
+            refused[" and ".join(map(describe, several))] = str(error)
             continue
-        ways.append(Way(light=(one,), model=model, size=weight_bytes(model)))
+        ways.append(Way(light=several, model=model, size=weight_bytes(model)))
     if len(ways) == 1:
         raise ValueError(f"there is nothing to gain for this run: {'; '.join(refused.values())}")
     progress = m.progress("drawing at less cost")
     _measure(ways, ranking, progress)
     together = _together(ways)
-    if len(together) > 1:
+    if len(together) > 1 and set(together) != set(own):
         model = lightened(plain, together, run, say=m.say)
         again = [
             Way(light=(), model=plain, size=ways[0].size),
@@ -218,6 +222,8 @@ def _together(ways: Sequence[Way]) -> tuple[AnyLight, ...]:
     """Of each kind the fastest that is free and gains something; of the two forms of weights one."""
     plain, found = ways[0], dict[str, Way]()
     for way in ways[1:]:
+        if len(way.light) != 1:
+            continue
         one = way.light[0]
         kind = "weights" if isinstance(one, BF16Weights | Int8Weights) else one.kind
         if way.verdict(plain) == "free" and way.gains(plain):

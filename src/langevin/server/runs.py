@@ -3,28 +3,31 @@
 import re
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from langevin.diffusion.light import AnyLight
+from langevin.diffusion.light import AnyLight, BF16Weights, FeatureCache, GuidanceInterval, Int8Weights, Storage
+from langevin.networks.stored import require_cpu
 from langevin.recipe.sampling import describe
 from langevin.run.adapters import AdapterFile, load_with, read_adapter, recipe_with, require_base
 from langevin.run.directory import Run, open_run
 from langevin.run.generate import RunModel
 from langevin.run.light import light_of, lightened
+from langevin.run.memory import weight_bytes
 from langevin.run.watermark import marked
 from langevin.safety.watermark import name_of
 from langevin.server.errors import Refused
 from langevin.training import machine
 from langevin.training.checkpoint import BEST, steps
 
-Key = tuple[str, float | None, tuple[AnyLight, ...]]  # of a model: its name, the EMA length, what makes it cheaper
+Key = tuple[str, float | None, Storage | None]  # of a model: its name, the EMA length, how its weights are stored
+REMEMBERED = 64  # caches and intervals of guidance of a model that requests share
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -68,6 +71,7 @@ class Loaded:
         size: bytes of its weights.
         checkpoint: the newest checkpoint when it was loaded, and the one of the least held-out loss.
         adapted: the run with adapters that it is; None for a run alone.
+        shared: what requests share that ask for the same cache, or interval of guidance.
     """
 
     run: Run
@@ -76,6 +80,7 @@ class Loaded:
     size: int
     checkpoint: str
     adapted: Adapted | None = None
+    shared: "Shared" = field(default_factory=lambda: Shared())
 
     @property
     def name(self) -> str:
@@ -84,6 +89,47 @@ class Loaded:
         mark = "" if key is None else name_of(key)
         light = "".join(f" {describe(one)}" for one in self.model.sampling.light)
         return f"{self.run.path.name} {self.checkpoint} {self.model.data_fingerprint} {mark}{adapters}{light}"
+
+    def lightened(self, model: RunModel, light: Sequence[AnyLight]) -> RunModel:
+        """This model with the sampling of a request, `model`, and with what makes it cheaper besides its weights. Slow when
+        an interval of guidance is measured.
+
+        Raises:
+            Refused: it does not fit the run, or the sampling."""
+        try:
+            for one in light:
+                if isinstance(one, GuidanceInterval):
+                    guidance = self.shared.once((one, repr(model.sampling)), partial(self._guidance, model, one))
+                    model = replace(model, sampling=replace(model.sampling, guidance=guidance))
+            for one in light:
+                if isinstance(one, FeatureCache):
+                    cheaper = lightened(model, (one,), self.run, keep=False)
+                    same = self.shared.once(one, partial(getattr, cheaper, "built"))  # so that requests share a batch
+                    model = replace(cheaper, built=same)
+        except (ValueError, OSError) as error:
+            raise Refused(str(error), code="invalid_value", param="light") from error
+        return replace(model, sampling=replace(model.sampling, light=tuple(light)))
+
+    def _guidance(self, model: RunModel, one: GuidanceInterval) -> Any:
+        return lightened(model, (one,), self.run, keep=False).sampling.guidance
+
+
+@dataclass(eq=False)
+class Shared:
+    """Values that are made once, of which those that were used last are kept."""
+
+    _held: "OrderedDict[Any, Any]" = field(default_factory=lambda: OrderedDict())
+    _lock: Any = field(default_factory=threading.Lock)
+
+    def once(self, key: Any, make: Callable[[], Any]) -> Any:
+        """The value of a key, made if it is not held."""
+        with self._lock:
+            if key not in self._held:
+                self._held[key] = make()
+            self._held.move_to_end(key)
+            while len(self._held) > REMEMBERED:
+                self._held.popitem(last=False)
+            return self._held[key]
 
 
 @dataclass(eq=False, kw_only=True)
@@ -102,7 +148,7 @@ class Runs:
     key: bytes | None = None
     adapted: dict[str, Adapted] = field(default_factory=dict)
     _loaded: "OrderedDict[Key, Loaded]" = field(default_factory=lambda: OrderedDict())
-    _loading: dict[Key, Any] = field(default_factory=dict)
+    _loading: dict[Key, list[Any]] = field(default_factory=dict[Key, list[Any]])  # a lock, and who is there
     _lock: Any = field(default_factory=threading.Lock)
 
     def paths(self) -> dict[str, Path]:
@@ -168,24 +214,25 @@ class Runs:
             raise Refused(f"the run '{name}' cannot be read: {error}", status=503, code="model_unavailable") from error
 
     def load(self, name: str, *, ema: float | None = None, light: Sequence[str] | None = None) -> Loaded:
-        """The model of a run, at its newest checkpoint. Slow when it is not in memory.
+        """The model of a run, at its newest checkpoint, its weights stored as asked for. Slow when it is not in memory.
 
         Args:
-            light: what makes it cheaper, as on the command line; None is the run's.
+            light: what makes it cheaper, as on the command line; None is the run's. All but the form of the weights is for
+                `Loaded.lightened`.
 
         Raises:
             Refused: there is no such run, or it is damaged, or it has no checkpoint yet; or what makes it cheaper does not
                 fit it."""
         path, adapted = self.find(name)
         run = self._opened(name, path, adapted)
-        try:
-            cheaper = light_of(light, run.recipe.sampling)
-        except ValueError as error:
-            raise Refused(str(error), code="invalid_value", param="light") from error
-        key = (name, ema, cheaper)
-        with self._lock:
-            loading = self._loading.setdefault(key, threading.Lock())
-        with loading:  # others are served meanwhile
+        storage = next((one for one in self.light(run, light) if isinstance(one, BF16Weights | Int8Weights)), None)
+        if storage is not None:
+            try:
+                require_cpu(machine.device())
+            except ValueError as error:
+                raise Refused(str(error), code="invalid_value", param="light") from error
+        key = (name, ema, storage)
+        with self._alone(key):  # others are served meanwhile
             newest = " ".join(str(next(iter(steps(at)), None)) for at in (run.checkpoints, run.checkpoints / BEST))
             held = self._loaded.get(key)
             if held is None or held.checkpoint != newest or held.run.path != run.path or held.adapted is not adapted:
@@ -196,8 +243,31 @@ class Runs:
                 self._evict()
             return held
 
+    @staticmethod
+    def light(run: Run, given: Sequence[str] | None) -> tuple[AnyLight, ...]:
+        """What makes a run cheaper, as on the command line; None is the run's. Raises `Refused` for an unknown kind."""
+        try:
+            return light_of(given, run.recipe.sampling)
+        except ValueError as error:
+            raise Refused(str(error), code="invalid_value", param="light") from error
+
+    @contextmanager
+    def _alone(self, key: Key) -> Iterator[None]:
+        """Only one request at a time loads a model; the lock is forgotten with the last one."""
+        with self._lock:
+            entry = self._loading.setdefault(key, [threading.Lock(), 0])
+            entry[1] += 1
+        try:
+            with entry[0]:
+                yield
+        finally:
+            with self._lock:
+                entry[1] -= 1
+                if not entry[1]:
+                    del self._loading[key]
+
     def _read(self, run: Run, key: Key, newest: str, adapted: Adapted | None) -> Loaded:
-        name, ema, light = key
+        name, ema, storage = key
         try:
             given = () if adapted is None else adapted.adapters
             model, step = load_with(open_run(run.path), given, ema=ema, device=machine.device())
@@ -206,13 +276,12 @@ class Runs:
                 f"the model '{name}' cannot be loaded: {error}", status=503, code="model_unavailable"
             ) from error
         try:
-            model = lightened(model, light, run, keep=False)
+            model = lightened(model, () if storage is None else (storage,), run, keep=False)
         except (ValueError, OSError) as error:
             raise Refused(str(error), code="invalid_value", param="light") from error
         model = marked(model, run, self.key)
         torch.clear_autocast_cache()  # casts of weights that were replaced
-        network = model.parts.network
-        size = sum(t.numel() * t.element_size() for t in (*network.parameters(), *network.buffers()))
+        size = weight_bytes(model)
         return Loaded(run=run, model=model, step=step, size=size, checkpoint=newest, adapted=adapted)
 
     def adapt(self, name: str, model: str, adapters: Sequence[tuple[str, float]]) -> Adapted:

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from langevin.diffusion.light import FeatureCache
 from langevin.files import own_folder
 from langevin.modalities.modality import File, Plan, RequestContext, Samples
+from langevin.recipe.sampling import describe
 from langevin.run.directory import Run
 from langevin.run.generate import RunModel, changed, with_others
 from langevin.run.provenance import facts_of
@@ -113,7 +114,8 @@ class Service:
         Raises:
             Refused: the request cannot be fulfilled."""
         held = self.runs.load(job.model, ema=None if job.ema is None else round(job.ema, 2), light=job.light)
-        if job.reproducible and any(isinstance(one, FeatureCache) for one in held.model.sampling.light):
+        light = self.runs.light(held.run, job.light)
+        if job.reproducible and any(isinstance(one, FeatureCache) for one in light):
             message = "light cache keeps what a step before computed, which a suspended request has not: leave one out"
             raise Refused(message, code="invalid_value", param="reproducible")
         self._require_room(held.run)
@@ -130,11 +132,13 @@ class Service:
                 message = f"a person has to look at this: {before.reason}. Send it to /v1/jobs, where it waits for that"
                 raise Refused(message, code="needs_review", headers={"x-should-retry": "false"})
             options, model = self.safeguards.steered(options, model)
+            model = held.lightened(model, light)  # for the weight of guidance that is served
             others = list[Loaded]()
             model = with_others(model, options, partial(self._other, others))
             open_ = before.verdict == "allow" and not self.safeguards.rules.judges_samples
             plan = self._plan(job, seed, options, held, model, stream if open_ else None)
-            weights = " ".join([held.name, str(job.ema), *(one.name for one in others)])
+            cheaper = map(describe, model.sampling.light)
+            weights = " ".join([held.name, str(job.ema), *cheaper, *(one.name for one in others)])
             limit = job.timeout if durable else min(job.timeout or self.limits.timeout, self.limits.timeout)
             facts = partial(
                 facts_of, model=model, run=job.model if held.adapted is None else held.adapted.model, step=held.step,
@@ -156,8 +160,9 @@ class Service:
 
     def _other(self, others: list[Loaded], name: str) -> RunModel:
         """The model of another run that a request names, added to its `others`."""
-        others.append(self.runs.load(name))
-        return others[-1].model
+        held = self.runs.load(name)
+        others.append(held)
+        return held.lightened(held.model, held.run.recipe.sampling.light)
 
     def _decided(self, id: str, runs: Sequence[Loaded], before: Decision, samples: Samples) -> Decision:
         """The decision on samples, which are compared with the data of the run that drew them."""
