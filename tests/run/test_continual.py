@@ -15,7 +15,7 @@ from langevin.networks.adapters import Adapter
 from langevin.run import continual, examples
 from langevin.run.adapters import FILE
 from langevin.run.directory import load_model, open_run
-from langevin.run.replay import quality_of
+from langevin.run.replay import divided, quality_of
 from langevin.training import checkpoint
 from langevin.training.continual import select
 from tests import pictures, tiny
@@ -270,6 +270,28 @@ def test_samples_of_other_classes_or_far_from_the_data_are_refused():
     found = quality_of(half, real, seed=0)
     assert not found.passed[::4].any()
     found.require_good("it")
+
+
+def test_samples_of_small_classes_pass_as_those_of_large_ones():
+    label = torch.tensor([*[0, 1, 2, 3] * 10, *[4, 5] * 1000])
+    generator = torch.Generator().manual_seed(1)
+    x = torch.eye(6)[label] + 0.1 * torch.randn(len(label), 6, generator=generator)
+    real = Batch(x=x, condition=Condition(global_=class_port(label)))
+    given = clusters(240, seed=2, classes=6)
+    found = quality_of(given, real, seed=0)
+    assert found.counted
+    assert found.real > 0.9
+    for label in range(6):
+        assert float(found.passed[examples.labels_of(given) == label].float().mean()) > 0.9
+    compared, held = divided(examples.labels_of(real), seed=0)
+    assert torch.bincount(examples.labels_of(real)[compared]).tolist() == [7] * 4 + [20] * 2
+    assert torch.bincount(examples.labels_of(real)[held]).tolist() == [3] * 4 + [333] * 2
+    assert not {*compared.tolist()} & {*held.tolist()}
+
+
+def test_classes_of_one_example_each_are_no_test():
+    with pytest.raises(ValueError, match="there is one of each: give --replay 0"):
+        quality_of(clusters(9, seed=1, classes=9), clusters(9, seed=2, classes=9), seed=0)
 
 
 def test_classes_that_real_data_does_not_show_do_not_count():
