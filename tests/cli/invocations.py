@@ -349,6 +349,8 @@ BAD = [  # ---------------------------------------------------------------------
     (1, "continue image images --anchor -1", "continual.anchor is a weight, at least 0 and finite, got -1"),
     (1, "continue image images --anchor inf", "continual.anchor is a weight, at least 0 and finite, got inf"),
     (1, "continue image images --adapter lora --replay 0.2", "--adapter forgets nothing, so --replay has no effect"),
+    (1, "continue image images --adapter lora --exemplars 0", "--adapter forgets nothing, so --exemplars has no effect"),
+    (1, "continue image images --adapter lora --samples 64", "--adapter forgets nothing, so --samples has no effect"),
     (1, "continue image images --out free", "free already holds a run"),
     (1, "continue image images continual.replya=0.1", "continual.replya: no such key; did you mean 'replay'?"),
     (1, "train images 'continual={anchor: 1}'", "continual is of runs that start from the weights of another"),

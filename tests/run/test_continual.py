@@ -15,7 +15,7 @@ from langevin.networks.adapters import Adapter
 from langevin.run import continual, examples
 from langevin.run.adapters import FILE
 from langevin.run.directory import load_model, open_run
-from langevin.run.replay import quality_of
+from langevin.run.replay import divided, quality_of
 from langevin.training import checkpoint
 from langevin.training.continual import select
 from tests import pictures, tiny
@@ -137,6 +137,55 @@ def test_a_continued_run_is_continued_and_keeps_examples_of_all_tasks(trained, r
     )
 
 
+def test_classes_that_a_merged_run_has_nothing_of_are_said(trained, naive, rings, tmp_path, capfd):
+    merged = tmp_path / "merged"
+    assert main(["merge", str(naive), "--out", str(merged)]) == 0
+    for base, said in ((merged, "bar, disc"), (naive, "bar, disc"), (trained, None)):
+        out = tmp_path / f"after-{base.parent.name}"
+        capfd.readouterr()
+        continued(base, rings, out, "--same-classes", "--replay", 0)
+        shown = "".join(capfd.readouterr())
+        if said is None:
+            assert "attention" not in shown
+        else:
+            assert f"attention: no example of the classes {said}, which {base} knows, is at hand" in shown
+
+
+def test_classes_without_a_good_sample_are_said(trained, rings, tmp_path, monkeypatch, capfd):
+    def bars(samples, real, *, seed):
+        passed = examples.labels_of(samples) == 0
+        return replace(quality_of(real, real, seed=seed), passed=passed)
+
+    monkeypatch.setattr(continual, "quality_of", bars)
+    continued(trained, rings, tmp_path / "both", "--samples", 16)
+    assert "no sample of the classes disc is kept, so stored examples alone" in "".join(capfd.readouterr())
+    continued(trained, rings, tmp_path / "replay", "--samples", 16, "--exemplars", 0)
+    assert "no sample of the classes disc is kept, so the new run may forget them" in "".join(capfd.readouterr())
+
+
+def test_data_that_cannot_be_kept_is_not_said_to_be_gone(stored, rings, tmp_path, monkeypatch, capfd):
+    def refuse(batches, base):
+        raise ValueError("these have several shapes")
+
+    monkeypatch.setattr(continual, "some_of", refuse)
+    assert main(["continue", str(stored), str(rings), "--same-classes", "--out", str(tmp_path / "out"), *QUICK]) == 1
+    error = capfd.readouterr().err
+    assert "these have several shapes" in error
+    assert "not at hand" not in error
+
+
+def test_examples_are_looked_at_within_their_bytes(stored, monkeypatch):
+    run = open_run(stored)
+    train, _ = run.open_data()
+    batches = run.recipe.data.batches(train, device=torch.device("cpu"))
+    every = continual.some_of(batches, run)
+    assert len(every.x) == len(batches)
+    monkeypatch.setattr(continual, "MOST_BYTES", 10 * every.x[0].numel() * 4 + 10 * 8)
+    assert torch.equal(continual.some_of(batches, run).x, every.x[:10])
+    monkeypatch.setattr(continual, "MOST_BYTES", 1)
+    assert len(continual.some_of(batches, run).x) == continual.LEAST
+
+
 def test_an_adapter_changes_nothing_of_the_run(trained, rings, tmp_path):
     before = groups(trained)
     out = continued(trained, rings, tmp_path / "out", "--adapter", "lora", "adapter.share=0.2")
@@ -174,6 +223,18 @@ def test_stored_examples_keep_to_their_bytes_and_are_balanced(budget):
     whole = torch.bincount(examples.labels_of(given))
     full = of_class == whole[: len(of_class)]
     assert full.all() or int(of_class[~full].max() - of_class[~full].min()) <= 1
+
+
+def test_conditions_take_turns_between_classes_and_within_each():
+    labels = torch.tensor([0] * 5000 + [1] * 20)
+    items = examples.in_turn(labels, 1024, seed=0)
+    assert torch.bincount(labels[items]).tolist() == [512, 512]
+    assert len(items[labels[items] == 0].unique()) == 512
+    again = torch.bincount(items[labels[items] == 1] - 5000)
+    assert len(again) == 20
+    assert int(again.max() - again.min()) <= 1
+    assert len(examples.in_turn(torch.full((30,), -1), 30, seed=0).unique()) == 30
+    assert len(examples.in_turn(torch.arange(50), 9, seed=0).unique()) == 9
 
 
 def test_examples_are_read_as_they_were_written():
@@ -270,6 +331,28 @@ def test_samples_of_other_classes_or_far_from_the_data_are_refused():
     found = quality_of(half, real, seed=0)
     assert not found.passed[::4].any()
     found.require_good("it")
+
+
+def test_samples_of_small_classes_pass_as_those_of_large_ones():
+    label = torch.tensor([*[0, 1, 2, 3] * 10, *[4, 5] * 1000])
+    generator = torch.Generator().manual_seed(1)
+    x = torch.eye(6)[label] + 0.1 * torch.randn(len(label), 6, generator=generator)
+    real = Batch(x=x, condition=Condition(global_=class_port(label)))
+    given = clusters(240, seed=2, classes=6)
+    found = quality_of(given, real, seed=0)
+    assert found.counted
+    assert found.real > 0.9
+    for label in range(6):
+        assert float(found.passed[examples.labels_of(given) == label].float().mean()) > 0.9
+    compared, held = divided(examples.labels_of(real), seed=0)
+    assert torch.bincount(examples.labels_of(real)[compared]).tolist() == [7] * 4 + [20] * 2
+    assert torch.bincount(examples.labels_of(real)[held]).tolist() == [3] * 4 + [333] * 2
+    assert not {*compared.tolist()} & {*held.tolist()}
+
+
+def test_classes_of_one_example_each_are_no_test():
+    with pytest.raises(ValueError, match="there is one of each: give --replay 0"):
+        quality_of(clusters(9, seed=1, classes=9), clusters(9, seed=2, classes=9), seed=0)
 
 
 def test_classes_that_real_data_does_not_show_do_not_count():

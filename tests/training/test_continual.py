@@ -1,5 +1,7 @@
 """Batches of new and old examples: each in its share, at times over the whole range, however a batch is split."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -74,6 +76,25 @@ def test_labels_stay_with_their_examples_and_all_examples_are_seen():
         assert torch.equal(batch.condition.global_.tensor, number % 3)
         seen |= set(batch.x[:, 0].long().tolist())
     assert seen == {*range(40), *range(100, 109)}
+
+
+def test_old_examples_go_to_the_device_of_new_ones():
+    def of(count):
+        def read(step, samples, draw):
+            x = torch.zeros(len(samples), 1, device="meta")
+            return Batch(
+                x=x, condition=Condition(global_=class_port(torch.zeros(len(samples))).map(lambda t: t.to("meta")))
+            )
+
+        return read
+
+    old = replace(examples(9, 100), mask=torch.ones(9, 1, dtype=torch.bool), known=torch.zeros(9, 1, dtype=torch.bool))
+    read = mixed(of, [(0.5, old)], batch=4, seed=5, device=torch.device("meta"))
+    for samples in (torch.arange(4), torch.tensor([0]), torch.tensor([1])):  # both kinds, and each alone
+        batch = read(0, samples, draw(0, samples, 4))
+        assert batch.x.device.type == "meta"
+        assert batch.condition.global_.tensor.device.type == "meta"
+        assert all(part is None or part.device.type == "meta" for part in (batch.mask, batch.known))
 
 
 def test_masks_and_conditions_that_one_side_lacks_are_filled():

@@ -66,6 +66,7 @@ def continual_of(args: Continue, base: Run, budget: int) -> Continual | None:
     given = [name for name in ("replay", "exemplar_share") if getattr(args, name) is not None]
     given += ["anchor"] * bool(args.anchor)
     if args.adapter is not None:
+        given += [name for name in ("exemplars", "samples") if getattr(args, name) != getattr(Continue, name)]
         if given:
             raise ValueError(
                 f"--adapter forgets nothing, so --{given[0].replace('_', '-')} has no effect: leave one of them out"

@@ -134,9 +134,9 @@ class Continue:
     """Share of each batch that are samples of the run's own; 0 for none. Default: by the number of old and new classes,
     with what --exemplars takes."""
     samples: int = 1024
-    """How many samples are drawn to replay, before the first step."""
+    """How many samples are drawn to replay, before the first step; none with --adapter."""
     exemplars: str = "64KB"
-    """Size of the file of stored examples of the old data, as 64KB or 1MB; 0 for none."""
+    """Size of the file of stored examples of the old data, as 64KB or 1MB; 0 for none. With --adapter nothing is stored."""
     exemplar_share: float | None = None
     """Share of each batch that are stored examples; default as for --replay."""
     anchor: float = 0.0

@@ -595,7 +595,8 @@ def training_batches(
         old: examples of earlier data, each with their share of a batch."""
     training = recipe.training
     new = partial(_new_batches, recipe, batches, coupling)
-    return mixed(new, old, batch=training.batch, seed=training.seed)
+    device = getattr(batches, "device", None)
+    return mixed(new, old, batch=training.batch, seed=training.seed, device=device)
 
 
 def _new_batches(recipe: Recipe, batches: Batches, coupling: Coupling | None, count: int) -> loop.BatchFn:

@@ -22,14 +22,16 @@ from langevin.recipe.tree import Recipe
 from langevin.run import examples
 from langevin.run.directory import Run, load_model, open_run
 from langevin.run.display import QUIET, Display
-from langevin.run.examples import balanced, labels_of
+from langevin.run.examples import balanced, in_turn, labels_of
 from langevin.run.replay import drawn, quality_of
-from langevin.training.continual import concatenated, select
+from langevin.training.continual import concatenated, moved, select
 from langevin.training.distributed import World
 from langevin.training.order import permutation
 from langevin.user_function import CodePermission
 
-MOST = 20_000  # examples of the base's data that are looked at
+MOST = 20_000  # examples of the base's data that are looked at, at most
+MOST_BYTES = 2**30  # of these in memory, by the size of the first
+LEAST = 8  # of them, however large they are
 MEASURED = 128  # examples by which the Fisher information is estimated
 
 
@@ -79,14 +81,28 @@ def remembered(
     assert recipe.adapter is not None, "checked in the recipe"
     base, seed = open_run(Path(recipe.adapter.path)), recipe.training.seed
     real, everything = old_data(base, display)
-    files = dict[str, bytes]()
+    if gone := lacking(base, labels_of(everything)):
+        display.say(
+            f"attention: no example of the classes {named(gone)}, which {base.path} knows, is at hand, so the new run will "
+            "forget them (`merge`, `adapt` and `continue --adapter` keep nothing of the data before their last): continue "
+            "the run that learned them by `continue`, or put their data back"
+        )
+    files, kept = dict[str, bytes](), everything
     if config.exemplars:
         kept = examples.within(real, config.budget, seed=seed)
         files["exemplars"] = examples.packed(kept)
         size = f"{len(files['exemplars']):,} of {config.budget:,} bytes"
         display.say(f"exemplars: {len(kept.x):,} examples of {counted(kept)} are kept, in {size}")
     if config.replay:
-        files["replay"] = examples.packed(replayed(recipe, base, real, everything, display, code))
+        own = replayed(recipe, base, real, everything, display, code)
+        files["replay"] = examples.packed(own)
+        if gone := sorted({*labels_of(everything).tolist()} - {*labels_of(own).tolist(), -1}):
+            elsewhere = config.exemplars and {*gone} <= {*labels_of(kept).tolist()}
+            rest = "stored examples alone keep them" if elsewhere else "the new run may forget them"
+            display.say(
+                f"attention: no sample of the classes {named(class_names(base, gone))} is kept, so {rest}: give more "
+                "--samples or --exemplars, or train the base longer"
+            )
     if config.anchor:
         found = measured(built, everything, seed, display)
         files["fisher"] = save({name: f.contiguous() for name, f in found.items()})
@@ -108,8 +124,7 @@ def replayed(recipe: Recipe, base: Run, real: Batch, old: Batch, display: Displa
     assert adapter is not None, "checked in the recipe"
     if old.known is not None:
         raise ValueError(f"replay draws whole samples, and {base.path} completes given ones: give --replay 0")
-    order = balanced(labels_of(old), len(old.x), seed=recipe.training.seed)
-    items = order[torch.arange(config.samples) % len(order)]
+    items = in_turn(labels_of(old), config.samples, seed=recipe.training.seed)
     model, _ = load_model(base, ema=adapter.ema, device=None, code=code)
     conditions = select(old, items)
     samples = drawn(
@@ -117,6 +132,7 @@ def replayed(recipe: Recipe, base: Run, real: Batch, old: Batch, display: Displa
     )
     whole = {*labels_of(real).tolist()} == {*labels_of(old).tolist()}
     found = quality_of(samples, real if whole else old, seed=recipe.training.seed)
+    found = found if whole else replace(found, beside="real data and earlier samples")
     display.say(f"replay: {found.line}")
     found.require_good(str(base.path))
     return select(replace(samples, mask=conditions.mask), found.passed.nonzero()[:, 0])
@@ -125,14 +141,12 @@ def replayed(recipe: Recipe, base: Run, real: Batch, old: Batch, display: Displa
 def measured(built: Built, old: Batch, seed: int, display: Display) -> dict[str, Tensor]:
     """The Fisher information of the weights on old data."""
     items = balanced(labels_of(old), MEASURED, seed=seed + 2)
-    draws = step_randomness(seed=seed, step=0, samples=torch.arange(len(items)), count=len(items))
-    progress, device = display.progress("measuring what each weight matters, example"), built.device
+    draws = step_randomness(seed=seed, step=0, samples=torch.arange(len(items), device=built.device), count=len(items))
+    progress = display.progress("measuring what each weight matters, example")
 
     def one(i: int) -> tuple[Batch, StepRandomness]:
         progress(i + 1, len(items))
-        batch, at = select(old, items[i : i + 1]), torch.tensor([i])
-        condition = None if batch.condition is None else batch.condition.to(device)
-        return replace(batch, x=batch.x.to(device), condition=condition), draws.select(at)
+        return moved(select(old, items[i : i + 1]), built.device), draws.select(torch.tensor([i], device=built.device))
 
     found = fisher(built.model.method, map(one, range(len(items))))
     return {name: f.cpu() for name, f in found.items()}
@@ -149,8 +163,6 @@ def old_data(base: Run, display: Display) -> tuple[Batch, Batch]:
             memory[kind] = examples.examples_of(examples.unpacked(examples.read(base.path, kind, sha256)))
     try:
         train, _ = base.open_data(progress=display.progress("reading the data of the base"))
-        batches = base.recipe.data.batches(train, device=torch.device("cpu"))
-        own = some_of(batches, base)
     except ValueError as error:
         if not memory:
             raise ValueError(
@@ -159,24 +171,46 @@ def old_data(base: Run, display: Display) -> tuple[Batch, Batch]:
             ) from error
         display.say(f"the data of {base.path} is not at hand: what it has kept of its earlier data is used")
         own = None
+    else:
+        own = some_of(base.recipe.data.batches(train, device=torch.device("cpu")), base)
     parts = [part for part in (own, memory.get("exemplars")) if part is not None]
     everything = concatenated([*parts, *([memory["replay"]] if "replay" in memory else [])])
     return (concatenated(parts) if parts else everything), everything
 
 
+def lacking(base: Run, labels: Tensor) -> list[str]:
+    """The classes that a run knows and that none of the labels is of."""
+    known = getattr(base.recipe.data, "class_names", ())
+    return class_names(base, sorted({*range(len(known))} - {*labels.tolist()}))
+
+
+def class_names(base: Run, labels: Sequence[int]) -> list[str]:
+    """The names of classes of a run; their numbers where it has no names."""
+    known = getattr(base.recipe.data, "class_names", ())
+    return [known[label] if label < len(known) else str(label) for label in labels]
+
+
+def named(classes: Sequence[str]) -> str:
+    """The first of many names, and how many more there are."""
+    more = f" and {len(classes) - 20:,} more" if len(classes) > 20 else ""
+    return ", ".join(classes[:20]) + more
+
+
 def some_of(batches: Batches, base: Run) -> Batch:
-    """Examples of data, all of them if they are not too many.
+    """Examples of data, all of them if they are not too many or too large.
 
     Raises:
-        ValueError: they are of several shapes."""
+        ValueError: they are of several shapes, or consist of several parts."""
     if any(getattr(batches, name, None) is not None for name in ("lengths", "buckets")):
         raise ValueError(f"examples of {base.path} have several shapes, and only those of one are kept and replayed")
     if getattr(base.recipe.network, "attention", "full") == "block":
         raise ValueError(
             f"{base.path} generates block by block (network.attention=block), and what it reads is not kept"
         )
-    items = permutation(len(batches), seed=0, epoch=0)[:MOST]
-    return concatenated([batches(part) for part in items.split(256)])
+    items = permutation(len(batches), seed=0, epoch=0)
+    size = sum(part.numel() * part.element_size() for part in examples.tensors_of(batches(items[:1])).values())
+    count = min(MOST, max(LEAST, MOST_BYTES // size))
+    return concatenated([batches(part) for part in items[:count].split(min(256, count))])
 
 
 def counted(kept: Batch) -> str:

@@ -45,6 +45,17 @@ def balanced(labels: Tensor, count: int, *, seed: int) -> Tensor:
     return order[rank.argsort(stable=True)][:count]
 
 
+def in_turn(labels: Tensor, count: int, *, seed: int) -> Tensor:
+    """Indices (count,) of examples of one class after another; each class's own come again when all were taken."""
+    order = balanced(labels, len(labels), seed=seed)
+    number = len(labels.unique())
+    found = torch.empty(count, dtype=torch.int64)
+    for i, label in enumerate(labels[order[: min(number, count)]]):  # one of each class
+        own, at = order[labels[order] == label], torch.arange(i, count, number)
+        found[at] = own[(at // number) % len(own)]
+    return found
+
+
 def tensors_of(examples: Batch) -> dict[str, Tensor]:
     """The tensors of examples by name: x, mask, known, port.part and facts of the condition.
 

@@ -79,20 +79,28 @@ def kinds(count: int, shares: Sequence[float]) -> Tensor:
     return torch.tensor(found)
 
 
-def mixed(new: Callable[[int], BatchFn], old: Sequence[tuple[float, Batch]], *, batch: int, seed: int) -> BatchFn:
+def mixed(
+    new: Callable[[int], BatchFn],
+    old: Sequence[tuple[float, Batch]],
+    *,
+    batch: int,
+    seed: int,
+    device: torch.device | None = None,
+) -> BatchFn:
     """Batches of new examples, and of old ones by their shares; those of `new` to the bit where there are no old ones.
 
     Args:
         new: from the number of new examples in a global batch to the batches of them.
         old: (share, examples) of each kind.
-        batch: samples of a global batch."""
+        batch: samples of a global batch.
+        device: of new examples, where old ones go too; None: the CPU."""
     if not old:
         return new(batch)
     kind = kinds(batch, [share for share, _ in old])
     place = torch.stack([(kind == k).cumsum(0) - 1 for k in range(len(old) + 1)]).gather(0, kind[None])[0]
     sizes = torch.bincount(kind, minlength=len(old) + 1).tolist()
     sources = [new(sizes[0])]
-    sources += [_stored(part, sizes[k], seed=seed + k) for k, (_, part) in enumerate(old, start=1)]
+    sources += [_stored(part, sizes[k], seed=seed + k, device=device) for k, (_, part) in enumerate(old, start=1)]
 
     def read(step: int, samples: Tensor, draw: StepRandomness) -> Batch:
         at = [(kind[samples] == k).nonzero()[:, 0] for k in range(len(sources))]
@@ -106,9 +114,24 @@ def mixed(new: Callable[[int], BatchFn], old: Sequence[tuple[float, Batch]], *, 
     return read
 
 
-def _stored(examples: Batch, count: int, *, seed: int) -> BatchFn:
+def _stored(examples: Batch, count: int, *, seed: int, device: torch.device | None) -> BatchFn:
     order = DataOrder(count=len(examples.x), batch=count, seed=seed)
-    return lambda step, samples, draw: select(examples, order.items(step, samples))
+
+    def read(step: int, samples: Tensor, draw: StepRandomness) -> Batch:
+        found = select(examples, order.items(step, samples))
+        return found if device is None else moved(found, device)
+
+    return read
+
+
+def moved(examples: Batch, device: torch.device) -> Batch:
+    """The examples on a device."""
+
+    def there(part: Any) -> Any:
+        return None if part is None else part.to(device)
+
+    condition = None if examples.condition is None else examples.condition.to(device)
+    return Batch(x=there(examples.x), condition=condition, mask=there(examples.mask), known=there(examples.known))
 
 
 def select(examples: Batch, index: Tensor) -> Batch:
