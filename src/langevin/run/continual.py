@@ -132,7 +132,7 @@ def replayed(recipe: Recipe, base: Run, real: Batch, old: Batch, display: Displa
     )
     whole = {*labels_of(real).tolist()} == {*labels_of(old).tolist()}
     found = quality_of(samples, real if whole else old, seed=recipe.training.seed)
-    found = found if whole else replace(found, beside="real data and earlier samples")
+    found = found if whole else replace(found, reference="real data and earlier samples")
     display.say(f"replay: {found.line}")
     found.require_good(str(base.path))
     return select(replace(samples, mask=conditions.mask), found.passed.nonzero()[:, 0])

@@ -59,7 +59,7 @@ class Quality:
         share, real: of samples and of real examples that pass.
         classes: shares of samples and of real examples that show their class; None where there are no classes.
         counted: whether classes are a part of the test.
-        beside: what the real examples are, in words.
+        reference: what the real examples are, in words.
     """
 
     passed: Tensor
@@ -67,20 +67,20 @@ class Quality:
     real: float
     classes: tuple[float, float] | None
     counted: bool
-    beside: str = "real data"
+    reference: str = "real data"
 
     @property
     def line(self) -> str:
         """The figures in words."""
         count = f"{len(self.passed):,}"
-        text = f"{self.share:.0%} of {count} samples pass the test of neighbours, and {self.real:.0%} of {self.beside}"
+        text = (
+            f"{self.share:.0%} of {count} samples pass the test of neighbours, and {self.real:.0%} of {self.reference}"
+        )
         if self.classes is None:
             return text
         own, real = self.classes
         why = "" if self.counted else ", which is too little to count"
-        return (
-            f"{text}; their class is that of their neighbours for {own:.0%}, and for {real:.0%} of {self.beside}{why}"
-        )
+        return f"{text}; their class is that of their neighbours for {own:.0%}, and for {real:.0%} of {self.reference}{why}"
 
     def require_good(self, run: str) -> None:
         """Raises `ValueError` if too few samples pass, with the figures."""
