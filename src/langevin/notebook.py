@@ -221,10 +221,12 @@ class LoadedRun:
         Raises:
             ValueError: too little data, or an option that the modality does not have."""
         kind = self.recipe.data.kind
-        given = options_from(options_of(kind).Evaluate, options, kind)
+        given, model = options_from(options_of(kind).Evaluate, options, kind), self.model
+        if light is None and model.sampling.light:  # what is measured is drawn as `sample` draws
+            model = lightened(model, model.sampling.light, self.run, say=print)
         evaluation, path = evaluate_run(
             self.run,
-            self.model,
+            model,
             given,
             step=self.step,
             count=count,

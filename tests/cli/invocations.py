@@ -366,7 +366,7 @@ BAD = [  # ---------------------------------------------------------------------
     (1, "refine points --weights 0", "--weights are one or more numbers above 0"),
     (1, "refine points --seeds 1", "--seeds 2 or more"),
     (1, "refine points --minutes 0", "--minutes is positive"),
-    (1, "refine text", "refine is for gaussian diffusion"),
+    (1, "refine text", "this is for gaussian diffusion"),
     (2, "reward image", "--reward"),
     (1, "reward nope --reward darkness", "there is no run at nope"),
     (1, "reward image --reward beauty", "--reward is one of classifier, recogniser, brightness"),
@@ -406,7 +406,7 @@ BAD = [  # ---------------------------------------------------------------------
     (1, "stress image --measure brightness --rounds 0", "--rounds is 1 to 100"),
     (1, "stress image --measure brightness --budget 4", "--budget 8 requests a round"),
     (1, "stress image --measure brightness --guidance 3 1", "--guidance is the lower bound and the upper one"),
-    (1, "stress text --measure length --harden", "refine is for gaussian diffusion"),
+    (1, "stress text --measure length --harden", "this is for gaussian diffusion"),
     # ---------------------------------------------------------------------------------------------------- attribute
     (2, "attribute", "Required options"),
     (1, "attribute nope", "there is no run at nope"),

@@ -3,7 +3,9 @@
 import json
 
 import pytest
+import torch
 
+from langevin.cli import stress
 from langevin.run.directory import open_run
 from tests import pictures, tiny
 
@@ -30,18 +32,41 @@ def test_a_game_is_told_and_leaves_the_run_as_it_is(run, told):
     assert "the worst twentieth of 24 requests" in err
 
 
-def test_the_hardened_run_is_a_run_with_limits_or_a_reason(run, told, tmp_path):
+def playing_as(monkeypatch, *values):
+    """The adversary finds these values, one game after the other, and everything else is as it is."""
+    played, every = stress.figures, iter(values)
+    monkeypatch.setattr(stress, "figures", lambda *given: {**played(*given), "value": next(every)})
+
+
+def test_a_hardened_run_refuses_guidance_beyond_its_limits(run, told, tmp_path, monkeypatch):
+    playing_as(monkeypatch, 0.1, 0.2, 0.3)
+    monkeypatch.setattr(stress, "held_out_losses", lambda model, val: torch.ones(9, dtype=torch.float64))
     out = tmp_path / "hardened"
     status, _, err = told("stress", run, *GAME, "--harden", "--train-steps", 1, "--out", out)
-    if status == 0:
-        low, high = open_run(out).recipe.sampling.guidance_range
-        assert low <= high
-        status, _, err = told("sample", out, "--count", 1, "--guidance", high + 1, "--out", tmp_path / "a.png")
-        assert status == 1
-        assert "within which this run holds up" in err
-    else:
-        assert "does not help" in err
-        assert not out.exists()
+    assert status == 0, err
+    low, high = open_run(out).recipe.sampling.guidance_range
+    assert low <= 1 <= high
+    status, _, err = told("sample", out, "--count", 1, "--guidance", high + 1, "--out", tmp_path / "a.png")
+    assert status == 1
+    assert "within which this run holds up" in err
+
+
+@pytest.mark.parametrize(
+    ("values", "rise"), [((0.1, 0.2, 0.2), 0.0), ((0.1, 0.2, 0.3), 0.5)], ids=["worse", "by heart"]
+)
+def test_training_that_does_not_help_is_refused_and_the_figures_are_kept(
+    run, values, rise, told, tmp_path, monkeypatch
+):
+    playing_as(monkeypatch, *values)
+    losses = iter((1.0, 1.0 + rise))
+    held_out = lambda model, val: next(losses) + torch.linspace(0, 1e-3, 9, dtype=torch.float64)  # noqa: E731
+    monkeypatch.setattr(stress, "held_out_losses", held_out)
+    out = tmp_path / "hardened"
+    status, _, err = told("stress", run, *GAME, "--harden", "--train-steps", 1, "--out", out)
+    assert status == 1
+    assert "does not help" in err
+    assert not out.exists()
+    assert json.loads((run / "stress.json").read_text())["hardened"]["value"] == values[-1]
 
 
 @pytest.mark.parametrize(

@@ -195,6 +195,20 @@ def test_an_evaluation_compares_what_the_recipe_has_too(deep, tmp_path):
     assert [way["light"] for way in ways] == ["as it is", "int8", "int8 and cache interval=3"]
 
 
+def test_python_measures_what_it_draws_with_the_recipes_light(deep, tmp_path, monkeypatch):
+    seen, folder = [], tmp_path / "run"
+    shutil.copytree(deep.path, folder)
+    recipe = yaml.safe_load((folder / "recipe.yaml").read_text())
+    recipe["sampling"]["light"] = [{"kind": "int8"}]
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    monkeypatch.setattr("langevin.notebook.evaluate_run", lambda run, model, *_, **given: (seen.append(model), folder))
+    run = load(folder)
+    run.evaluate(count=8, seeds=1)
+    run.evaluate(count=8, seeds=1, light=[])
+    assert weight_bytes(seen[0]) < weight_bytes(run.model)
+    assert seen[1] is run.model  # all ways are made from the run without any
+
+
 def test_served_requests_share_a_light_model_and_nothing_else(deep):
     runs = Runs(folders=[deep.path])
     name = deep.path.name

@@ -30,7 +30,11 @@ def ended(http, id, *, limit=60):
     """The job when it has ended."""
     until = time.monotonic() + limit
     while time.monotonic() < until:
-        job = http.get(f"/v1/jobs/{id}").json()
+        answer = http.get(f"/v1/jobs/{id}")
+        if answer.status_code == 429:  # a key is asked for too often where the machine is slow
+            time.sleep(float(answer.headers["retry-after"]))
+            continue
+        job = answer.json()
         if job["status"] not in ("queued", "in_progress"):
             return job
         time.sleep(0.05)

@@ -13,7 +13,7 @@ from langevin.cli.show import LiveLine
 from langevin.cli.table import show_groups
 from langevin.cli.verbs import Adapt, Continue
 from langevin.files import own_folder, write_atomic
-from langevin.modalities.modality import Measuring
+from langevin.modalities.modality import Measuring, spread
 from langevin.networks.adapters import Adapter
 from langevin.recipe.detect import candidates, chosen
 from langevin.recipe.read import check, override
@@ -201,7 +201,7 @@ def measure(args: Adapt, base: Run, made: list[Trained], data: tuple[Any, Any], 
 
 def held_out_loss(model: RunModel, val: Any) -> float:
     """The mean loss of held-out examples over the levels that are logged, on fixed noise."""
-    items = torch.arange(min(HELD_OUT, len(val))) * len(val) // min(HELD_OUT, len(val))
+    items = spread(len(val), HELD_OUT)
     batches = model.batches(val)
     with torch.no_grad():
         return float(torch.cat([model.parts.losses(batches(at), at) for at in items.split(64)], 1).mean())

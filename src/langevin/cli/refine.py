@@ -102,7 +102,7 @@ def require_refinable(run: Run, by: RefineBy) -> None:
         raise ValueError(f"{run.path} is an adapted run: `langevin merge {run.path}`, and refine what that writes")
     if process.kind != "gaussian" or not isinstance(method, Diffusion.Config):
         raise ValueError(
-            f"{run.path} was trained with process.kind {process.kind} and method.kind {method.kind}: refine is for "
+            f"{run.path} was trained with process.kind {process.kind} and method.kind {method.kind}: this is for "
             "gaussian diffusion"
         )
     if method.coupling is not None:

@@ -25,7 +25,7 @@ from langevin.methods import Diffusion
 from langevin.methods.forgetting import Forgetting, balanced
 from langevin.methods.models import GaussianModel
 from langevin.modalities.captions import CaptionVocabulary, split_words
-from langevin.modalities.modality import Batches
+from langevin.modalities.modality import Batches, spread
 from langevin.modalities.paths import some
 from langevin.recipe.build import non_hidden
 from langevin.run.directory import Run
@@ -112,7 +112,7 @@ class Divided:
     def items(self, *, of_concept: bool, most: int) -> Tensor:
         """At most so many items (n,) int64 of the concept or of the rest, evenly spaced."""
         own = (self.holds == of_concept).nonzero()[:, 0]
-        return own[torch.arange(min(most, len(own))) * len(own) // min(most, len(own))]
+        return own[spread(len(own), most)]
 
 
 def forgetting_of(

@@ -33,7 +33,7 @@ from langevin.methods import Diffusion
 from langevin.methods.likelihood_ratio import LikelihoodRatio
 from langevin.methods.method import Method
 from langevin.methods.models import GaussianModel
-from langevin.modalities.modality import Draw, Measuring, Plan, RequestContext
+from langevin.modalities.modality import Draw, Measuring, Plan, RequestContext, spread
 from langevin.modalities.options import options_of
 from langevin.recipe.build import non_hidden
 from langevin.run.generate import RunModel
@@ -174,7 +174,7 @@ def measured(model: RunModel, measuring: Measuring) -> Measured:
 def held_out_losses(model: RunModel, val: Any) -> Tensor:
     """The losses (n,) float64 of held-out examples, means over the levels that are logged, on fixed noise."""
     batches = model.batches(val)
-    items = torch.arange(min(HELD_OUT, len(batches))) * len(batches) // min(HELD_OUT, len(batches))
+    items = spread(len(batches), HELD_OUT)
     losses = [model.parts.losses(batches(i), i).mean(0) for i in torch.split(items, 64)]
     return torch.cat(losses).double().cpu()
 

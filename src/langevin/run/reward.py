@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from langevin.evaluation.neighbours import density_coverage
+from langevin.modalities.modality import spread
 from langevin.modalities.rating import Rating
 from langevin.run.generate import RunModel
 from langevin.run.refine import held_out_losses
@@ -96,7 +96,7 @@ class Measure:
 
 def _examples(model: RunModel, val: Any) -> Tensor:
     batches = model.batches(val)
-    items = torch.arange(min(MOST, len(batches))) * len(batches) // min(MOST, len(batches))
+    items = spread(len(batches), MOST)
     return batches(items).x.cpu().flatten(1)
 
 

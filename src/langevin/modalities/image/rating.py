@@ -13,7 +13,7 @@ from langevin.modalities.image.data import Images
 from langevin.modalities.image.measure import REAL, classifier_of, labelled
 from langevin.modalities.image.metrics import PixelPrincipal
 from langevin.modalities.image.preview import picture, png
-from langevin.modalities.modality import Measuring
+from langevin.modalities.modality import Measuring, spread
 from langevin.modalities.rating import ClassReader
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def rule(image: "Image", name: str, m: Measuring) -> Callable[[Values], Tensor]:
     if name in RULES:
         return RULES[name]
     train: Images = m.train
-    real = train.read(torch.arange(min(LOOKED_AT, len(train))) * len(train) // min(LOOKED_AT, len(train)))
+    real = train.read(spread(len(train), LOOKED_AT))
     pixels = PixelPrincipal.fit(real)
     gallery = pixels.features(real).double()
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 
 def reply(text: "Text", task: Seq2Seq, writer: Writer, prompt: str, context: RequestContext) -> Plan:
+    """Replies to a text; of a run on dialogues, to its last turns."""
     count = 4 if context.count is None else context.count
     prompt = read_prompt(prompt)
     if text.speakers != ():
