@@ -59,6 +59,8 @@ def shortened(words: list[str]) -> list[str]:
         words += ["training.steps=2", "--count", "10"]
     if words[0] == "stress":
         words += ["--budget", "16", "--rounds", "2", "--conditions", "8"]
+    if words[0] == "intervene":
+        words += ["--count", "4", "--bands", "2", "--steps", "2"]
     if words[0] == "reward":
         words = [w for i, w in enumerate(words) if w != "--minutes" and words[i - 1] != "--minutes"]
         words += ["--train-steps", "1", "--steps", "2", "--count", "16", "--chains", "8", "--pairs", "8"]

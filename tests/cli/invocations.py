@@ -407,6 +407,14 @@ BAD = [  # ---------------------------------------------------------------------
     (1, "stress image --measure brightness --budget 4", "--budget 8 requests a round"),
     (1, "stress image --measure brightness --guidance 3 1", "--guidance is the lower bound and the upper one"),
     (1, "stress text --measure length --harden", "this is for gaussian diffusion"),
+    # ---------------------------------------------------------------------------------------------------- intervene
+    (2, "intervene", "Required options"),
+    (1, "intervene nope", "there is no run at nope"),
+    (1, "intervene image --count 1", "--count is 2 to 100,000"),
+    (1, "intervene image --bands 0", "--bands is 1 to 1,000"),
+    (1, "intervene image --words -1", "--words is 0 to 1,000"),
+    (1, "intervene image --measure beauty", "--measure is one of"),
+    (1, "intervene image --steps 0", "1 to 10000 steps"),
     # ---------------------------------------------------------------------------------------------------- attribute
     (2, "attribute", "Required options"),
     (1, "attribute nope", "there is no run at nope"),

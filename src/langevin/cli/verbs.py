@@ -329,6 +329,36 @@ class Stress:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Intervene:
+    """Change one part of what samples are drawn from, and measure what that changes: each condition, in all steps and in
+    some of them, the words of captions, and the noise from a level on; with intervals over samples of as many seeds."""
+
+    run: Positional[Path]
+    """Directory of the run."""
+    count: int = 64
+    """Number of samples, each with a seed and a condition of its own."""
+    bands: int = 5
+    """Number of parts of the steps, in each of which alone a condition is changed, and from which on noise is fresh."""
+    words: int = 5
+    """Number of words of captions that are left out: those that most captions have."""
+    measure: str | None = None
+    """A number for each sample, whose rise is shown too: classifier or recogniser, the probability of the class that it was
+    conditioned on; a rule of the modality, such as novelty; or MODULE:FUNCTION, of decoded samples."""
+    steps: int | None = None
+    """Number of sampling steps; default the recipe's."""
+    sampler: str | None = None
+    """Kind of sampler, with optional parameters; default the recipe's."""
+    guidance: float | None = None
+    """Weight of guidance; default the recipe's."""
+    seed: int = 0
+    """Seed of the first sample."""
+    out: Path | None = None
+    """Folder for the picture, the report and its JSON; default RUN/explanations/interventions-seedSEED."""
+    allow_code: bool = False
+    """Allow functions (module:function) that the run's recipe names to be imported; that of --measure always is."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Drawing:
     """The options of every verb that samples a run."""
 

@@ -26,6 +26,11 @@ def tree_map(function: Callable[..., Tensor], x: D, *others: Any) -> D:
     return {name: tree_map(function, part, *(o[name] for o in others)) for name, part in x.items()}  # type: ignore[return-value]
 
 
+def leaves(x: Data) -> list[Tensor]:
+    """The tensors of x, in its order."""
+    return [x] if isinstance(x, Tensor) else [leaf for part in x.values() for leaf in leaves(part)]
+
+
 def first_leaf(x: Data) -> Tensor:
     """Any tensor of x, for its device and number of samples."""
     return x if isinstance(x, Tensor) else first_leaf(next(iter(x.values())))

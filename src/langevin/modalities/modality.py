@@ -235,6 +235,7 @@ class Draw:
         rising: from data to noise: x is data at the last time of the grid, and the result its noise at the first.
         tile: the side of the images that the network is for, if the sample is a larger one (`diffusion.tiled`).
         window: the number of frames that the network is for, if the sample is a longer one (`diffusion.windowed`).
+        skip: steps at the beginning of the grid that are left out: the samples begin at the time after them, for `clean`.
         withheld: parts of the data that stay noise to the end, so that the others are drawn without them; what is returned
             of them means nothing.
     """
@@ -252,6 +253,7 @@ class Draw:
     rising: bool = False
     tile: int | None = None
     window: int | None = None
+    skip: int = 0
     withheld: tuple[str, ...] = ()
 
 

@@ -86,17 +86,11 @@ def begin(built: Built, request: Draw, index: Tensor, prefix: Prefix | None = No
         raise ValueError("a measurement needs the score of x_t, and a run with method.coupling has learned a flow only")
     if isinstance(parts, TokenModel) and parts.autoregressive:
         require_left_to_right(sampler)
-    steps = torch.full((len(index),), sampling.steps)
-    like: Any
-    times: Any
+    times = grid_of(built, request, index)
     if isinstance(parts, TokenModel):
-        times = unmasking_grid(sampling)(steps)
-        like = torch.zeros(len(index), *request.shape, dtype=torch.int64, device=built.device)
+        like: Any = torch.zeros(len(index), *request.shape, dtype=torch.int64, device=built.device)
     else:
-        times = sampling.grid(steps, parts.process.schedule)
-        times = times.flip(1) if request.rising else times
         like = _like(built, request, len(index))
-        times = parts.warps(times) if isinstance(parts, JointModel) else per_frame(request, index, times, steps)
         for name in request.withheld:
             times = {**times, name: times[name][:, :1].expand_as(times[name])}
 
@@ -118,6 +112,25 @@ def begin(built: Built, request: Draw, index: Tensor, prefix: Prefix | None = No
     given = known if isinstance(parts, JointModel) else None
     state = start(sampler, parts.process, like, times, seeds, x=x, clean=clean, known=given)
     return Begun(sampler=sampler, state=state, condition=condition, prefix=prefix)
+
+
+def grid_of(built: Built, request: Draw, index: Tensor) -> Any:
+    """The times (m, n + 1), or per position or part, of a request's samples `index`, less the steps that it skips.
+
+    Raises:
+        ValueError: no step is left, or a grid that is not for the model."""
+    parts, sampling = built.model, request.sampling
+    steps = torch.full((len(index),), sampling.steps)
+    times: Any
+    if isinstance(parts, TokenModel):
+        times = unmasking_grid(sampling)(steps)
+    else:
+        times = sampling.grid(steps, parts.process.schedule)
+        times = times.flip(1) if request.rising else times
+        times = parts.warps(times) if isinstance(parts, JointModel) else per_frame(request, index, times, steps)
+    if not 0 <= request.skip < sampling.steps:
+        raise ValueError(f"of {sampling.steps} steps at least one is left, and {request.skip} are skipped")
+    return tree_map(lambda t: t[:, request.skip :], times)
 
 
 REUSED = (

@@ -43,7 +43,7 @@ def judge_of(measuring: Measuring, base: RunModel, concept: AnyConcept) -> Judge
         ValueError: the run has fewer than two classes, so nothing is told apart."""
     match concept:
         case ClassConcept():
-            reads = _by_modality(measuring) or _by_denoising(base)
+            reads = read_by_modality(measuring) or _by_denoising(base)
             name = "the classifier" if reads.__name__ == "by_modality" else "denoising errors of the run before"
             return Judge(name=name, reads=reads, concept=concept.label)
         case WordConcept():
@@ -52,7 +52,8 @@ def judge_of(measuring: Measuring, base: RunModel, concept: AnyConcept) -> Judge
             assert_never(concept)
 
 
-def _by_modality(measuring: Measuring) -> Reads | None:
+def read_by_modality(measuring: Measuring) -> Reads | None:
+    """Reads classes by the classifier of the modality; None if it has none."""
     modality: Any = measuring.model.modality
     if not hasattr(modality, "reader"):
         return None

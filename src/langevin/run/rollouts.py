@@ -17,12 +17,13 @@ from langevin.methods.log_ratio import LogRatio
 from langevin.methods.models import GaussianModel
 from langevin.methods.policy_gradient import Chains, PolicyGradient, Steps, draw_chains
 from langevin.methods.preferences import Pairs, Preferences
-from langevin.modalities.modality import Draw, RequestContext
+from langevin.modalities.modality import Draw
 from langevin.modalities.rating import Rating
 from langevin.recipe.build import non_hidden
 from langevin.run.begin import begin
 from langevin.run.generate import RunModel
-from langevin.run.refine import TAIL, own_samples
+from langevin.run.refine import TAIL
+from langevin.run.template import selected, template_of
 from langevin.training.loop import TrainingConfig
 from langevin.training.order import DataOrder
 
@@ -72,17 +73,7 @@ class Source:
 
         Raises:
             ValueError: samples that are not drawn at once, or of one condition only each."""
-        own_samples(model, train, 2, seed, what="a reward")  # that one draw is all
-        context = RequestContext(model=model, data=lambda: (train, train), count=count, seed=seed, batch=count)
-        plan = model.modality.plan_like(train, context)
-        template: Any = next(plan)
-        plan.close()
-        known = template.known
-        template = replace(template, known=None if known is None or not bool(known.any()) else known)
-        condition = template.condition
-        if condition is not None and condition.global_ is not None and condition.global_.keep is not None:
-            kept = condition.global_.keep.nonzero()[:, 0]  # without missing labels
-            template = _selected(template, kept, template.seeds[kept])
+        template = template_of(model, train, count, seed, what="a reward")
         denoiser: Any = model.parts.denoiser
         network = copy.deepcopy(model.parts.network).eval().requires_grad_(False)
         return cls(
@@ -94,7 +85,7 @@ class Source:
     def length(self) -> int:
         """The number of a chain's steps that have noise."""
         first = torch.zeros(1, dtype=torch.int64)
-        times = begin(self.model.built, _selected(self.template, first, first), first).state.times[0]
+        times = begin(self.model.built, selected(self.template, first, first), first).state.times[0]
         return int(self.transitions.random(times[:-1], times[1:]).sum())
 
     @property
@@ -116,7 +107,7 @@ class Source:
         groups = mix(torch.full((count // self.group,), seed), torch.arange(count // self.group))
         index = groups.remainder(total).repeat_interleave(self.group)
         seeds = mix(torch.full((len(index),), seed), -1 - torch.arange(len(index)))
-        request, parts = _selected(self.template, index, seeds), list[Chains]()
+        request, parts = selected(self.template, index, seeds), list[Chains]()
         self.model.parts.network.eval()
         for at in torch.arange(len(index)).split(batch):
             begun = begin(self.model.built, request, at)
@@ -131,14 +122,6 @@ class Source:
         port = None if request.condition is None else request.condition.global_
         values = self.model.modality.decode(chains.x.cpu())
         return Drawn(chains=chains, request=request, values=values, classes=None if port is None else port.tensor)
-
-
-def _selected(request: Draw, index: Tensor, seeds: Tensor) -> Draw:
-    """A request of other seeds, each with the condition and the start of the sample `index` of one."""
-    return replace(
-        request, seeds=seeds, condition=None if request.condition is None else request.condition.select(index),
-        x=None if request.x is None else request.x[index], known=None if request.known is None else request.known[index],
-    )  # fmt: skip
 
 
 def _joined(parts: Sequence[Chains]) -> Chains:
@@ -241,7 +224,7 @@ class Ranked:
             raise ValueError(f"{reward.name} is the same for both samples of each of {count} pairs: it prefers none")
         better = 2 * at + (rewards[at, 1] > rewards[at, 0]).long()
         worse = 2 * at + (rewards[at, 1] <= rewards[at, 0]).long()
-        x, request = drawn.chains.x, _selected(drawn.request, better, drawn.request.seeds[better])
+        x, request = drawn.chains.x, selected(drawn.request, better, drawn.request.seeds[better])
         order = DataOrder(count=len(at), batch=config.batch, seed=config.seed)
         return cls(pairs=Pairs(better=x[better], worse=x[worse]), request=request, order=order)
 

@@ -17,12 +17,13 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from langevin.diffusion.condition import Condition, Port, class_labels
+from langevin.diffusion.condition import Condition, Port
 from langevin.diffusion.guidance import weight_of, with_weight
 from langevin.methods.models import GaussianModel
-from langevin.modalities.modality import Draw, RequestContext, Samples
+from langevin.modalities.modality import Draw, Samples
 from langevin.run.begin import begin
 from langevin.run.generate import RunModel
+from langevin.run.template import template_of
 
 ELITE = 0.1  # share of the requests tried so far that the adversary changes
 WORST = 0.05  # share of a budget whose mean rating is the value
@@ -156,22 +157,11 @@ class Game:
 
         Raises:
             ValueError: samples that are not drawn at once, or bounds that do not fit the run."""
-        context = RequestContext(model=model, data=lambda: (data, data), count=conditions, seed=seed, batch=conditions)
-        plan = model.modality.plan_like(data, context)
-        template = next(plan)
-        plan.close()
-        if not isinstance(template, Draw) or template.known is not None or not isinstance(template.shape, tuple):
-            raise ValueError(f"the samples of {model.modality.kind} are not drawn at once, as this game needs")
+        template = template_of(model, data, conditions, seed, what="this game")
         if bounds.scales != (1.0,) and not isinstance(model.parts, GaussianModel):
             raise ValueError("only gaussian noise has a scale: leave --scales out")
         if bounds.edits and (template.condition is None or template.condition.cross is None):
             raise ValueError("only captions have words to change: leave --edits out")
-        if len(template.seeds) != conditions:
-            raise ValueError("samples of several sizes (data.buckets) are not drawn at once, as this game needs")
-        condition = template.condition
-        if condition is not None and condition.global_ is not None:  # without missing labels
-            kept = (class_labels(condition.global_) >= 0).nonzero()[:, 0]
-            template = replace(template, condition=condition.select(kept), seeds=template.seeds[kept])
         return cls(model=model, template=template, rate=rate, bounds=bounds)
 
     @property

@@ -14,7 +14,7 @@ from langevin.diffusion.posterior import Prediction
 from langevin.diffusion.process.terms import Process
 from langevin.diffusion.sampler.choice import require_fit
 from langevin.diffusion.sampler.state import Sampler, State, condition_of_step
-from langevin.diffusion.shape import Data, first_leaf, require_times, tree_map
+from langevin.diffusion.shape import Data, first_leaf, leaves, require_times, tree_map
 
 
 def start(
@@ -40,7 +40,7 @@ def start(
     """
     require_fit(sampler, process)
     b = len(first_leaf(like))
-    for part in _leaves(times):
+    for part in leaves(times):
         if part.ndim < 2 or len(part) != b or seeds.shape != (b,):
             raise ValueError(
                 f"{b} samples need times (b, n + 1) and seeds (b,), got {tuple(part.shape)}, {tuple(seeds.shape)}"
@@ -72,11 +72,6 @@ def start(
     return sampler.begin(state, process)
 
 
-def _leaves(data: Data) -> list[Tensor]:
-    """The tensors of data."""
-    return [data] if isinstance(data, Tensor) else [leaf for part in data.values() for leaf in _leaves(part)]
-
-
 def _flat(times: Data) -> Tensor:
     """The times of all parts as one tensor, (b, n + 1) or (b, n + 1, positions of all parts).
 
@@ -84,7 +79,7 @@ def _flat(times: Data) -> Tensor:
         ValueError: the parts have different numbers of times."""
     if isinstance(times, Tensor):
         return times
-    parts = [part.reshape(*part.shape[:2], -1) for part in _leaves(times)]
+    parts = [part.reshape(*part.shape[:2], -1) for part in leaves(times)]
     if len({part.shape[1] for part in parts}) > 1:
         raise ValueError(f"all parts make the same calls, got times {[tuple(part.shape) for part in parts]}")
     return torch.cat(parts, 2)
