@@ -11,10 +11,15 @@ def test_effects_are_told_and_written(tmp_path, told):
     status, out, err = told("intervene", run, *options)
     assert status == 0, err
     folder = run / "explanations" / "interventions-seed0"
-    assert {file.name for file in folder.iterdir()} == {"interventions.json", "samples.png", "report.html", "report.json"}
+    assert {file.name for file in folder.iterdir()} == {
+        "interventions.json",
+        "samples.png",
+        "report.html",
+        "report.json",
+    }
     effects = json.loads((folder / "interventions.json").read_text())["effects"]
     assert [e["what"] for e in effects] == ["another class"] * 3 + ["no class"] * 3 + ["fresh noise"] * 2
-    assert all(0 <= e["distance"]["estimate"] and e["rating"]["low"] <= e["rating"]["high"] for e in effects)
+    assert all(e["distance"]["estimate"] >= 0 and e["rating"]["low"] <= e["rating"]["high"] for e in effects)
     assert "another class" in out
     assert "rise of brightness" in out
     assert told("intervene", run, *options)[0] == 0  # beside the first
