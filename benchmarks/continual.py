@@ -2,7 +2,7 @@
 
     python benchmarks/continual.py --quick                                   it runs; its figures mean nothing
     python benchmarks/continual.py                                           digits of scikit-learn, 8 x 8
-    python benchmarks/continual.py --data FOLDER                             a folder of images per class, in pairs by name
+    python benchmarks/continual.py --data FOLDER                             images with classes, in pairs by name
 
 After each task the run draws samples of every class that it has seen, with several sampling seeds. A judge, a
 classifier of all classes, says how many show their class (consistency), and gives the features of the FD from real
@@ -33,6 +33,7 @@ from langevin.diffusion.condition import Condition, class_port
 from langevin.evaluation.frechet import Moments, frechet_distance
 from langevin.evaluation.statistics import mean_interval
 from langevin.modalities.image.classifier import Classifier, train_classifier
+from langevin.modalities.image.modality import Image as Picture
 from langevin.run.directory import Run, load_model, open_run
 from langevin.run.replay import drawn
 from langevin.training import machine
@@ -56,6 +57,18 @@ def digits(folder: Path) -> Path:
     return folder
 
 
+def images_of(path: Path, folder: Path, each: int) -> Path:
+    """The first `each` images of each class of any data of pictures, a folder a class."""
+    train, _ = (opened := Picture(path=str(path))).open()
+    for k, name in enumerate(opened.fitted(train).classes or ()):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        index = (train.labels == k).nonzero()[:each, 0]
+        for i, pixels in zip(index.tolist(), train.read(index).numpy(), strict=True):
+            shown = Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0))
+            shown.save(folder / name / f"{i:05d}.png")
+    return folder
+
+
 def tasks_of(data: Path, out: Path) -> tuple[list[str], list[Path], list[Path]]:
     """The classes, a folder of links for each pair of them, and one for all pairs up to each."""
     classes = sorted(path.name for path in data.iterdir() if path.is_dir())
@@ -76,10 +89,9 @@ def tasks_of(data: Path, out: Path) -> tuple[list[str], list[Path], list[Path]]:
 
 
 def real_images(folder: Path) -> torch.Tensor:
-    """(n, 1, side, side) uint8, sorted by name."""
-    return torch.stack([
-        torch.from_numpy(np.array(Image.open(file).convert("L")))[None] for file in sorted(folder.iterdir())
-    ])  # fmt: skip
+    """(n, channels, side, side) uint8, sorted by name."""
+    pixels = [np.atleast_3d(np.array(Image.open(file))).transpose(2, 0, 1) for file in sorted(folder.iterdir())]
+    return torch.from_numpy(np.stack(pixels))
 
 
 class Judge:
@@ -190,16 +202,13 @@ def picture(ways: Sequence[str], classes: Sequence[str], asked: argparse.Namespa
         names = [list(run.recipe.data.classes).index(name) for name in classes]
         labels = torch.tensor(names).repeat_interleave(each)
         given = Batch(x=torch.empty(len(labels), *run.facts["shape"]), condition=Condition(global_=class_port(labels)))
-        images = model.modality.decode(drawn(model, given, seed=1).x)[:, 0].numpy()
-        images = np.pad(images, ((0, 0), (1, 1), (1, 1)), constant_values=96)
-        side = images.shape[-1]
-        rows = (
-            images.reshape(len(classes), each, side, side)
-            .transpose(0, 2, 1, 3)
-            .reshape(len(classes) * side, each * side)
-        )
-        blocks += [rows, np.full((len(rows), side), 255, np.uint8)]
-    sheet = Image.fromarray(np.concatenate(blocks[:-1], 1))
+        images = model.modality.decode(drawn(model, given, seed=1).x).numpy()
+        images = np.pad(images, ((0, 0), (0, 0), (1, 1), (1, 1)), constant_values=96)
+        channels, side = images.shape[1], images.shape[-1]
+        rows = images.reshape(len(classes), each, channels, side, side).transpose(0, 3, 1, 4, 2)
+        rows = rows.reshape(len(classes) * side, each * side, channels)
+        blocks += [rows, np.full((len(rows), side, channels), 255, np.uint8)]
+    sheet = Image.fromarray(np.concatenate(blocks[:-1], 1).squeeze())
     scale = max(1, 640 // sheet.width)
     file.parent.mkdir(parents=True, exist_ok=True)
     sheet.resize((sheet.width * scale, sheet.height * scale), Image.Resampling.NEAREST).save(file, optimize=True)
@@ -208,7 +217,8 @@ def picture(ways: Sequence[str], classes: Sequence[str], asked: argparse.Namespa
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", help="a folder of grey images per class; default scikit-learn's digits")
+    parser.add_argument("--data", help="images with classes; default scikit-learn's digits")
+    parser.add_argument("--each", type=int, default=1000, help="images of each class of --data, at most")
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=[*WAYS])
     parser.add_argument("--repeated", nargs="*", choices=WAYS, default=["naive", "default"], help="with all --seeds")
     parser.add_argument("--base-minutes", type=float, default=0.15)
@@ -227,7 +237,7 @@ def main() -> None:
         asked.seeds, asked.count, asked.sampling_seeds, asked.ways = 1, 5, 1, ["naive", "exemplars", "joint"]
     figures = harness.introduce(machine.describe(), asked)
     out = Path(asked.out)
-    data = digits(out / "data") if asked.data is None else Path(asked.data)
+    data = digits(out / "data") if asked.data is None else images_of(Path(asked.data), out / "data", asked.each)
     classes, tasks, upto = tasks_of(data, out / "tasks")
     judge = Judge(data, classes, asked)
     print(f"the judge is right on {judge.accuracy:.1%} of held-out images")
