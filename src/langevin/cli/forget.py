@@ -7,7 +7,6 @@ from typing import Any
 
 from langevin.cli.compare import show_groups
 from langevin.cli.out import unused
-from langevin.cli.refine import require_one_shape, written
 from langevin.cli.show import LiveLine
 from langevin.cli.verbs import Forget
 from langevin.evaluation.statistics import share_interval
@@ -28,6 +27,7 @@ from langevin.run.forget_measure import Trial
 from langevin.run.judge import judge_of
 from langevin.run.plan import require_no_run
 from langevin.run.refine import slowed, trained
+from langevin.run.tuned import require_one_shape, written
 from langevin.training import checkpoint, machine
 from langevin.user_function import CodePermission
 

@@ -3,20 +3,18 @@
 import json
 import math
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, assert_never
 
 from langevin.cli.compare import show_groups
 from langevin.cli.out import unused
 from langevin.cli.show import LiveLine
-from langevin.cli.verbs import Refine, RefineBy
+from langevin.cli.verbs import Refine
 from langevin.diffusion.batch import Batch
-from langevin.diffusion.sampling import Sampling
 from langevin.files import own_folder, write_atomic
-from langevin.methods import Diffusion, Method
-from langevin.modalities.modality import Batches, Measuring
+from langevin.methods import Method
+from langevin.modalities.modality import Measuring
 from langevin.recipe.build import training_batches
-from langevin.run.directory import Run, create, load_model, open_run, put, writing
+from langevin.run.directory import Run, load_model, open_run, put
 from langevin.run.generate import RunModel
 from langevin.run.plan import require_no_run
 from langevin.run.refine import (
@@ -34,8 +32,8 @@ from langevin.run.refine import (
     trained,
     weights_of,
 )
-from langevin.training import checkpoint, machine
-from langevin.training.loop import TrainingState
+from langevin.run.tuned import require_one_shape, require_refinable, written
+from langevin.training import machine
 from langevin.user_function import CodePermission
 
 SLOWER = {"extrapolation": 0.25, "likelihood_ratio": 0.05}  # of the run's learning rates
@@ -61,7 +59,7 @@ def run(args: Refine) -> Run:
     if args.out is not None:
         require_no_run(args.out)
     line, original = LiveLine(), open_run(args.run)
-    require_refinable(original, args.by)
+    require_refinable(original, ratio=args.by == "likelihood_ratio")
     code = CodePermission.of((), allow=args.allow_code)
     model, _ = load_model(original, device=machine.device(), code=code, say=line.say)
     train, val = original.open_data(progress=line.progress("reading data"))
@@ -95,36 +93,6 @@ def run(args: Refine) -> Run:
     return refined
 
 
-def require_refinable(run: Run, by: RefineBy) -> None:
-    """Check that a run can be refined. Raises `ValueError`."""
-    method, process = run.recipe.method, run.recipe.process
-    if run.recipe.adapter is not None:
-        raise ValueError(f"{run.path} is an adapted run: `langevin merge {run.path}`, and refine what that writes")
-    if process.kind != "gaussian" or not isinstance(method, Diffusion.Config):
-        raise ValueError(
-            f"{run.path} was trained with process.kind {process.kind} and method.kind {method.kind}: this is for "
-            "gaussian diffusion"
-        )
-    if method.coupling is not None:
-        raise ValueError(f"{run.path} was trained with method.coupling, and its own samples belong to no noise of it")
-    if by == "likelihood_ratio" and method.levels:
-        raise ValueError(
-            f"{run.path} was trained with method.levels, and a likelihood ratio is of one noise level per example: "
-            "refine it --by extrapolation"
-        )
-
-
-def require_one_shape(run: Run, batches: Batches) -> None:
-    """Check that own samples like the training examples are one tensor. Raises `ValueError`."""
-    buckets = getattr(batches, "buckets", None)
-    if buckets is not None and (several := len(buckets.unique())) > 1:
-        raise ValueError(
-            f"{run.path} was trained on examples of {several} shapes (data.buckets), and this trains with samples of one, "
-            f"drawn at once: train on from its weights (`train ... init_from={run.path}`), or take a run without "
-            "data.buckets"
-        )
-
-
 def candidates_of(args: Refine, model: RunModel, train: Any, line: LiveLine) -> dict[float, Weights]:
     """The candidates by their weight."""
     reference, training = weights_of(model.parts.method), model.built.recipe.training
@@ -146,33 +114,6 @@ def candidates_of(args: Refine, model: RunModel, train: Any, line: LiveLine) -> 
             assert_never(args.by)
     tuned = trained(batches, method, config, device=model.device, progress=line.progress("training, step"))
     return {w: moved(reference, tuned, way * w) for w in args.weights}
-
-
-def written(
-    original: Run, model: RunModel, weights: Weights, out: Path, description: str, *,
-    sampling: Sampling | None = None, **further: Any,
-) -> Run:  # fmt: skip
-    """A finished run with the recipe, the data and the state of another one, and given weights in all of its EMAs.
-
-    Args:
-        sampling: in place of the other run's.
-        further: facts of the new run."""
-    saved, _ = checkpoint.load_latest(original.checkpoints)
-    assert saved is not None, "its model was loaded"
-    recipe = replace(original.recipe, description=description, measured="", init_from=str(original.path.absolute()))
-    recipe = recipe if sampling is None else replace(recipe, sampling=sampling)
-    facts = {k: v for k, v in original.facts.items() if k not in ("version", "machine")} | further
-    state = TrainingState.new(model.parts.method, original.recipe.training)
-    state.load(saved.groups, saved.state)
-    groups = {
-        name: dict(weights) if name == "model" or name.startswith("ema-") else tensors
-        for name, tensors in state.groups().items()
-    }
-    with writing(out):
-        require_no_run(out)
-        refined = create(out, recipe, facts)
-        checkpoint.save(refined.checkpoints, state.step, groups, state.counters())
-    return refined
 
 
 def show(found: dict[float, Measured]) -> None:

@@ -12,7 +12,6 @@ from typing import Any, assert_never
 from torch import Tensor
 
 from langevin.cli.out import unused
-from langevin.cli.refine import require_one_shape, written
 from langevin.cli.show import LiveLine
 from langevin.cli.verbs import Reward
 from langevin.diffusion.sampler.grid import AnyGrid, KarrasGrid, LogSNR
@@ -27,6 +26,7 @@ from langevin.run.plan import require_no_run
 from langevin.run.refine import weights_of
 from langevin.run.reward import Measure, State, Verdict, scale_of, verdict
 from langevin.run.rollouts import Ranked, Rollouts, Source, policy_gradient, preferences
+from langevin.run.tuned import require_one_shape, written
 from langevin.training import checkpoint, machine
 from langevin.training.distributed import World
 from langevin.training.loop import BatchFn, TrainingConfig, TrainingState, fit

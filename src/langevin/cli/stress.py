@@ -11,7 +11,6 @@ from torch import Tensor
 
 from langevin.cli.compare import show_groups
 from langevin.cli.out import unused
-from langevin.cli.refine import require_one_shape, require_refinable, written
 from langevin.cli.show import LiveLine
 from langevin.cli.verbs import Stress
 from langevin.files import own_folder, write_atomic
@@ -23,6 +22,7 @@ from langevin.run.hardening import Weighted
 from langevin.run.plan import require_no_run
 from langevin.run.refine import Weights, held_out_losses, slowed, trained
 from langevin.run.stress import EDITS, Bounds, Game, Moves, Tried, limited, own_weight, search, shares
+from langevin.run.tuned import require_one_shape, require_refinable, written
 from langevin.training import machine
 from langevin.training.order import DataOrder
 from langevin.user_function import CodePermission
@@ -41,7 +41,7 @@ def run(args: Stress) -> Path:
     line, original = LiveLine(), open_run(args.run)
     out = args.out or unused(original.path.with_name(f"{original.path.name}-hardened"))
     if args.harden:
-        require_refinable(original, "extrapolation")
+        require_refinable(original)
         require_no_run(out)
     code = CodePermission.of((args.measure,), allow=args.allow_code)
     model, _ = load_model(original, device=machine.device(), code=code, say=line.say)
