@@ -36,7 +36,9 @@ NEEDING = {  # by extra: commands that need it
     "serve": (("serve", "run"),),
     "postgres": (),
     "provenance": (),
-    "track": (("train", "photos", "--out", "tracked", "--tensorboard", *STEPS),),
+    "track": (("train", "photos", "--out", "tracked", "--track", "tensorboard", *STEPS),),
+    "trackio": (("train", "photos", "--out", "tracked", "--track", "trackio", *STEPS),),
+    "hub": (("pull", "ada/shapes", "--out", "tracked"),),
     "docs": (),
     "bench": (),
     "dev": (),
@@ -167,7 +169,7 @@ def test_a_package_that_is_there_and_broken_is_not_called_missing(tmp_path, monk
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "tensorboard", raising=False)
     with pytest.raises(ValueError, match=r"needs tensorboard, which cannot be imported .*a_module_that_nobody_has"):
-        require("tensorboard", "--tensorboard")
+        require("tensorboard", "--track tensorboard")
 
 
 def test_the_doctor_lists_every_extra_and_how_to_install_it(monkeypatch):

@@ -17,6 +17,8 @@ EXTRAS = {
     "mido": ("mido", "music"),
     "av": ("av", "video"),
     "tensorboard": ("tensorboard", "track"),
+    "trackio": ("trackio", "trackio"),
+    "huggingface_hub": ("huggingface-hub", "hub"),
     "fastapi": ("fastapi", "serve"),
     "starlette": ("starlette", "serve"),
     "uvicorn": ("uvicorn", "serve"),

@@ -18,6 +18,7 @@ from langevin.run.directory import Run, load_model, open_run
 from langevin.run.display import QUIET, Display
 from langevin.run.evaluate import evaluate_run
 from langevin.run.generate import RunModel, changed, with_others
+from langevin.run.hub import at_hand
 from langevin.run.light import light_of, lightened
 from langevin.run.plan import Wanted
 from langevin.run.train import train_run
@@ -56,13 +57,14 @@ def load(path: str | Path, *, ema: float | None = None, allow_code: bool = False
     """Load a trained run.
 
     Args:
-        path: directory of the run.
+        path: directory of the run, or hub:OWNER/NAME, which is pulled to runs/NAME if it is not there.
         ema: length of the EMA of the weights, as a fraction of the run; 0 is the last weights; default the recipe's.
         allow_code: allow functions (module:function) that the run's recipe names to be imported.
 
     Raises:
         ValueError: there is no run, or it is damaged."""
-    run, code = open_run(Path(path)), CodePermission.of((), allow=allow_code)
+    code = CodePermission.of((), allow=allow_code)
+    run = open_run(at_hand(str(path), code=code, say=print))
     model, step = load_model(run, ema=ema, device=machine.device(), code=code, say=print)
     return LoadedRun(run=run, model=model, step=step, allow_code=allow_code)
 

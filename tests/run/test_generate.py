@@ -176,7 +176,7 @@ def test_watching_measures_and_draws_and_leaves_training_as_it_was(trained, capt
         for average in state.ema["denoiser"].values[0.1]:
             average.mul_(1.1)
     before, random = tiny.everything(state), torch.get_rng_state()
-    watch = Watch(made, built, state, built.batches(train), built.batches(val), tensorboard=False)
+    watch = Watch(made, built, state, built.batches(train), built.batches(val))
     found = watch.measure(3)
     assert set(found) == {"log_snr", "train_loss", "val_loss"}
     assert all(len(values) == len(LOG_SNR) for values in found.values())

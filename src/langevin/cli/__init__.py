@@ -29,6 +29,8 @@ INTERRUPTED = {  # what is left of a verb that was interrupted
     "adapt": ": an adapted run whose training began is kept, and `langevin resume` goes on with it",
     "continue_": ": a run whose training began is kept, and `langevin resume` goes on with it",
     "merge": ": nothing was written",
+    "push": ": nothing was committed, and the same command goes on from what was uploaded",
+    "pull": ": no run was written, and the same command goes on from what was downloaded",
     "detect": "; files whose lines were printed are tested",
     "fit_solver": "; solvers that were finished are kept",
 }
@@ -44,6 +46,16 @@ def main(arguments: list[str] | None = None) -> int:
 
     command = None
     try:
+        if words[:1] not in (["push"], ["pull"]) and any(word.startswith("hub:") for word in words):
+            from langevin.cli.hub_names import at_hand
+
+            words = at_hand(words)
+        if words[:1] == ["train"]:
+            from langevin.cli.aliases import translated
+
+            words, renamed = translated(words)
+            for line in renamed:
+                print(printable(line), file=sys.stderr)
         command = parse(words)
         import_module(f"langevin.cli.{module_of(command)}").run(command.args)
         finish_output()

@@ -24,6 +24,7 @@ VERBS: dict[str, type[Any]] = {
     "reward": verbs.Reward, "forget": verbs.Forget, "stress": verbs.Stress, "intervene": verbs.Intervene,
     "fit-solver": verbs.FitSolver, "inspect": verbs.Inspect, "doctor": verbs.Doctor, "demo": verbs.Demo,
     "serve": verbs.Serve, "audit": verbs.Audit, "detect": verbs.Detect,
+    "push": verbs.Push, "pull": verbs.Pull,
 }  # fmt: skip
 OF_KIND = {
     "sample": "Sample",

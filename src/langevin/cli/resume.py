@@ -1,6 +1,7 @@
 """`langevin resume`: continue a stopped run."""
 
 from langevin.cli.show import LiveLine
+from langevin.cli.train import reporting_of
 from langevin.cli.verbs import Resume
 from langevin.run.directory import Run
 from langevin.run.train import resume_run
@@ -9,4 +10,4 @@ from langevin.run.train import resume_run
 def run(args: Resume) -> Run:
     """Train a stopped run to its end."""
     display = LiveLine().display()
-    return resume_run(args.run, allow_code=args.allow_code, tensorboard=args.tensorboard, display=display)
+    return resume_run(args.run, allow_code=args.allow_code, to=reporting_of(args), display=display)

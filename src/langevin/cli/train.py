@@ -1,25 +1,54 @@
 """`langevin train`: train a run on data or by a recipe."""
 
 from contextlib import nullcontext
+from typing import Any
 
 from langevin.cli.page import Page
 from langevin.cli.sample import check_seed
 from langevin.cli.show import LiveLine
-from langevin.cli.verbs import Train
+from langevin.cli.verbs import Resume, Train
 from langevin.run.directory import Run
+from langevin.run.hub import Hub, push
 from langevin.run.latent import train_in_latents
 from langevin.run.plan import Wanted
+from langevin.run.reporting import Reporting
 from langevin.run.train import train_run
+from langevin.user_function import CodePermission
 
 
 def run(args: Train) -> Run:
     """Train, and return the finished run; with --serve only after the page was closed."""
     if args.seed is not None:
         check_seed(args.seed)
-    line, wanted = LiveLine(), {name: value for name, value in vars(args).items() if name not in ("serve", "latent")}
+    line, own = LiveLine(), ("serve", "latent", "push", "track", "webhook", "webhook_insecure")
+    wanted: dict[str, Any] = {name: value for name, value in vars(args).items() if name not in own}
+    wanted["reporting"] = reporting_of(args)
+    if args.push:
+        Hub(repository=args.push).require_token()
     train = train_in_latents if args.latent else train_run
     with Page(say=line.say) if args.serve else nullcontext() as page:
         run = train(Wanted(**wanted), line.display(), created=page.show if page else lambda path: None)
         if page:
             page.wait()
+    if args.push:
+        published(run, args, line)
     return run
+
+
+def reporting_of(args: Train | Resume) -> Reporting:
+    """The trackers and webhooks of a command."""
+    return Reporting(track=args.track, webhook=args.webhook, webhook_insecure=args.webhook_insecure)
+
+
+def published(run: Run, args: Train, line: LiveLine) -> None:
+    """Push a run that is trained.
+
+    Raises:
+        ValueError: it was not pushed; the run is complete all the same."""
+    code = CodePermission.of(args.overrides, allow=args.allow_code)
+    try:
+        line.say(f"pushed: {push(run.path, args.push, code=code, say=line.say)}")
+    except (ValueError, OSError) as error:
+        raise ValueError(
+            f"{run.path} is trained, and was not pushed: {error} (`langevin push {run.path} {args.push}`)"
+        ) from error

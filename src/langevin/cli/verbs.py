@@ -37,8 +37,15 @@ class Train:
     and clips. Of a recipe the data is used, and the rest is chosen."""
     allow_code: bool = False
     """Allow functions (module:function) that the recipe names to be imported; those named in this command always are."""
-    tensorboard: bool = False
-    """Also write TensorBoard events."""
+    track: tuple[str, ...] = ()
+    """Also track it by trackio (local first), wandb, tensorboard, or a module of yours with the functions of wandb."""
+    webhook: tuple[str, ...] = ()
+    """Post events to these addresses: begin, checkpoints, evaluations, end. Others of this machine see commands, but not
+    LANGEVIN_WEBHOOK, which has addresses too; LANGEVIN_WEBHOOK_SECRET signs the events."""
+    webhook_insecure: bool = False
+    """Allow addresses of other machines that are not https."""
+    push: str = ""
+    """OWNER/NAME: publish the run on the Hub at its end, as `langevin push` does."""
     serve: bool = False
     """Also serve the run on this machine, and show its page: curves and previews while it trains, then a form."""
 
@@ -51,8 +58,13 @@ class Resume:
     """Directory of the run."""
     allow_code: bool = False
     """Allow functions (module:function) that the run's recipe names to be imported."""
-    tensorboard: bool = False
-    """Also write TensorBoard events."""
+    track: tuple[str, ...] = ()
+    """Also track it by trackio (local first), wandb, tensorboard, or a module of yours with the functions of wandb."""
+    webhook: tuple[str, ...] = ()
+    """Post events to these addresses: begin, checkpoints, evaluations, end. Others of this machine see commands, but not
+    LANGEVIN_WEBHOOK, which has addresses too; LANGEVIN_WEBHOOK_SECRET signs the events."""
+    webhook_insecure: bool = False
+    """Allow addresses of other machines that are not https."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,6 +177,38 @@ class Merge:
     """Directory of the new run; default RUN-merged."""
     allow_code: bool = False
     """Allow functions (module:function) that the run's recipe names to be imported."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Push:
+    """Publish a trained run on the Hub (extra `hub`): its weights, recipe, figures, a preview and a model card; no data."""
+
+    run: Positional[Path]
+    """Directory of the run."""
+    repository: Annotated[Positional[str], arg(metavar="OWNER/NAME")]
+    """The repository, which is made if it does not exist."""
+    private: bool = False
+    """Make it a private one."""
+    message: str = ""
+    """Message of the commit; default the run's name."""
+    license: str = "unknown"
+    """Licence of the weights, by an identifier of the Hub: apache-2.0, cc-by-4.0, other."""
+    allow_code: bool = False
+    """Allow functions (module:function) that the run's recipe names to be imported."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pull:
+    """Make a run of one that is published on the Hub. It draws the same samples, to the bit."""
+
+    repository: Annotated[Positional[str], arg(metavar="OWNER/NAME")]
+    """The repository."""
+    out: Path | None = None
+    """Directory of the run; default runs/NAME."""
+    revision: str | None = None
+    """A branch, tag or commit; default main."""
+    allow_code: bool = False
+    """Accept a run whose recipe names functions (module:function)."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -73,13 +73,19 @@ def write_adapter(run: Run, *, device: torch.device | None = None, code: CodePer
         for name, player in built.model.method.players.items()
         for n, p in player.weights.items()
     }
-    facts = {name: run.facts[name] for name in ("data", "items", "shape")}
+    write_atomic(run.path / FILE, adapter_file(run.recipe, run.facts, tensors))
+
+
+def adapter_file(recipe: Recipe, about_data: Mapping[str, Any], tensors: dict[str, Tensor]) -> bytes:
+    """The file of an adapter, from the recipe and the facts of its run, and its weights by player.parameter."""
+    assert recipe.adapter is not None, "the caller has looked"
+    facts = {name: about_data[name] for name in ("data", "items", "shape")}
     header, data = _split(save(tensors))
     about = {
-        "format": FORMAT, "base": run.recipe.adapter.sha256, "recipe": dump(run.recipe), "facts": json.dumps(facts),
+        "format": FORMAT, "base": recipe.adapter.sha256, "recipe": dump(recipe), "facts": json.dumps(facts),
         "sha256": hashlib.sha256(data).hexdigest(),
     }  # fmt: skip
-    write_atomic(run.path / FILE, _joined({"__metadata__": about, **header}, data))
+    return _joined({"__metadata__": about, **header}, data)
 
 
 def read_adapter(path: Path) -> AdapterFile:

@@ -29,32 +29,36 @@ def write_card(run: Run, *, step: int, metrics: Sequence[MetricRow] = (), comman
     Args:
         metrics: of an evaluation; none where there was none.
         command: which made them."""
+    path = run.path / NAME
+    write_atomic(path, card_text(run, step=step, metrics=metrics, command=command, name=str(run.path)).encode())
+    return path
+
+
+def card_text(run: Run, *, step: int, name: str, metrics: Sequence[MetricRow] = (), command: str = "") -> str:
+    """The card of a run, as Markdown. `name` is what commands call it, and its last part the title."""
     recipe, facts = run.recipe, run.facts
     machine, sampling = facts.get("machine", {}), recipe.sampling
     lines = read_metrics(run.path / "metrics.jsonl")
     seconds = max((line["seconds"] for line in lines if isinstance(line.get("seconds"), int | float)), default=0.0)
     broken = facts.get("broken", {})
     items = int(facts["items"])
+    took = f" in {duration(seconds)}" if seconds else ""
     sections = {
         "What it is": f"A model of {recipe.data.kind}, made by langevin: process {recipe.process.kind}, network "
         f"{recipe.network.kind}. {recipe.description}",
         "Licence, intended use, contact": notes(run.path) or NONE,
         "Training data": f"{items:,} items of {recipe.data.kind}, SHA-256 `{facts['data']}`. "
         + (f"{len(broken)} more could not be read and were left out." if broken else ""),
-        "Training": f"{step:,} steps of {recipe.training.batch} in {duration(seconds)}, seed {recipe.training.seed}, "
+        "Training": f"{step:,} steps of {recipe.training.batch}{took}, seed {recipe.training.seed}, "
         f"{recipe.training.precision}, on {machine.get('gpu') or machine.get('processor', 'an unknown machine')}. "
         f"`langevin train recipe.yaml` with the recipe of this folder trains it again. {kept_weights(run)}",
         "Sampling": f"{describe(sampling.sampler)}, {sampling.steps} steps, EMA {run.ema_length(None):g}. "
         + (f"{choice.line()}." if (choice := read_choice(run.path)) else ""),
-        "Figures": table(metrics, command) if metrics else f"None yet: `langevin evaluate {run.path}`.",
+        "Figures": table(metrics, command) if metrics else f"None yet: `langevin evaluate {name}`.",
         "Limits": "\n".join(f"- {line}" for line in limits(items, metrics)),
     }
-    text = (
-        f"# {run.path.name}\n\n" + "\n\n".join(f"## {head}\n\n{body.strip()}" for head, body in sections.items()) + "\n"
-    )
-    path = run.path / NAME
-    write_atomic(path, text.encode())
-    return path
+    parts = "\n\n".join(f"## {head}\n\n{body.strip()}" for head, body in sections.items())
+    return f"# {Path(name).name}\n\n{parts}\n"
 
 
 def kept_weights(run: Run) -> str:
@@ -80,7 +84,8 @@ def table(metrics: Sequence[MetricRow], command: str) -> str:
             metric, *values = row.cells()[:4]
             name = f"{metric} ({group})" if group else metric
             lines.append("| " + " | ".join((name, *values, row.better)) + " |")
-    return "\n".join([*lines, "", f'By `{command}`. "Real data": held-out data in place of samples.'])
+    by = f"By `{command}`. " if command else ""
+    return "\n".join([*lines, "", f'{by}"Real data": held-out data in place of samples.'])
 
 
 def limits(items: int, metrics: Sequence[MetricRow]) -> list[str]:
@@ -102,4 +107,4 @@ def limits(items: int, metrics: Sequence[MetricRow]) -> list[str]:
     return found
 
 
-__all__ = ["NAME", "write_card"]
+__all__ = ["NAME", "card_text", "write_card"]

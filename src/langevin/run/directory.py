@@ -46,8 +46,8 @@ _PROBING = threading.Lock()
 FILES = {  # that are written into a run
     "recipe.yaml", "environment.json", "metrics.jsonl", "report.html", "report.json", "evaluation.json", "checkpoints",
     "samples", "ema", "solvers", "evaluation", "latents", "tensorboard", "comparison", "requests", "explanations",
-    "card.md", "coupling.safetensors", "counts.safetensors", "adapter.safetensors", "continual",
-    "light.json", "stress.json", "forgotten.json", "rewarded.json", "continued.json", "attributions",
+    "card.md", "coupling.safetensors", "counts.safetensors", "adapter.safetensors", "continual", "figures.json",
+    "hub.json", "light.json", "stress.json", "forgotten.json", "rewarded.json", "continued.json", "attributions",
 }  # fmt: skip
 
 
@@ -131,7 +131,12 @@ class Run:
         built = replace(build(recipe, device=device, code=code, base=base), recipe=self.recipe)
         step = int(saved.state["step"])
         tensors = saved.groups["model"]  # also of players without EMAs
-        if length == 0:
+        only = saved.state.get("drawn_ema")
+        if only is not None and length != only:
+            raise ValueError(
+                f"{self.path} was pulled, with weights of the EMA length {only:g} alone, and {length:g} is asked for"
+            )
+        if length == 0 or only is not None:
             pass
         elif f"ema-{length:g}" in saved.groups:
             tensors |= saved.groups[f"ema-{length:g}"]

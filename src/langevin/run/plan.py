@@ -17,6 +17,7 @@ from langevin.recipe.tree import Recipe
 from langevin.run.base import with_base
 from langevin.run.directory import FILES, is_being_written, is_leftover
 from langevin.run.display import QUIET, Display
+from langevin.run.reporting import NOBODY, Reporting
 from langevin.run.teacher import with_teacher
 from langevin.training import machine
 from langevin.user_function import NO_CODE, CodePermission
@@ -37,7 +38,7 @@ class Wanted:
         seed: None is the recipe's.
         data: path to the data of a recipe, in place of the recipe's data.path.
         allow_code: allow functions (module:function) that the recipe names to be imported.
-        tensorboard: also write TensorBoard events.
+        reporting: the trackers and webhooks that are told of it.
     """
 
     target: str
@@ -47,7 +48,7 @@ class Wanted:
     seed: int | None = None
     data: Path | None = None
     allow_code: bool = False
-    tensorboard: bool = False
+    reporting: Reporting = NOBODY
 
     @property
     def changes(self) -> list[str]:

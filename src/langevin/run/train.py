@@ -14,7 +14,6 @@ from langevin.diffusion.batch import Batch
 from langevin.diffusion.coupling import Coupling
 from langevin.diffusion.noise import SampleNoise
 from langevin.diffusion.sampler import require_fit
-from langevin.extras import require
 from langevin.methods.models import SDEModel
 from langevin.recipe.build import Built, training_batches
 from langevin.run.adapters import write_adapter
@@ -25,6 +24,7 @@ from langevin.run.directory import Run, create, open_run, writing
 from langevin.run.display import QUIET, Display, duration
 from langevin.run.plan import Planned, Wanted, directory_of, plan, require_no_run, settle
 from langevin.run.prepared import prepared, resumed
+from langevin.run.reporting import NOBODY, Reporter, Reporting, reporting
 from langevin.run.requests import Requests
 from langevin.run.stop import Stopped, stop_requests
 from langevin.run.teacher import built_for_training
@@ -65,8 +65,7 @@ def train_planned(
     Raises:
         ValueError: the parts of the recipe do not fit each other or the data, or there is something at its place."""
     world, (data, val) = join_world(), planned.data
-    if wanted.tensorboard:
-        require("tensorboard", "--tensorboard")
+    wanted.reporting.check()
     code = CodePermission.of(wanted.overrides, allow=wanted.allow_code)
     recipe = world.broadcast(settle(planned.recipe, data, code))  # measurements may differ between processes
     path = world.broadcast(directory_of(recipe, wanted.out))
@@ -97,19 +96,21 @@ def train_planned(
         if world.first:
             created(path)
         carry_on(
-            run, built, data, val, world, tensorboard=wanted.tensorboard, display=display,
+            run, built, data, val, world, to=wanted.reporting, display=display,
             calibration=calibration, code=code, coupling=made.coupling, old=made.memory.old,
         )  # fmt: skip
     return run
 
 
-def resume_run(path: Path, *, allow_code: bool = False, tensorboard: bool = False, display: Display = QUIET) -> Run:
+def resume_run(path: Path, *, allow_code: bool = False, to: Reporting = NOBODY, display: Display = QUIET) -> Run:
     """Train a stopped run to its end.
+
+    Args:
+        to: the trackers and webhooks that are told of it.
 
     Raises:
         ValueError: there is no run, or its data has changed."""
-    if tensorboard:
-        require("tensorboard", "--tensorboard")
+    to.check()
     world, run = join_world(), open_run(path)
     data, val = run.open_data(progress=display.progress("reading data"))
     if world.first:
@@ -119,14 +120,21 @@ def resume_run(path: Path, *, allow_code: bool = False, tensorboard: bool = Fals
         code = CodePermission.of((), allow=allow_code)
         built, coupling, memory = resumed(run, data, val, world, display, code)
         carry_on(
-            run, built, data, val, world, tensorboard=tensorboard, display=display, code=code, coupling=coupling,
-            old=memory.old,
+            run, built, data, val, world, to=to, display=display, code=code, coupling=coupling, old=memory.old,
         )  # fmt: skip
     return run
 
 
 def carry_on(
-    run: Run, built: Built, data: Any, val: Any, world: World, *, tensorboard: bool, display: Display,
+    run: Run, built: Built, data: Any, val: Any, world: World, *, display: Display, to: Reporting = NOBODY, **parts: Any
+) -> None:
+    """`train_on`, of which the trackers and webhooks `to` are told."""
+    with reporting(to, run, display.say, first=world.first) as reporter:
+        train_on(run, built, data, val, world, reporter=reporter, display=display, **parts)
+
+
+def train_on(
+    run: Run, built: Built, data: Any, val: Any, world: World, *, reporter: Reporter, display: Display,
     calibration: Calibration | None = None, code: CodePermission = NO_CODE, coupling: Coupling | None = None,
     old: Sequence[tuple[float, Batch]] = (),
 ) -> None:  # fmt: skip
@@ -143,11 +151,12 @@ def carry_on(
     batches = built.batches(data)
     for text in batches.remarks if world.first else ():
         display.say(text)
-    watch = Watch(run, built, state, batches, built.batches(val), tensorboard=tensorboard)
+    watch = Watch(run, built, state, batches, built.batches(val), drawn=reporter.preview)
     requests = Requests(run=run.path)
     hooks = Hooks(
-        progress=display.training, measure=watch.measure, preview=watch.preview, log=display.say, requests=requests.take
-    )
+        progress=display.training, measure=watch.measure, preview=watch.preview, log=display.say, requests=requests.take,
+        record=reporter.record, saved=reporter.saved,
+    )  # fmt: skip
     begin, again = time.perf_counter(), f"`langevin resume {run.path}` continues"
     with stop_requests(display.say) as requested:
         try:
@@ -160,7 +169,6 @@ def carry_on(
             raise Stopped(text, signal=requested() or signal.SIGINT) from error
         finally:
             display.close()
-            watch.close()
         step, total = state.step, state.plan.total if state.plan else 0
         try:
             if world.first and step == total and not requested():

@@ -1,18 +1,15 @@
 """Monitoring of a training run: losses by noise level on training and held-out data, and previews of samples."""
 
-import io
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from langevin.diffusion.guidance import self_contained
-from langevin.extras import require
-from langevin.files import own_folder, write_atomic
+from langevin.files import write_atomic
 from langevin.modalities.modality import Batches, RequestContext
 from langevin.recipe.build import Built
 from langevin.run.directory import Run, other_runs
@@ -28,12 +25,13 @@ class Watch:
     """Evaluates losses and draws previews with the EMA of the weights, without effect on training."""
 
     def __init__(
-        self, run: Run, built: Built, state: TrainingState, train: Batches, val: Batches, *, tensorboard: bool
-    ) -> None:
+        self, run: Run, built: Built, state: TrainingState, train: Batches, val: Batches, *,
+        drawn: Callable[[int, str, bytes], None] = lambda step, suffix, content: None,
+    ) -> None:  # fmt: skip
         self.run, self.built, self.state = run, built, state
         self.parts = {"train": train, "val": val}
         self.others = other_runs(run.recipe, device=built.device)
-        self.writer: Any = _tensorboard(run) if tensorboard else None
+        self.drawn = drawn  # is told of each preview: its step, and the suffix and content of its file
 
     def measure(self, step: int) -> dict[str, Any]:
         """Loss by noise level on fixed examples and fixed noise, of training and held-out data, for metrics.jsonl."""
@@ -41,9 +39,6 @@ class Watch:
             means = {name: _losses(self.built, part) for name, part in self.parts.items()}
         scale, values = self.built.model.levels
         levels = [round(float(v), 2) for v in values]
-        if self.writer is not None:
-            for name, losses in means.items():
-                self.writer.add_scalar(f"loss/{name}", float(losses.mean()), step)
         rounded = {name: [round(float(v), 5) for v in losses] for name, losses in means.items()}
         return {scale: levels, **{f"{name}_loss": losses for name, losses in rounded.items()}}
 
@@ -62,13 +57,7 @@ class Watch:
             )
         preview = samples.preview()
         write_atomic(self.run.samples / f"step-{step:08d}{preview.suffix}", preview.content)
-        if self.writer is not None and preview.suffix == ".png":
-            pixels = torch.from_numpy(np.array(Image.open(io.BytesIO(preview.content)).convert("RGB")))
-            self.writer.add_image("samples", pixels, step, dataformats="HWC")
-
-    def close(self) -> None:
-        if self.writer is not None:
-            self.writer.close()
+        self.drawn(step, preview.suffix, preview.content)
 
 
 def _losses(built: Built, part: Batches) -> Tensor:
@@ -108,10 +97,3 @@ class _EMAWeights:
         for parameter, value in self.before:
             parameter.copy_(value)
         self.built.model.network.train()
-
-
-def _tensorboard(run: Run) -> Any:
-    require("tensorboard", "--tensorboard")
-    from torch.utils.tensorboard import SummaryWriter
-
-    return SummaryWriter(str(own_folder(run.path, "tensorboard")))

@@ -44,8 +44,11 @@ class Checkpoint:
     state: dict[str, Any]
 
 
-def save(root: Path, step: int, groups: Groups, state: Mapping[str, Any]) -> Path:
+def save(root: Path, step: int, groups: Groups, state: Mapping[str, Any], *, identity: str | None = None) -> Path:
     """Write `root/step-XXXXXXXX`.
+
+    Args:
+        identity: of the run that published weights were taken from, which theirs then is too.
 
     Raises:
         ValueError: a tensor holds a number that is not finite (nothing is written).
@@ -71,7 +74,8 @@ def save(root: Path, step: int, groups: Groups, state: Mapping[str, Any]) -> Pat
         for name in files:
             os.chmod(temporary / name, readable)  # safetensors makes its files private
             flush(temporary / name)
-        (temporary / "manifest.json").write_text(json.dumps({"format": FORMAT, "step": step, "files": files}, indent=1))
+        about = {"format": FORMAT, "step": step, "files": files, **({"identity": identity} if identity else {})}
+        (temporary / "manifest.json").write_text(json.dumps(about, indent=1))
         flush(temporary / "manifest.json")
         flush(temporary)
         _put(temporary, final, files)
@@ -107,10 +111,15 @@ def load(path: Path, *, only: tuple[str, ...] | None = None) -> Checkpoint:
 def identity(root: Path) -> str:
     """SHA-256 of the newest complete checkpoint, by its manifest, and of that in `BEST` if there is one, in hexadecimal.
 
+    Of weights that were pulled it is what they state: that of the run that they were published from.
+
     Raises:
         ValueError: there is none."""
     newest, best = (next(filter(is_complete, steps(folder)), None) for folder in (root, root / BEST))
     if newest is not None:
+        stated = json.loads((newest / "manifest.json").read_bytes()).get("identity")
+        if isinstance(stated, str) and re.fullmatch("[0-9a-f]{64}", stated) and best is None:
+            return stated
         return hashlib.sha256(
             b"".join((path / "manifest.json").read_bytes() for path in (newest, best) if path is not None)
         ).hexdigest()

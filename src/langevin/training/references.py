@@ -38,6 +38,14 @@ def referred(tree: Any) -> Iterator[str]:
             yield from referred(part)
 
 
+def named_references(tree: Any) -> Iterator[tuple[str, str]]:
+    """The names of the runs that a recipe's tree refers to, each with the hash of its weights."""
+    for part in tree.values() if isinstance(tree, Mapping) else tree if isinstance(tree, list | tuple) else ():
+        yield from named_references(part)
+    if isinstance(tree, Mapping):
+        yield from ((Path(path).name, sha256) for _, path, sha256 in _of_section(tree))
+
+
 def _of_section(tree: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
     """The key, path and hash of each reference in a section."""
     sha256 = tree.get(HASH)

@@ -60,6 +60,8 @@ class Hooks:
             more than a tenth of a time budget are left out, except the last one.
         log: called with a line of text for the user.
         stop: called after every step; whether to save and return before the end of the run.
+        record: called with each line of metrics.jsonl after it is written.
+        saved: called with the step after a checkpoint was written.
         requests: called after every step; what is to be done now: "save" a checkpoint, draw a preview ("sample").
     """
 
@@ -68,6 +70,8 @@ class Hooks:
     preview: Callable[[int], None] = lambda step: None
     log: Callable[[str], None] = lambda line: None
     stop: Callable[[], bool] = lambda: False
+    record: Callable[[Mapping[str, Any]], None] = lambda line: None
+    saved: Callable[[int], None] = lambda step: None
     requests: Callable[[], Collection[str]] = lambda: ()
 
 
@@ -120,6 +124,11 @@ def resume(root: Path, state: TrainingState, hooks: Hooks) -> bool:
     for line in complaints:
         hooks.log(line)
     if newest is not None:
+        if "drawn_ema" in newest.state:
+            raise ValueError(
+                f"{root.parent} was pulled, with the weights that it draws with alone, so it cannot be resumed: begin a "
+                f"new run from them, by init_from={root.parent}"
+            )
         state.load(newest.groups, newest.state)
         hooks.log(f"resuming from step {state.step}")
     return newest is not None
@@ -239,7 +248,7 @@ class _Session:
         )  # fmt: skip
         if self.metrics and (step % 20 == 0 or step in self.eval_steps or not report.applied):
             terms = {name: rounded(value) for name, value in self.terms.items()}
-            self.metrics.write(
+            self._write(
                 step=step, loss=rounded(report.loss), smooth_loss=rounded(state.loss.smooth),
                 norm=rounded(report.norm), lr_factor=report.lr_factor, skipped=state.skipped, samples=state.samples_seen,
                 seconds=round(state.seconds, 1), samples_per_second=round(speed, 2), **({"terms": terms} if terms else {}),
@@ -297,14 +306,19 @@ class _Session:
             self._record("plan", steps=planned.total)
 
     def _record(self, event: str, **values: Any) -> None:
+        self._write(step=self.state.step, event=event, **values)
+
+    def _write(self, **values: Any) -> None:
         if self.metrics:
-            self.metrics.write(step=self.state.step, event=event, **values)
+            self.metrics.write(**values)
+            self.hooks.record(values)
 
     def _save(self) -> None:
         step = self.state.step
         checkpoint.save(self.root, step, self.state.groups(), self.state.counters())
         checkpoint.prune(self.root, keep=self.config.keep_checkpoints, step=step, eval_steps={0, *self.eval_steps})
         self.last_save, self.last_saved = self.clock.wall(), step
+        self.hooks.saved(step)
 
     def _evaluate(self) -> None:
         """Measure the held-out loss and draw a preview."""
@@ -313,8 +327,8 @@ class _Session:
             values = self.hooks.measure(step)
             if self.config.keep_best and values.get("val_loss"):  # before the line that says that it was measured
                 keep_if_best(self.root, self.state, fmean(values["val_loss"]))
-            if self.metrics and values:
-                self.metrics.write(step=step, **values)
+            if values:
+                self._write(step=step, **values)
 
         self._call(measure, self.hooks.preview)
 

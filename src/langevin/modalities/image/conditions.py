@@ -142,12 +142,14 @@ class Known:
         labels = other.labels if self.classes else None
         return Conditions(labels=labels, captions=other.captions if self.vocabulary else None, concat=concat)
 
-    def shown(self, part: Images, count: int) -> Conditions:
-        """Conditions of `count` previews during training: all classes in turn, captions evenly spaced over the data."""
+    def shown(self, data: Callable[[], Images], count: int) -> Conditions:
+        """Conditions of `count` previews during training: all classes in turn, captions evenly spaced over the data, which
+        is read for captions and for images that are enlarged only."""
         if self.smaller is not None:
-            return self.like(part, count)
+            return self.like(data(), count)
         labels = torch.arange(count) % len(self.classes) if self.classes else None
-        if self.vocabulary is None or part.captions is None:
+        part = None if self.vocabulary is None else data()
+        if part is None or part.captions is None:
             return Conditions() if labels is None else self._of_classes(labels)
         captions = [part.captions[i * len(part) // count] for i in range(count)]
         return Conditions(labels=labels, captions=captions, names=tuple(captions))

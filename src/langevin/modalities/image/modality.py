@@ -332,6 +332,11 @@ class Image:
     def plan(self, options: Sample | Edit | Explain | Classify, context: RequestContext) -> Plan:
         return plans.plan(self, options, context)
 
+    @property
+    def pipeline_tag(self) -> str:
+        """The task of the Hub that a run of it is listed under."""
+        return "text-to-image" if self.captions else "unconditional-image-generation"
+
     def preview_plan(self, context: RequestContext) -> Plan:
         return plans.preview_plan(self, context)
 

@@ -165,7 +165,7 @@ def preview_plan(image: "Image", context: RequestContext) -> Plan:
     """Two images of each of a few classes, or 16 like held-out ones."""
     few = 0 < len(image.classes) <= FEW_CLASSES and image.enlarge is None
     count = 2 * len(image.classes) if few else 16
-    conditions = image.known.shown(context.data()[1], count)
+    conditions = image.known.shown(lambda: context.data()[1], count)
     return draw(image, conditions, context, count, columns=len(image.classes) if few else None)
 
 

@@ -345,6 +345,11 @@ class Speech:
             return classify_plan(options, context)
         return edit_plan(self, options, context) if isinstance(options, Edit) else requests.plan(self, options, context)
 
+    @property
+    def pipeline_tag(self) -> str:
+        """The task of the Hub that a run of it is listed under."""
+        return "text-to-speech"
+
     def preview_plan(self, context: RequestContext) -> Plan:
         return self.plan_like(context.data()[1], replace(context, count=min(8, len(context.data()[1]))))
 

@@ -189,6 +189,19 @@ class Text:
         names = dict(zip(SPEAKERS, self.speakers or SPEAKERS.values(), strict=True))
         return {"turns": [[names[role], said] for role, said in turns]}
 
+    @property
+    def pipeline_tag(self) -> str:
+        """The task of the Hub that a run of it is listed under."""
+        match self.task:
+            case LanguageModel():
+                return "text-generation"
+            case Seq2Seq():
+                return "summarization"
+            case Classification():
+                return "text-classification"
+            case _:
+                assert_never(self.task)
+
     def preview_plan(self, context: RequestContext) -> Plan:
         return self.plan_like(context.data()[1], replace(context, count=PREVIEWED))
 

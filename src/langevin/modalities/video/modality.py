@@ -203,6 +203,11 @@ class Video:
             return edit_plan(self, options, context)
         return plans.plan(self, options, context)
 
+    @property
+    def pipeline_tag(self) -> str | None:
+        """The task of the Hub that a run of it is listed under; None if none fits."""
+        return "text-to-video" if self.captions else None
+
     def preview_plan(self, context: RequestContext) -> Plan:
         return plans.like_data(self, context.data()[1], SHOWN, context)
 
