@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO
 
 WINDOWS = os.name == "nt"
+PAUSES = (0.01, 0.03, 0.1, 0.3, 0.6)  # seconds between tries to rename
 STALE = 3600.0  # seconds after which a temporary file is taken to be that of a killed process
 _BINARY = getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 _NO_LINKS, _NO_WAIT = getattr(os, "O_NOFOLLOW", 0), getattr(os, "O_NONBLOCK", 0)
@@ -37,7 +38,7 @@ def write_atomic(path: Path, data: bytes) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        replace(temporary, path)
         flush(path.parent)
     except OSError as error:
         raise explain(error, path) from error
@@ -67,14 +68,28 @@ def write_folder(path: Path) -> Iterator[Path]:
             flush(file)
         if there:
             for file in files:
-                os.replace(file, path / file.name)
+                replace(file, path / file.name)
         else:
-            os.replace(temporary, path)
+            replace(temporary, path)
         flush(temporary.parent)
     except OSError as error:
         raise explain(error, path) from error
     finally:
         remove(temporary)
+
+
+def replace(source: Path, target: Path) -> None:
+    """Rename, in the place of what is there. Windows refuses it while another process reads the target, or a scanner does,
+    so there it is tried again for a second.
+
+    Raises:
+        OSError: it could not be renamed."""
+    for pause in PAUSES if WINDOWS else ():
+        try:
+            return os.replace(source, target)
+        except PermissionError:
+            time.sleep(pause)
+    return os.replace(source, target)
 
 
 def read_regular(path: Path, *, most: int) -> bytes:

@@ -57,10 +57,10 @@ def test_a_module_of_wandbs_shape_is_told_of_the_run(train, tmp_path, monkeypatc
     assert calls[-1] == ("finish",)
     logged = [(step, values) for kind, step, *rest in (c for c in calls if c[0] == "log") for values in rest]
     lines = read_metrics(tmp_path / "run" / "metrics.jsonl")
-    assert [(step, v) for step, v in logged if "samples" not in v] == [
+    assert [(step, v) for step, v in logged if "preview" not in v] == [
         (line["step"], figures(line)) for line in lines if figures(line)
     ]
-    pictures = [(step, v["samples"].shape) for step, v in logged if "samples" in v]
+    pictures = [(step, v["preview"].shape) for step, v in logged if "preview" in v]
     assert [step for step, _ in pictures] == [0, 1, 2]
     assert all(len(shape) == 3 and shape[2] == 3 for _, shape in pictures)
 
@@ -95,6 +95,7 @@ def test_trackers_that_are_none_are_refused_before_any_work(train, tmp_path, cap
 
 
 def test_tensorboard_reads_back_what_was_written(train, tmp_path):
+    pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     assert train("--track", "tensorboard") == 0
@@ -104,7 +105,7 @@ def test_tensorboard_reads_back_what_was_written(train, tmp_path):
     found = [(event.step, event.value) for event in events.Scalars("loss/val")]
     assert [step for step, _ in found] == [line["step"] for line in evaluated]
     assert [value for _, value in found] == pytest.approx([figures(line)["loss/val"] for line in evaluated], rel=1e-6)
-    assert [event.step for event in events.Images("samples")] == [0, 1, 2]
+    assert [event.step for event in events.Images("preview")] == [0, 1, 2]
 
 
 def test_trackio_keeps_it_on_this_machine(train, tmp_path, monkeypatch):

@@ -7,13 +7,22 @@ import sys
 import threading
 
 from langevin.cli import entry
+from langevin.files import WINDOWS
 
 
 def watch() -> None:
     """Wait for the end of standard input."""
     while os.read(0, 1024):
         pass
-    os.kill(os.getpid(), signal.SIGTERM)
+    interrupt()
+
+
+def interrupt() -> None:
+    """Signal SIGTERM to this process. Windows would end it at once if it were sent, so there it is raised."""
+    if WINDOWS:
+        signal.raise_signal(signal.SIGTERM)
+    else:
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 if __name__ == "__main__":

@@ -213,7 +213,7 @@ def default_name(model: RunModel, step: int, args: Any) -> str:
     parts += [f"adapter{short('-'.join(args.adapter))}"] if args.adapter else []
     parts += [f"light{short('-'.join(args.light))}"] if args.light else []
     given = {name: value for name, value in vars(args.options).items() if value != defaults[name]}
-    parts += [name + short("-".join(map(str, v)) if isinstance(v, tuple) else str(v)) for name, v in given.items()]
+    parts += [name + short("-".join(map(str, v if isinstance(v, tuple) else (v,)))) for name, v in given.items()]
     parts += ["watermarked"] if args.watermark is not None else []
     return "-".join([*parts, f"seed{args.seed}"])
 

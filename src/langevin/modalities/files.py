@@ -21,5 +21,5 @@ def save_arrays(out: Path, samples: Samples, name: str, values: Any) -> None:
 
 
 def file_name(name: str) -> str:
-    """A name made safe as part of a file name, at most 60 characters."""
+    """A name made safe as part of a file name, of any system, at most 60 characters."""
     return "".join(c if c.isalnum() or c in "-_" else "_" for c in name)[:60]

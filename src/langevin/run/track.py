@@ -27,7 +27,7 @@ from langevin.files import own_folder
 from langevin.run.directory import Run
 from langevin.run.published import without_paths
 
-PROJECT = "langevin"
+PROJECT, PREVIEW = "langevin", "preview"
 _MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 
 
@@ -54,7 +54,7 @@ class TensorBoard:
             self.writer.add_scalar(name, value, step)
 
     def image(self, pixels: np.ndarray, step: int) -> None:
-        self.writer.add_image("samples", torch.from_numpy(pixels), step, dataformats="HWC")
+        self.writer.add_image(PREVIEW, torch.from_numpy(pixels), step, dataformats="HWC")
 
     def finish(self) -> None:
         self.writer.close()
@@ -76,7 +76,7 @@ class Shaped:
 
     def image(self, pixels: np.ndarray, step: int) -> None:
         if hasattr(self.module, "Image"):
-            self.module.log({"samples": self.module.Image(pixels)}, step=step)
+            self.module.log({PREVIEW: self.module.Image(pixels)}, step=step)
 
     def finish(self) -> None:
         self.module.finish()

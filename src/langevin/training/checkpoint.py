@@ -21,7 +21,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from langevin.files import explain, flush, read_regular, remove, temporary_of
+from langevin.files import explain, flush, read_regular, remove, replace, temporary_of
 
 FORMAT = 1
 BEST = "best"  # folder of the checkpoint of the least held-out loss
@@ -163,11 +163,11 @@ def _put(temporary: Path, final: Path, files: dict[str, Any]) -> None:
         except Damaged:
             pass
         trash = temporary_of(final)
-        os.replace(final, trash)
-        os.replace(temporary, final)
+        replace(final, trash)
+        replace(temporary, final)
         remove(trash)
     else:
-        os.replace(temporary, final)
+        replace(temporary, final)
 
 
 def steps(root: Path) -> list[Path]:
@@ -233,7 +233,7 @@ def remove_after(root: Path, step: int) -> None:
 def _remove(path: Path) -> None:
     """Remove atomically: rename first, so that a kill leaves no partial checkpoint."""
     trash = temporary_of(path)
-    os.replace(path, trash)
+    replace(path, trash)
     remove(trash)
 
 
