@@ -3,6 +3,7 @@
 import re
 import runpy
 import shlex
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from langevin.modalities.speech import evaluate as speech
 from langevin.modalities.speech.text.letters import Accuracy
 from langevin.recipe.read import check, merge, read_tree
 from tests import clips, customers, motions, pictures, scores, texts, voices
+from tests.hub_server import client
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -98,6 +100,7 @@ def somewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     scores.tune(tmp_path)
     scores.written(of_pitches(np.array(scores.chorale(32, seed=9))), tmp_path / "hymn.mid")
     (tmp_path / "springs.py").write_text(blocks(ROOT / "docs" / "drift.md", "python")[0])
+    (tmp_path / "ledger.py").write_text(blocks(ROOT / "docs" / "hub.md", "python")[0])
     (tmp_path / "taste.py").write_text(blocks(ROOT / "docs" / "restoration.md", "python")[0])
     customers.written(tmp_path / "customers.csv", count=120)
     customers.written(tmp_path / "holes.csv", count=30, seed=1)
@@ -123,8 +126,17 @@ QUICK = ("README.md", "index.md", "table.md", "music.md")
 IN_TURN = [pytest.param(p, id=p.name, marks=() if p.name in QUICK else pytest.mark.slow) for p in PAGES]
 
 
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A server of the Hub's interface on this machine, in place of the Hub."""
+    with client(monkeypatch, tmp_path):
+        yield
+
+
 @pytest.mark.parametrize("page", IN_TURN)
-def test_every_command_of_a_page_runs_in_order(page: Path, somewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_command_of_a_page_runs_in_order(
+    page: Path, somewhere: Path, hub: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.M)
     for words in commands(page):
         if words[0] == "make":
@@ -137,8 +149,10 @@ def test_every_command_of_a_page_runs_in_order(page: Path, somewhere: Path, monk
                 or words[1] in ("serve", "audit", "detect", "forget")
                 or "--serve" in words
                 or "--harden" in words
+                or {"--webhook", "trackio"} & {*words}
             ):
-                # real data, minutes of integration (run small in cli/test_measure), a server, a proof: the words must parse
+                # real data, minutes of integration (run small in cli/test_measure), a server, a proof, what others are told
+                # (run in run/test_track and run/test_webhook): the words must parse
                 parse(words[1:])
             else:
                 if "<" in words:  # standard input
