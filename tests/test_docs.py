@@ -149,7 +149,7 @@ def test_every_command_of_a_page_runs_in_order(
                 or words[1] in ("serve", "audit", "detect", "forget")
                 or "--serve" in words
                 or "--harden" in words
-                or {"--webhook", "trackio"} & {*words}
+                or {"--webhook", "trackio,tensorboard"} & {*words}
             ):
                 # real data, minutes of integration (run small in cli/test_measure), a server, a proof, what others are told
                 # (run in run/test_track and run/test_webhook): the words must parse

@@ -15,6 +15,7 @@ from langevin import notebook
 from langevin.cli import main
 from langevin.evaluation.report import MetricRow, Metrics, Report, Source
 from langevin.evaluation.statistics import Interval
+from langevin.recipe.read import check, dump, override, read_tree
 from langevin.run import hub as hub_module
 from langevin.run.directory import open_run
 from langevin.run.hub import pull, push
@@ -223,26 +224,14 @@ def test_weights_that_are_a_pickle_are_refused(store, run, tmp_path):
         pull(NAME, tmp_path / "theirs")
 
 
-def test_code_needs_a_permission(store, tmp_path, monkeypatch):
-    (tmp_path / "spring.py").write_text("def f(x, t):\n    return -x\n")
-    monkeypatch.syspath_prepend(tmp_path)
-    drift = "process.drift={kind: function, function: 'spring:f'}"
-    small = [c for c in tiny.SMALL if "head_dim" not in c]
-    words = [
-        "train",
-        "toy/double-well",
-        "--out",
-        "sde",
-        "data.count=300",
-        "training.steps=2",
-        drift,
-        "process.terminal=blend",
-        *small,
-    ]
-    assert main(words) == 0
-    assert main(["push", "sde", NAME, "--allow-code"]) == 0
-    assert main(["pull", NAME, "--out", "theirs"]) == 1
-    assert not Path("theirs").exists()
+def test_code_needs_a_permission(store, run, tmp_path):
+    push(run, NAME)
+    changes = ["process.drift={kind: function, function: 'spring:f'}", "process.terminal=blend"]
+    recipe = check(override(read_tree("toy/double-well"), changes), where="the recipe")
+    store.put(NAME, **hashed(store.files(NAME), **{"recipe.yaml": dump(recipe).encode()}))
+    with pytest.raises(ValueError, match="names the function spring:f, whose code would be run"):
+        pull(NAME, tmp_path / "theirs")
+    assert not (tmp_path / "theirs").exists()
     assert main(["pull", NAME, "--out", "theirs", "--allow-code"]) == 0
 
 
@@ -293,12 +282,10 @@ def test_a_command_that_names_a_repository_pulls_it_once(store, run, tmp_path, m
         hub_module.at_hand("hub:bob/shapes")
 
 
-def test_training_pushes_at_its_end_and_a_failed_push_loses_nothing(store, trained, tmp_path, capsys):
+def test_a_push_at_the_end_of_a_training_that_fails_loses_nothing(store, trained, capsys):
     data = open_run(trained).recipe.data.path
-    words = ["train", data, "training.steps=2", *tiny.SMALL, "--push", NAME]
-    assert main([*words, "--out", "runs/a"]) == 0
-    assert MANIFEST in store.files(NAME)
-    store.put("ada/other", **{"model.bin": b"x"})
-    assert main([*words[:-1], "ada/other", "--out", "runs/b"]) == 1
-    assert "is trained, and was not pushed: " in capsys.readouterr().err
-    assert weights(Path("runs/b"))[0] == 2
+    store.put(NAME, **{"model.bin": b"x"})
+    assert main(["train", data, "training.steps=2", *tiny.SMALL, "--push", NAME, "--out", "runs/a"]) == 1
+    assert "runs/a is trained, and was not pushed: " in capsys.readouterr().err
+    assert weights(Path("runs/a"))[0] == 2
+    assert main(["push", "runs/a", "ada/other"]) == 0

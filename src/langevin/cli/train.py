@@ -1,5 +1,6 @@
 """`langevin train`: train a run on data or by a recipe."""
 
+import os
 from contextlib import nullcontext
 from typing import Any
 
@@ -30,14 +31,15 @@ def run(args: Train) -> Run:
         run = train(Wanted(**wanted), line.display(), created=page.show if page else lambda path: None)
         if page:
             page.wait()
-    if args.push:
+    if args.push and os.environ.get("RANK", "0") == "0":  # of several processes the first
         published(run, args, line)
     return run
 
 
 def reporting_of(args: Train | Resume) -> Reporting:
     """The trackers and webhooks of a command."""
-    return Reporting(track=args.track, webhook=args.webhook, webhook_insecure=args.webhook_insecure)
+    track, webhook = (tuple(filter(None, given.split(","))) for given in (args.track, args.webhook))
+    return Reporting(track=track, webhook=webhook, webhook_insecure=args.webhook_insecure)
 
 
 def published(run: Run, args: Train, line: LiveLine) -> None:

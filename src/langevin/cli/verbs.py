@@ -37,11 +37,12 @@ class Train:
     and clips. Of a recipe the data is used, and the rest is chosen."""
     allow_code: bool = False
     """Allow functions (module:function) that the recipe names to be imported; those named in this command always are."""
-    track: tuple[str, ...] = ()
-    """Also track it by trackio (local first), wandb, tensorboard, or a module of yours with the functions of wandb."""
-    webhook: tuple[str, ...] = ()
-    """Post events to these addresses: begin, checkpoints, evaluations, end. Others of this machine see commands, but not
-    LANGEVIN_WEBHOOK, which has addresses too; LANGEVIN_WEBHOOK_SECRET signs the events."""
+    track: str = ""
+    """Also track it by trackio (local first), wandb, tensorboard, or a module of yours with the functions of wandb; several
+    with commas between."""
+    webhook: str = ""
+    """Post events to this address, or to several with commas between: begin, checkpoints, evaluations, end. Others of this
+    machine see commands, but not LANGEVIN_WEBHOOK, which has addresses too; LANGEVIN_WEBHOOK_SECRET signs the events."""
     webhook_insecure: bool = False
     """Allow addresses of other machines that are not https."""
     push: str = ""
@@ -58,11 +59,12 @@ class Resume:
     """Directory of the run."""
     allow_code: bool = False
     """Allow functions (module:function) that the run's recipe names to be imported."""
-    track: tuple[str, ...] = ()
-    """Also track it by trackio (local first), wandb, tensorboard, or a module of yours with the functions of wandb."""
-    webhook: tuple[str, ...] = ()
-    """Post events to these addresses: begin, checkpoints, evaluations, end. Others of this machine see commands, but not
-    LANGEVIN_WEBHOOK, which has addresses too; LANGEVIN_WEBHOOK_SECRET signs the events."""
+    track: str = ""
+    """Also track it by trackio (local first), wandb, tensorboard, or a module of yours with the functions of wandb; several
+    with commas between."""
+    webhook: str = ""
+    """Post events to this address, or to several with commas between: begin, checkpoints, evaluations, end. Others of this
+    machine see commands, but not LANGEVIN_WEBHOOK, which has addresses too; LANGEVIN_WEBHOOK_SECRET signs the events."""
     webhook_insecure: bool = False
     """Allow addresses of other machines that are not https."""
 

@@ -120,6 +120,7 @@ def pull(
         manifest = checked_manifest(_fetched(api, hub, MANIFEST, info.sha, most=2**22), sizes)
         if left := sorted(sizes.keys() - manifest.files.keys() - OURS):
             say(f"left where they are, as they are no part of a run: {', '.join(left[:5])}")
+        say(f"pulling {len(manifest.files)} files, {sum(size for size, _ in manifest.files.values()) / 1e6:.1f} MB")
         files = {name: _fetched(api, hub, name, info.sha, most=size) for name, (size, _) in manifest.files.items()}
     run = assemble(Pulled(manifest=manifest, files=files), out, code=code, say=say)
     _link(run, repository, info.sha)

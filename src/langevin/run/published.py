@@ -112,7 +112,7 @@ def require_anonymous(files: Mapping[str, bytes], run: Path) -> None:
 
     Raises:
         ValueError: one does; the message names it."""
-    private = {str(Path.home()), str(run.absolute().parent)} - {"/", "/root", "/home"}
+    private = {str(path) for path in (Path.home(), run.absolute().parent) if len(path.parts) > 2}  # /root says nothing
     for name, data in files.items():
         found = [path for path in private if not name.endswith(".safetensors") and path.encode() in data]
         if found:
@@ -182,7 +182,7 @@ def _header(run: Run, recipe: Recipe, metrics: Sequence[MetricRow], repository: 
     head: dict[str, Any] = {"library_name": "langevin", "license": licence}
     head |= {"pipeline_tag": task} if task else {}
     kinds = (recipe.data.kind, recipe.process.kind, recipe.network.kind, recipe.method.kind)
-    head["tags"] = ["langevin", "diffusion", *dict.fromkeys(kinds)]
+    head["tags"] = list(dict.fromkeys(("langevin", "diffusion", *kinds)))
     if base := base_of(run):
         head |= {"base_model": base, "base_model_relation": "adapter"} if recipe.adapter else {"base_model": base}
     if metrics:

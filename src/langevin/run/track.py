@@ -11,7 +11,7 @@ import io
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import redirect_stdout, suppress
 from dataclasses import asdict
 from pathlib import Path
 from statistics import fmean
@@ -115,7 +115,8 @@ class Trackers:
 
     def _try(self, name: str, what: str, call: Callable[[], None]) -> None:
         try:
-            call()
+            with redirect_stdout(sys.stderr):  # standard output is for results
+                call()
         except Exception as error:
             self.open.pop(name, None)
             self.say(f"{name} could not {what} ({type(error).__name__}: {error}): the run goes on without it")
