@@ -29,6 +29,8 @@ INTERRUPTED = {  # what is left of a verb that was interrupted
     "adapt": ": an adapted run whose training began is kept, and `langevin resume` goes on with it",
     "continue_": ": a run whose training began is kept, and `langevin resume` goes on with it",
     "merge": ": nothing was written",
+    "export": ": nothing was written",
+    "import_": ": nothing was written",
     "detect": "; files whose lines were printed are tested",
     "fit_solver": "; solvers that were finished are kept",
 }
