@@ -2,6 +2,7 @@
 
 import time
 from pathlib import Path
+from typing import assert_never
 
 from langevin.cli.out import require_writable, unused
 from langevin.cli.sample import check_guidance
@@ -10,6 +11,7 @@ from langevin.cli.verbs import Export
 from langevin.exchange.export import export, prepare
 from langevin.exchange.folder import facts_of, write_facts
 from langevin.exchange.targets import require_target
+from langevin.exchange.pipelines import write_pipeline
 from langevin.files import write_folder
 from langevin.run.directory import Run, load_model, open_run
 from langevin.run.display import duration
@@ -62,5 +64,10 @@ def write(args: Export, original: Run, model: RunModel, step: int, folder: Path,
                 )
             if exporting.why:
                 line.say(f"no sampler: {exporting.why}")
+        case "diffusers":
+            for sentence in write_pipeline(original, model, folder):
+                line.say(sentence)
+        case "jax":
+            raise ValueError("--to jax is not built")
         case _:
-            raise ValueError(f"--to {args.to} is not built")
+            assert_never(args.to)
