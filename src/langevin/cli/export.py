@@ -12,6 +12,7 @@ from langevin.exchange.export import export, prepare
 from langevin.exchange.folder import facts_of, write_facts
 from langevin.exchange.targets import require_target
 from langevin.exchange.pipelines import write_pipeline
+from langevin.exchange.weights import write_weights
 from langevin.files import write_folder
 from langevin.run.directory import Run, load_model, open_run
 from langevin.run.display import duration
@@ -68,6 +69,7 @@ def write(args: Export, original: Run, model: RunModel, step: int, folder: Path,
             for sentence in write_pipeline(original, model, folder):
                 line.say(sentence)
         case "jax":
-            raise ValueError("--to jax is not built")
+            for sentence in write_weights(original, model, folder, step):
+                line.say(sentence)
         case _:
             assert_never(args.to)

@@ -32,6 +32,7 @@ from langevin.run.plan import require_no_run
 from langevin.training import checkpoint
 from langevin.training.loop import TrainingConfig, TrainingState
 
+OWN = "langevin.json"  # what diffusers' files have no field for
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 MOST = 1 << 22  # bytes of a configuration
 OLD = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}  # names of attention before 2023
@@ -63,6 +64,8 @@ def write_pipeline(run: Run, model: RunModel, folder: Path) -> list[str]:
     save_file(weights, folder / part / WEIGHTS, metadata={"format": "pt"})
     _write_json(folder / part / "config.json", tree)
     _write_json(folder / "scheduler" / "scheduler_config.json", scheduler)
+    names = list(getattr(run.recipe.data, "class_names", ()))
+    _write_json(folder / OWN, {"run": run.path.name, "classes": names, "null_class": bool(names)})
     said = [f"{tree['_class_name']} with {scheduler['_class_name']}"]
     if part == "transformer":
         return [*said, "no pipeline: DiTPipeline decodes latents, and these are pixels; load transformer/ and scheduler/"]
@@ -125,9 +128,13 @@ def read_pipeline(folder: Path, out: Path) -> tuple[Run, tuple[str, ...]]:
         raise ValueError(f"{folder} is no pipeline of diffusers: it has neither unet/ nor transformer/")
     tree = read_json(part / "config.json")
     found = scheduled(read_json(folder / "scheduler" / "scheduler_config.json"), where="scheduler_config.json")
-    config, side = network_of(tree, found.betas, where=f"{part.name}/config.json")
+    own = read_json(folder / OWN, optional=True)
+    null = own.get("null_class") is True
+    config, side = network_of(tree, found.betas, null=null, where=f"{part.name}/config.json")
     weights, sha256 = read_weights(part)
-    recipe = recipe_of(config, found, folder, side, read_json(folder / "model_index.json", optional=True))
+    index = read_json(folder / "model_index.json", optional=True)
+    known = own.get("classes") if isinstance(own.get("classes"), list) else index.get("id2label")
+    recipe = recipe_of(config, found, folder, side, class_names(known, config.conditioning.classes))
     built = build(recipe)
     put(built.model.network, weights, where=f"{part.name}/{WEIGHTS}")
     facts = {"data": sha256, "items": 0, "shape": [config.channels, side, side]}
@@ -154,8 +161,11 @@ def read_json(path: Path, *, optional: bool = False) -> dict[str, Any]:
     return tree
 
 
-def network_of(tree: Mapping[str, Any], betas: Betas | None, *, where: str) -> tuple[UNet2D.Config | DiT2D.Config, int]:
+def network_of(tree: Mapping[str, Any], betas: Betas | None, *, null: bool, where: str) -> tuple[UNet2D.Config | DiT2D.Config, int]:
     """The network of a config.json, and the side of its images.
+
+    Args:
+        null: whether the last class of a `UNet2DModel` stands for none.
 
     Raises:
         ValueError: another class, an option that has no counterpart, or sizes out of range."""
@@ -165,7 +175,7 @@ def network_of(tree: Mapping[str, Any], betas: Betas | None, *, where: str) -> t
         raise ValueError(f"{where}: sample_size is the side of square images, 1 to 4096, got {str(side)[:40]}")
     match tree.get("_class_name"):
         case "UNet2DModel":
-            return _unet(tree, betas, where), side
+            return _unet(tree, betas, null, where), side
         case "DiTTransformer2DModel":
             return _transformer(tree, betas, side, where), side
         case name:
@@ -180,7 +190,7 @@ def _require(tree: Mapping[str, Any], allowed: Mapping[str, tuple[Any, ...]], wh
             raise ValueError(f"{where}: {name}={given} has no counterpart here, only {' or '.join(map(str, values))}")
 
 
-def _unet(tree: Mapping[str, Any], betas: Betas | None, where: str) -> UNet2D.Config:
+def _unet(tree: Mapping[str, Any], betas: Betas | None, null: bool, where: str) -> UNet2D.Config:
     _require(tree, {
         "center_input_sample": (False,), "time_embedding_type": ("positional",), "time_embedding_dim": (None,),
         "mid_block_type": ("UNetMidBlock2D",), "mid_block_scale_factor": (1,), "downsample_type": ("conv",),
@@ -202,9 +212,10 @@ def _unet(tree: Mapping[str, Any], betas: Betas | None, where: str) -> UNet2D.Co
     given: dict[str, Any] = {"kind": "unet2d", "attention_head_dim": 8, "attention": [i for i, one in enumerate(attends) if one]}
     given |= {name: tree[name] for name in names if name in tree}
     given |= {"time_scale_shift": tree.get("resnet_time_scale_shift", "default"), "channels": tree.get("in_channels")}
-    classes = tree.get("num_class_embeds")
+    count = tree.get("num_class_embeds")
+    classes = count - 1 if null and type(count) is int else count
     config = check_part(given | _conditioned(classes), UNet2D.Config, where=where)
-    return _with(config, betas=betas, null_class=not classes)
+    return _with(config, betas=betas, null_class=null or not count)
 
 
 def _transformer(tree: Mapping[str, Any], betas: Betas | None, side: int, where: str) -> DiT2D.Config:
@@ -234,10 +245,9 @@ def _with(config: Any, **changes: Any) -> Any:
 
 
 def recipe_of(
-    config: UNet2D.Config | DiT2D.Config, found: Scheduled, folder: Path, side: int, index: Mapping[str, Any]
+    config: UNet2D.Config | DiT2D.Config, found: Scheduled, folder: Path, side: int, classes: tuple[str, ...]
 ) -> Recipe:
     """The recipe of an imported run. Raises `ValueError` if no modality has data of this shape."""
-    classes = class_names(index, config.conditioning.classes)
     shape = (config.channels or 0, side, side)
     for member in get_args(AnyModality):
         of_shape = getattr(member, "of_shape", None)
@@ -255,11 +265,11 @@ def recipe_of(
     )  # fmt: skip
 
 
-def class_names(index: Mapping[str, Any], count: int) -> tuple[str, ...]:
-    """Names of the classes: those of model_index.json where it has one for each, else numbers."""
-    known = index.get("id2label")
-    names = [str(known.get(str(i), i))[:200] for i in range(count)] if isinstance(known, dict) else []
-    return tuple(names) if names and len(set(names)) == count else tuple(map(str, range(count)))
+def class_names(known: Any, count: int) -> tuple[str, ...]:
+    """Names of the classes: those of a list, or of a mapping from their numbers, where there is one for each; else numbers."""
+    names = [known.get(str(i), i) for i in range(count)] if isinstance(known, dict) else known
+    names = [str(name)[:200] for name in names[: count + 1]] if isinstance(names, list) else []
+    return tuple(names) if len(names) == count == len(set(names)) else tuple(map(str, range(count)))
 
 
 def read_weights(part: Path) -> tuple[dict[str, Tensor], str]:
