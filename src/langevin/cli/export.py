@@ -10,8 +10,8 @@ from langevin.cli.show import LiveLine
 from langevin.cli.verbs import Export
 from langevin.exchange.export import export, prepare
 from langevin.exchange.folder import facts_of, write_facts
-from langevin.exchange.targets import require_target
 from langevin.exchange.pipelines import write_pipeline
+from langevin.exchange.targets import require_target
 from langevin.exchange.weights import write_weights
 from langevin.files import write_folder
 from langevin.run.directory import Run, load_model, open_run

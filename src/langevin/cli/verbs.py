@@ -180,8 +180,8 @@ class Export:
     """torch: torch.export files. onnx: ONNX, for onnxruntime. openvino: OpenVINO's IR. diffusers: a folder that diffusers'
     pipelines load. jax: safetensors, and a forward in numpy and JAX."""
     what: ExportWhat = "all"
-    """denoiser: x_t, t and conditions to the mean of clean x (tokens: to logits). sampler: noise to samples in one graph, with
-    the run's sampler, steps and guidance. all: both, or the denoiser where the loop is no graph. Of graphs."""
+    """denoiser: x_t, t and conditions to the mean of clean x (tokens: to logits). sampler: noise to samples in one graph,
+    with the run's sampler, steps and guidance. all: both, or the denoiser where the loop is no graph. Of graphs."""
     steps: int | None = None
     """Number of sampling steps; default the run's."""
     sampler: str | None = None

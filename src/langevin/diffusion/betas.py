@@ -1,8 +1,8 @@
 """The noise of DDPM's steps as a schedule in continuous time.
 
-`T` betas give alpha_bar_k = (1 - beta_0) ... (1 - beta_k). The schedule has alpha^2 = alpha_bar_k at t = (k + 1) / T exactly, and
-t = 0 is clean. Between these, beta(t) is linear through two pieces: at the ends of a step the smaller of its neighbours' mean
-rates, and in its middle what makes the integral exact, which is positive.
+`T` betas give alpha_bar_k = (1 - beta_0) ... (1 - beta_k). The schedule has alpha^2 = alpha_bar_k at t = (k + 1) / T
+exactly, and t = 0 is clean. Between these, beta(t) is linear in two pieces: at the ends of a step the smaller of its
+neighbours' mean rates, and in its middle what makes the integral exact, which is positive.
 """
 
 import math
@@ -20,12 +20,12 @@ MOST = 10_000  # timesteps
 
 @dataclass(frozen=True, kw_only=True)
 class Betas:
-    """The betas of integer timesteps ("Denoising Diffusion Probabilistic Models", 2020, arXiv:2006.11239; "Improved Denoising
-    Diffusion Probabilistic Models", 2021, arXiv:2102.09672), as diffusers names and rounds them.
+    """The betas of integer timesteps ("Denoising Diffusion Probabilistic Models", 2020, arXiv:2006.11239; "Improved
+    Denoising Diffusion Probabilistic Models", 2021, arXiv:2102.09672), as diffusers names and rounds them.
 
     Args:
-        beta_schedule: linear from beta_start to beta_end; scaled_linear, whose square roots are; squaredcos_cap_v2, those of a
-            cosine, at most 0.999.
+        beta_schedule: linear from beta_start to beta_end; scaled_linear, whose square roots are; squaredcos_cap_v2, those
+            of a cosine, at most 0.999.
         num_train_timesteps: T, 2 to 10000.
         trained: the betas themselves, in place of a formula; empty for none.
 
@@ -44,9 +44,7 @@ class Betas:
             raise ValueError(f"num_train_timesteps is 2 to {MOST}, got {self.num_train_timesteps}")
         if not 0 < self.beta_start < 1 or not 0 < self.beta_end < 1:
             raise ValueError(f"betas lie between 0 and 1, got {self.beta_start} and {self.beta_end}")
-        if self.trained and (
-            len(self.trained) != self.num_train_timesteps or not all(0 < b < 1 for b in self.trained)
-        ):
+        if self.trained and (len(self.trained) != self.num_train_timesteps or not all(0 < b < 1 for b in self.trained)):
             raise ValueError(f"there is a beta between 0 and 1 for each of the {self.num_train_timesteps} timesteps")
 
     def values(self) -> Tensor:

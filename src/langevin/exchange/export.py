@@ -24,7 +24,7 @@ from langevin.exchange.graph import (
 from langevin.exchange.parts import inputs_of, loop_noise, model_of, table_of
 from langevin.exchange.targets import Target, runner, write_graph
 from langevin.exchange.trace import as_module, traced
-from langevin.methods.models import TokenModel
+from langevin.methods.models import GaussianModel, TokenModel
 from langevin.recipe.sampling import sampler_of
 from langevin.run.generate import RunModel
 
@@ -102,8 +102,8 @@ def _require_expressible(network: torch.nn.Module) -> None:
     """Check for parts whose sizes depend on the data. Raises `ValueError` with the part."""
     if getattr(network, "ngram_prior", None) is not None:
         raise ValueError(
-            "the module ngram_prior looks counts up by nonzero and index_put, whose sizes depend on the text, so the network "
-            "is no graph: train one with network.ngram_order=0"
+            "the module ngram_prior looks counts up by nonzero and index_put, whose sizes depend on the text, so the "
+            "network is no graph: train one with network.ngram_order=0"
         )
     if getattr(getattr(network, "config", None), "attention", "full") == "block":
         raise ValueError(
@@ -231,13 +231,12 @@ def in_float32(denoiser: Any) -> Any:
 def drawn(model: RunModel, shape: tuple[int, ...], seeds: Tensor, condition: Any) -> Tensor:
     """Samples of the run itself, x (b, *shape), not decoded, as its loop draws them."""
     parts, sampling = model_of(model), model.sampling
+    assert isinstance(parts, GaussianModel), "tokens have no loop"
     sampler = sampler_of(parts.process, sampling, model.built.learned)
     times = sampling.grid(torch.full((len(seeds),), sampling.steps), parts.process.schedule)
     state = start(sampler, parts.process, torch.zeros(len(seeds), *shape), times, seeds)
     condition = weighted(condition, sampling.guidance, len(seeds), torch.device("cpu"))
-    denoiser = guide(
-        in_float32(parts.denoiser), active(sampling.guidance), process=parts.process, models=model.built.models
-    )
-    for state in sample(sampler, parts.process, denoiser, state, condition):  # noqa: B020
-        pass
-    return state.x
+    process, denoiser = parts.process, in_float32(parts.denoiser)
+    denoiser = guide(denoiser, active(sampling.guidance), process=process, models=model.built.models)
+    *_, last = sample(sampler, process, denoiser, state, condition)
+    return last.x

@@ -20,7 +20,7 @@ FORMAT = 1  # of langevin.json
 def facts_of(run: Run, exporting: Exporting, graphs: Sequence[Exported], target: Target, step: int) -> dict[str, Any]:
     """The content of langevin.json."""
     model, recipe = exporting.model, run.recipe
-    tokens = isinstance(model.parts, TokenModel)
+    tokens = model.parts if isinstance(model.parts, TokenModel) else None
     facts: dict[str, Any] = {
         "format": FORMAT, "run": run.path.name, "data": recipe.data.kind, "step": step, "target": target,
         "ema": model.sampling.ema, "shape": list(exporting.shape), "process": asdict(recipe.process),
@@ -28,8 +28,8 @@ def facts_of(run: Run, exporting: Exporting, graphs: Sequence[Exported], target:
         "classes": list(getattr(recipe.data, "class_names", ())),
         "codec": _plain(getattr(recipe.data, "codec", None)),
     }  # fmt: skip
-    if tokens:
-        size = model.parts.process.vocab_size
+    if tokens is not None:
+        size = tokens.process.vocab_size
         facts |= {"vocabulary": size, "mask_token": size, "padding_token": size + 1}
     else:
         facts["prediction"] = getattr(recipe.method, "prediction", "clean")
@@ -49,8 +49,8 @@ def _plain(codec: Any) -> Any:
 
 
 def _graph(graph: Exported, exporting: Exporting) -> dict[str, Any]:
-    logits = graph.name == "denoiser" and isinstance(exporting.model.parts, TokenModel)
-    shape = [*exporting.shape, exporting.model.parts.process.vocab_size] if logits else [*exporting.shape]
+    parts = exporting.model.parts
+    shape = [*exporting.shape, *([parts.process.vocab_size] if isinstance(parts, TokenModel) else [])]
     return {
         "file": graph.file,
         "inputs": [
@@ -141,7 +141,8 @@ def _decode(facts: Mapping[str, Any]) -> str:
     """How x becomes data, in words."""
     codec = facts["codec"] or {}
     if "vocabulary" in facts:
-        return f"Tokens 0 to {facts['vocabulary'] - 1} are those of `data.codec` in `recipe.yaml`; {facts['mask_token']} is the mask."
+        last, mask = facts["vocabulary"] - 1, facts["mask_token"]
+        return f"Tokens 0 to {last} are those of `data.codec` in `recipe.yaml`; {mask} is the mask."
     if {"scale", "offset"} <= codec.keys() and isinstance(codec["scale"], int | float):
         return f"raw = (x - ({codec['offset']:.6g})) / {codec['scale']:.6g}."
     return "`codec` in `langevin.json` and `data` in `recipe.yaml` say how x becomes data; `langevin` decodes it."

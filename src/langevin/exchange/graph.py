@@ -50,7 +50,7 @@ class Input:
 class NetworkGraph(nn.Module):
     """A network that is given tensors in place of a `Condition`.
 
-    Class labels are withheld where they are negative, token indices where all are 0 or negative, and other conditions never."""
+    Class labels are withheld where they are negative, token indices where all are, and other conditions never."""
 
     def __init__(self, network: nn.Module, inputs: Sequence[Input]) -> None:
         super().__init__()
@@ -73,7 +73,8 @@ class GaussianGraph(nn.Module):
 
     def __init__(self, network: Network, process: Gaussian, prediction: PredictionType, *, span: bool) -> None:
         super().__init__()
-        self.network, self.process, self.prediction, self.span = network, process, prediction, span
+        self.network, self.process, self.span = network, process, span
+        self.prediction: PredictionType = prediction
 
     def forward(
         self, sample: Tensor, timestep: Tensor, class_labels: Tensor | None = None, input_ids: Tensor | None = None,

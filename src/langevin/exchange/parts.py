@@ -94,8 +94,8 @@ def table_of(model: RunModel, shape: tuple[int, ...], inputs: list[Input]) -> Ta
     allowed = {"grid_weights", "grid_remembered", "grid_noise", "grid_span", *(f"previous_{i}" for i in range(1, 99))}
     if "grid_weights" not in memory or not memory.keys() <= allowed:
         raise ValueError(
-            f"the sampler '{describe(sampler)}' chooses its steps from the samples, so it is no loop of fixed steps: choose "
-            "dpm2m, heun, ddim or another by --sampler"
+            f"the sampler '{describe(sampler)}' chooses its steps from the samples, so it is no loop of fixed steps: "
+            "choose dpm2m, heun, ddim or another by --sampler"
         )
     n = int(state.num_calls[0])
     calls = state.times[0, :n]
@@ -128,8 +128,8 @@ def _guidance(model: RunModel, calls: Tensor) -> Tensor | None:
     methods = active(model.sampling.guidance)
     if other := [method for method in methods if not isinstance(method, ClassifierFreeGuidance)]:
         raise ValueError(
-            f"guidance by {other[0].kind} is not part of an exported loop, only classifier_free is: export with --guidance 1, "
-            "or --what denoiser"
+            f"guidance by {other[0].kind} is not part of an exported loop, only classifier_free is: export with "
+            "--guidance 1, or --what denoiser"
         )
     if not methods:
         return None

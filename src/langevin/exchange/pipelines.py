@@ -1,7 +1,7 @@
 """A run as a folder that diffusers loads, and a folder of diffusers as a run.
 
-Networks of the kinds `unet2d` and `dit2d` have diffusers' names of weights, so their weights are copied. Other kinds have parts
-that diffusers has not, and are refused with the first of them.
+Networks of the kinds `unet2d` and `dit2d` have diffusers' names of weights, so their weights are copied. Other kinds have
+parts that diffusers has not, and are refused with the first of them.
 """
 
 import hashlib
@@ -22,7 +22,6 @@ from langevin.methods import Diffusion
 from langevin.methods.models import GaussianModel
 from langevin.modalities.union import AnyModality
 from langevin.networks import DiT2D, UNet2D
-from langevin.networks.embedding import ConditioningConfig
 from langevin.recipe.build import build
 from langevin.recipe.read import check_part
 from langevin.recipe.tree import Recipe
@@ -37,7 +36,8 @@ WEIGHTS = "diffusion_pytorch_model.safetensors"
 MOST = 1 << 22  # bytes of a configuration
 OLD = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}  # names of attention before 2023
 PARTS = {  # by kind of network, the first part that diffusers' networks have not
-    "unet": "the middle's attention normalises queries and keys (middle.attention.0.attention.q_norm), and UNet2DModel does not",
+    "unet": "the middle's attention normalises queries and keys (middle.attention.0.attention.q_norm), and UNet2DModel "
+    "does not",
     "dit": "its attention turns queries and keys by rotary angles and normalises them (blocks.0.attention.q_norm), and "
     "DiTTransformer2DModel does not",
 }
@@ -59,7 +59,8 @@ def write_pipeline(run: Run, model: RunModel, folder: Path) -> list[str]:
     part = "unet" if isinstance(config, UNet2D.Config) else "transformer"
     side = int(run.facts["shape"][-1])
     tree = unet_tree(config, side) if isinstance(config, UNet2D.Config) else transformer_tree(config)
-    (folder / part).mkdir(), (folder / "scheduler").mkdir()
+    (folder / part).mkdir()
+    (folder / "scheduler").mkdir()
     weights = {name: value.detach().cpu().float().contiguous() for name, value in parts.network.named_parameters()}
     save_file(weights, folder / part / WEIGHTS, metadata={"format": "pt"})
     _write_json(folder / part / "config.json", tree)
@@ -68,7 +69,10 @@ def write_pipeline(run: Run, model: RunModel, folder: Path) -> list[str]:
     _write_json(folder / OWN, {"run": run.path.name, "classes": names, "null_class": bool(names)})
     said = [f"{tree['_class_name']} with {scheduler['_class_name']}"]
     if part == "transformer":
-        return [*said, "no pipeline: DiTPipeline decodes latents, and these are pixels; load transformer/ and scheduler/"]
+        return [
+            *said,
+            "no pipeline: DiTPipeline decodes latents, and these are pixels; load transformer/ and scheduler/",
+        ]
     plain = config.betas is not None and not config.conditioning.classes
     name = "DDIMPipeline" if plain else "ConsistencyModelPipeline"
     index = {
@@ -90,7 +94,8 @@ def unet_tree(config: UNet2D.Config, side: int) -> dict[str, Any]:
     up = ["AttnUpBlock2D" if i in config.attention else "UpBlock2D" for i in reversed(levels)]
     return {
         "_class_name": "UNet2DModel", "_diffusers_version": "0.36.0", "sample_size": side,
-        "in_channels": config.channels, "out_channels": config.channels, "block_out_channels": list(config.block_out_channels),
+        "in_channels": config.channels, "out_channels": config.channels,
+        "block_out_channels": list(config.block_out_channels),
         "layers_per_block": config.layers_per_block, "down_block_types": down, "up_block_types": up,
         "attention_head_dim": config.attention_head_dim, "add_attention": config.add_attention,
         "norm_num_groups": config.norm_num_groups, "norm_eps": config.norm_eps,
@@ -161,7 +166,9 @@ def read_json(path: Path, *, optional: bool = False) -> dict[str, Any]:
     return tree
 
 
-def network_of(tree: Mapping[str, Any], betas: Betas | None, *, null: bool, where: str) -> tuple[UNet2D.Config | DiT2D.Config, int]:
+def network_of(
+    tree: Mapping[str, Any], betas: Betas | None, *, null: bool, where: str
+) -> tuple[UNet2D.Config | DiT2D.Config, int]:
     """The network of a config.json, and the side of its images.
 
     Args:
@@ -202,14 +209,20 @@ def _unet(tree: Mapping[str, Any], betas: Betas | None, null: bool, where: str) 
     if any(str(name) not in ("DownBlock2D", "AttnDownBlock2D") for name in down):
         raise ValueError(f"{where}: down_block_types are DownBlock2D and AttnDownBlock2D, got {str(down)[:80]}")
     if [str(name) for name in up] != ["AttnUpBlock2D" if one else "UpBlock2D" for one in reversed(attends)]:
-        raise ValueError(f"{where}: up_block_types are those of down_block_types from the last to the first, got {str(up)[:80]}")
+        raise ValueError(
+            f"{where}: up_block_types are those of down_block_types from the last to the first, got {str(up)[:80]}"
+        )
     if len(attends) != len(tree.get("block_out_channels", ())):
         raise ValueError(f"{where}: there are as many block_out_channels as down_block_types")
     names = {
         "block_out_channels", "layers_per_block", "attention_head_dim", "add_attention", "norm_num_groups", "norm_eps",
         "attn_norm_num_groups", "freq_shift", "flip_sin_to_cos", "downsample_padding", "dropout",
     }  # fmt: skip
-    given: dict[str, Any] = {"kind": "unet2d", "attention_head_dim": 8, "attention": [i for i, one in enumerate(attends) if one]}
+    given: dict[str, Any] = {
+        "kind": "unet2d",
+        "attention_head_dim": 8,
+        "attention": [i for i, one in enumerate(attends) if one],
+    }
     given |= {name: tree[name] for name in names if name in tree}
     given |= {"time_scale_shift": tree.get("resnet_time_scale_shift", "default"), "channels": tree.get("in_channels")}
     count = tree.get("num_class_embeds")
@@ -226,7 +239,15 @@ def _transformer(tree: Mapping[str, Any], betas: Betas | None, side: int, where:
     channels, outputs = tree.get("in_channels"), tree.get("out_channels") or tree.get("in_channels")
     if type(channels) is not int or type(outputs) is not int or outputs not in (channels, 2 * channels):
         raise ValueError(f"{where}: out_channels are in_channels, or twice as many, got {channels} and {outputs}")
-    names = {"num_attention_heads", "attention_head_dim", "num_layers", "patch_size", "attention_bias", "norm_eps", "dropout"}
+    names = {
+        "num_attention_heads",
+        "attention_head_dim",
+        "num_layers",
+        "patch_size",
+        "attention_bias",
+        "norm_eps",
+        "dropout",
+    }
     given: dict[str, Any] = {"kind": "dit2d", "sample_size": side, "channels": channels}
     given |= {name: tree[name] for name in names if name in tree}
     given["learned_variance"] = outputs > channels
@@ -266,7 +287,7 @@ def recipe_of(
 
 
 def class_names(known: Any, count: int) -> tuple[str, ...]:
-    """Names of the classes: those of a list, or of a mapping from their numbers, where there is one for each; else numbers."""
+    """Names of the classes: those of a list, or of a mapping from numbers, where there is one for each; else numbers."""
     names = [known.get(str(i), i) for i in range(count)] if isinstance(known, dict) else known
     names = [str(name)[:200] for name in names[: count + 1]] if isinstance(names, list) else []
     return tuple(names) if len(names) == count == len(set(names)) else tuple(map(str, range(count)))

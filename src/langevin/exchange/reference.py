@@ -1,11 +1,13 @@
 """A denoiser of langevin without langevin: numpy, or JAX.
 
-This file stands alone. Beside it are `weights.safetensors`, with the names of PyTorch's parameters (a linear layer's weight is
-(out, in)), and `mapping.json`, with the configuration of the network, the process and the shape of each weight.
+This file stands alone. Beside it are `weights.safetensors`, with the names of PyTorch's parameters (a linear layer's weight
+is (out, in)), and `mapping.json`, with the configuration of the network, the process and the shape of each weight.
 
     from forward import load
     denoise = load("folder")                      # or load("folder", jax.numpy)
-    mean = denoise(x_t, t, class_labels)          # E[x | x_t]: x_t (b, ...), t (b,) in [0, 1], class_labels (b,), -1 for none
+    mean = denoise(x_t, t, class_labels)          # E[x | x_t] of x_t (b, ...), t (b,) in [0, 1], class_labels (b,)
+
+A class label is -1 for none.
 
 The networks are an MLP (`mlp`) and a diffusion transformer (`dit`) with classes or without a condition.
 """
@@ -39,7 +41,9 @@ def load(folder: str | Path, xp: Any = np) -> Callable[..., Any]:
         c_skip, c_out, c_in, c_time = coefficients(facts, np.asarray(t, np.float64))
         ones = (1,) * (x_t.ndim - 1)
         shaped = [xp.asarray(c.astype(np.float32)).reshape(-1, *ones) for c in (c_skip, c_out, c_in)]
-        output = FORWARD[kind](xp, weights, facts["network"], shaped[2] * x_t, xp.asarray(c_time.astype(np.float32)), class_labels)
+        output = FORWARD[kind](
+            xp, weights, facts["network"], shaped[2] * x_t, xp.asarray(c_time.astype(np.float32)), class_labels
+        )
         return shaped[0] * x_t + shaped[1] * output
 
     return denoise

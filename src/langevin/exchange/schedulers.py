@@ -47,7 +47,9 @@ def scheduled(tree: Mapping[str, Any], *, where: str) -> Scheduled:
     if name in EDM:
         return _edm(tree, kind, where)
     if "beta_schedule" not in tree or "num_train_timesteps" not in tree:
-        raise ValueError(f"{where}: {str(name)[:60]} has no betas of integer timesteps, and no other scheduler is read but EDM's")
+        raise ValueError(
+            f"{where}: {str(name)[:60]} has no betas of integer timesteps, and no other scheduler is read but EDM's"
+        )
     for option in ("thresholding", "rescale_betas_zero_snr"):
         if tree.get(option):
             raise ValueError(f"{where}: {option} has no counterpart here")
@@ -63,9 +65,13 @@ def scheduled(tree: Mapping[str, Any], *, where: str) -> Scheduled:
 
 
 def _edm(tree: Mapping[str, Any], kind: Any, where: str) -> Scheduled:
-    numbers = {key: tree.get(key, value) for key, value in (("sigma_min", 0.002), ("sigma_max", 80.0), ("sigma_data", 0.5))}
+    numbers = {
+        key: tree.get(key, value) for key, value in (("sigma_min", 0.002), ("sigma_max", 80.0), ("sigma_data", 0.5))
+    }
     if kind != "epsilon" or not all(isinstance(v, int | float) and 0 < v < 1e6 for v in numbers.values()):
-        raise ValueError(f"{where}: EDM's scheduler has prediction_type epsilon and positive sigmas, got {kind}, {numbers}")
+        raise ValueError(
+            f"{where}: EDM's scheduler has prediction_type epsilon and positive sigmas, got {kind}, {numbers}"
+        )
     low, high, sigma_data = (float(v) for v in numbers.values())
     process = Gaussian(schedule=VarianceExploding(sigma_max=high), sigma_data=sigma_data)
     sampling = Sampling(sampler=DDIM(), steps=STEPS, grid=KarrasGrid(low=low, high=high), ema=0.0)
@@ -81,8 +87,8 @@ def _sampling(tree: Mapping[str, Any], betas: Betas) -> tuple[Sampling, tuple[st
     grid = grid_of(betas, n, spacing, offset)
     if spacing == "linspace" or (spacing == "trailing" and betas.num_train_timesteps % n):
         remarks.append(
-            f"with timestep_spacing={spacing} diffusers' DDIM ends a step T // steps timesteps before its beginning, and here it "
-            "ends where the next one begins"
+            f"with timestep_spacing={spacing} diffusers' DDIM ends a step T // steps timesteps before its beginning, and here "
+            "it ends where the next one begins"
         )
     guidance: tuple[AnyGuidance, ...] = ()
     if tree.get("clip_sample"):
@@ -90,9 +96,13 @@ def _sampling(tree: Mapping[str, Any], betas: Betas) -> tuple[Sampling, tuple[st
         if not isinstance(limit, int | float):
             raise ValueError(f"clip_sample_range is a number, got {str(limit)[:40]}")
         guidance = (Box(low=-float(limit), high=float(limit)),)
-        remarks.append("the clean prediction is clipped, and the noise follows from it, as with use_clipped_model_output=True")
+        remarks.append(
+            "the clean prediction is clipped, and the noise follows from it, as with use_clipped_model_output=True"
+        )
     if tree.get("set_alpha_to_one") is False:
-        remarks.append("the last step ends in clean data, and in diffusers at the first timestep (set_alpha_to_one=false)")
+        remarks.append(
+            "the last step ends in clean data, and in diffusers at the first timestep (set_alpha_to_one=false)"
+        )
     sampling = Sampling(sampler=DDIM(), steps=n, grid=grid, guidance=guidance, ema=0.0)
     return sampling, tuple(remarks)
 
@@ -125,7 +135,9 @@ def grid_of(betas: Betas, steps: int, spacing: str, offset: int) -> AnyGrid:
     return FixedGrid(log_snr=tuple(betas.log_snr()[torch.tensor(visited)].tolist()))
 
 
-def scheduler_of(betas: Betas | None, process: Gaussian, prediction: PredictionType, sampling: Sampling) -> dict[str, Any]:
+def scheduler_of(
+    betas: Betas | None, process: Gaussian, prediction: PredictionType, sampling: Sampling
+) -> dict[str, Any]:
     """The scheduler_config.json of a run.
 
     Raises:
@@ -133,8 +145,8 @@ def scheduler_of(betas: Betas | None, process: Gaussian, prediction: PredictionT
     if betas is None:
         if prediction != "edm":
             raise ValueError(
-                f"a network without betas reads EDM's c_noise, and diffusers' EDM schedulers expect method.prediction=edm, not "
-                f"{prediction}: set network.betas, or the prediction"
+                f"a network without betas reads EDM's c_noise, and diffusers' EDM schedulers expect method.prediction=edm, "
+                f"not {prediction}: set network.betas, or the prediction"
             )
         grid = sampling.grid if isinstance(sampling.grid, KarrasGrid) else KarrasGrid()
         return {
@@ -145,14 +157,14 @@ def scheduler_of(betas: Betas | None, process: Gaussian, prediction: PredictionT
     kinds = {ours: theirs for theirs, ours in PREDICTIONS.items()}
     if prediction not in kinds:
         raise ValueError(
-            "a network with betas reads integer timesteps, and diffusers' schedulers of these know method.prediction=noise, "
-            f"velocity and clean, not {prediction}: leave network.betas out"
+            "a network with betas reads integer timesteps, and diffusers' schedulers of these know method.prediction="
+            f"noise, velocity and clean, not {prediction}: leave network.betas out"
         )
     if process.sigma_data != 1 or process.schedule != betas.schedule():
         raise ValueError(
             f"the input of this run's network is scaled by process.sigma_data={process.sigma_data:g}, or noised by another "
-            "schedule than network.betas, and diffusers' schedulers of betas scale nothing: leave network.betas out, and set "
-            "method.prediction=edm"
+            "schedule than network.betas, and diffusers' schedulers of betas scale nothing: leave network.betas out, and "
+            "set method.prediction=edm"
         )
     values: dict[str, Any] = {
         "beta_schedule": betas.beta_schedule, "beta_start": betas.beta_start, "beta_end": betas.beta_end,

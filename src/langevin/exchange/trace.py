@@ -53,7 +53,7 @@ def traced(module: nn.Module, first: Mapping[str, Tensor], more: Mapping[str, Te
         ) from error
 
 
-def _first_line(error: Exception) -> str:
+def _first_line(error: BaseException) -> str:
     return str(error).strip().partition("\n")[0][:300]
 
 
@@ -70,9 +70,7 @@ def refused_operator(error: BaseException, program: ExportedProgram, target: str
         found = next(iter(_OPERATOR.findall(str(seen))), None)
         seen = seen.__cause__ or seen.__context__
     if found is None:
-        return ValueError(
-            f"{target} cannot express this network: {_first_line(error if isinstance(error, Exception) else Exception(error))}"
-        )
+        return ValueError(f"{target} cannot express this network: {_first_line(error)}")
     return ValueError(
         f"{target} cannot express the operator {found}{_place(program, found)}: take another network, or --to torch"
     )

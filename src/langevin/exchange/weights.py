@@ -29,7 +29,9 @@ def write_weights(run: Run, model: RunModel, folder: Path, step: int) -> list[st
         ValueError: a network whose forward is not written there, or another result."""
     parts, config = model.parts, run.recipe.network
     if not isinstance(parts, GaussianModel) or not isinstance(config, MLP.Config | DiT.Config):
-        raise ValueError(f"--to jax has a forward of network.kind=mlp and dit, and this is {config.kind}: take --to onnx")
+        raise ValueError(
+            f"--to jax has a forward of network.kind=mlp and dit, and this is {config.kind}: take --to onnx"
+        )
     inputs = inputs_of(model, tuple(run.facts["shape"]))
     _require_plain(config, inputs)
     network = parts.network.float().cpu()

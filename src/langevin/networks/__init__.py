@@ -21,6 +21,6 @@ from langevin.networks.unet import UNet
 from langevin.networks.unet2d import UNet2D
 
 __all__ = [
-    "MLP", "Autoencoder", "ColumnMLP", "ColumnTransformer", "DiT", "DiT2D", "InverseSTFT", "JointDiT", "Transformer", "UNet",
-    "UNet2D",
+    "MLP", "Autoencoder", "ColumnMLP", "ColumnTransformer", "DiT", "DiT2D", "InverseSTFT", "JointDiT", "Transformer",
+    "UNet", "UNet2D",
 ]  # fmt: skip

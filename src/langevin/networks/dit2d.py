@@ -1,7 +1,7 @@
 """diffusers' `DiTTransformer2DModel`, with its names of weights, so that those of either are those of the other.
 
-"Scalable Diffusion Models with Transformers" (2022, arXiv 2212.09748), as it was published: beside `dit`, positions are added only,
-queries and keys are not normalised, and every block embeds time and class for itself.
+"Scalable Diffusion Models with Transformers" (2022, arXiv 2212.09748), as it was published: beside `dit`, positions are
+added only, queries and keys are not normalised, and every block embeds time and class for itself.
 """
 
 from dataclasses import dataclass, replace
@@ -119,7 +119,9 @@ class Patches(nn.Module):
     def __init__(self, config: "DiT2D.Config") -> None:
         super().__init__()
         self.proj = nn.Conv2d(config.channels or 0, config.width, config.patch_size, stride=config.patch_size)
-        self.register_buffer("positions", grid_positions(config.sample_size // config.patch_size, config.width), persistent=False)
+        self.register_buffer(
+            "positions", grid_positions(config.sample_size // config.patch_size, config.width), persistent=False
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         return self.proj(x).flatten(2).transpose(1, 2) + self.positions
@@ -167,9 +169,13 @@ class DiT2D(nn.Module):
             require_bounded(self)
             sizes = (self.num_attention_heads, self.attention_head_dim, self.num_layers, self.patch_size)
             if min(sizes) < 1 or self.num_layers > 1000 or not 0 <= self.sample_size <= 16_384:
-                raise ValueError(f"a transformer's sizes are positive, and at most 1000 layers and images of 16384: {self}")
+                raise ValueError(
+                    f"a transformer's sizes are positive, and at most 1000 layers and images of 16384: {self}"
+                )
             if self.width % 4 or self.width > 10**6:
-                raise ValueError(f"network.num_attention_heads x attention_head_dim is a multiple of 4, got {self.width}")
+                raise ValueError(
+                    f"network.num_attention_heads x attention_head_dim is a multiple of 4, got {self.width}"
+                )
             if not 0 <= self.dropout < 1 or not 0 < self.norm_eps < 1:
                 raise ValueError("network.dropout or norm_eps is out of range")
             self.conditioning.require("a DiT of diffusers' form", self.supported_ports, cross_attends=False)

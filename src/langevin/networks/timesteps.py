@@ -34,8 +34,8 @@ class Timesteps(nn.Module):
 
 
 def sinusoid(timestep: Tensor, width: int, *, freq_shift: float, flip_sin_to_cos: bool) -> Tensor:
-    """Features (b, width) of timesteps (b,): sines, then cosines (the other way round with `flip_sin_to_cos`), of frequencies
-    from 1 to 1 / 10000."""
+    """Features (b, width) of timesteps (b,): sines, then cosines, of frequencies from 1 to 1 / 10000; the other way round
+    with `flip_sin_to_cos`."""
     half = width // 2
     exponent = -math.log(10_000) * torch.arange(half, dtype=torch.float32, device=timestep.device) / (half - freq_shift)
     angle = timestep[:, None].float() * exponent.exp()

@@ -1,7 +1,7 @@
 """diffusers' `UNet2DModel`, with its names of weights, so that those of either are those of the other.
 
-"Denoising Diffusion Probabilistic Models" (2020, arXiv 2006.11239). Beside `unet`: queries and keys are not normalised, time is a
-sinusoid of timesteps, and every norm has the same number of groups.
+"Denoising Diffusion Probabilistic Models" (2020, arXiv 2006.11239). Beside `unet`: queries and keys are not normalised,
+time is a sinusoid of timesteps, and every norm has the same number of groups.
 """
 
 from dataclasses import dataclass, replace
@@ -24,7 +24,11 @@ class Resnet(nn.Module):
 
     def __init__(self, c_in: int, c_out: int, width: int, config: "UNet2D.Config") -> None:
         super().__init__()
-        groups, eps, self.scale_shift = config.norm_num_groups, config.norm_eps, config.time_scale_shift == "scale_shift"
+        groups, eps, self.scale_shift = (
+            config.norm_num_groups,
+            config.norm_eps,
+            config.time_scale_shift == "scale_shift",
+        )
         self.norm1 = nn.GroupNorm(groups, c_in, eps=eps)
         self.conv1 = nn.Conv2d(c_in, c_out, 3, padding=1)
         self.time_emb_proj = nn.Linear(width, 2 * c_out if self.scale_shift else c_out)
@@ -86,7 +90,8 @@ class Stage(nn.Module):
         self.resnets = nn.ModuleList(Resnet(a, b, width, config) for a, b in channels)
         if attends:
             self.attentions = nn.ModuleList(
-                SelfAttention(c_out, config.attention_head_dim, config.norm_num_groups, config.norm_eps) for _ in channels
+                SelfAttention(c_out, config.attention_head_dim, config.norm_num_groups, config.norm_eps)
+                for _ in channels
             )
         self.attends, self.asymmetric = attends, down is not None and not down["padding"]
         self.downsamplers = None if down is None else nn.ModuleList([Convolution(c_out, stride=2, **down)])
@@ -169,7 +174,12 @@ class UNet2D(nn.Module):
 
         def __post_init__(self) -> None:
             require_bounded(self)
-            sizes = (*self.block_out_channels, self.layers_per_block, self.norm_num_groups, self.attention_head_dim or 1)
+            sizes = (
+                *self.block_out_channels,
+                self.layers_per_block,
+                self.norm_num_groups,
+                self.attention_head_dim or 1,
+            )
             if not self.block_out_channels or min(sizes) < 1:
                 raise ValueError(f"a U-Net's sizes are positive: {self}")
             if len(self.block_out_channels) > 16 or self.layers_per_block > 64:
@@ -181,7 +191,10 @@ class UNet2D(nn.Module):
                 )
             if any(not 0 <= level < len(self.block_out_channels) for level in self.attention):
                 raise ValueError(f"network.attention {self.attention} names levels that there are not")
-            if any(self.block_out_channels[i] % (self.attention_head_dim or 1) for i in (*self.attention, -1)):
+            if any(
+                self.block_out_channels[i] % (self.attention_head_dim or 1)
+                for i in (*self.attention, len(self.block_out_channels) - 1)
+            ):
                 raise ValueError(f"network.attention_head_dim {self.attention_head_dim} does not divide the channels")
             if not 0 <= self.dropout < 1 or not 0 < self.norm_eps < 1 or not abs(self.freq_shift) < 1e4:
                 raise ValueError("network.dropout, norm_eps or freq_shift is out of range")
@@ -290,5 +303,3 @@ def class_vector(table: nn.Embedding, port: Port, *, null: bool) -> Tensor:
     if null:
         return table(torch.where(keep, port.tensor, table.num_embeddings - 1))
     return table(port.tensor) * keep[:, None].to(table.weight.dtype)
-
-

@@ -171,7 +171,7 @@ class Image:
 
     @classmethod
     def of_shape(cls, shape: tuple[int, ...], *, path: str, classes: tuple[str, ...]) -> Self | None:
-        """The modality of a run that was trained elsewhere on squares (channels, side, side) in [-1, 1]; None for other data.
+        """The modality of a run that was trained elsewhere, on squares (channels, side, side) in [-1, 1]; None for others.
 
         `path` is where the run came from: its training data are not there."""
         if len(shape) != 3 or shape[0] not in (1, 3) or shape[1] != shape[2]:
