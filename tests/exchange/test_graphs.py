@@ -1,4 +1,4 @@
-"""Exported graphs are the run: torch.export, ONNX and OpenVINO, the denoiser and the loop, for other batches than traced."""
+"""Exported graphs are the run: torch.export, ONNX and OpenVINO, the denoiser and the loop, for batches of other sizes."""
 
 import pytest
 import torch

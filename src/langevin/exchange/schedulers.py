@@ -87,7 +87,7 @@ def _sampling(tree: Mapping[str, Any], betas: Betas) -> tuple[Sampling, tuple[st
     grid = grid_of(betas, n, spacing, offset)
     if spacing == "linspace" or (spacing == "trailing" and betas.num_train_timesteps % n):
         remarks.append(
-            f"with timestep_spacing={spacing} diffusers' DDIM ends a step T // steps timesteps before its beginning, and here "
+            f"with timestep_spacing={spacing} diffusers' DDIM ends a step T // steps timesteps before its start, and here "
             "it ends where the next one begins"
         )
     guidance: tuple[AnyGuidance, ...] = ()

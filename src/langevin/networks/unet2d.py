@@ -220,7 +220,8 @@ class UNet2D(nn.Module):
         if not config.channels:
             raise ValueError("a U-Net needs network.channels before it is built: the number of channels of the data")
         self.config = config
-        sizes, n, classes = config.block_out_channels, config.layers_per_block, config.conditioning.classes
+        n, classes = config.layers_per_block, config.conditioning.classes
+        sizes: list[int] = list(config.block_out_channels)
         width = 4 * sizes[0]
         self.timesteps = Timesteps(config.betas)
         self.conv_in = nn.Conv2d(config.channels, sizes[0], 3, padding=1)
