@@ -84,5 +84,5 @@ def _schedule(betas: Betas) -> VariancePreserving:
     rate = total.diff() * n  # the mean of beta(t) over each step
     ends = torch.cat([rate[:1], torch.minimum(rate[1:], rate[:-1]), rate[-1:]])
     middle = (4 * rate - ends[1:] - ends[:-1]) / 2
-    knots: list[float] = torch.stack([ends[:-1], middle], 1).flatten().tolist()  # pyright: ignore[reportUnknownMemberType]
+    knots: list[float] = torch.stack([ends[:-1], middle], 1).flatten().tolist()  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
     return VariancePreserving(beta=Beta(values=(*knots, float(ends[-1]))))

@@ -198,7 +198,7 @@ class UNet2D(nn.Module):
                 raise ValueError(f"network.attention_head_dim {self.attention_head_dim} does not divide the channels")
             if not 0 <= self.dropout < 1 or not 0 < self.norm_eps < 1 or not abs(self.freq_shift) < 1e4:
                 raise ValueError("network.dropout, norm_eps or freq_shift is out of range")
-            if self.freq_shift == self.block_out_channels[0] // 2:
+            if self.freq_shift in [c // 2 for c in self.block_out_channels[:1]]:
                 raise ValueError(f"network.freq_shift {self.freq_shift} divides by 0")
             self.conditioning.require("a U-Net of diffusers' form", self.supported_ports, cross_attends=False)
 
