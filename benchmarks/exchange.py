@@ -1,8 +1,9 @@
-"""Seconds a sample of an exported loop: torch's eager loop, torch.export, onnxruntime and OpenVINO, in turns, medians.
+"""CPU seconds a sample of a loop: torch's eager one, torch.export's, onnxruntime's and OpenVINO's, in turns, medians.
 
     python benchmarks/exchange.py runs/digits [--count 64] [--turns 9]
 
-Prints one JSON line. All use as many threads as torch does (OMP_NUM_THREADS).
+Prints one JSON line. All use as many threads as torch does (OMP_NUM_THREADS), and one thread's CPU time is its time on an
+idle machine. All compute in float32.
 """
 
 import argparse
@@ -24,7 +25,7 @@ TARGETS = ("torch", "onnx", "openvino")
 
 
 def measure(path: Path, *, count: int = 64, turns: int = 9) -> dict:
-    """Median seconds a sample of each, and the largest difference from the eager loop over the largest value."""
+    """Median CPU seconds a sample of each, and the largest difference from the eager loop over the largest value."""
     run = open_run(path)
     model, _ = load_model(run)
     shape = tuple(run.facts["shape"])
@@ -44,9 +45,9 @@ def measure(path: Path, *, count: int = 64, turns: int = 9) -> dict:
         seconds = {name: [] for name in calls}
         for _ in range(turns):
             for name, call in calls.items():
-                begin = time.perf_counter()
+                begin = time.process_time()
                 call()
-                seconds[name].append((time.perf_counter() - begin) / count)
+                seconds[name].append((time.process_time() - begin) / count)
     reference = results["eager"]
     return {
         "run": path.name, "network": run.recipe.network.kind,

@@ -18,12 +18,13 @@ from langevin.diffusion.noise import SampleNoise
 from langevin.diffusion.process import Gaussian
 from langevin.diffusion.sampler import Euler
 from langevin.exchange.export import drawn
-from langevin.exchange.pipelines import WEIGHTS, network_of, put, transformer_tree, unet_tree
+from langevin.exchange.load import network_of, put, read_pipeline
+from langevin.exchange.pipelines import WEIGHTS, transformer_tree, unet_tree, write_pipeline
 from langevin.exchange.schedulers import scheduled, scheduler_of, timesteps_of
 from langevin.networks import DiT2D, UNet2D
 from langevin.networks.embedding import ConditioningConfig
 from langevin.networks.timesteps import Timesteps
-from langevin.run.directory import load_model, open_run
+from langevin.run.directory import create, load_model, open_run
 from tests.exchange.models import CONDITIONED, model
 
 diffusers = pytest.importorskip("diffusers")
@@ -147,9 +148,6 @@ def test_an_imported_run_draws_what_diffusers_ddim_draws(saved, tmp_path):
 
 
 def test_a_trained_kind_runs_in_diffusers_pipeline_and_comes_back_to_the_bit(tmp_path):
-    from langevin.exchange.pipelines import read_pipeline, write_pipeline
-    from langevin.run.directory import create
-
     run, shape = model((UNETS["scale and shift, classes"], (3, 8, 8)), sampler=Euler(), steps=6)
     here = create(tmp_path / "run", run.built.recipe, {"data": "none", "items": 0, "shape": list(shape)})
     (tmp_path / "out").mkdir()
@@ -197,9 +195,6 @@ def test_what_no_scheduler_has_is_refused(betas, sigma_data, kind, words):
     [("unet", r"queries and keys \(middle.attention.0.attention.q_norm\)"), ("dit", "rotary"), ("mlp", "no counterpart")],
 )  # fmt: skip
 def test_our_own_networks_are_refused_with_the_first_part(network, words, tmp_path):
-    from langevin.exchange.pipelines import write_pipeline
-    from langevin.run.directory import create
-
     run, shape = model(network)
     here = create(tmp_path / "run", run.built.recipe, {"data": "none", "items": 0, "shape": list(shape)})
     with pytest.raises(ValueError, match=words):

@@ -5,7 +5,7 @@ from pathlib import Path
 from langevin.cli.out import unused
 from langevin.cli.show import LiveLine
 from langevin.cli.verbs import Import
-from langevin.exchange.pipelines import read_pipeline
+from langevin.exchange.load import read_pipeline
 from langevin.run.directory import Run
 from langevin.run.plan import require_no_run
 
