@@ -1,4 +1,4 @@
-"""A folder that diffusers saved as a run: its network, its scheduler and its weights, each checked before anything is written."""
+"""A folder that diffusers saved as a run: network, scheduler and weights, checked before anything is written."""
 
 import hashlib
 import json
