@@ -52,6 +52,8 @@ def shortened(words: list[str]) -> list[str]:
             w.startswith(("network={kind: unet", "data.enlarge")) for w in words
         )
         tiny = [w.replace("depth", "blocks") if unet else w for w in tiny]
+        if any(w.startswith(("network={kind: unet2d", "network={kind: dit2d")) for w in words):
+            tiny = [w for w in tiny if not w.startswith("network.")]
         if any(w.startswith(("network.kind=autoencoder", "network={kind: autoencoder")) for w in words):
             tiny = [w for w in tiny if "depth" not in w and "head_dim" not in w]
         words += [w for w in tiny if w.split("=")[0] not in {v.split("=")[0] for v in words if "=" in v}]

@@ -26,6 +26,12 @@ EXTRAS = {
     "sqlalchemy": ("sqlalchemy", "serve"),
     "prometheus_client": ("prometheus-client", "serve"),
     "c2pa": ("c2pa-python", "provenance"),
+    "onnx": ("onnx", "export"),
+    "onnxscript": ("onnxscript", "export"),
+    "onnxruntime": ("onnxruntime", "export"),
+    "openvino": ("openvino", "openvino"),
+    "diffusers": ("diffusers", "diffusers"),
+    "jax": ("jax", "jax"),
 }  # by the name that is imported: the package and the extra that brings it
 
 

@@ -12,10 +12,12 @@ from langevin.networks import (
     ColumnMLP,
     ColumnTransformer,
     DiT,
+    DiT2D,
     InverseSTFT,
     JointDiT,
     Transformer,
     UNet,
+    UNet2D,
 )
 from langevin.networks.embedding import ConditioningConfig
 from langevin.recipe.tree import NetworkConfig
@@ -92,6 +94,8 @@ def test_every_kind_is_tested():
         JointDiT.Config,
         ColumnMLP.Config,
         ColumnTransformer.Config,
+        UNet2D.Config,
+        DiT2D.Config,
     }  # have their own files
     assert kinds | others == set(NetworkConfig.__args__)
 

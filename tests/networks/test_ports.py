@@ -15,10 +15,12 @@ from langevin.networks import (
     ColumnMLP,
     ColumnTransformer,
     DiT,
+    DiT2D,
     InverseSTFT,
     JointDiT,
     Transformer,
     UNet,
+    UNet2D,
 )
 from langevin.networks.embedding import ALL_PORTS, ConditioningConfig
 from langevin.networks.encoder import ConditionEncoder, resample
@@ -116,7 +118,14 @@ def ask(network: torch.nn.Module, x: torch.Tensor, condition: Condition | None) 
 
 
 def test_every_network_and_every_port_is_tested():
-    without = {Autoencoder.Config, ColumnMLP.Config, ColumnTransformer.Config, JointDiT.Config}
+    without = {
+        Autoencoder.Config,
+        ColumnMLP.Config,
+        ColumnTransformer.Config,
+        JointDiT.Config,
+        UNet2D.Config,
+        DiT2D.Config,
+    }
     assert {type(config) for config in NETWORKS.values()} == set(NetworkConfig.__args__) - without
     assert set(WIDTHS) == set(PORTS) == set(ALL_PORTS)
     assert {port for _, port in CASES} == set(PORTS)

@@ -170,7 +170,7 @@ def small(recipe):
 @pytest.mark.parametrize(("changes", "words"), [
     (["network.patch=3"], "data of side 8 does not fit patches of 3"),
     (["network={kind: unet, channel_mult: [1, 1, 1, 1, 1], attention: []}"], "multiples of 16"),
-    (["network={kind: mlp}"], "image data is read by network.kind dit or unet or autoencoder, and this is mlp"),
+    (["network={kind: mlp}"], "read by network.kind dit or unet or autoencoder or unet2d or dit2d, and this is mlp"),
     (["network.dimensions=3"], "network.dimensions is 3, and this data has 2"),
     (["process={kind: masked}"], "image data needs process.kind gaussian, and this is masked"),
 ])  # fmt: skip

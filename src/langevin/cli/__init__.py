@@ -31,6 +31,8 @@ INTERRUPTED = {  # what is left of a verb that was interrupted
     "merge": ": nothing was written",
     "push": ": nothing was committed, and the same command goes on from what was uploaded",
     "pull": ": no run was written, and the same command goes on from what was downloaded",
+    "export": ": nothing was written",
+    "import_": ": nothing was written",
     "detect": "; files whose lines were printed are tested",
     "fit_solver": "; solvers that were finished are kept",
 }

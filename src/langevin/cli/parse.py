@@ -22,6 +22,7 @@ VERBS: dict[str, type[Any]] = {
     "chat": verbs.Chat, "classify": verbs.Classify, "evaluate": verbs.Evaluate, "compare": verbs.Compare,
     "distil": verbs.Distil, "adapt": verbs.Adapt, "continue": verbs.Continue, "merge": verbs.Merge, "refine": verbs.Refine,
     "reward": verbs.Reward, "forget": verbs.Forget, "stress": verbs.Stress, "intervene": verbs.Intervene,
+    "export": verbs.Export, "import": verbs.Import,
     "fit-solver": verbs.FitSolver, "inspect": verbs.Inspect, "doctor": verbs.Doctor, "demo": verbs.Demo,
     "serve": verbs.Serve, "audit": verbs.Audit, "detect": verbs.Detect,
     "push": verbs.Push, "pull": verbs.Pull,

@@ -14,6 +14,8 @@ RefineBy = Literal["extrapolation", "likelihood_ratio"]
 RewardBy = Literal["policy_gradient", "dpo"]
 RewardKeep = Literal["judged", "last"]
 AttributeBy = Literal["loss", "square", "gauss_newton"]
+ExportTarget = Literal["torch", "onnx", "openvino", "diffusers", "jax"]
+ExportWhat = Literal["all", "denoiser", "sampler"]
 AdapterKind = Literal["lora", "dora", "head", "full"]
 
 
@@ -211,6 +213,43 @@ class Pull:
     """A branch, tag or commit; default main."""
     allow_code: bool = False
     """Accept a run whose recipe names functions (module:function)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Export:
+    """Write a trained run for other programs: its network, and where it can be its sampling loop, as a graph that needs no
+    langevin; or its weights with what reads them."""
+
+    run: Positional[Path]
+    """Directory of the run."""
+    to: ExportTarget
+    """torch: torch.export files. onnx: ONNX, for onnxruntime. openvino: OpenVINO's IR. diffusers: a folder that diffusers'
+    pipelines load. jax: safetensors, and a forward in numpy and JAX."""
+    what: ExportWhat = "all"
+    """denoiser: x_t, t and conditions to the mean of clean x (tokens: to logits). sampler: noise to samples in one graph,
+    with the run's sampler, steps and guidance. all: both, or the denoiser where the loop is no graph. Of graphs."""
+    steps: int | None = None
+    """Number of sampling steps; default the run's."""
+    sampler: str | None = None
+    """Sampler, e.g. heun or "exponential max_order=3"; default the run's."""
+    guidance: float | None = None
+    """Guidance weight, 1 for none; default the run's."""
+    ema: float | None = None
+    """EMA length of the weights; default the run's."""
+    out: Path | None = None
+    """Folder to write; default RUN-TARGET."""
+    allow_code: bool = False
+    """Allow functions (module:function) that the run's recipe names to be imported."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Import:
+    """Make a run of a model that diffusers saved: a UNet2DModel or a DiTTransformer2DModel with its scheduler."""
+
+    folder: Annotated[Positional[Path], arg(metavar="DIFFUSERS_DIR")]
+    """Folder of a pipeline: model_index.json, unet/ or transformer/, scheduler/."""
+    out: Path | None = None
+    """Directory of the new run; default runs/NAME, after the folder."""
 
 
 @dataclass(frozen=True, kw_only=True)

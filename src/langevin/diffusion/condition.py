@@ -55,7 +55,7 @@ class Port:
         """The keep bits, (b,) bool; all True for None."""
         if self.keep is not None:
             return self.keep
-        return torch.ones(len(self.tensor), dtype=torch.bool, device=self.tensor.device)
+        return torch.ones(self.tensor.shape[0], dtype=torch.bool, device=self.tensor.device)
 
     def shown(self) -> Tensor:
         """The mask, (b, n) bool, also where `mask` is None."""

@@ -12,12 +12,15 @@ after its last block.
 from langevin.networks.autoencoder import Autoencoder
 from langevin.networks.columns import ColumnMLP, ColumnTransformer
 from langevin.networks.dit import DiT
+from langevin.networks.dit2d import DiT2D
 from langevin.networks.inverse_stft import InverseSTFT
 from langevin.networks.joint_dit import JointDiT
 from langevin.networks.mlp import MLP
 from langevin.networks.transformer import Transformer
 from langevin.networks.unet import UNet
+from langevin.networks.unet2d import UNet2D
 
 __all__ = [
-    "MLP", "Autoencoder", "ColumnMLP", "ColumnTransformer", "DiT", "InverseSTFT", "JointDiT", "Transformer", "UNet",
+    "MLP", "Autoencoder", "ColumnMLP", "ColumnTransformer", "DiT", "DiT2D", "InverseSTFT", "JointDiT", "Transformer",
+    "UNet", "UNet2D",
 ]  # fmt: skip

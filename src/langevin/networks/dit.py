@@ -208,7 +208,7 @@ class DiT(nn.Module):
         if conditioning.tokens is not None and conditioning.token_mask is not None and self.token_proj is not None:
             prefix = conditioning.tokens.shape[1]
             h = torch.cat([self.token_proj(conditioning.tokens).to(h.dtype), h], 1)
-            mask = mask if mask is not None else conditioning.token_mask.new_ones(len(x), patches.shape[1])
+            mask = mask if mask is not None else conditioning.token_mask.new_ones(x.shape[0], patches.shape[1])
             mask = torch.cat([conditioning.token_mask, mask], 1)
         elif mask is not None:
             mask = mask | ~mask.any(1, keepdim=True)  # a softmax needs a key: a sample without data sees its padding

@@ -111,7 +111,7 @@ def attend_along(
 
     Within a frame patches also attend to the tokens before them. Each frame with data has a copy of those, whose mean is
     the result; along time they get 0."""
-    b, prefix, frames = len(h), h.shape[1] - math.prod(grid), grid[0]
+    b, prefix, frames = h.shape[0], h.shape[1] - math.prod(grid), grid[0]
     patches = h[:, prefix:].unflatten(1, (frames, -1))  # (b, frames, positions, width)
     valid = None if mask is None else mask[:, prefix:].unflatten(1, (frames, -1))
     if axis == "time":

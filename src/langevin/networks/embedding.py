@@ -139,11 +139,13 @@ def require_input(x: Tensor, c_time: Tensor, *, channels: int, dimensions: int, 
     if x.ndim != 2 + dimensions or x.shape[1] != channels:
         data = f"(b, channels, *space) of {dimensions} space dimensions" if dimensions else "vectors (b, channels)"
         raise ValueError(f"this network of {channels} channels reads {data}, got shape {tuple(x.shape)}")
-    per_position = levels and 3 <= c_time.ndim <= x.ndim and c_time.shape[:2] == (len(x), 1)
+    per_position = levels and 3 <= c_time.ndim <= x.ndim and c_time.shape[:2] == (x.shape[0], 1)
     if per_position and all(n in (1, size) for n, size in zip(c_time.shape[2:], x.shape[2:], strict=False)):
         return
     if c_time.shape != x.shape[:1]:
-        raise ValueError(f"this network takes one noise level per sample, ({len(x)},), got shape {tuple(c_time.shape)}")
+        raise ValueError(
+            f"this network takes one noise level per sample, ({x.shape[0]},), got shape {tuple(c_time.shape)}"
+        )
 
 
 class BagOfWords(nn.Embedding):

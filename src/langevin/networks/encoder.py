@@ -129,7 +129,7 @@ class ConditionEncoder(nn.Module):
         Raises:
             ValueError: a port that the network was built with is missing or misshapen; a port or field is given that it
                 does not read; a text is too long, or an index out of range."""
-        condition, b = condition or Condition(), len(x)
+        condition, b = condition or Condition(), x.shape[0]
         self._refuse_unread(condition)
         mask = mask if mask is not None else _data_mask(condition, b, space)
         vector: Tensor | float = 0.0
@@ -175,7 +175,7 @@ class ConditionEncoder(nn.Module):
 
     def _classes(self, condition: Condition, b: int) -> Tensor:
         port = _require(condition.global_, (b,), "class labels (the port global_)")
-        if bool(((port.tensor < 0) | (port.tensor >= self.config.classes)).any()):
+        if _some((port.tensor < 0) | (port.tensor >= self.config.classes)):
             raise ValueError(f"class labels must lie in [0, {self.config.classes}), got {port.tensor.tolist()[:8]}")
         return self.class_embedding(torch.where(port.kept(), port.tensor, self.config.classes))
 
@@ -185,7 +185,7 @@ class ConditionEncoder(nn.Module):
         n = port.tensor.shape[1]
         if n > self.config.length:
             raise ValueError(f"this network reads at most {self.config.length} tokens, got {n}")
-        if bool(((port.tensor < 0) | (port.tensor >= self.config.vocabulary)).any()):
+        if _some((port.tensor < 0) | (port.tensor >= self.config.vocabulary)):
             raise ValueError(
                 f"tokens must lie in [0, {self.config.vocabulary}), got {port.tensor.flatten().tolist()[:8]}"
             )
@@ -216,6 +216,11 @@ class ConditionEncoder(nn.Module):
             parts.append(x.expand(-1, -1, *space))
         channels = torch.cat(parts, 1)
         return channels if mask is None else torch.where(mask[:, None], channels, 0)
+
+
+def _some(wrong: Tensor) -> bool:
+    """Whether any of `wrong` holds; not asked in an exported graph, which has no branches."""
+    return not torch.compiler.is_exporting() and bool(wrong.any())
 
 
 def resample(x: Tensor, mask: Tensor, positions: int, lengths: Tensor | None = None) -> Tensor:
@@ -278,8 +283,8 @@ def _require(port: Port | None, shape: tuple[int | None, ...], what: str) -> Por
     Raises:
         ValueError: with the port's name, the expected and the given shape."""
     b = shape[0]
-    if port is None or len(port.tensor) != b:
-        given = "nothing" if port is None else f"{len(port.tensor)} samples"
+    if port is None or port.tensor.shape[0] != b:
+        given = "nothing" if port is None else f"{port.tensor.shape[0]} samples"
         raise ValueError(f"this network is conditioned on {what}: expected {b} samples of it, got {given}")
     got = tuple(port.tensor.shape)
     if len(got) != len(shape) or any(m != n if n is not None else m < 1 for m, n in zip(got, shape, strict=True)):

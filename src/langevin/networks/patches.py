@@ -32,7 +32,7 @@ def patchify(x: Tensor, patch: Patch) -> Tensor:
     cut = (size for n, side in zip(space, sides, strict=True) for size in (n // side, side))
     x = x.reshape(*x.shape[:2], *cut)  # (b, c, n1/p, p, n2/p, p, ...)
     order = [0, 1, *range(3, 3 + 2 * d, 2), *range(2, 2 + 2 * d, 2)]  # (b, c, p, p, ..., n1/p, n2/p, ...)
-    return x.permute(order).reshape(len(x), -1, *(n // side for n, side in zip(space, sides, strict=True)))
+    return x.permute(order).reshape(x.shape[0], -1, *(n // side for n, side in zip(space, sides, strict=True)))
 
 
 def unpatchify(x: Tensor, patch: Patch) -> Tensor:
@@ -42,6 +42,6 @@ def unpatchify(x: Tensor, patch: Patch) -> Tensor:
     sides = patch_sides(patch, d)
     if set(sides) == {1}:
         return x
-    x = x.reshape(len(x), x.shape[1] // math.prod(sides), *sides, *space)  # (b, c, p, p, ..., n1/p, n2/p, ...)
+    x = x.reshape(x.shape[0], x.shape[1] // math.prod(sides), *sides, *space)  # (b, c, p, p, ..., n1/p, n2/p, ...)
     order = [0, 1, *(i for axis in range(d) for i in (2 + d + axis, 2 + axis))]  # (b, c, n1/p, p, n2/p, p, ...)
     return x.permute(order).reshape(*x.shape[:2], *(n * side for n, side in zip(space, sides, strict=True)))

@@ -275,7 +275,8 @@ class Transformer(nn.Module):
         keys = self._valid(x)
         keys = keys if conditioning.token_mask is None else torch.cat([conditioning.token_mask, keys], 1)
         # a softmax needs a key: a sample of padding alone attends to it
-        mask = None if bool(keys.all()) else keys | ~keys.any(1, keepdim=True)
+        whole = not torch.compiler.is_exporting() and bool(keys.all())  # an exported graph has no branches
+        mask = None if whole else keys | ~keys.any(1, keepdim=True)
         return self._run(x, vector, mask, at=at, conditioning=conditioning)[0]
 
     def _noisy_and_clean(self, x: Tensor, vector: Tensor | None, condition: Condition, at: Tensor | None) -> Tensor:
@@ -422,7 +423,7 @@ class Transformer(nn.Module):
     def _without_padding(self, mask: Tensor, tokens: Tensor) -> Tensor:
         """`mask` (1, n, n) with the padding of tokens (b, n) removed from the keys; a position always attends to itself."""
         valid = tokens != self.padding
-        if bool(valid.all()):
+        if not torch.compiler.is_exporting() and bool(valid.all()):
             return mask
         return (mask & valid[:, None]) | torch.eye(tokens.shape[1], dtype=torch.bool, device=tokens.device)
 
@@ -430,7 +431,8 @@ class Transformer(nn.Module):
         """Raises `ValueError` for what is not (b, n) of token, mask and padding indices."""
         if x.ndim == 2 and x.shape[1] % self.config.streams:
             raise ValueError(f"{x.shape[1]} positions are not whole steps of {self.config.streams} tokens")
-        if x.ndim != 2 or x.is_floating_point() or bool(((x < 0) | (x > self.padding)).any()):
+        asked = not torch.compiler.is_exporting()
+        if x.ndim != 2 or x.is_floating_point() or (asked and bool(((x < 0) | (x > self.padding)).any())):
             raise ValueError(
                 f"this network reads tokens (b, n) in [0, {self.padding}], got {x.dtype} of shape {tuple(x.shape)}"
                 + (f" with {int(x.max())}" if x.numel() and not x.is_floating_point() else "")

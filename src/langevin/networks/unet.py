@@ -113,7 +113,7 @@ class SpatialAttention(nn.Module):
         tokens = group_norm(self.norm, x, mask).flatten(2).transpose(1, 2)  # (b, n, c)
         key_mask = None if mask is None else mask.flatten(1)
         if conditioning.token_mask is not None:
-            key_mask = conditioning.token_mask.new_ones(len(x), tokens.shape[1]) if key_mask is None else key_mask
+            key_mask = conditioning.token_mask.new_ones(x.shape[0], tokens.shape[1]) if key_mask is None else key_mask
             key_mask = torch.cat([key_mask, conditioning.token_mask], 1)
         elif key_mask is not None:
             key_mask = key_mask | ~key_mask.any(1, keepdim=True)  # a softmax needs a key: without data, the padding
@@ -383,7 +383,7 @@ class UNet(nn.Module):
         c_time = c_time[:, None] if c_time.ndim == 1 else c_time
         c_time = c_time.reshape(*c_time.shape, *(1,) * (self.config.dimensions + 2 - c_time.ndim))  # (b, 1, *space)
         if isinstance(condition, Tensor):
-            condition = condition.view(len(condition), *(1,) * self.config.dimensions, -1)
+            condition = condition.view(condition.shape[0], *(1,) * self.config.dimensions, -1)
         vectors = list[Tensor]()
         for side in (self.config.patch, *(2,) * (levels - 1)):
             for dim in range(2, c_time.ndim):

@@ -249,15 +249,21 @@ def _roughly(config: NetworkConfig) -> int:
     sizes = vars(config) | vars(config.conditioning)
     rows = max(sizes.get(name) or 0 for name in ("vocab_size", "vocabulary", "classes", "num_patches"))
     rows *= sizes.get("streams", 1)
-    layers = max(sizes.get(name, 1) for name in ("depth", "blocks", "text_layers"))
+    layers = max(sizes.get(name, 1) for name in ("depth", "blocks", "text_layers", "num_layers", "layers_per_block"))
     parts = [_roughly(unet) for unet in sizes.get("unets", {}).values()]
     widths = [sizes.get(name) or 0 for name in ("width", "embedding_width", "caption_prior", "channels")]
-    ports = [size for name, size in sizes.items() if name.endswith(("_width", "_channels")) and size]
+    ports = [largest(size) for name, size in sizes.items() if name.endswith(("_width", "_channels")) and size]
+    widths.append(sizes.get("num_attention_heads", 0) * (sizes.get("attention_head_dim") or 0))
     width = max(*widths, *ports) * max(sizes.get("channel_mult", (1,)))
     volume = math.prod(patch_sides(sizes.get("patch", 1), sizes.get("dimensions", 1)))
     return max(parts, default=0) + width * (
         width * layers + rows * (1 + sizes.get("ngram_window", 0)) + (sizes.get("channels") or 0) * volume
     )
+
+
+def largest(size: int | tuple[int, ...]) -> int:
+    """A size, or the largest of several."""
+    return size if isinstance(size, int) else max(size)
 
 
 def non_hidden(network: nn.Module) -> tuple[str, ...]:

@@ -23,10 +23,12 @@ from langevin.networks import (
     ColumnMLP,
     ColumnTransformer,
     DiT,
+    DiT2D,
     InverseSTFT,
     JointDiT,
     Transformer,
     UNet,
+    UNet2D,
 )
 from langevin.networks.adapters import Adapter
 from langevin.training.continual import Continual
@@ -34,7 +36,7 @@ from langevin.training.loop import TrainingConfig
 
 NetworkConfig = (
     DiT.Config | UNet.Config | MLP.Config | Transformer.Config | InverseSTFT.Config | ColumnMLP.Config
-    | ColumnTransformer.Config | JointDiT.Config | Autoencoder.Config
+    | ColumnTransformer.Config | JointDiT.Config | Autoencoder.Config | UNet2D.Config | DiT2D.Config
 )  # fmt: skip
 
 

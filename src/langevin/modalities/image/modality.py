@@ -169,6 +169,15 @@ class Image:
         found = detect(path)
         return None if found is None else Detected(modality=cls(path=str(path)), score=found[0], reason=found[1])
 
+    @classmethod
+    def of_shape(cls, shape: tuple[int, ...], *, path: str, classes: tuple[str, ...]) -> Self | None:
+        """The modality of a run that was trained elsewhere, on squares (channels, side, side) in [-1, 1]; None for others.
+
+        `path` is where the run came from: its training data are not there."""
+        if len(shape) != 3 or shape[0] not in (1, 3) or shape[1] != shape[2]:
+            return None
+        return cls(path=path, size=shape[1], channels=shape[0], classes=classes)  # type: ignore[arg-type]
+
     def inspect(self, *, progress: Progress | None = None) -> inspect.Inspection:
         with quiet():
             return inspect.inspect(Path(self.path or ""), size=self.size, progress=progress)

@@ -1,0 +1,180 @@
+"""diffusers' scheduler configurations as schedules, predictions and grids, and back."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from langevin.diffusion.betas import Betas
+from langevin.diffusion.denoiser import PredictionType
+from langevin.diffusion.guidance import AnyGuidance, Box
+from langevin.diffusion.process import Gaussian
+from langevin.diffusion.sampler import DDIM
+from langevin.diffusion.sampler.grid import AnyGrid, FixedGrid, KarrasGrid, UniformTimeGrid
+from langevin.diffusion.sampling import Sampling
+from langevin.diffusion.schedule import VarianceExploding
+from langevin.recipe.read import check_part
+
+PREDICTIONS: dict[str, PredictionType] = {"epsilon": "noise", "v_prediction": "velocity", "sample": "clean"}
+EDM = ("EDMEulerScheduler", "EDMDPMSolverMultistepScheduler")
+STEPS = 50
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scheduled:
+    """A scheduler as parts of a recipe.
+
+    Args:
+        betas: that the network's timesteps index; None where it reads c_noise.
+        remarks: what is otherwise than in diffusers.
+    """
+
+    betas: Betas | None
+    process: Gaussian
+    prediction: PredictionType
+    sampling: Sampling
+    remarks: tuple[str, ...] = ()
+
+
+def scheduled(tree: Mapping[str, Any], *, where: str) -> Scheduled:
+    """The parts of a recipe from scheduler_config.json.
+
+    Raises:
+        ValueError: a scheduler, or an option of it, that has no counterpart."""
+    name = tree.get("_class_name")
+    kind = tree.get("prediction_type", "epsilon")
+    if name in EDM:
+        return _edm(tree, kind, where)
+    if "beta_schedule" not in tree or "num_train_timesteps" not in tree:
+        raise ValueError(
+            f"{where}: {str(name)[:60]} has no betas of integer timesteps, and no other scheduler is read but EDM's"
+        )
+    for option in ("thresholding", "rescale_betas_zero_snr"):
+        if tree.get(option):
+            raise ValueError(f"{where}: {option} has no counterpart here")
+    if kind not in PREDICTIONS:
+        raise ValueError(f"{where}: prediction_type {str(kind)[:40]} is none of {', '.join(PREDICTIONS)}")
+    names = {"beta_schedule", "beta_start", "beta_end", "num_train_timesteps"}
+    given = {key: value for key, value in tree.items() if key in names}
+    trained = tree.get("trained_betas")
+    betas = check_part(given | ({"trained": trained} if trained is not None else {}), Betas, where=where)
+    sampling, remarks = _sampling(tree, betas)
+    process = Gaussian(schedule=betas.schedule(), sigma_data=1.0)
+    return Scheduled(betas=betas, process=process, prediction=PREDICTIONS[kind], sampling=sampling, remarks=remarks)
+
+
+def _edm(tree: Mapping[str, Any], kind: Any, where: str) -> Scheduled:
+    numbers = {
+        key: tree.get(key, value) for key, value in (("sigma_min", 0.002), ("sigma_max", 80.0), ("sigma_data", 0.5))
+    }
+    if kind != "epsilon" or not all(isinstance(v, int | float) and 0 < v < 1e6 for v in numbers.values()):
+        raise ValueError(
+            f"{where}: EDM's scheduler has prediction_type epsilon and positive sigmas, got {kind}, {numbers}"
+        )
+    low, high, sigma_data = (float(v) for v in numbers.values())
+    process = Gaussian(schedule=VarianceExploding(sigma_max=high), sigma_data=sigma_data)
+    sampling = Sampling(sampler=DDIM(), steps=STEPS, grid=KarrasGrid(low=low, high=high), ema=0.0)
+    return Scheduled(betas=None, process=process, prediction="edm", sampling=sampling)
+
+
+def _sampling(tree: Mapping[str, Any], betas: Betas) -> tuple[Sampling, tuple[str, ...]]:
+    """DDIM on the scheduler's own timesteps, and what is otherwise than there."""
+    n, remarks = min(STEPS, betas.num_train_timesteps), list[str]()
+    spacing, offset = str(tree.get("timestep_spacing", "leading")), tree.get("steps_offset", 0) or 0
+    if type(offset) is not int:
+        raise ValueError(f"steps_offset is a whole number, got {str(offset)[:40]}")
+    grid = grid_of(betas, n, spacing, offset)
+    if spacing == "linspace" or (spacing == "trailing" and betas.num_train_timesteps % n):
+        remarks.append(
+            f"with timestep_spacing={spacing} diffusers' DDIM ends a step T // steps timesteps before its start, and here "
+            "it ends where the next one begins"
+        )
+    guidance: tuple[AnyGuidance, ...] = ()
+    if tree.get("clip_sample"):
+        limit = tree.get("clip_sample_range", 1.0)
+        if not isinstance(limit, int | float):
+            raise ValueError(f"clip_sample_range is a number, got {str(limit)[:40]}")
+        guidance = (Box(low=-float(limit), high=float(limit)),)
+        remarks.append(
+            "the clean prediction is clipped, and the noise follows from it, as with use_clipped_model_output=True"
+        )
+    if tree.get("set_alpha_to_one") is False:
+        remarks.append(
+            "the last step ends in clean data, and in diffusers at the first timestep (set_alpha_to_one=false)"
+        )
+    sampling = Sampling(sampler=DDIM(), steps=n, grid=grid, guidance=guidance, ema=0.0)
+    return sampling, tuple(remarks)
+
+
+def timesteps_of(betas: Betas, steps: int, spacing: str, offset: int) -> list[int]:
+    """The timesteps that diffusers visits, falling. Raises `ValueError` for another spacing."""
+    n = betas.num_train_timesteps
+    match spacing:
+        case "leading":
+            found = [i * (n // steps) + offset for i in range(steps)]
+        case "trailing":
+            found = [round(n - i * n / steps) - 1 for i in range(steps)]
+        case "linspace":
+            found = [round(i * (n - 1) / max(1, steps - 1)) for i in range(steps)]
+        case _:
+            raise ValueError(f"timestep_spacing {spacing[:40]} is none of leading, trailing and linspace")
+    found = sorted(min(max(k, 0), n - 1) for k in found)
+    if len(set(found)) < len(found):
+        raise ValueError(f"{steps} steps visit a timestep of {n} twice: take fewer")
+    return found[::-1]
+
+
+def grid_of(betas: Betas, steps: int, spacing: str, offset: int) -> AnyGrid:
+    """The grid that visits diffusers' timesteps: equal steps for trailing ones, else a profile."""
+    visited = timesteps_of(betas, steps, spacing, offset)
+    if spacing == "trailing" and betas.num_train_timesteps % steps == 0:
+        return UniformTimeGrid()
+    if len(visited) < 2:
+        return UniformTimeGrid()
+    return FixedGrid(log_snr=tuple(betas.log_snr()[torch.tensor(visited)].tolist()))
+
+
+def scheduler_of(
+    betas: Betas | None, process: Gaussian, prediction: PredictionType, sampling: Sampling
+) -> dict[str, Any]:
+    """The scheduler_config.json of a run.
+
+    Raises:
+        ValueError: a prediction or preconditioning that no scheduler has."""
+    if betas is None:
+        if prediction != "edm":
+            raise ValueError(
+                f"a network without betas reads EDM's c_noise, and diffusers' EDM schedulers expect method.prediction=edm, "
+                f"not {prediction}: set network.betas, or the prediction"
+            )
+        grid = sampling.grid if isinstance(sampling.grid, KarrasGrid) else KarrasGrid()
+        return {
+            "_class_name": EDM[0], "_diffusers_version": "0.36.0", "sigma_min": grid.low, "sigma_max": grid.high,
+            "sigma_data": process.sigma_data, "sigma_schedule": "karras", "rho": grid.power,
+            "num_train_timesteps": 1000, "prediction_type": "epsilon", "final_sigmas_type": "zero",
+        }  # fmt: skip
+    kinds = {ours: theirs for theirs, ours in PREDICTIONS.items()}
+    if prediction not in kinds:
+        raise ValueError(
+            "a network with betas reads integer timesteps, and diffusers' schedulers of these know method.prediction="
+            f"noise, velocity and clean, not {prediction}: leave network.betas out"
+        )
+    if process.sigma_data != 1 or process.schedule != betas.schedule():
+        raise ValueError(
+            f"the input of this run's network is scaled by process.sigma_data={process.sigma_data:g}, or noised by another "
+            "schedule than network.betas, and diffusers' schedulers of betas scale nothing: leave network.betas out, and "
+            "set method.prediction=edm"
+        )
+    values: dict[str, Any] = {
+        "beta_schedule": betas.beta_schedule, "beta_start": betas.beta_start, "beta_end": betas.beta_end,
+        "num_train_timesteps": betas.num_train_timesteps,
+        "trained_betas": list(betas.trained) if betas.trained else None,
+    }  # fmt: skip
+    clip = next((one for one in sampling.guidance if isinstance(one, Box)), None)
+    return {
+        "_class_name": "DDIMScheduler", "_diffusers_version": "0.36.0", **values, "prediction_type": kinds[prediction],
+        "clip_sample": clip is not None, "clip_sample_range": 1.0 if clip is None else clip.high,
+        "set_alpha_to_one": True, "steps_offset": 0, "rescale_betas_zero_snr": False, "thresholding": False,
+        "timestep_spacing": "trailing" if isinstance(sampling.grid, UniformTimeGrid) else "leading",
+    }  # fmt: skip

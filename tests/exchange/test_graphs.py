@@ -1,0 +1,146 @@
+"""Exported graphs are the run: torch.export, ONNX and OpenVINO, the denoiser and the loop, for batches of other sizes."""
+
+import pytest
+import torch
+from torch import nn
+
+from langevin.diffusion.condition import Condition, Port
+from langevin.diffusion.guidance import ClassifierFreeGuidance, RescaledGuidance
+from langevin.diffusion.sampler import DDPM, BogackiShampine, Heun
+from langevin.diffusion.sampler.grid import UnmaskGrid
+from langevin.exchange.export import drawn, export, in_float32, prepare
+from langevin.exchange.parts import inputs_of, loop_noise, table_of
+from langevin.exchange.targets import runner, write_graph
+from langevin.exchange.trace import traced
+from tests.exchange.models import model
+
+NEAR = 2e-5  # of the largest value: float32 in another order of sums
+TARGETS = ("torch", "onnx", "openvino")
+NEEDED = {"torch": (), "onnx": ("onnxscript", "onnxruntime"), "openvino": ("onnxscript", "openvino")}
+SEVERAL = [
+    pytest.param(network, target, marks=() if (network, target) == ("mlp with classes", "onnx") else pytest.mark.slow)
+    for network in ("mlp with classes", "dit", "unet")
+    for target in TARGETS
+]
+
+
+def installed(target):
+    for module in NEEDED[target]:
+        pytest.importorskip(module)
+
+
+def near(found, expected):
+    assert found.shape == expected.shape
+    assert (found - expected).abs().max() <= NEAR * expected.abs().max()
+
+
+@pytest.mark.parametrize("target", [pytest.param(t, marks=() if t == "torch" else pytest.mark.slow) for t in TARGETS])
+def test_a_denoiser_and_its_loop_are_those_of_the_run(target, tmp_path):
+    installed(target)
+    run, shape = model("mlp")
+    denoiser, sampler = export(prepare(run, shape, what="all"), tmp_path, target, what="all")
+    x, t = torch.randn(5, 2), torch.tensor([0.02, 0.3, 0.5, 0.8, 0.99], dtype=torch.float64)
+    with torch.no_grad():
+        near(runner(tmp_path / denoiser.file, target)({"sample": x, "timestep": t}), run.parts.denoiser(x, t).mean)
+    seeds = torch.tensor([7, 3, 11, 2**40, 5])
+    noise, none = loop_noise(seeds, 3, shape, noisy=False)
+    assert none is None
+    found = runner(tmp_path / sampler.file, target)({"sample": noise})
+    near(found, drawn(run, shape, seeds, None))
+    assert found.std() > 1e-2
+
+
+@pytest.mark.parametrize(("network", "target"), SEVERAL)
+def test_classes_guidance_and_noise_are_inside(network, target, tmp_path):
+    installed(target)
+    guidance = (ClassifierFreeGuidance(weight=2.0, interval=(0.1, 5.0)),)
+    run, shape = model(network, sampler=DDPM(), guidance=guidance)
+    denoiser, sampler = export(prepare(run, shape, what="all"), tmp_path, target, what="all")
+    labels = torch.tensor([2, 0, -1])
+    condition = Condition(global_=Port(tensor=labels.clamp_min(0), keep=labels >= 0))
+    x, t = torch.randn(3, *shape), torch.tensor([0.1, 0.5, 0.9], dtype=torch.float64)
+    with torch.no_grad():
+        expected = in_float32(run.parts.denoiser)(x, t, condition).mean
+    near(runner(tmp_path / denoiser.file, target)({"sample": x, "timestep": t, "class_labels": labels}), expected)
+    seeds = torch.tensor([4, 5, 6])
+    first, noise = loop_noise(seeds, 3, shape, noisy=True)
+    found = runner(tmp_path / sampler.file, target)({"sample": first, "class_labels": labels, "noise": noise})
+    near(found, drawn(run, shape, seeds, condition))
+    plain, _ = model(network, sampler=DDPM())
+    assert (drawn(plain, shape, seeds, condition) - found).abs().max() > 1e-3  # guidance does something
+
+
+@pytest.mark.parametrize("target", [pytest.param(t, marks=() if t == "torch" else pytest.mark.slow) for t in TARGETS])
+def test_tokens_are_a_network_and_no_loop(target, tmp_path):
+    installed(target)
+    run, shape = model("transformer", grid=UnmaskGrid())
+    exporting = prepare(run, shape, what="all")
+    assert "tokens are drawn" in exporting.why
+    (denoiser,) = export(exporting, tmp_path, target, what="all")
+    x = torch.randint(0, 12, (4, 6))
+    found = runner(tmp_path / denoiser.file, target)({"sample": x, "timestep": torch.rand(4, dtype=torch.float64)})
+    with torch.no_grad():
+        near(found, run.parts.network(x, torch.zeros(4)))
+    with pytest.raises(ValueError, match="tokens are drawn and not computed"):
+        prepare(run, shape, what="sampler")
+
+
+@pytest.mark.slow
+def test_two_stages_and_remembered_outputs_are_in_the_loop(tmp_path):
+    run, shape = model("mlp", sampler=Heun(), steps=4)
+    (sampler,) = export(prepare(run, shape, what="sampler"), tmp_path, "torch", what="sampler")
+    seeds = torch.arange(2)
+    near(runner(tmp_path / sampler.file, "torch")({"sample": loop_noise(seeds, 1, shape, noisy=False)[0]}),
+         drawn(run, shape, seeds, None))  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"sampler": BogackiShampine()}, "chooses its steps from the samples"),
+        ({"guidance": (RescaledGuidance(weight=2.0),)}, "guidance by rescaled is not part of an exported loop"),
+    ],
+)
+def test_what_is_no_loop_of_fixed_steps_is_named(changes, words):
+    run, shape = model("mlp with classes", **changes)
+    with pytest.raises(ValueError, match=words):
+        table_of(run, shape, inputs_of(run, shape))
+
+
+def test_a_part_whose_sizes_depend_on_data_is_named():
+    run, shape = model("transformer", grid=UnmaskGrid())
+    run.parts.network.ngram_prior = nn.Identity()
+    with pytest.raises(ValueError, match="ngram_prior looks counts up by nonzero"):
+        prepare(run, shape, what="denoiser")
+
+
+class Orthogonal(nn.Module):
+    def forward(self, x):
+        return torch.linalg.qr(x)[0]
+
+
+class Odd(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner = Orthogonal()
+
+    def forward(self, sample):
+        return self.inner(sample)
+
+
+class Branching(nn.Module):
+    def forward(self, sample):
+        return sample if bool((sample > 0).all()) else -sample
+
+
+def test_an_operator_that_a_target_has_not_is_named_with_its_module(tmp_path):
+    installed("onnx")
+    program = traced(Odd(), {"sample": torch.randn(2, 3, 3)}, {})
+    with pytest.raises(ValueError, match=r"ONNX cannot express the operator aten.linalg_qr, in inner \(Orthogonal\)"):
+        write_graph(program, tmp_path, "odd", "onnx", ["sample"])
+    assert write_graph(program, tmp_path, "odd", "torch", ["sample"]).exists()
+
+
+def test_a_branch_on_values_cannot_be_traced():
+    with pytest.raises(ValueError, match="depends on the values of its data"):
+        traced(Branching(), {"sample": torch.randn(2, 3)}, {})
