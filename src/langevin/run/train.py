@@ -23,6 +23,7 @@ from langevin.run.card import kept_weights, write_card
 from langevin.run.choose_ema import choose_ema
 from langevin.run.directory import Run, create, open_run, writing
 from langevin.run.display import QUIET, Display, duration
+from langevin.run.layout import laid_out
 from langevin.run.plan import Planned, Wanted, directory_of, plan, require_no_run, settle
 from langevin.run.prepared import prepared, resumed
 from langevin.run.requests import Requests
@@ -33,6 +34,8 @@ from langevin.training import machine
 from langevin.training.calibration import Calibration
 from langevin.training.distributed import World, join_world
 from langevin.training.loop import TrainingState
+from langevin.training.parallel import WHOLE, Layout
+from langevin.training.placement import place
 from langevin.training.session import Hooks, train
 from langevin.user_function import NO_CODE, CodePermission
 
@@ -77,8 +80,9 @@ def train_planned(
                 display.say(text)
         built = built_for_training(recipe, code)
         require_usable(built, data)  # before time is spent on a calibration
+        where = laid_out(recipe, built.model.method, world, again=False)
         recipe, made = prepared(recipe, data, val, built, world, display, code)
-        recipe, calibration = calibrated(recipe, data, world, display, code, prepared=made)
+        recipe, calibration = calibrated(recipe, data, world, display, code, prepared=made, where=where)
         built = made.built(recipe, code)
         if recipe.init_from:
             begin_from(built, recipe.init_from, display, code)
@@ -98,7 +102,7 @@ def train_planned(
             created(path)
         carry_on(
             run, built, data, val, world, tensorboard=wanted.tensorboard, display=display,
-            calibration=calibration, code=code, coupling=made.coupling, old=made.memory.old,
+            calibration=calibration, code=code, coupling=made.coupling, old=made.memory.old, where=where,
         )  # fmt: skip
     return run
 
@@ -118,9 +122,10 @@ def resume_run(path: Path, *, allow_code: bool = False, tensorboard: bool = Fals
     with writing(path) if world.first else nullcontext():
         code = CodePermission.of((), allow=allow_code)
         built, coupling, memory = resumed(run, data, val, world, display, code)
+        where = laid_out(run.recipe, built.model.method, world, again=run.last_step > 0)
         carry_on(
             run, built, data, val, world, tensorboard=tensorboard, display=display, code=code, coupling=coupling,
-            old=memory.old,
+            old=memory.old, where=where,
         )  # fmt: skip
     return run
 
@@ -128,22 +133,25 @@ def resume_run(path: Path, *, allow_code: bool = False, tensorboard: bool = Fals
 def carry_on(
     run: Run, built: Built, data: Any, val: Any, world: World, *, tensorboard: bool, display: Display,
     calibration: Calibration | None = None, code: CodePermission = NO_CODE, coupling: Coupling | None = None,
-    old: Sequence[tuple[float, Batch]] = (),
+    old: Sequence[tuple[float, Batch]] = (), where: Layout = WHOLE,
 ) -> None:  # fmt: skip
     """Train a run to its end, from its newest checkpoint if there is one, and choose the EMA length that it draws with.
 
     Args:
         old: examples of earlier data, each with their share of a batch.
+        where: how the weights are laid out over the ranks.
 
     Raises:
         Stopped: Ctrl-C or SIGTERM; the state is saved."""
     recipe, method = built.recipe, built.model.method
     lr_factor = recipe.training.init_lr_factor if recipe.init_from else 1.0
-    state = TrainingState.new(method, recipe.training, lr_factor=lr_factor)
+    state = TrainingState.new(method, recipe.training, lr_factor=lr_factor, placement=place(method, where))
+    if world.first and world.size > 1:
+        display.say(f"{world.size} ranks: {where}")
     batches = built.batches(data)
     for text in batches.remarks if world.first else ():
         display.say(text)
-    watch = Watch(run, built, state, batches, built.batches(val), tensorboard=tensorboard)
+    watch = Watch(run, built, state, batches, built.batches(val), tensorboard=tensorboard, writes=world.first)
     requests = Requests(run=run.path)
     hooks = Hooks(
         progress=display.training, measure=watch.measure, preview=watch.preview, log=display.say, requests=requests.take

@@ -25,15 +25,21 @@ STEPS = 100  # maximum number of sampling steps of a preview
 
 
 class Watch:
-    """Evaluates losses and draws previews with the EMA of the weights, without effect on training."""
+    """Evaluates losses and draws previews with the EMA of the weights, without effect on training.
+
+    Args:
+        writes: whether files are written; ranks that share parts of the weights evaluate them together, and one writes.
+    """
 
     def __init__(
-        self, run: Run, built: Built, state: TrainingState, train: Batches, val: Batches, *, tensorboard: bool
-    ) -> None:
+        self, run: Run, built: Built, state: TrainingState, train: Batches, val: Batches, *, tensorboard: bool,
+        writes: bool = True,
+    ) -> None:  # fmt: skip
+        self.writes = writes
         self.run, self.built, self.state = run, built, state
         self.parts = {"train": train, "val": val}
         self.others = other_runs(run.recipe, device=built.device)
-        self.writer: Any = _tensorboard(run) if tensorboard else None
+        self.writer: Any = _tensorboard(run) if tensorboard and writes else None
 
     def measure(self, step: int) -> dict[str, Any]:
         """Loss by noise level on fixed examples and fixed noise, of training and held-out data, for metrics.jsonl."""
@@ -60,6 +66,8 @@ class Watch:
             samples = model.run(
                 self.built.recipe.data.preview_plan(RequestContext(model=model, data=lambda: (train, val)))
             )
+        if not self.writes:
+            return
         preview = samples.preview()
         write_atomic(self.run.samples / f"step-{step:08d}{preview.suffix}", preview.content)
         if self.writer is not None and preview.suffix == ".png":
@@ -97,7 +105,7 @@ class _EMAWeights:
             nearest = min(lengths, key=lambda kept: abs(kept - length)) if lengths and length > 0 else None
             if nearest is None:
                 continue
-            parameters = self.state.players[player].weights
+            parameters = self.state.weights[player]
             for name, value in ema.tensors(nearest).items():
                 self.before.append((parameters[name], parameters[name].detach().clone()))
                 parameters[name].copy_(value)

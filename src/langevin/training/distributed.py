@@ -68,6 +68,9 @@ class World:
             dist.barrier()
 
 
+ALONE = World()
+
+
 def join_world() -> World:
     """Join the processes that `torchrun` started; a world of one outside of torchrun."""
     size = int(os.environ.get("WORLD_SIZE", "1"))

@@ -1,0 +1,51 @@
+"""The layout of a run over the ranks that train it."""
+
+import os
+
+import torch
+
+from langevin.methods.method import Method, Player
+from langevin.methods.optimizer import Muon
+from langevin.recipe.tree import Recipe
+from langevin.training import machine
+from langevin.training.distributed import World
+from langevin.training.loop import TrainingConfig
+from langevin.training.parallel import Layout, bytes_per_weight, layout, layout_again, size_of
+
+
+def laid_out(recipe: Recipe, method: Method, world: World, *, again: bool) -> Layout:
+    """How a run's weights are laid out over the ranks of this world; the first rank decides.
+
+    Args:
+        again: whether the run has checkpoints, of any number of ranks.
+
+    Raises:
+        ValueError: `training.parallel` does not fit the number of ranks, or what is trained."""
+    needed = sum(_needed(player, recipe.training) for player in method.players.values())
+    decide = layout_again if again else layout
+    where = decide(recipe.training.parallel, size=world.size, needed=needed, memory=_memory(world))
+    where = world.broadcast(where)
+    if where.shard > 1:
+        parts = {
+            "an adapter": recipe.adapter, "continual": recipe.continual,
+            "training.compile": recipe.training.compile or None,
+        }  # fmt: skip
+        if held := [name for name, part in parts.items() if part is not None]:
+            raise ValueError(
+                f"weights in {where.shard} parts do not go with {held[0]}: set training.parallel.shard=1, or leave it out"
+            )
+    return where
+
+
+def _needed(player: Player, training: TrainingConfig) -> int:
+    moments = 1 if isinstance(player.optimizer or training.optimizer, Muon) else 2
+    averages = len(training.ema_lengths) if player.ema else 0
+    return size_of(player.weights) * bytes_per_weight(moments=moments, averages=averages)
+
+
+def _memory(world: World) -> float | None:
+    """Bytes of this rank's device, or its share of main memory."""
+    if machine.device().type == "cuda":
+        return float(torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory)
+    total = machine.total_memory()
+    return None if total is None else total / int(os.environ.get("LOCAL_WORLD_SIZE", world.size))
