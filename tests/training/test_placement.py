@@ -32,9 +32,9 @@ def spread(size, work, *arguments):
         os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(size), "RANK": str(rank)}
         torch.set_num_threads(1)
         try:
-            work(join_world(), *arguments)
-            torch.distributed.barrier()
-            torch.distributed.destroy_process_group()
+            world = join_world()
+            work(world, *arguments)
+            world.barrier()
         except BaseException:
             traceback.print_exc()
             os._exit(1)
@@ -119,7 +119,8 @@ def save_at_four(world, folder):
     if world.first:
         save_file({n: t.contiguous() for n, t in ended.items()}, folder / "end.safetensors")
         newest, complaints = checkpoint.load_latest(folder / "saved" / "checkpoints")
-        assert newest is not None and newest.state["step"] == 3, complaints
+        assert newest is not None, complaints
+        assert newest.state["step"] == 3
         save_file(
             {f"{g}/{n}": t for g, tensors in newest.groups.items() for n, t in tensors.items()},
             folder / "third.safetensors",
@@ -171,5 +172,6 @@ def test_a_checkpoint_in_parts_that_lacks_one_is_refused_and_the_one_before_is_r
     root = shutil.copytree(saved / "saved", saved / "lacking") / "checkpoints"
     next((root / "step-00000003").glob("shard-*")).unlink()
     newest, complaints = checkpoint.load_latest(root)
-    assert newest is not None and newest.state["step"] == 2
+    assert newest is not None, complaints
+    assert newest.state["step"] == 2
     assert "missing" in complaints[0]

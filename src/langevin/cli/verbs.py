@@ -41,6 +41,12 @@ class Train:
     """Also write TensorBoard events."""
     serve: bool = False
     """Also serve the run on this machine, and show its page: curves and previews while it trains, then a form."""
+    ranks: int = 1
+    """Processes on this machine that share every batch, one for each GPU; started again if one is lost."""
+    restarts: int = 3
+    """With --ranks: starts in a row that may bring no newer checkpoint."""
+    patience: float = 10.0
+    """With --ranks: minutes without a step after which a rank is lost; more than an evaluation takes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +59,12 @@ class Resume:
     """Allow functions (module:function) that the run's recipe names to be imported."""
     tensorboard: bool = False
     """Also write TensorBoard events."""
+    ranks: int = 1
+    """Processes on this machine that share every batch; any number, whatever the run had before."""
+    restarts: int = 3
+    """With --ranks: starts in a row that may bring no newer checkpoint."""
+    patience: float = 10.0
+    """With --ranks: minutes without a step after which a rank is lost; more than an evaluation takes."""
 
 
 @dataclass(frozen=True, kw_only=True)

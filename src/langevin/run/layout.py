@@ -21,6 +21,11 @@ def laid_out(recipe: Recipe, method: Method, world: World, *, again: bool) -> La
 
     Raises:
         ValueError: `training.parallel` does not fit the number of ranks, or what is trained."""
+    batch = recipe.training.batch
+    if batch < world.size:
+        raise ValueError(
+            f"training.batch {batch} is less than the {world.size} ranks: each needs a sample of every batch"
+        )
     needed = sum(_needed(player, recipe.training) for player in method.players.values())
     decide = layout_again if again else layout
     where = decide(recipe.training.parallel, size=world.size, needed=needed, memory=_memory(world))

@@ -1,5 +1,6 @@
 """Training a run on data or by a recipe, and resuming a stopped one."""
 
+import hashlib
 import signal
 import time
 from collections.abc import Callable, Sequence
@@ -18,6 +19,7 @@ from langevin.extras import require
 from langevin.methods.models import SDEModel
 from langevin.recipe.build import Built, training_batches
 from langevin.run.adapters import write_adapter
+from langevin.run.agreement import require_agreement
 from langevin.run.calibrate import calibrated
 from langevin.run.card import kept_weights, write_card
 from langevin.run.choose_ema import choose_ema
@@ -26,6 +28,7 @@ from langevin.run.display import QUIET, Display, duration
 from langevin.run.layout import laid_out
 from langevin.run.plan import Planned, Wanted, directory_of, plan, require_no_run, settle
 from langevin.run.prepared import prepared, resumed
+from langevin.run.ranks import note_run
 from langevin.run.requests import Requests
 from langevin.run.stop import Stopped, stop_requests
 from langevin.run.teacher import built_for_training
@@ -68,6 +71,8 @@ def train_planned(
     Raises:
         ValueError: the parts of the recipe do not fit each other or the data, or there is something at its place."""
     world, (data, val) = join_world(), planned.data
+    display = display if world.first else QUIET
+    require_agreement(world, {"data": data.fingerprint, "command": repr(wanted)})
     if wanted.tensorboard:
         require("tensorboard", "--tensorboard")
     code = CodePermission.of(wanted.overrides, allow=wanted.allow_code)
@@ -115,7 +120,11 @@ def resume_run(path: Path, *, allow_code: bool = False, tensorboard: bool = Fals
     if tensorboard:
         require("tensorboard", "--tensorboard")
     world, run = join_world(), open_run(path)
+    display = display if world.first else QUIET
     data, val = run.open_data(progress=display.progress("reading data"))
+    require_agreement(
+        world, {"data": data.fingerprint, "recipe": hashlib.sha256(repr(run.recipe).encode()).hexdigest()}
+    )
     if world.first:
         for text in elsewhere(run):
             display.say(text)
@@ -148,6 +157,7 @@ def carry_on(
     state = TrainingState.new(method, recipe.training, lr_factor=lr_factor, placement=place(method, where))
     if world.first and world.size > 1:
         display.say(f"{world.size} ranks: {where}")
+    note_run(run.path)
     batches = built.batches(data)
     for text in batches.remarks if world.first else ():
         display.say(text)

@@ -14,7 +14,7 @@ which one player has to be ahead gives it more turns (`Player.every`).
 import math
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal
@@ -26,6 +26,7 @@ from langevin.diffusion.batch import Batch, StepRandomness, step_randomness
 from langevin.diffusion.noise import mix
 from langevin.methods.method import Method, Player
 from langevin.methods.optimizer import AdamW, OptimizerConfig
+from langevin.training.ahead import DEPTH, Ahead, Reading
 from langevin.training.counters import CLOCKED, COUNTERS, checked
 from langevin.training.distributed import ALONE, World
 from langevin.training.ema import PowerEMA, gamma_of_length
@@ -325,8 +326,27 @@ def fit(
     own = world.own_samples(config.batch)
     if config.batch < world.size:
         raise ValueError(
-            f"training.batch {config.batch} is less than the {world.size} processes: each needs a sample of every batch"
+            f"training.batch {config.batch} is less than the {world.size} ranks: each needs a sample of every batch"
         )
+    device = next(parameter.device for player in method.players.values() for parameter in player.module.parameters())
+    depth = config.prefetch if config.prefetch is not None else DEPTH if device.type == "cuda" else 0
+    reader = Ahead(batches, device) if depth else None
+    steps = _steps(state, reader or batches, method, config, own, until=until, world=world, clock=clock, depth=depth)
+    try:
+        for report in steps:
+            with reader.paused() if reader else nullcontext():
+                yield report
+    finally:
+        if reader is not None:
+            reader.close()
+
+
+def _steps(
+    state: TrainingState, batches: BatchFn | Ahead, method: Method, config: TrainingConfig, own: Tensor, *,
+    until: int | None, world: World, clock: Clock, depth: int,
+) -> Iterator[StepReport]:  # fmt: skip
+    """The steps of `fit` on this rank's samples `own`."""
+    assert state.plan is not None
     placement = state.placement
     micro_batches = placement.micro_batches(own, batch=config.batch, size=config.micro_batch, world=world)
     seed = config.seed + 1_000_003 * state.restarts  # new randomness after a rollback
@@ -336,6 +356,8 @@ def fit(
         factor = config.lr_schedule(state.plan.position(state.step), state.plan.total) * 0.5**state.restarts
         due = {n: p for n, p in method.players.items() if state.step % p.every == 0}
         progress = float(state.plan.progress(state.step))
+        if isinstance(batches, Ahead):
+            batches.expect(_expected(state, config.batch, [samples for samples, _ in micro_batches], seed, depth))
         losses, terms, faults = _gradients(
             method, due, micro_batches, batches, state.step, seed, config.batch, world, progress=progress,
             restarts=state.restarts, placement=placement,
@@ -365,6 +387,25 @@ def fit(
             step=state.step, loss=losses.get(first, math.nan), norm=max(norms, default=0.0), lr_factor=factor,
             applied=applied, seconds=seconds, cpu_seconds=clock.cpu() - cpu_start, terms=terms,
         )  # fmt: skip
+
+
+def _expected(
+    state: TrainingState, count: int, micro_batches: Sequence[Tensor], seed: int, depth: int
+) -> list[Reading]:
+    """What this step and the next `depth` ones read, if the plan stays."""
+    assert state.plan is not None
+    last = min(state.step + depth, state.plan.total - 1)
+    return [
+        (
+            step,
+            samples,
+            step_randomness(seed=seed, step=step, samples=samples, count=count, progress=at, restarts=restarts),
+        )
+        for restarts in [state.restarts]
+        for step in range(state.step, last + 1)
+        for at in [float(state.plan.progress(step))]
+        for samples in micro_batches
+    ]
 
 
 def _clip_gradient(name: str, weights: Mapping[str, nn.Parameter], max_norm: float, placement: Placement) -> float:
@@ -411,6 +452,7 @@ def _gradients(
                 zero = torch.zeros((), device=device)
                 sums[name, term] = sums.get((name, term), zero) + values.detach().sum() * factor / batch_size
             faults |= report.faults.keys()
+    world.beat()
     placement.sum(world, due, list(sums.values()))
     means = {key: float(value) for key, value in sums.items()}
     shares = {term: v for (_, term), v in means.items() if term in faults}

@@ -343,6 +343,7 @@ class _Session:
         step, start = self.state.step, self.clock.wall()
         try:
             for hook in hooks:
+                self.world.beat()
                 hook(step)
         except (ValueError, OSError) as error:
             self.hooks.log(f"step {step} could not be evaluated: {error}")
