@@ -197,7 +197,7 @@ def plan(asked: Any) -> dict[str, Any]:
     print(
         f"assumed: {asked.utilisation:.0%} of {H100 / 1e12:.0f} TFLOP/s a GPU, {asked.network_rate / 1e9:g} GB/s a GPU for "
         f"gradients, {asked.tokens} tokens an image, 6 operations a weight and token, a failure each "
-        f"{BETWEEN_FAILURES:,.0f} GPU hours, {asked.restart:g} s to start again; the rate of checkpoints is that of this machine's disk"
+        f"{BETWEEN_FAILURES:,.0f} GPU hours, {asked.restart:g} s to start again; checkpoints and the order at this machine's rates"
     )
     return {"plan": figures}
 

@@ -78,7 +78,7 @@ def layout(parallel: Parallel, *, size: int, needed: float, memory: float | None
                 "training.parallel.shard yourself"
             )
         shard = fitting[0] if fitting else 1  # one rank alone is not refused: its estimate is no measurement
-    data = size // shard if parallel.data is None else parallel.data
+    data = max(1, size // shard) if parallel.data is None else parallel.data
     if data * shard != size:
         raise ValueError(
             f"training.parallel asks for {data} x {shard} ranks (data x shard), and there are {size}: start as many, or "
