@@ -171,7 +171,7 @@ def order_seconds(images: int, sample: int = 2**20) -> float:
 def plan(asked: Any) -> dict[str, Any]:
     """A run of many GPUs on paper."""
     rate = checkpoint_rate(asked)
-    kept = (bytes_per_weight(moments=2, averages=2) - 4) * asked.weights  # all but the gradient
+    kept = (bytes_per_weight(moments=2, emas=2) - 4) * asked.weights  # all but the gradient
     steps = math.ceil(asked.epochs * asked.images / asked.global_batch)
     flops = 6 * asked.weights * asked.tokens * asked.global_batch
     compute = flops / (asked.gpus * H100 * asked.utilisation)
@@ -189,15 +189,15 @@ def plan(asked: Any) -> dict[str, Any]:
         "days": run / 86400, "checkpoint_gb": kept / 1e9, "checkpoint_rate_mb_s_here": rate / 1e6,
         "checkpoint_seconds": writing, "failure_every_hours": failing / 3600, "failures": failures,
         "young_minutes": interval / 60, "checkpoints": run / interval, "lost_share": lost / run,
-        "memory_gb_a_rank_whole": bytes_per_weight(moments=2, averages=2) * asked.weights / 1e9,
-        "memory_gb_a_rank_in_8": bytes_per_weight(moments=2, averages=2) * asked.weights / 8e9,
+        "memory_gb_a_rank_whole": bytes_per_weight(moments=2, emas=2) * asked.weights / 1e9,
+        "memory_gb_a_rank_in_8": bytes_per_weight(moments=2, emas=2) * asked.weights / 8e9,
         "order_gb_a_rank": 8 * asked.images / 1e9, "order_seconds_an_epoch_here": order_seconds(asked.images),
     }  # fmt: skip
     harness.show("a run on paper", ["figure", "value"], [[name, value] for name, value in figures.items()])
     print(
-        f"assumed: {asked.utilisation:.0%} of {H100 / 1e12:.0f} TFLOP/s a GPU, {asked.network_rate / 1e9:g} GB/s a GPU for "
-        f"gradients, {asked.tokens} tokens an image, 6 operations a weight and token, a failure each "
-        f"{BETWEEN_FAILURES:,.0f} GPU hours, {asked.restart:g} s to start again; checkpoints and the order at this machine's rates"
+        f"assumed: {asked.utilisation:.0%} of {H100 / 1e12:.0f} TFLOP/s a GPU, {asked.network_rate / 1e9:g} GB/s a GPU "
+        f"for gradients, {asked.tokens} tokens an image, 6 operations a weight and token, a failure each "
+        f"{BETWEEN_FAILURES:,.0f} GPU hours, {asked.restart:g} s to start again; checkpoints and order as here"
     )
     return {"plan": figures}
 

@@ -11,8 +11,8 @@ import torch.distributed as dist
 
 from langevin.training.distributed import World, join_world
 from langevin.training.order import DataOrder
-from langevin.training.parallel import Layout, Parallel, bytes_per_weight, layout, layout_again, size_of
-from langevin.training.placement import REPLICATED, Sharded, place
+from langevin.training.parallel import Mesh, Parallel, bytes_per_weight, mesh_again, mesh_of, size_of
+from langevin.training.placement import REPLICATED, Sharded, placed
 from tests import tiny
 from tests.training.test_placement import spread
 
@@ -21,16 +21,16 @@ GB = 1e9
 
 def test_weights_are_whole_where_they_fit_and_else_in_the_fewest_parts():
     def shard(needed, memory, size=8, **parallel):
-        return layout(Parallel(**parallel), size=size, needed=needed * GB, memory=memory and memory * GB)
+        return mesh_of(Parallel(**parallel), size=size, needed=needed * GB, memory=memory and memory * GB)
 
-    assert shard(40, 80) == Layout(data=8, shard=1)
-    assert shard(41, 80) == Layout(data=4, shard=2)
-    assert shard(161, 80) == Layout(data=1, shard=8)
-    assert shard(10**6, None) == Layout(data=8, shard=1)
-    assert shard(10**6, 80, shard=4) == Layout(data=2, shard=4)
-    assert shard(41, 80, data=2) == Layout(data=2, shard=4)
-    assert shard(41, 80, size=1) == Layout(data=1, shard=1)
-    assert shard(41, 80, size=7) == Layout(data=1, shard=7)
+    assert shard(40, 80) == Mesh(data=8, shard=1)
+    assert shard(41, 80) == Mesh(data=4, shard=2)
+    assert shard(161, 80) == Mesh(data=1, shard=8)
+    assert shard(10**6, None) == Mesh(data=8, shard=1)
+    assert shard(10**6, 80, shard=4) == Mesh(data=2, shard=4)
+    assert shard(41, 80, data=2) == Mesh(data=2, shard=4)
+    assert shard(41, 80, size=1) == Mesh(data=1, shard=1)
+    assert shard(41, 80, size=7) == Mesh(data=1, shard=7)
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,7 @@ def test_weights_are_whole_where_they_fit_and_else_in_the_fewest_parts():
 )
 def test_layouts_that_do_not_fit_are_refused(parallel, message):
     with pytest.raises(ValueError, match=re.escape(message)):
-        layout(Parallel(**parallel), size=6, needed=900 * GB, memory=80 * GB)
+        mesh_of(Parallel(**parallel), size=6, needed=900 * GB, memory=80 * GB)
 
 
 @pytest.mark.parametrize("wrong", [{"data": 0}, {"shard": -1}, {"data": 10**7}])
@@ -56,7 +56,7 @@ def test_counts_of_ranks_have_bounds(wrong):
 def test_a_run_goes_on_at_any_number_of_ranks():
     for size in range(1, 65):
         for parallel in (Parallel(data=4, shard=4), Parallel(shard=3), Parallel(data=2), Parallel()):
-            found = layout_again(parallel, size=size, needed=GB, memory=80 * GB)
+            found = mesh_again(parallel, size=size, needed=GB, memory=80 * GB)
             assert found.data * found.shard == size
             if isinstance(parallel.shard, int) and size % parallel.shard == 0:
                 assert found.shard == parallel.shard
@@ -68,7 +68,7 @@ def test_the_bytes_of_a_weight_are_those_of_the_tensors_of_a_state():
         state = tiny.state_of(made, training)
         tiny.advance(state, made, training, until=1)
         weights, tensors = state.weights["denoiser"], state.optimizers["denoiser"].tensors()
-        expected = size_of(weights) * (bytes_per_weight(moments=moments, averages=2) - 4)  # less the gradient
+        expected = size_of(weights) * (bytes_per_weight(moments=moments, emas=2) - 4)  # less the gradient
         seconds = [p for n, p in weights.items() if f"{n}/exp_avg_sq" in tensors and moments == 1]  # left to AdamW
         steps = [name for name in tensors if name.endswith("/step")]
         kept = sum(size_of(group) for group in state.groups().values())
@@ -118,7 +118,7 @@ def hold(rank, size, where):
     assert (join_world().rank, join_world().size) == (rank, size), "a group that is there is used"
     made = tiny.method("dit", uncertainty=True)
     whole = size_of(made.players["denoiser"].weights)
-    state = tiny.TrainingState.new(made, tiny.config(), placement=place(made, where))
+    state = tiny.TrainingState.new(made, tiny.config(), placement=placed(made, where))
     return Held(numbers=size_of(state.weights["denoiser"]), whole=whole)
 
 
@@ -127,7 +127,7 @@ def held_by(world, rank, size, where, folder):
     (folder / str(rank)).write_text(f"{held.numbers} {held.whole}")
 
 
-@pytest.mark.parametrize(("size", "where"), [(512, Layout(data=64, shard=8)), (512, Layout(shard=512))])
+@pytest.mark.parametrize(("size", "where"), [(512, Mesh(data=64, shard=8)), (512, Mesh(shard=512))])
 def test_a_rank_of_hundreds_holds_its_rows_alone(tmp_path, size, where):
     """In a world of one process that takes itself for one of 512."""
     for rank in (0, size - 1):
@@ -144,7 +144,7 @@ def test_a_rank_of_hundreds_holds_its_rows_alone(tmp_path, size, where):
 
 
 def test_weights_that_are_whole_need_no_process_group():
-    assert place(tiny.method(), Layout(data=7)) is REPLICATED
+    assert placed(tiny.method(), Mesh(data=7)) is REPLICATED
 
 
 def free_port():

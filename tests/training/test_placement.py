@@ -1,5 +1,6 @@
 """Weights in parts on several ranks take the steps of whole ones; checkpoints load at any number of ranks."""
 
+import errno
 import multiprocessing
 import os
 import shutil
@@ -12,8 +13,8 @@ from safetensors.torch import load_file, save_file
 
 from langevin.training import checkpoint
 from langevin.training.distributed import join_world
-from langevin.training.parallel import Layout
-from langevin.training.placement import place
+from langevin.training.parallel import Mesh
+from langevin.training.placement import placed
 from langevin.training.session import Hooks, train
 from tests import tiny
 
@@ -49,13 +50,13 @@ def spread(size, work, *arguments):
     assert [process.exitcode for process in processes] == [0] * size
 
 
-def steps(world, where, optimizer, *, micro=None, until=3, batch=7):
+def steps(world, where, optimizer, *, network="dit", micro=None, until=3, batch=7):
     """The whole state after some steps, and the losses."""
-    made = tiny.method(uncertainty=True, seed=0)
+    made = tiny.method(network, uncertainty=True, seed=0)
     training = tiny.config(
         steps=STEPS, batch=batch, micro_batch=micro, optimizer=tiny.OPTIMIZERS[optimizer], grad_clip=0.1
     )
-    state = tiny.TrainingState.new(made, training, placement=place(made, where))
+    state = tiny.TrainingState.new(made, training, placement=placed(made, where))
     reports = tiny.advance(state, made, training, until=until, world=world)
     assert all(report.applied for report in reports)
     found = {f"{g}/{n}": t.detach().clone() for g, tensors in state.whole_groups().items() for n, t in tensors.items()}
@@ -63,17 +64,18 @@ def steps(world, where, optimizer, *, micro=None, until=3, batch=7):
 
 
 CASES = {
-    "copies": (Layout(data=4), "adamw", None),
-    "shards": (Layout(shard=4), "adamw", None),
-    "both": (Layout(data=2, shard=2), "adamw", None),
-    "micro": (Layout(shard=4), "adamw", 1),
-    "muon": (Layout(shard=4), "muon", None),
+    "copies": (Mesh(data=4), "adamw", None),
+    "shards": (Mesh(shard=4), "adamw", None),
+    "both": (Mesh(data=2, shard=2), "adamw", None),
+    "micro": (Mesh(shard=4), "adamw", 1),
+    "muon": (Mesh(shard=4), "muon", None),
+    "unet": (Mesh(shard=4), "muon", None),
 }
 
 
 def on_four(world, folder):
     for name, (where, optimizer, micro) in CASES.items():
-        found = steps(world, where, optimizer, micro=micro)
+        found = steps(world, where, optimizer, micro=micro, network="unet" if name == "unet" else "dit")
         if world.first:
             save_file({n: t.contiguous() for n, t in found.items()}, folder / f"{name}.safetensors")
 
@@ -89,18 +91,21 @@ def four(tmp_path_factory):
 @pytest.mark.parametrize("name", CASES)
 def test_four_ranks_take_the_steps_of_one_however_weights_are_placed(four, name):
     _, optimizer, _ = CASES[name]
-    alone, found = steps(tiny.ALONE, Layout(), optimizer), load_file(four / f"{name}.safetensors")
+    network = "unet" if name == "unet" else "dit"
+    alone, found = steps(tiny.ALONE, Mesh(), optimizer, network=network), load_file(four / f"{name}.safetensors")
     assert found.keys() == alone.keys()
     torch.testing.assert_close(found["losses"], alone["losses"], rtol=2e-4, atol=0)
     for key, tensor in alone.items():
         assert found[key].shape == tensor.shape
-        assert float((found[key] - tensor).norm()) < 2e-3 * float(tensor.norm() + 0.1), key
+        # a bias before a normalisation has a gradient of rounding errors alone, whose sign is the step of AdamW
+        tolerance = 3e-2 if key.endswith("bias") and name == "unet" else 2e-3
+        assert float((found[key] - tensor).norm()) < tolerance * float(tensor.norm() + 0.1), key
 
 
 def session(path, world, where, *, until=None, steps=STEPS, then=lambda state: None):
     """The state at the end of a session in a directory, which all ranks stop after step `until`."""
     training, made = tiny.config(steps=steps, batch=7, checkpoint_minutes=1e-9, keep_checkpoints=9), tiny.method()
-    state = tiny.TrainingState.new(made, training, placement=place(made, where))
+    state = tiny.TrainingState.new(made, training, placement=placed(made, where))
     hooks = Hooks(stop=lambda: state.step == until)
     train(path, state, tiny.batches(training, flip=True), made, training, hooks=hooks, world=world, num_evals=2)
     return state
@@ -111,11 +116,11 @@ def whole(state):
 
 
 def save_at_four(world, folder):
-    ended = whole(session(folder / "whole", world, Layout(shard=4)))
-    session(folder / "stopped", world, Layout(shard=4), until=3)
-    again = whole(session(folder / "stopped", world, Layout(shard=4)))
+    ended = whole(session(folder / "whole", world, Mesh(shard=4)))
+    session(folder / "stopped", world, Mesh(shard=4), until=3)
+    again = whole(session(folder / "stopped", world, Mesh(shard=4)))
     assert all(torch.equal(ended[key], again[key]) for key in ended), "resumed at equal size to the bit"
-    session(folder / "saved", world, Layout(shard=2, data=2), until=3)
+    session(folder / "saved", world, Mesh(shard=2, data=2), until=3)
     if world.first:
         save_file({n: t.contiguous() for n, t in ended.items()}, folder / "end.safetensors")
         newest, complaints = checkpoint.load_latest(folder / "saved" / "checkpoints")
@@ -130,10 +135,29 @@ def save_at_four(world, folder):
 def load_at(world, folder):
     shutil.copytree(folder / "saved", folder / f"at-{world.size}") if world.first else None
     world.barrier()
-    where = {1: Layout(), 2: Layout(data=2), 3: Layout(shard=3)}[world.size]
+    where = {1: Mesh(), 2: Mesh(data=2), 3: Mesh(shard=3)}[world.size]
     ended = whole(session(folder / f"at-{world.size}", world, where))
     if world.first:
         save_file({n: t.contiguous() for n, t in ended.items()}, folder / f"end-{world.size}.safetensors")
+
+
+def fill_the_disk(world, folder):
+    """The disk fills when the first rank completes a checkpoint: all ranks end, and nothing is half there."""
+    if world.first:
+
+        def full(*arguments):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
+
+        checkpoint.complete = full
+    with pytest.raises(OSError, match=r"disk full while writing|another rank could not write"):
+        session(folder / "full", world, Mesh(shard=4))
+    (folder / f"refused-{world.rank}").touch()
+
+
+def test_a_full_disk_at_one_rank_ends_all_and_leaves_no_half_of_a_checkpoint(saved):
+    spread(4, fill_the_disk, saved)
+    assert len(list(saved.glob("refused-*"))) == 4
+    assert list((saved / "full" / "checkpoints").iterdir()) == []
 
 
 @pytest.fixture(scope="module")
@@ -148,7 +172,7 @@ def test_what_is_saved_in_parts_is_read_whole_and_the_last_checkpoint_is_whole(s
     files = {path.name for path in (saved / "saved" / "checkpoints" / "step-00000003").iterdir()}
     assert {"manifest.json", "state.json"} < files
     assert "model.safetensors" not in files
-    alone = steps(tiny.ALONE, Layout(), "muon")
+    alone = steps(tiny.ALONE, Mesh(), "muon")
     third = load_file(saved / "third.safetensors")
     assert {key: t.shape for key, t in third.items()} == {
         key: t.shape for key, t in alone.items() if key != "losses" and "uncertainty" not in key

@@ -15,8 +15,8 @@ from langevin.training import machine
 from langevin.training.calibration import Calibration, calibrate, set_threads, thread_policy
 from langevin.training.distributed import World
 from langevin.training.loop import TrainingConfig, TrainingState
-from langevin.training.parallel import WHOLE, Layout
-from langevin.training.placement import place
+from langevin.training.parallel import WHOLE, Mesh
+from langevin.training.placement import placed
 from langevin.user_function import CodePermission
 
 LONG_ENOUGH = 20.0  # minutes: in shorter runs compiling is not tried
@@ -30,7 +30,7 @@ def calibrated(
     code: CodePermission,
     *,
     prepared: Prepared,
-    where: Layout = WHOLE,
+    where: Mesh = WHOLE,
 ) -> tuple[Recipe, Calibration | None]:
     """Time some steps if the recipe has a time budget, decide whether to compile, and show the expected length."""
     training, begun = recipe.training, time.perf_counter() - prepared.seconds
@@ -45,7 +45,7 @@ def calibrated(
         variant = replace(recipe, training=replace(training, compile=compiled, minutes=training.minutes or 1.0))
         built = prepared.built(variant, code)
         method = built.model.method
-        state = TrainingState.new(method, variant.training, placement=place(method, where))
+        state = TrainingState.new(method, variant.training, placement=placed(method, where))
         batches = training_batches(variant, built.batches(data), prepared.coupling, prepared.memory.old)
         before, threads = torch.get_num_threads(), thread_policy(variant.training, machine.device())
         calibration = calibrate(

@@ -25,7 +25,7 @@ from langevin.run.card import kept_weights, write_card
 from langevin.run.choose_ema import choose_ema
 from langevin.run.directory import Run, create, open_run, writing
 from langevin.run.display import QUIET, Display, duration
-from langevin.run.layout import laid_out
+from langevin.run.mesh import laid_out, require_ranks
 from langevin.run.plan import Planned, Wanted, directory_of, plan, require_no_run, settle
 from langevin.run.prepared import prepared, resumed
 from langevin.run.ranks import note_run
@@ -37,8 +37,8 @@ from langevin.training import machine
 from langevin.training.calibration import Calibration
 from langevin.training.distributed import World, join_world
 from langevin.training.loop import TrainingState
-from langevin.training.parallel import WHOLE, Layout
-from langevin.training.placement import place
+from langevin.training.parallel import WHOLE, Mesh
+from langevin.training.placement import placed
 from langevin.training.session import Hooks, train
 from langevin.user_function import NO_CODE, CodePermission
 
@@ -75,6 +75,7 @@ def train_planned(
     require_agreement(world, {"data": data.fingerprint, "command": repr(wanted)})
     if wanted.tensorboard:
         require("tensorboard", "--tensorboard")
+    require_ranks(planned.recipe, world)
     code = CodePermission.of(wanted.overrides, allow=wanted.allow_code)
     recipe = world.broadcast(settle(planned.recipe, data, code))  # measurements may differ between processes
     path = world.broadcast(directory_of(recipe, wanted.out))
@@ -142,7 +143,7 @@ def resume_run(path: Path, *, allow_code: bool = False, tensorboard: bool = Fals
 def carry_on(
     run: Run, built: Built, data: Any, val: Any, world: World, *, tensorboard: bool, display: Display,
     calibration: Calibration | None = None, code: CodePermission = NO_CODE, coupling: Coupling | None = None,
-    old: Sequence[tuple[float, Batch]] = (), where: Layout = WHOLE,
+    old: Sequence[tuple[float, Batch]] = (), where: Mesh = WHOLE,
 ) -> None:  # fmt: skip
     """Train a run to its end, from its newest checkpoint if there is one, and choose the EMA length that it draws with.
 
@@ -154,7 +155,7 @@ def carry_on(
         Stopped: Ctrl-C or SIGTERM; the state is saved."""
     recipe, method = built.recipe, built.model.method
     lr_factor = recipe.training.init_lr_factor if recipe.init_from else 1.0
-    state = TrainingState.new(method, recipe.training, lr_factor=lr_factor, placement=place(method, where))
+    state = TrainingState.new(method, recipe.training, lr_factor=lr_factor, placement=placed(method, where))
     if world.first and world.size > 1:
         display.say(f"{world.size} ranks: {where}")
     note_run(run.path)

@@ -30,7 +30,7 @@ class Parallel:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Layout:
+class Mesh:
     """`data` replicas of `shard` parts; ranks of one replica are neighbours."""
 
     data: int = 1
@@ -41,19 +41,19 @@ class Layout:
         return copies if self.shard == 1 else f"{copies}, each in {self.shard} parts"
 
 
-WHOLE = Layout()  # of a run on one rank
+WHOLE = Mesh()  # of a run on one rank
 
 
-def bytes_per_weight(*, moments: int, averages: int) -> int:
+def bytes_per_weight(*, moments: int, emas: int) -> int:
     """Bytes that a float32 weight takes in training: itself, its gradient, and what is kept of it.
 
     Args:
         moments: tensors of the optimizer as large as the weights: 2 of AdamW, 1 of Muon.
-        averages: EMAs."""
-    return 4 * (2 + moments + averages)
+        emas: EMAs."""
+    return 4 * (2 + moments + emas)
 
 
-def layout(parallel: Parallel, *, size: int, needed: float, memory: float | None) -> Layout:
+def mesh_of(parallel: Parallel, *, size: int, needed: float, memory: float | None) -> Mesh:
     """The layout of a new run over `size` ranks.
 
     Args:
@@ -84,16 +84,16 @@ def layout(parallel: Parallel, *, size: int, needed: float, memory: float | None
             f"training.parallel asks for {data} x {shard} ranks (data x shard), and there are {size}: start as many, or "
             f"set training.parallel.shard to a divisor of {size} and leave data out"
         )
-    return Layout(data=data, shard=shard)
+    return Mesh(data=data, shard=shard)
 
 
-def layout_again(parallel: Parallel, *, size: int, needed: float, memory: float | None) -> Layout:
+def mesh_again(parallel: Parallel, *, size: int, needed: float, memory: float | None) -> Mesh:
     """The layout of a resumed run, whose number of ranks may be another than the recipe says: as many parts as that says
     where it divides the ranks, else one copy over all of them."""
     if isinstance(parallel.shard, int):
         shard = size if size % parallel.shard else parallel.shard
-        return Layout(data=size // shard, shard=shard)
-    return layout(Parallel(), size=size, needed=needed, memory=memory)
+        return Mesh(data=size // shard, shard=shard)
+    return mesh_of(Parallel(), size=size, needed=needed, memory=memory)
 
 
 def size_of(tensors: Mapping[str, Tensor]) -> int:

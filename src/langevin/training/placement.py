@@ -18,9 +18,9 @@ from torch import Tensor, nn
 
 from langevin.methods.method import Method, Player
 from langevin.training.distributed import World
-from langevin.training.parallel import Layout
+from langevin.training.parallel import Mesh
 
-Weights = dict[str, nn.Parameter]
+Weights = Mapping[str, nn.Parameter]
 ENTRIES = (
     "with_quality",
     "reusing",
@@ -124,7 +124,7 @@ class Sharded:
         ValueError: the method has several players, whose gradients cannot be told apart then.
     """
 
-    def __init__(self, method: Method, where: Layout) -> None:
+    def __init__(self, method: Method, where: Mesh) -> None:
         from torch.distributed.device_mesh import init_device_mesh
 
         if len(method.players) > 1:
@@ -140,7 +140,7 @@ class Sharded:
         self._group = mesh.get_group("shard")
         _cut(network, mesh["shard"] if where.data == 1 else mesh)
         self._sharded: dict[str, Any] = {}
-        self._weights: Weights = {}
+        self._weights: dict[str, nn.Parameter] = {}
         for name, parameter in player.weights.items():
             key = f"{self._name}.{name}"
             if hasattr(parameter, "to_local"):
@@ -215,7 +215,7 @@ class Sharded:
         return not world.any(not finite)
 
 
-def place(method: Method, where: Layout) -> Replicated | Sharded:
+def placed(method: Method, where: Mesh) -> Replicated | Sharded:
     """Put the parameters of a method's players where they live; before its optimizers are made.
 
     Raises:
@@ -227,7 +227,9 @@ def _cut(network: nn.Module, mesh: Any) -> None:
     """Cut each block of a network, then what is left of it. Gradients are sums over ranks, and parts are freed at once."""
     from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
 
-    network.to(memory_format=torch.contiguous_format)  # FSDP2 cuts rows of contiguous parameters
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.data = parameter.data.contiguous()  # FSDP2 cuts rows, which channels_last has not
     blocks: Iterable[nn.Module] = getattr(network, "blocks", ())
     for block in blocks:
         fully_shard(block, mesh=mesh, reshard_after_forward=True)

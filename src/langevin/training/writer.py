@@ -132,5 +132,6 @@ class ShardWriter:
 
     def settle(self) -> None:
         pending, self._pending = self._pending, None
-        if pending is not None:
-            pending.result()
+        error = None if pending is None else pending.exception()
+        if self.world.any(error is not None):  # else the others would wait for the one that has failed
+            raise error or OSError("another rank could not write its part of a checkpoint")

@@ -10,10 +10,10 @@ from langevin.recipe.tree import Recipe
 from langevin.training import machine
 from langevin.training.distributed import World
 from langevin.training.loop import TrainingConfig
-from langevin.training.parallel import Layout, bytes_per_weight, layout, layout_again, size_of
+from langevin.training.parallel import Mesh, bytes_per_weight, mesh_again, mesh_of, size_of
 
 
-def laid_out(recipe: Recipe, method: Method, world: World, *, again: bool) -> Layout:
+def laid_out(recipe: Recipe, method: Method, world: World, *, again: bool) -> Mesh:
     """How a run's weights are laid out over the ranks of this world; the first rank decides.
 
     Args:
@@ -21,19 +21,15 @@ def laid_out(recipe: Recipe, method: Method, world: World, *, again: bool) -> La
 
     Raises:
         ValueError: `training.parallel` does not fit the number of ranks, or what is trained."""
-    batch = recipe.training.batch
-    if batch < world.size:
-        raise ValueError(
-            f"training.batch {batch} is less than the {world.size} ranks: each needs a sample of every batch"
-        )
     needed = sum(_needed(player, recipe.training) for player in method.players.values())
-    decide = layout_again if again else layout
+    decide = mesh_again if again else mesh_of
     where = decide(recipe.training.parallel, size=world.size, needed=needed, memory=_memory(world))
     where = world.broadcast(where)
     if where.shard > 1:
         parts = {
             "an adapter": recipe.adapter, "continual": recipe.continual,
             "training.compile": recipe.training.compile or None,
+            f"method.kind={recipe.method.kind}": None if recipe.method.kind == "diffusion" else recipe.method,
         }  # fmt: skip
         if held := [name for name, part in parts.items() if part is not None]:
             raise ValueError(
@@ -42,10 +38,23 @@ def laid_out(recipe: Recipe, method: Method, world: World, *, again: bool) -> La
     return where
 
 
+def require_ranks(recipe: Recipe, world: World) -> None:
+    """Check, before there is anything of a run, that it can have so many ranks.
+
+    Raises:
+        ValueError: see `mesh_of`; or a batch has fewer samples than there are ranks."""
+    batch = recipe.training.batch
+    if batch < world.size:
+        raise ValueError(
+            f"training.batch {batch} is less than the {world.size} ranks: each needs a sample of every batch"
+        )
+    mesh_of(recipe.training.parallel, size=world.size, needed=0.0, memory=None)
+
+
 def _needed(player: Player, training: TrainingConfig) -> int:
     moments = 1 if isinstance(player.optimizer or training.optimizer, Muon) else 2
-    averages = len(training.ema_lengths) if player.ema else 0
-    return size_of(player.weights) * bytes_per_weight(moments=moments, averages=averages)
+    emas = len(training.ema_lengths) if player.ema else 0
+    return size_of(player.weights) * bytes_per_weight(moments=moments, emas=emas)
 
 
 def _memory(world: World) -> float | None:
