@@ -85,7 +85,7 @@ def test_the_batch_of_a_step_is_read_once_and_shown_to_all(micro_batch):
 def test_each_player_has_the_gradient_of_its_own_loss_alone(micro):
     """d/d theta = -phi and d/d phi = phi - mean(x - fake), at the weights before the step."""
     game, read, rows = Game(every=1), batches(16), torch.arange(16)
-    _gradients(game, game.players, rows.split(micro), read, 3, 11, 16, tiny.ALONE)
+    _gradients(game, game.players, [(s, 1.0) for s in rows.split(micro)], read, 3, 11, 16, tiny.ALONE)
     draw = step_randomness(seed=11, step=3, samples=rows, count=16)
     noise = draw.noise.fork(1).normal(torch.zeros(16, 2))
     gap = (read(3, rows, draw).x - 0.3 - noise).mean(0)

@@ -40,7 +40,9 @@ def results(world):
     training = tiny.config(steps=4, batch=7, micro_batch=2, optimizer=tiny.OPTIMIZERS["adamw"])
     read = tiny.batches(training, flip=True)
     player = made.players["denoiser"].module
-    losses, *_ = _gradients(made, made.players, world.own_samples(7).split(2), read, 3, 11, 7, world)
+    losses, *_ = _gradients(
+        made, made.players, [(s, 1.0) for s in world.own_samples(7).split(2)], read, 3, 11, 7, world
+    )
     found = {f"gradient/{n}": p.grad.clone() for n, p in player.named_parameters()}
     state = tiny.state_of(made, training)
     reports = tiny.advance(state, made, training, until=4, world=world)

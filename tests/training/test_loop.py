@@ -125,7 +125,7 @@ def gradients(micro, *, world=tiny.ALONE, uncertainty=True, network="dit"):
     """(loss, gradients by name) of one global batch of 10 rows, by micro-batches of some size."""
     made = tiny.method(network, uncertainty=uncertainty)
     training = tiny.config(batch=10)
-    rows = world.own_samples(10).split(micro)
+    rows = [(samples, 1.0) for samples in world.own_samples(10).split(micro)]
     losses, *_ = _gradients(made, made.players, rows, tiny.batches(training, flip=True), 4, 11, 10, world)
     return losses["denoiser"], {n: p.grad.clone() for n, p in made.players["denoiser"].module.named_parameters()}
 
@@ -151,7 +151,7 @@ def test_the_shares_of_ranks_add_up_to_the_batch():
     parts = []
     for rank in range(3):
         made = tiny.method(uncertainty=True)
-        rows = (torch.arange(rank, 10, 3),)
+        rows = [(torch.arange(rank, 10, 3), 1.0)]
         read = tiny.batches(tiny.config(batch=10), flip=True)
         losses, *_ = _gradients(made, made.players, rows, read, 4, 11, 10, tiny.ALONE)
         parts.append((losses["denoiser"], made.players["denoiser"].module))

@@ -84,7 +84,7 @@ def test_muon_equals_its_plain_restatement(shape):
     p = nn.Parameter(normal(*shape).double())
     grads = [normal(*shape, seed=i).double() for i in range(1, 5)]
     expected = restated_muon(p.detach().clone(), grads, config)
-    optimizer = MuonOptimizer([p], config)
+    optimizer = MuonOptimizer({"p": p}, config)
     for g in grads:
         p.grad = g.clone()
         optimizer.step()

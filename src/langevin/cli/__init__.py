@@ -73,6 +73,11 @@ def main(arguments: list[str] | None = None) -> int:
         )
         return 128 + getattr(stop, "signal", 2)
     except Exception as error:
+        if "LANGEVIN_RANKS" in os.environ:
+            from langevin.cli import expected
+            from langevin.run.ranks import note_error
+
+            note_error(error, expected.message(error))
         if debug:
             raise
         print(f"langevin: {printable(message_of(error))}", file=sys.stderr)

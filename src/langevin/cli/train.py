@@ -4,6 +4,7 @@ import os
 from contextlib import nullcontext
 from typing import Any
 
+from langevin.cli import on_ranks
 from langevin.cli.page import Page
 from langevin.cli.sample import check_seed
 from langevin.cli.show import LiveLine
@@ -16,13 +17,20 @@ from langevin.run.reporting import Reporting
 from langevin.run.train import train_run
 from langevin.user_function import CodePermission
 
+ELSEWHERE = (  # options that are not of the run itself
+    "serve", "latent", "ranks", "restarts", "patience", "push", "track", "webhook", "webhook_insecure",
+)  # fmt: skip
 
-def run(args: Train) -> Run:
-    """Train, and return the finished run; with --serve only after the page was closed."""
+
+def run(args: Train) -> Run | None:
+    """Train, and return the finished run; with --serve only after the page was closed. None with --ranks."""
     if args.seed is not None:
         check_seed(args.seed)
-    line, own = LiveLine(), ("serve", "latent", "push", "track", "webhook", "webhook_insecure")
-    wanted: dict[str, Any] = {name: value for name, value in vars(args).items() if name not in own}
+    if args.ranks != 1:
+        on_ranks.train(args)
+        return None
+    line = LiveLine()
+    wanted: dict[str, Any] = {name: value for name, value in vars(args).items() if name not in ELSEWHERE}
     wanted["reporting"] = reporting_of(args)
     if args.push:
         Hub(repository=args.push).require_token()

@@ -51,6 +51,12 @@ class Train:
     """OWNER/NAME: publish the run on the Hub at its end, as `langevin push` does."""
     serve: bool = False
     """Also serve the run on this machine, and show its page: curves and previews while it trains, then a form."""
+    ranks: int = 1
+    """Processes on this machine that share every batch, one for each GPU; started again if one is lost."""
+    restarts: int = 3
+    """With --ranks: starts in a row that may bring no newer checkpoint."""
+    patience: float = 10.0
+    """With --ranks: minutes without a step after which a rank is lost; more than an evaluation takes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +75,12 @@ class Resume:
     machine see commands, but not LANGEVIN_WEBHOOK, which has addresses too; LANGEVIN_WEBHOOK_SECRET signs the events."""
     webhook_insecure: bool = False
     """Allow addresses of other machines that are not https."""
+    ranks: int = 1
+    """Processes on this machine that share every batch; any number, whatever the run had before."""
+    restarts: int = 3
+    """With --ranks: starts in a row that may bring no newer checkpoint."""
+    patience: float = 10.0
+    """With --ranks: minutes without a step after which a rank is lost; more than an evaluation takes."""
 
 
 @dataclass(frozen=True, kw_only=True)

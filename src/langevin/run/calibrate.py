@@ -15,6 +15,8 @@ from langevin.training import machine
 from langevin.training.calibration import Calibration, calibrate, set_threads, thread_policy
 from langevin.training.distributed import World
 from langevin.training.loop import TrainingConfig, TrainingState
+from langevin.training.parallel import WHOLE, Mesh
+from langevin.training.placement import placed
 from langevin.user_function import CodePermission
 
 LONG_ENOUGH = 20.0  # minutes: in shorter runs compiling is not tried
@@ -28,6 +30,7 @@ def calibrated(
     code: CodePermission,
     *,
     prepared: Prepared,
+    where: Mesh = WHOLE,
 ) -> tuple[Recipe, Calibration | None]:
     """Time some steps if the recipe has a time budget, decide whether to compile, and show the expected length."""
     training, begun = recipe.training, time.perf_counter() - prepared.seconds
@@ -41,11 +44,12 @@ def calibrated(
     def measure(compiled: bool) -> Calibration:
         variant = replace(recipe, training=replace(training, compile=compiled, minutes=training.minutes or 1.0))
         built = prepared.built(variant, code)
-        state = TrainingState.new(built.model.method, variant.training)
+        method = built.model.method
+        state = TrainingState.new(method, variant.training, placement=placed(method, where))
         batches = training_batches(variant, built.batches(data), prepared.coupling, prepared.memory.old)
         before, threads = torch.get_num_threads(), thread_policy(variant.training, machine.device())
         calibration = calibrate(
-            state, batches, built.model.method, variant.training, threads=threads, world=world, before=prepared.seconds
+            state, batches, method, variant.training, threads=threads, world=world, before=prepared.seconds
         )
         set_threads(before)
         return calibration

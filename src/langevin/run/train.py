@@ -1,5 +1,6 @@
 """Training a run on data or by a recipe, and resuming a stopped one."""
 
+import hashlib
 import signal
 import time
 from collections.abc import Callable, Sequence
@@ -17,13 +18,16 @@ from langevin.diffusion.sampler import require_fit
 from langevin.methods.models import SDEModel
 from langevin.recipe.build import Built, training_batches
 from langevin.run.adapters import write_adapter
+from langevin.run.agreement import require_agreement
 from langevin.run.calibrate import calibrated
 from langevin.run.card import kept_weights, write_card
 from langevin.run.choose_ema import choose_ema
 from langevin.run.directory import Run, create, open_run, writing
 from langevin.run.display import QUIET, Display, duration
+from langevin.run.mesh import laid_out, require_ranks
 from langevin.run.plan import Planned, Wanted, directory_of, plan, require_no_run, settle
 from langevin.run.prepared import prepared, resumed
+from langevin.run.ranks import note_run
 from langevin.run.reporting import NOBODY, Reporter, Reporting, reporting
 from langevin.run.requests import Requests
 from langevin.run.stop import Stopped, stop_requests
@@ -33,6 +37,8 @@ from langevin.training import machine
 from langevin.training.calibration import Calibration
 from langevin.training.distributed import World, join_world
 from langevin.training.loop import TrainingState
+from langevin.training.parallel import WHOLE, Mesh
+from langevin.training.placement import placed
 from langevin.training.session import Hooks, train
 from langevin.user_function import NO_CODE, CodePermission
 
@@ -66,6 +72,9 @@ def train_planned(
         ValueError: the parts of the recipe do not fit each other or the data, or there is something at its place."""
     world, (data, val) = join_world(), planned.data
     wanted.reporting.check()
+    display = display if world.first else QUIET
+    require_agreement(world, {"data": data.fingerprint, "command": repr(wanted)})
+    require_ranks(planned.recipe, world)
     code = CodePermission.of(wanted.overrides, allow=wanted.allow_code)
     recipe = world.broadcast(settle(planned.recipe, data, code))  # measurements may differ between processes
     path = world.broadcast(directory_of(recipe, wanted.out))
@@ -76,8 +85,9 @@ def train_planned(
                 display.say(text)
         built = built_for_training(recipe, code)
         require_usable(built, data)  # before time is spent on a calibration
+        where = laid_out(recipe, built.model.method, world, again=False)
         recipe, made = prepared(recipe, data, val, built, world, display, code)
-        recipe, calibration = calibrated(recipe, data, world, display, code, prepared=made)
+        recipe, calibration = calibrated(recipe, data, world, display, code, prepared=made, where=where)
         built = made.built(recipe, code)
         if recipe.init_from:
             begin_from(built, recipe.init_from, display, code)
@@ -97,7 +107,7 @@ def train_planned(
             created(path)
         carry_on(
             run, built, data, val, world, to=wanted.reporting, display=display,
-            calibration=calibration, code=code, coupling=made.coupling, old=made.memory.old,
+            calibration=calibration, code=code, coupling=made.coupling, old=made.memory.old, where=where,
         )  # fmt: skip
     return run
 
@@ -112,15 +122,21 @@ def resume_run(path: Path, *, allow_code: bool = False, to: Reporting = NOBODY, 
         ValueError: there is no run, or its data has changed."""
     to.check()
     world, run = join_world(), open_run(path)
+    display = display if world.first else QUIET
     data, val = run.open_data(progress=display.progress("reading data"))
+    require_agreement(
+        world, {"data": data.fingerprint, "recipe": hashlib.sha256(repr(run.recipe).encode()).hexdigest()}
+    )
     if world.first:
         for text in elsewhere(run):
             display.say(text)
     with writing(path) if world.first else nullcontext():
         code = CodePermission.of((), allow=allow_code)
         built, coupling, memory = resumed(run, data, val, world, display, code)
+        where = laid_out(run.recipe, built.model.method, world, again=run.last_step > 0)
         carry_on(
             run, built, data, val, world, to=to, display=display, code=code, coupling=coupling, old=memory.old,
+            where=where,
         )  # fmt: skip
     return run
 
@@ -136,22 +152,26 @@ def carry_on(
 def train_on(
     run: Run, built: Built, data: Any, val: Any, world: World, *, reporter: Reporter, display: Display,
     calibration: Calibration | None = None, code: CodePermission = NO_CODE, coupling: Coupling | None = None,
-    old: Sequence[tuple[float, Batch]] = (),
+    old: Sequence[tuple[float, Batch]] = (), where: Mesh = WHOLE,
 ) -> None:  # fmt: skip
     """Train a run to its end, from its newest checkpoint if there is one, and choose the EMA length that it draws with.
 
     Args:
         old: examples of earlier data, each with their share of a batch.
+        where: how the weights are laid out over the ranks.
 
     Raises:
         Stopped: Ctrl-C or SIGTERM; the state is saved."""
     recipe, method = built.recipe, built.model.method
     lr_factor = recipe.training.init_lr_factor if recipe.init_from else 1.0
-    state = TrainingState.new(method, recipe.training, lr_factor=lr_factor)
+    state = TrainingState.new(method, recipe.training, lr_factor=lr_factor, placement=placed(method, where))
+    if world.first and world.size > 1:
+        display.say(f"{world.size} ranks: {where}")
+    note_run(run.path)
     batches = built.batches(data)
     for text in batches.remarks if world.first else ():
         display.say(text)
-    watch = Watch(run, built, state, batches, built.batches(val), drawn=reporter.preview)
+    watch = Watch(run, built, state, batches, built.batches(val), drawn=reporter.preview, writes=world.first)
     requests = Requests(run=run.path)
     hooks = Hooks(
         progress=display.training, measure=watch.measure, preview=watch.preview, log=display.say, requests=requests.take,

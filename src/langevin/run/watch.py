@@ -22,16 +22,21 @@ STEPS = 100  # maximum number of sampling steps of a preview
 
 
 class Watch:
-    """Evaluates losses and draws previews with the EMA of the weights, without effect on training."""
+    """Evaluates losses and draws previews with the EMA of the weights, without effect on training.
+
+    Args:
+        drawn: is told of each preview: its step, and the suffix and content of its file.
+        writes: whether files are written; ranks that share parts of the weights evaluate them together, and one writes.
+    """
 
     def __init__(
         self, run: Run, built: Built, state: TrainingState, train: Batches, val: Batches, *,
-        drawn: Callable[[int, str, bytes], None] = lambda step, suffix, content: None,
+        drawn: Callable[[int, str, bytes], None] = lambda step, suffix, content: None, writes: bool = True,
     ) -> None:  # fmt: skip
         self.run, self.built, self.state = run, built, state
         self.parts = {"train": train, "val": val}
         self.others = other_runs(run.recipe, device=built.device)
-        self.drawn = drawn  # is told of each preview: its step, and the suffix and content of its file
+        self.drawn, self.writes = drawn, writes
 
     def measure(self, step: int) -> dict[str, Any]:
         """Loss by noise level on fixed examples and fixed noise, of training and held-out data, for metrics.jsonl."""
@@ -55,6 +60,8 @@ class Watch:
             samples = model.run(
                 self.built.recipe.data.preview_plan(RequestContext(model=model, data=lambda: (train, val)))
             )
+        if not self.writes:
+            return
         preview = samples.preview()
         write_atomic(self.run.samples / f"step-{step:08d}{preview.suffix}", preview.content)
         self.drawn(step, preview.suffix, preview.content)
@@ -86,7 +93,7 @@ class _EMAWeights:
             nearest = min(lengths, key=lambda kept: abs(kept - length)) if lengths and length > 0 else None
             if nearest is None:
                 continue
-            parameters = self.state.players[player].weights
+            parameters = self.state.weights[player]
             for name, value in ema.tensors(nearest).items():
                 self.before.append((parameters[name], parameters[name].detach().clone()))
                 parameters[name].copy_(value)

@@ -11,6 +11,7 @@ from pathlib import Path
 from langevin.files import own_folder
 from langevin.training import checkpoint
 from langevin.training.checkpoint import BEST
+from langevin.training.distributed import ALONE, World
 from langevin.training.loop import TrainingState
 
 LOSS = "held_out_loss"
@@ -42,15 +43,19 @@ def read_best(root: Path) -> Best | None:
     return Best(step=int(saved.state["step"]), loss=float(loss))
 
 
-def keep_if_best(root: Path, state: TrainingState, loss: float) -> None:
-    """Keep the state's weights and EMAs under the checkpoints `root` if no held-out loss so far is as low.
+def keep_if_best(root: Path, state: TrainingState, loss: float, world: World = ALONE) -> None:
+    """Keep the state's weights and EMAs under the checkpoints `root` if no held-out loss so far is as low. The first rank
+    writes, and all that share parts of the weights must call.
 
     Raises:
         OSError: the disk is full or not writable; what was kept stays."""
     before = read_best(root)
-    if not math.isfinite(loss) or (before is not None and before.loss <= loss):
+    better = math.isfinite(loss) and (before is None or before.loss > loss)
+    if not state.placement.decided(world, better):
         return
-    groups = {name: tensors for name, tensors in state.groups().items() if name != "optimizer"}
+    groups = state.whole_groups(only=state.groups().keys() - {"optimizer"})
+    if not world.first:
+        return
     checkpoint.save(own_folder(root, BEST), state.step, groups, {**state.counters(), LOSS: loss})
     checkpoint.remove_after(root / BEST, state.step)  # of a branch that the run was rolled back from
     checkpoint.prune(root / BEST, keep=1, step=state.step)

@@ -22,6 +22,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from langevin.files import explain, flush, read_regular, remove, replace, temporary_of
+from langevin.training.assembled import SHARD, assembled
 
 FORMAT = 1
 BEST = "best"  # folder of the checkpoint of the least held-out loss
@@ -54,10 +55,7 @@ def save(root: Path, step: int, groups: Groups, state: Mapping[str, Any], *, ide
         ValueError: a tensor holds a number that is not finite (nothing is written).
         OSError: the disk is full or not writable, with what to do; earlier checkpoints are untouched.
     """
-    for group, tensors in groups.items():
-        for name, tensor in tensors.items():
-            if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-                raise ValueError(f"not saving step {step}: '{name}' of {group} holds numbers that are not finite")
+    require_finite(step, groups)
     root.mkdir(parents=True, exist_ok=True)
     final = root / f"step-{step:08d}"
     temporary = temporary_of(final)
@@ -68,23 +66,47 @@ def save(root: Path, step: int, groups: Groups, state: Mapping[str, Any], *, ide
         for group, tensors in groups.items():
             ready = {name: t.detach().to("cpu").contiguous() for name, t in tensors.items()}
             save_file(ready, temporary / f"{group}.safetensors")
-        (temporary / "state.json").write_text(json.dumps(dict(state), indent=1))
-        readable = (temporary / "state.json").stat().st_mode
-        files = {f.name: {"bytes": f.stat().st_size, "sha256": _digest(f)} for f in sorted(temporary.iterdir())}
-        for name in files:
-            os.chmod(temporary / name, readable)  # safetensors makes its files private
-            flush(temporary / name)
-        about = {"format": FORMAT, "step": step, "files": files, **({"identity": identity} if identity else {})}
-        (temporary / "manifest.json").write_text(json.dumps(about, indent=1))
-        flush(temporary / "manifest.json")
-        flush(temporary)
-        _put(temporary, final, files)
-        flush(root)
+        complete(temporary, final, step, state, identity=identity)
     except (OSError, SafetensorError) as error:
         raise explain(error, final, size=size, run=root.parent) from error
     finally:
         remove(temporary)
     return final
+
+
+def require_finite(step: int, groups: Groups) -> None:
+    """Check that all numbers of a checkpoint are finite.
+
+    Raises:
+        ValueError: one is not."""
+    for group, tensors in groups.items():
+        for name, tensor in tensors.items():
+            if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+                raise ValueError(f"not saving step {step}: '{name}' of {group} holds numbers that are not finite")
+
+
+def complete(
+    temporary: Path, final: Path, step: int, state: Mapping[str, Any], *, identity: str | None = None
+) -> None:  # fmt: skip
+    """Make a checkpoint of a folder of tensors: its state, a manifest of all files, and its name at last.
+
+    Args:
+        identity: see `save`.
+
+    Raises:
+        OSError: the disk is full or not writable."""
+    (temporary / "state.json").write_text(json.dumps(dict(state), indent=1))
+    readable = (temporary / "state.json").stat().st_mode
+    files = {f.name: {"bytes": f.stat().st_size, "sha256": _digest(f)} for f in sorted(temporary.iterdir())}
+    for name in files:
+        os.chmod(temporary / name, readable)  # safetensors makes its files private
+        flush(temporary / name)
+    about = {"format": FORMAT, "step": step, "files": files, **({"identity": identity} if identity else {})}
+    (temporary / "manifest.json").write_text(json.dumps(about, indent=1))
+    flush(temporary / "manifest.json")
+    flush(temporary)
+    _put(temporary, final, files)
+    flush(final.parent)
 
 
 def load(path: Path, *, only: tuple[str, ...] | None = None) -> Checkpoint:
@@ -98,8 +120,12 @@ def load(path: Path, *, only: tuple[str, ...] | None = None) -> Checkpoint:
     """
     files = _verified(path)
     names = [n.removesuffix(".safetensors") for n in files if n.endswith(".safetensors")]
+    shards = [name for name in names if name.startswith(SHARD)]
     try:
-        groups = {n: load_file(path / f"{n}.safetensors") for n in names if only is None or n in only}
+        if shards:
+            groups = assembled(path, only=only)
+        else:
+            groups = {n: load_file(path / f"{n}.safetensors") for n in names if only is None or n in only}
         state = json.loads(read_regular(path / "state.json", most=_MOST))
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:  # RecursionError is a RuntimeError
         raise Damaged(f"{path}: cannot be read: {error}") from error

@@ -1,4 +1,4 @@
-"""One process or several: `torchrun` sets RANK and WORLD_SIZE, and each process takes its share of every global batch.
+"""One process or several: a launcher sets RANK and WORLD_SIZE, and each process takes its share of every global batch.
 
 Randomness and data order belong to the samples of the global batch and not to processes, so a step sums the same
 gradients at any world size (up to rounding).
@@ -6,19 +6,29 @@ gradients at any world size (up to rounding).
 
 import os
 from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
+ASSEMBLE, TRANSFER = "LANGEVIN_ASSEMBLE_SECONDS", "LANGEVIN_TRANSFER_SECONDS"  # how long ranks wait for each other
+BEATS = "LANGEVIN_RANKS"  # folder in which a supervisor looks for signs of life
+
 
 @dataclass(frozen=True, kw_only=True)
 class World:
-    """The rank of this process, and the number of processes."""
+    """The rank of this process, and the number of processes.
+
+    Args:
+        beats: the file whose time says when this rank last had its share of a step; None keeps none.
+    """
 
     rank: int = 0
     size: int = 1
+    beats: Path | None = None
 
     @property
     def first(self) -> bool:
@@ -28,6 +38,11 @@ class World:
     def own_samples(self, batch: int) -> Tensor:
         """Indices of this rank's samples in a global batch of size `batch`, int64."""
         return torch.arange(self.rank, batch, self.size)
+
+    def beat(self) -> None:
+        """Say that this rank is at work."""
+        if self.beats is not None:
+            self.beats.touch()
 
     def all_reduce(self, tensors: list[Tensor]) -> None:
         """Sum each tensor over all ranks, in place, in one transfer."""
@@ -54,12 +69,16 @@ class World:
         dist.all_reduce(count)
         return bool(count > 0)
 
+    def gathered(self, thing: Any) -> list[Any]:
+        """Every rank's `thing` (a small Python object), by rank, on every rank."""
+        things: list[Any] = [thing] * self.size
+        if self.size > 1:
+            dist.all_gather_object(things, thing)
+        return things
+
     def all_equal(self, thing: Any) -> bool:
         """Whether all ranks have an equal `thing` (a small Python object); every rank gets the same result."""
-        if self.size == 1:
-            return True
-        things: list[Any] = [None] * self.size
-        dist.all_gather_object(things, thing)
+        things = self.gathered(thing)
         return all(other == things[0] for other in things)
 
     def barrier(self) -> None:
@@ -68,13 +87,58 @@ class World:
             dist.barrier()
 
 
+ALONE = World()
+
+
 def join_world() -> World:
-    """Join the processes that `torchrun` started; a world of one outside of torchrun."""
+    """The world of the processes that a launcher started; of one where none did. A process group that is there is used.
+
+    Raises:
+        ValueError: the processes did not find each other in time, a port is in use, or there are too few devices."""
+    if dist.is_initialized():
+        return _world(dist.get_rank(), dist.get_world_size())
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
-        return World()
-    if not dist.is_initialized():
-        dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
-    if torch.cuda.is_available():
-        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-    return World(rank=dist.get_rank(), size=size)
+        return ALONE
+    local, cuda = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.is_available()
+    if cuda and local >= torch.cuda.device_count():
+        raise ValueError(
+            f"rank {os.environ.get('RANK')} is number {local} on its machine, which has {torch.cuda.device_count()} GPUs: "
+            "start as many ranks as there are"
+        )
+    if cuda:
+        torch.cuda.set_device(local)
+    _assemble("nccl" if cuda else "gloo", size)
+    return _world(dist.get_rank(), size)
+
+
+def _world(rank: int, size: int) -> World:
+    folder = os.environ.get(BEATS)
+    return World(rank=rank, size=size, beats=Path(folder) / f"beat-{rank}" if folder else None)
+
+
+def _assemble(backend: str, size: int) -> None:
+    """Find the other processes and make a process group.
+
+    Raises:
+        ValueError: see `join_world`."""
+    host, port = os.environ.get("MASTER_ADDR", ""), os.environ.get("MASTER_PORT", "")
+    patience = float(os.environ.get(ASSEMBLE, "600"))
+    try:
+        store, rank, _ = next(dist.rendezvous("env://", timeout=timedelta(seconds=patience)))
+        dist.init_process_group(
+            backend, store=store, rank=rank, world_size=size,
+            timeout=timedelta(seconds=float(os.environ.get(TRANSFER, "3600"))),
+        )  # fmt: skip
+    except (dist.DistNetworkError, dist.DistStoreError) as error:
+        text = str(error)
+        if "EADDRINUSE" in text or "already in use" in text:
+            raise ValueError(
+                f"port {port} of {host} is in use, so the ranks cannot meet there: set MASTER_PORT (torchrun "
+                "--master-port) to another one, the same for all ranks"
+            ) from error
+        raise ValueError(
+            f"rank {os.environ.get('RANK')}: {size} ranks did not meet at {host}:{port} within {patience:g} s "
+            f"({text.splitlines()[0][:200]}): start all of them with one MASTER_ADDR, MASTER_PORT and WORLD_SIZE "
+            f"({ASSEMBLE} waits longer)"
+        ) from error

@@ -13,9 +13,10 @@ which one player has to be ahead gives it more turns (`Player.every`).
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -25,10 +26,13 @@ from langevin.diffusion.batch import Batch, StepRandomness, step_randomness
 from langevin.diffusion.noise import mix
 from langevin.methods.method import Method, Player
 from langevin.methods.optimizer import AdamW, OptimizerConfig
+from langevin.training.ahead import DEPTH, Ahead, Reading
 from langevin.training.counters import CLOCKED, COUNTERS, checked
-from langevin.training.distributed import World
+from langevin.training.distributed import ALONE, World
 from langevin.training.ema import PowerEMA, gamma_of_length
 from langevin.training.optimizer import LRSchedule, Optimizers
+from langevin.training.parallel import Parallel
+from langevin.training.placement import REPLICATED, Placement
 from langevin.training.plan import RECENT, StepPlan
 from langevin.training.trend import Faults, LossTrend
 
@@ -72,6 +76,9 @@ class TrainingConfig:
             data, which is learned by heart.
         compile: compile the network; done only in runs that are long enough to gain from it.
         threads: CPU threads; None chooses them, and takes fewer while other jobs compete for the cores.
+        parallel: the layout of a run on several ranks.
+        prefetch: batches that are read ahead of their step, in a thread; None is 2 on an accelerator and 0 on a CPU, whose
+            cores the step needs. The result is the same to the bit.
     """
 
     steps: int | None = None
@@ -92,6 +99,8 @@ class TrainingConfig:
     keep_best: bool = False
     compile: bool = False
     threads: int | None = None
+    parallel: Parallel = Parallel()
+    prefetch: int | None = None
 
     def __post_init__(self) -> None:
         names = ("batch", "max_bad_steps", "keep_checkpoints", "steps", "micro_batch", "threads")
@@ -117,6 +126,8 @@ class TrainingConfig:
             raise ValueError(f"training.grad_clip must be positive, got {self.grad_clip}")
         if not 0 < self.init_lr_factor <= 100:
             raise ValueError(f"training.init_lr_factor must be above 0 and at most 100, got {self.init_lr_factor}")
+        if not 0 <= (self.prefetch or 0) <= 1024:
+            raise ValueError(f"training.prefetch is a number of batches, 0 to 1024, got {self.prefetch}")
         if self.snapshots < 0 or not self.checkpoint_minutes > 0:
             raise ValueError(
                 "training.snapshots must be at least 0 and training.checkpoint_minutes positive, got "
@@ -165,6 +176,7 @@ class TrainingState:
     """Everything that a checkpoint holds."""
 
     players: Mapping[str, Player]
+    weights: Mapping[str, Mapping[str, nn.Parameter]]  # of each player, as this rank holds them
     optimizers: dict[str, Optimizers]
     ema: dict[str, PowerEMA]
     plan: StepPlan | None  # None until a time budget is converted to steps
@@ -180,26 +192,35 @@ class TrainingState:
     threads: int | None = None
     loss: LossTrend = field(default_factory=LossTrend)
     faults: Faults = field(default_factory=Faults)
+    placement: Placement = REPLICATED
 
     @classmethod
-    def new(cls, method: Method, config: TrainingConfig, *, lr_factor: float = 1.0) -> "TrainingState":
+    def new(
+        cls, method: Method, config: TrainingConfig, *, lr_factor: float = 1.0, placement: Placement = REPLICATED
+    ) -> "TrainingState":
         """Fresh optimizers, at `lr_factor` times the configured learning rates, and EMAs for the method's players."""
         players = method.players
+        weights = {name: placement.weights(name, player) for name, player in players.items()}
         return cls(
             players=players,
+            weights=weights,
             optimizers={
-                n: Optimizers(p, config.optimizer, precision=config.dtype, lr_factor=lr_factor)
+                n: Optimizers(
+                    p, config.optimizer, precision=config.dtype, lr_factor=lr_factor, weights=weights[n],
+                    whole=partial(_of_player, placement.whole, n), part=partial(_of_player, placement.part, n),
+                )
                 for n, p in players.items()
             },
-            ema={n: PowerEMA(p.weights, lengths=config.ema_lengths) for n, p in players.items() if p.ema},
+            ema={n: PowerEMA(weights[n], lengths=config.ema_lengths) for n, p in players.items() if p.ema},
             plan=None if config.steps is None else StepPlan.of(config.steps),
-        )
+            placement=placement,
+        )  # fmt: skip
 
     def groups(self) -> dict[str, dict[str, Tensor]]:
-        """All tensors, by checkpoint file and name."""
+        """All tensors that this rank holds, by checkpoint file and name."""
         groups: dict[str, dict[str, Tensor]] = {"model": {}, "optimizer": {}}
-        for name, player in self.players.items():
-            groups["model"] |= {f"{name}.{n}": p for n, p in player.weights.items()}
+        for name, weights in self.weights.items():
+            groups["model"] |= {f"{name}.{n}": p for n, p in weights.items()}
             groups["optimizer"] |= {f"{name}.{n}": t for n, t in self.optimizers[name].tensors().items()}
         for name, ema in self.ema.items():
             for length in ema.values:
@@ -207,10 +228,10 @@ class TrainingState:
                 average |= {f"{name}.{n}": t for n, t in ema.tensors(length).items()}
         return groups
 
-    def finite(self) -> bool:
+    def finite(self, world: World = ALONE) -> bool:
         """Whether all tensors are finite; a checkpoint of others is refused."""
         tensors = (t for group in self.groups().values() for t in group.values() if t.is_floating_point())
-        return all(bool(torch.isfinite(t).all()) for t in tensors)
+        return self.placement.all_finite(world, all(bool(torch.isfinite(t).all()) for t in tensors))
 
     def counters(self) -> dict[str, Any]:
         """The rest of the state, as JSON values."""
@@ -220,17 +241,25 @@ class TrainingState:
         trends = {"loss": self.loss.to_json(), "faults": dict(self.faults.high)}
         return counted | {"plan": decisions} | trends | clocked
 
+    def whole_groups(self, *, only: Collection[str] | None = None) -> dict[str, dict[str, Tensor]]:
+        """`groups` of whole tensors; all ranks that share parts of them must call."""
+        wanted = {name: tensors for name, tensors in self.groups().items() if only is None or name in only}
+        return by_parameter(wanted, self.placement.whole)
+
+    def load_whole(self, groups: Mapping[str, Mapping[str, Tensor]], counters: Mapping[str, Any]) -> None:
+        """Restore a state from `whole_groups`, such as a checkpoint has; see `load`."""
+        self.load(by_parameter(groups, self.placement.part), counters)
+
     @torch.no_grad()
     def load(self, groups: Mapping[str, Mapping[str, Tensor]], counters: Mapping[str, Any]) -> None:
-        """Restore a state from its `groups` and `counters`.
+        """Restore a state from its `groups`, of tensors as this rank holds them, and `counters`.
 
         Raises:
             ValueError: they are of another network or optimizer, or an EMA is missing."""
         missing = self.groups().keys() - groups.keys()
         if missing:
             raise ValueError(f"the checkpoint has no {', '.join(sorted(missing))}: it is of a run with another recipe")
-        for player_name, player in self.players.items():
-            parameters = player.weights
+        for player_name, parameters in self.weights.items():
             saved = _tensors_of(player_name, groups["model"])
             if {n: p.shape for n, p in parameters.items()} != {n: t.shape for n, t in saved.items()}:
                 different = sorted(set(parameters) ^ set(saved)) or ["shapes differ"]
@@ -249,6 +278,22 @@ class TrainingState:
         self.faults = Faults(high=saved.get("faults", {}))
         if "plan" in saved:
             self.plan = StepPlan(decisions=tuple(saved["plan"])) if saved["plan"] else None
+
+
+def by_parameter(
+    groups: Mapping[str, Mapping[str, Tensor]], change: Callable[[str, Tensor], Tensor]
+) -> dict[str, dict[str, Tensor]]:
+    """Groups with `change`(player.parameter, tensor) of each tensor that has the shape of its parameter."""
+
+    def changed(group: str, name: str, tensor: Tensor) -> Tensor:
+        parameter, _, kind = name.rpartition("/") if group == "optimizer" else (name, "", "")
+        return tensor if kind == "step" else change(parameter, tensor)
+
+    return {group: {n: changed(group, n, t) for n, t in tensors.items()} for group, tensors in groups.items()}
+
+
+def _of_player(function: Callable[[str, Tensor], Tensor], player: str, name: str, tensor: Tensor) -> Tensor:
+    return function(f"{player}.{name}", tensor)
 
 
 def _tensors_of(player: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -281,9 +326,29 @@ def fit(
     own = world.own_samples(config.batch)
     if config.batch < world.size:
         raise ValueError(
-            f"training.batch {config.batch} is less than the {world.size} processes: each needs a sample of every batch"
+            f"training.batch {config.batch} is less than the {world.size} ranks: each needs a sample of every batch"
         )
-    micro_batches = own.split(config.micro_batch or max(1, len(own)))
+    device = next(parameter.device for player in method.players.values() for parameter in player.module.parameters())
+    depth = config.prefetch if config.prefetch is not None else DEPTH if device.type == "cuda" else 0
+    reader = Ahead(batches, device) if depth else None
+    steps = _steps(state, reader or batches, method, config, own, until=until, world=world, clock=clock, depth=depth)
+    try:
+        for report in steps:
+            with reader.paused() if reader else nullcontext():
+                yield report
+    finally:
+        if reader is not None:
+            reader.close()
+
+
+def _steps(
+    state: TrainingState, batches: BatchFn | Ahead, method: Method, config: TrainingConfig, own: Tensor, *,
+    until: int | None, world: World, clock: Clock, depth: int,
+) -> Iterator[StepReport]:  # fmt: skip
+    """The steps of `fit` on this rank's samples `own`."""
+    assert state.plan is not None
+    placement = state.placement
+    micro_batches = placement.micro_batches(own, batch=config.batch, size=config.micro_batch, world=world)
     seed = config.seed + 1_000_003 * state.restarts  # new randomness after a rollback
     first = next(iter(method.players))
     while state.step < (state.plan.total if until is None else until):
@@ -291,17 +356,19 @@ def fit(
         factor = config.lr_schedule(state.plan.position(state.step), state.plan.total) * 0.5**state.restarts
         due = {n: p for n, p in method.players.items() if state.step % p.every == 0}
         progress = float(state.plan.progress(state.step))
+        if isinstance(batches, Ahead):
+            batches.expect(_expected(state, config.batch, [samples for samples, _ in micro_batches], seed, depth))
         losses, terms, faults = _gradients(
             method, due, micro_batches, batches, state.step, seed, config.batch, world, progress=progress,
-            restarts=state.restarts,
+            restarts=state.restarts, placement=placement,
         )  # fmt: skip
-        norms = [_clip_gradient(state.optimizers[name], config.grad_clip) for name in due]
+        norms = [_clip_gradient(name, state.weights[name], config.grad_clip, placement) for name in due]
         applied = all(map(math.isfinite, (*losses.values(), *norms)))
         if applied:
             for name in due:
                 state.optimizers[name].step(factor)
             for name, ema in state.ema.items():  # also of players that are not due: EMAs weigh by the step of the run
-                ema.update(state.players[name].weights, step=state.step + 1)
+                ema.update(state.weights[name], step=state.step + 1)
         seconds = clock.wall() - wall_start
         state.step += 1
         state.samples_seen += config.batch
@@ -322,15 +389,36 @@ def fit(
         )  # fmt: skip
 
 
-def _clip_gradient(optimizers: Optimizers, max_norm: float) -> float:
+def _expected(
+    state: TrainingState, count: int, micro_batches: Sequence[Tensor], seed: int, depth: int
+) -> list[Reading]:
+    """What this step and the next `depth` ones read, if the plan stays."""
+    assert state.plan is not None
+    last = min(state.step + depth, state.plan.total - 1)
+    return [
+        (
+            step,
+            samples,
+            step_randomness(seed=seed, step=step, samples=samples, count=count, progress=at, restarts=restarts),
+        )
+        for restarts in [state.restarts]
+        for step in range(state.step, last + 1)
+        for at in [float(state.plan.progress(step))]
+        for samples in micro_batches
+    ]
+
+
+def _clip_gradient(name: str, weights: Mapping[str, nn.Parameter], max_norm: float, placement: Placement) -> float:
     """Clip a player's gradient in place; returns its norm before."""
-    return float(nn.utils.clip_grad_norm_(optimizers.parameters.values(), max_norm))
+    norm = placement.norm(name, weights)
+    nn.utils.clip_grads_with_norm_(weights.values(), max_norm, norm)
+    return float(norm)
 
 
 def _gradients(
     method: Method,
     due: Mapping[str, Player],
-    micro_batches: tuple[Tensor, ...],
+    micro_batches: Sequence[tuple[Tensor, float]],
     batches: BatchFn,
     step: int,
     seed: int,
@@ -339,6 +427,7 @@ def _gradients(
     *,
     progress: float = 0.0,
     restarts: int = 0,
+    placement: Placement = REPLICATED,
 ) -> tuple[dict[str, float], dict[str, float], dict[str, float]]:
     """Set `grad` of the players that are due to the mean over the global batch; returns their plain losses, terms, and the
     shares of the samples that are in each fault."""
@@ -349,7 +438,7 @@ def _gradients(
     device = next(parameter.device for player in method.players.values() for parameter in player.module.parameters())
     faults = set[str]()
     sums: dict[tuple[str, str], Tensor] = {(name, "loss"): torch.zeros((), device=device) for name in due}
-    for samples in micro_batches:
+    for samples, factor in micro_batches:
         here, randomness = (
             step_randomness(seed=seed, step=step, samples=at, count=batch_size, progress=progress, restarts=restarts)
             for at in (samples, samples.to(device))
@@ -358,13 +447,13 @@ def _gradients(
         for name in due:
             with _seeded(seed, step, samples):
                 report = method.loss(name, batch, randomness)
-                (report.loss.sum() / batch_size).backward(inputs=weights[name])
+                placement.backward(report.loss.sum() * factor / batch_size, weights[name])
             for term, values in {**report.terms, "loss": report.plain, **report.faults}.items():
                 zero = torch.zeros((), device=device)
-                sums[name, term] = sums.get((name, term), zero) + values.detach().sum() / batch_size
+                sums[name, term] = sums.get((name, term), zero) + values.detach().sum() * factor / batch_size
             faults |= report.faults.keys()
-    grads = [p.grad for parameters in weights.values() for p in parameters if p.grad is not None]
-    world.all_reduce([*grads, *sums.values()])
+    world.beat()
+    placement.sum(world, due, list(sums.values()))
     means = {key: float(value) for key, value in sums.items()}
     shares = {term: v for (_, term), v in means.items() if term in faults}
     shown = {

@@ -5,7 +5,7 @@ momentum: U V^T of its singular value decomposition U S V^T, approximated by fiv
 as a matrix (outputs, all else). Embeddings, first and last layers, norms and biases are left to AdamW.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, assert_never
 
@@ -14,6 +14,8 @@ from torch import Tensor, nn
 
 from langevin.methods.method import Player
 from langevin.methods.optimizer import AdamW, Muon, OptimizerConfig
+
+Cut = Callable[[str, Tensor], Tensor]  # (name of a parameter, tensor) -> tensor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,12 +64,21 @@ def orthogonalise(g: Tensor, *, steps: int = 5, dtype: torch.dtype | None = None
 
 
 class MuonOptimizer(torch.optim.Optimizer):
-    """Orthogonalised Nesterov momentum for parameters of two or more dimensions; matrices of equal shape are batched."""
+    """Orthogonalised Nesterov momentum for parameters of two or more dimensions; matrices of equal shape are batched.
 
-    def __init__(self, parameters: Iterable[nn.Parameter], config: Muon, *, dtype: torch.dtype | None = None) -> None:
+    Args:
+        whole, part: (name, tensor) -> the whole tensor of a parameter whose rows are on several ranks, and this rank's rows
+            of one. Every rank orthogonalises the whole.
+    """
+
+    def __init__(
+        self, parameters: Mapping[str, nn.Parameter], config: Muon, *, dtype: torch.dtype | None = None,
+        whole: Cut = lambda name, tensor: tensor, part: Cut = lambda name, tensor: tensor,
+    ) -> None:  # fmt: skip
         defaults = {"lr": config.lr, "momentum": config.momentum, "weight_decay": config.weight_decay}
-        super().__init__(parameters, defaults)
-        self.dtype = dtype
+        super().__init__(parameters.values(), defaults)
+        self.dtype, self._whole, self._part = dtype, whole, part
+        self._names = {id(p): name for name, p in parameters.items()}
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:
@@ -80,14 +91,16 @@ class MuonOptimizer(torch.optim.Optimizer):
                 if "momentum" not in state:
                     state["momentum"] = torch.zeros_like(p)
                 momentum = state["momentum"].mul_(group["momentum"]).add_(p.grad)
-                update = p.grad.add(momentum, alpha=group["momentum"]).flatten(1)
+                update = p.grad.add(momentum, alpha=group["momentum"])
+                update = self._whole(self._names[id(p)], update).flatten(1)
                 by_shape.setdefault(update.shape, []).append((p, update))
             for (rows, columns), pairs in by_shape.items():
                 directions = orthogonalise(torch.stack([update for _, update in pairs]), dtype=self.dtype)
                 scale = max(1.0, rows / columns) ** 0.5
                 for (p, _), direction in zip(pairs, directions, strict=True):
                     p.mul_(1 - group["lr"] * group["weight_decay"])
-                    p.add_(direction.view_as(p), alpha=-group["lr"] * scale)
+                    own = self._part(self._names[id(p)], direction.view(-1, *p.shape[1:]))
+                    p.add_(own, alpha=-group["lr"] * scale)
 
 
 class Optimizers:
@@ -98,20 +111,24 @@ class Optimizers:
         default: the optimizer if the player has none of its own.
         precision: dtype of Muon's matrix products; None is that of the gradient.
         lr_factor: on all configured learning rates.
+        weights: the player's parameters as this rank holds them; None is all of each.
+        whole, part: see `MuonOptimizer`.
     """
 
     def __init__(
-        self, player: Player, default: OptimizerConfig, *, precision: torch.dtype | None = None, lr_factor: float = 1.0
+        self, player: Player, default: OptimizerConfig, *, precision: torch.dtype | None = None, lr_factor: float = 1.0,
+        weights: Mapping[str, nn.Parameter] | None = None,
+        whole: Cut = lambda name, tensor: tensor, part: Cut = lambda name, tensor: tensor,
     ) -> None:  # fmt: skip
         config = player.optimizer or default
-        self.parameters = player.weights
+        self.parameters = player.weights if weights is None else weights
         self._names = {id(p): name for name, p in self.parameters.items()}
         match config:
             case AdamW():
                 groups = [{"params": list(self.parameters.values())}]
                 self.all: list[torch.optim.Optimizer] = [_adamw(groups, config.lr, config.betas, config.weight_decay)]
             case Muon():
-                self.all = _muon(player, self.parameters, config, precision)
+                self.all = _muon(player, self.parameters, config, precision, whole, part)
             case _:
                 assert_never(config)
         self.rates = [[lr_factor * group["lr"] for group in optimizer.param_groups] for optimizer in self.all]
@@ -158,16 +175,20 @@ class Optimizers:
 
 
 def _muon(
-    player: Player, parameters: Mapping[str, nn.Parameter], config: Muon, precision: torch.dtype | None
+    player: Player,
+    parameters: Mapping[str, nn.Parameter],
+    config: Muon,
+    precision: torch.dtype | None,
+    whole: Cut,
+    part: Cut,
 ) -> list[torch.optim.Optimizer]:
     """Muon for the hidden matrices, AdamW for embedding tables, vectors and all else."""
     outside = set(player.non_hidden)
-    hidden = [p for name, p in parameters.items() if p.ndim >= 2 and outside.isdisjoint(name.split("."))]
-    hidden_ids = {id(p) for p in hidden}
-    rest = [p for p in parameters.values() if id(p) not in hidden_ids]
-    tables = (
-        {id(m.weight) for m in player.module.modules() if isinstance(m, nn.Embedding)} if config.embedding_lr else set()
-    )
+    hidden = {n: p for n, p in parameters.items() if p.ndim >= 2 and outside.isdisjoint(n.split("."))}
+    rest = [p for name, p in parameters.items() if name not in hidden]
+    names = {id(p): name for name, p in player.weights.items()}
+    embeddings = [m for m in player.module.modules() if isinstance(m, nn.Embedding) and config.embedding_lr]
+    tables = {id(parameters[names[id(m.weight)]]) for m in embeddings if id(m.weight) in names}
     groups: list[dict[str, Any]] = [{"params": [p for p in rest if id(p) not in tables]}]
     groups.append({"params": [p for p in rest if id(p) in tables], "lr": config.embedding_lr})
     groups = [group for group in groups if group["params"]]
@@ -175,7 +196,7 @@ def _muon(
     if groups:
         optimizers.append(_adamw(groups, config.adamw_lr, (0.9, 0.99), 0.0))
     if hidden:
-        optimizers.append(MuonOptimizer(hidden, config, dtype=precision))
+        optimizers.append(MuonOptimizer(hidden, config, dtype=precision, whole=whole, part=part))
     return optimizers
 
 

@@ -32,6 +32,7 @@ from langevin.training.metrics import Metrics, evaluated, rounded
 from langevin.training.plan import StepPlan, pace, replanned
 from langevin.training.snapshots import snapshot
 from langevin.training.trend import LossTrend
+from langevin.training.writer import writer_of
 
 EVALUATING = 0.10  # maximum fraction of a time budget for evaluations, the last one excepted
 
@@ -129,7 +130,7 @@ def resume(root: Path, state: TrainingState, hooks: Hooks) -> bool:
                 f"{root.parent} was pulled, with the weights that it draws with alone, so it cannot be resumed: begin a "
                 f"new run from them, by init_from={root.parent}"
             )
-        state.load(newest.groups, newest.state)
+        state.load_whole(newest.groups, newest.state)
         hooks.log(f"resuming from step {state.step}")
     return newest is not None
 
@@ -151,6 +152,8 @@ class _Session:
         self.last_evaluation = 0.0  # seconds that it took
         self.scheduled: StepPlan | None = None  # the plan that eval_steps and snapshot_steps follow
         self.eval_steps, self.snapshot_steps = set[int](), set[int]()
+        self.takes_part = state.placement.takes_part(world)
+        self.writer = writer_of(state, world)
 
     def run(self, calibration: Calibration | None) -> None:
         state, config = self.state, self.config
@@ -173,8 +176,8 @@ class _Session:
         self.said_total = self._plan.total  # steps of the whole run, as the user was last told
         self._schedule()
         missed = state.step in self.eval_steps and not evaluated(self.file, state.step)
-        if resumed and self.world.first and missed and self._evaluation_fits():
-            self.metrics = Metrics(self.file, after=state.step)
+        if resumed and self.takes_part and self._decided(missed and self._evaluation_fits()):
+            self.metrics = Metrics(self.file, after=state.step) if self.world.first else None
             self._evaluate()
         self.stopped = False
         while state.step < self._plan.total and not self.stopped:
@@ -183,6 +186,11 @@ class _Session:
                 self._train()
             except Diverged as failure:
                 self._roll_back(failure)
+        self.writer.settle()
+
+    def _decided(self, thing: Any) -> Any:
+        """The first rank's decision, where several take part: clocks and files may differ."""
+        return self.state.placement.decided(self.world, thing)
 
     @property
     def _plan(self) -> StepPlan:
@@ -207,7 +215,7 @@ class _Session:
     def _train(self) -> None:
         """Train to the end of the plan; raises `Diverged` when the run has to be rolled back."""
         state, world = self.state, self.world
-        if world.first and state.step == 0 and state.restarts == 0:
+        if self.takes_part and state.step == 0 and state.restarts == 0:
             self._record("plan", steps=self._plan.total)
             self._save()
             self.hooks.log(f"previews of samples: {self.directory / 'samples'}")
@@ -215,7 +223,7 @@ class _Session:
         for report in fit(state, self.batches, self.method, self.config, world=world, clock=self.clock):
             self._adapt_to_speed(report)
             self._schedule()
-            if state.step in self.eval_steps | self.snapshot_steps and not state.finite():
+            if state.step in self.eval_steps | self.snapshot_steps and not state.finite(world):
                 raise Diverged(f"after step {state.step} weights or optimizer state are not finite")
             if state.loss.has_risen(self._plan.total):
                 raise Diverged(
@@ -224,13 +232,15 @@ class _Session:
             fault = state.faults.lasting(self._plan.total)
             if fault is not None:
                 raise Diverged(f"step {state.step}: {fault}")
-            if world.first:
+            if self.takes_part:
                 self._after_step(report)
-                self._fulfil(self.hooks.requests())
-            if world.any(self.hooks.stop()):
+                self._fulfil(self._decided(self.hooks.requests() if world.first else ()))
+            if world.any(self.hooks.stop() or self.writer.failed):
+                self.writer.settle()
                 self.stopped = True
-                if world.first and self.last_saved != state.step and state.finite():
+                if self.takes_part and self.last_saved != state.step and state.finite(world):
                     self._save()
+                self.writer.settle()
                 world.barrier()  # a process that ends would take the others with it
                 return
 
@@ -254,23 +264,23 @@ class _Session:
                 seconds=round(state.seconds, 1), samples_per_second=round(speed, 2), **({"terms": terms} if terms else {}),
             )  # fmt: skip
         if step in self.snapshot_steps:
-            snapshot(self.directory, state)
+            snapshot(self.directory, state, self.world)
         if step in self.eval_steps:
             if report.applied or step == self._plan.total:
                 self._save()
-            if self._evaluation_fits():
+            if self._decided(self._evaluation_fits()):
                 self._evaluate()
-        elif (
-            self.clock.wall() - self.last_save > 60 * self.config.checkpoint_minutes
-            and report.applied
-            and state.finite()
-        ):
+        elif self._decided(self._is_late()) and report.applied and state.finite(self.world):
             self._save()
+
+    def _is_late(self) -> bool:
+        """Whether the last checkpoint is older than `checkpoint_minutes`."""
+        return self.clock.wall() - self.last_save > 60 * self.config.checkpoint_minutes
 
     def _fulfil(self, requests: Collection[str]) -> None:
         """Do what was requested. It changes no weights, and counts as no evaluation."""
         step, before = self.state.step, (self.last_evaluation, self.state.evaluating)
-        if "save" in requests and self.state.finite():
+        if "save" in requests and self.state.finite(self.world):
             self._save()
             self.hooks.log(f"step {step}: saved, as requested")
         if "sample" in requests:
@@ -315,10 +325,14 @@ class _Session:
 
     def _save(self) -> None:
         step = self.state.step
-        checkpoint.save(self.root, step, self.state.groups(), self.state.counters())
-        checkpoint.prune(self.root, keep=self.config.keep_checkpoints, step=step, eval_steps={0, *self.eval_steps})
+        kept, evals = self.config.keep_checkpoints, {0, *self.eval_steps}
+
+        def then() -> None:
+            checkpoint.prune(self.root, keep=kept, step=step, eval_steps=evals)
+            self.hooks.saved(step)
+
+        self.writer.save(self.root, then=then, whole=step == self._plan.total)
         self.last_save, self.last_saved = self.clock.wall(), step
-        self.hooks.saved(step)
 
     def _evaluate(self) -> None:
         """Measure the held-out loss and draw a preview."""
@@ -326,7 +340,7 @@ class _Session:
         def measure(step: int) -> None:
             values = self.hooks.measure(step)
             if self.config.keep_best and values.get("val_loss"):  # before the line that says that it was measured
-                keep_if_best(self.root, self.state, fmean(values["val_loss"]))
+                keep_if_best(self.root, self.state, fmean(values["val_loss"]), self.world)
             if values:
                 self._write(step=step, **values)
 
@@ -344,6 +358,7 @@ class _Session:
         step, start = self.state.step, self.clock.wall()
         try:
             for hook in hooks:
+                self.world.beat()
                 hook(step)
         except (ValueError, OSError) as error:
             self.hooks.log(f"step {step} could not be evaluated: {error}")
@@ -357,6 +372,8 @@ class _Session:
         resumed must roll back to the same step. Later checkpoints are removed and the rolled-back state is saved, so that
         a kill cannot undo the rollback."""
         state = self.state
+        self.writer.settle()
+        self.world.barrier()  # the first process has written what all of them read
         restarts, skipped, elapsed, evaluating = state.restarts + 1, state.skipped, state.elapsed, state.evaluating
         index = 0 if state.restarts == 0 else 1
         candidates = [p for p in checkpoint.steps(self.root) if checkpoint.step_of(p) in {0, *self.eval_steps}]
@@ -365,7 +382,7 @@ class _Session:
         if restarts > 3 or not complete:
             raise Diverged(f"{failure}; lower the learning rate (training.optimizer.lr) or check the data") from failure
         saved, plan = checkpoint.load(complete[min(index, len(complete) - 1)]), state.plan
-        state.load(saved.groups, saved.state)
+        state.load_whole(saved.groups, saved.state)
         state.plan = plan if self.config.steps is not None else state.plan
         state.restarts, state.consecutive_skips, state.skipped = restarts, 0, skipped
         state.elapsed, state.evaluating = elapsed, evaluating
@@ -374,7 +391,8 @@ class _Session:
         self.world.barrier()  # all processes have read the checkpoints that the first one now changes
         if self.world.first:
             checkpoint.remove_after(self.root, state.step)
-            checkpoint.save(self.root, state.step, state.groups(), state.counters())
+        if self.takes_part:
+            self.writer.save(self.root, then=lambda: None, whole=True)
         self.last_saved = state.step
         self.world.barrier()
 

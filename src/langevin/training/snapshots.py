@@ -10,20 +10,24 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from langevin.files import own_folder, write_atomic
+from langevin.training.distributed import ALONE, World
 from langevin.training.ema import EMAProfile, gamma_of_length, posthoc_error, posthoc_weights
 from langevin.training.loop import TrainingState
 
 _NAME = re.compile(r"[0-9]*\.?[0-9]+(?:e-[0-9]+)?/.+", re.DOTALL)  # 0.05/player.parameter
 
 
-def snapshot(directory: Path, state: TrainingState) -> None:
-    """Save the current EMAs as ema/step-N.safetensors, in float16 (float32 where that overflows)."""
+def snapshot(directory: Path, state: TrainingState, world: World = ALONE) -> None:
+    """Save the current EMAs as ema/step-N.safetensors, in float16 (float32 where that overflows). The first rank writes,
+    and all that share parts of the weights must call."""
+    whole = state.whole_groups(only={f"ema-{length:g}" for ema in state.ema.values() for length in ema.values})
+    if not world.first:
+        return
     folder = own_folder(directory, "ema")
     tensors = {
-        f"{length:g}/{player}.{name}": _small(value).contiguous()
-        for player, ema in state.ema.items()
-        for length in ema.values
-        for name, value in ema.tensors(length).items()
+        f"{group.removeprefix('ema-')}/{name}": _small(value).contiguous()
+        for group, average in whole.items()
+        for name, value in average.items()
     }
     write_atomic(folder / f"step-{state.step:08d}.safetensors", save(tensors))
 

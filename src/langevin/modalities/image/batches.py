@@ -14,6 +14,7 @@ from langevin.modalities.image.codec import AnyCodec, Pixels
 from langevin.modalities.image.conditions import encode
 from langevin.modalities.image.data import Images
 from langevin.modalities.image.enlarge import Enlarging
+from langevin.training.ahead import copied
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,11 +67,11 @@ class ImageBatches:
     def encoded(self, items: Tensor, mirrored: Tensor, shape: tuple[int, int, int]) -> Tensor:
         """x of the images at `items` (b,) of one shape, those `mirrored` (b,) bool from right to left."""
         if isinstance(self.codec, Pixels):
-            return self.codec.encode(self.oriented(items, mirrored).to(self.device))
+            return self.codec.encode(copied(self.oriented(items, mirrored), self.device))
         x = torch.empty(len(items), *self.codec.shape(shape))
         for way in mirrored.unique().tolist():
             x[mirrored == way] = self.latents(items[mirrored == way], way, shape)
-        return self.codec.scaled(x).to(self.device)
+        return copied(self.codec.scaled(x), self.device)
 
     def latents(self, items: Tensor, mirrored: bool, shape: tuple[int, int, int]) -> Tensor:
         """The latents of the images at `items` (b,) of one shape, from those that are kept where possible."""

@@ -9,6 +9,7 @@ from langevin.diffusion.batch import Batch
 from langevin.diffusion.noise import SampleNoise
 from langevin.modalities.points.codec import Coordinates
 from langevin.modalities.points.data import PointSet
+from langevin.training.ahead import copied
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,4 +30,4 @@ class PointBatches:
 
     def __call__(self, items: Tensor, noise: SampleNoise | None = None) -> Batch:
         """The points at `items` (b,) int64."""
-        return Batch(x=self.codec.encode(self.dataset.read(items).to(self.device)))
+        return Batch(x=self.codec.encode(copied(self.dataset.read(items), self.device)))

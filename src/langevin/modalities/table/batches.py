@@ -9,6 +9,7 @@ from langevin.diffusion.batch import Batch
 from langevin.diffusion.noise import SampleNoise
 from langevin.modalities.table.codec import TOKENS, TableCodec
 from langevin.modalities.table.data import TableSet
+from langevin.training.ahead import copied
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +39,7 @@ class TableBatches:
         """The samples at `items` (b,) int64."""
         x = self.codec.encode(self.dataset, items, noise)
         known = None if noise is None or not self.context else self._known(x, noise.fork(3))
-        move = {name: part.to(self.device) for name, part in x.items()}
+        move = {name: copied(part, self.device) for name, part in x.items()}
         return Batch(x=move, known=None if known is None else {n: part.to(self.device) for n, part in known.items()})
 
     def _known(self, x: dict[str, Tensor], noise: SampleNoise) -> dict[str, Tensor]:

@@ -11,6 +11,7 @@ from langevin.diffusion.noise import SampleNoise
 from langevin.modalities.captions import CaptionVocabulary
 from langevin.modalities.video.codec import AnyCodec, Latents
 from langevin.modalities.video.data import Clips
+from langevin.training.ahead import copied
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -43,7 +44,7 @@ class VideoBatches:
         if noise is not None:
             first = (noise.fork(11).uniform(torch.empty(len(items))).cpu() * (spare + 1)).long().minimum(spare)
         index = torch.arange(self.frames).minimum(lengths[:, None] - 1) + (data.starts[items] + first)[:, None]
-        x = self._encoded(items, index).to(self.device)
+        x = copied(self._encoded(items, index), self.device)
         mask = None
         if bool((data.lengths < self.frames).any()):
             inside = torch.arange(self.frames) < lengths[:, None]
