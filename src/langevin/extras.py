@@ -17,6 +17,7 @@ EXTRAS = {
     "mido": ("mido", "music"),
     "av": ("av", "video"),
     "tensorboard": ("tensorboard", "track"),
+    "ray": ("ray[train,data]", "ray"),
     "fastapi": ("fastapi", "serve"),
     "starlette": ("starlette", "serve"),
     "uvicorn": ("uvicorn", "serve"),

@@ -10,6 +10,7 @@ from typing import Any
 from langevin.cli.merge import named
 from langevin.cli.sample import check_drawing, check_seed
 from langevin.cli.show import LiveLine
+from langevin.cli.workers import range_of
 from langevin.modalities.inputs import values_of
 from langevin.run.bulk import Bulk, conditions_of, form_of, request_of
 from langevin.run.directory import Run, open_run
@@ -70,18 +71,6 @@ def check(args: Any) -> None:
         raise ValueError(f"--workers {args.workers} is a range of a Ray cluster: add --on ray, or give one number")
     if any(value == "-" for name in vars(args.options) for value in values_of(getattr(args.options, name))):
         raise ValueError("- reads standard input, and several processes draw: give the text itself, or --each FILE")
-
-
-def range_of(text: str) -> tuple[int, int]:
-    """The least and the largest number of workers, from N or LEAST:MOST. Raises `ValueError` for anything else."""
-    low, colon, high = text.partition(":")
-    try:
-        least, most = int(low), int(high) if colon else int(low)
-    except ValueError:
-        least, most = 0, 0
-    if not 1 <= least <= most <= 10_000:
-        raise ValueError(f"--workers is a number from 1, or a range such as 1:4, got {text}")
-    return least, most
 
 
 def share_of(args: Any) -> tuple[int, int]:

@@ -42,6 +42,15 @@ class Train:
     """Also write TensorBoard events."""
     serve: bool = False
     """Also serve the run on this machine, and show its page: curves and previews while it trains, then a form."""
+    on: Engine = "here"
+    """here: this process, or those that torchrun started. ray: ranks on a Ray cluster."""
+    workers: str | None = None
+    """With --on ray: the number of ranks, or a range, as 1:4, and then as many as there is room for; default 2."""
+    address: str | None = None
+    """With --on ray: address of a running cluster, HOST:PORT or auto; default: one is started here, and ends with the
+    command."""
+    restarts: int | None = None
+    """With --on ray: how often all ranks are started again after one was lost; default 3."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +63,15 @@ class Resume:
     """Allow functions (module:function) that the run's recipe names to be imported."""
     tensorboard: bool = False
     """Also write TensorBoard events."""
+    on: Engine = "here"
+    """here: this process, or those that torchrun started. ray: ranks on a Ray cluster."""
+    workers: str | None = None
+    """With --on ray: the number of ranks, or a range, as 1:4, and then as many as there is room for; default 2."""
+    address: str | None = None
+    """With --on ray: address of a running cluster, HOST:PORT or auto; default: one is started here, and ends with the
+    command."""
+    restarts: int | None = None
+    """With --on ray: how often all ranks are started again after one was lost; default 3."""
 
 
 @dataclass(frozen=True, kw_only=True)
