@@ -19,9 +19,10 @@ import torch
 from langevin.cli import main
 from langevin.modalities.image.options import Sample
 from langevin.run import ray as on_ray
-from langevin.run.bulk import Bulk, request_of, work
+from langevin.run.bulk import Bulk, request_of
 from langevin.run.directory import open_run
 from langevin.run.display import Display
+from langevin.run.drawer import work
 from langevin.run.plan import Wanted
 from langevin.run.ray import require_answer, require_ray
 from langevin.run.ray_train import OnRay, Resumed, _Fitting, _outcome, train_on_ray

@@ -11,10 +11,12 @@ from langevin.cli.merge import named
 from langevin.cli.sample import check_drawing, check_seed
 from langevin.cli.show import LiveLine
 from langevin.cli.workers import range_of
+from langevin.files import remove
 from langevin.modalities.inputs import values_of
 from langevin.run.bulk import Bulk, conditions_of, form_of, request_of
 from langevin.run.directory import Run, open_run
-from langevin.run.shards import MANIFEST, WorkList
+from langevin.run.drawer import Drawer
+from langevin.run.shards import MANIFEST, Shard, WorkList
 from langevin.run.workers import usual_workers, work_here
 
 INDEX = "JOB_COMPLETION_INDEX"  # which Kubernetes sets in the pods of an indexed job
@@ -25,8 +27,8 @@ def run(args: Any) -> Path:
 
     Raises:
         ValueError: options out of range, or that do not fit the run; or the folder is that of another request."""
-    check(args)
     line, trained = LiveLine(), open_run(args.run)
+    check(args)
     bulk = bulk_of(args, trained)
     conditions_of(bulk.each)
     request = request_of(bulk, trained)
@@ -34,16 +36,17 @@ def run(args: Any) -> Path:
         bulk = _at_default(bulk, request)
     index, of = share_of(args)
     shards = bulk.work_list.share(index, of)
+    there = bulk.out.exists()
     bulk.folder.prepare(request)
-    if bulk.folder.missing(shards):
-        if args.on == "ray":
-            from langevin.run.ray import generate_on_ray
-
-            wanted = None if args.workers is None else range_of(args.workers)[1]
-            generate_on_ray(bulk, shards, workers=wanted, address=args.address, say=line.say, update=line.update)
-        else:
-            wanted = usual_workers() if args.workers is None else range_of(args.workers)[1]
-            work_here(bulk, shards, workers=min(wanted, len(shards)), say=line.say, update=line.update)
+    if missing := bulk.folder.missing(shards):
+        try:
+            drawer = Drawer.of(bulk, line.say)
+            drawer.check(missing[0])  # once, before there are workers
+        except BaseException:
+            if not there:
+                remove(bulk.out)
+            raise
+        make(args, bulk, shards, drawer, line)
     line.close()
     everything = list(bulk.work_list)
     if bulk.folder.finish(everything):
@@ -54,6 +57,18 @@ def run(args: Any) -> Path:
             f"share {index} of {of} is done; {missing:,} of {len(everything):,} shards are not there yet: {bulk.out}"
         )
     return bulk.out
+
+
+def make(args: Any, bulk: Bulk, shards: list[Shard], drawer: Drawer, line: LiveLine) -> None:
+    """Make the shards where the command says."""
+    wanted = None if args.workers is None else range_of(args.workers)[1]
+    if args.on == "ray":
+        from langevin.run.ray import generate_on_ray
+
+        generate_on_ray(bulk, shards, workers=wanted, address=args.address, say=line.say, update=line.update)
+        return
+    workers = min(wanted or usual_workers(), len(shards))
+    work_here(bulk, shards, workers=workers, drawer=drawer, say=line.say, update=line.update)
 
 
 def check(args: Any) -> None:

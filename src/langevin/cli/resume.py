@@ -3,7 +3,7 @@
 from langevin.cli.show import LiveLine
 from langevin.cli.train import place_of
 from langevin.cli.verbs import Resume
-from langevin.run.directory import Run
+from langevin.run.directory import Run, open_run
 from langevin.run.train import resume_run
 
 
@@ -13,6 +13,7 @@ def run(args: Resume) -> Run:
     if where is not None:
         from langevin.run.ray_train import Resumed, train_on_ray
 
+        open_run(args.run)
         resumed = Resumed(run=args.run.absolute(), allow_code=args.allow_code, tensorboard=args.tensorboard)
         return train_on_ray(resumed, where, display)
     return resume_run(args.run, allow_code=args.allow_code, tensorboard=args.tensorboard, display=display)

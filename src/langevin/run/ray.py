@@ -14,10 +14,17 @@ from typing import Any
 from packaging.version import Version
 
 from langevin.extras import require
-from langevin.run.bulk import Bulk, work
+from langevin.run.bulk import Bulk
+from langevin.run.drawer import work
 from langevin.run.shards import Shard
 from langevin.run.workers import Rate
 
+SETTINGS = {
+    "RAY_USAGE_STATS_ENABLED": "0",  # nothing is sent anywhere
+    "RAY_worker_niceness": "0",  # Ray's own default lets everything else on the machine run first
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "300",  # importing torch takes long where machines are busy
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # paths begin where the command was given
+}
 OLDEST = "2.50"  # the first whose Train this is written for
 PATIENCE = 5.0  # seconds in which a cluster has to answer
 POLL = 0.5  # seconds between two looks at the workers
@@ -34,7 +41,8 @@ def require_ray() -> Any:
 
     Raises:
         ValueError: it is not installed, or too old."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent anywhere
+    for name, value in SETTINGS.items():
+        os.environ.setdefault(name, value)
     ray = require("ray", "--on ray")
     found = version("ray")
     if Version(found) < Version(OLDEST):

@@ -139,7 +139,6 @@ def _trainer(ray: Any, wanted: Wanted | Resumed, where: OnRay, board: Any, stora
     from ray.train.torch import TorchTrainer
 
     workers = where.least if where.least == where.most else (where.least, where.most)
-    os.environ["RAY_CHDIR_TO_TRIAL_DIR"] = "0"  # paths begin where the command was given
     return TorchTrainer(
         _rank,
         train_loop_config={"wanted": wanted, "board": board, "folder": os.getcwd()},

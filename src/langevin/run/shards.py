@@ -124,6 +124,8 @@ class ShardFolder:
 
         Raises:
             ValueError: it is the folder of another request, or holds something else."""
+        if self.path.exists() and not self.path.is_dir():
+            raise ValueError(f"--out {self.path} is a file, and a folder is filled: choose another")
         known = {REQUEST, MANIFEST, *PARTS} if (self.path / REQUEST).is_file() else {*PARTS}
         if self.path.is_dir() and any(n not in known and not is_temporary(n) for n in os.listdir(self.path)):
             raise ValueError(f"--out {self.path} holds files that are not of an earlier request: choose another folder")

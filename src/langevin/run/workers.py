@@ -16,8 +16,9 @@ from typing import Any
 
 import torch
 
-from langevin.run.bulk import Bulk, work
+from langevin.run.bulk import Bulk
 from langevin.run.display import duration
+from langevin.run.drawer import Drawer, work
 from langevin.run.shards import Shard
 
 POLL = 0.3  # seconds between two looks at the workers
@@ -66,9 +67,10 @@ class Rate:
 
 
 def work_here(
-    bulk: Bulk, shards: Sequence[Shard], *, workers: int, say: Callable[[str], None], update: Callable[[str], None]
-) -> None:
-    """Make all of the shards with so many processes of this machine; one is this process.
+    bulk: Bulk, shards: Sequence[Shard], *, workers: int, say: Callable[[str], None], update: Callable[[str], None],
+    drawer: Drawer | None = None,
+) -> None:  # fmt: skip
+    """Make all of the shards with so many processes of this machine; one is this process, which may have a `drawer`.
 
     Raises:
         ValueError: the options do not fit the run, or all workers were killed.
@@ -78,7 +80,7 @@ def work_here(
     assert rate.before is not None
     if workers == 1:
         before = rate.before
-        work(bulk, shards, say=say, progress=lambda drawn: rate.show(before + drawn))
+        work(bulk, shards, drawer=drawer, say=say, progress=lambda drawn: rate.show(before + drawn))
         return
     with _started(bulk, shards, workers) as running:
         while any(worker.running for worker in running):
