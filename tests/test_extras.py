@@ -37,6 +37,7 @@ NEEDING = {  # by extra: commands that need it
     "postgres": (),
     "provenance": (),
     "track": (("train", "photos", "--out", "tracked", "--tensorboard", *STEPS),),
+    "ray": (("train", "photos", "--out", "tracked", "--on", "ray", *STEPS),),
     "docs": (),
     "bench": (),
     "dev": (),

@@ -17,7 +17,7 @@ EXTRAS = {
     "mido": ("mido", "music"),
     "av": ("av", "video"),
     "tensorboard": ("tensorboard", "track"),
-    "ray": ("ray[train,data]", "ray"),
+    "ray": ("ray", "ray"),
     "fastapi": ("fastapi", "serve"),
     "starlette": ("starlette", "serve"),
     "uvicorn": ("uvicorn", "serve"),

@@ -1,7 +1,7 @@
 """`langevin resume`: continue a stopped run."""
 
 from langevin.cli.show import LiveLine
-from langevin.cli.train import place_of
+from langevin.cli.train import launch_of
 from langevin.cli.verbs import Resume
 from langevin.run.directory import Run, open_run
 from langevin.run.train import resume_run
@@ -9,7 +9,7 @@ from langevin.run.train import resume_run
 
 def run(args: Resume) -> Run:
     """Train a stopped run to its end."""
-    display, where = LiveLine().display(), place_of(args)
+    display, where = LiveLine().display(), launch_of(args)
     if where is not None:
         from langevin.run.ray_train import Resumed, train_on_ray
 

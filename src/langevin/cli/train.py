@@ -20,7 +20,7 @@ def run(args: Train) -> Run:
     """Train, and return the finished run; with --serve only after the page was closed."""
     if args.seed is not None:
         check_seed(args.seed)
-    where = place_of(args)
+    where = launch_of(args)
     if where is not None and args.latent:
         raise ValueError("--latent trains two runs one after the other, here: leave it or --on ray out")
     line = LiveLine()
@@ -40,7 +40,7 @@ def run(args: Train) -> Run:
     return run
 
 
-def place_of(args: Any) -> Any:
+def launch_of(args: Any) -> Any:
     """Where and how often ranks are started, `run.ray_train.OnRay`; None for this process.
 
     Raises:

@@ -82,7 +82,7 @@ def cluster(address: str | None, *, workers: int) -> Iterator[Any]:
 def _connect(ray: Any, address: str, quiet: dict[str, Any]) -> None:
     place = os.environ.get("RAY_ADDRESS", address) if address == "auto" else address
     if place != "auto":
-        require_answer(place)
+        require_server(place)
     try:
         ray.init(address=place, **quiet)
     except (ConnectionError, RuntimeError, ValueError) as error:
@@ -93,7 +93,7 @@ def _connect(ray: Any, address: str, quiet: dict[str, Any]) -> None:
         ) from error
 
 
-def require_answer(address: str) -> None:
+def require_server(address: str) -> None:
     """Check that there may be a Ray cluster at HOST:PORT: something that greets as such servers do.
 
     Raises:

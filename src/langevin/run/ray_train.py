@@ -212,6 +212,8 @@ def _rank(config: dict[str, Any]) -> None:
     if before["error"]:
         raise RuntimeError(before["error"])
     if first:
+        ranks = context.get_world_size()
+        ray.get(board.say.remote(f"{ranks} ranks of a Ray cluster" if ranks > 1 else "one rank of a Ray cluster"))
         ray.get(board.put.remote("starts", before["starts"] + 1))
     try:
         enter(config["folder"])
