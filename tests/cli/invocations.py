@@ -562,7 +562,7 @@ BAD = [  # ---------------------------------------------------------------------
     (2, "demo run", "Unrecognized options: run"),
     # --------------------------------------------------------------------------------------------- generate and --on
     (2, "generate", "Required options"),
-    (2, "generate image", "--count"),
+    (1, "generate image", "--count says how many samples to make"),
     (1, "generate nope --count 5", "there is no run at nope"),
     (1, "generate nope --count 5 --condition cat", "there is no run at nope"),
     (1, "generate image --count 0", "--count must be 1 to 1,000,000,000, got 0"),

@@ -24,7 +24,7 @@ from langevin.run.directory import open_run
 from langevin.run.display import Display
 from langevin.run.drawer import work
 from langevin.run.plan import Wanted
-from langevin.run.ray import require_server, require_ray
+from langevin.run.ray import require_ray, require_server
 from langevin.run.ray_train import OnRay, Resumed, _Fitting, _outcome, train_on_ray
 from langevin.run.stop import Stopped
 from langevin.training import checkpoint

@@ -73,6 +73,8 @@ def make(args: Any, bulk: Bulk, shards: list[Shard], drawer: Drawer, line: LiveL
 
 def check(args: Any) -> None:
     """Check the options before any work. Raises `ValueError` for one out of range, or without effect."""
+    if args.count is None:
+        raise ValueError("--count says how many samples to make: give it")
     WorkList(count=args.count, size=args.shard_size)
     check_drawing(args)
     check_seed(args.seed)

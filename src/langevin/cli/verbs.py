@@ -429,8 +429,8 @@ class Generate(Drawing):
     """Make many samples of a run, by as many processes and machines as share a folder. Each shard of them is a function of
     the request, and is written once: repeat the command to go on, or give it elsewhere to help."""
 
-    count: int
-    """Number of samples; a repeated command may give more, by whole shards."""
+    count: int | None = None
+    """Number of samples, which has to be given; a repeated command may give more, by whole shards."""
     shard_size: int = 1000
     """Samples of a shard, a unit of work. Sample i has the seed SEED + i, and a shard is what `langevin sample` draws from
     its first seed on."""
