@@ -7,6 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from langevin.cli.merge import named
 from langevin.cli.sample import check_drawing, check_seed
 from langevin.cli.show import LiveLine
@@ -40,7 +42,8 @@ def run(args: Any) -> Path:
     bulk.folder.prepare(request)
     if missing := bulk.folder.missing(shards):
         try:
-            drawer = Drawer.of(bulk, line.say)
+            alone = args.on != "ray" and workers_of(args, shards) == 1
+            drawer = Drawer.of(bulk, line.say, device=None if alone else torch.device("cpu"))
             drawer.check(missing[0])  # once, before there are workers
         except BaseException:
             if not there:
@@ -61,14 +64,18 @@ def run(args: Any) -> Path:
 
 def make(args: Any, bulk: Bulk, shards: list[Shard], drawer: Drawer, line: LiveLine) -> None:
     """Make the shards where the command says."""
-    wanted = None if args.workers is None else range_of(args.workers)[1]
     if args.on == "ray":
         from langevin.run.ray import generate_on_ray
 
+        wanted = None if args.workers is None else range_of(args.workers)[1]
         generate_on_ray(bulk, shards, workers=wanted, address=args.address, say=line.say, update=line.update)
         return
-    workers = min(wanted or usual_workers(), len(shards))
-    work_here(bulk, shards, workers=workers, drawer=drawer, say=line.say, update=line.update)
+    work_here(bulk, shards, workers=workers_of(args, shards), drawer=drawer, say=line.say, update=line.update)
+
+
+def workers_of(args: Any, shards: list[Shard]) -> int:
+    """The number of processes of this machine."""
+    return min(usual_workers() if args.workers is None else range_of(args.workers)[1], len(shards))
 
 
 def check(args: Any) -> None:

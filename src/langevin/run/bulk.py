@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from langevin.files import read_regular
+from langevin.modalities.inputs import files_named
 from langevin.modalities.modality import require_form
 from langevin.run.adapters import read_adapter
 from langevin.run.directory import Run
@@ -97,7 +98,8 @@ def request_of(bulk: Bulk, run: Run) -> dict[str, Any]:
             "recipe": hashlib.sha256((run.path / "recipe.yaml").read_bytes()).hexdigest(), "ema": run.ema_length(bulk.ema),
             "steps": bulk.steps, "sampler": bulk.sampler, "guidance": bulk.guidance, "light": bulk.light,
             "adapter": [(_sha256(read_adapter(path).path), weight) for path, weight in bulk.adapter],
-            "options": words_of(bulk.options), "each": bulk.each and (bulk.each[0], _sha256(bulk.each[1])),
+            "options": words_of(bulk.options), "files": [_sha256(f) for f in files_named(bulk.options) if f.is_file()],
+            "each": bulk.each and (bulk.each[0], _sha256(bulk.each[1])),
             "seed": bulk.seed, "count": bulk.count, "shard_size": bulk.shard_size, "batch": bulk.batch,
             "threads": bulk.threads, "form": bulk.form,
             "watermark": None if bulk.watermark is None else name_of(read_key(bulk.watermark)),

@@ -43,15 +43,21 @@ class Drawer:
     said: set[str] = field(default_factory=set)
 
     @classmethod
-    def of(cls, bulk: Bulk, say: Say) -> "Drawer":
-        """Load the run of a request. Raises `ValueError` for options that do not fit it."""
+    def of(cls, bulk: Bulk, say: Say, *, device: torch.device | None = None) -> "Drawer":
+        """Load the run of a request, by default on the accelerator if there is one.
+
+        Raises:
+            ValueError: options do not fit it."""
         run = open_run(bulk.run)
         key = None if bulk.watermark is None else read_key(bulk.watermark)
         if key is not None:
             require_room(run)
-        model, step = _loaded(bulk, run, say)
+        device = device or machine.device()
+        model, step = _loaded(bulk, run, say, device)
         others = with_others(
-            marked(model, run, key), bulk.options, lambda name: _loaded(_plain(bulk), open_run(Path(name)), say)[0]
+            marked(model, run, key),
+            bulk.options,
+            lambda name: _loaded(_plain(bulk), open_run(Path(name)), say, device)[0],
         )
         conditions = {bulk.each[0]: conditions_of(bulk.each)} if bulk.each else {}
         return cls(bulk=bulk, run=run, model=others, step=step, say=say, conditions=conditions)
@@ -120,9 +126,9 @@ class Drawer:
             self.say(line)
 
 
-def _loaded(bulk: Bulk, run: Run, say: Say) -> tuple[RunModel, int]:
+def _loaded(bulk: Bulk, run: Run, say: Say, device: torch.device) -> tuple[RunModel, int]:
     model, step = load_with(
-        run, [(read_adapter(path), weight) for path, weight in bulk.adapter], ema=bulk.ema, device=machine.device(),
+        run, [(read_adapter(path), weight) for path, weight in bulk.adapter], ema=bulk.ema, device=device,
         code=CodePermission.of((), allow=bulk.allow_code), say=say, steps=bulk.steps, sampler=bulk.sampler,
         guidance=bulk.guidance,
     )  # fmt: skip
