@@ -12,10 +12,11 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from langevin.run.board import Board
 from langevin.run.directory import Run, is_being_written, open_run
 from langevin.run.display import QUIET, Display
 from langevin.run.plan import Wanted, require_no_run
@@ -24,6 +25,7 @@ from langevin.run.requests import request
 from langevin.run.stop import Stopped, stop_requests
 from langevin.run.train import resume_run, train_run
 from langevin.training.loop import Diverged
+from langevin.training.session import Progress
 
 EXPECTED = (ValueError, OSError, MemoryError, Diverged)  # errors that another start would meet again
 RELEASE = 60.0  # seconds in which a rank that was lost lets go of the run
@@ -57,32 +59,6 @@ class OnRay:
     def __post_init__(self) -> None:
         if not 0 <= self.restarts <= 10_000:
             raise ValueError(f"--restarts must be 0 to 10,000, got {self.restarts}")
-
-
-class Board:
-    """What ranks tell the command that waits for them, as an actor of the cluster; it outlives them."""
-
-    def __init__(self) -> None:
-        self.lines, self.progress, self.starts = list[str](), None, 0
-        self.run, self.error, self.stopped = "", "", ("", 0)
-
-    def say(self, line: str) -> None:
-        self.lines.append(line)
-
-    def train(self, progress: Any) -> None:
-        self.progress = progress
-
-    def put(self, name: str, value: Any) -> None:
-        """Set one of run, error, stopped and starts; the first error stays."""
-        if name != "error" or not self.error:
-            setattr(self, name, value)
-
-    def read(self, since: int = 0) -> dict[str, Any]:
-        """All of it, with the lines from `since` on."""
-        return {
-            "lines": self.lines[since:], "progress": self.progress, "starts": self.starts, "run": self.run,
-            "error": self.error, "stopped": self.stopped,
-        }  # fmt: skip
 
 
 def train_on_ray(
@@ -159,7 +135,8 @@ def _followed(
     requested: Callable[[], int],
 ) -> dict[str, Any]:
     """Show what the ranks say until they have ended; returns what they left. A signal asks them to stop."""
-    shown, run, stopping, starts, progress = 0, "", False, 0, None
+    shown, run, stopping, starts = 0, "", False, 0
+    progress = dict[str, Any]()
     while True:
         ended = not fitting.thread.is_alive()
         told = ray.get(board.read.remote(shown))
@@ -169,9 +146,9 @@ def _followed(
         if told["starts"] > max(starts, 1):
             display.say(f"a worker was lost: all ranks are started again, for the {told['starts'] - 1}. time")
         starts = told["starts"]
-        if told["progress"] is not None and told["progress"] != progress:
+        if told["progress"] != progress:
             progress = told["progress"]
-            display.training(progress)
+            display.training(Progress(**progress))
         if told["run"] and not run:
             run = told["run"]
             created(Path(run))
@@ -251,12 +228,12 @@ def _display(board: Any) -> Display:
     """A display that the command shows."""
     last = 0.0
 
-    def training(progress: Any) -> None:
+    def training(progress: Progress) -> None:
         nonlocal last
         now = time.monotonic()
         if now - last >= EVERY or progress.step == progress.total:
             last = now
             with suppress(Exception):  # what is shown must not end a training
-                board.train.remote(progress)
+                board.put.remote("progress", asdict(progress))
 
     return Display(say=lambda line: board.say.remote(line), training=training)
