@@ -62,7 +62,7 @@ def cluster(address: str | None, *, workers: int) -> Iterator[Any]:
             room for so many `workers`.
 
     Raises:
-        ValueError: nothing answers there, or Ray is missing or too old."""
+        ValueError: nothing answers there, or Ray is missing or too old, or its processes do not find this package."""
     ray = require_ray()
     if ray.is_initialized():
         yield ray
@@ -75,6 +75,11 @@ def cluster(address: str | None, *, workers: int) -> Iterator[Any]:
         _connect(ray, address, quiet)
     try:
         yield ray
+    except ray.exceptions.RayError as error:
+        why = str(error).strip().rpartition("\n")[2]
+        raise ValueError(
+            f"a process of the Ray cluster failed ({why}): all machines need this version of langevin"
+        ) from error
     finally:
         ray.shutdown()
 
