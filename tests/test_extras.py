@@ -43,6 +43,7 @@ NEEDING = {  # by extra: commands that need it
     "openvino": (("export", "run", "--to", "openvino"),),
     "diffusers": (),
     "jax": (),
+    "ray": (("train", "photos", "--out", "tracked", "--on", "ray", *STEPS),),
     "docs": (),
     "bench": (),
     "dev": (),

@@ -19,6 +19,7 @@ EXTRAS = {
     "tensorboard": ("tensorboard", "track"),
     "trackio": ("trackio", "trackio"),
     "huggingface_hub": ("huggingface-hub", "hub"),
+    "ray": ("ray", "ray"),
     "fastapi": ("fastapi", "serve"),
     "starlette": ("starlette", "serve"),
     "uvicorn": ("uvicorn", "serve"),

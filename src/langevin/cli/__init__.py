@@ -12,6 +12,7 @@ INTERRUPTED = {  # what is left of a verb that was interrupted
     "train": " before training began: nothing was kept",
     "resume": " before the first step: the run is as it was",
     "sample": ": no samples were written",
+    "generate": "; shards that were finished are kept: the same command goes on",
     "edit": "; files that were finished are kept: the same command goes on",
     "explain": ": no explanation was written",
     "attribute": ": no ranking was written; gradients that were all taken are kept",

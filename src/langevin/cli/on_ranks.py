@@ -38,7 +38,7 @@ def resume(args: Resume) -> None:
 
 
 def _carry_out(words: list[str], args: Train | Resume) -> None:
-    ranks = Ranks(count=args.ranks, restarts=args.restarts, patience=args.patience)
+    ranks = Ranks(count=args.ranks, restarts=3 if args.restarts is None else args.restarts, patience=args.patience)
     flags = [f"--{name.replace('_', '-')}" for name in ("allow_code", "webhook_insecure") if getattr(args, name)]
     flags += [f"--{name}={value}" for name in ("track", "webhook") if (value := getattr(args, name))]
 

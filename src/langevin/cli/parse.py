@@ -17,8 +17,8 @@ from langevin.modalities.options import kinds, options_of, requests
 from langevin.run.version import read_environment
 
 VERBS: dict[str, type[Any]] = {
-    "train": verbs.Train, "resume": verbs.Resume, "sample": verbs.Sample, "edit": verbs.Edit, "explain": verbs.Explain,
-    "attribute": verbs.Attribute,
+    "train": verbs.Train, "resume": verbs.Resume, "sample": verbs.Sample, "generate": verbs.Generate, "edit": verbs.Edit,
+    "explain": verbs.Explain, "attribute": verbs.Attribute,
     "chat": verbs.Chat, "classify": verbs.Classify, "evaluate": verbs.Evaluate, "compare": verbs.Compare,
     "distil": verbs.Distil, "adapt": verbs.Adapt, "continue": verbs.Continue, "merge": verbs.Merge, "refine": verbs.Refine,
     "reward": verbs.Reward, "forget": verbs.Forget, "stress": verbs.Stress, "intervene": verbs.Intervene,
@@ -29,6 +29,7 @@ VERBS: dict[str, type[Any]] = {
 }  # fmt: skip
 OF_KIND = {
     "sample": "Sample",
+    "generate": "Sample",
     "evaluate": "Evaluate",
     "edit": "Edit",
     "explain": "Explain",

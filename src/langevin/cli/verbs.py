@@ -17,6 +17,7 @@ AttributeBy = Literal["loss", "square", "gauss_newton"]
 ExportTarget = Literal["torch", "onnx", "openvino", "diffusers", "jax"]
 ExportWhat = Literal["all", "denoiser", "sampler"]
 AdapterKind = Literal["lora", "dora", "head", "full"]
+Engine = Literal["here", "ray"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,8 +54,16 @@ class Train:
     """Also serve the run on this machine, and show its page: curves and previews while it trains, then a form."""
     ranks: int = 1
     """Processes on this machine that share every batch, one for each GPU; started again if one is lost."""
-    restarts: int = 3
-    """With --ranks: starts in a row that may bring no newer checkpoint."""
+    on: Engine = "here"
+    """here: this process, or those that torchrun started. ray: ranks on a Ray cluster."""
+    workers: str | None = None
+    """With --on ray: the number of ranks, or a range, as 1:4, and then as many as there is room for; default 2."""
+    address: str | None = None
+    """With --on ray: address of a running cluster, HOST:PORT or auto; default: one is started here, and ends with the
+    command."""
+    restarts: int | None = None
+    """With --ranks: starts in a row that may bring no newer checkpoint. With --on ray: how often all ranks are started
+    again after one was lost. Default 3."""
     patience: float = 10.0
     """With --ranks: minutes without a step after which a rank is lost; more than an evaluation takes."""
 
@@ -77,8 +86,16 @@ class Resume:
     """Allow addresses of other machines that are not https."""
     ranks: int = 1
     """Processes on this machine that share every batch; any number, whatever the run had before."""
-    restarts: int = 3
-    """With --ranks: starts in a row that may bring no newer checkpoint."""
+    on: Engine = "here"
+    """here: this process, or those that torchrun started. ray: ranks on a Ray cluster."""
+    workers: str | None = None
+    """With --on ray: the number of ranks, or a range, as 1:4, and then as many as there is room for; default 2."""
+    address: str | None = None
+    """With --on ray: address of a running cluster, HOST:PORT or auto; default: one is started here, and ends with the
+    command."""
+    restarts: int | None = None
+    """With --ranks: starts in a row that may bring no newer checkpoint. With --on ray: how often all ranks are started
+    again after one was lost. Default 3."""
     patience: float = 10.0
     """With --ranks: minutes without a step after which a rank is lost; more than an evaluation takes."""
 
@@ -500,6 +517,43 @@ class Sample(Drawing):
     watermark: Path | None = None
     """File with a secret key of 32 characters or more, from which and the seed the noise then follows: who has the key can
     tell that a sample was made with it, by `langevin detect`. The law of the samples stays the same."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Generate(Drawing):
+    """Make many samples of a run, by as many processes and machines as share a folder. Each shard of them is a function of
+    the request, and is written once: repeat the command to go on, or give it elsewhere to help."""
+
+    count: int | None = None
+    """Number of samples, which has to be given; a repeated command may give more, by whole shards."""
+    shard_size: int = 1000
+    """Samples of a shard, a unit of work. Sample i has the seed SEED + i, and a shard is what `langevin sample` draws from
+    its first seed on."""
+    seed: int = 0
+    """Seed of the first sample."""
+    out: Path | None = None
+    """The folder, which all processes share; default one in RUN/generated, named after the request."""
+    form: str | None = None
+    """folder: a folder for each shard, a file for each sample. webdataset: a tar file for each shard. Or the suffix of a
+    file for each shard, such as npz, jsonl, csv or parquet. Default: the first of these that the run's modality writes."""
+    each: str | None = None
+    """A file with a condition per line, such as captions: sample i has that of line i, in turn. Or OPTION=FILE, where the
+    modality has several."""
+    workers: str | None = None
+    """Number of processes; default one for each accelerator, or for each core. With --on ray also a range, as 1:8."""
+    threads: int = 1
+    """CPU threads of a process. Last bits of samples can depend on it, so it is a part of the request."""
+    index: int | None = None
+    """With --of: which share of the shards this command makes, from 0; default $JOB_COMPLETION_INDEX. Without: all that
+    nobody else makes."""
+    of: int | None = None
+    """Number of shares, for machines that share no folder, and for indexed jobs."""
+    on: Engine = "here"
+    """here: processes of this machine. ray: those of a Ray cluster."""
+    address: str | None = None
+    """Address of a running Ray cluster, HOST:PORT or auto; default: one is started here, and ends with the command."""
+    watermark: Path | None = None
+    """File with a secret key, as in `langevin sample`."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,9 +19,10 @@ def options_of(kind: str) -> ModuleType | Any:
 
     A module may have `ENDPOINTS`: of OpenAI's API, such as "audio/speech" -> a function from fields of a request, as
     keywords, to options; a server then answers it. A class of options may have `UNUSED`: options of the verb that have no
-    effect with it -> why, which are refused. `Chat`, the options of `langevin chat`, has `request(turns)`, from turns of
-    (user or assistant, text) to options of a request for the next; its modality then has `require_replies()`, and
-    `record(turns)`, the turns as its data holds them.
+    effect with it -> why, which are refused. `Sample` may have `EACH`: its options whose values samples take in turn, that
+    of --each first. `Chat`, the options of `langevin chat`, has `request(turns)`, from turns of (user or assistant, text)
+    to options of a request for the next; its modality then has `require_replies()`, and `record(turns)`, the turns as its
+    data holds them.
 
     Raises:
         ValueError: there is no such modality."""

@@ -1,7 +1,7 @@
 """Options of runs on images. Imports no torch."""
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from langevin.modalities.classification.request import ClassifyByDenoising
 from langevin.modalities.inputs import InputFile, LocalFunction, OtherRun, Reads
@@ -15,6 +15,8 @@ RECOGNISED = (
 @dataclass(frozen=True, kw_only=True)
 class Sample:
     """What the samples are conditioned on."""
+
+    EACH: ClassVar[tuple[str, ...]] = ("condition", "avoid")
 
     condition: tuple[str, ...] = ()
     """Class names or captions, one or more, repeated up to --count. Default: all classes in turn, or captions of the

@@ -1,6 +1,7 @@
 """Options of joint runs. Imports no torch."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from langevin.modalities.inputs import InputFile
 
@@ -10,6 +11,8 @@ RECOGNISED = "joint: several modalities in one run, by a recipe with data.kind=j
 @dataclass(frozen=True, kw_only=True)
 class Sample:
     """What is given, and what is drawn."""
+
+    EACH: ClassVar[tuple[str, ...]] = ("text",)
 
     text: tuple[str, ...] = ()
     """Captions, one or more, repeated up to --count, if captions are a part of the run. Default: captions are drawn too."""

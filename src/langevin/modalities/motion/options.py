@@ -18,6 +18,8 @@ RECOGNISED = (
 class Sample:
     """What moves, how long, and what is given of it."""
 
+    EACH: ClassVar[tuple[str, ...]] = ("action", "text")
+
     action: tuple[str, ...] = ()
     """Names of actions, one or more, repeated up to --count. Default: all in turn."""
     text: tuple[str, ...] = ()

@@ -1,7 +1,7 @@
 """Options of runs on speech. Imports no torch."""
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from tyro.conf import arg
 
@@ -17,6 +17,8 @@ RECOGNISED = (
 @dataclass(frozen=True, kw_only=True)
 class Sample:
     """What is said, by whom, and what is given of it."""
+
+    EACH: ClassVar[tuple[str, ...]] = ("text", "speaker")
 
     text: tuple[str, ...] = ()
     """What to say, one or more, repeated up to --count; - reads a text per line from standard input. Default: texts of

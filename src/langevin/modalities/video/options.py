@@ -1,7 +1,7 @@
 """Options of runs on clips. Imports no torch."""
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from langevin.modalities.inputs import InputFile, Reads
 
@@ -14,6 +14,8 @@ RECOGNISED = (
 @dataclass(frozen=True, kw_only=True)
 class Sample:
     """What the clips show, what is given of them, and how long they are."""
+
+    EACH: ClassVar[tuple[str, ...]] = ("text",)
 
     text: tuple[str, ...] = ()
     """Captions, one or more, repeated up to --count. Default: captions of the data; none where frames are given."""
