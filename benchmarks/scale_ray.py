@@ -5,7 +5,8 @@
 The two take turns (torchrun, Ray, Ray, torchrun), as other work on the machine comes and goes. A run is split into its
 steps, by the clock of the training itself, and all the rest: imports, the cluster, data, evaluation, the end. The overhead
 of a run of five minutes is the difference of the rest, once, and the difference of the steps, in proportion. Prints a line
-of JSON; wall times are of a machine that may be busy, so `load` stands beside them.
+of JSON; wall times are of a machine that may be busy, so `load` stands beside them, and the CPU seconds of all processes of
+a run, sampled twice a second, on which other work has little effect.
 """
 
 import argparse
@@ -24,6 +25,7 @@ from langevin.training import checkpoint
 from langevin.training.metrics import read_metrics
 
 FIVE_MINUTES = 300.0
+PARTS = ("wall", "steps", "rest", "cpu")
 RECIPE = (  # without what is measured and drawn between steps, which is the same for both
     "image/digits", "training.threads=1", "network.width=96", "network.depth=3", "training.ema_lengths=[0.1]",
     "sampling.ema=0.1", "sampling.steps=2",
@@ -39,18 +41,40 @@ def command(how: str, out: Path, steps: int) -> list[str]:
     return [sys.executable, *launch, *words]
 
 
+def processor_seconds(root: int, seen: dict[int, float]) -> None:
+    """Update the CPU seconds of each process below one, those of earlier looks included. Linux only."""
+    parents, seconds = dict[int, int](), dict[int, float]()
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            fields = (entry / "stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        parents[int(entry.name)] = int(fields[1])
+        seconds[int(entry.name)] = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    for process, spent in seconds.items():
+        above = process
+        while above in parents and above != root:
+            above = parents[above]
+        if above == root or process in seen:
+            seen[process] = max(spent, seen.get(process, 0.0))
+
+
 def timed(how: str, out: Path, steps: int) -> dict[str, float]:
-    """Seconds of a run: of all of it, of its steps, and of the rest."""
-    begin = time.perf_counter()
-    done = subprocess.run(
-        command(how, out, steps), stderr=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}
-    )
-    wall = time.perf_counter() - begin
-    reached = max(map(checkpoint.step_of, checkpoint.steps(out / "checkpoints")), default=0)
-    if reached != steps:  # the exit status of torchrun is that of a rank's last breath
-        raise SystemExit(f"{how} reached step {reached} of {steps}:\n{done.stderr[-2000:]}")
+    """Seconds of a run: of all of it, of its steps, of the rest, and CPU seconds of all of its processes."""
+    begin, spent = time.perf_counter(), dict[int, float]()
+    with tempfile.TemporaryFile("w+") as said:
+        environment = os.environ | {"OMP_NUM_THREADS": "1"}
+        process = subprocess.Popen(command(how, out, steps), stderr=said, env=environment)
+        while process.poll() is None:
+            processor_seconds(process.pid, spent)
+            time.sleep(0.5)
+        wall = time.perf_counter() - begin
+        reached = max(map(checkpoint.step_of, checkpoint.steps(out / "checkpoints")), default=0)
+        if reached != steps:  # the exit status of torchrun is that of a rank's last breath
+            said.seek(0)
+            raise SystemExit(f"{how} reached step {reached} of {steps}:\n{said.read()[-2000:]}")
     stepping = max(line["seconds"] for line in read_metrics(out / "metrics.jsonl") if "seconds" in line)
-    return {"wall": wall, "steps": stepping, "rest": wall - stepping}
+    return {"wall": wall, "steps": stepping, "rest": wall - stepping, "cpu": sum(spent.values())}
 
 
 def measure(*, steps: int = 300, turns: int = 1) -> dict[str, Any]:
@@ -74,9 +98,9 @@ def measure(*, steps: int = 300, turns: int = 1) -> dict[str, Any]:
     return {
         "ray_overhead": (startup + FIVE_MINUTES * per_step) / FIVE_MINUTES,
         "ray_startup_seconds": startup, "ray_per_step": per_step, "steps": steps,
-        "torchrun": {what: typical("torchrun", what) for what in ("wall", "steps", "rest")},
-        "ray": {what: typical("ray", what) for what in ("wall", "steps", "rest")}, "cores": os.cpu_count(),
-        "load": os.getloadavg()[0],
+        "ray_cpu_seconds": typical("ray", "cpu") - typical("torchrun", "cpu"),
+        "torchrun": {what: typical("torchrun", what) for what in PARTS},
+        "ray": {what: typical("ray", what) for what in PARTS}, "cores": os.cpu_count(), "load": os.getloadavg()[0],
     }  # fmt: skip
 
 
