@@ -30,6 +30,7 @@ INTERRUPTED = {  # what is left of a verb that was interrupted
     "continue_": ": a run whose training began is kept, and `langevin resume` goes on with it",
     "merge": ": nothing was written",
     "detect": "; files whose lines were printed are tested",
+    "pack": ": no shards were written",
     "fit_solver": "; solvers that were finished are kept",
 }
 

@@ -23,7 +23,7 @@ VERBS: dict[str, type[Any]] = {
     "distil": verbs.Distil, "adapt": verbs.Adapt, "continue": verbs.Continue, "merge": verbs.Merge, "refine": verbs.Refine,
     "reward": verbs.Reward, "forget": verbs.Forget, "stress": verbs.Stress, "intervene": verbs.Intervene,
     "fit-solver": verbs.FitSolver, "inspect": verbs.Inspect, "doctor": verbs.Doctor, "demo": verbs.Demo,
-    "serve": verbs.Serve, "audit": verbs.Audit, "detect": verbs.Detect,
+    "serve": verbs.Serve, "audit": verbs.Audit, "detect": verbs.Detect, "pack": verbs.Pack,
 }  # fmt: skip
 OF_KIND = {
     "sample": "Sample",

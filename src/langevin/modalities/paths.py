@@ -7,6 +7,10 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
+from langevin.modalities.content import entries, exists, is_file_in_shard
+from langevin.modalities.shards.folder import MANIFEST, Shards, is_shard, shards_at
+from langevin.modalities.shards.index import SUFFIX as INDEX
+
 # beginnings of the names of files that describe the others
 ABOUT = ("readme", "license", "licence", "copying", "notice", "changelog", "authors", "citation")
 
@@ -18,7 +22,7 @@ def existing_path(path: str, what: str) -> Path:
         ValueError: nothing is there; the message names the most similar path, or the nearest parent that exists."""
     wanted = Path(path).expanduser()
     try:
-        if wanted.exists():
+        if exists(wanted):
             return wanted
         parent = wanted.parent
         if not parent.is_dir():
@@ -31,17 +35,19 @@ def existing_path(path: str, what: str) -> Path:
 
 
 def regular(path: Path) -> bool:
-    """Whether the path, links followed, is a regular file: no FIFO, socket or device, which could be read without end."""
+    """Whether the path, links followed, is a regular file: no FIFO, socket or device, which could be read without end.
+
+    Files in shards are; a shard itself is a folder."""
     try:
-        return stat.S_ISREG(path.stat().st_mode)
+        return stat.S_ISREG(path.stat().st_mode) and not is_shard(path)
     except (OSError, ValueError):
-        return False
+        return is_file_in_shard(path)
 
 
 def list_entries(folder: Path) -> list[Path]:
     """Entries of a directory, not recursive. Raises `ValueError` where it cannot be listed."""
     try:
-        return list(folder.iterdir())
+        return list(folder.iterdir()) if folder.is_dir() else [folder / name for name in entries(folder)]
     except OSError as error:
         raise ValueError(f"{folder} cannot be listed: {error.strerror or error}; check its rights") from error
 
@@ -64,8 +70,12 @@ def some(names: Sequence[str], *, limit: int = 3, between: str = ", ") -> str:
 def walk(root: Path) -> list[str]:
     """Every file under `root` that is not hidden, nor in the directory of a run, by relative path, sorted; links followed.
 
+    Shards are read as if they were unpacked where they are; what is unpacked there already is not read twice.
+
     Raises:
-        ValueError: a directory that may not be listed."""
+        ValueError: a directory that may not be listed, or a shard that is cut short, damaged or missing."""
+    if is_shard(root):
+        return list(_require(shards_at(root)).names)
     names: list[str] = []
     visited: set[str] = set()
 
@@ -78,8 +88,34 @@ def walk(root: Path) -> list[str]:
         below[:] = [] if seen else sorted(name for name in below if not name.startswith("."))
         if not seen:
             names += [Path(folder, n).relative_to(root).as_posix() for n in files if not n.startswith(".")]
+            if any(n.lower().endswith(".tar") for n in files) and (shards := shards_at(Path(folder))) is not None:
+                prefix = Path(folder).relative_to(root)
+                names += [(prefix / name).as_posix() for name in shards.names]
         visited.add(real)
-    return sorted(names)
+    return sorted({name for name in names if not _of_shards(root, name)})
+
+
+def _require(shards: Shards | None) -> Shards:
+    assert shards is not None, "it is there"
+    return shards
+
+
+def _of_shards(root: Path, name: str) -> bool:
+    """Whether a file is a shard, or about shards: what is in them is listed in its place."""
+    lower = name.lower()
+    listed = name.rpartition("/")[2] == MANIFEST and not is_file_in_shard(root / name)
+    return listed or lower.endswith((".tar", f".tar{INDEX}"))
+
+
+def shard_remarks(path: Path) -> list[str]:
+    """What is to be said of the shards at a path and in its folders: how many are read, and what of them is not."""
+    lines = list[str]()
+    below = sorted(entry for entry in path.iterdir() if entry.is_dir()) if path.is_dir() else []
+    for folder in (path, *below):
+        if (shards := shards_at(folder)) is not None:
+            lines.append(f"{folder}: {len(shards.files):,} files of {len(shards.shards):,} shards.")
+            lines += shards.remarks
+    return lines
 
 
 def is_run(names: Iterable[str]) -> bool:

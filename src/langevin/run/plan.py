@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from langevin.modalities.modality import Budget
-from langevin.modalities.paths import list_entries
+from langevin.modalities.paths import list_entries, shard_remarks
 from langevin.recipe.complete import complete
 from langevin.recipe.detect import chosen
 from langevin.recipe.read import check, merge, override, read_tree, shipped
@@ -170,4 +170,6 @@ def _unused(path: Path) -> Path:
 
 
 def _open(recipe: Recipe, display: Display) -> tuple[Any, Any]:
+    for line in shard_remarks(Path(recipe.data.path).expanduser()) if recipe.data.path else ():
+        display.say(line)
     return recipe.data.open(progress=display.progress("reading data"))
