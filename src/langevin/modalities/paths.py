@@ -107,6 +107,28 @@ def _of_shards(root: Path, name: str) -> bool:
     return listed or lower.endswith((".tar", f".tar{INDEX}"))
 
 
+def shard_numbers(root: Path, names: Sequence[str]) -> list[int] | None:
+    """A number for the shard that each file under a root is in, 0 for those in none; None if there are no shards."""
+    found = dict[str, Shards | None]()
+    first = dict[str, int]()  # number of the first shard of a folder
+    numbers = list[int]()
+    for name in names:
+        number = 0
+        for folder in (".", *map(str, reversed(PurePosixPath(name).parents))):
+            if folder not in found:
+                found[folder] = shards_at(root / folder)
+                if (opened := found[folder]) is not None:
+                    first[folder] = (
+                        1 + sum(len(shards.shards) for shards in found.values() if shards) - len(opened.shards)
+                    )
+            shards, inside = found[folder], name if folder == "." else name.removeprefix(f"{folder}/")
+            if shards is not None and inside in shards.files:
+                number = first[folder] + shards.files[inside][0]
+                break
+        numbers.append(number)
+    return numbers if any(numbers) else None
+
+
 def shard_remarks(path: Path) -> list[str]:
     """What is to be said of the shards at a path and in its folders: how many are read, and what of them is not."""
     lines = list[str]()

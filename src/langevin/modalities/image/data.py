@@ -78,6 +78,7 @@ class Images:
         rows: each image's index in the store.
         sizes: width and height of the images of each bucket; empty without buckets.
         buckets: (n,) int64, the bucket of each image; None without.
+        shards, window: (n,) int64, where each image is stored, and what `training.shuffle_window` is at most, see `Table`.
     """
 
     shape: tuple[int, int, int]
@@ -90,6 +91,8 @@ class Images:
     rows: tuple[int, ...] = field(repr=False)
     sizes: tuple[Size, ...] = ()
     buckets: Tensor | None = None
+    shards: Tensor | None = None
+    window: int | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -134,6 +137,10 @@ class Images:
         if items and not 0 <= min(items) <= max(items) < len(self):
             raise IndexError(f"Images.read: index {min(items)}..{max(items)} is outside 0..{len(self) - 1}")
         return self.store.read([self.rows[item] for item in items])
+
+    def expect(self, index: Tensor) -> None:
+        """The images at `index` (m,) are read next."""
+        self.store.expect([self.rows[item] for item in index.tolist()])
 
     @property
     def in_memory(self) -> bool:
@@ -342,4 +349,6 @@ def _images(table: Table, shape: tuple[int, int, int], chosen: list[int], notes:
         notes=notes,
         store=store,
         rows=tuple(chosen),
+        shards=None if table.shards is None else torch.tensor([table.shards[row] for row in chosen], dtype=torch.int64),
+        window=None if isinstance(store, InMemory) else table.window,
     )

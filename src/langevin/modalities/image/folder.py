@@ -15,7 +15,7 @@ from langevin.modalities.image.paths import LONGEST_TEXT, SURROGATE, Listing, li
 from langevin.modalities.image.sources import TEST_NAMES, Folder
 from langevin.modalities.image.table import Table
 from langevin.modalities.image.unreadable import Broken
-from langevin.modalities.paths import regular, some
+from langevin.modalities.paths import regular, shard_numbers, some
 
 _Part = tuple[str, list[str]]  # (prefix of a directory such as "train/", its images)
 
@@ -45,6 +45,7 @@ def open_folder(source: Folder) -> Table:
         test_from=len(train[1]) if test[1] else None,
         notes=notes,
         files=listing.files,
+        shards=shard_numbers(root, chosen),
     )
 
 

@@ -22,7 +22,7 @@ class Changed(OSError):
 
 
 class Member(NamedTuple):
-    """A file in a shard: the first byte of its content, how many they are, and the start of their SHA-256, if it is known."""
+    """A file in a shard: the first byte of its content, their number, and the start of their SHA-256, if known."""
 
     name: str
     offset: int
@@ -117,7 +117,7 @@ def scanned(path: Path) -> Shard:
 def _require_end(path: Path, file: IO[bytes], end: int, size: int, count: int) -> None:
     file.seek(end)
     mark = file.read(BLOCK)
-    if end > size or not mark:
+    if end > size or len(mark) < BLOCK:
         raise BadShard(
             f"{path} is cut short: after {count:,} files its end is missing. Fetch or pack it again, or remove it to train "
             "without it"
