@@ -5,7 +5,6 @@ import errno
 import io
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
 
 from langevin.files import read_regular
 from langevin.modalities.shards.folder import Shards, is_shard, shards_at
@@ -78,7 +77,7 @@ def content(path: Path, *, most: int | None = None) -> bytes:
     return shards.read(name)
 
 
-def opened(path: Path) -> BinaryIO:
+def opened(path: Path) -> io.BufferedReader | io.BytesIO:
     """A file to read bytes from. Raises `OSError` if it cannot be read."""
     found = within(path)
     if found is None:

@@ -91,7 +91,7 @@ def scanned(path: Path) -> Shard:
         with path.open("rb") as file:
             with tarfile.open(fileobj=file, mode="r:") as archive:
                 for info in archive:
-                    archive.members = []  # it would keep all of them
+                    archive.members = []  # pyright: ignore[reportAttributeAccessIssue] - it would keep all of them
                     if info.isreg() and not info.issparse() and info.size >= 0:
                         end = info.offset_data + -(-info.size // BLOCK) * BLOCK
                     else:

@@ -1,8 +1,8 @@
 """Reading sound files: any format of libsndfile, mixed to mono, resampled, with every failure in words."""
 
 from dataclasses import dataclass
+from io import BufferedIOBase
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 import torch
@@ -81,7 +81,7 @@ def read(path: Path, rate: int) -> Tensor:
     return torch.from_numpy(mono)
 
 
-def _sound(path: Path) -> str | BinaryIO:
+def _sound(path: Path) -> str | BufferedIOBase:
     """What libsndfile opens: the name of a file, or its bytes."""
     return opened(path) if is_file_in_shard(path) else str(path)
 
