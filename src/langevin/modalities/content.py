@@ -1,5 +1,5 @@
 """The content of a path on disk, or of one that continues into a shard: `photos.tar/cat/1.jpg`, or `photos/cat/1.jpg` where
-`photos` holds shards. Readers of files use these functions, so they read folders and shards alike."""
+`photos` holds shards, or `dataset.toml/cat/1.jpg`. Readers of files use these functions, so they read all alike."""
 
 import errno
 import io
@@ -7,24 +7,39 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from langevin.files import read_regular
+from langevin.modalities.dataset_files.folder import Listed, listed
+from langevin.modalities.dataset_files.subsets import is_dataset_file
 from langevin.modalities.shards.folder import Shards, is_shard, shards_at
 
 _DEEPEST = 32  # folders between a file and the shard that it is in
 
 
-def within(path: Path) -> tuple[Shards, str] | None:
-    """The shards that a path leads into, and the name there; None for others, and for what exists on disk."""
+def is_whole(path: Path) -> bool:
+    """Whether a file is read as a folder: a shard, or a dataset file of another trainer."""
+    return is_shard(path) or is_dataset_file(path)
+
+
+def files_at(path: Path) -> Shards | Listed | None:
+    """The files of the shards of a folder, or of a file that is read as a folder; None for others.
+
+    Raises:
+        ValueError: it is damaged, or names what is not there."""
+    return listed(path) if is_dataset_file(path) else shards_at(path)
+
+
+def within(path: Path) -> tuple[Shards | Listed, str] | None:
+    """The files that a path leads into, and the name there; None for others, and for what exists on disk."""
     if path.exists() or path.is_symlink():
         return None
     for parent in list(path.parents)[:_DEEPEST]:
-        if (parent.is_dir() or is_shard(parent)) and (shards := shards_at(parent)) is not None:
+        if (parent.is_dir() or is_whole(parent)) and (shards := files_at(parent)) is not None:
             return shards, path.relative_to(parent).as_posix()
     return None
 
 
 def is_folder(path: Path) -> bool:
-    """Whether a path is a folder, a shard, or a folder in a shard."""
-    if path.is_dir() or is_shard(path):
+    """Whether a path is a folder, a file that is read as one, or a folder in such."""
+    if path.is_dir() or is_whole(path):
         return True
     found = within(path)
     return found is not None and found[1] in found[0].folders
@@ -48,7 +63,7 @@ def entries(folder: Path) -> Iterator[str]:
     """The names of files directly in a folder, on disk or in shards."""
     if folder.is_dir():
         yield from (entry.name for entry in folder.iterdir())
-    found = (shards, ".") if (shards := shards_at(folder)) is not None else within(folder)
+    found = (shards, ".") if (shards := files_at(folder)) is not None else within(folder)
     if found is not None:
         shards, prefix = found
         for name in shards.names:
@@ -97,7 +112,7 @@ def text_of(path: Path, *, errors: str = "strict") -> str:
         return file.read()
 
 
-def _there(found: tuple[Shards, str], path: Path) -> tuple[Shards, str]:
+def _there(found: tuple[Shards | Listed, str], path: Path) -> tuple[Shards | Listed, str]:
     if found[1] not in found[0]:
         raise FileNotFoundError(errno.ENOENT, "there is no such file", str(path))
     return found

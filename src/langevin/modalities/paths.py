@@ -7,8 +7,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
-from langevin.modalities.content import entries, exists, is_file_in_shard
-from langevin.modalities.shards.folder import MANIFEST, Shards, is_shard, shards_at
+from langevin.modalities.content import entries, exists, files_at, is_file_in_shard, is_whole
+from langevin.modalities.shards.folder import MANIFEST, Shards, shards_at
 from langevin.modalities.shards.index import SUFFIX as INDEX
 
 # beginnings of the names of files that describe the others
@@ -37,9 +37,9 @@ def existing_path(path: str, what: str) -> Path:
 def regular(path: Path) -> bool:
     """Whether the path, links followed, is a regular file: no FIFO, socket or device, which could be read without end.
 
-    Files in shards are; a shard itself is a folder."""
+    Files in shards are; a shard itself is a folder, and so is a dataset file of another trainer."""
     try:
-        return stat.S_ISREG(path.stat().st_mode) and not is_shard(path)
+        return stat.S_ISREG(path.stat().st_mode) and not is_whole(path)
     except (OSError, ValueError):
         return is_file_in_shard(path)
 
@@ -74,8 +74,9 @@ def walk(root: Path) -> list[str]:
 
     Raises:
         ValueError: a directory that may not be listed, or a shard that is cut short, damaged or missing."""
-    if is_shard(root):
-        return list(_require(shards_at(root)).names)
+    if is_whole(root):
+        found = files_at(root)
+        return [] if found is None else list(found.names)
     names: list[str] = []
     visited: set[str] = set()
 
@@ -93,11 +94,6 @@ def walk(root: Path) -> list[str]:
                 names += [(prefix / name).as_posix() for name in shards.names]
         visited.add(real)
     return sorted({name for name in names if not _of_shards(root, name)})
-
-
-def _require(shards: Shards | None) -> Shards:
-    assert shards is not None, "it is there"
-    return shards
 
 
 def _of_shards(root: Path, name: str) -> bool:
@@ -134,9 +130,10 @@ def shard_remarks(path: Path) -> list[str]:
     lines = list[str]()
     below = sorted(entry for entry in path.iterdir() if entry.is_dir()) if path.is_dir() else []
     for folder in (path, *below):
-        if (shards := shards_at(folder)) is not None:
-            lines.append(f"{folder}: {len(shards.files):,} files of {len(shards.shards):,} shards.")
-            lines += shards.remarks
+        found = files_at(folder)
+        if isinstance(found, Shards):
+            lines.append(f"{folder}: {len(found.files):,} files of {len(found.shards):,} shards.")
+        lines += found.remarks if found is not None else ()
     return lines
 
 
