@@ -139,7 +139,7 @@ def test_a_run_trains_on_a_dataset_file_and_is_that_on_its_folders(folder, capfd
     recipe = open_run(run).recipe
     assert recipe.data.path == str(path)
     assert (recipe.training.batch, recipe.data.size, recipe.data.flip) == (8, 8, True)  # an option of the command wins
-    assert main(["sample", str(run), "--count", "1", "--caption", "a disc", "--out", str(folder / "a.png")]) == 0
+    assert main(["sample", str(run), "--count", "1", "--condition", "a disc", "--out", str(folder / "a.png")]) == 0
 
 
 @pytest.mark.parametrize(
