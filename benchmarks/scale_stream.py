@@ -114,11 +114,11 @@ def theirs(shards: list[str], count: int, *, workers: int) -> Callable[[], float
             shards, shardshuffle=100, nodesplitter=webdataset.split_by_node, workersplitter=webdataset.split_by_worker,
             empty_check=False,
         )  # fmt: skip
-        data = data.shuffle(WINDOW).map(lambda sample: decoded(sample["jpg"])).batched(BATCH, partial=False)
+        data = data.shuffle(WINDOW).map(lambda sample: (decoded(sample["jpg"]),)).batched(BATCH, partial=False)
         loader = data if workers == 0 else torch.utils.data.DataLoader(data, batch_size=None, num_workers=workers)
         start, seen = time.perf_counter(), 0
         for batch in loader:
-            seen += len(batch)
+            seen += len(batch[0])
         return seen / (time.perf_counter() - start)
 
     return run

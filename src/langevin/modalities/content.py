@@ -9,7 +9,7 @@ from pathlib import Path
 from langevin.files import read_regular
 from langevin.modalities.dataset_files.folder import Listed, listed
 from langevin.modalities.dataset_files.subsets import is_dataset_file
-from langevin.modalities.shards.folder import Shards, is_shard, shards_at
+from langevin.modalities.shards.folder import Shards, is_shard, shards_at, were_opened
 
 _DEEPEST = 32  # folders between a file and the shard that it is in
 
@@ -32,7 +32,7 @@ def within(path: Path) -> tuple[Shards | Listed, str] | None:
     if path.exists() or path.is_symlink():
         return None
     for parent in list(path.parents)[:_DEEPEST]:
-        if (parent.is_dir() or is_whole(parent)) and (shards := files_at(parent)) is not None:
+        if (were_opened(parent) or is_whole(parent)) and (shards := files_at(parent)) is not None:
             return shards, path.relative_to(parent).as_posix()
     return None
 

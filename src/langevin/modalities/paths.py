@@ -1,15 +1,18 @@
 """Paths on disk, and errors that name the nearest path that exists."""
 
 import difflib
+import hashlib
+import json
 import os
 import stat
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
-from langevin.modalities.content import entries, exists, files_at, is_file_in_shard, is_whole
+from langevin.modalities.content import entries, exists, files_at, is_file_in_shard, is_whole, size_of
 from langevin.modalities.shards.folder import MANIFEST, Shards, shards_at
 from langevin.modalities.shards.index import SUFFIX as INDEX
+from langevin.modalities.shards.shard import Member, Shard
 
 # beginnings of the names of files that describe the others
 ABOUT = ("readme", "license", "licence", "copying", "notice", "changelog", "authors", "citation")
@@ -103,26 +106,53 @@ def _of_shards(root: Path, name: str) -> bool:
     return listed or lower.endswith((".tar", f".tar{INDEX}"))
 
 
-def shard_numbers(root: Path, names: Sequence[str]) -> list[int] | None:
-    """A number for the shard that each file under a root is in, 0 for those in none; None if there are no shards."""
-    found = dict[str, Shards | None]()
-    first = dict[str, int]()  # number of the first shard of a folder
-    numbers = list[int]()
+def in_shards(root: Path, names: Iterable[str]) -> Iterator[tuple[int, Shard, Member] | None]:
+    """The number of the shard that each file under a root is in, from 1 on, the shard, and where it is there; None for
+    files in none."""
+    found, first = (
+        dict[str, Shards | None](),
+        dict[str, int](),
+    )  # shards of a folder, and the number of the first of them
     for name in names:
-        number = 0
-        for folder in (".", *map(str, reversed(PurePosixPath(name).parents))):
+        place = None
+        for folder in map(str, reversed(PurePosixPath(name).parents)):
             if folder not in found:
+                first[folder] = 1 + sum(len(shards.shards) for shards in found.values() if shards)
                 found[folder] = shards_at(root / folder)
-                if (opened := found[folder]) is not None:
-                    first[folder] = (
-                        1 + sum(len(shards.shards) for shards in found.values() if shards) - len(opened.shards)
-                    )
             shards, inside = found[folder], name if folder == "." else name.removeprefix(f"{folder}/")
             if shards is not None and inside in shards.files:
-                number = first[folder] + shards.files[inside][0]
+                number, member = shards.files[inside]
+                place = first[folder] + number, shards.shards[number], member
                 break
-        numbers.append(number)
+        yield place
+
+
+def shard_numbers(root: Path, names: Sequence[str]) -> list[int] | None:
+    """A number for the shard that each file under a root is in, 0 for those in none; None if there are no shards."""
+    numbers = [0 if place is None else place[0] for place in in_shards(root, names)]
     return numbers if any(numbers) else None
+
+
+def stamp(root: Path, names: Sequence[str]) -> str:
+    """SHA-256, in hexadecimal, of what the disk says of files under a root without reading them: names, sizes and times of
+    change, those of their shards for files in shards."""
+    digest = hashlib.sha256()
+    times = dict[Path, int]()
+    for name, place in zip(names, in_shards(root, names), strict=True):
+        try:
+            if place is None:
+                facts: tuple[object, ...] = (size_of(root / name), _changed(root / name))
+            else:
+                _, shard, member = place
+                facts = (times.setdefault(shard.path, shard.path.stat().st_mtime_ns), shard.size, *member)
+        except OSError as error:
+            facts = (error.errno,)
+        digest.update(json.dumps([name, *facts]).encode())
+    return digest.hexdigest()
+
+
+def _changed(path: Path) -> int:
+    return path.stat().st_mtime_ns if path.exists() else 0
 
 
 def shard_remarks(path: Path) -> list[str]:

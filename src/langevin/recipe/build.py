@@ -607,12 +607,8 @@ def _new_batches(recipe: Recipe, batches: Batches, coupling: Coupling | None, co
     training = recipe.training
     grouped = {name: getattr(batches, name, None) for name in ("lengths", "buckets")}
     shards, window = getattr(batches, "shards", None), training.shuffle_window or getattr(batches, "window", None)
-    if shards is None and training.shuffle_window is not None:
-        raise ValueError(
-            "training.shuffle_window is for data in shards or Parquet files, and this is not: leave it out"
-        )
     order = DataOrder(
-        count=len(batches), batch=count, seed=training.seed, shards=None if window is None else shards, window=window,
+        count=len(batches), batch=count, seed=training.seed, shards=shards, window=None if shards is None else window,
         **grouped,
     )  # fmt: skip
     ahead = getattr(batches, "ahead", None)

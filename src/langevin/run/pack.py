@@ -19,7 +19,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from langevin.files import write_folder
-from langevin.modalities.content import content, opened_text
+from langevin.modalities.content import content, is_folder, opened_text
 from langevin.modalities.modality import Progress
 from langevin.modalities.paths import existing_path, is_about, regular, some, walk
 from langevin.modalities.shards.folder import MANIFEST
@@ -56,8 +56,8 @@ def pack(data: Path, out: Path, *, shard_size: int, progress: Progress = lambda 
     if shard_size < SMALLEST:
         raise ValueError(f"--shard-size is at least {SMALLEST:,} bytes, got {shard_size:,}: give 64MB, say")
     root = existing_path(str(data), "folder")
-    names = walk(root)
-    if regular(root) or not names:
+    names = walk(root) if is_folder(root) else []
+    if not names:
         raise ValueError(f"{root} is no folder with files: name the folder of the data")
     beside = [name for name in names if PurePosixPath(name).name.lower() in METADATA or is_about(name)]
     groups = defaultdict[str, list[str]](list)

@@ -121,6 +121,10 @@ def choose(path: Path, changes: list[str], *, minutes: float, display: Display) 
 
 def settle(recipe: Recipe, data: Any, code: CodePermission = NO_CODE) -> Recipe:
     """Complete the recipe from data and machine; paths become absolute, so that the run can be used from any directory."""
+    if recipe.training.shuffle_window is not None and getattr(data, "shards", None) is None:
+        raise ValueError(
+            "training.shuffle_window is for data in shards or Parquet files, and this is not: leave it out"
+        )
     recipe = complete(recipe, data, code)
     if recipe.init_from:
         recipe = replace(recipe, init_from=str(Path(recipe.init_from).expanduser().absolute()))

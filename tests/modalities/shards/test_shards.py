@@ -24,7 +24,7 @@ FILES = {
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("LANGEVIN_CACHE", str(tmp_path / "cache"))
 
 
 def fill(folder, files=FILES):
@@ -141,8 +141,15 @@ def test_what_leads_out_of_a_shard_is_counted_and_not_read(tmp_path):
         content.content(tmp_path / "l.jpg")
 
 
+def test_a_name_that_is_nowhere_opens_no_archive_that_lies_about(tmp_path):
+    (tmp_path / "backup.tar").write_bytes(b"no tar")
+    assert not content.exists(tmp_path / "nowhere")
+    assert not regular(tmp_path / "nowhere" / "a.jpg")
+
+
 def test_a_name_that_is_there_twice_is_read_as_it_would_be_unpacked(tmp_path):
     shards.tar(tmp_path / "a.tar", [("x.jpg", b"first"), ("x.jpg", b"last")])
+    assert walk(tmp_path) == ["x.jpg"]
     assert content.content(tmp_path / "x.jpg") == b"last"
     assert any("is there twice" in line for line in shard_remarks(tmp_path))
 
@@ -212,6 +219,7 @@ def test_a_damaged_byte_is_noticed_where_it_was_packed(tmp_path):
     pack(fill(tmp_path / "data", {"a.bin": b"a" * 100, "b.bin": b"b" * 100}), tmp_path / "out", shard_size=2**20)
     path = tmp_path / "out" / "shard-000000.tar"
     path.write_bytes(path.read_bytes().replace(b"a" * 100, b"a" * 99 + b"!"))
+    assert walk(tmp_path / "out") == ["a.bin", "b.bin"]
     assert content.content(tmp_path / "out" / "b.bin") == b"b" * 100
     with pytest.raises(Changed, match="is damaged in shard-000000"):
         content.content(tmp_path / "out" / "a.bin")

@@ -28,7 +28,7 @@ STREAMED = ("data.memory_limit=0", "training.shuffle_window=7")
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("LANGEVIN_CACHE", str(tmp_path / "cache"))
 
 
 def shards_of(folder):
@@ -241,3 +241,39 @@ def test_damaged_row_groups_are_named(tmp_path, paged):
     path.write_bytes(data)
     with pytest.raises(ValueError, match=r"data\.parquet"), quiet():
         load_parts(Parquet(path=str(path)), memory_limit=0)
+
+
+# ------------------------------------------------------------------------------------- what was found when all were decoded
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_images_that_stream_are_decoded_once_and_again_when_one_changes(tmp_path, monkeypatch, packed):
+    folder = pictures.classes(tmp_path / "data")
+    (folder / "disc" / "bad.png").write_bytes(b"no picture")
+    source = Folder(path=str(shards_of(folder) if packed else folder))
+    with quiet():
+        first = load_parts(source, memory_limit=0)
+        with monkeypatch.context() as forbidden:
+            forbidden.setattr("langevin.modalities.image.data._decode_all", None)
+            again = load_parts(source, memory_limit=0)
+        assert [part.names for part in again] == [part.names for part in first]
+        assert [part.fingerprint for part in again] == [part.fingerprint for part in first]
+        assert again[0].notes == first[0].notes
+        assert len(again[0].notes.broken) == 1
+        pictures.draw("disc", "red", side=8, seed=99).save(folder / "disc" / "000.png")
+        if packed:
+            shutil.rmtree(source.path)
+            shards_of(folder)
+        changed = load_parts(source, memory_limit=0)
+    assert [part.fingerprint for part in changed] != [part.fingerprint for part in first]
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[]", '{"identities": []}', "null"])
+def test_a_damaged_record_of_what_was_found_is_made_again(tmp_path, content):
+    source = Folder(path=str(pictures.classes(tmp_path / "data")))
+    with quiet():
+        first = load_parts(source, memory_limit=0)
+        (file,) = (tmp_path / "cache" / "images").iterdir()
+        file.write_text(content)
+        assert [part.names for part in load_parts(source, memory_limit=0)] == [part.names for part in first]
+    assert json.loads(file.read_text())["identities"]

@@ -6,6 +6,7 @@ import posixpath
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -15,7 +16,7 @@ from langevin.modalities.image.paths import LONGEST_TEXT, SURROGATE, Listing, li
 from langevin.modalities.image.sources import TEST_NAMES, Folder
 from langevin.modalities.image.table import Table
 from langevin.modalities.image.unreadable import Broken
-from langevin.modalities.paths import regular, shard_numbers, some
+from langevin.modalities.paths import regular, shard_numbers, some, stamp
 
 _Part = tuple[str, list[str]]  # (prefix of a directory such as "train/", its images)
 
@@ -46,6 +47,7 @@ def open_folder(source: Folder) -> Table:
         notes=notes,
         files=listing.files,
         shards=shard_numbers(root, chosen),
+        stamp=partial(stamp, root, chosen),
     )
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import json
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -18,7 +19,7 @@ from langevin.modalities.image.sources import TEST_NAMES, Parquet
 from langevin.modalities.image.table import Table
 from langevin.modalities.image.unreadable import Broken
 from langevin.modalities.parquet_pages import LARGEST_CELL, BadPages, batches, unpacked_sizes
-from langevin.modalities.paths import existing_path, regular, some
+from langevin.modalities.paths import existing_path, regular, some, stamp
 from langevin.modalities.row_groups import LIMIT, Group, RowGroups
 
 IN_MEMORY = 2**28  # bytes of files whose images are kept in memory; others are read by row groups
@@ -169,7 +170,11 @@ def _paged(source: Parquet, path: Path, files: list[Path]) -> Table | None:
             present = {kind: present[kind] or kind in columns for kind in present}
     stored = RowGroups(groups, partial(_load, source))
     table = replace(_table(source, path, rows, classes, present), fetch=stored.read, encoded=None)
-    return replace(table, shards=stored.shards, window=stored.window, files={".parquet": len(files)})
+    names = [os.path.relpath(file, path.parent) for file in files]
+    return replace(
+        table, shards=stored.shards, window=stored.window, files={".parquet": len(files)},
+        stamp=partial(stamp, path.parent, names),
+    )  # fmt: skip
 
 
 def _load(source: Parquet, group: Group) -> list[bytes]:

@@ -22,6 +22,7 @@ METADATA = "metadata.jsonl"
 _PARTS = ("test", "valid", "validation", "val", "dev")
 _DESCRIBING = (".json", ".cls")
 _TEXT = ".txt"
+_OPENED = set[Path]()  # folders whose shards were opened
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -73,7 +74,16 @@ def shards_at(path: Path) -> Shards | None:
         found = _archives(path, path.stat().st_mtime_ns)
     except OSError:
         return None
-    return _opened(path, found) if found else None
+    if not found:
+        return None
+    _OPENED.add(path.absolute())
+    return _opened(path, found)
+
+
+def were_opened(path: Path) -> bool:
+    """Whether the shards of a folder were listed in this process: only then does a path into it lead to them, so that no
+    archive that lies about is read for a name that does not exist."""
+    return path.absolute() in _OPENED
 
 
 def is_shard(path: Path) -> bool:
@@ -256,4 +266,4 @@ def _said(contents: Sequence[tuple[str, bytes]]) -> dict[str, object]:
     return said
 
 
-__all__ = ["MANIFEST", "BadShard", "Changed", "Shards", "is_shard", "key_of", "shards_at"]
+__all__ = ["MANIFEST", "BadShard", "Changed", "Shards", "is_shard", "key_of", "shards_at", "were_opened"]

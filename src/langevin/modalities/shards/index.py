@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from langevin.files import read_regular, write_atomic
+from langevin.files import kept_folder, read_regular, write_atomic
 from langevin.modalities.shards.shard import Member, Shard, hidden, scanned, unsafe
 
 SUFFIX = ".index"  # after the name of the shard
@@ -30,7 +30,7 @@ def indexed(path: Path) -> Shard:
         return scanned(path)  # which says why
     stamp = [found.st_size, found.st_mtime_ns]
     name = hashlib.sha256(os.fsencode(path.absolute())).hexdigest()[:32]
-    kept = cache_folder() / f"{name}.json"
+    kept = kept_folder("shards") / f"{name}.json"
     for file, wanted in ((Path(f"{path}{SUFFIX}"), None), (kept, stamp)):
         shard = _read(file, path, found.st_size, wanted)
         if shard is not None and shard.agrees():
@@ -40,11 +40,6 @@ def indexed(path: Path) -> Shard:
         kept.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(kept, encoded(shard, stamp=stamp))
     return shard
-
-
-def cache_folder() -> Path:
-    """Where indices of shards are kept that have none beside them."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "langevin" / "shards"
 
 
 def encoded(shard: Shard, *, stamp: list[int] | None = None) -> bytes:
