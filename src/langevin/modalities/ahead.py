@@ -16,10 +16,10 @@ LIMIT = 2**28  # bytes of items that are read and were not asked for
 
 
 class ReadAhead:
-    """Items by row, read in `workers` threads.
+    """Items by number, read in `workers` threads.
 
     Args:
-        read: an item, a pure function of its row; its errors are raised where the item is taken.
+        read: an item, a pure function of its number; its errors are raised where the item is taken.
         size: bytes of an item when it is read.
         limit: bytes of items that wait; further ones are not read ahead.
     """
@@ -37,28 +37,28 @@ class ReadAhead:
     def _pool(self) -> ThreadPoolExecutor:
         return ThreadPoolExecutor(self.workers, thread_name_prefix="reader")
 
-    def want(self, rows: Sequence[int]) -> None:
-        """Begin to read rows, in this order, as far as they fit; what waits and is not among them is let go."""
+    def want(self, items: Sequence[int]) -> None:
+        """Begin to read items, in this order, as far as they fit; what waits and is not among them is let go."""
         with self._lock:
-            wanted = dict.fromkeys(rows)
-            for row in [row for row in self._waiting if row not in wanted]:
-                self._let_go(row).cancel()
-            for row in wanted:
-                if row in self._waiting:
+            wanted = dict.fromkeys(items)
+            for item in [item for item in self._waiting if item not in wanted]:
+                self._let_go(item).cancel()
+            for item in wanted:
+                if item in self._waiting:
                     continue
-                if self.held + self.size(row) > self.limit:
+                if self.held + self.size(item) > self.limit:
                     return
-                self._waiting[row] = self._pool.submit(self.read, row)
-                self.held += self.size(row)
+                self._waiting[item] = self._pool.submit(self.read, item)
+                self.held += self.size(item)
                 self.most = max(self.most, self.held)
 
-    def take(self, rows: Sequence[int]) -> list[Any]:
-        """The items of rows, which no longer wait then. Raises as `read`."""
+    def take(self, items: Sequence[int]) -> list[Any]:
+        """The items of these numbers, which no longer wait then. Raises as `read`."""
         with self._lock:
-            known = {row: self._let_go(row) for row in dict.fromkeys(rows) if row in self._waiting}
-            futures = [known.get(row) or known.setdefault(row, self._pool.submit(self.read, row)) for row in rows]
+            known = {item: self._let_go(item) for item in dict.fromkeys(items) if item in self._waiting}
+            futures = [known.get(item) or known.setdefault(item, self._pool.submit(self.read, item)) for item in items]
         return [future.result() for future in futures]
 
-    def _let_go(self, row: int) -> "Future[Any]":
-        self.held -= self.size(row)
-        return self._waiting.pop(row)
+    def _let_go(self, item: int) -> "Future[Any]":
+        self.held -= self.size(item)
+        return self._waiting.pop(item)
