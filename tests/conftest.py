@@ -15,6 +15,14 @@ def one_thread():
     torch.set_num_threads(1)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def own_cache(tmp_path_factory):
+    """What is kept to be faster the next time is kept apart from the user's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LANGEVIN_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory):
     """A finished run of four steps on two classes of 8x8 pictures. Nobody changes it: copy it for that."""

@@ -17,6 +17,7 @@ OLD = {  # a house word of before, and the field's
     "bent": "map_logits", "toward": "extrapolate_from", "reservoir": "empirical", "layout": "task", "learning": "method",
 }  # fmt: skip
 TABLES = {  # where a row is a row: of a table, a file or a grid
+    "modalities/row_groups.py",
     "cli/table.py", "evaluation/report.py", "evaluation/page.py", "evaluation/likelihood.py", "evaluation/suite.py",
     "diffusion/sampler/linear.py", "diffusion/sampler/fitted.py", "diffusion/sampler/state.py", "modalities/modality.py",
     "modalities/image/byte_store.py", "modalities/image/data.py", "modalities/image/store.py", "modalities/image/table.py",

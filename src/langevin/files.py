@@ -116,6 +116,11 @@ def append(path: Path) -> IO[str]:
     return os.fdopen(handle, "a", encoding="utf-8")
 
 
+def kept_folder(name: str) -> Path:
+    """A folder for what can be made again, in `LANGEVIN_CACHE`, or ~/.cache/langevin."""
+    return Path(os.environ.get("LANGEVIN_CACHE") or "~/.cache/langevin").expanduser() / name
+
+
 def own_folder(directory: Path, name: str, *, create: bool = True) -> Path:
     """The folder `directory / name`, created if it does not exist.
 

@@ -11,6 +11,7 @@ from tests import customers, pictures, texts, tiny
 from tests.cli.invocations import BAD, INVOCATIONS
 
 FILES = {
+    "cut.tar": "x" * 2000, "other.toml": "x = 1\n",
     "afile": "abcd", "bad.yaml": "data: {kind: digits", "list.yaml": "- a\n- b\n", "circle.yaml": "extends: circle.yaml\n",
     "wrong.yaml": "extends: image/digits\nnetwork: {widht: 3}\n", "draft.txt": "the cat sees the sea.\n",
     "blank.txt": "\n\n", "broken.jsonl": "{oops\n", "nofield.jsonl": '{"txt": "a"}\n', "full/mine.txt": "mine",

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from langevin.training.order import DataOrder, permutation
+from langevin.training.order import DataOrder, in_windows, permutation
 
 
 def sequence(order, steps):
@@ -150,3 +150,61 @@ def test_items_in_buckets_are_the_same_for_any_number_of_ranks_and_any_first_ste
 def test_buckets_are_of_all_items():
     with pytest.raises(ValueError, match="4 items have 4 buckets, got 3"):
         DataOrder(count=4, batch=2, seed=0, buckets=torch.arange(3))
+
+
+# ------------------------------------------------------------------------------------------------------------ windows
+
+SHARDS = torch.tensor([0] * 9 + [3] * 4 + [1] * 1 + [7] * 11)[permutation(25, seed=9, epoch=9)]
+
+
+@pytest.mark.parametrize("window", [1, 4, 10, 25, 100])
+@pytest.mark.parametrize("grouped", [{}, {"lengths": torch.arange(25) % 6}, {"buckets": torch.arange(25) % 3}])
+def test_in_windows_every_item_is_seen_once_an_epoch_as_a_pure_function(window, grouped):
+    order = DataOrder(count=25, batch=4, seed=3, shards=SHARDS, window=window, **grouped)
+    seen = sequence(order, 50)
+    for epoch in range(8):
+        assert seen[epoch * 25 : epoch * 25 + 25].sort().values.tolist() == list(range(25))
+    again = DataOrder(count=25, batch=4, seed=3, shards=SHARDS, window=window, **grouped)
+    for step in (40, 3, 40, 17):
+        for mine in (torch.arange(4), torch.tensor([3, 1])):
+            assert again.items(step, mine).tolist() == seen[4 * step + mine].tolist()
+
+
+@pytest.mark.parametrize("window", [1, 4, 10])
+def test_a_window_holds_what_follows_each_other_in_permuted_shards(window):
+    for epoch in range(5):
+        order = in_windows(SHARDS, window, seed=2, epoch=epoch)
+        for start in range(0, 25, window):
+            touched = {int(SHARDS[item]) for item in order[start : start + window]}
+            # a shard that is begun in a window and not ended is the first of the next one
+            following = {int(SHARDS[item]) for item in order[start + window :]}
+            assert len(touched & following) <= 1
+        plain = in_windows(SHARDS, 1, seed=2, epoch=epoch)
+        for start in range(0, 25, window):
+            chosen = slice(start, start + window)
+            assert order[chosen].sort().values.tolist() == plain[chosen].sort().values.tolist()
+        changes = (SHARDS[plain][1:] != SHARDS[plain][:-1]).sum()
+        assert changes == 3  # each of four shards is read once
+
+
+def test_windows_as_large_as_the_data_shuffle_all_of_it():
+    count, epochs = 4, 800
+    shards = torch.tensor([0, 0, 1, 1])
+    table = torch.zeros(count, count)
+    for epoch in range(epochs):
+        table[in_windows(shards, count, seed=1, epoch=epoch), torch.arange(count)] += 1
+    expected = epochs / count
+    assert ((table - expected).abs() < 5 * expected**0.5).all()
+    assert len({tuple(in_windows(SHARDS, 5, seed=s, epoch=e).tolist()) for s in range(4) for e in range(4)}) == 16
+
+
+def test_shards_come_in_every_order():
+    shards = torch.tensor([0, 1, 2])
+    orders = {tuple(in_windows(shards, 1, seed=0, epoch=epoch).tolist()) for epoch in range(60)}
+    assert len(orders) == 6
+
+
+def test_a_window_needs_shards_and_a_size():
+    for options in ({"window": 3}, {"window": 0, "shards": torch.zeros(4, dtype=torch.int64)}):
+        with pytest.raises(ValueError, match="a window is of 1 item or more"):
+            DataOrder(count=4, batch=2, seed=0, **options)

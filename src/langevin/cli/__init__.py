@@ -35,6 +35,7 @@ INTERRUPTED = {  # what is left of a verb that was interrupted
     "export": ": nothing was written",
     "import_": ": nothing was written",
     "detect": "; files whose lines were printed are tested",
+    "pack": ": no shards were written",
     "fit_solver": "; solvers that were finished are kept",
 }
 

@@ -24,7 +24,7 @@ VERBS: dict[str, type[Any]] = {
     "reward": verbs.Reward, "forget": verbs.Forget, "stress": verbs.Stress, "intervene": verbs.Intervene,
     "export": verbs.Export, "import": verbs.Import,
     "fit-solver": verbs.FitSolver, "inspect": verbs.Inspect, "doctor": verbs.Doctor, "demo": verbs.Demo,
-    "serve": verbs.Serve, "audit": verbs.Audit, "detect": verbs.Detect,
+    "serve": verbs.Serve, "audit": verbs.Audit, "detect": verbs.Detect, "pack": verbs.Pack,
     "push": verbs.Push, "pull": verbs.Pull,
 }  # fmt: skip
 OF_KIND = {

@@ -809,6 +809,19 @@ class Audit:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Pack:
+    """Write a folder of data as tar shards, which are read as the folder is, and by other tools as webdataset: for data of
+    many files, or larger than memory."""
+
+    data: Positional[Path]
+    """The folder: anything that `train` reads."""
+    out: Path | None = None
+    """The new folder of shards; default DATA-shards."""
+    shard_size: str = "256MB"
+    """Bytes of a shard, about: a number with KB, MB or GB."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Doctor:
     """Show what this machine can do, and what is wrong with its setup and how to correct it."""
 

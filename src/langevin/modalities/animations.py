@@ -6,6 +6,7 @@ from pathlib import Path, PurePosixPath
 
 from PIL import Image
 
+from langevin.modalities.content import opened
 from langevin.modalities.paths import regular
 
 ANIMATIONS = (".gif", ".webp", ".png", ".apng")  # suffixes of files that may move
@@ -16,7 +17,7 @@ PROBED = 8  # pictures that are opened to see whether they move
 def is_animated(path: Path) -> bool:
     """Whether a picture has several frames."""
     try:
-        with Image.open(path, formats=("GIF", "WEBP", "PNG")) as image:
+        with opened(path) as file, Image.open(file, formats=("GIF", "WEBP", "PNG")) as image:
             return getattr(image, "n_frames", 1) > 1
     except Exception:  # whatever Pillow raises: it is no animation that can be read
         return False

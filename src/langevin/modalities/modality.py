@@ -79,7 +79,9 @@ class Batches(Protocol):
 
     It may have `lengths`, (len,) int64: the examples' lengths, by which they are grouped into batches that need little
     padding; or `buckets`, (len,) int64: which of a few shapes each has, so that nearly all batches are of one shape; and
-    `prepare(progress)`, which is called once before the first step."""
+    `prepare(progress)`, which is called once before the first step. Of data larger than memory it may have `shards`, (len,)
+    int64: the shard or row group that each example is stored in, for `training.shuffle_window`; `window`, where there has
+    to be one; and `ahead(items)`, which is told which examples are read next."""
 
     @property
     def dataset(self) -> Any:

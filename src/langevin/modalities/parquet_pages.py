@@ -20,9 +20,12 @@ class BadPages(ValueError):
     """A Parquet file that is damaged, or made to fill the memory: the message continues "The file ..."."""
 
 
-def batches(opened: Any, path: Path, columns: list[str], *, most: int) -> Iterator[Any]:
+def batches(opened: Any, path: Path, columns: list[str], *, most: int, group: int | None = None) -> Iterator[Any]:
     """Batches of at most `most` rows of an open `pyarrow.parquet.ParquetFile`, so few that a batch fits into memory even if
     every cell is as large as the largest page.
+
+    Args:
+        group: the number of the only row group that is read; None reads all.
 
     Raises:
         BadPages: a page is made to fill the memory, or there are more rows than bytes."""
@@ -33,12 +36,26 @@ def batches(opened: Any, path: Path, columns: list[str], *, most: int) -> Iterat
         )
     with path.open("rb") as stream:
         for number, chunks in enumerate(column_chunks(stream)):
+            if group not in (None, number):
+                continue
             largest = 0  # bytes of the largest page, summed over the columns
             for chunk in chunks:
                 if chunk.column in columns:
                     largest += max((_allowed(*sizes) for sizes in page_sizes(stream, chunk)), default=0)
             rows = min(most, max(1, _BATCH // max(1, largest)))
             yield from opened.iter_batches(batch_size=rows, row_groups=[number], columns=columns)
+
+
+def unpacked_sizes(path: Path, column: str) -> list[int]:
+    """Bytes of a column in each row group of a file when they are unpacked, from the headers of its pages.
+
+    Raises:
+        BadPages: a header is damaged, or a page is made to fill the memory."""
+    with path.open("rb") as stream:
+        return [
+            sum(_allowed(*sizes) for chunk in chunks if chunk.column == column for sizes in page_sizes(stream, chunk))
+            for chunks in column_chunks(stream)
+        ]
 
 
 def first_bytes(path: Path) -> dict[str, bytes]:

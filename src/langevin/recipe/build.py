@@ -605,14 +605,24 @@ def training_batches(
     return mixed(new, old, batch=training.batch, seed=training.seed, device=device)
 
 
+AHEAD = 2  # batches after the one that is read now, which are decoded meanwhile
+
+
 def _new_batches(recipe: Recipe, batches: Batches, coupling: Coupling | None, count: int) -> loop.BatchFn:
     """`training_batches` with `count` samples in a batch, all of them new."""
     training = recipe.training
     grouped = {name: getattr(batches, name, None) for name in ("lengths", "buckets")}
-    order = DataOrder(count=len(batches), batch=count, seed=training.seed, **grouped)
+    shards, window = getattr(batches, "shards", None), training.shuffle_window or getattr(batches, "window", None)
+    order = DataOrder(
+        count=len(batches), batch=count, seed=training.seed, shards=shards, window=None if shards is None else window,
+        **grouped,
+    )  # fmt: skip
+    ahead = getattr(batches, "ahead", None)
 
     def batch(step: int, samples: Tensor, draw: StepRandomness) -> Batch:
         items = order.items(step, samples)
+        if ahead is not None and coupling is None:
+            ahead(torch.cat([items, *(order.items(step + k, samples) for k in range(1, AHEAD + 1))]))
         if coupling is not None:
             z = draw.corruption.normal(coupling.points[0].new_empty(len(items), *batches.shape))
             items = coupling.items(items, z)

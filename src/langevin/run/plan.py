@@ -8,9 +8,11 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from langevin.modalities.dataset_files.subsets import is_dataset_file
 from langevin.modalities.modality import Budget
-from langevin.modalities.paths import list_entries
+from langevin.modalities.paths import list_entries, shard_remarks
 from langevin.recipe.complete import complete
+from langevin.recipe.dataset_file import Imported, imported
 from langevin.recipe.detect import chosen
 from langevin.recipe.read import check, merge, override, read_tree, shipped
 from langevin.recipe.tree import Recipe
@@ -90,7 +92,12 @@ def plan(wanted: Wanted, display: Display = QUIET) -> Planned:
         raise ValueError(
             f"--data is the path to the data of a recipe, and '{wanted.target}' is data itself: leave --data out"
         )
-    return choose(given, wanted.changes, minutes=10.0 if wanted.minutes is None else wanted.minutes, display=display)
+    minutes, other = 10.0 if wanted.minutes is None else wanted.minutes, Imported()
+    if is_dataset_file(given):
+        kind = next((change.split("=", 1)[1] for change in wanted.changes if change.startswith("data.kind=")), None)
+        other = imported(given, {field.name for field in fields(chosen(given, kind))})
+    planned = choose(given, [*other.changes, *wanted.changes], minutes=minutes, display=display)
+    return replace(planned, reasons=(*other.lines, *planned.reasons))
 
 
 def choose(path: Path, changes: list[str], *, minutes: float, display: Display) -> Planned:
@@ -115,6 +122,10 @@ def choose(path: Path, changes: list[str], *, minutes: float, display: Display) 
 
 def settle(recipe: Recipe, data: Any, code: CodePermission = NO_CODE) -> Recipe:
     """Complete the recipe from data and machine; paths become absolute, so that the run can be used from any directory."""
+    if recipe.training.shuffle_window is not None and getattr(data, "shards", None) is None:
+        raise ValueError(
+            "training.shuffle_window is for data in shards or Parquet files, and this is not: leave it out"
+        )
     recipe = complete(recipe, data, code)
     if recipe.init_from:
         recipe = replace(recipe, init_from=str(Path(recipe.init_from).expanduser().absolute()))
@@ -171,4 +182,6 @@ def _unused(path: Path) -> Path:
 
 
 def _open(recipe: Recipe, display: Display) -> tuple[Any, Any]:
+    for line in shard_remarks(Path(recipe.data.path).expanduser()) if recipe.data.path else ():
+        display.say(line)
     return recipe.data.open(progress=display.progress("reading data"))

@@ -75,6 +75,8 @@ class TrainingConfig:
         keep_best: draw with the weights of the evaluation with the least held-out loss, in place of the last: for little
             data, which is learned by heart.
         compile: compile the network; done only in runs that are long enough to gain from it.
+        shuffle_window: examples among which an epoch is shuffled, of data in shards or row groups: these are permuted, and
+            then read one after another; None shuffles all, but of Parquet files that are read page by page.
         threads: CPU threads; None chooses them, and takes fewer while other jobs compete for the cores.
         parallel: the layout of a run on several ranks.
         prefetch: batches that are read ahead of their step, in a thread; None is 2 on an accelerator and 0 on a CPU, whose
@@ -98,12 +100,13 @@ class TrainingConfig:
     keep_checkpoints: int = 2
     keep_best: bool = False
     compile: bool = False
+    shuffle_window: int | None = None
     threads: int | None = None
     parallel: Parallel = Parallel()
     prefetch: int | None = None
 
     def __post_init__(self) -> None:
-        names = ("batch", "max_bad_steps", "keep_checkpoints", "steps", "micro_batch", "threads")
+        names = ("batch", "max_bad_steps", "keep_checkpoints", "steps", "micro_batch", "threads", "shuffle_window")
         wrong = [f"{name} = {value}" for name in names if (value := getattr(self, name)) is not None and value < 1]
         if wrong:
             raise ValueError(f"counts in training must be at least 1, got {', '.join(wrong)}")
@@ -112,6 +115,7 @@ class TrainingConfig:
             "batch": 10**6,
             "micro_batch": 10**6,
             "threads": 4096,
+            "shuffle_window": 10**9,
             "snapshots": 10**4,
             "seed": 2**62,
         }

@@ -33,6 +33,23 @@ def by_length(order: Tensor, lengths: Tensor, batch: int, bits: Tensor, pool: in
     return torch.cat(parts)
 
 
+def in_windows(shards: Tensor, window: int, *, seed: int, epoch: int) -> Tensor:
+    """A permutation (n,) int64 of items that are read shard by shard: the shards are permuted, then the items that follow
+    each other are shuffled in windows of `window`, from the beginning of the epoch on.
+
+    So what is read at a time is in as few shards as hold a window, and one more.
+
+    Args:
+        shards: (n,) int64, the shard of each item.
+    """
+    numbers, shard = shards.unique(return_inverse=True)
+    rank = permutation(len(numbers), seed=seed, epoch=epoch).argsort()
+    order = rank[shard].argsort(stable=True)
+    name = mix(torch.tensor([seed]), 0x3D0F)
+    within = SampleNoise(seeds=name, steps=torch.tensor([epoch])).bits(len(shards))[0].argsort(stable=True)
+    return order[within[within.div(window, rounding_mode="floor").argsort(stable=True)]]
+
+
 class DataOrder:
     """Maps the samples of each step's global batch to items of the data; an epoch is a permutation.
 
@@ -44,25 +61,37 @@ class DataOrder:
         buckets: (count,) int64 in place of lengths: a batch holds items of one bucket, or what is left of neighbours. There
             are fewer of the latter in an epoch than buckets, as each epoch ends with the bucket that the next one begins
             with.
+        shards: (count,) int64, where each item is stored, with `window`.
+        window: items among which an epoch is shuffled, see `in_windows`; None shuffles all. Lengths and buckets are then
+            grouped within as many items.
     """
 
     def __init__(
-        self, *, count: int, batch: int, seed: int, lengths: Tensor | None = None, buckets: Tensor | None = None
-    ) -> None:
+        self, *, count: int, batch: int, seed: int, lengths: Tensor | None = None, buckets: Tensor | None = None,
+        shards: Tensor | None = None, window: int | None = None,
+    ) -> None:  # fmt: skip
         if count < 1 or batch < 1:
             raise ValueError(f"data and batch must have at least 1 item, got {count} items and batches of {batch}")
-        for name, given in (("lengths", lengths), ("buckets", buckets)):
+        for name, given in (("lengths", lengths), ("buckets", buckets), ("shards", shards)):
             if given is not None and len(given) != count:
                 raise ValueError(f"{count} items have {count} {name}, got {len(given)}")
+        if window is not None and (shards is None or window < 1):
+            raise ValueError(f"a window is of 1 item or more, of data in shards, got {window}")
         self.count, self.batch, self.seed, self.lengths, self.buckets = count, batch, seed, lengths, buckets
+        self.shards, self.window = shards, window
         self._epochs: dict[int, Tensor] = {}
 
     def _epoch(self, epoch: int) -> Tensor:
         if epoch not in self._epochs:
             self._epochs = {e: p for e, p in self._epochs.items() if e >= epoch - 1}
-            order = permutation(self.count, seed=self.seed, epoch=epoch)
+            if self.window is None or self.shards is None:
+                order = permutation(self.count, seed=self.seed, epoch=epoch)
+            else:
+                order = in_windows(self.shards, self.window, seed=self.seed, epoch=epoch)
             lengths, pool = self.lengths, POOL
-            if self.buckets is not None:
+            if self.buckets is not None and self.window is not None:
+                lengths, pool = self.buckets * (-1) ** epoch, max(1, self.window // self.batch)
+            elif self.buckets is not None:
                 lengths, pool = self.buckets * (-1) ** epoch, self.count  # of all batches of the epoch
                 order = order[lengths[order].argsort(stable=True)]
             if lengths is not None:

@@ -46,6 +46,21 @@ class ImageBatches:
         """The bucket of each image, (len,) int64; None if all are of one shape."""
         return self.dataset.buckets
 
+    @property
+    def shards(self) -> Tensor | None:
+        """Where each image is stored, (len,) int64; None where all are files."""
+        return self.dataset.shards
+
+    @property
+    def window(self) -> int | None:
+        """Images among which an epoch has to be shuffled; None for all."""
+        return self.dataset.window
+
+    def ahead(self, items: Tensor) -> None:
+        """The images at `items` (b,) are read next: decode them meanwhile, unless their latents are kept."""
+        if isinstance(self.codec, Pixels):
+            self.dataset.expect(items)
+
     def __len__(self) -> int:
         return len(self.dataset)
 

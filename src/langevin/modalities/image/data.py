@@ -17,15 +17,17 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
+import PIL
 import torch
 from torch import Tensor
 
+from langevin.files import kept_folder, read_regular, write_atomic
 from langevin.modalities.image.buckets import Buckets, Size, mean, resized, said, squared
 from langevin.modalities.image.cifar10 import open_cifar10
 from langevin.modalities.image.data_report import DataReport
@@ -78,6 +80,7 @@ class Images:
         rows: each image's index in the store.
         sizes: width and height of the images of each bucket; empty without buckets.
         buckets: (n,) int64, the bucket of each image; None without.
+        shards, window: (n,) int64, where each image is stored, and what `training.shuffle_window` is at most, see `Table`.
     """
 
     shape: tuple[int, int, int]
@@ -90,6 +93,8 @@ class Images:
     rows: tuple[int, ...] = field(repr=False)
     sizes: tuple[Size, ...] = ()
     buckets: Tensor | None = None
+    shards: Tensor | None = None
+    window: int | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -134,6 +139,10 @@ class Images:
         if items and not 0 <= min(items) <= max(items) < len(self):
             raise IndexError(f"Images.read: index {min(items)}..{max(items)} is outside 0..{len(self) - 1}")
         return self.store.read([self.rows[item] for item in items])
+
+    def expect(self, index: Tensor) -> None:
+        """The images at `index` (m,) are read next."""
+        self.store.expect([self.rows[item] for item in index.tolist()])
 
     @property
     def in_memory(self) -> bool:
@@ -209,7 +218,10 @@ def load_parts(
     among = None if buckets is None else buckets(shape[1])
     in_memory = len(table) * math.prod(shape) <= memory_limit
     pixels = _room(len(table), shape, among) if in_memory else None
-    decoded = _decode_all(table, shape, pixels=pixels, progress=progress, among=among)
+    if pixels is not None:
+        decoded = _decode_all(table, shape, pixels=pixels, progress=progress, among=among)
+    else:
+        decoded = _found_before(table, shape, progress=progress, among=among)
     refuse_mostly_broken(table, decoded.broken)
     kept = [row for row in range(len(table)) if row not in decoded.broken]
     train, test, remarks = divide(table, kept, decoded.identities, held_out=held_out, seed=seed)
@@ -284,6 +296,38 @@ class _Decoded:
     broken: dict[int, str]
 
 
+def _found_before(
+    table: Table, shape: tuple[int, int, int], *, progress: Progress | None, among: Buckets | None
+) -> _Decoded:
+    """What was found when every row was decoded, of images that do not stay in memory; kept while the disk says the same of
+    their files, so that a run resumes without reading all of them."""
+    if table.stamp is None:
+        return _decode_all(table, shape, pixels=None, progress=progress, among=among)
+    key = [1, table.stamp(), shape, table.background, None if among is None else among.sizes, PIL.__version__]
+    file = kept_folder("images") / f"{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:32]}.json"
+    decoded = _kept(file, len(table))
+    if decoded is None:
+        decoded = _decode_all(table, shape, pixels=None, progress=progress, among=among)
+        with suppress(OSError):  # a cache that cannot be written is none
+            file.parent.mkdir(parents=True, exist_ok=True)
+            write_atomic(file, json.dumps(asdict(decoded)).encode())
+    return decoded
+
+
+def _kept(file: Path, count: int) -> _Decoded | None:
+    try:
+        tree = json.loads(read_regular(file, most=2**33))
+        decoded = _Decoded(
+            identities=tuple(map(str, tree["identities"])), sizes=tuple(map(int, tree["sizes"])),
+            stored=tuple((int(width), int(height)) for width, height in tree["stored"]),
+            where=tuple(map(int, tree["where"])), broken={int(row): str(why) for row, why in tree["broken"].items()},
+        )  # fmt: skip
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
+    lengths = {len(decoded.identities), len(decoded.sizes), len(decoded.stored), len(decoded.where)}
+    return decoded if lengths == {count} and all(0 <= row < count for row in decoded.broken) else None
+
+
 def _decode_all(
     table: Table, shape: tuple[int, int, int], *, pixels: Tensor | list[Tensor] | None, progress: Progress | None,
     among: Buckets | None = None,
@@ -342,4 +386,6 @@ def _images(table: Table, shape: tuple[int, int, int], chosen: list[int], notes:
         notes=notes,
         store=store,
         rows=tuple(chosen),
+        shards=None if table.shards is None else torch.tensor([table.shards[row] for row in chosen], dtype=torch.int64),
+        window=None if isinstance(store, InMemory) else table.window,
     )

@@ -30,6 +30,9 @@ import torch
 from PIL import Image, ImageFile
 from torch import Tensor
 
+from langevin.modalities.content import content as content_of
+from langevin.modalities.content import opened as opened_content
+from langevin.modalities.content import size_of
 from langevin.modalities.image.file_checks import hush_libtiff, is_truncated_png, is_truncated_tiff, refuse_large_icon
 from langevin.modalities.image.memory import ROOM
 from langevin.modalities.image.unreadable import LARGEST, Broken, in_plain_words
@@ -206,7 +209,7 @@ def stored_size(data: bytes | Path) -> tuple[int, int]:
             return _header(io.BytesIO(file_bytes(data))).size
     try:
         _regular(data)
-        with data.open("rb") as file, in_plain_words(file.read(64), str(data)):
+        with opened_content(data) as file, in_plain_words(file.read(64), str(data)):
             file.seek(0)
             return _header(file).size
     except OSError as error:
@@ -220,9 +223,9 @@ def file_bytes(data: bytes | Path) -> bytes:
         name = str(data)
         try:
             _regular(data)
-            if (count := data.stat().st_size) > LARGEST_FILE:
+            if (count := size_of(data)) > LARGEST_FILE:
                 raise Broken(f"is too large to be read safely: {count:,} bytes, more than {LARGEST_FILE:,}", name)
-            data = data.read_bytes()
+            data = content_of(data)
         except OSError as error:
             raise Broken(f"cannot be read: {error.strerror or error}", name) from error
     if not data:
@@ -278,7 +281,7 @@ def _regular(path: Path) -> None:
 
 def _bytes_of(path: Path) -> int:
     try:
-        return path.stat().st_size
+        return size_of(path)
     except OSError:
         return 0
 

@@ -4,6 +4,7 @@ from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
 
 from langevin.modalities.animations import frames_column, moving_share
+from langevin.modalities.content import is_folder
 from langevin.modalities.image.decode import SUFFIXES, looks_like_image
 from langevin.modalities.parquet_pages import first_bytes
 from langevin.modalities.paths import companions, is_about, regular, walk
@@ -16,7 +17,7 @@ def detect(path: Path) -> tuple[float, str] | None:
             return (1.0, "a Parquet file with an image column") if _has_image_column(path) else None
         cifar = path.name.lower().endswith((".tar.gz", ".tgz")) and "cifar-10" in path.name.lower()
         return (1.0, "CIFAR-10's binary version") if cifar else None
-    if not path.is_dir():
+    if not is_folder(path):
         return None
     if (path / "cifar-10-batches-bin").is_dir() or (path / "data_batch_1.bin").is_file():
         return 1.0, "CIFAR-10's binary version"

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor
 
+from langevin.modalities.content import is_folder
 from langevin.modalities.image.data import DataReport, Folder, Images, InMemory, open_table
 from langevin.modalities.image.decode import decode
 from langevin.modalities.image.unreadable import Broken
@@ -46,7 +47,7 @@ def _read(
 ) -> Iterator[Read]:
     """The images of a file or a folder; the names of those that cannot be read go to `broken`."""
     path = existing_path(file, "file or folder")
-    if not path.is_dir() and path.suffix != ".parquet":
+    if not is_folder(path) and path.suffix != ".parquet":
         try:
             yield path.name, None, "", decode(path, size=size, channels=channels, background=background)
         except Broken as error:

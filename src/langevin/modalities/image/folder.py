@@ -6,15 +6,17 @@ import posixpath
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
+from langevin.modalities.content import opened, opened_text
 from langevin.modalities.image.data_report import DataReport
 from langevin.modalities.image.paths import LONGEST_TEXT, SURROGATE, Listing, list_files, shown
 from langevin.modalities.image.sources import TEST_NAMES, Folder
 from langevin.modalities.image.table import Table
 from langevin.modalities.image.unreadable import Broken
-from langevin.modalities.paths import regular, some
+from langevin.modalities.paths import regular, shard_numbers, some, stamp
 
 _Part = tuple[str, list[str]]  # (prefix of a directory such as "train/", its images)
 
@@ -44,6 +46,8 @@ def open_folder(source: Folder) -> Table:
         test_from=len(train[1]) if test[1] else None,
         notes=notes,
         files=listing.files,
+        shards=shard_numbers(root, chosen),
+        stamp=partial(stamp, root, chosen),
     )
 
 
@@ -117,7 +121,7 @@ def _text_of(path: Path) -> str:
     if not regular(path):
         raise Broken("is not a regular file")
     try:
-        with path.open("rb") as file:
+        with opened(path) as file:
             content = file.read(LONGEST_TEXT + 1)
         if len(content) > LONGEST_TEXT:
             raise Broken(f"is too long for a caption: more than {LONGEST_TEXT:,} bytes")
@@ -187,8 +191,8 @@ def records(path: Path) -> tuple[list[_Record], list[tuple[int, str]]]:
         raise ValueError(f"{path} is not a regular file: move it away, or put the file of records there")
     read, lost = list[_Record](), list[tuple[int, str]]()
     try:
-        with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-            for line, record in (_csv_records if path.suffix == ".csv" else _json_records)(file):
+        with opened_text(path, errors="surrogateescape", newline="") as file:
+            for line, record in (_csv_records if path.suffix == ".csv" else _json_records)(file, path):
                 try:
                     read.append(_record(record))
                 except Broken as error:
@@ -202,18 +206,18 @@ def records(path: Path) -> tuple[list[_Record], list[tuple[int, str]]]:
     return read, lost
 
 
-def _lines(file: TextIO) -> Iterator[str]:
+def _lines(file: TextIO, where: Path) -> Iterator[str]:
     line = 0
     while text := file.readline(LONGEST_TEXT + 1):
         line += 1
         if len(text) > LONGEST_TEXT:
-            raise ValueError(f"{file.name}, line {line} is longer than {LONGEST_TEXT:,} characters; correct it")
+            raise ValueError(f"{where}, line {line} is longer than {LONGEST_TEXT:,} characters; correct it")
         yield text
 
 
-def _json_records(file: TextIO) -> Iterator[tuple[int, Any]]:
+def _json_records(file: TextIO, where: Path) -> Iterator[tuple[int, Any]]:
     """(line, record) of a .jsonl file; in place of one that cannot be read, why."""
-    for line, text in enumerate(_lines(file), start=1):
+    for line, text in enumerate(_lines(file, where), start=1):
         if not text.strip():
             continue
         try:
@@ -227,9 +231,9 @@ def _json_records(file: TextIO) -> Iterator[tuple[int, Any]]:
         yield line, record
 
 
-def _csv_records(file: TextIO) -> Iterator[tuple[int, Any]]:
+def _csv_records(file: TextIO, where: Path) -> Iterator[tuple[int, Any]]:
     """(last line, record) of a .csv file; in place of one that cannot be read, why."""
-    reader = csv.DictReader(_lines(file))
+    reader = csv.DictReader(_lines(file, where))
     while True:
         try:
             record = next(reader)

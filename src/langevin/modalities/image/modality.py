@@ -69,6 +69,7 @@ class Image:
             cell, or an image that is not listed, is a missing label: its condition is withheld in training.
         held_out_captions: exact captions whose images are all held out, to evaluate combinations never trained on.
         val_fraction: fraction of the images that is held out, if the data has no test part of its own.
+        memory_limit: bytes of decoded images that are kept in memory; of more, images are decoded when they are read.
         flip: augment by mirroring images with probability 1/2.
         enlarge: train an enlarger, conditioned on the image at so many pixels along each side; None draws whole images.
         augment: the largest standard deviation of the noise in which the smaller image is given to an enlarger, in grey
@@ -91,6 +92,7 @@ class Image:
     labels: str | None = None
     held_out_captions: tuple[str, ...] = ()
     val_fraction: float = 0.1
+    memory_limit: int = 2 * 2**30
     flip: bool = False
     enlarge: int | None = None
     augment: float = 50.0
@@ -185,7 +187,7 @@ class Image:
     def open(self, *, progress: Progress | None = None) -> tuple[Images, Images]:
         with quiet():
             train, val = load_parts(
-                self.source, held_out=self.val_fraction, seed=0, progress=progress,
+                self.source, held_out=self.val_fraction, seed=0, progress=progress, memory_limit=self.memory_limit,
                 buckets=None if self.buckets is None else self.among,
                 labels=None if self.labels is None else Path(self.labels),
             )  # fmt: skip

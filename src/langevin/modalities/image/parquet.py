@@ -3,9 +3,11 @@
 import contextlib
 import itertools
 import json
+import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +18,12 @@ from langevin.modalities.image.paths import LONGEST_TEXT, shown
 from langevin.modalities.image.sources import TEST_NAMES, Parquet
 from langevin.modalities.image.table import Table
 from langevin.modalities.image.unreadable import Broken
-from langevin.modalities.parquet_pages import LARGEST_CELL, BadPages, batches
-from langevin.modalities.paths import existing_path, regular, some
+from langevin.modalities.parquet_pages import LARGEST_CELL, BadPages, batches, unpacked_sizes
+from langevin.modalities.paths import existing_path, regular, some, stamp
+from langevin.modalities.row_groups import LIMIT, Group, RowGroups
 
+IN_MEMORY = 2**28  # bytes of files whose images are kept in memory; others are read by row groups
+LARGEST_GROUP = LIMIT // 4  # bytes of a row group that is unpacked as a whole
 _UNPACKED = 64  # times the size of its file that data may be, beyond LARGEST_CELL
 
 
@@ -78,6 +83,10 @@ def open_parquet(source: Parquet) -> Table:
     path = existing_path(source.path, "file or folder")
     train, test, remarks = _files(path)
     size = sum(file.stat().st_size for file in (*train, *test))
+    if size > IN_MEMORY and (paged := _paged(source, path, [*train, *test])) is not None:
+        return replace(
+            paged, test_from=_count(train) if test else None, notes=replace(paged.notes, remarks=tuple(remarks))
+        )
     rows = _Rows(left=_UNPACKED * size + LARGEST_CELL)
     classes, starts, present = None, [], {"label": False, "caption": False}
     for file in itertools.chain(train, test):
@@ -94,6 +103,14 @@ def open_parquet(source: Parquet) -> Table:
                 ):
                     rows.add(image, label, caption, classes, file)
         present = {kind: present[kind] or kind in columns for kind in present}
+    table = _table(source, path, rows, classes, present)
+    notes = replace(table.notes, remarks=tuple(remarks))
+    return replace(table, test_from=starts[len(train)] if test else None, notes=notes, files={".parquet": len(starts)})
+
+
+def _table(
+    source: Parquet, path: Path, rows: _Rows, classes: tuple[str, ...] | None, present: dict[str, bool]
+) -> Table:
     names, labels, captions = rows.names, rows.labels, rows.captions
     unlabelled = [row for row, label in enumerate(labels) if present["label"] and label is None]
     if not names:
@@ -112,15 +129,66 @@ def open_parquet(source: Parquet) -> Table:
         classes=classes if labelled else None,
         captions=[caption or "" for caption in captions] if present["caption"] else None,
         forced=source.hold_out_captions,
-        test_from=starts[len(train)] if test else None,
         notes=DataReport(
             without_label=tuple(names[r] for r in unlabelled) if labelled else (),
             without_caption=missing,
             captions_unreadable=tuple(rows.unreadable),
-            remarks=tuple(remarks),
         ),
-        files={".parquet": len(train) + len(test)},
     )
+
+
+def _count(files: list[Path]) -> int:
+    reader = require("pyarrow.parquet", "Parquet")
+    return sum(reader.read_metadata(file).num_rows for file in files)
+
+
+def _paged(source: Parquet, path: Path, files: list[Path]) -> Table | None:
+    """The images of files, read by row groups when they are needed; None if a group is too large to be read at once."""
+    reader = require("pyarrow.parquet", "Parquet")
+    rows, groups, classes = _Rows(left=2**62), list[Group](), None
+    present = {"label": False, "caption": False}
+    for file in files:
+        with _named_errors(file):
+            opened = reader.ParquetFile(file, buffer_size=2**20)
+            columns = _columns(source, opened.schema_arrow, file)
+            classes = classes or _class_names(opened.schema_arrow.metadata, source.label)
+            said = {kind: name for kind, name in columns.items() if kind != "image"}
+            for number, unpacked in enumerate(unpacked_sizes(file, columns["image"])):
+                count = opened.metadata.row_group(number).num_rows
+                if unpacked > LARGEST_GROUP:
+                    return None
+                groups.append(Group(file=file, number=number, rows=count, unpacked=unpacked))
+                read = batches(opened, file, list(said.values()), most=4096, group=number) if said else ()
+                cells: dict[str, list[Any]] = {kind: [] if kind in said else [None] * count for kind in present}
+                for batch in read:
+                    for kind, name in said.items():
+                        cells[kind] += _values(batch.column(name))
+                if any(len(values) != count for values in cells.values()):
+                    raise Broken("is damaged: its columns have different numbers of rows")
+                for label, caption in zip(cells["label"], cells["caption"]):
+                    rows.add(b"", label, caption, classes, file)
+            present = {kind: present[kind] or kind in columns for kind in present}
+    stored = RowGroups(groups, partial(_load, source))
+    table = replace(_table(source, path, rows, classes, present), fetch=stored.read, encoded=None)
+    names = [os.path.relpath(file, path.parent) for file in files]
+    return replace(
+        table, shards=stored.shards, window=stored.window, files={".parquet": len(files)},
+        stamp=partial(stamp, path.parent, names),
+    )  # fmt: skip
+
+
+def _load(source: Parquet, group: Group) -> list[bytes]:
+    """The encoded images of a row group. Raises `Broken`."""
+    reader = require("pyarrow.parquet", "Parquet")
+    with _named_errors(group.file), reader.ParquetFile(group.file, buffer_size=2**20) as opened:
+        cells = [
+            cell.get("bytes") if isinstance(cell, dict) else cell
+            for batch in batches(opened, group.file, [source.image], most=256, group=group.number)
+            for cell in _values(batch.column(source.image))
+        ]
+    if len(cells) != group.rows:
+        raise Broken(f"has changed: {len(cells):,} rows where {group.rows:,} were; start again", str(group.file))
+    return [cell or b"" for cell in cells]
 
 
 def _values(column: Any) -> list[Any]:

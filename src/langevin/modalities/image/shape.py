@@ -12,6 +12,7 @@ from langevin.modalities.image.unreadable import Broken
 
 SIDES = (8, 16, 28, 32, 64, 96, 128, 256)
 _GREY_SAMPLE = 200  # images checked for colour
+_RUNS = 8  # places of large Parquet files at which images are checked
 _SIZE_SAMPLE = 2000  # headers read to choose a size
 
 
@@ -25,7 +26,7 @@ def choose_shape(table: Table, *, at_most: int = 32) -> tuple[int, int, int]:
     size = table.size
     if size is None:
         with ThreadPoolExecutor(threads()) as pool:
-            rows = _spread(table.train_rows, _SIZE_SAMPLE)
+            rows = _spread(table, _SIZE_SAMPLE)
             sizes = [stored for stored in pool.map(partial(_size_of, table), rows) if stored]
         if not sizes:
             refuse_mostly_broken(table, {row: _why_broken(table, row) for row in table.train_rows})
@@ -73,7 +74,7 @@ def _why_broken(table: Table, row: int) -> str:
 
 def _channels(table: Table, size: int) -> int:
     """1 if red, green and blue are equal in all of up to 200 images of the training part, else 3."""
-    for row in _spread(table.train_rows, _GREY_SAMPLE):
+    for row in _spread(table, _GREY_SAMPLE):
         with contextlib.suppress(Broken):
             colours = table.decode(row, (3, size, size))
             if not (colours == colours[:1]).all():
@@ -81,6 +82,10 @@ def _channels(table: Table, size: int) -> int:
     return 1
 
 
-def _spread(among: range, count: int) -> list[int]:
-    """Up to `count` rows, evenly spaced."""
+def _spread(table: Table, count: int) -> list[int]:
+    """Up to `count` rows of the training part, evenly spaced; of row groups, which are read whole, in a few runs."""
+    among = table.train_rows
+    if table.window is not None:
+        starts = [i * len(among) // _RUNS for i in range(_RUNS)]
+        return sorted({among[start + k] for start in starts for k in range(count // _RUNS) if start + k < len(among)})
     return sorted({among[i * len(among) // count] for i in range(count)}) if among else []

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from langevin.modalities.content import is_folder
 from langevin.modalities.image.decode import SUFFIXES
 from langevin.modalities.image.paths import PICKLES, list_files, refuse_pickles
 from langevin.modalities.paths import existing_path, list_entries, regular
@@ -124,16 +125,16 @@ def resolve(source: Source) -> Source:
     if not isinstance(source, Folder):
         return source
     path = existing_path(source.path, "folder")
-    if not path.is_dir() and not regular(path):
+    if not is_folder(path) and not regular(path):
         raise ValueError(f"{path} is neither a folder nor a regular file: name a folder of images")
-    if path.is_file():
+    if not is_folder(path):
         if path.suffix.lower() == ".parquet":
             return _as_parquet(source)
         refuse_pickles(path.parent, {path.name})
         if path.name.lower().endswith((".tar.gz", ".tgz")) and "cifar-10" in path.name.lower():
             return _as_cifar10(source)
         advice = "name the folder it lies in" if path.suffix.lower() in SUFFIXES else "name a folder of images"
-        if path.name.lower().endswith((".zip", ".tar", ".tar.gz", ".tgz", ".rar", ".7z")):
+        if path.name.lower().endswith((".zip", ".tar.gz", ".tgz", ".rar", ".7z")):
             advice = "unpack it and name the folder it makes"
         raise ValueError(f"{path} is a file, not a folder: {advice}")
     entries = {entry.name for entry in list_entries(path)}

@@ -32,6 +32,9 @@ class Table:
         forced: captions whose images are held out.
         test_from: first row of the test part; None without one.
         files: number of files by suffix.
+        shards: which shard or row group each row is stored in; None where all are files.
+        stamp: a hash of what the disk says of the files, without reading them; None where that is not known.
+        window: rows among which an epoch may be shuffled, where others would be read again and again; None for all.
     """
 
     where: str
@@ -49,6 +52,9 @@ class Table:
     test_from: int | None = None
     notes: DataReport = DataReport()
     files: dict[str, int] = field(default_factory=dict)
+    shards: Sequence[int] | None = None
+    window: int | None = None
+    stamp: Callable[[], str] | None = None
 
     def __len__(self) -> int:
         return len(self.names)

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from langevin.extras import require
+from langevin.modalities.content import content, is_folder, size_of
 from langevin.modalities.modality import Progress
 from langevin.modalities.music import midi
 from langevin.modalities.music.piece import Piece, of_pitches
@@ -67,7 +68,7 @@ def detect(path: Path) -> tuple[float, str] | None:
                 return (1.0, "a JSON file of pieces in parts") if _PIECES.match(head) else None
             return (1.0, "a MIDI file") if head.startswith(MAGIC) else None
         return None
-    if not path.is_dir():
+    if not is_folder(path):
         return None
     every = [name for name in walk(path) if not is_about(name)]
     count = sum(PurePosixPath(name).suffix.lower() in SUFFIXES for name in every)
@@ -124,11 +125,11 @@ def _require_usable(where: Path, result: Read) -> None:
 
 def _of_files(path: Path) -> Iterator[tuple[str, bytes | str, int, int]]:
     """(name, content or why it has none, number of files read, of all files)."""
-    names = [name for name in walk(path) if name.lower().endswith(SUFFIXES)] if path.is_dir() else [path.name]
+    names = [name for name in walk(path) if name.lower().endswith(SUFFIXES)] if is_folder(path) else [path.name]
     if not names:
         raise ValueError(f"{path} holds no score: looked for {' '.join(SUFFIXES)} in it and its sub-directories")
     for done, name in enumerate(names, start=1):
-        file = path / name if path.is_dir() else path
+        file = path / name if is_folder(path) else path
         yield name, content_of(file), done, len(names)
 
 
@@ -137,9 +138,9 @@ def content_of(file: Path) -> bytes | str:
     try:
         if not regular(file):
             return "is not a regular file"
-        if (size := file.stat().st_size) > midi.LARGEST_FILE:
+        if (size := size_of(file)) > midi.LARGEST_FILE:
             return f"has {size:,} bytes, more than the {midi.LARGEST_FILE:,} of a score"
-        return file.read_bytes()
+        return content(file)
     except OSError as error:
         return f"cannot be read: {error.strerror or error}"
 

@@ -2,6 +2,7 @@
 
 from pathlib import Path, PurePosixPath
 
+from langevin.modalities.content import is_folder
 from langevin.modalities.paths import companions, is_about, regular, walk
 from langevin.modalities.speech.sound_files import SUFFIXES
 
@@ -10,7 +11,7 @@ def detect(path: Path) -> tuple[float, str] | None:
     """(fraction of the files that are sound or describe it, evidence in words), or None without sound."""
     if regular(path):
         return (1.0, "a sound file") if path.suffix.lower() in SUFFIXES else None
-    if not path.is_dir():
+    if not is_folder(path):
         return None
     every = [name for name in walk(path) if not is_about(name)]
     sounds = [name for name in every if PurePosixPath(name).suffix.lower() in SUFFIXES]

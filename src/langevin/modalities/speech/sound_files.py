@@ -1,6 +1,7 @@
 """Reading sound files: any format of libsndfile, mixed to mono, resampled, with every failure in words."""
 
 from dataclasses import dataclass
+from io import BufferedIOBase
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import torch
 from torch import Tensor
 
 from langevin.extras import require
+from langevin.modalities.content import is_file_in_shard, opened, size_of
 from langevin.modalities.paths import regular
 
 SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au", ".w64")
@@ -41,10 +43,10 @@ def header(path: Path) -> Header:
     if not regular(path):
         raise Unreadable("is not a regular file")
     soundfile = require("soundfile", "reading sound files")
-    if path.stat().st_size == 0:
+    if size_of(path) == 0:
         raise Unreadable("is empty (0 bytes)")
     try:
-        info = soundfile.info(str(path))
+        info = soundfile.info(_sound(path))
     except (soundfile.SoundFileError, OSError, ValueError, TypeError) as error:
         raise Unreadable(f"is no sound that can be read ({_brief(error)})") from error
     if not 1 <= info.channels <= 64 or not 100 <= info.samplerate <= 1_000_000:
@@ -66,7 +68,7 @@ def read(path: Path, rate: int) -> Tensor:
         )
     soundfile = require("soundfile", "reading sound files")
     try:
-        values, stored = soundfile.read(str(path), dtype="float32", always_2d=True)
+        values, stored = soundfile.read(_sound(path), dtype="float32", always_2d=True)
     except (soundfile.SoundFileError, OSError, ValueError, MemoryError) as error:
         raise Unreadable(f"is damaged ({_brief(error)})") from error
     if not np.isfinite(values).all():
@@ -77,6 +79,11 @@ def read(path: Path, rate: int) -> Tensor:
     if len(mono) < SHORTEST * rate:
         raise Unreadable(f"is too short: {1000 * len(mono) / rate:.0f} ms of at least {1000 * SHORTEST:.0f}")
     return torch.from_numpy(mono)
+
+
+def _sound(path: Path) -> str | BufferedIOBase:
+    """What libsndfile opens: the name of a file, or its bytes."""
+    return opened(path) if is_file_in_shard(path) else str(path)
 
 
 def _brief(error: Exception) -> str:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from langevin.modalities.content import is_folder, opened_text, size_of, text_of
 from langevin.modalities.paths import existing_path, is_about, regular, some, walk
 from langevin.modalities.speech.sound_files import SUFFIXES
 
@@ -71,7 +72,7 @@ def find(path: str) -> Listing:
     Raises:
         ValueError: no such path, no sound in it, or a description that cannot be read."""
     root = existing_path(path, "file or folder")
-    if not root.is_dir():
+    if not is_folder(root):
         if root.suffix.lower() not in SUFFIXES:
             raise ValueError(f"{root} is no sound file; known are {', '.join(SUFFIXES)}")
         return Listing(root=root.parent, recordings=(Recording(name=root.name),), described_by="nothing")
@@ -161,9 +162,9 @@ def _directory(name: str, prefixes: list[str]) -> str:
 
 def _transcript(path: Path, said: _Said) -> str:
     try:
-        if not regular(path) or path.stat().st_size > LONGEST_TEXT:
+        if not regular(path) or size_of(path) > LONGEST_TEXT:
             raise ValueError("is no text file of less than a megabyte")
-        return " ".join(path.read_text(encoding="utf-8-sig").split())
+        return " ".join(text_of(path).split())
     except (ValueError, OSError) as error:
         said.remarks.append(f"The transcript {path.name} cannot be read: {str(error).partition(chr(10))[0]}.")
         return ""
@@ -205,7 +206,7 @@ def _records(path: Path) -> Iterator[tuple[int, tuple[str, str, str] | str]]:
     if not regular(path):
         raise ValueError(f"{path} is not a regular file: move it away, or put the file of records there")
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
+        with opened_text(path, newline="") as file:
             lines = enumerate(iter(lambda: file.readline(LONGEST_TEXT), ""), start=1)
             yield from _json_records(lines) if path.suffix == ".jsonl" else _csv_records(lines)
     except UnicodeDecodeError as error:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 
+from langevin.modalities.content import size_of
 from langevin.modalities.paths import is_about, regular, some, walk
 
 PLAIN = (".txt", ".text", ".md", ".markdown", ".rst", ".org", ".adoc", ".tex")
@@ -100,4 +101,4 @@ def _part(name: str) -> tuple[str, str | None]:
 
 
 def _size(root: Path, names: Iterable[str]) -> int:
-    return sum((root / name).stat().st_size for name in names if regular(root / name))
+    return sum(size_of(root / name) for name in names if regular(root / name))

@@ -8,6 +8,8 @@ from types import ModuleType
 from typing import Any
 
 from langevin.extras import require
+from langevin.modalities.content import content as content_of
+from langevin.modalities.content import opened, size_of
 from langevin.modalities.parquet_pages import BadPages, batches
 from langevin.modalities.paths import regular
 from langevin.modalities.text.files import JSONL, PARQUET, suffix
@@ -52,7 +54,7 @@ def read_records(path: Path, *, on_bytes: OnBytes, columns: tuple[str, ...] = ()
         yield from _rows(path, on_bytes, columns)
     else:
         text, _ = read_plain(path)
-        on_bytes(path.stat().st_size)
+        on_bytes(size_of(path))
         yield {"text": text}
 
 
@@ -71,7 +73,7 @@ def read_plain(path: Path) -> tuple[str, bool]:
         Unreadable: not UTF-8 (the message names the byte), or another format."""
     require_regular(path)
     try:
-        content = path.read_bytes()
+        content = content_of(path)
     except OSError as error:
         raise Unreadable(str(path), f"cannot be read: {error.strerror or error}; check its permissions") from error
     except MemoryError as error:
@@ -110,7 +112,7 @@ def _around(content: bytes, position: int) -> str:
 def _lines(path: Path, on_bytes: OnBytes) -> Iterator[Raw | Broken]:
     """JSON objects, one per line; empty lines are skipped."""
     try:
-        with path.open("rb") as file:
+        with opened(path) as file:
             for number, line in enumerate(iter(lambda: file.readline(_LONGEST + 1), b""), start=1):
                 if len(line) > _LONGEST:
                     raise Unreadable(f"{path}, line {number:,}", f"is longer than {_LONGEST >> 20} MiB: split it")

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from langevin.modalities.content import size_of
 from langevin.modalities.paths import regular, some
 from langevin.modalities.text.fields import near, read_value, strings
 from langevin.modalities.text.files import PARQUET, RECORDS, suffix
@@ -65,7 +66,7 @@ def read(source: TextSource, *, progress: Callable[[int, int], None] | None = No
 
 def _plain(path: Path, records: list[Mapping[str, Any]], result: Read, on_bytes: Callable[[int], None]) -> None:
     text, returns = read_plain(path)
-    on_bytes(path.stat().st_size)
+    on_bytes(size_of(path))
     if returns:
         result.returns.append(str(path))
     if text.strip():
@@ -113,7 +114,7 @@ def _kept(record: Raw, fields: tuple[str, ...]) -> dict[str, Any]:
 def _counter(paths: tuple[Path, ...], progress: Callable[[int, int], None] | None) -> Callable[[int], None]:
     if progress is None:
         return lambda _: None
-    total, done, shown = sum(path.stat().st_size for path in paths if regular(path)), 0, 0
+    total, done, shown = sum(size_of(path) for path in paths if regular(path)), 0, 0
 
     def on_bytes(count: int) -> None:
         nonlocal done, shown

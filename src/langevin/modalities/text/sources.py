@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from langevin.modalities.content import is_folder, opened
 from langevin.modalities.paths import companions, existing_path, is_about, regular, walk
 from langevin.modalities.text.fields import guess_fields
 from langevin.modalities.text.files import JSONL, PARQUET, PLAIN, RECORDS, Files, choose, suffix
@@ -33,7 +34,6 @@ _TABLES = {
     ".zip": "an archive",
     ".zst": "an archive",
     ".xz": "an archive",
-    ".tar": "an archive",
 }
 
 
@@ -68,7 +68,7 @@ def find(source: TextSource) -> Files:
     Raises:
         ValueError: no such path, no text in it, or an unsupported kind of file."""
     path = existing_path(source.path, "file or folder")
-    if path.is_dir():
+    if is_folder(path):
         return choose(path, within=source.within)
     if source.within:
         raise ValueError(f"text: data.glob chooses among the files of a folder, and {path} is a file; leave it out")
@@ -128,12 +128,12 @@ def detect(path: Path) -> tuple[float, str] | None:
     """(fraction of the files that are text, reason), or None if the path is not a text dataset: more than half of the
     sampled files must be prose or records, not numbers. Files that describe others, as captions do, do not count. Where
     most files have the suffix of a text and none can be read, it is a text dataset too, whose reader says what is wrong."""
-    if path.is_file():
+    if path.is_file() and not is_folder(path):
         told = _is_text(path)
         known = suffix(path.name) in (*PLAIN, *RECORDS)
         what = f"a text file, {path.suffix or 'without a suffix'}"
         return (1.0, what) if told or (told is None and known) else None
-    if not path.is_dir():
+    if not is_folder(path):
         return None
     every = [name for name in walk(path) if not is_about(name)]
     described = companions(every)
@@ -155,7 +155,7 @@ def _is_text(path: Path) -> bool | None:
     try:
         if kind in PARQUET:
             return has_text(path)
-        with path.open("rb") as file:
+        with opened(path) as file:
             head = file.read(_HEAD)
             if kind in JSONL:
                 return _is_record(head if b"\n" in head else head + file.readline(_LONGEST_LINE))

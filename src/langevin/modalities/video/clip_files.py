@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from io import BytesIO
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,8 @@ from torch import Tensor
 
 from langevin.extras import require
 from langevin.modalities.animations import ANIMATIONS
+from langevin.modalities.content import content as content_of
+from langevin.modalities.content import entries, is_file_in_shard, is_folder
 
 FILMS = (".mp4", ".mov", ".webm", ".mkv", ".avi", ".m4v")
 SUFFIXES = (*ANIMATIONS, *FILMS)
@@ -94,12 +96,12 @@ def read_clip(path: Path, look: Look) -> Clip:
 
     Raises:
         Broken: it is empty, damaged, too large, or no clip."""
-    if path.is_dir():
+    if is_folder(path):
         return read_folder(path, look)
     if path.suffix.lower() in FILMS:
         return _film(path, look)
     try:
-        content = path.read_bytes()
+        content = content_of(path)
     except OSError as error:
         raise Broken(f"cannot be read: {error.strerror or error}") from error
     return animation(content, look)
@@ -156,13 +158,13 @@ def numbered(names: Sequence[str]) -> list[str]:
 
 def read_folder(path: Path, look: Look) -> Clip:
     """The clip of a folder whose pictures are its frames, in the order of the numbers in their names. Raises `Broken`."""
-    names = numbered([entry.name for entry in path.iterdir() if entry.suffix.lower() in PICTURES])
+    names = numbered([name for name in entries(path) if PurePosixPath(name).suffix.lower() in PICTURES])
     if not names:
         raise Broken("holds no pictures")
     frames = list[Tensor]()
     for name in names:
         try:
-            with in_pillow((path / name).read_bytes()) as image:
+            with in_pillow(content_of(path / name)) as image:
                 _require_small(image.width * image.height * len(names))
                 frames.append(look.pixels(image))
         except (Broken, OSError) as error:
@@ -199,7 +201,7 @@ def _film(path: Path, look: Look) -> Clip:
     av = require("av", "video")
     frames, times, pixels = list[Tensor](), list[float](), 0
     try:
-        with av.open(str(path)) as container:
+        with av.open(BytesIO(content_of(path)) if is_file_in_shard(path) else str(path)) as container:
             stream = container.streams.video[0]
             for frame in container.decode(stream):
                 pixels += frame.width * frame.height

@@ -3,6 +3,7 @@
 from pathlib import Path, PurePosixPath
 
 from langevin.modalities.animations import ANIMATIONS, frames_column, is_animated, moving_share
+from langevin.modalities.content import is_folder
 from langevin.modalities.paths import companions, is_about, regular, walk
 from langevin.modalities.video.clip_files import FILMS
 
@@ -16,7 +17,7 @@ def detect(path: Path) -> tuple[float, str] | None:
             column = frames_column(path)
             return None if column is None else (1.0, f"a Parquet file with a column {column}")
         return (1.0, "one clip") if path.suffix.lower() in FILMS or is_animated(path) else None
-    if not path.is_dir():
+    if not is_folder(path):
         return None
     every = [name for name in walk(path) if not is_about(name)]
     every = sorted(set(every) - companions(every) - {name for name in every if _describes(name)})

@@ -12,6 +12,7 @@ from typing import Any
 
 from langevin.extras import require
 from langevin.modalities.animations import ANIMATIONS, FRAMES, is_animated
+from langevin.modalities.content import is_folder, text_of
 from langevin.modalities.parquet_pages import BadPages, batches
 from langevin.modalities.paths import existing_path, is_about, regular, some, walk
 from langevin.modalities.video.clip_files import (
@@ -84,7 +85,7 @@ def open_path(path: str) -> Listing:
     root = existing_path(path, "file or folder")
     if root.suffix.lower() == ".parquet":
         return _parquet(root)
-    if not root.is_dir():
+    if not is_folder(root):
         return Listing(where=path, records=[Record(name=root.name, read=lambda look: read_clip(root, look))])
     names, others = clips_in(root)
     if not names:
@@ -137,7 +138,7 @@ def _described(root: Path, names: list[str], others: list[str]) -> tuple[dict[st
     texts = {str(PurePosixPath(name).with_suffix("")): name for name in others if name.lower().endswith(".txt")}
     for name in names:
         if (file := texts.pop(str(PurePosixPath(name).with_suffix("")), None)) is not None and regular(root / file):
-            text = " ".join((root / file).read_text(encoding="utf-8", errors="replace").split())
+            text = " ".join(text_of(root / file, errors="replace").split())
             said[name] = {"text": text} if text else {}
     if texts:
         remarks.append(f"Texts without a clip of their name: {len(texts):,} ({some(sorted(texts.values()))}).")
@@ -151,7 +152,7 @@ def _described(root: Path, names: list[str], others: list[str]) -> tuple[dict[st
 
 def _metadata(file: Path) -> Iterator[tuple[int, dict[str, str]]]:
     """Lines of a metadata file, as texts by column. Raises `ValueError` for one that cannot be read."""
-    content = file.read_text(encoding="utf-8-sig", errors="replace")
+    content = text_of(file, errors="replace")
     if file.suffix.lower() == ".csv":
         for line, fields in enumerate(csv.DictReader(content.splitlines()), 2):
             yield line, {key: value for key, value in fields.items() if key and value is not None}

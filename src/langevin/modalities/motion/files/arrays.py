@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from langevin.modalities.content import opened, opened_text, size_of
 from langevin.modalities.motion.clip import Clip, Unreadable
 from langevin.modalities.paths import regular
 
@@ -44,10 +45,10 @@ def table(path: Path) -> tuple[tuple[str, ...], np.ndarray | None, np.ndarray]:
 
     Raises:
         Unreadable: see `read_csv`."""
-    if not regular(path) or path.stat().st_size > LARGEST_CSV:
+    if not regular(path) or size_of(path) > LARGEST_CSV:
         raise Unreadable("is no regular file of less than 256 MB")
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
+        with opened_text(path, newline="") as file:
             lines = [(i, row) for i, row in enumerate(csv.reader(file), 1) if any(cell.strip() for cell in row)]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise Unreadable(f"cannot be read as CSV: {error}") from error
@@ -117,11 +118,11 @@ def rate_of(times: np.ndarray) -> float:
 def read_npz(path: Path, *, rate: float | None = None) -> list[tuple[Clip, str | None]]:
     """The trajectories of an archive, each with its action if it has one. Raises `Unreadable`."""
     try:
-        with zipfile.ZipFile(path) as archive:
+        with opened(path) as file, zipfile.ZipFile(file) as archive:
             for member in archive.infolist():
                 if member.file_size > LARGEST_UNPACKED:
                     raise Unreadable(f"holds {member.filename}, which unpacks to {member.file_size:,} bytes")
-        with np.load(path, allow_pickle=False) as held:
+        with opened(path) as file, np.load(file, allow_pickle=False) as held:
             values, facts = _states(held), {n: held[n] for n in ("rate", "columns", "actions") if n in held.files}
             lengths = lengths_of(held, values)
     except Unreadable:
@@ -183,7 +184,7 @@ def _states(held: Any) -> np.ndarray:
 def holds_trajectories(path: Path) -> bool:
     """Whether an archive has an array of three axes, by the headers of its arrays."""
     try:
-        with zipfile.ZipFile(path) as archive:
+        with opened(path) as whole, zipfile.ZipFile(whole) as archive:
             for member in archive.infolist():
                 with archive.open(member) as file:
                     version = np.lib.format.read_magic(file)

@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from langevin.files import read_regular
+from langevin.modalities.content import content
 from langevin.modalities.motion import rotations
 from langevin.modalities.motion.clip import Clip, Unreadable
 from langevin.modalities.motion.skeleton import MOST_JOINTS, JointKind, Skeleton
@@ -80,7 +80,7 @@ def read(path: Path) -> Clip:
     Raises:
         Unreadable: it is none, with what is wrong and where."""
     try:
-        text = read_regular(path, most=LARGEST).decode("utf-8-sig", "replace")
+        text = content(path, most=LARGEST).decode("utf-8-sig", "replace")
     except OSError as error:
         raise Unreadable(f"cannot be read: {error.strerror or error}") from error
     return parse(text)

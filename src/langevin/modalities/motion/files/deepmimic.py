@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from langevin.files import read_regular
+from langevin.modalities.content import content
 from langevin.modalities.motion import rotations
 from langevin.modalities.motion.clip import Clip, Unreadable, interpolated, uniform_times
 from langevin.modalities.motion.skeleton import JointKind, Skeleton, hinge_angles
@@ -33,7 +33,7 @@ OFF = 0.5  # of the length of a quaternion from 1, beyond which it is taken to b
 def load(path: Path) -> dict[str, Any]:
     """The object in a JSON file. Raises `Unreadable`."""
     try:
-        found = json.loads(read_regular(path, most=LARGEST))
+        found = json.loads(content(path, most=LARGEST))
     except OSError as error:
         raise Unreadable(f"cannot be read: {error.strerror or error}") from error
     except (ValueError, RecursionError) as error:

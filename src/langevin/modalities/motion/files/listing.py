@@ -17,6 +17,7 @@ from itertools import takewhile
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
+from langevin.modalities.content import is_folder, opened, size_of, text_of
 from langevin.modalities.motion.files.arrays import holds_trajectories
 from langevin.modalities.paths import existing_path, is_about, regular, some, walk
 
@@ -98,7 +99,7 @@ def _head(path: Path) -> bytes:
     if not regular(path):
         return b""
     try:
-        with path.open("rb") as file:
+        with opened(path) as file:
             return file.read(4096)
     except OSError:
         return b""
@@ -122,7 +123,7 @@ def detect(path: Path) -> tuple[float, str] | None:
         if suffix == ".bvh":
             return 1.0, "a BVH file"
         return (1.0, "an archive of trajectories") if suffix == ".npz" and holds_trajectories(path) else None
-    if not path.is_dir():
+    if not is_folder(path):
         return None
     names = [name for name in walk(path) if not is_about(name)]
     found = sort_files(path, names)
@@ -149,7 +150,7 @@ def find(path: str, *, only: str = "", pattern: str = "") -> Listing:
     Raises:
         ValueError: no such path, nothing in it, or metadata that cannot be read."""
     root = existing_path(path, "file or folder")
-    if not root.is_dir():
+    if not is_folder(root):
         folder, every = root.parent, [root.name]
     else:
         folder, every = root, walk(root)
@@ -253,10 +254,10 @@ def named_actions(stems: list[str]) -> dict[str, str]:
 
 def _records(path: Path) -> list[tuple[int, Any]]:
     """(line, record) of a file of metadata. Raises `ValueError` for one that cannot be read."""
-    if not regular(path) or path.stat().st_size > LARGEST_METADATA:
+    if not regular(path) or size_of(path) > LARGEST_METADATA:
         raise ValueError(f"{path} is no regular file of less than 64 MB: move it away")
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = text_of(path)
         if path.suffix == ".jsonl":
             return [(i, json.loads(line)) for i, line in enumerate(text.splitlines(), 1) if line.strip()]
         reader = csv.DictReader(text.splitlines())
