@@ -106,4 +106,4 @@ def _font(name: str) -> ImageFont.FreeTypeFont:
 
 
 def _sized(content: bytes, size: int) -> ImageFont.FreeTypeFont:
-    return ImageFont.truetype(io.BytesIO(content), size, layout_engine=ImageFont.Mesh.BASIC)
+    return ImageFont.truetype(io.BytesIO(content), size, layout_engine=ImageFont.Layout.BASIC)
