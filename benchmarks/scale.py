@@ -11,7 +11,7 @@ efficiency is the samples per second of two over twice those of one:
 and from assumptions that are printed with it. The time between checkpoints is Young's sqrt(2 C M), for a checkpoint of C
 seconds and a failure each M seconds ("A first order approximation to the optimum checkpoint interval", 1974).
 
-scale_ray.py and scale_stream.py measure launchers and streaming.
+`--ray 300` adds `ray_overhead` (scale_ray.py, runs of so many steps) and `--stream` adds `stream_ratio` (scale_stream.py).
 """
 
 import math
@@ -30,6 +30,8 @@ import torch
 from torch import Tensor, nn
 
 import harness
+import scale_ray
+import scale_stream
 from langevin.diffusion.batch import Batch
 from langevin.diffusion.denoiser import GaussianDenoiser
 from langevin.diffusion.objective import LogNormal, WeightedMSE
@@ -220,6 +222,8 @@ def main() -> None:
     )
     parser.add_argument("--network-rate", type=float, default=50e9, help="bytes per second of a GPU")
     parser.add_argument("--restart", type=float, default=120.0, help="seconds from a failure to the next step")
+    parser.add_argument("--ray", type=int, metavar="STEPS", help="also Ray beside torchrun, in runs of so many steps")
+    parser.add_argument("--stream", action="store_true", help="also reading from shards beside memory")
     asked = harness.parse(parser)
     if asked.quick:
         asked.width, asked.depth, asked.batch, asked.steps = 32, 1, 4, 1
@@ -227,6 +231,10 @@ def main() -> None:
     figures |= measure(asked)
     if asked.plan or asked.quick:
         figures |= plan(asked)
+    if asked.ray:
+        figures |= scale_ray.measure(steps=asked.ray)
+    if asked.stream:
+        figures |= scale_stream.measure(pairs=asked.pairs, seed=asked.seed, quick=asked.quick)
     harness.conclude(figures)
 
 
