@@ -10,10 +10,13 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageCms
+from PIL import __version__ as pillow
 
 from langevin.modalities.image.decode import opened, stored_size
 from langevin.modalities.image.unreadable import Broken
 from tests.fuzz.mutate import many
+
+WEBP = ("webp",) if int(pillow.split(".")[0]) >= 13 else ()  # Pillow 12 ends the process where its libtiff lacks it
 
 
 def _saved(image: Image.Image, kind: str, **options) -> bytes | None:
@@ -85,7 +88,7 @@ def forms() -> dict[str, bytes]:
         **{f"tiff {image.mode}": _saved(image, "TIFF") for image in (colour, clear, palette, grey, deep, real, whole)},
         **{
             f"tiff {name}": _saved(colour, "TIFF", compression=name)
-            for name in ("tiff_lzw", "tiff_deflate", "tiff_adobe_deflate", "packbits", "jpeg", "zstd", "lzma", "webp")
+            for name in ("tiff_lzw", "tiff_deflate", "tiff_adobe_deflate", "packbits", "jpeg", "zstd", "lzma", *WEBP)
         },
         **{
             f"tiff {name}": _saved(colour.convert("1"), "TIFF", compression=name)
