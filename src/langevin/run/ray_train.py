@@ -112,8 +112,8 @@ class _Fitting:
 
 
 def _trainer(ray: Any, wanted: Wanted | Resumed, where: OnRay, board: Any, storage: str) -> Any:
-    from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
-    from ray.train.torch import TorchTrainer
+    from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig  # pyright: ignore[reportMissingImports]
+    from ray.train.torch import TorchTrainer  # pyright: ignore[reportMissingImports]
 
     workers = where.least if where.least == where.most else (where.least, where.most)
     return TorchTrainer(
