@@ -20,6 +20,8 @@ def test_effects_are_told_and_written(tmp_path, told):
     effects = json.loads((folder / "interventions.json").read_text())["effects"]
     assert [e["what"] for e in effects] == ["another class"] * 3 + ["no class"] * 3 + ["fresh noise"] * 2
     assert all(e["distance"]["estimate"] >= 0 and e["rating"]["low"] <= e["rating"]["high"] for e in effects)
+    told_as = json.loads((folder / "interventions.json").read_text())["command"]
+    assert all(word in told_as for word in ("--count 8", "--steps 4", "--measure brightness"))
     assert "another class" in out
     assert "rise of brightness" in out
     assert told("intervene", run, *options)[0] == 0  # beside the first

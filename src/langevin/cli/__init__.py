@@ -27,6 +27,7 @@ INTERRUPTED = {  # what is left of a verb that was interrupted
     "reward": ": the run is as it was, and the same command starts again",
     "forget": ": the run is as it was",
     "stress": ": the run is as it was",
+    "intervene": ": nothing was written",
     "adapt": ": an adapted run whose training began is kept, and `langevin resume` goes on with it",
     "continue_": ": a run whose training began is kept, and `langevin resume` goes on with it",
     "merge": ": nothing was written",

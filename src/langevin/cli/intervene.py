@@ -1,8 +1,9 @@
 """`langevin intervene`: what the conditions and the noise of a run decide, and at which level of noise."""
 
 import json
+import shlex
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -119,7 +120,7 @@ def write(
     out: Path, args: Intervene, subject: Subject, found: list[tuple[Intervention, Effect, Any]], base: Any
 ) -> None:  # fmt: skip
     """Write interventions.json, the picture and the report."""
-    command = f"langevin intervene {args.run} --count {args.count} --bands {args.bands} --seed {args.seed}"
+    command = command_of(args)
     figures = [asdict(effect) | {"levels": [subject.level(t) for t in effect.times]} for _, effect, _ in found]
     shown = picture(subject, found, base)
     sections: list[Section] = curves(subject, found)
@@ -135,6 +136,16 @@ def write(
         title="Interventions", sections=sections,
         summary="0 is the same sample, and 1 is as different as another one. The bands are 95 % intervals over samples.",
     ).write(out)  # fmt: skip
+
+
+def command_of(args: Intervene) -> str:
+    """The command line, with the options that differ from their defaults."""
+    words = ["langevin", "intervene", str(args.run), "--seed", str(args.seed)]
+    for field in fields(args):
+        value = getattr(args, field.name)
+        if field.name not in ("run", "seed", "out") and value != field.default:
+            words += [f"--{field.name.replace('_', '-')}", *([] if value is True else [str(value)])]
+    return shlex.join(words)
 
 
 def curves(subject: Subject, found: list[tuple[Intervention, Effect, Any]]) -> list[Section]:

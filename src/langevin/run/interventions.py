@@ -246,7 +246,7 @@ class Changes:
 
 
 def frequent(condition: Condition | None, count: int) -> list[int]:
-    """The tokens that most captions have, the most frequent first; those of all captions but few are among them, too."""
+    """The `count` tokens that most captions have, the most frequent first."""
     if condition is None or condition.cross is None:
         return []
     tokens = condition.cross.tensor
