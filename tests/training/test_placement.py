@@ -145,7 +145,7 @@ def fill_the_disk(world, folder):
     """The disk fills when the first rank completes a checkpoint: all ranks end, and nothing is half there."""
     if world.first:
 
-        def full(*arguments):
+        def full(*arguments, **options):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
 
         checkpoint.complete = full

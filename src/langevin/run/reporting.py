@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from langevin.run.directory import Run
@@ -17,12 +17,12 @@ class Reporting:
 
     Args:
         track: names of trackers.
-        webhook: addresses.
+        webhook: addresses, which are secrets: no text of it shows them.
         webhook_insecure: whether they may be http on other machines.
     """
 
     track: tuple[str, ...] = ()
-    webhook: tuple[str, ...] = ()
+    webhook: tuple[str, ...] = field(default=(), repr=False)
     webhook_insecure: bool = False
 
     def check(self) -> "Reporting":
@@ -40,7 +40,8 @@ NOBODY = Reporting()
 
 
 class Reporter:
-    """Tells trackers and webhooks of a run that trains. No call of it raises or waits."""
+    """Tells trackers and webhooks of a run that trains. No call of it raises. Webhooks are sent from a thread of their own,
+    and a tracker takes the time that it takes."""
 
     def __init__(self, trackers: Trackers, webhooks: Webhooks) -> None:
         self.trackers, self.webhooks, self.step = trackers, webhooks, 0

@@ -73,7 +73,7 @@ def train_planned(
     world, (data, val) = join_world(), planned.data
     wanted.reporting.check()
     display = display if world.first else QUIET
-    require_agreement(world, {"data": data.fingerprint, "command": repr(wanted)})
+    require_agreement(world, {"data": data.fingerprint, "command": repr(replace(wanted, reporting=NOBODY))})
     require_ranks(planned.recipe, world)
     code = CodePermission.of(wanted.overrides, allow=wanted.allow_code)
     recipe = world.broadcast(settle(planned.recipe, data, code))  # measurements may differ between processes
@@ -133,7 +133,7 @@ def resume_run(path: Path, *, allow_code: bool = False, to: Reporting = NOBODY, 
     with writing(path) if world.first else nullcontext():
         code = CodePermission.of((), allow=allow_code)
         built, coupling, memory = resumed(run, data, val, world, display, code)
-        where = laid_out(run.recipe, built.model.method, world, again=run.last_step > 0)
+        where = laid_out(run.recipe, built.model.method, world, again=True)
         carry_on(
             run, built, data, val, world, to=to, display=display, code=code, coupling=coupling, old=memory.old,
             where=where,

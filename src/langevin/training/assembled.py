@@ -3,8 +3,9 @@ writes, with the offsets of each part beside it."""
 
 import json
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import safe_open
@@ -14,28 +15,46 @@ SHARD = "shard-"  # begins the names of its files
 _OFFSETS = "DCP_SHARDING_INFO"
 
 
-def assembled(path: Path, *, only: Collection[str] | None = None) -> dict[str, dict[str, Tensor]]:
+def assembled(
+    files: Sequence[Path], *, shapes: Mapping[str, Any] | None = None, only: Collection[str] | None = None
+) -> dict[str, dict[str, Tensor]]:
     """The whole tensors of a checkpoint in parts, by group and name.
 
     Args:
+        files: with the parts.
+        shapes: of all whole tensors, by "group/name"; None if they are not known.
         only: names of the groups to read; None is all.
 
     Raises:
-        ValueError: parts are missing, or overlap, or are of other types than each other.
+        ValueError: parts are missing, or overlap, or are of other types than each other, or a file is malformed.
         OSError: a file cannot be read."""
     parts: dict[str, list[tuple[tuple[int, ...], Tensor]]] = {}
-    for file in sorted(path.glob(f"{SHARD}*.safetensors")):
+    for file in files:
         with safe_open(file, framework="pt") as opened:
             offsets = json.loads((opened.metadata() or {}).get(_OFFSETS, "{}"))
             for key in opened.keys():  # noqa: SIM118
                 if only is None or key.split("/", 1)[0] in only:
-                    at = offsets.get(key, {}).get("saved_offsets", [])
-                    parts.setdefault(key, []).append((tuple(map(int, at)), opened.get_tensor(key)))
+                    parts.setdefault(key, []).append((_offset(offsets, key), opened.get_tensor(key)))
+    if shapes is not None:
+        expected = {key for key in shapes if only is None or key.split("/", 1)[0] in only}
+        if different := expected ^ parts.keys():
+            raise ValueError(f"'{min(different)}' is missing, or is none of its tensors")
     groups: dict[str, dict[str, Tensor]] = {}
     for key, found in parts.items():
         group, name = key.split("/", 1)
-        groups.setdefault(group, {})[name] = _joined(key, found)
+        whole = groups.setdefault(group, {})[name] = _joined(key, found)
+        if shapes is not None and list(whole.shape) != shapes[key]:
+            raise ValueError(f"parts of '{key}' are missing: they make {list(whole.shape)} of {shapes[key]}")
     return groups
+
+
+def _offset(offsets: Any, key: str) -> tuple[int, ...]:
+    """Where a part begins in its whole tensor; empty if the file does not say."""
+    about = offsets.get(key, {}) if isinstance(offsets, dict) else None
+    at = about.get("saved_offsets", []) if isinstance(about, dict) else None
+    if not isinstance(at, list) or any(type(start) is not int or start < 0 for start in at):
+        raise ValueError(f"it is not said where the part of '{key}' begins")
+    return tuple(at)
 
 
 def _joined(key: str, parts: list[tuple[tuple[int, ...], Tensor]]) -> Tensor:

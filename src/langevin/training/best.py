@@ -53,7 +53,7 @@ def keep_if_best(root: Path, state: TrainingState, loss: float, world: World = A
     better = math.isfinite(loss) and (before is None or before.loss > loss)
     if not state.placement.decided(world, better):
         return
-    groups = state.whole_groups(only=state.groups().keys() - {"optimizer"})
+    groups = state.whole_groups(only=state.groups().keys() - {"optimizer"}, keep=world.first)
     if not world.first:
         return
     checkpoint.save(own_folder(root, BEST), state.step, groups, {**state.counters(), LOSS: loss})

@@ -86,27 +86,47 @@ def require_finite(step: int, groups: Groups) -> None:
 
 
 def complete(
-    temporary: Path, final: Path, step: int, state: Mapping[str, Any], *, identity: str | None = None
+    temporary: Path, final: Path, step: int, state: Mapping[str, Any], *, identity: str | None = None,
+    sealed: Mapping[str, Mapping[str, Any]] | None = None, shapes: Mapping[str, list[int]] | None = None,
 ) -> None:  # fmt: skip
     """Make a checkpoint of a folder of tensors: its state, a manifest of all files, and its name at last.
 
     Args:
         identity: see `save`.
+        sealed: what `seal` gave of files that other ranks have written and flushed.
+        shapes: of whole tensors that are in parts, by "group/name".
 
     Raises:
-        OSError: the disk is full or not writable."""
+        OSError: the disk is full or not writable, or a file that another rank has written is not there."""
+    sealed = sealed or {}
+    for name, about in sealed.items():
+        if not (temporary / name).is_file() or (temporary / name).stat().st_size != about["bytes"]:
+            raise OSError(
+                errno.ENOENT, f"{name}, which a rank has written, is not there: all ranks need one folder of the run"
+            )
     (temporary / "state.json").write_text(json.dumps(dict(state), indent=1))
     readable = (temporary / "state.json").stat().st_mode
-    files = {f.name: {"bytes": f.stat().st_size, "sha256": _digest(f)} for f in sorted(temporary.iterdir())}
-    for name in files:
-        os.chmod(temporary / name, readable)  # safetensors makes its files private
-        flush(temporary / name)
+    files = dict[str, Mapping[str, Any]]()
+    for file in sorted(temporary.iterdir()):
+        os.chmod(file, readable)  # safetensors makes its files private
+        files[file.name] = sealed.get(file.name) or seal(file)
     about = {"format": FORMAT, "step": step, "files": files, **({"identity": identity} if identity else {})}
+    about |= {"shapes": dict(shapes)} if shapes is not None else {}
     (temporary / "manifest.json").write_text(json.dumps(about, indent=1))
     flush(temporary / "manifest.json")
     flush(temporary)
     _put(temporary, final, files)
     flush(final.parent)
+
+
+def seal(file: Path) -> dict[str, Any]:
+    """Flush a file to the disk; what a manifest says of it: its size, and its SHA-256.
+
+    Raises:
+        OSError: it cannot be read, or the disk is full."""
+    about = {"bytes": file.stat().st_size, "sha256": _digest(file)}
+    flush(file)
+    return about
 
 
 def load(path: Path, *, only: tuple[str, ...] | None = None) -> Checkpoint:
@@ -118,12 +138,15 @@ def load(path: Path, *, only: tuple[str, ...] | None = None) -> Checkpoint:
     Raises:
         Damaged: a file is missing, truncated, altered or cannot be read, or its format is not that of this version.
     """
-    files = _verified(path)
+    manifest = _verified(path)
+    files, shapes = manifest["files"], manifest.get("shapes")
     names = [n.removesuffix(".safetensors") for n in files if n.endswith(".safetensors")]
     shards = [name for name in names if name.startswith(SHARD)]
     try:
         if shards:
-            groups = assembled(path, only=only)
+            if not isinstance(shapes, dict | None):
+                raise ValueError("its manifest does not list the shapes of tensors")
+            groups = assembled([path / f"{name}.safetensors" for name in sorted(shards)], shapes=shapes, only=only)
         else:
             groups = {n: load_file(path / f"{n}.safetensors") for n in names if only is None or n in only}
         state = json.loads(read_regular(path / "state.json", most=_MOST))
@@ -153,7 +176,7 @@ def identity(root: Path) -> str:
 
 
 def _verified(path: Path) -> dict[str, Any]:
-    """The manifest's files, after checking that all exist and match it."""
+    """The manifest, after checking that all of its files exist and match it."""
     try:
         manifest = json.loads(read_regular(path / "manifest.json", most=_MOST))
         written = manifest["format"]
@@ -177,14 +200,14 @@ def _verified(path: Path) -> dict[str, Any]:
                 raise Damaged(f"{file}: its contents do not match its manifest")
         except OSError as error:
             raise Damaged(f"{file}: cannot be read: {error.strerror or error}") from error
-    return files
+    return manifest
 
 
-def _put(temporary: Path, final: Path, files: dict[str, Any]) -> None:
+def _put(temporary: Path, final: Path, files: Mapping[str, Any]) -> None:
     """Rename into place. If an equal complete checkpoint is there already, it stays."""
     if os.path.lexists(final):
         try:
-            if _verified(final) == files and not final.is_symlink():
+            if _verified(final)["files"] == files and not final.is_symlink():
                 return
         except Damaged:
             pass

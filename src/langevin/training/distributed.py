@@ -117,6 +117,11 @@ def _world(rank: int, size: int) -> World:
     return World(rank=rank, size=size, beats=Path(folder) / f"beat-{rank}" if folder else None)
 
 
+def transfer_limit() -> timedelta:
+    """How long a transfer may take, which every process group is made with."""
+    return timedelta(seconds=float(os.environ.get(TRANSFER, "3600")))
+
+
 def _assemble(backend: str, size: int) -> None:
     """Find the other processes and make a process group.
 
@@ -128,7 +133,7 @@ def _assemble(backend: str, size: int) -> None:
         store, rank, _ = next(dist.rendezvous("env://", timeout=timedelta(seconds=patience)))
         dist.init_process_group(
             backend, store=store, rank=rank, world_size=size,
-            timeout=timedelta(seconds=float(os.environ.get(TRANSFER, "3600"))),
+            timeout=transfer_limit(),
         )  # fmt: skip
     except (dist.DistNetworkError, dist.DistStoreError) as error:
         text = str(error)

@@ -235,7 +235,7 @@ class TrainingState:
     def finite(self, world: World = ALONE) -> bool:
         """Whether all tensors are finite; a checkpoint of others is refused."""
         tensors = (t for group in self.groups().values() for t in group.values() if t.is_floating_point())
-        return self.placement.all_finite(world, all(bool(torch.isfinite(t).all()) for t in tensors))
+        return self.placement.holds(world, all(bool(torch.isfinite(t).all()) for t in tensors))
 
     def counters(self) -> dict[str, Any]:
         """The rest of the state, as JSON values."""
@@ -245,10 +245,22 @@ class TrainingState:
         trends = {"loss": self.loss.to_json(), "faults": dict(self.faults.high)}
         return counted | {"plan": decisions} | trends | clocked
 
-    def whole_groups(self, *, only: Collection[str] | None = None) -> dict[str, dict[str, Tensor]]:
-        """`groups` of whole tensors; all ranks that share parts of them must call."""
+    def whole_groups(self, *, only: Collection[str] | None = None, keep: bool = True) -> dict[str, dict[str, Tensor]]:
+        """`groups` of whole tensors; all ranks that share parts of them must call.
+
+        They are gathered one after the other, so that a device has room for one of them only.
+
+        Args:
+            only: names of groups.
+            keep: whether this rank gets them, in main memory if they were in parts; else it gets nothing."""
         wanted = {name: tensors for name, tensors in self.groups().items() if only is None or name in only}
-        return by_parameter(wanted, self.placement.whole)
+
+        def gathered(key: str, part: Tensor) -> Tensor:
+            whole = self.placement.whole(key, part)
+            return part if whole is part or not keep else whole.cpu()
+
+        groups = by_parameter(wanted, gathered)
+        return groups if keep else {}
 
     def load_whole(self, groups: Mapping[str, Mapping[str, Tensor]], counters: Mapping[str, Any]) -> None:
         """Restore a state from `whole_groups`, such as a checkpoint has; see `load`."""

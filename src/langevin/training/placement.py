@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from langevin.methods.method import Method, Player
-from langevin.training.distributed import World
+from langevin.training.distributed import World, transfer_limit
 from langevin.training.parallel import Mesh
 
 Weights = Mapping[str, nn.Parameter]
@@ -69,8 +69,8 @@ class Placement(Protocol):
         """This rank's part of such a tensor."""
         ...
 
-    def all_finite(self, world: World, finite: bool) -> bool:
-        """Whether a check holds for the parts of all ranks that take part."""
+    def holds(self, world: World, here: bool) -> bool:
+        """Whether something holds on all ranks that take part, each of which must ask."""
         ...
 
 
@@ -106,8 +106,8 @@ class Replicated:
     def part(self, key: str, whole: Tensor) -> Tensor:
         return whole
 
-    def all_finite(self, world: World, finite: bool) -> bool:
-        return finite
+    def holds(self, world: World, here: bool) -> bool:
+        return here
 
 
 REPLICATED = Replicated()
@@ -125,8 +125,6 @@ class Sharded:
     """
 
     def __init__(self, method: Method, where: Mesh) -> None:
-        from torch.distributed.device_mesh import init_device_mesh
-
         if len(method.players) > 1:
             raise ValueError(
                 f"training.parallel.shard={where.shard}: a method of several players ({', '.join(method.players)}) is "
@@ -135,8 +133,7 @@ class Sharded:
         ((self._name, player),) = method.players.items()
         network = player.module.get_submodule("network")
         device = next(network.parameters()).device.type
-        names, sizes = ("data", "shard"), (where.data, where.shard)
-        mesh = init_device_mesh(device, sizes, mesh_dim_names=names)
+        mesh = _mesh(device, where)
         self._group = mesh.get_group("shard")
         _cut(network, mesh["shard"] if where.data == 1 else mesh)
         self._sharded: dict[str, Any] = {}
@@ -211,8 +208,8 @@ class Sharded:
             part, like.device_mesh, like.placements, run_check=False, shape=like.shape, stride=like.stride()
         )
 
-    def all_finite(self, world: World, finite: bool) -> bool:
-        return not world.any(not finite)
+    def holds(self, world: World, here: bool) -> bool:
+        return not world.any(not here)
 
 
 def placed(method: Method, where: Mesh) -> Replicated | Sharded:
@@ -221,6 +218,18 @@ def placed(method: Method, where: Mesh) -> Replicated | Sharded:
     Raises:
         ValueError: see `Sharded`."""
     return REPLICATED if where.shard == 1 else Sharded(method, where)
+
+
+def _mesh(device: str, where: Mesh) -> Any:
+    """The process groups of copies and of parts, whose transfers have the limit of all others."""
+    from torch.distributed.device_mesh import DeviceMesh
+
+    ranks = torch.arange(where.data * where.shard).view(where.data, where.shard)
+    groups = [
+        torch.distributed.new_subgroups_by_enumeration(table.tolist(), timeout=transfer_limit())[0]
+        for table in (ranks.T, ranks)
+    ]
+    return DeviceMesh.from_group(groups, device, mesh=ranks, mesh_dim_names=("data", "shard"))
 
 
 def _cut(network: nn.Module, mesh: Any) -> None:

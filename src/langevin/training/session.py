@@ -354,14 +354,19 @@ class _Session:
         return self.state.evaluating + self.last_evaluation <= EVALUATING * 60 * self.config.minutes
 
     def _call(self, *hooks: Callable[[int], None]) -> None:
-        """Call hooks with the step, and time them. Their errors are logged and do not stop training."""
+        """Call hooks with the step, and time them. Their errors are logged and do not stop training. One that fails on a
+        rank is the last on all that take part, which evaluate together."""
         step, start = self.state.step, self.clock.wall()
-        try:
-            for hook in hooks:
-                self.world.beat()
+        for hook in hooks:
+            self.world.beat()
+            failed = False
+            try:
                 hook(step)
-        except (ValueError, OSError) as error:
-            self.hooks.log(f"step {step} could not be evaluated: {error}")
+            except (ValueError, OSError) as error:
+                failed = True
+                self.hooks.log(f"step {step} could not be evaluated: {error}")
+            if not self.state.placement.holds(self.world, not failed):
+                break
         self.last_evaluation = self.clock.wall() - start
         self.state.evaluating += self.last_evaluation
 

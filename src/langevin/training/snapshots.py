@@ -20,7 +20,8 @@ _NAME = re.compile(r"[0-9]*\.?[0-9]+(?:e-[0-9]+)?/.+", re.DOTALL)  # 0.05/player
 def snapshot(directory: Path, state: TrainingState, world: World = ALONE) -> None:
     """Save the current EMAs as ema/step-N.safetensors, in float16 (float32 where that overflows). The first rank writes,
     and all that share parts of the weights must call."""
-    whole = state.whole_groups(only={f"ema-{length:g}" for ema in state.ema.values() for length in ema.values})
+    names = {f"ema-{length:g}" for ema in state.ema.values() for length in ema.values}
+    whole = state.whole_groups(only=names, keep=world.first)
     if not world.first:
         return
     folder = own_folder(directory, "ema")

@@ -9,8 +9,8 @@ import torch.distributed as dist
 
 from langevin.files import explain, remove, temporary_of
 from langevin.training import checkpoint
-from langevin.training.assembled import bytes_of
-from langevin.training.distributed import World
+from langevin.training.assembled import SHARD, bytes_of
+from langevin.training.distributed import World, transfer_limit
 from langevin.training.loop import TrainingState, by_parameter
 from langevin.training.placement import Sharded
 
@@ -73,7 +73,7 @@ class ShardWriter:
 
     def __init__(self, state: TrainingState, placement: Sharded, world: World) -> None:
         self.state, self.placement, self.world = state, placement, world
-        self._group: Any = dist.new_group(backend="gloo")  # the background has transfers of its own
+        self._group: Any = dist.new_group(backend="gloo", timeout=transfer_limit())  # the background has its own transfers
         self._thread = ThreadPoolExecutor(1)
         self._pending: Future[None] | None = None
 
@@ -85,9 +85,9 @@ class ShardWriter:
     def save(self, root: Path, *, then: Callable[[], None], whole: bool) -> None:
         self.settle()
         state, step = self.state, self.state.step
-        checkpoint.require_finite(step, state.groups())
+        self._require_finite(step)
         if whole:
-            groups = state.whole_groups()
+            groups = state.whole_groups(keep=self.world.first)
             if self.world.first:
                 checkpoint.save(root, step, groups, state.counters())
                 then()
@@ -96,14 +96,15 @@ class ShardWriter:
         final = root / f"step-{step:08d}"
         temporary = Path(self.world.broadcast(str(temporary_of(final))))
         counters, size = state.counters(), bytes_of(state.groups())
-        written = self._begin(temporary)
+        written, shapes = self._begin(temporary)
         from torch.distributed.checkpoint import CheckpointException
 
         def finish() -> None:
             try:
                 written.result()
+                sealed = self._sealed(temporary)
                 if self.world.first:
-                    checkpoint.complete(temporary, final, step, counters)
+                    checkpoint.complete(temporary, final, step, counters, sealed=sealed, shapes=shapes)
                     then()
             except CheckpointException as error:
                 rank, (cause, _) = next(iter(error.failures.items()))
@@ -118,8 +119,35 @@ class ShardWriter:
 
         self._pending = self._thread.submit(finish)
 
-    def _begin(self, folder: Path) -> Any:
-        """Copy this rank's parts, and begin to write them."""
+    def _require_finite(self, step: int) -> None:
+        """Check the parts of all ranks. Raises `ValueError` on each of them if a number is not finite."""
+        error = None
+        try:
+            checkpoint.require_finite(step, self.state.groups())
+        except ValueError as found:
+            error = found
+        if not self.placement.holds(self.world, error is None):
+            raise error or ValueError(f"not saving step {step}: another rank holds numbers that are not finite")
+
+    def _sealed(self, folder: Path) -> dict[str, dict[str, Any]]:
+        """What a manifest says of the files of all ranks, each of which hashes and flushes its own.
+
+        Raises:
+            OSError: on every rank: one could not."""
+        own: dict[str, dict[str, Any]] | OSError
+        try:
+            own = {file.name: checkpoint.seal(file) for file in folder.glob(f"{SHARD}{self.world.rank + 1:05d}-*")}
+        except OSError as error:
+            own = error
+        everyone: list[Any] = [None] * self.world.size
+        dist.all_gather_object(everyone, own, group=self._group)
+        for found in everyone:
+            if isinstance(found, OSError):
+                raise found
+        return {name: about for found in everyone for name, about in found.items()}
+
+    def _begin(self, folder: Path) -> tuple[Any, dict[str, list[int]]]:
+        """Copy this rank's parts, and begin to write them; also the shapes of all whole tensors."""
         from torch.distributed.checkpoint import HuggingFaceStorageWriter, async_save
 
         groups = by_parameter(self.state.groups(), lambda key, part: self.placement.spread(key, part.detach()))
@@ -128,7 +156,8 @@ class ShardWriter:
         writer = HuggingFaceStorageWriter(
             str(folder), fqn_to_index_mapping={key: number[key.split("/", 1)[0]] for key in flat}, save_distributed=True
         )
-        return async_save(flat, storage_writer=writer, process_group=self._group)
+        shapes = {key: list(tensor.shape) for key, tensor in flat.items()}
+        return async_save(flat, storage_writer=writer, process_group=self._group), shapes
 
     def settle(self) -> None:
         pending, self._pending = self._pending, None
