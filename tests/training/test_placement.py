@@ -1,11 +1,14 @@
 """Weights in parts on several ranks take the steps of whole ones; checkpoints load at any number of ranks."""
 
 import errno
+import json
 import multiprocessing
 import os
 import shutil
 import socket
 import traceback
+import weakref
+from datetime import timedelta
 
 import pytest
 import torch
@@ -14,8 +17,9 @@ from safetensors.torch import load_file, save_file
 from langevin.training import checkpoint
 from langevin.training.distributed import join_world
 from langevin.training.parallel import Mesh
-from langevin.training.placement import placed
+from langevin.training.placement import Sharded, placed
 from langevin.training.session import Hooks, train
+from langevin.training.writer import writer_of
 from tests import tiny
 
 STEPS = 6
@@ -160,6 +164,53 @@ def test_a_full_disk_at_one_rank_ends_all_and_leaves_no_half_of_a_checkpoint(sav
     assert list((saved / "full" / "checkpoints").iterdir()) == []
 
 
+def fail_alone(world, folder):
+    """The first rank alone cannot write the best weights, a rank alone holds a number that is not finite, and ranks that
+    keep nothing of whole tensors have one at a time."""
+    training, made = tiny.config(steps=4, batch=7, keep_best=True), tiny.method()
+    state = tiny.TrainingState.new(made, training, placement=placed(made, Mesh(shard=2)))
+    write, said = checkpoint.save, []
+
+    def full(root, *arguments, **options):
+        if root.name == checkpoint.BEST:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(root))
+        return write(root, *arguments, **options)
+
+    checkpoint.save = full
+    hooks = Hooks(measure=lambda step: {"val_loss": [1.0]}, preview=lambda step: whole(state) and None, log=said.append)
+    train(
+        folder / "run", state, tiny.batches(training, flip=True), made, training, hooks=hooks, world=world, num_evals=2
+    )
+    assert any("could not be evaluated" in line for line in said) == world.first
+    gathered, most = [], 0
+
+    def counted(key, part):
+        nonlocal most
+        found = Sharded.whole(state.placement, key, part)
+        gathered.append(weakref.ref(found))
+        most = max(most, sum(one() is not None and one() is not part for one in gathered[-3:]))
+        return found
+
+    state.placement.whole = counted
+    assert bool(state.whole_groups(keep=world.first)) == world.first
+    assert world.first or most == 1
+    del state.placement.whole
+    writer = writer_of(state, world)
+    if not world.first:
+        next(iter(state.weights["denoiser"].values())).data.fill_(float("nan"))
+    with pytest.raises(ValueError, match="not saving step 4"):
+        writer.save(folder / "never", then=lambda: None, whole=False)
+    for group in (state.placement._group, writer._group):
+        assert group._get_backend(torch.device("cpu")).options._timeout == timedelta(seconds=77)
+    (folder / f"ended-{world.rank}").touch()
+
+
+def test_ranks_that_share_weights_end_an_evaluation_that_fails_on_one_of_them_together(tmp_path, monkeypatch):
+    monkeypatch.setenv("LANGEVIN_TRANSFER_SECONDS", "77")
+    spread(2, fail_alone, tmp_path)
+    assert len(list(tmp_path.glob("ended-*"))) == 2
+
+
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
     """A folder of runs that four ranks wrote: one that ended, and one that was saved after three steps."""
@@ -199,3 +250,60 @@ def test_a_checkpoint_in_parts_that_lacks_one_is_refused_and_the_one_before_is_r
     assert newest is not None, complaints
     assert newest.state["step"] == 2
     assert "missing" in complaints[0]
+
+
+def rewritten(path, change):
+    """A checkpoint whose manifest is right again after `change`(path, manifest)."""
+    manifest = json.loads((path / "manifest.json").read_text())
+    change(path, manifest)
+    for file in path.glob("shard-*"):
+        if file.name in manifest["files"]:
+            manifest["files"][file.name] = checkpoint.seal(file)
+    (path / "manifest.json").write_text(json.dumps(manifest))
+
+
+def left_out(path, manifest):
+    """All files but those of the first rank, whose parts begin where whole tensors do."""
+    for name in [name for name in manifest["files"] if name.startswith("shard-") and "shard-00001" not in name]:
+        del manifest["files"][name]
+        (path / name).unlink()
+
+
+def without_a_tensor(path, manifest):
+    manifest["shapes"] |= {"model/another": [1]}
+
+
+def with_offsets(offsets):
+    def change(path, manifest):
+        file = max(path.glob("shard-00002-*"))
+        save_file(load_file(file), file, metadata={"DCP_SHARDING_INFO": json.dumps(offsets(load_file(file)))})
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        left_out, without_a_tensor, with_offsets(lambda found: 3), with_offsets(lambda found: dict.fromkeys(found, 3)),
+        with_offsets(lambda found: {name: {"saved_offsets": [None] * t.ndim} for name, t in found.items()}),
+        with_offsets(lambda found: {name: {"saved_offsets": [-1] * t.ndim} for name, t in found.items()}),
+    ],
+)  # fmt: skip
+def test_parts_that_are_no_whole_are_refused_though_their_manifest_is_right(saved, tmp_path, change):
+    path = shutil.copytree(saved / "saved" / "checkpoints" / "step-00000003", tmp_path / "step-00000003")
+    rewritten(path, change)
+    with pytest.raises(checkpoint.Damaged, match="cannot be read: "):
+        checkpoint.load(path)
+
+
+def test_a_file_that_the_manifest_does_not_name_is_not_read(saved, tmp_path):
+    path = shutil.copytree(saved / "saved" / "checkpoints" / "step-00000003", tmp_path / "step-00000003")
+    (path / "shard-00009-model-00001-of-00009.safetensors").write_bytes(b"not safetensors")
+    assert checkpoint.load(path).state["step"] == 3
+
+
+def test_a_file_of_another_rank_that_is_not_in_the_folder_leaves_no_checkpoint(tmp_path):
+    (tmp_path / "parts").mkdir()
+    with pytest.raises(OSError, match="which a rank has written, is not there"):
+        checkpoint.complete(tmp_path / "parts", tmp_path / "step-00000001", 1, {}, sealed={"shard-00002": {"bytes": 1}})
+    assert not (tmp_path / "step-00000001").exists()

@@ -44,8 +44,18 @@ INTERRUPTED = {  # what is left of a verb that was interrupted
 def main(arguments: list[str] | None = None) -> int:
     """Run a command; returns the exit status: 0 success, 1 failure, 2 usage error, 130 interrupted, 143 terminated."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    debug = "--debug" in words or bool(os.environ.get("LANGEVIN_DEBUG"))
-    words = [word for word in words if word != "--debug"]
+    before = os.environ.get("LANGEVIN_DEBUG")
+    debug = "--debug" in words or bool(before)
+    if debug:
+        os.environ["LANGEVIN_DEBUG"] = "1"  # also for processes that the command starts
+    try:
+        return _carry_out([word for word in words if word != "--debug"], debug)
+    finally:
+        if before is None:
+            os.environ.pop("LANGEVIN_DEBUG", None)
+
+
+def _carry_out(words: list[str], debug: bool) -> int:
     from langevin.cli.parse import module_of, parse
     from langevin.cli.show import finish_output, printable
 
@@ -76,16 +86,21 @@ def main(arguments: list[str] | None = None) -> int:
         )
         return 128 + getattr(stop, "signal", 2)
     except Exception as error:
-        if "LANGEVIN_RANKS" in os.environ:
-            from langevin.cli import expected
-            from langevin.run.ranks import note_error
-
-            note_error(error, expected.message(error))
+        text = _noted(error) if "LANGEVIN_RANKS" in os.environ else message_of(error)
         if debug:
             raise
-        print(f"langevin: {printable(message_of(error))}", file=sys.stderr)
+        print(f"langevin: {printable(text)}", file=sys.stderr)
         return 1
     return 0
+
+
+def _noted(error: Exception) -> str:
+    """The message of an error of a rank, after its supervisor was told."""
+    from langevin.cli import expected
+    from langevin.run.ranks import broken_by_another, note_error
+
+    note_error(error, expected.message(error))
+    return "another rank was lost" if broken_by_another(error) else message_of(error)
 
 
 def message_of(error: Exception) -> str:

@@ -5,7 +5,16 @@ from pathlib import Path
 
 from langevin.cli.show import LiveLine
 from langevin.cli.verbs import Resume, Train
+from langevin.run.directory import open_run
+from langevin.run.plan import require_no_run, require_target
 from langevin.run.ranks import Ranks, supervise
+from langevin.run.reporting import Reporting
+
+
+def reporting_of(args: Train | Resume) -> Reporting:
+    """The trackers and webhooks of a command."""
+    track, webhook = (tuple(filter(None, given.split(","))) for given in (args.track, args.webhook))
+    return Reporting(track=track, webhook=webhook, webhook_insecure=args.webhook_insecure)
 
 
 def train(args: Train) -> None:
@@ -21,31 +30,47 @@ def train(args: Train) -> None:
         )
     if args.push:
         raise ValueError(f"--push is not for --ranks: `langevin push RUN {args.push}` when the run is complete")
+    ranks = _ranks(args)
+    require_target(args.target)
+    if args.out is not None:
+        require_no_run(args.out)
     words = ["train", args.target, *args.overrides]
     for name in ("minutes", "out", "seed", "data"):
         if (value := getattr(args, name)) is not None:
             words.append(f"--{name}={value}")
     words += ["--serve"] if args.serve else []
-    _carry_out(words, args)
+    _carry_out(words, args, ranks)
 
 
 def resume(args: Resume) -> None:
     """Resume on several ranks.
 
     Raises:
+        ValueError: there is no run, or options do not go together.
         SystemExit: the run did not come to its end."""
-    _carry_out(["resume", str(args.run)], args)
+    ranks = _ranks(args)
+    open_run(args.run)
+    _carry_out(["resume", str(args.run)], args, ranks)
 
 
-def _carry_out(words: list[str], args: Train | Resume) -> None:
-    ranks = Ranks(count=args.ranks, restarts=3 if args.restarts is None else args.restarts, patience=args.patience)
+def _ranks(args: Train | Resume) -> Ranks:
+    given = {name: value for name in ("restarts", "patience") if (value := getattr(args, name)) is not None}
+    return Ranks(count=args.ranks, **given)
+
+
+def _carry_out(words: list[str], args: Train | Resume, ranks: Ranks) -> None:
+    reporting_of(args).check()
+    line = LiveLine()
     flags = [f"--{name.replace('_', '-')}" for name in ("allow_code", "webhook_insecure") if getattr(args, name)]
     flags += [f"--{name}={value}" for name in ("track", "webhook") if (value := getattr(args, name))]
 
     def again(run: Path) -> list[str]:
-        there = (run / "recipe.yaml").is_file()
-        return ["resume", str(run), *flags] if there else [*words, *flags]
+        if not (run / "recipe.yaml").is_file():
+            return [*words, *flags]
+        if "--serve" in words:
+            line.say(f"the page has ended with the lost ranks: `langevin serve {run.parent}` shows the run")
+        return ["resume", str(run), *flags]
 
-    status = supervise([*words, *flags], ranks, again=again, say=LiveLine().say)
+    status = supervise([*words, *flags], ranks, again=again, say=line.say)
     if status:
         sys.exit(status)

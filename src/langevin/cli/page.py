@@ -12,6 +12,7 @@ from typing import IO, Any
 from urllib.parse import quote
 
 from langevin.cli.serve import listening, require_packages
+from langevin.run.ranks import environment
 
 PORT = 8000  # or a free one, if it is taken
 
@@ -41,7 +42,7 @@ class Page:
         words = ["serve", str(run.absolute().parent), f"--port={port}", f"--database={database}"]
         self._server = subprocess.Popen(
             [sys.executable, "-m", "langevin.cli.attended", *words], stdin=subprocess.PIPE, stdout=self._log,
-            stderr=self._log, start_new_session=True,  # Ctrl-C is for this process, which ends it
+            stderr=self._log, env=environment(), start_new_session=True,  # Ctrl-C is for this process, which ends it
         )  # fmt: skip
         address = f"http://127.0.0.1:{port}/#/runs/{quote(run.name)}"
         self.say(f"page: {address}")

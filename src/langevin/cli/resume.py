@@ -1,8 +1,9 @@
 """`langevin resume`: continue a stopped run."""
 
 from langevin.cli import on_ranks
+from langevin.cli.on_ranks import reporting_of
 from langevin.cli.show import LiveLine
-from langevin.cli.train import launch_of, reporting_of
+from langevin.cli.train import launch_of
 from langevin.cli.verbs import Resume
 from langevin.run.directory import Run, open_run
 from langevin.run.train import resume_run

@@ -5,16 +5,16 @@ from contextlib import nullcontext
 from typing import Any
 
 from langevin.cli import on_ranks
+from langevin.cli.on_ranks import reporting_of
 from langevin.cli.page import Page
 from langevin.cli.sample import check_seed
 from langevin.cli.show import LiveLine
-from langevin.cli.verbs import Resume, Train
+from langevin.cli.verbs import Train
 from langevin.cli.workers import range_of
 from langevin.run.directory import Run
 from langevin.run.hub import Hub, push
 from langevin.run.latent import train_in_latents
 from langevin.run.plan import Wanted
-from langevin.run.reporting import Reporting
 from langevin.run.train import train_run
 from langevin.user_function import CodePermission
 
@@ -57,12 +57,6 @@ def run(args: Train) -> Run | None:
     return run
 
 
-def reporting_of(args: Train | Resume) -> Reporting:
-    """The trackers and webhooks of a command."""
-    track, webhook = (tuple(filter(None, given.split(","))) for given in (args.track, args.webhook))
-    return Reporting(track=track, webhook=webhook, webhook_insecure=args.webhook_insecure)
-
-
 def published(run: Run, args: Train, line: LiveLine) -> None:
     """Push a run that is trained.
 
@@ -83,6 +77,8 @@ def launch_of(args: Any) -> Any:
     Raises:
         ValueError: options of --on ray without it, or out of range."""
     given = {name: getattr(args, name) for name in ON_RAY if getattr(args, name) is not None}
+    if args.ranks == 1 and args.patience is not None:
+        raise ValueError("--patience is an option of --ranks: add it, or leave the option out")
     if args.on != "ray":
         if args.ranks == 1 and "restarts" in given:
             raise ValueError("--restarts is an option of --ranks and of --on ray: add one, or leave it out")

@@ -64,8 +64,8 @@ class Train:
     restarts: int | None = None
     """With --ranks: starts in a row that may bring no newer checkpoint. With --on ray: how often all ranks are started
     again after one was lost. Default 3."""
-    patience: float = 10.0
-    """With --ranks: minutes without a step after which a rank is lost; more than an evaluation takes."""
+    patience: float | None = None
+    """With --ranks: minutes without a step after which a rank is lost; more than an evaluation takes. Default 10."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,8 +96,8 @@ class Resume:
     restarts: int | None = None
     """With --ranks: starts in a row that may bring no newer checkpoint. With --on ray: how often all ranks are started
     again after one was lost. Default 3."""
-    patience: float = 10.0
-    """With --ranks: minutes without a step after which a rank is lost; more than an evaluation takes."""
+    patience: float | None = None
+    """With --ranks: minutes without a step after which a rank is lost; more than an evaluation takes. Default 10."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -68,15 +68,28 @@ class Planned:
     reasons: tuple[str, ...]
 
 
+def require_target(target: str) -> None:
+    """Check that a target of a training is there.
+
+    Raises:
+        ValueError: it is neither data nor a recipe."""
+    given = Path(target)
+    if (given / "recipe.yaml").is_file() and (given / "environment.json").is_file():
+        raise ValueError(f"{given} is a run, not data: `langevin resume {given}` trains it to its end")
+    if target not in shipped() and given.suffix not in (".yaml", ".yml") and not given.exists():
+        near = get_close_matches(target, shipped(), n=1)
+        known = f"; did you mean {near[0]}?" if near else f"; shipped are {', '.join(shipped())}"
+        raise ValueError(f"'{target}' is neither an existing folder or file nor a shipped recipe{known}")
+
+
 def plan(wanted: Wanted, display: Display = QUIET) -> Planned:
     """The plan of a run.
 
     Raises:
         ValueError: the target is neither data nor a recipe, or the recipe with the overrides is not valid.
     """
+    require_target(wanted.target)
     given = Path(wanted.target)
-    if (given / "recipe.yaml").is_file() and (given / "environment.json").is_file():
-        raise ValueError(f"{given} is a run, not data: `langevin resume {given}` trains it to its end")
     if wanted.target in shipped() or given.suffix in (".yaml", ".yml"):
         tree = read_tree(wanted.target)
         if wanted.data is not None:
@@ -84,10 +97,6 @@ def plan(wanted: Wanted, display: Display = QUIET) -> Planned:
         recipe = check(override(tree, wanted.changes), where=f"recipe '{wanted.target}' with your changes")
         reasons = (f"recipe: {recipe.name}, {recipe.description}",)
         return Planned(recipe=recipe, data=_open(recipe, display), reasons=reasons)
-    if not given.exists():
-        near = get_close_matches(wanted.target, shipped(), n=1)
-        known = f"; did you mean {near[0]}?" if near else f"; shipped are {', '.join(shipped())}"
-        raise ValueError(f"'{wanted.target}' is neither an existing folder or file nor a shipped recipe{known}")
     if wanted.data is not None:
         raise ValueError(
             f"--data is the path to the data of a recipe, and '{wanted.target}' is data itself: leave --data out"

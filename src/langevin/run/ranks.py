@@ -6,6 +6,7 @@ started again after a pause that doubles, until so many starts in a row brought 
 """
 
 import json
+import math
 import os
 import re
 import signal
@@ -20,8 +21,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+from langevin.run.stop import SIGNALS
+from langevin.run.webhook import LAST
+
 FOLDER = "LANGEVIN_RANKS"  # of what ranks tell their supervisor
-POLL, GRACE, LONGEST = 0.1, 5.0, 300.0  # seconds: between looks; for others to say why they end; of a pause
+POLL, LEAVE, LONGEST = 0.1, 5.0, 300.0  # seconds: between looks; to end after a second signal; of a pause
+GRACE, FIRST = 5.0, LAST + 5.0  # seconds for other ranks to say why they end, and for the first to tell others of it
+OF_A_RANK = ("RANK", "LOCAL_RANK", "GROUP_RANK", "ROLE_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_WORLD_SIZE",
+             "ROLE_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", FOLDER)  # fmt: skip
+BROKEN = ("gloo/transport", "closed by peer", "reset by peer", "ncclRemoteError")  # in messages of transfers
 STOPPED = (130, 143)  # exit statuses of a run that a signal has stopped, and saved
 
 
@@ -62,11 +70,27 @@ class End:
         status: exit status of the command.
         reason: which rank ended how; empty if all was well.
         again: whether another start may end otherwise.
+        killed: ranks that did not end after signals.
     """
 
     status: int
     reason: str = ""
     again: bool = False
+    killed: tuple[int, ...] = ()
+
+
+def environment() -> dict[str, str]:
+    """Environment of a process that a rank starts, and that is none itself."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name not in OF_A_RANK and not name.startswith("TORCHELASTIC_")
+    }
+
+
+def broken_by_another(error: Exception) -> bool:
+    """Whether an error is a transfer that broke because another rank has ended."""
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in BROKEN)
 
 
 def note_run(path: Path) -> None:
@@ -79,7 +103,7 @@ def note_error(error: Exception, message: str | None) -> None:
     """Tell the supervisor, if there is one, what a rank ends with; `message` is None for an error that was not foreseen."""
     if folder := os.environ.get(FOLDER):
         text = message or f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
-        said = {"foreseen": message is not None, "message": text}
+        said = {"foreseen": message is not None, "message": text, "broken": broken_by_another(error)}
         (Path(folder) / f"end-{os.environ.get('RANK', '0')}.json").write_text(json.dumps(said))
 
 
@@ -92,23 +116,27 @@ def supervise(
         words: the command.
         again: the command that goes on with a run.
         say: called with each message for the user."""
-    failed, best = 0, -1
+    failed, idle, best = 0, 0, -1  # starts that failed, and those of them without a newer checkpoint
     with tempfile.TemporaryDirectory(prefix="langevin-ranks-") as name, _signals() as signals:
         run: Path | None = None
         while True:
             folder = Path(tempfile.mkdtemp(dir=name))
             end = _Start(words if run is None else again(run), ranks, folder, signals).watched()
             run = Path((folder / "run").read_text()) if (folder / "run").is_file() else run
+            goes_on = f"; `langevin resume {run} --ranks {ranks.count}` goes on" if run else ""
+            if end.killed:
+                say(f"ranks that did not end were killed: {', '.join(map(str, end.killed))}{goes_on}")
             if not end.reason or signals.received:
                 return end.status
             step = newest_step(run)
-            failed, best = (1, step) if step > best else (failed + 1, max(step, best))
+            failed, idle, best = (1, 0, step) if step > best else (failed + 1, idle + 1, best)
             if not end.again:
                 say(f"{end.reason}\nnot started again: it would end in the same way")
                 return end.status
             if failed > ranks.restarts:
-                goes_on = f"; `langevin resume {run} --ranks {ranks.count}` goes on" if run else ""
-                say(f"{end.reason}\nstopped: {failed} starts in a row brought no newer checkpoint{goes_on}")
+                starts = "1 start" if idle == 1 else f"{idle} starts in a row"
+                why = f"{starts} brought no newer checkpoint" if idle else "no other start is allowed (--restarts 0)"
+                say(f"{end.reason}\nstopped: {why}{goes_on}")
                 return end.status
             pause = min(LONGEST, ranks.pause * 2 ** (failed - 1))
             where = f"from step {step}" if step >= 0 else "from the beginning"
@@ -125,16 +153,29 @@ def newest_step(run: Path | None) -> int:
 
 @dataclass
 class _Signals:
-    """Signals to this process: each is passed on to all ranks."""
+    """Signals to this process: each is passed on to all ranks.
+
+    Args:
+        received: number of the last one; 0 if there was none.
+        second: when a second one came.
+    """
 
     received: int = 0
+    second: float = math.inf
     targets: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     def take(self, number: int, frame: Any) -> None:
+        if self.received:
+            self.second = min(self.second, time.monotonic())
         self.received = number
         for process in self.targets:
             if process.poll() is None:
                 process.send_signal(number)
+
+    @property
+    def urgent(self) -> bool:
+        """Whether a second signal came, and the ranks had their time to end."""
+        return time.monotonic() > self.second + LEAVE
 
     def wait(self, seconds: float) -> bool:
         """Wait; returns whether a signal came."""
@@ -146,8 +187,12 @@ class _Signals:
 
 @contextmanager
 def _signals() -> Iterator[_Signals]:
+    """Signals that are ignored, as in a job that a shell runs in the background, stay ignored."""
     signals = _Signals()
-    before = {number: signal.signal(number, signals.take) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {number: signal.getsignal(number) for number in SIGNALS}
+    before = {number: handler for number, handler in handlers.items() if handler is not signal.SIG_IGN}
+    for number in before:
+        signal.signal(number, signals.take)
     try:
         yield signals
     finally:
@@ -189,7 +234,7 @@ class _Start:
             while True:
                 statuses = [process.poll() for process in self.processes]
                 stalled = self._stalled()
-                if None not in statuses or any(statuses) or stalled is not None:
+                if None not in statuses or any(statuses) or stalled is not None or self.signals.urgent:
                     return self._ended(stalled)
                 time.sleep(POLL)
         finally:
@@ -213,7 +258,13 @@ class _Start:
     def _ended(self, stalled: int | None) -> End:
         """What has ended a start; the others get a moment to say it too."""
         lost = {} if stalled is None else {stalled: f"made no step for {self.ranks.patience:g} minutes"}
-        self._end_all(0.0 if lost else GRACE if not self.signals.received else 60 * self.ranks.patience)
+        if self.signals.received:
+            self._end_all(60 * self.ranks.patience)
+        elif not lost:
+            self._end_all(GRACE, first=FIRST)
+        self._end_all(0.0)
+        if self.signals.received and self.ended_here:
+            return End(status=128 + self.signals.received, killed=tuple(sorted(self.ended_here)))
         statuses = [process.returncode for process in self.processes]
         if not any(statuses):
             return End(status=0)
@@ -228,7 +279,10 @@ class _Start:
             for rank, status in enumerate(statuses)
             if status < 0 and rank not in self.ended_here
         }
-        errors = {rank: f"ended with {end['message']}" for rank, end in said.items() if end is not None}
+        found = sorted((bool(end.get("broken")), rank) for rank, end in said.items() if end is not None)
+        errors = {
+            rank: f"ended with {(said[rank] or {})['message']}" for _, rank in found
+        }  # those of others' ends last
         others = {rank: f"ended with exit status {status}" for rank, status in enumerate(statuses) if status > 0}
         rank, how = next(iter(next(filter(None, (lost, killed, errors, others))).items()))
         return End(status=1, reason=f"rank {rank} {how}{self._last_lines(rank)}", again=True)
@@ -245,10 +299,14 @@ class _Start:
         lines = self.logs[rank].read().decode(errors="replace").strip().splitlines()[-5:]
         return "".join(f"\n    {line}" for line in lines)
 
-    def _end_all(self, seconds: float) -> None:
-        """Wait so long for all ranks to end, then kill those that have not: what they saved is whole."""
-        end = time.monotonic() + seconds
-        while time.monotonic() < end and any(process.poll() is None for process in self.processes):
+    def _end_all(self, seconds: float, *, first: float = 0.0) -> None:
+        """Wait so long for all ranks to end, for the first one `first` seconds if that is more, then kill those that have
+        not: what they saved is whole."""
+        begin, limits = time.monotonic(), [max(seconds, first), *[seconds] * (self.ranks.count - 1)]
+        while not self.signals.urgent and any(
+            process.poll() is None and time.monotonic() < begin + limit
+            for process, limit in zip(self.processes, limits, strict=True)
+        ):
             time.sleep(POLL)
         left = [rank for rank, process in enumerate(self.processes) if process.poll() is None]
         self.ended_here.update(left)

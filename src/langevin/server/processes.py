@@ -1,7 +1,6 @@
 """Jobs that train or evaluate: a process of the command line each, one at a time on this machine."""
 
 import logging
-import os
 import re
 import signal
 import subprocess
@@ -17,6 +16,7 @@ from typing import Any
 from sqlalchemy.exc import SQLAlchemyError
 
 from langevin.run.directory import is_being_written
+from langevin.run.ranks import environment
 from langevin.server.errors import Refused, refusal
 from langevin.server.store import LEASE, Job, Store
 from langevin.server.training import AnyRequest, Training
@@ -160,7 +160,7 @@ class Processes:
             run.parent.mkdir(parents=True, exist_ok=True)
             popen = subprocess.Popen(
                 [sys.executable, "-m", "langevin.cli.attended", *words], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT, env=os.environ | {"PYTHONUNBUFFERED": "1"},
+                stderr=subprocess.STDOUT, env=environment() | {"PYTHONUNBUFFERED": "1"},
                 start_new_session=True,  # a signal to the server's group is the server's to pass on
             )  # fmt: skip
         except Exception as error:

@@ -5,6 +5,7 @@ momentum: U V^T of its singular value decomposition U S V^T, approximated by fiv
 as a matrix (outputs, all else). Embeddings, first and last layers, norms and biases are left to AdamW.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, assert_never
@@ -16,6 +17,7 @@ from langevin.methods.method import Player
 from langevin.methods.optimizer import AdamW, Muon, OptimizerConfig
 
 Cut = Callable[[str, Tensor], Tensor]  # (name of a parameter, tensor) -> tensor
+AT_ONCE = 4  # matrices in parts that are gathered before they are orthogonalised
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,39 +70,53 @@ class MuonOptimizer(torch.optim.Optimizer):
 
     Args:
         whole, part: (name, tensor) -> the whole tensor of a parameter whose rows are on several ranks, and this rank's rows
-            of one. Every rank orthogonalises the whole.
+            of one. Every rank orthogonalises the whole, of a few matrices at a time.
+        shapes: of whole parameters; None if all of each is here.
     """
 
     def __init__(
         self, parameters: Mapping[str, nn.Parameter], config: Muon, *, dtype: torch.dtype | None = None,
         whole: Cut = lambda name, tensor: tensor, part: Cut = lambda name, tensor: tensor,
+        shapes: Mapping[str, torch.Size] | None = None,
     ) -> None:  # fmt: skip
         defaults = {"lr": config.lr, "momentum": config.momentum, "weight_decay": config.weight_decay}
         super().__init__(parameters.values(), defaults)
         self.dtype, self._whole, self._part = dtype, whole, part
         self._names = {id(p): name for name, p in parameters.items()}
+        self._shapes = {name: p.shape for name, p in parameters.items()} if shapes is None else shapes
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:
         for group in self.param_groups:
-            by_shape: dict[torch.Size, list[tuple[nn.Parameter, Tensor]]] = {}
+            by_shape: dict[tuple[int, int], list[nn.Parameter]] = {}
             for p in group["params"]:
-                if p.grad is None:
-                    continue
-                state = self.state[p]
-                if "momentum" not in state:
-                    state["momentum"] = torch.zeros_like(p)
-                momentum = state["momentum"].mul_(group["momentum"]).add_(p.grad)
-                update = p.grad.add(momentum, alpha=group["momentum"])
-                update = self._whole(self._names[id(p)], update).flatten(1)
-                by_shape.setdefault(update.shape, []).append((p, update))
-            for (rows, columns), pairs in by_shape.items():
-                directions = orthogonalise(torch.stack([update for _, update in pairs]), dtype=self.dtype)
-                scale = max(1.0, rows / columns) ** 0.5
-                for (p, _), direction in zip(pairs, directions, strict=True):
-                    p.mul_(1 - group["lr"] * group["weight_decay"])
-                    own = self._part(self._names[id(p)], direction.view(-1, *p.shape[1:]))
-                    p.add_(own, alpha=-group["lr"] * scale)
+                if p.grad is not None:
+                    rows, *rest = self._shapes[self._names[id(p)]]
+                    by_shape.setdefault((rows, math.prod(rest)), []).append(p)
+            for alike in by_shape.values():
+                here = all(p.shape == self._shapes[self._names[id(p)]] for p in alike)
+                size = len(alike) if here else AT_ONCE
+                for first in range(0, len(alike), size):
+                    self._move(alike[first : first + size], group)
+
+    def _move(self, parameters: list[nn.Parameter], group: dict[str, Any]) -> None:
+        """A step of some matrices of one shape."""
+        updates = [self._whole(self._names[id(p)], self._update(p, group)).flatten(1) for p in parameters]
+        rows, columns = updates[0].shape
+        scale = max(1.0, rows / columns) ** 0.5
+        for p, direction in zip(parameters, orthogonalise(torch.stack(updates), dtype=self.dtype), strict=True):
+            p.mul_(1 - group["lr"] * group["weight_decay"])
+            own = self._part(self._names[id(p)], direction.view(-1, *p.shape[1:]))
+            p.add_(own, alpha=-group["lr"] * scale)
+
+    def _update(self, p: nn.Parameter, group: dict[str, Any]) -> Tensor:
+        """The Nesterov momentum of what is here of a parameter."""
+        assert p.grad is not None
+        state = self.state[p]
+        if "momentum" not in state:
+            state["momentum"] = torch.zeros_like(p)
+        momentum = state["momentum"].mul_(group["momentum"]).add_(p.grad)
+        return p.grad.add(momentum, alpha=group["momentum"])
 
 
 class Optimizers:
@@ -196,7 +212,8 @@ def _muon(
     if groups:
         optimizers.append(_adamw(groups, config.adamw_lr, (0.9, 0.99), 0.0))
     if hidden:
-        optimizers.append(MuonOptimizer(hidden, config, dtype=precision, whole=whole, part=part))
+        shapes = {name: player.weights[name].shape for name in hidden}
+        optimizers.append(MuonOptimizer(hidden, config, dtype=precision, whole=whole, part=part, shapes=shapes))
     return optimizers
 
 

@@ -73,7 +73,9 @@ class ShardWriter:
 
     def __init__(self, state: TrainingState, placement: Sharded, world: World) -> None:
         self.state, self.placement, self.world = state, placement, world
-        self._group: Any = dist.new_group(backend="gloo", timeout=transfer_limit())  # the background has its own transfers
+        self._group: Any = dist.new_group(
+            backend="gloo", timeout=transfer_limit()
+        )  # the background has its own transfers
         self._thread = ThreadPoolExecutor(1)
         self._pending: Future[None] | None = None
 
