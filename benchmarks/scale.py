@@ -180,7 +180,7 @@ def plan(asked: Any) -> dict[str, Any]:
     transfer = 2 * 4 * asked.weights / asked.network_rate  # of a ring: all gradients out and in, not overlapped
     step = compute + transfer
     failing = BETWEEN_FAILURES * 3600 / asked.gpus  # seconds between failures of any GPU
-    writing = kept / asked.gpus / rate  # each rank writes its part
+    writing = kept / asked.gpus / rate  # each rank writes its part, at the rate of a disk of its own
     interval = math.sqrt(2 * writing * failing)
     run = steps * step
     failures = run / failing
@@ -189,7 +189,7 @@ def plan(asked: Any) -> dict[str, Any]:
         "gpus": asked.gpus, "images": asked.images, "weights": asked.weights, "global_batch": asked.global_batch,
         "steps": steps, "flops_a_step": flops, "seconds_a_step": step, "transfer_share": transfer / step,
         "days": run / 86400, "checkpoint_gb": kept / 1e9, "checkpoint_rate_mb_s_here": rate / 1e6,
-        "checkpoint_seconds": writing, "failure_every_hours": failing / 3600, "failures": failures,
+        "checkpoint_seconds": writing, "last_checkpoint_seconds": kept / rate, "failure_every_hours": failing / 3600, "failures": failures,
         "young_minutes": interval / 60, "checkpoints": run / interval, "lost_share": lost / run,
         "memory_gb_a_rank_whole": bytes_per_weight(moments=2, emas=2) * asked.weights / 1e9,
         "memory_gb_a_rank_in_8": bytes_per_weight(moments=2, emas=2) * asked.weights / 8e9,

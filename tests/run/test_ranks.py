@@ -62,6 +62,14 @@ for step in range(1, 7):
         time.sleep(0.2)
         (folder / "beat-0").touch()
         time.sleep(60)
+    if step == 3 and how == "evaluates" and first:
+        (run / f"lost-{rank}").touch()
+        if rank == 1:
+            (folder / "beat-1").write_text("waits")
+        else:
+            time.sleep(0.2)
+            (folder / "beat-0").touch()
+        time.sleep(60)
     if step == 3 and how == "waits":
         time.sleep(60)
     if step == 3 and how == "hangs":
@@ -95,6 +103,7 @@ def test_ranks_that_end_well_are_started_once(tmp_path):
     [
         ("killed", "rank 1 was ended by SIGKILL\n    before the end"),
         ("stalled", "rank 1 made no step for 0.01 minutes"),
+        ("evaluates", "rank 0 made no step for 0.01 minutes"),
         ("bug", "rank 1 ended with the disk is full"),
     ],
 )

@@ -186,15 +186,15 @@ def fail_alone(world, folder):
 
     def counted(key, part):
         nonlocal most
-        found = Sharded.whole(state.placement, key, part)
+        found = Sharded.gather(state.placement, key, part)
         gathered.append(weakref.ref(found))
         most = max(most, sum(one() is not None and one() is not part for one in gathered[-3:]))
         return found
 
-    state.placement.whole = counted
+    state.placement.gather = counted
     assert bool(state.whole_groups(keep=world.first)) == world.first
     assert world.first or most == 1
-    del state.placement.whole
+    del state.placement.gather
     writer = writer_of(state, world)
     if not world.first:
         next(iter(state.weights["denoiser"].values())).data.fill_(float("nan"))

@@ -23,6 +23,7 @@ from typing import IO, Any
 
 from langevin.run.stop import SIGNALS
 from langevin.run.webhook import LAST
+from langevin.training.distributed import WAITS
 
 FOLDER = "LANGEVIN_RANKS"  # of what ranks tell their supervisor
 POLL, LEAVE, LONGEST = 0.1, 5.0, 300.0  # seconds: between looks; to end after a second signal; of a pause
@@ -243,14 +244,16 @@ class _Start:
                 log.close()
 
     def _stalled(self) -> int | None:
-        """The rank that has made no step for too long, if there is one: of those that wait for each other the last."""
+        """The rank that has made no step for too long, if there is one: the last of those that do not wait for others, or
+        of all if they do."""
         if any(process.poll() is not None for process in self.processes):
             return None  # training is over, and the first rank writes what is left
         times = {rank: file.stat().st_mtime for rank in range(self.ranks.count) if (file := self._beat(rank)).exists()}
         if len(times) < self.ranks.count:
             return None  # data is read, and networks are built
-        last = min(times, key=lambda rank: times[rank])
-        return last if time.time() - times[last] > 60 * self.ranks.patience else None
+        if time.time() - min(times.values()) <= 60 * self.ranks.patience:
+            return None
+        return min(times, key=lambda rank: (self._beat(rank).read_text() == WAITS, times[rank]))
 
     def _beat(self, rank: int) -> Path:
         return self.folder / f"beat-{rank}"

@@ -5,6 +5,7 @@ gradients at any world size (up to rounding).
 """
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -15,6 +16,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 ASSEMBLE, TRANSFER = "LANGEVIN_ASSEMBLE_SECONDS", "LANGEVIN_TRANSFER_SECONDS"  # how long ranks wait for each other
+WAITS = "waits"  # what a sign of life then says
 BEATS = "LANGEVIN_RANKS"  # folder in which a supervisor looks for signs of life
 
 
@@ -39,10 +41,11 @@ class World:
         """Indices of this rank's samples in a global batch of size `batch`, int64."""
         return torch.arange(self.rank, batch, self.size)
 
-    def beat(self) -> None:
-        """Say that this rank is at work."""
+    def beat(self, *, waits: bool = False) -> None:
+        """Say that this rank is at work, or that it has done its share of a step and waits for the others."""
         if self.beats is not None:
-            self.beats.touch()
+            with suppress(OSError):  # a full disk ends no step
+                self.beats.write_text(WAITS if waits else "works")
 
     def all_reduce(self, tensors: list[Tensor]) -> None:
         """Sum each tensor over all ranks, in place, in one transfer."""

@@ -211,7 +211,7 @@ class TrainingState:
             optimizers={
                 n: Optimizers(
                     p, config.optimizer, precision=config.dtype, lr_factor=lr_factor, weights=weights[n],
-                    whole=partial(_of_player, placement.whole, n), part=partial(_of_player, placement.part, n),
+                    gather=partial(_of_player, placement.gather, n), shard=partial(_of_player, placement.shard, n),
                 )
                 for n, p in players.items()
             },
@@ -256,7 +256,7 @@ class TrainingState:
         wanted = {name: tensors for name, tensors in self.groups().items() if only is None or name in only}
 
         def gathered(key: str, part: Tensor) -> Tensor:
-            whole = self.placement.whole(key, part)
+            whole = self.placement.gather(key, part)
             return part if whole is part or not keep else whole.cpu()
 
         groups = by_parameter(wanted, gathered)
@@ -264,7 +264,7 @@ class TrainingState:
 
     def load_whole(self, groups: Mapping[str, Mapping[str, Tensor]], counters: Mapping[str, Any]) -> None:
         """Restore a state from `whole_groups`, such as a checkpoint has; see `load`."""
-        self.load(by_parameter(groups, self.placement.part), counters)
+        self.load(by_parameter(groups, self.placement.shard), counters)
 
     @torch.no_grad()
     def load(self, groups: Mapping[str, Mapping[str, Tensor]], counters: Mapping[str, Any]) -> None:
@@ -468,7 +468,7 @@ def _gradients(
                 zero = torch.zeros((), device=device)
                 sums[name, term] = sums.get((name, term), zero) + values.detach().sum() * factor / batch_size
             faults |= report.faults.keys()
-    world.beat()
+    world.beat(waits=True)
     placement.sum(world, due, list(sums.values()))
     means = {key: float(value) for key, value in sums.items()}
     shares = {term: v for (_, term), v in means.items() if term in faults}

@@ -69,19 +69,19 @@ class MuonOptimizer(torch.optim.Optimizer):
     """Orthogonalised Nesterov momentum for parameters of two or more dimensions; matrices of equal shape are batched.
 
     Args:
-        whole, part: (name, tensor) -> the whole tensor of a parameter whose rows are on several ranks, and this rank's rows
-            of one. Every rank orthogonalises the whole, of a few matrices at a time.
+        gather, shard: (name, tensor) -> the whole tensor of a parameter whose rows are on several ranks, and this rank's
+            rows of one. Every rank orthogonalises the whole, of a few matrices at a time.
         shapes: of whole parameters; None if all of each is here.
     """
 
     def __init__(
         self, parameters: Mapping[str, nn.Parameter], config: Muon, *, dtype: torch.dtype | None = None,
-        whole: Cut = lambda name, tensor: tensor, part: Cut = lambda name, tensor: tensor,
+        gather: Cut = lambda name, tensor: tensor, shard: Cut = lambda name, tensor: tensor,
         shapes: Mapping[str, torch.Size] | None = None,
     ) -> None:  # fmt: skip
         defaults = {"lr": config.lr, "momentum": config.momentum, "weight_decay": config.weight_decay}
         super().__init__(parameters.values(), defaults)
-        self.dtype, self._whole, self._part = dtype, whole, part
+        self.dtype, self._gather, self._shard = dtype, gather, shard
         self._names = {id(p): name for name, p in parameters.items()}
         self._shapes = {name: p.shape for name, p in parameters.items()} if shapes is None else shapes
 
@@ -101,12 +101,12 @@ class MuonOptimizer(torch.optim.Optimizer):
 
     def _move(self, parameters: list[nn.Parameter], group: dict[str, Any]) -> None:
         """A step of some matrices of one shape."""
-        updates = [self._whole(self._names[id(p)], self._update(p, group)).flatten(1) for p in parameters]
+        updates = [self._gather(self._names[id(p)], self._update(p, group)).flatten(1) for p in parameters]
         rows, columns = updates[0].shape
         scale = max(1.0, rows / columns) ** 0.5
         for p, direction in zip(parameters, orthogonalise(torch.stack(updates), dtype=self.dtype), strict=True):
             p.mul_(1 - group["lr"] * group["weight_decay"])
-            own = self._part(self._names[id(p)], direction.view(-1, *p.shape[1:]))
+            own = self._shard(self._names[id(p)], direction.view(-1, *p.shape[1:]))
             p.add_(own, alpha=-group["lr"] * scale)
 
     def _update(self, p: nn.Parameter, group: dict[str, Any]) -> Tensor:
@@ -128,13 +128,13 @@ class Optimizers:
         precision: dtype of Muon's matrix products; None is that of the gradient.
         lr_factor: on all configured learning rates.
         weights: the player's parameters as this rank holds them; None is all of each.
-        whole, part: see `MuonOptimizer`.
+        gather, shard: see `MuonOptimizer`.
     """
 
     def __init__(
         self, player: Player, default: OptimizerConfig, *, precision: torch.dtype | None = None, lr_factor: float = 1.0,
         weights: Mapping[str, nn.Parameter] | None = None,
-        whole: Cut = lambda name, tensor: tensor, part: Cut = lambda name, tensor: tensor,
+        gather: Cut = lambda name, tensor: tensor, shard: Cut = lambda name, tensor: tensor,
     ) -> None:  # fmt: skip
         config = player.optimizer or default
         self.parameters = player.weights if weights is None else weights
@@ -144,7 +144,7 @@ class Optimizers:
                 groups = [{"params": list(self.parameters.values())}]
                 self.all: list[torch.optim.Optimizer] = [_adamw(groups, config.lr, config.betas, config.weight_decay)]
             case Muon():
-                self.all = _muon(player, self.parameters, config, precision, whole, part)
+                self.all = _muon(player, self.parameters, config, precision, gather, shard)
             case _:
                 assert_never(config)
         self.rates = [[lr_factor * group["lr"] for group in optimizer.param_groups] for optimizer in self.all]
@@ -195,8 +195,8 @@ def _muon(
     parameters: Mapping[str, nn.Parameter],
     config: Muon,
     precision: torch.dtype | None,
-    whole: Cut,
-    part: Cut,
+    gather: Cut,
+    shard: Cut,
 ) -> list[torch.optim.Optimizer]:
     """Muon for the hidden matrices, AdamW for embedding tables, vectors and all else."""
     outside = set(player.non_hidden)
@@ -213,7 +213,7 @@ def _muon(
         optimizers.append(_adamw(groups, config.adamw_lr, (0.9, 0.99), 0.0))
     if hidden:
         shapes = {name: player.weights[name].shape for name in hidden}
-        optimizers.append(MuonOptimizer(hidden, config, dtype=precision, whole=whole, part=part, shapes=shapes))
+        optimizers.append(MuonOptimizer(hidden, config, dtype=precision, gather=gather, shard=shard, shapes=shapes))
     return optimizers
 
 

@@ -61,11 +61,11 @@ class Placement(Protocol):
         """The norm of a player's whole gradient."""
         ...
 
-    def whole(self, key: str, part: Tensor) -> Tensor:
+    def gather(self, key: str, part: Tensor) -> Tensor:
         """A tensor of the whole shape of a parameter `player.name`, from the parts of all ranks; all of them must call."""
         ...
 
-    def part(self, key: str, whole: Tensor) -> Tensor:
+    def shard(self, key: str, whole: Tensor) -> Tensor:
         """This rank's part of such a tensor."""
         ...
 
@@ -100,10 +100,10 @@ class Replicated:
     def norm(self, name: str, weights: Weights) -> Tensor:
         return nn.utils.get_total_norm([p.grad for p in weights.values() if p.grad is not None])
 
-    def whole(self, key: str, part: Tensor) -> Tensor:
+    def gather(self, key: str, part: Tensor) -> Tensor:
         return part
 
-    def part(self, key: str, whole: Tensor) -> Tensor:
+    def shard(self, key: str, whole: Tensor) -> Tensor:
         return whole
 
     def holds(self, world: World, here: bool) -> bool:
@@ -183,10 +183,10 @@ class Sharded:
         torch.distributed.all_reduce(squares, group=self._group)
         return (squares + (nn.utils.get_total_norm(rest).square() if rest else 0.0)).sqrt()
 
-    def whole(self, key: str, part: Tensor) -> Tensor:
-        return self.spread(key, part).full_tensor() if key in self._sharded else part
+    def gather(self, key: str, part: Tensor) -> Tensor:
+        return self.dtensor(key, part).full_tensor() if key in self._sharded else part
 
-    def part(self, key: str, whole: Tensor) -> Tensor:
+    def shard(self, key: str, whole: Tensor) -> Tensor:
         from torch.distributed.tensor import distribute_tensor
 
         like = self._sharded.get(key)
@@ -197,7 +197,7 @@ class Sharded:
         moved = whole.to(like.device)
         return distribute_tensor(moved, like.device_mesh, like.placements, src_data_rank=None).to_local().clone()
 
-    def spread(self, key: str, part: Tensor) -> Any:
+    def dtensor(self, key: str, part: Tensor) -> Any:
         """The parts of all ranks as one DTensor; a whole tensor stays as it is."""
         from torch.distributed.tensor import DTensor
 

@@ -152,7 +152,7 @@ class ShardWriter:
         """Copy this rank's parts, and begin to write them; also the shapes of all whole tensors."""
         from torch.distributed.checkpoint import HuggingFaceStorageWriter, async_save
 
-        groups = by_parameter(self.state.groups(), lambda key, part: self.placement.spread(key, part.detach()))
+        groups = by_parameter(self.state.groups(), lambda key, part: self.placement.dtensor(key, part.detach()))
         flat = {f"{group}/{name}": tensor for group, tensors in groups.items() for name, tensor in tensors.items()}
         number = {group: i for i, group in enumerate(groups, 1)}
         writer = HuggingFaceStorageWriter(
