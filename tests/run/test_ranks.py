@@ -19,6 +19,7 @@ from langevin.run.agreement import code, require_agreement
 from langevin.run.plan import Wanted
 from langevin.run.ranks import Ranks, newest_step, supervise
 from langevin.run.reporting import Reporting
+from langevin.run.supervised import broken_by_another, environment
 from langevin.training.distributed import ALONE, World
 from tests import pictures, tiny
 from tests.faults import harness
@@ -168,15 +169,13 @@ def test_a_start_whose_rank_was_lost_is_not_said_to_have_brought_nothing(tmp_pat
 def test_processes_of_a_rank_are_no_ranks(monkeypatch):
     for name in ("RANK", "WORLD_SIZE", "MASTER_PORT", "LANGEVIN_RANKS", "TORCHELASTIC_RUN_ID", "PATH"):
         monkeypatch.setenv(name, "1")
-    assert {"RANK", "WORLD_SIZE", "MASTER_PORT", "LANGEVIN_RANKS", "TORCHELASTIC_RUN_ID"}.isdisjoint(
-        ranks.environment()
-    )
-    assert ranks.environment()["PATH"] == "1"
+    assert {"RANK", "WORLD_SIZE", "MASTER_PORT", "LANGEVIN_RANKS", "TORCHELASTIC_RUN_ID"}.isdisjoint(environment())
+    assert environment()["PATH"] == "1"
 
 
 def test_a_transfer_that_another_rank_broke_is_told_apart_from_a_bug():
-    assert ranks.broken_by_another(RuntimeError("[gloo/transport/tcp/pair.cc:547] Connection closed by peer"))
-    assert not ranks.broken_by_another(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+    assert broken_by_another(RuntimeError("[gloo/transport/tcp/pair.cc:547] Connection closed by peer"))
+    assert not broken_by_another(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
 
 
 @pytest.mark.parametrize(
@@ -307,7 +306,6 @@ def test_a_full_disk_at_the_first_rank_is_said_and_not_tried_again(data, tmp_pat
         import ctypes, os, sys
         from langevin.cli import main
 from langevin.run import ranks
-        if os.environ["RANK"] == "0":
             faults = ctypes.CDLL({str(library)!r})
             faults.faults_arm.argtypes = [ctypes.c_char_p, ctypes.c_int, ctypes.c_long, ctypes.c_int, ctypes.c_int]
             faults.faults_arm({str(out / "checkpoints")!r}.encode(), {harness.CHANGES}, 30, 28, 1)

@@ -97,7 +97,7 @@ def _carry_out(words: list[str], debug: bool) -> int:
 def _noted(error: Exception) -> str:
     """The message of an error of a rank, after its supervisor was told."""
     from langevin.cli import expected
-    from langevin.run.ranks import broken_by_another, note_error
+    from langevin.run.supervised import broken_by_another, note_error
 
     note_error(error, expected.message(error))
     return "another rank was lost" if broken_by_another(error) else message_of(error)

@@ -12,7 +12,7 @@ from typing import IO, Any
 from urllib.parse import quote
 
 from langevin.cli.serve import listening, require_packages
-from langevin.run.ranks import environment
+from langevin.run.supervised import environment
 
 PORT = 8000  # or a free one, if it is taken
 

@@ -22,15 +22,12 @@ from pathlib import Path
 from typing import IO, Any
 
 from langevin.run.stop import SIGNALS
+from langevin.run.supervised import FOLDER
 from langevin.run.webhook import LAST
 from langevin.training.distributed import WAITS
 
-FOLDER = "LANGEVIN_RANKS"  # of what ranks tell their supervisor
 POLL, LEAVE, LONGEST = 0.1, 5.0, 300.0  # seconds: between looks; to end after a second signal; of a pause
 GRACE, FIRST = 5.0, LAST + 5.0  # seconds for other ranks to say why they end, and for the first to tell others of it
-OF_A_RANK = ("RANK", "LOCAL_RANK", "GROUP_RANK", "ROLE_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_WORLD_SIZE",
-             "ROLE_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", FOLDER)  # fmt: skip
-BROKEN = ("gloo/transport", "closed by peer", "reset by peer", "ncclRemoteError")  # in messages of transfers
 STOPPED = (130, 143)  # exit statuses of a run that a signal has stopped, and saved
 
 
@@ -78,34 +75,6 @@ class End:
     reason: str = ""
     again: bool = False
     killed: tuple[int, ...] = ()
-
-
-def environment() -> dict[str, str]:
-    """Environment of a process that a rank starts, and that is none itself."""
-    return {
-        name: value
-        for name, value in os.environ.items()
-        if name not in OF_A_RANK and not name.startswith("TORCHELASTIC_")
-    }
-
-
-def broken_by_another(error: Exception) -> bool:
-    """Whether an error is a transfer that broke because another rank has ended."""
-    return isinstance(error, RuntimeError) and any(words in str(error) for words in BROKEN)
-
-
-def note_run(path: Path) -> None:
-    """Tell the supervisor, if there is one, which run is trained."""
-    if folder := os.environ.get(FOLDER):
-        (Path(folder) / "run").write_text(str(path.absolute()))
-
-
-def note_error(error: Exception, message: str | None) -> None:
-    """Tell the supervisor, if there is one, what a rank ends with; `message` is None for an error that was not foreseen."""
-    if folder := os.environ.get(FOLDER):
-        text = message or f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
-        said = {"foreseen": message is not None, "message": text, "broken": broken_by_another(error)}
-        (Path(folder) / f"end-{os.environ.get('RANK', '0')}.json").write_text(json.dumps(said))
 
 
 def supervise(

@@ -27,10 +27,10 @@ from langevin.run.display import QUIET, Display, duration
 from langevin.run.mesh import laid_out, require_ranks
 from langevin.run.plan import Planned, Wanted, directory_of, plan, require_no_run, settle
 from langevin.run.prepared import prepared, resumed
-from langevin.run.ranks import note_run
 from langevin.run.reporting import NOBODY, Reporter, Reporting, reporting
 from langevin.run.requests import Requests
 from langevin.run.stop import Stopped, stop_requests
+from langevin.run.supervised import note_run
 from langevin.run.teacher import built_for_training
 from langevin.run.watch import Watch
 from langevin.training import machine

@@ -16,7 +16,7 @@ from typing import Any
 from sqlalchemy.exc import SQLAlchemyError
 
 from langevin.run.directory import is_being_written
-from langevin.run.ranks import environment
+from langevin.run.supervised import environment
 from langevin.server.errors import Refused, refusal
 from langevin.server.store import LEASE, Job, Store
 from langevin.server.training import AnyRequest, Training

@@ -225,7 +225,7 @@ def _mesh(device: str, where: Mesh) -> Any:
     from torch.distributed.device_mesh import DeviceMesh
 
     ranks = torch.arange(where.data * where.shard).view(where.data, where.shard)
-    groups = [
+    groups: list[Any] = [
         torch.distributed.new_subgroups_by_enumeration(table.tolist(), timeout=transfer_limit())[0]
         for table in (ranks.T, ranks)
     ]
