@@ -654,7 +654,7 @@ BAD = [  # ---------------------------------------------------------------------
     (2, "generate image --count 10 --on moon", "--on"),
     (2, "train images --on moon", "--on"),
     (1, "train images --workers 2", "--workers is an option of --on ray"),
-    (1, "train images --restarts 2", "--restarts is an option of --on ray"),
+    (1, "train images --restarts 2", "--restarts is an option of --ranks and of --on ray"),
     (1, "train images --on ray --workers 4:2", "--workers is a number from 1, or a range"),
     (1, "train images --on ray --restarts -1", "--restarts must be 0 to 10,000"),
     (1, "train images --on ray --latent", "leave it or --on ray out"),
