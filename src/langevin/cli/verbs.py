@@ -818,7 +818,7 @@ class Pack:
     out: Path | None = None
     """The new folder of shards; default DATA-shards."""
     shard_size: str = "256MB"
-    """Bytes of a shard, about: a number with KB, MB or GB."""
+    """Bytes of a shard, about: a number with KB (1000 bytes), MB or GB, at least 64KB."""
 
 
 @dataclass(frozen=True, kw_only=True)
