@@ -61,7 +61,7 @@ JOB = {
         },
     },
 }
-POD = {"volumes": [VOLUME], "containers": [{"name!": TEXT, "volumeMounts": [MOUNT]}]}
+POD = {"securityContext": SECURITY, "volumes": [VOLUME], "containers": [{"name!": TEXT, "volumeMounts": [MOUNT]}]}
 TRAIN_JOB = {
     "apiVersion!": "trainer.kubeflow.org/v1alpha1",
     "kind!": "TrainJob",
@@ -170,14 +170,22 @@ def test_volumes_that_are_mounted_are_there():
 # -------------------------------------------------------------------------------------------------------------- scripts
 
 STUBS = {
-    "srun": 'while [ "${1#-}" != "$1" ]; do shift; done; exec "$@"',
+    "srun": """
+while [ "${1#-}" != "$1" ]; do shift; done
+BATCH=$PPID "$@" &
+echo $! > "$SAID.step"
+trap 'kill -KILL $(cat "$SAID.step")' TERM  # as srun does
+wait $!
+""",
     "scontrol": 'echo "$@" >> "$SAID"; if [ "$1" = show ]; then printf "one\\ntwo\\n"; fi',
     "torchrun": """
 printf "%s\\n" "$@" > "$GIVEN"
 if [ "$STATUS" = late ]; then
-  trap 'echo saved >> "$SAID"; exit 1' TERM
-  kill -USR1 $PPID
-  sleep 20 & wait
+  kill -USR1 $BATCH
+  for _ in $(seq 400); do
+    if [ -e runs/photos/requests/stop ]; then echo saved >> "$SAID"; exit 1; fi
+    sleep 0.05
+  done
 fi
 exit "${STATUS:-0}\"""",
     "langevin": 'printf "%s\\n" "$@" > "$GIVEN"',
@@ -254,6 +262,8 @@ def test_a_slurm_job_whose_time_is_up_is_queued_again_and_one_that_failed_is_not
     script, arguments, variables = scripts()["slurm.sbatch"]
     assert bash(script, *arguments, **variables, STATUS="1")[0] == 1
     assert "requeue" not in (tmp_path / "said").read_text()
+    (tmp_path / "runs" / "photos").mkdir(parents=True)
+    (tmp_path / "runs" / "photos" / "recipe.yaml").touch()
     assert bash(script, *arguments, **variables, STATUS="late")[0] != 0
     assert (tmp_path / "said").read_text().splitlines()[-2:] == ["saved", "requeue 7"]
 

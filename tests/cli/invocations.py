@@ -496,7 +496,7 @@ BAD = [  # ---------------------------------------------------------------------
     (1, "fit-solver free --guidance 2", "trained without classes or captions: leave it out"),
     (1, "fit-solver image --ema 0.9", "between 0 and 0.28"),
     # --------------------------------------------------------------------------------------------------------- pack
-    (2, "pack", "DATA"),
+    (2, "pack", "PATH"),
     (1, "pack nowhere", "There is no folder nowhere"),
     (1, "pack afile", "is no folder with files"),
     (1, "pack empty", "is no folder with files"),

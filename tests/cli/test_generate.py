@@ -11,6 +11,7 @@ import pytest
 from langevin.modalities.image.options import Sample
 from langevin.run.bulk import Bulk, request_of
 from langevin.run.directory import open_run
+from langevin.run.drawer import Drawer
 from langevin.run.shards import ShardFolder
 from langevin.run.workers import work_here
 from tests.run.test_bulk import content
@@ -80,6 +81,28 @@ def test_a_full_disk_is_said_and_the_command_goes_on(told, refused, trained, tmp
     assert told(*command)[0] == 0
     lines = (tmp_path / "out" / "manifest.jsonl").read_text().splitlines()
     assert [json.loads(line)["index"] for line in lines] == list(range(8))
+
+
+def test_a_first_command_that_is_interrupted_leaves_what_others_have_made_meanwhile(
+    told, trained, tmp_path, monkeypatch
+):
+    request = Bulk(run=trained, out=tmp_path / "out", count=8, shard_size=4, options=Sample(), form=".npz")
+    words = ("generate", trained, "--count", 8, "--shard-size", 4, "--form", "npz", "--out", request.out)
+
+    def interrupted(*_, **__):
+        request.folder.prepare(request_of(request, open_run(trained)))
+        (request.out / "samples" / "theirs.npz").touch()
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Drawer, "of", interrupted)
+        assert told(*words)[0] != 0
+    assert (request.out / "samples" / "theirs.npz").exists()
+    with monkeypatch.context() as patch:
+        patch.setattr(Drawer, "of", lambda *_, **__: pytest.fail("loaded for the folder of another request"))
+        assert told(*words, "--steps", "3")[0] != 0
+    assert told(*words[:-1], tmp_path / "no", "--condition", "nothing")[0] != 0
+    assert not (tmp_path / "no").exists()
 
 
 @pytest.mark.slow

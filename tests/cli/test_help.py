@@ -8,6 +8,7 @@ import sys
 from importlib import import_module
 from keyword import iskeyword
 from pathlib import Path
+from typing import Literal, get_args, get_origin
 
 import pytest
 
@@ -101,7 +102,9 @@ def test_every_verb_takes_the_arguments_that_it_is_made_of(name):
     made_of = [verb] if name in VERBS else [verb, REQUESTS[name][1]]
     required = [f for part in made_of for f in dataclasses.fields(part) if f.default is dataclasses.MISSING]
     needed = [f.name for f in required]
+    choices = {f.name: get_args(f.type) for f in required if get_origin(f.type) is Literal}
     named = [f"--{f.name}=here" for f in required if f.type in (Path, str)]  # not Positional
+    named += [f"--{name}={several[0]}" for name, several in choices.items()]
     parsed = parse([name, *(["here"] * (len(needed) - len(named))), *named])
     assert (parsed.verb, parsed.kind) == (name, None if name in VERBS else REQUESTS[name][0])
     assert type(parsed.args) is verb or isinstance(parsed.args, verbs.Apply)

@@ -5,6 +5,8 @@ import itertools
 import json
 import multiprocessing
 import os
+import shutil
+import socket
 import tarfile
 import time
 from contextlib import suppress
@@ -19,12 +21,13 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from langevin.cli import main
+from langevin.files import temporary_of
 from langevin.modalities.image.options import Sample
 from langevin.modalities.modality import Samples
-from langevin.run.bulk import Bulk, form_of, request_of, taken_in_turn
+from langevin.run.bulk import Bulk, conditions_of, form_of, request_of, taken_in_turn
 from langevin.run.directory import open_run
-from langevin.run.drawer import work
-from langevin.run.leases import Leases
+from langevin.run.drawer import Drawer, work
+from langevin.run.leases import Leases, here
 from langevin.run.shards import MANIFEST, Shard, ShardFolder, WorkList, digest
 from langevin.run.tar import tarred
 
@@ -158,6 +161,26 @@ def test_a_lease_that_cannot_be_read_ends_by_its_time(tmp_path, content):
         assert held
 
 
+def test_a_process_of_another_namespace_of_the_same_machine_name_is_not_taken_for_killed(tmp_path):
+    holder = {"owner": "x", "host": socket.gethostname(), "process": 2**22 - 3}
+    (tmp_path / "work").write_text(json.dumps(holder))
+    with Leases(folder=tmp_path).held("work") as held:
+        assert held == (here() == socket.gethostname())
+
+
+def test_a_lease_that_another_process_has_just_taken_over_is_given_back(tmp_path, monkeypatch):
+    one, two, path = Leases(folder=tmp_path), Leases(folder=tmp_path), tmp_path / "work"
+    assert one._take(path)
+    kept = path.read_text()
+    found = [{"owner": "of a process that was killed"}]
+    read = Leases._holder
+    monkeypatch.setattr(Leases, "_holder", lambda self, path: found.pop() if found else read(self, path))
+    monkeypatch.setattr(Leases, "_has_ended", lambda self, path, holder: True)
+    assert not two._put_away(path)
+    assert path.read_text() == kept
+    assert list(tmp_path.iterdir()) == [path]
+
+
 def test_one_that_lost_its_lease_leaves_it_to_the_other(tmp_path):
     one, two = Leases(folder=tmp_path, seconds=1000), Leases(folder=tmp_path, seconds=1000)
     with one.held("work"):
@@ -198,6 +221,50 @@ def test_a_folder_that_holds_something_else_is_refused_and_left_alone(tmp_path):
     with pytest.raises(ValueError, match="not of an earlier request"):
         ShardFolder(path=tmp_path, suffix="").prepare(REQUEST)
     assert [p.name for p in tmp_path.iterdir()] == ["letter.txt"]
+
+
+@pytest.fixture
+def filled(tmp_path):
+    """A folder for 20 samples, and what makes one of its shards."""
+    folder = ShardFolder(path=tmp_path / "out", suffix=".npz")
+    folder.prepare(REQUEST)
+
+    def make(shard):
+        folder.samples(shard).write_bytes(b"samples")
+        folder.write_record(shard, [{"index": i} for i in range(shard.start, shard.stop)])
+
+    return folder, make
+
+
+def test_a_manifest_is_of_all_samples_though_their_count_grows_while_it_is_written(filled, monkeypatch):
+    folder, make = filled
+    few, more = (list(WorkList(count=count, size=10)) for count in (20, 40))
+    manifest = folder.path / MANIFEST
+    for shard in few:
+        make(shard)
+    assert folder.finish(few)
+    before = manifest.read_bytes()
+    folder.prepare({**REQUEST, "count": 40})
+    assert folder.finish(few)
+    assert not manifest.exists()
+    manifest.write_bytes(before)  # by a process that had begun to before
+    for shard in more[2:]:
+        make(shard)
+    assert folder.finish(more)
+    assert [json.loads(line)["index"] for line in manifest.read_text().splitlines()] == list(range(40))
+
+
+def test_what_is_being_written_of_other_shards_is_left_alone(filled):
+    folder, make = filled
+    few, more = (list(WorkList(count=count, size=10)) for count in (20, 40))
+    for shard in few:
+        make(shard)
+    own, other, old = (temporary_of(folder.samples(shard)) for shard in (few[1], more[2], more[3]))
+    for file in (own, other, old):
+        file.mkdir()
+    os.utime(old, (0, 0))
+    assert folder.finish(few)
+    assert [file.exists() for file in (own, other, old)] == [False, True, False]
 
 
 # ---------------------------------------------------------------------------------------------------------------- a run
@@ -263,6 +330,48 @@ def test_what_was_there_is_not_made_again_and_what_is_half_there_is(trained, who
     assert len(kept) == 3
 
 
+@pytest.mark.parametrize("form", ["", ".npz", ".tar"])
+def test_a_process_that_wakes_up_when_its_shard_was_made_by_another_goes_on(trained, tmp_path, form, monkeypatch):
+    request = bulk(trained, tmp_path / "out", count=4, form=form)
+    request.folder.prepare({**REQUEST, "count": 4, "shard_size": 4})
+    shard = request.work_list[0]
+    drawer = Drawer.of(request, lambda line: None)
+    samples, before = drawer.draw(shard, lambda done, total: None), dict[str, bytes]()
+
+    def draw(*_):
+        if not before:  # suspended here: the other makes the shard, and sweeps
+            before["begun"] = b""
+            drawer.write(shard, lambda done, total: None)
+            assert request.folder.finish([shard])
+            before.update(content(request.out))
+        return samples
+
+    monkeypatch.setattr(drawer, "draw", draw)
+    drawer.write(shard, lambda done, total: None)
+    assert content(request.out) == {name: data for name, data in before.items() if name != "begun"}
+
+
+def test_a_shard_whose_temporary_files_were_swept_was_done_by_the_other(trained, tmp_path, monkeypatch):
+    request = bulk(trained, tmp_path / "out", count=4)
+    request.folder.prepare({**REQUEST, "count": 4, "shard_size": 4})
+    shard = request.work_list[0]
+    drawer = Drawer.of(request, lambda line: None)
+    place, calls = Drawer._place, list[Path]()
+
+    def placed(self, shard, made):
+        calls.append(made)
+        if len(calls) == 1:
+            drawer.write(shard, lambda done, total: None)
+            assert request.folder.finish([shard])
+        place(self, shard, made)
+
+    monkeypatch.setattr(Drawer, "_place", placed)
+    drawer.write(shard, lambda done, total: None)
+    assert len(calls) == 2
+    assert not request.folder.missing([shard])
+    assert len(list((request.out / "samples").iterdir())) == 1
+
+
 def test_shares_in_folders_of_their_own_make_the_whole(trained, whole, tmp_path):
     request = bulk(trained, tmp_path / "out")
     request.folder.prepare(request_of(request, open_run(trained)))
@@ -286,9 +395,30 @@ def test_more_samples_are_added_to_those_that_are_there(trained, whole, tmp_path
 def test_each_sample_has_the_condition_of_its_line(trained, tmp_path):
     lines = ["disc", "disc", "bar", "disc", "bar"]
     file = tmp_path / "lines.txt"
-    file.write_text("\n\n".join(lines) + "\n")
+    file.write_text("\r\n".join(lines) + "\n")
     out = made(bulk(trained, tmp_path / "out", each=("condition", file)))
     assert [line["condition"] for line in records(out)] == [lines[i % 5] for i in range(11)]
+
+
+def test_conditions_are_lines_and_nothing_else_ends_one(tmp_path):
+    file = tmp_path / "lines.txt"
+    file.write_bytes("a\u2028b\x0cc\r\nd".encode())
+    assert conditions_of(("condition", file)) == ("a\u2028b\x0cc", "d")
+    file.write_text("a\n \nb\n")
+    with pytest.raises(ValueError, match=r"line 2 of .* is blank"):
+        conditions_of(("condition", file))
+
+
+def test_the_request_says_which_other_runs_draw(trained, tmp_path):
+    run = open_run(trained)
+    others = [tmp_path / "other" for _ in range(2)]
+    shutil.copytree(trained, others[0])
+    request = bulk(trained, tmp_path / "out", options=Sample(enlarge=(str(others[0]),)))
+    before = request_of(request, run)
+    assert before == request_of(request, run)
+    recipe = others[0] / "recipe.yaml"
+    recipe.write_text(recipe.read_text() + "\n# changed\n")
+    assert request_of(request, run) != before
 
 
 def test_a_tar_file_holds_a_sample_under_its_key_with_its_record(trained, whole, tmp_path):

@@ -184,7 +184,6 @@ def test_watching_measures_and_draws_and_leaves_training_as_it_was(trained, capt
     assert watch.measure(4) == found
     watch.preview(7)
     assert (tmp_path / "samples" / "step-00000007.png").stat().st_size > 0
-    watch.close()
     tiny.assert_same(before, tiny.everything(state))
     assert torch.equal(random, torch.get_rng_state())
     assert built.model.network.training

@@ -24,8 +24,8 @@ from langevin.run.directory import open_run
 from langevin.run.display import Display
 from langevin.run.drawer import work
 from langevin.run.plan import Wanted
-from langevin.run.ray import require_ray, require_server
-from langevin.run.ray_train import OnRay, Resumed, _Fitting, _outcome, train_on_ray
+from langevin.run.ray import require_cores, require_ray, require_server
+from langevin.run.ray_train import OnRay, Resumed, _Fitting, _followed, _outcome, train_on_ray
 from langevin.run.stop import Stopped
 from langevin.training import checkpoint
 from langevin.training.metrics import read_metrics
@@ -91,6 +91,43 @@ def test_a_version_that_is_too_old_is_said(monkeypatch):
         ValueError, match=r"needs ray 2\.50 or newer, and 2\.9\.3 is installed: pip install -U 'langevin\[ray\]'"
     ):
         require_ray()
+
+
+def test_a_worker_for_which_no_machine_has_room_is_refused():
+    nodes = [{"Alive": True, "Resources": {"CPU": 2.0}}, {"Alive": True, "Resources": {}},
+             {"Alive": False, "Resources": {"CPU": 64.0}}]  # fmt: skip
+    require_cores(nodes, 2)
+    with pytest.raises(ValueError, match="--threads 4 are more than the 2 cores"):
+        require_cores(nodes, 4)
+
+
+class Told:
+    """Stands for Ray and its board: what ranks have said of a run."""
+
+    def __init__(self, run):
+        self.told = {"lines": [], "starts": 1, "progress": {}, "run": str(run)}
+        self.read = self
+
+    def remote(self, shown):
+        return self.told
+
+    def get(self, told):
+        return told
+
+
+def test_a_request_to_stop_that_beginning_ranks_forget_is_made_again(tmp_path, monkeypatch):
+    monkeypatch.setattr("langevin.run.ray_train.POLL", 0.01)
+    file, seen = tmp_path / "requests" / "stop", threading.Semaphore(0)
+
+    def fit():
+        for _ in range(3):
+            until(file.exists, 20)
+            file.unlink(missing_ok=True)
+            seen.release()
+
+    told = Told(tmp_path)
+    _followed(told, told, _Fitting(run=fit), Display(), lambda path: None, lambda: signal.SIGINT)
+    assert all(seen.acquire(timeout=0) for _ in range(3))
 
 
 def ended(error=None):

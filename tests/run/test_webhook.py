@@ -11,6 +11,7 @@ import pytest
 
 from langevin.cli import main
 from langevin.run.directory import open_run
+from langevin.run.reporting import Reporting
 from langevin.run.webhook import Webhooks, addresses
 from tests import tiny
 
@@ -140,3 +141,15 @@ def test_addresses_that_are_taken(monkeypatch):
     monkeypatch.setenv("LANGEVIN_WEBHOOK", "https://a.org/1 http://localhost:8/2")
     assert addresses(["https://a.org/1"]) == ("https://a.org/1", "http://localhost:8/2")
     assert addresses(["http://x.org/"], insecure=True)[0] == "http://x.org/"
+
+
+def test_what_the_environment_says_goes_to_another_machine_and_is_not_printed(monkeypatch):
+    monkeypatch.setenv("LANGEVIN_WEBHOOK", "https://hooks.example.org/hidden")
+    monkeypatch.setenv("LANGEVIN_WEBHOOK_SECRET", "key")
+    sent = Reporting().elsewhere()
+    assert not any(word in repr(sent) for word in ("hidden", "key"))
+    monkeypatch.delenv("LANGEVIN_WEBHOOK")
+    monkeypatch.setenv("LANGEVIN_WEBHOOK_SECRET", "of another machine")
+    assert sent.elsewhere() == sent
+    assert Webhooks((), name="run", secret=sent.secret).secret == b"key"
+    assert addresses(sent.webhook) == ("https://hooks.example.org/hidden",)

@@ -357,6 +357,15 @@ def test_a_requested_checkpoint_and_preview_change_nothing_of_the_run(tmp_path):
     assert kept - {checkpoint.step_of(path) for path in checkpoint.steps(tmp_path / "whole" / "checkpoints")} <= {3, 7}
 
 
+def test_ranks_that_begin_later_take_no_request_away_from_the_first(tmp_path):
+    now = [0.0]
+    first = Requests(run=tmp_path, clock=lambda: now[0])
+    request(tmp_path, "stop")
+    Requests(run=tmp_path, forget=False)
+    now[0] = 1.0
+    assert first.take() == {"stop"}
+
+
 def test_requests_to_a_process_that_has_ended_are_forgotten(tmp_path):
     (tmp_path / "requests").mkdir()
     (tmp_path / "requests" / "stop").touch()

@@ -13,7 +13,6 @@ from langevin.cli.merge import named
 from langevin.cli.sample import check_drawing, check_seed
 from langevin.cli.show import LiveLine
 from langevin.cli.workers import range_of
-from langevin.files import remove
 from langevin.modalities.inputs import values_of
 from langevin.run.bulk import Bulk, conditions_of, form_of, request_of
 from langevin.run.directory import Run, open_run
@@ -38,22 +37,22 @@ def run(args: Any) -> Path:
         bulk = _at_default(bulk, request)
     index, of = share_of(args)
     shards = bulk.work_list.share(index, of)
-    there = bulk.out.exists()
+    bulk.folder.check(request)
+    missing, drawer = bulk.folder.missing(shards), None
+    if missing:
+        alone = args.on != "ray" and workers_of(args, shards) == 1
+        drawer = Drawer.of(bulk, line.say, device=None if alone else torch.device("cpu"))
+        drawer.check(missing[0])  # once, before there are workers, and before there is a folder
+        drawer = drawer if alone else None
     bulk.folder.prepare(request)
-    if missing := bulk.folder.missing(shards):
-        try:
-            alone = args.on != "ray" and workers_of(args, shards) == 1
-            drawer = Drawer.of(bulk, line.say, device=None if alone else torch.device("cpu"))
-            drawer.check(missing[0])  # once, before there are workers
-        except BaseException:
-            if not there:
-                remove(bulk.out)
-            raise
+    if missing:
         make(args, bulk, shards, drawer, line)
     line.close()
     everything = list(bulk.work_list)
     if bulk.folder.finish(everything):
-        line.say(f"{bulk.count:,} samples in {len(everything):,} shards: {bulk.out}, listed in {bulk.out / MANIFEST}")
+        manifest = bulk.out / MANIFEST
+        listed = f"listed in {manifest}" if manifest.is_file() else "of which more are being made"
+        line.say(f"{bulk.count:,} samples in {len(everything):,} shards: {bulk.out}, {listed}")
     else:
         missing = len(bulk.folder.missing(everything))
         line.say(
@@ -62,7 +61,7 @@ def run(args: Any) -> Path:
     return bulk.out
 
 
-def make(args: Any, bulk: Bulk, shards: list[Shard], drawer: Drawer, line: LiveLine) -> None:
+def make(args: Any, bulk: Bulk, shards: list[Shard], drawer: Drawer | None, line: LiveLine) -> None:
     """Make the shards where the command says."""
     if args.on == "ray":
         from langevin.run.ray import generate_on_ray
@@ -75,7 +74,7 @@ def make(args: Any, bulk: Bulk, shards: list[Shard], drawer: Drawer, line: LiveL
 
 def workers_of(args: Any, shards: list[Shard]) -> int:
     """The number of processes of this machine."""
-    return min(usual_workers() if args.workers is None else range_of(args.workers)[1], len(shards))
+    return min(usual_workers(args.threads) if args.workers is None else range_of(args.workers)[1], len(shards))
 
 
 def check(args: Any) -> None:

@@ -78,9 +78,9 @@ def subject_of(
     port = None if request.condition is None else request.condition.global_
     classes = None if port is None else class_labels(port)
     condition, rating = request.condition, None
-    reads = read_by_modality(measuring) if isinstance(request.shape, tuple) else None
     if args.measure is not None:
         rating = rating_of(parse(args.measure, model.modality, "--measure"), measuring, code)
+    reads = read_by_modality(measuring) if isinstance(request.shape, tuple) else None
     return Subject(
         model=model, request=request,
         reads=None if reads is None or condition is None else lambda x: reads(x, condition),

@@ -540,7 +540,7 @@ class Generate(Drawing):
     """A file with a condition per line, such as captions: sample i has that of line i, in turn. Or OPTION=FILE, where the
     modality has several."""
     workers: str | None = None
-    """Number of processes; default one for each accelerator, or for each core. With --on ray also a range, as 1:8."""
+    """Number of processes; default one for each accelerator, or for --threads cores. With --on ray also a range, as 1:8."""
     threads: int = 1
     """CPU threads of a process. Last bits of samples can depend on it, so it is a part of the request."""
     index: int | None = None
@@ -818,7 +818,7 @@ class Pack:
     out: Path | None = None
     """The new folder of shards; default DATA-shards."""
     shard_size: str = "256MB"
-    """Bytes of a shard, about: a number with KB, MB or GB."""
+    """Bytes of a shard, about: a number with KB (1000 bytes), MB or GB, at least 64KB."""
 
 
 @dataclass(frozen=True, kw_only=True)

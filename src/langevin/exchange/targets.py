@@ -27,7 +27,7 @@ def require_target(target: Target) -> None:
             for module in ("onnx", "onnxscript", "onnxruntime"):
                 require(module, "--to onnx")
         case "openvino":
-            for module in ("onnx", "onnxscript", "openvino"):
+            for module in ("openvino", "onnx", "onnxscript"):
                 require(module, "--to openvino")
         case _:
             assert_never(target)

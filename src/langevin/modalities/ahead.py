@@ -4,6 +4,7 @@ Which items come next is a function of the step, so the reader is told and nothi
 asked for is read then. So the number of threads, and whether anything was read ahead, changes no bit.
 """
 
+import atexit
 import os
 import threading
 from collections import OrderedDict
@@ -11,8 +12,12 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cached_property
 from typing import Any
+from weakref import WeakSet, finalize
 
 LIMIT = 2**28  # bytes of items that are read and were not asked for
+
+
+_READING = WeakSet["ReadAhead"]()
 
 
 class ReadAhead:
@@ -35,7 +40,10 @@ class ReadAhead:
 
     @cached_property
     def _pool(self) -> ThreadPoolExecutor:
-        return ThreadPoolExecutor(self.workers, thread_name_prefix="reader")
+        pool = ThreadPoolExecutor(self.workers, thread_name_prefix="reader")
+        _READING.add(self)
+        finalize(self, pool.shutdown, wait=False, cancel_futures=True)
+        return pool
 
     def want(self, items: Sequence[int]) -> None:
         """Begin to read items, in this order, as far as they fit; what waits and is not among them is let go."""
@@ -59,6 +67,19 @@ class ReadAhead:
             futures = [known.get(item) or known.setdefault(item, self._pool.submit(self.read, item)) for item in items]
         return [future.result() for future in futures]
 
+    def close(self) -> None:
+        """Read nothing more; what is being read is not waited for."""
+        if "_pool" in self.__dict__:
+            self._pool.shutdown(wait=False, cancel_futures=True)
+
     def _let_go(self, item: int) -> "Future[Any]":
         self.held -= self.size(item)
         return self._waiting.pop(item)
+
+
+def _close_all() -> None:
+    for reader in list(_READING):
+        reader.close()
+
+
+getattr(threading, "_register_atexit", atexit.register)(_close_all)  # before the interpreter waits for threads

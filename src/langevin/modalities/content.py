@@ -3,6 +3,7 @@
 
 import errno
 import io
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,7 +30,7 @@ def files_at(path: Path) -> Shards | Listed | None:
 
 def within(path: Path) -> tuple[Shards | Listed, str] | None:
     """The files that a path leads into, and the name there; None for others, and for what exists on disk."""
-    if path.exists() or path.is_symlink():
+    if os.path.lexists(path):
         return None
     for parent in list(path.parents)[:_DEEPEST]:
         if (were_opened(parent) or is_whole(parent)) and (shards := files_at(parent)) is not None:

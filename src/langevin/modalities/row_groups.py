@@ -71,6 +71,10 @@ class RowGroups:
             try:
                 future.set_result(self.load(self.groups[number]))
             except BaseException as error:
+                with self._lock:  # so that it is tried again
+                    if self._kept.get(number) is future:
+                        del self._kept[number]
+                        self.held -= self.groups[number].unpacked
                 future.set_exception(error)
         return future.result()[row - self._starts[number]]
 

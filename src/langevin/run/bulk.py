@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from langevin.files import read_regular
-from langevin.modalities.inputs import files_named
+from langevin.modalities.inputs import files_named, runs_named
 from langevin.modalities.modality import require_form
 from langevin.run.adapters import read_adapter
-from langevin.run.directory import Run
+from langevin.run.directory import Run, open_run
 from langevin.run.provenance import words_of
 from langevin.run.shards import Shard, ShardFolder, WorkList
 from langevin.safety.watermark import name_of, read_key
@@ -92,6 +92,10 @@ def request_of(bulk: Bulk, run: Run) -> dict[str, Any]:
 
     Raises:
         ValueError: there are no weights, or a file that is named cannot be read."""
+    others = {
+        name: (checkpoint.identity(other.checkpoints), _sha256(other.path / "recipe.yaml"))
+        for name, other in ((name, open_run(Path(path))) for name, path in runs_named(bulk.options).items())
+    }
     text = json.dumps(
         {
             "run": run.path.absolute().name, "weights": checkpoint.identity(run.checkpoints),
@@ -103,6 +107,7 @@ def request_of(bulk: Bulk, run: Run) -> dict[str, Any]:
             "seed": bulk.seed, "count": bulk.count, "shard_size": bulk.shard_size, "batch": bulk.batch,
             "threads": bulk.threads, "form": bulk.form,
             "watermark": None if bulk.watermark is None else name_of(read_key(bulk.watermark)),
+            **({"others": others} if others else {}),
         }
     )  # fmt: skip
     return dict(json.loads(text))
@@ -113,10 +118,10 @@ def _sha256(path: Path) -> str:
 
 
 def conditions_of(each: tuple[str, Path] | None) -> tuple[str, ...]:
-    """The lines of the file of conditions, without blank ones.
+    """The lines of the file of conditions.
 
     Raises:
-        ValueError: it holds none, or is no text."""
+        ValueError: it holds none, or a blank one, or is no text."""
     if each is None:
         return ()
     if each[1].is_dir():
@@ -125,10 +130,15 @@ def conditions_of(each: tuple[str, Path] | None) -> tuple[str, ...]:
         text = read_regular(each[1], most=_LONGEST).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(f"--each {each[1]} is not text in UTF-8: {error}") from error
-    lines = tuple(line for line in text.splitlines() if line.strip())
+    lines = [line.removesuffix("\r") for line in text.split("\n")]
+    if not lines[-1].strip():
+        lines.pop()
     if not lines:
         raise ValueError(f"--each {each[1]} holds no lines")
-    return lines
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            raise ValueError(f"line {number} of --each {each[1]} is blank, and each line is a condition: remove it")
+    return tuple(lines)
 
 
 def taken_in_turn(options: Any, conditions: dict[str, tuple[str, ...]], shard: Shard) -> Any:

@@ -1,8 +1,9 @@
 """The work of one process on many samples: it takes a shard that nobody else has, draws it, and writes it."""
 
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from langevin.training import machine
 from langevin.user_function import CodePermission
 
 WAIT = 1.0  # seconds between two looks at shards that others make
+LISTED = 1e5  # shards for which a look at a folder costs as much as a second allows
 
 Say = Callable[[str], None]
 
@@ -99,7 +101,10 @@ class Drawer:
         return replace(samples, facts=facts)
 
     def write(self, shard: Shard, progress: Callable[[int, int], None]) -> None:
-        """Draw a shard and write it: its samples, then its record."""
+        """Draw a shard and write it: its samples, then its record. If another has done it meanwhile, its files stay.
+
+        Raises:
+            OSError: they could not be written."""
         samples, folder = self.draw(shard, progress), self.bulk.folder
         names = samples.names or [""] * len(shard)
         lines = [
@@ -107,18 +112,38 @@ class Drawer:
             for i, name, value in zip(range(shard.start, shard.stop), names, samples.values, strict=True)
         ]
         out = folder.samples(shard)
-        if folder.suffix == ".tar":
-            temporary = temporary_of(out)
-            try:
+        temporary = temporary_of(out)
+        try:
+            if folder.suffix in ("", ".tar"):
                 temporary.mkdir()
-                write_atomic(out, tarred(samples, temporary / "files", lines))
-            finally:
-                remove(temporary)
-        else:
-            if not folder.suffix and not folder.done(shard):
-                remove(out)  # of a process that was killed before it wrote the record
-            samples.save(out)
-        folder.write_record(shard, [{**line, "shard": out.name} for line in lines])
+            match folder.suffix:
+                case ".tar":
+                    write_atomic(out, tarred(samples, temporary / "files", lines))
+                case "":
+                    samples.save(temporary / "files")
+                    self._place(shard, temporary / "files")
+                case _:
+                    samples.save(out)
+            folder.write_record(shard, [{**line, "shard": out.name} for line in lines])
+        except OSError:
+            if not folder.done(shard):  # else this process was suspended, and its lease and temporary files were lost
+                raise
+        finally:
+            remove(temporary)
+
+    def _place(self, shard: Shard, made: Path) -> None:
+        """Rename a folder of samples, whole at any time: in the place of what is there, unless the shard is done."""
+        folder, out = self.bulk.folder, self.bulk.folder.samples(shard)
+        for again in (True, False):
+            try:
+                return os.replace(made, out)
+            except OSError:
+                if not out.is_dir():
+                    raise
+            if folder.done(shard) or not again:
+                return None
+            with suppress(OSError):  # of a process that was killed before it wrote the record
+                os.replace(out, made.with_name("before"))
 
     def _once(self, line: str) -> None:
         if line not in self.said:
@@ -171,7 +196,7 @@ def work(
                 drawn += len(shard)
                 progress(drawn)
             if drawn == before:
-                time.sleep(WAIT)
+                time.sleep(max(WAIT, len(shards) / LISTED))
     return drawn
 
 

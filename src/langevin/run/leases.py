@@ -18,6 +18,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 from langevin.files import explain, temporary_of
@@ -69,7 +70,7 @@ class Leases:
             except OSError as error:
                 raise explain(error, path) from error
             with os.fdopen(handle, "w", encoding="utf-8") as file:
-                json.dump({"owner": self.owner, "host": socket.gethostname(), "process": os.getpid()}, file)
+                json.dump({"owner": self.owner, "host": here(), "process": os.getpid()}, file)
             return True
         return False
 
@@ -84,11 +85,14 @@ class Leases:
         except FileNotFoundError:
             return True
         fresh = self._holder(aside).get("owner") != holder.get("owner")  # another process was faster, and holds it now
+        if fresh:
+            with suppress(OSError, NotImplementedError):  # a third was faster still, or a file system without links
+                os.link(aside, path)
         aside.unlink(missing_ok=True)
         return not fresh
 
     def _has_ended(self, path: Path, holder: dict[str, object]) -> bool:
-        if holder.get("host") == socket.gethostname() and _was_killed(holder.get("process")):
+        if holder.get("host") == here() and _was_killed(holder.get("process")):
             return True
         try:
             return self._now() - path.stat().st_mtime > self.seconds
@@ -118,6 +122,17 @@ class Leases:
             return found if isinstance(found, dict) else {}
         except (OSError, ValueError):
             return {}
+
+
+@cache
+def here() -> str:
+    """Where numbers of processes are those of this process: its boot and its PID namespace, or the name of the machine
+    where these are not known. Containers of one name have numbers of their own."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return f"{boot} {os.readlink('/proc/self/ns/pid')}"
+    except (OSError, ValueError):
+        return socket.gethostname()
 
 
 def _was_killed(process: object) -> bool:

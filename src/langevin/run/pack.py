@@ -24,10 +24,10 @@ from langevin.modalities.modality import Progress
 from langevin.modalities.paths import existing_path, is_about, regular, some, walk
 from langevin.modalities.shards.folder import MANIFEST
 from langevin.modalities.shards.index import SUFFIX, encoded
-from langevin.modalities.shards.shard import BLOCK, Member, Shard, escaped
+from langevin.modalities.shards.shard import BLOCK, Member, Shard, escaped, unsafe
 
 METADATA = ("metadata.jsonl", "metadata.csv")
-SMALLEST = 2**16  # bytes of a shard
+SMALLEST = 64_000  # bytes of a shard
 _PARTS = ("train", "test", "valid", "validation", "val", "dev")
 _HASH = 32  # hexadecimal digits of a file's SHA-256 that an index keeps
 
@@ -88,6 +88,9 @@ def _contents(root: Path, names: Sequence[str], broken: list[tuple[str, str]]) -
     read = list[tuple[str, bytes]]()
     for name in names:
         try:
+            if reason := unsafe(name):
+                broken.append((ascii(name), reason))
+                continue
             if not regular(root / name):
                 raise OSError(0, "is not a regular file")
             read.append((name, content(root / name)))
@@ -168,7 +171,7 @@ class _Derived:
 
     def of_key(self, key: str) -> list[tuple[str, bytes]]:
         record = self.records.get(key)
-        files = [] if record is None else [(f"{key}.json", json.dumps(record).encode())]
+        files = [] if record is None else [(f"{key}.json", _json(record))]
         number = self.classes.index(_class_of(key)) if self.classes else None
         return files if number is None else [*files, (f"{key}.cls", str(number).encode())]
 
@@ -193,6 +196,18 @@ def _records(root: Path, beside: Sequence[str]) -> Iterator[tuple[str, Mapping[s
                         yield posixpath.splitext(file_name)[0], {str(k): v for k, v in row.items() if k != "file_name"}
         except (OSError, csv.Error):
             continue
+
+
+def _json(record: Mapping[str, Any]) -> bytes:
+    """A record without values that JSON has no word for, as NaN, which others refuse."""
+    kept = dict[str, Any]()
+    for name, value in record.items():
+        try:
+            json.dumps(value, allow_nan=False)
+        except ValueError:
+            continue
+        kept[name] = value
+    return json.dumps(kept, allow_nan=False).encode()
 
 
 def _object(line: str) -> Any:

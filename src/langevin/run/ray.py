@@ -18,6 +18,7 @@ from langevin.run.bulk import Bulk
 from langevin.run.drawer import work
 from langevin.run.shards import Shard
 from langevin.run.workers import Rate
+from langevin.training.machine import out_of_memory
 
 SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",  # nothing is sent anywhere
@@ -59,7 +60,7 @@ def cluster(address: str | None, *, workers: int) -> Iterator[Any]:
 
     Args:
         address: HOST:PORT, or "auto" for $RAY_ADDRESS or a cluster on this machine; None starts one on this machine, with
-            room for so many `workers`.
+            room for so many `workers` of a core each.
 
     Raises:
         ValueError: nothing answers there, or Ray is missing or too old, or its processes do not find this package."""
@@ -143,7 +144,8 @@ def generate_on_ray(
         ValueError: the options do not fit the run, or workers were lost too often, or there is no cluster.
         OSError: a shard could not be written."""
     rate = Rate(bulk=bulk, shards=shards, update=update)
-    with cluster(address, workers=workers or 1) as ray:
+    with cluster(address, workers=(workers or 1) * bulk.threads) as ray:
+        require_cores(ray.nodes(), bulk.threads)
         gpus, cores = accelerators(ray), int(ray.cluster_resources().get("CPU", 1))
         count = min(workers or gpus or max(1, cores // bulk.threads), len(shards))
         draw = ray.remote(num_cpus=bulk.threads, num_gpus=1 if gpus else 0, max_retries=RETRIES)(_draw)
@@ -155,6 +157,18 @@ def generate_on_ray(
             rate.show()
             for one in done:
                 _result(ray, one)
+
+
+def require_cores(nodes: Sequence[Any], threads: int) -> None:
+    """Check that one of a cluster's machines has room for a worker, which would else wait for ever.
+
+    Raises:
+        ValueError: none has so many cores."""
+    most = max((int(node["Resources"].get("CPU", 0)) for node in nodes if node["Alive"]), default=0)
+    if most < threads:
+        raise ValueError(
+            f"--threads {threads} are more than the {most} cores of the largest machine of this cluster: give fewer"
+        )
 
 
 def _draw(bulk: Bulk, shards: Sequence[Shard], first: float, folder: str) -> int:
@@ -183,7 +197,8 @@ def _result(ray: Any, one: Any) -> None:
         ray.get(one)
     except ray.exceptions.RayTaskError as error:
         cause = error.cause
-        raise (cause if isinstance(cause, ValueError | OSError | MemoryError) else error) from None
+        known = isinstance(cause, ValueError | OSError) or (isinstance(cause, Exception) and out_of_memory(cause))
+        raise (cause if known else error) from None
     except ray.exceptions.RayError as error:
         raise ValueError(
             f"a worker was lost {RETRIES + 1} times, perhaps for its memory ({str(error).partition(chr(10))[0]}): the same "

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +87,8 @@ def train_on_ray(
         room = int(ray.cluster_resources().get("CPU", 0))
         if room < where.least:
             display.say(f"the cluster has {room} cores now, and {where.least} workers need one each: waiting for more")
+        if 0 < (gpus := accelerators(ray)) < where.least:
+            display.say(f"the cluster has {gpus} GPUs, fewer than {where.least} workers: they train on CPU cores")
         with stop_requests(display.say) as requested:
             told = _followed(ray, board, fitting, display, created, requested)
     return _outcome(told, fitting, where, requested())
@@ -115,10 +117,11 @@ def _trainer(ray: Any, wanted: Wanted | Resumed, where: OnRay, board: Any, stora
     from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig  # pyright: ignore[reportMissingImports]
     from ray.train.torch import TorchTrainer  # pyright: ignore[reportMissingImports]
 
+    told = replace(wanted, reporting=wanted.reporting.elsewhere())
     workers = where.least if where.least == where.most else (where.least, where.most)
     return TorchTrainer(
         _rank,
-        train_loop_config={"wanted": wanted, "board": board, "folder": os.getcwd()},
+        train_loop_config={"wanted": told, "board": board, "folder": os.getcwd()},
         scaling_config=ScalingConfig(num_workers=workers, use_gpu=accelerators(ray) >= where.least),
         run_config=RunConfig(
             name="langevin", storage_path=storage, failure_config=FailureConfig(max_failures=where.restarts),
@@ -136,7 +139,7 @@ def _followed(
     requested: Callable[[], int],
 ) -> dict[str, Any]:
     """Show what the ranks say until they have ended; returns what they left. A signal asks them to stop."""
-    shown, run, stopping, starts = 0, "", False, 0
+    shown, run, starts = 0, "", 0
     progress = dict[str, Any]()
     while True:
         ended = not fitting.thread.is_alive()
@@ -153,13 +156,13 @@ def _followed(
         if told["run"] and not run:
             run = told["run"]
             created(Path(run))
-        if requested() and not stopping:
-            if not run:
-                raise KeyboardInterrupt
-            request(Path(run), "stop")
-            stopping = True
         if ended:
             return told
+        if requested():
+            if not run:
+                raise KeyboardInterrupt
+            with suppress(OSError):
+                request(Path(run), "stop")  # again each time, as ranks that begin forget what was requested before
         time.sleep(POLL)
 
 

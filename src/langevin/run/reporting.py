@@ -2,13 +2,13 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from langevin.run.directory import Run
 from langevin.run.stop import Stopped
 from langevin.run.track import Trackers, figures, module_of
-from langevin.run.webhook import Webhooks, addresses
+from langevin.run.webhook import Webhooks, addresses, secret_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,11 +19,13 @@ class Reporting:
         track: names of trackers.
         webhook: addresses, which are secrets: no text of it shows them.
         webhook_insecure: whether they may be http on other machines.
+        secret: that signs what is sent; None is the one of this process.
     """
 
     track: tuple[str, ...] = ()
     webhook: tuple[str, ...] = field(default=(), repr=False)
     webhook_insecure: bool = False
+    secret: str | None = field(default=None, repr=False)
 
     def check(self) -> "Reporting":
         """Itself, after a check that all can be opened.
@@ -34,6 +36,14 @@ class Reporting:
             module_of(name)
         addresses(self.webhook, insecure=self.webhook_insecure)
         return self
+
+    def elsewhere(self) -> "Reporting":
+        """Itself, with what the environment of this process says, for a process on another machine.
+
+        Raises:
+            ValueError: an address is none."""
+        urls = addresses(self.webhook, insecure=self.webhook_insecure)
+        return replace(self, webhook=urls, secret=secret_of(self.secret))
 
 
 NOBODY = Reporting()
@@ -71,7 +81,9 @@ def reporting(to: Reporting, run: Run, say: Callable[[str], None], *, first: boo
     Args:
         first: whether this process reports; of several one does."""
     urls = addresses(to.webhook, insecure=to.webhook_insecure) if first else ()
-    reporter = Reporter(Trackers(to.track if first else (), run, say), Webhooks(urls, name=run.path.name, say=say))
+    reporter = Reporter(
+        Trackers(to.track if first else (), run, say), Webhooks(urls, name=run.path.name, say=say, secret=to.secret)
+    )
     send = reporter.webhooks.send
     send("training.status", status="started", step=run.last_step)
     try:

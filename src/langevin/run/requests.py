@@ -22,15 +22,21 @@ def request(run: Path, action: Action) -> None:
 
 @dataclass(eq=False, kw_only=True)
 class Requests:
-    """The requests to this process, which trains a run. Those made before it, to another process, are forgotten."""
+    """The requests to this process, which trains a run.
+
+    Args:
+        forget: whether those made before, to another process, are forgotten. Of several ranks the first does so.
+    """
 
     run: Path
+    forget: bool = True
     clock: Callable[[], float] = time.monotonic
     stop: bool = False
     _looked: float = field(default=0.0, init=False)
 
     def __post_init__(self) -> None:
-        self._taken()
+        if self.forget:
+            self._taken()
 
     def take(self) -> set[Action]:
         """The requests since the last call, looked for every `EVERY` seconds; `stop` also stays, as an attribute."""

@@ -22,7 +22,17 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from langevin.files import explain, flush, is_temporary, own_folder, read_regular, remove, temporary_of, write_atomic
+from langevin.files import (
+    explain,
+    flush,
+    is_temporary,
+    own_folder,
+    read_regular,
+    remove,
+    sweep,
+    temporary_of,
+    write_atomic,
+)
 
 MOST = 10**9  # samples of a request
 MOST_SHARDS = 10**6
@@ -115,12 +125,12 @@ class ShardFolder:
         return self.record(shard).is_file() and self.samples(shard).exists()
 
     def missing(self, shards: Sequence[Shard]) -> list[Shard]:
-        """Those of the shards that are not done."""
+        """Those of the shards that are not done; all, where there is no folder yet."""
         recorded, made = ({*_names(self.path / name)} for name in ("records", "samples"))
         return [s for s in shards if self.record(s).name not in recorded or self.samples(s).name not in made]
 
-    def prepare(self, request: Mapping[str, Any]) -> None:
-        """Make the folder that of a request, of JSON types. Its `count` may grow by whole shards.
+    def check(self, request: Mapping[str, Any]) -> int:
+        """Check that the folder is that of a request, or can become it; returns how many samples it is of, 0 without one.
 
         Raises:
             ValueError: it is the folder of another request, or holds something else."""
@@ -129,10 +139,9 @@ class ShardFolder:
         known = {REQUEST, MANIFEST, *PARTS} if (self.path / REQUEST).is_file() else {*PARTS}
         if self.path.is_dir() and any(n not in known and not is_temporary(n) for n in os.listdir(self.path)):
             raise ValueError(f"--out {self.path} holds files that are not of an earlier request: choose another folder")
-        self.path.mkdir(parents=True, exist_ok=True)
-        for name in PARTS:
-            own_folder(self.path, name)
-        found = self._created(request)
+        if REQUEST not in known:
+            return 0
+        found = self._request()
         changed = [key for key in {**request, **found} if key != "count" and request.get(key) != found.get(key)]
         if changed:
             raise ValueError(
@@ -145,12 +154,24 @@ class ShardFolder:
                 f"--out {self.path} is of --count {before}, which can only grow by whole shards of "
                 f"{request['shard_size']}; got --count {count}"
             )
-        if count > before:
+        return before
+
+    def prepare(self, request: Mapping[str, Any]) -> None:
+        """Make the folder that of a request, of JSON types. Its `count` may grow by whole shards.
+
+        Raises:
+            ValueError: it is the folder of another request, or holds something else."""
+        self.check(request)
+        self.path.mkdir(parents=True, exist_ok=True)
+        for name in PARTS:
+            own_folder(self.path, name)
+        self._create(request)
+        if int(request["count"]) > self.check(request):
             write_atomic(self.path / REQUEST, _json(request))
             (self.path / MANIFEST).unlink(missing_ok=True)
 
-    def _created(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """The request in the folder; the first process writes it."""
+    def _create(self, request: Mapping[str, Any]) -> None:
+        """Write the request, if no process was faster."""
         file = self.path / REQUEST
         if not file.is_file():
             own = temporary_of(file)
@@ -163,6 +184,10 @@ class ShardFolder:
                 os.replace(own, file)
             finally:
                 own.unlink(missing_ok=True)
+
+    def _request(self) -> dict[str, Any]:
+        """The request in the folder."""
+        file = self.path / REQUEST
         try:
             return dict(json.loads(read_regular(file, most=_MOST_BYTES)))
         except (ValueError, TypeError, RecursionError) as error:
@@ -174,29 +199,51 @@ class ShardFolder:
         write_atomic(self.record(shard), text.encode())
 
     def finish(self, shards: Sequence[Shard]) -> bool:
-        """Write the manifest if all shards are done; returns whether they are. Each process writes the same one."""
+        """Returns whether all of these shards are done. The manifest is written when all of the folder are, whose count may
+        have grown meanwhile; each process writes the same one."""
         if self.missing(shards):
             return False
-        manifest = self.path / MANIFEST
-        if not manifest.is_file():
-            temporary = temporary_of(manifest)
-            try:
-                with temporary.open("xb") as file:
-                    for shard in shards:
-                        file.write(self.record(shard).read_bytes())
-                flush(temporary)
-                os.replace(temporary, manifest)
-            except OSError as error:
-                raise explain(error, manifest) from error
-            finally:
-                temporary.unlink(missing_ok=True)
+        while not self.missing(whole := self._whole()) and not self._is_listed(whole):
+            self._list(whole)
+        own = {shard.name for shard in shards}
         for name in ("samples", "records"):
+            sweep(self.path / name)  # what is of other shards may be written now
             for left in filter(is_temporary, os.listdir(self.path / name)):
-                remove(self.path / name / left)  # of processes that were killed
+                if left[1:].partition(".")[0] in own:
+                    remove(self.path / name / left)  # of processes that were killed
         return True
+
+    def _whole(self) -> WorkList:
+        """All shards of the folder."""
+        request = self._request()
+        return WorkList(count=int(request["count"]), size=int(request["shard_size"]))
+
+    def _is_listed(self, shards: Sequence[Shard]) -> bool:
+        """Whether the manifest is that of all these shards, by its length."""
+        try:
+            found = (self.path / MANIFEST).stat().st_size
+        except FileNotFoundError:
+            return False
+        return found == sum(self.record(shard).stat().st_size for shard in shards)
+
+    def _list(self, shards: Sequence[Shard]) -> None:
+        manifest = self.path / MANIFEST
+        temporary = temporary_of(manifest)
+        try:
+            with temporary.open("xb") as file:
+                for shard in shards:
+                    file.write(self.record(shard).read_bytes())
+            flush(temporary)
+            os.replace(temporary, manifest)
+        except OSError as error:
+            raise explain(error, manifest) from error
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 def _names(folder: Path) -> Iterator[str]:
+    if not folder.is_dir():
+        return
     with os.scandir(folder) as entries:
         yield from (entry.name for entry in entries)
 

@@ -172,7 +172,7 @@ def train_on(
     for text in batches.remarks if world.first else ():
         display.say(text)
     watch = Watch(run, built, state, batches, built.batches(val), drawn=reporter.preview, writes=world.first)
-    requests = Requests(run=run.path)
+    requests = Requests(run=run.path, forget=world.first)
     hooks = Hooks(
         progress=display.training, measure=watch.measure, preview=watch.preview, log=display.say, requests=requests.take,
         record=reporter.record, saved=reporter.saved,

@@ -61,20 +61,26 @@ def addresses(given: Sequence[str], *, insecure: bool = False) -> tuple[str, ...
     return found
 
 
+def secret_of(given: str | None) -> str:
+    """The secret that signs events: one that was given, else that of LANGEVIN_WEBHOOK_SECRET; empty without one."""
+    return os.environ.get(SECRET, "") if given is None else given
+
+
 class Webhooks:
     """Sends events of a run to addresses. Without any it does nothing.
 
     Args:
         name: of the run, which every event has.
         say: told once for each address that takes no events, by its host.
+        secret: as of `secret_of`.
     """
 
     def __init__(
         self, urls: Sequence[str], *, name: str, say: Callable[[str], None] = lambda line: None,
-        pauses: Sequence[float] = PAUSES, timeout: float = TIMEOUT,
+        pauses: Sequence[float] = PAUSES, timeout: float = TIMEOUT, secret: str | None = None,
     ) -> None:  # fmt: skip
         self.name, self.say, self.pauses, self.timeout = name, say, pauses, timeout
-        self.secret = os.environ.get(SECRET, "").encode()
+        self.secret = secret_of(secret).encode()
         self.queues = {url: queue.Queue[bytes | None](WAITING) for url in urls}
         self.ending, self.lost = threading.Event(), set[str]()
         self.opener = urllib.request.build_opener(_NoRedirect)

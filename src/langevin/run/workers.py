@@ -18,18 +18,20 @@ import torch
 
 from langevin.run.bulk import Bulk
 from langevin.run.display import duration
-from langevin.run.drawer import Drawer, work
+from langevin.run.drawer import LISTED, Drawer, work
 from langevin.run.shards import Shard
+from langevin.training.machine import out_of_memory
 
 POLL = 0.3  # seconds between two looks at the workers
-EXPECTED = (ValueError, OSError, MemoryError)
+EXPECTED = (ValueError, OSError)
 
 
-def usual_workers() -> int:
-    """One for each accelerator, or for each CPU core that this process may use."""
+def usual_workers(threads: int = 1) -> int:
+    """One for each accelerator, or for each `threads` CPU cores that this process may use."""
     if torch.cuda.is_available():
         return torch.cuda.device_count()
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores // threads)
 
 
 @dataclass(kw_only=True)
@@ -45,14 +47,19 @@ class Rate:
     update: Callable[[str], None]
     begin: float = field(default_factory=time.perf_counter)
     before: int | None = None  # samples that were there at the beginning
+    _next: float = 0.0  # time of the next look at the folder
+    _done: int = 0
 
     @property
     def total(self) -> int:
         return sum(map(len, self.shards))
 
     def done(self) -> int:
-        """Samples of shards that are done."""
-        return self.total - sum(map(len, self.bulk.folder.missing(self.shards)))
+        """Samples of shards that are done. The more shards, the less often they are looked at."""
+        if time.perf_counter() >= self._next:
+            self._done = self.total - sum(map(len, self.bulk.folder.missing(self.shards)))
+            self._next = time.perf_counter() + len(self.shards) / LISTED
+        return self._done
 
     def show(self, done: int | None = None) -> None:
         """Show that so many samples are there, or those of shards that are done."""
@@ -92,7 +99,7 @@ def work_here(
             worker.look(say)
     if bulk.folder.missing(shards):
         raise ValueError(
-            "all workers were killed, perhaps for their memory: the same command goes on; give fewer --workers or a "
+            "all workers were lost, perhaps for their memory: the same command goes on; give fewer --workers or a "
             "smaller --batch"
         )
 
@@ -117,8 +124,9 @@ class _Worker:
                     say(thing)
         if self.running and self.process.exitcode is not None:
             self.running = False
-            if (code := self.process.exitcode) < 0:
-                say(f"worker {self.number} was killed (signal {-code}): another one makes what it was making")
+            if code := self.process.exitcode:
+                how = f"was killed (signal {-code})" if code < 0 else f"ended with exit status {code}"
+                say(f"worker {self.number} {how}: another one makes what it was making")
 
 
 @contextmanager
@@ -155,11 +163,12 @@ def _worker(bulk: Bulk, shards: Sequence[Shard], number: int, workers: int, send
         work(bulk, shards, first=number / workers, say=lambda line: sender.send(("line", line)))
     except KeyboardInterrupt:
         os._exit(130)
-    except EXPECTED as error:
+    except Exception as error:
+        short = out_of_memory(error)
+        if not short and not isinstance(error, EXPECTED):
+            raise
         with suppress(OSError):
-            sender.send(
-                ("error", "out of memory: give a smaller --batch" if isinstance(error, MemoryError) else str(error))
-            )
+            sender.send(("error", "out of memory: give a smaller --batch" if short else str(error)))
         os._exit(1)
 
 

@@ -58,9 +58,9 @@ class DataOrder:
         batch: samples per global batch; it may exceed `count`.
         seed: of the permutations.
         lengths: (count,) of the items, by which they are grouped into batches; None does not group them.
-        buckets: (count,) int64 in place of lengths: a batch holds items of one bucket, or what is left of neighbours. There
-            are fewer of the latter in an epoch than buckets, as each epoch ends with the bucket that the next one begins
-            with.
+        buckets: (count,) int64 in place of lengths: a batch holds items of one bucket, or what is left of neighbours.
+            Without a window there are fewer of the latter in an epoch than buckets, as each epoch ends with the bucket that
+            the next one begins with; with one, about as many in each window.
         shards: (count,) int64, where each item is stored, with `window`.
         window: items among which an epoch is shuffled, see `in_windows`; None shuffles all. Lengths and buckets are then
             grouped within as many items.

@@ -5,13 +5,12 @@ import shutil
 import tarfile
 
 import pytest
-import webdataset
 
 from langevin.modalities import content
 from langevin.modalities.paths import regular, shard_numbers, shard_remarks, walk
 from langevin.modalities.shards import index
 from langevin.modalities.shards.folder import shards_at
-from langevin.modalities.shards.shard import BadShard, Changed, escaped, scanned
+from langevin.modalities.shards.shard import BadShard, Changed, Shard, escaped, scanned
 from langevin.run.pack import pack
 from tests import shards
 
@@ -69,6 +68,7 @@ def test_shards_of_shards_are_the_same_files(tmp_path):
 
 
 def test_webdataset_reads_what_is_packed(tmp_path):
+    webdataset = pytest.importorskip("webdataset")
     files = {f"{kind}/{i}.{i}.png": bytes([i]) for kind in ("cat", "dog") for i in range(5)}
     files |= {f"{kind}/{i}.{i}.txt": f"{kind} {i}".encode() for kind in ("cat", "dog") for i in range(5)}
     pack(fill(tmp_path / "data", files), tmp_path / "out", shard_size=2**20)
@@ -82,6 +82,7 @@ def test_webdataset_reads_what_is_packed(tmp_path):
 
 
 def test_records_of_metadata_are_beside_their_files_for_others(tmp_path):
+    webdataset = pytest.importorskip("webdataset")
     pack(fill(tmp_path / "data"), tmp_path / "out", shard_size=2**20)
     found = {
         s["__key__"]: s for s in webdataset.WebDataset(str(tmp_path / "out" / "shard-000000.tar"), shardshuffle=False)
@@ -254,9 +255,69 @@ def test_a_read_after_the_shard_changed_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name", ["a.png", "a.b.png", "d.e/a.b.c.png", "%2E.png", "a%25b%2E.x.png", "noSuffix", "d/%2e.png"]
-)
+    "name",
+    ["a.png", "a.b.png", "d.e/a.b.c.png", "%2E.png", "a%25b%2E.x.png", "noSuffix", "d/%2e.png", "a%2Eb/x.png",
+     "100%25 wool/a.b.png", ".".join("abcdefghijklmnopqrstuvwxyz0123456789abcd")],
+)  # fmt: skip
 def test_escaped_names_have_one_dot_and_are_inverted(tmp_path, name):
     assert escaped(name).rpartition("/")[2].count(".") <= 1
     shards.tar(tmp_path / "a.tar", [(escaped(name), b"1")])
-    assert [m.name for m in scanned(tmp_path / "a.tar").members] == [name]
+    found = scanned(tmp_path / "a.tar")
+    assert [(m.name, found.read(m)) for m in found.members] == [(name, b"1")]
+
+
+def test_names_with_control_characters_are_neither_packed_nor_read_nor_printed(tmp_path):
+    packed = pack(fill(tmp_path / "data", {"a.png": b"1", "b\x1b[31m.png": b"2"}), tmp_path / "out", shard_size=2**16)
+    assert (packed.files, [name for name, _ in packed.broken]) == (1, [ascii("b\x1b[31m.png")])
+    shards.tar(tmp_path / "s" / "a.tar", [("././x.png", b"1"), ("c\x1b[31m.png", b"2")])
+    assert walk(tmp_path / "s") == ["x.png"]
+    assert any("?[31m" in line for line in shard_remarks(tmp_path / "s"))
+    assert all(line.isprintable() for line in shard_remarks(tmp_path / "s"))
+
+
+def test_shards_that_differ_in_one_byte_are_no_copies(tmp_path):
+    for j in range(2):
+        shards.tar(tmp_path / f"{j}.tar", [(f"{i:03}.jpg", b"1" if j and i == 25 else b"0") for i in range(100)])
+    assert len(walk(tmp_path)) == 200
+
+
+def test_a_large_file_beside_another_is_no_description_and_is_not_read(tmp_path, monkeypatch):
+    large = b'{"text": "' + b"x" * 2**20 + b'"}'
+    shards.tar(
+        tmp_path / "a.tar", [("1.jpg", b"1"), ("1.json", large), ("2.jpg", b"2"), ("2.json", b'{"text": "cat"}')]
+    )
+    lengths, read = list[int](), Shard.read
+    monkeypatch.setattr(Shard, "read", lambda self, member: lengths.append(member.size) or read(self, member))
+    assert walk(tmp_path) == ["1.jpg", "2.jpg", "metadata.jsonl"]
+    said = [json.loads(line) for line in content.text_of(tmp_path / "metadata.jsonl").splitlines()]
+    assert said == [{"text": "cat", "file_name": "2.jpg"}]
+    assert lengths == [15]
+
+
+def test_a_packed_shard_alone_keeps_its_captions_and_one_of_others_beside_packed_ones_too(tmp_path):
+    out = tmp_path / "out"
+    pack(fill(tmp_path / "data"), out, shard_size=2**20)
+    one = out / "shard-000000.tar"
+    assert set(walk(one)) == {*FILES} - {"README"}
+    assert json.loads(content.text_of(one / "metadata.jsonl")) == {"text": "a cat", "file_name": "cat/1.png"}
+    (out / "metadata.jsonl").unlink()
+    shards.tar(out / "more.tar", [("z/9.png", b"9"), ("z/9.json", b'{"text": "nine"}')])
+    assert "z/9.json" not in walk(out)
+    assert [json.loads(line)["text"] for line in content.text_of(out / "metadata.jsonl").splitlines()] == ["nine"]
+
+
+@pytest.mark.parametrize("file", ["shard-000000.tar.index", "shards.json"])
+def test_a_number_without_bound_in_a_file_beside_is_no_index(tmp_path, file):
+    pack(fill(tmp_path / "data", {"a.png": b"1"}), tmp_path / "out", shard_size=2**16)
+    path = tmp_path / "out" / file
+    tree = json.loads(path.read_text())
+    tree["members" if file.endswith("index") else "shards"][0][1] = float("inf")
+    path.write_text(json.dumps(tree))
+    assert walk(tmp_path / "out") == ["a.png"]
+
+
+def test_records_for_others_hold_no_numbers_that_json_has_not(tmp_path):
+    record = b'{"file_name": "a.png", "text": "t", "score": NaN, "more": [Infinity]}'
+    pack(fill(tmp_path / "data", {"a.png": b"1", "metadata.jsonl": record}), tmp_path / "out", shard_size=2**16)
+    with tarfile.open(tmp_path / "out" / "shard-000000.tar") as tar:
+        assert json.loads(tar.extractfile("a.json").read()) == {"text": "t"}

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -212,6 +214,38 @@ def test_row_groups_that_are_kept_are_bounded_and_a_window_reads_each_about_once
         assert cells.held <= 600
     assert cells.most <= 600
     assert cells.loaded == 50
+
+
+def test_a_row_group_that_could_not_be_read_is_read_again(tmp_path):
+    answers = [OSError("the disk is away"), list(range(4))]
+
+    def load(group):
+        answer = answers.pop(0)
+        if isinstance(answer, OSError):
+            raise answer
+        return answer
+
+    groups = RowGroups([Group(file=tmp_path, number=0, rows=4, unpacked=10)], load)
+    with pytest.raises(OSError, match="is away"):
+        groups.read(2)
+    assert (groups.held, groups.read(2), groups.held) == (0, 2, 10)
+
+
+def test_what_is_read_ahead_keeps_no_process_from_ending(tmp_path):
+    program = """
+import time
+from pathlib import Path
+from langevin.modalities.ahead import ReadAhead
+def read(item):
+    Path(str(item)).touch()
+    time.sleep(0.05)
+ReadAhead(read, size=lambda item: 1, workers=1).want(range(200))
+reader = ReadAhead(read, size=lambda item: 1, workers=1)
+reader.want(range(200))
+raise SystemExit(3)
+"""
+    assert subprocess.run([sys.executable, "-c", program], cwd=tmp_path).returncode == 3
+    assert len(list(tmp_path.iterdir())) < 50
 
 
 def test_a_group_larger_than_the_limit_is_read_alone():

@@ -15,13 +15,14 @@ from pathlib import Path, PurePosixPath
 
 from langevin.files import read_regular
 from langevin.modalities.shards.index import indexed
-from langevin.modalities.shards.shard import SUFFIX, BadShard, Changed, Member, Shard
+from langevin.modalities.shards.shard import SUFFIX, BadShard, Changed, Member, Shard, scanned
 
 MANIFEST = "shards.json"  # which shards there are, beside those that were packed here
 METADATA = "metadata.jsonl"
 _PARTS = ("test", "valid", "validation", "val", "dev")
 _DESCRIBING = (".json", ".cls")
 _TEXT = ".txt"
+LONGEST = 2**20  # bytes of a description; larger files are none
 _OPENED = set[Path]()  # folders whose shards were opened
 
 
@@ -104,16 +105,22 @@ def _archives(path: Path, changed: int) -> tuple[tuple[str, int, int], ...]:
 @lru_cache(maxsize=8)
 def _opened(path: Path, archives: tuple[tuple[str, int, int], ...]) -> Shards:
     folder = path.parent if path.is_file() else path
-    shards = [indexed(folder / name) for name, _, _ in archives]
     packed = _packed(folder)
+    alone = path.is_file() and path.name in packed.sizes  # without the metadata beside it, which it was packed with
+    shards = [scanned(path)] if alone and packed.derived else [indexed(folder / name) for name, _, _ in archives]
     remarks = [] if path.is_file() else _complete(folder, shards, packed)
     shards, more = _without_copies(shards)
     files, twice = _named(shards)
-    refused = [(f"{shard.path.name}: {name}", reason) for shard in shards for name, reason in shard.refused]
-    if packed.sizes:
-        files, made = {n: place for n, place in files.items() if not n.lower().endswith(packed.derived or ("\0",))}, {}
-    else:
-        files, made = _described(shards, files, folder)
+    refused = [(f"{shard.path.name}: {_shown(name)}", reason) for shard in shards for name, reason in shard.refused]
+    derived = tuple(suffix for suffix in packed.derived if not (alone and suffix == ".json"))
+    kept, others = dict[str, tuple[int, Member]](), dict[str, tuple[int, Member]]()
+    for name, (number, member) in files.items():
+        if shards[number].path.name not in packed.sizes:
+            others[name] = number, member
+        elif not name.lower().endswith(derived or ("\0",)):
+            (others if alone else kept)[name] = number, member
+    others, made = _described(shards, others, path)
+    files = kept | others
     empty = [shard.path.name for shard in shards if not shard.members]
     remarks += more
     if refused:
@@ -139,8 +146,13 @@ def _packed(folder: Path) -> _Packed:
         tree = json.loads(read_regular(folder / MANIFEST, most=2**28))
         sizes = {str(name): int(size) for name, size in tree["shards"]}
         return _Packed(sizes=sizes, derived=tuple(map(str, tree["derived"])))
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return _Packed()
+
+
+def _shown(name: str) -> str:
+    """A name without what would change how a terminal shows it."""
+    return "".join(c if c.isprintable() else "?" for c in name)
 
 
 def _complete(folder: Path, shards: Sequence[Shard], packed: _Packed) -> list[str]:
@@ -185,10 +197,10 @@ def _without_copies(shards: Sequence[Shard]) -> tuple[list[Shard], list[str]]:
 
 
 def _same(one: Shard, other: Shard) -> bool:
-    """Whether two shards with equal names and sizes hold equal bytes, by a few of their files."""
+    """Whether two shards with equal names, sizes and known hashes hold equal bytes."""
     pairs = list(zip(one.members, other.members))
     try:
-        return all(one.read(a) == other.read(b) for a, b in [*pairs[:: max(1, len(pairs) // 16)], *pairs[-1:]])
+        return all(one.read(a) == other.read(b) for a, b in pairs)
     except OSError:
         return False
 
@@ -239,9 +251,8 @@ def _described(
         taken.update(about)
         if not listed:
             texts = [name for name in names if name.lower().endswith(_TEXT)]
-            said = _said(
-                [(PurePosixPath(n).suffix.lower(), shards[files[n][0]].read(files[n][1])) for n in about + texts]
-            )
+            short = [(name, *files[name]) for name in about + texts if files[name][1].size <= LONGEST]
+            said = _said([(PurePosixPath(n).suffix.lower(), shards[place].read(member)) for n, place, member in short])
             records += [json.dumps({**said, "file_name": thing}) for thing in sorted(things)] if said else []
     kept = {name: place for name, place in files.items() if name not in taken}
     return kept, {METADATA: "\n".join(sorted(records)).encode()} if records else {}
@@ -251,7 +262,7 @@ def _said(contents: Sequence[tuple[str, bytes]]) -> dict[str, object]:
     """What files of one key say: fields of a JSON object, a class, a text. What cannot be read says nothing."""
     said = dict[str, object]()
     for suffix, content in contents:
-        text = content[: 2**20].decode("utf-8-sig", "replace").strip()
+        text = content.decode("utf-8-sig", "replace").strip()
         if suffix == ".cls":
             said.setdefault("label", text)
         elif suffix == _TEXT:

@@ -62,7 +62,7 @@ def _read(file: Path, path: Path, size: int, stamp: list[int] | None) -> Shard |
             return None
         members = tuple(Member(str(n), int(o), int(s), str(h)) for n, o, s, h in tree["members"])
         refused = tuple((str(name), str(reason)) for name, reason in tree["refused"])
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None
     if any(
         m.offset < 512 or m.size < 0 or m.offset + m.size > size or unsafe(m.name) or hidden(m.name) for m in members

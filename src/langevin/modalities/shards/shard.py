@@ -76,7 +76,7 @@ def _heads(file: IO[bytes], member: Member) -> bool:
         found = tarfile.TarInfo.frombuf(file.read(BLOCK), "utf-8", "surrogateescape")
     except tarfile.HeaderError:
         return False
-    long = not member.name.isascii() or len(member.name) > 80  # then the name may be in a header of its own
+    long = not member.name.isascii() or len(escaped(member.name)) > 80  # then the name may be in a header of its own
     return found.isreg() and found.size == member.size and (long or _plain(found.name) == member.name)
 
 
@@ -142,7 +142,11 @@ def _why(path: Path, error: Exception) -> str:
 
 
 def _plain(name: str) -> str:
-    return _ESCAPE.sub(lambda found: "." if found[0] == "%2E" else "%", name.removeprefix("./").rstrip("/"))
+    """The name of which `escaped` is that in the archive."""
+    while name.startswith("./"):
+        name = name[2:]
+    folder, slash, last = name.rstrip("/").rpartition("/")
+    return folder + slash + _ESCAPE.sub(lambda found: "." if found[0] == "%2E" else "%", last)
 
 
 def escaped(name: str) -> str:
@@ -171,7 +175,7 @@ def _refused(info: tarfile.TarInfo) -> str:
 def unsafe(name: str) -> str:
     """Why a name is refused: it leads out of the shard, or is none; empty for others."""
     parts = name.split("/")
-    if not name or "" in parts or "\0" in name:
+    if not name or "" in parts or any(ord(c) < 32 or ord(c) == 127 for c in name):
         return "has no usable name"
     if ".." in parts or name.startswith("/") or "\\" in name or _DRIVE.match(name):
         return "has a name that leads out of the shard"
