@@ -503,7 +503,7 @@ BAD = [  # ---------------------------------------------------------------------
     (1, "pack images --out full", "full holds files already"),
     (1, "pack images --shard-size many", "--shard-size is a number of bytes, such as 256MB, got 'many'"),
     (1, "pack images --shard-size -1MB", "--shard-size"),
-    (1, "pack images --shard-size 1KB", "--shard-size is at least 65,536 bytes"),
+    (1, "pack images --shard-size 1KB", "--shard-size is at least 64,000 bytes"),
     (1, "train images training.shuffle_window=9", "training.shuffle_window is for data in shards or Parquet files"),
     (1, "train images training.shuffle_window=0", "shuffle_window = 0"),
     (1, "train cut.tar", "cut.tar is no tar archive, or is damaged"),

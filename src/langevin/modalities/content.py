@@ -5,6 +5,7 @@ import errno
 import io
 import os
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 from langevin.files import read_regular
@@ -32,7 +33,7 @@ def within(path: Path) -> tuple[Shards | Listed, str] | None:
     """The files that a path leads into, and the name there; None for others, and for what exists on disk."""
     if os.path.lexists(path):
         return None
-    for parent in list(path.parents)[:_DEEPEST]:
+    for parent in islice(path.parents, _DEEPEST):
         if (were_opened(parent) or is_whole(parent)) and (shards := files_at(parent)) is not None:
             return shards, path.relative_to(parent).as_posix()
     return None
