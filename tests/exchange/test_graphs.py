@@ -5,13 +5,15 @@ import torch
 from torch import nn
 
 from langevin.diffusion.condition import Condition, Port
-from langevin.diffusion.guidance import ClassifierFreeGuidance, RescaledGuidance
+from langevin.diffusion.guidance import Box, ClassifierFreeGuidance, RescaledGuidance
 from langevin.diffusion.sampler import DDPM, BogackiShampine, Heun
 from langevin.diffusion.sampler.grid import UnmaskGrid
 from langevin.exchange.export import drawn, export, in_float32, prepare
 from langevin.exchange.parts import inputs_of, loop_noise, table_of
 from langevin.exchange.targets import runner, write_graph
 from langevin.exchange.trace import traced
+from langevin.networks import MLP, DiT
+from langevin.networks.embedding import ConditioningConfig
 from tests.exchange.models import model
 
 NEAR = 2e-5  # of the largest value: float32 in another order of sums
@@ -105,6 +107,34 @@ def test_what_is_no_loop_of_fixed_steps_is_named(changes, words):
     run, shape = model("mlp with classes", **changes)
     with pytest.raises(ValueError, match=words):
         table_of(run, shape, inputs_of(run, shape))
+
+
+def test_a_run_without_conditions_that_is_clipped_is_no_loop():
+    run, shape = model("mlp", guidance=(Box(low=-1.0, high=1.0),))
+    with pytest.raises(ValueError, match="guidance by box is not part of an exported loop.*with --what denoiser"):
+        table_of(run, shape, inputs_of(run, shape))
+    assert "guidance by box" in prepare(run, shape, what="all").why
+
+
+@pytest.mark.parametrize(
+    ("network", "port", "size"),
+    [
+        ((DiT.Config(width=16, depth=1, head_dim=8, patch=4, channels=1,
+                     conditioning=ConditioningConfig(concat_channels=1)), (1, 8, 8)), "concat", (1, 8, 8)),
+        ((MLP.Config(width=16, depth=1, channels=2, conditioning=ConditioningConfig(vector_width=4)), (2,)),
+         "global_vector", (4,)),
+    ],
+)  # fmt: skip
+def test_guidance_withholds_vectors_and_channels(network, port, size, tmp_path):
+    guidance = (ClassifierFreeGuidance(weight=3.0),)
+    run, shape = model(network, guidance=guidance)
+    _, sampler = export(prepare(run, shape, what="all"), tmp_path, "torch", what="all")
+    seeds, value = torch.arange(3), torch.randn(3, *size)
+    given = {"sample": loop_noise(seeds, 1, shape, noisy=False)[0], port: value}
+    expected = drawn(run, shape, seeds, Condition(**{port: Port(tensor=value)}))
+    near(runner(tmp_path / sampler.file, "torch")(given), expected)
+    plain = drawn(model(network)[0], shape, seeds, Condition(**{port: Port(tensor=value)}))
+    assert (expected - plain).abs().max() > 1e-3  # guidance does something
 
 
 def test_a_part_whose_sizes_depend_on_data_is_named():

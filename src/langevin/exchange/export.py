@@ -134,10 +134,9 @@ def _denoiser(exporting: Exporting, folder: Path, target: Target) -> Exported:
     parts, shape = model_of(exporting.model), exporting.shape
     network: Any = as_module(exporting.network)
     if isinstance(parts, TokenModel):
-        graph: torch.nn.Module = TokenGraph(network, causal=parts.autoregressive)
+        graph: torch.nn.Module = TokenGraph(network, exporting.inputs, causal=parts.autoregressive)
     else:
-        span = len(exporting.inputs) > len(exporting.conditions)
-        graph = GaussianGraph(network, parts.process, parts.denoiser.prediction, span=span)
+        graph = GaussianGraph(network, parts.process, parts.denoiser.prediction, exporting.inputs)
     first = {"sample": _like(exporting.model, shape, 2), "timestep": torch.full((2,), 0.5, dtype=torch.float64)}
     kind = "int64" if isinstance(parts, TokenModel) else "float32"
     inputs = [
@@ -194,13 +193,15 @@ def _written(
 
 def _values(exporting: Exporting, count: int) -> dict[str, Tensor]:
     """Conditions of a few samples, the last of which has none where it can."""
-    found = dict[str, Tensor]()
+    found, generator = dict[str, Tensor](), torch.Generator().manual_seed(1)
     for one in exporting.conditions:
         value = one.example(count)
         if one.dtype == torch.int64 and one.shape:
             value[:, 0] = 1
         if one.dtype == torch.int64:
             value[-1] = -1
+        if one.dtype == torch.float32:
+            value = torch.randn(value.shape, generator=generator)
         found[one.name] = value
     return found
 

@@ -38,6 +38,8 @@ def inputs_of(model: RunModel, shape: tuple[int, ...]) -> list[Input]:
         ValueError: a port whose length is that of the request."""
     config: ConditioningConfig = getattr(model.built.recipe.network, "conditioning", ConditioningConfig())
     found = [Input(name="span", shape=(), dtype=torch.float32, meaning="length of the step")] if config.span else []
+    if {"global_vector", "concat"} & {*config.ports}:
+        found.append(Input(name="keep", shape=(), dtype=torch.float32, meaning="0 where vectors and channels are withheld"))
     for port in config.ports:
         match port:
             case "global_":
@@ -111,7 +113,7 @@ def table_of(model: RunModel, shape: tuple[int, ...], inputs: list[Input]) -> Ta
     first = times[:, 0]
     alpha, sigma = process.schedule.alpha(first), process.schedule.sigma(first)
     scale = float((alpha * alpha * process.sigma_data**2 + sigma * sigma).sqrt())
-    guidance = _guidance(model, calls) if any(one.port for one in inputs) else None
+    guidance = _guidance(model, calls, conditional=any(one.port for one in inputs))
     return Table(scale=scale, affine=c, weights=weights, remembered=p_q, noise=noise, guidance=guidance, span=span)
 
 
@@ -120,18 +122,19 @@ def _columns(values: Tensor, n: int) -> Tensor:
     return values[0, :n].reshape(n, -1).float()
 
 
-def _guidance(model: RunModel, calls: Tensor) -> Tensor | None:
-    """The weight of classifier-free guidance at each call; None where it is 1 at all of them.
+def _guidance(model: RunModel, calls: Tensor, *, conditional: bool) -> Tensor | None:
+    """The weight of classifier-free guidance at each call; None where it is 1 at all of them, or there is no condition.
 
     Raises:
         ValueError: another method of guidance."""
     methods = active(model.sampling.guidance)
     if other := [method for method in methods if not isinstance(method, ClassifierFreeGuidance)]:
+        neutral = "--guidance 1, or " if other[0].neutral == 1 else ""
         raise ValueError(
             f"guidance by {other[0].kind} is not part of an exported loop, only classifier_free is: export with "
-            "--guidance 1, or --what denoiser"
+            f"{neutral}--what denoiser"
         )
-    if not methods:
+    if not methods or not conditional:
         return None
     weight = weight_at(uniform_weights(methods[0], len(calls), None), calls, model_of(model).process.schedule)  # type: ignore[union-attr]
     return None if weight is None else weight.float()
