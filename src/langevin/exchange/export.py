@@ -184,9 +184,17 @@ def _written(
     call: Callable[[Mapping[str, Tensor]], Tensor] = runner(path, target)
     difference = float((call(given) - expected).abs().max() / expected.abs().max().clamp_min(1e-12))
     if not difference <= TOLERANCE:
+        named = {n: value for n, value in given.items() if n not in first}
+        with torch.no_grad():
+            traced_value = as_module(program)(*(given[n] for n in first), **named)
+        apart = float((traced_value - expected).abs().max() / expected.abs().max().clamp_min(1e-12))
         raise ValueError(
-            f"the exported {name} differs from the run by {difference:.1e} of its largest value, so {target} computes "
-            "something else: take another target"
+            f"the exported {name} differs from the run by {difference:.1e} of its largest value, "
+            + (
+                f"and the traced graph agrees, so {target} computes something else: take another target"
+                if apart <= TOLERANCE
+                else "and so does the traced graph: nothing of this run can be exported, whatever the target"
+            )
         )
     return Exported(name=name, file=path.name, inputs=tuple(declared), difference=difference)
 

@@ -9,6 +9,7 @@ from langevin.diffusion.guidance.method import uniform_weights, weight_at
 from langevin.diffusion.noise import SampleNoise
 from langevin.diffusion.sampler import start
 from langevin.diffusion.sampler.scheduling import FullSequence
+from langevin.diffusion.sampling import Sampling
 from langevin.exchange.graph import Input, Table
 from langevin.methods.models import GaussianModel, TokenModel
 from langevin.networks.embedding import ConditioningConfig
@@ -122,6 +123,15 @@ def _columns(values: Tensor, n: int) -> Tensor:
     return values[0, :n].reshape(n, -1).float()
 
 
+def left_out(sampling: Sampling, *written: str) -> list[str]:
+    """A sentence for guidance of a run that weights alone have not, if there is some.
+
+    Args:
+        written: kinds of guidance that are."""
+    kinds = [method.kind for method in active(sampling.guidance) if method.kind not in written]
+    return [f"left out: the run's guidance by {' and '.join(kinds)}"] if kinds else []
+
+
 def _guidance(model: RunModel, calls: Tensor, *, conditional: bool) -> Tensor | None:
     """The weight of classifier-free guidance at each call; None where it is 1 at all of them, or there is no condition.
 
@@ -152,4 +162,4 @@ def loop_noise(seeds: Tensor, calls: int, shape: tuple[int, ...], *, noisy: bool
     return first, torch.stack([SampleNoise(seeds=seeds, steps=steps + k).normal(like) for k in range(calls)], 1)
 
 
-__all__ = ["inputs_of", "loop_noise", "model_of", "table_of"]
+__all__ = ["inputs_of", "left_out", "loop_noise", "model_of", "table_of"]
