@@ -1,6 +1,7 @@
 """Exported graphs are the run: torch.export, ONNX and OpenVINO, the denoiser and the loop, for batches of other sizes."""
 
 import zipfile
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,12 +12,14 @@ from langevin.diffusion.guidance import Box, ClassifierFreeGuidance, RescaledGui
 from langevin.diffusion.sampler import DDPM, BogackiShampine, Heun
 from langevin.diffusion.sampler.grid import UnmaskGrid
 from langevin.exchange.export import drawn, export, in_float32, prepare
+from langevin.exchange.folder import facts_of, write_facts
 from langevin.exchange.graph import NetworkGraph, SamplerGraph
 from langevin.exchange.parts import inputs_of, loop_noise, table_of
 from langevin.exchange.targets import runner, write_graph
 from langevin.exchange.trace import traced
 from langevin.networks import MLP, DiT
 from langevin.networks.embedding import ConditioningConfig
+from langevin.run.directory import Run
 from tests.exchange.models import model
 
 NEAR = 2e-5  # of the largest value: float32 in another order of sums
@@ -62,6 +65,10 @@ def test_a_denoiser_and_its_loop_are_those_of_the_run(target, tmp_path):
     found = runner(tmp_path / sampler.file, target)({"sample": noise})
     near(found, drawn(run, shape, seeds, None))
     assert found.std() > 1e-2
+    recipe = replace(run.built.recipe, data=replace(run.built.recipe.data, path="/home/ada/photos"))
+    here = Run(path=tmp_path, recipe=recipe, facts={"shape": list(shape)})
+    write_facts(tmp_path, here, facts_of(here, prepare(run, shape, what="denoiser"), (denoiser, sampler), target, 1))
+    assert "/home/ada" not in (tmp_path / "recipe.yaml").read_text()
     if target != "openvino":
         require_no_source(tmp_path / sampler.file)
 
@@ -127,7 +134,7 @@ def test_what_is_no_loop_of_fixed_steps_is_named(changes, words):
 
 def test_a_run_without_conditions_that_is_clipped_is_no_loop():
     run, shape = model("mlp", guidance=(Box(low=-1.0, high=1.0),))
-    with pytest.raises(ValueError, match="guidance by box is not part of an exported loop.*with --what denoiser"):
+    with pytest.raises(ValueError, match=r"guidance by box is not part of an exported loop.*with --what denoiser"):
         table_of(run, shape, inputs_of(run, shape))
     assert "guidance by box" in prepare(run, shape, what="all").why
 

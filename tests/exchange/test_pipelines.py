@@ -15,9 +15,9 @@ from safetensors.torch import load_file, save_file
 from langevin.cli import main
 from langevin.diffusion.betas import Betas
 from langevin.diffusion.condition import Condition, Port
+from langevin.diffusion.guidance import Box, ClassifierFreeGuidance
 from langevin.diffusion.noise import SampleNoise
 from langevin.diffusion.process import Gaussian
-from langevin.diffusion.guidance import Box, ClassifierFreeGuidance
 from langevin.diffusion.sampler import Euler
 from langevin.diffusion.sampler.grid import FixedGrid, KarrasGrid
 from langevin.diffusion.sampling import Sampling
@@ -190,7 +190,12 @@ def test_a_scheduler_there_and_back():
 
 @pytest.mark.parametrize(
     "values",
-    [{"steps_offset": 1}, {"timestep_spacing": "linspace"}, {"timestep_spacing": "trailing"}, {"clip_sample_range": 2.0}],
+    [
+        {"steps_offset": 1},
+        {"timestep_spacing": "linspace"},
+        {"timestep_spacing": "trailing"},
+        {"clip_sample_range": 2.0},
+    ],
 )
 def test_timesteps_and_clips_come_back(values):
     tree = {"_class_name": "DDIMScheduler", "beta_schedule": "linear", "num_train_timesteps": 1000, **values}

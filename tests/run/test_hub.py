@@ -19,9 +19,9 @@ from langevin.evaluation.report import MetricRow, Metrics, Report, Source
 from langevin.evaluation.statistics import Interval
 from langevin.recipe.read import check, dump, override, read_tree
 from langevin.run import hub as hub_module
+from langevin.run import pulled as pulled_module
 from langevin.run.directory import open_run
 from langevin.run.hub import pull, push
-from langevin.run import pulled as pulled_module
 from langevin.run.published import MANIFEST, published, require_anonymous, strip_paths, without_paths
 from langevin.training import checkpoint, references
 from langevin.user_function import CodePermission
@@ -81,6 +81,11 @@ def test_a_run_that_claims_to_be_another_is_not_taken_for_it(store, run, tmp_pat
         assert not references.agrees(str(pulled), reference)
         with pytest.raises(ValueError, match="is one with other weights"):
             references.require_weights("base", str(pulled), reference)
+
+
+def test_a_run_whose_teacher_is_gone_is_published_with_the_hash_it_has():
+    tree = {"method": {"teacher": "/gone/teacher", "sha256": "0" * 64}}
+    assert references.with_published(tree, lambda path: "1" * 64) == tree
 
 
 def test_weights_of_another_network_make_no_run(store, run, tmp_path):

@@ -49,7 +49,9 @@ def check(args: Export) -> None:
     if not graphs and args.what != "all":
         raise ValueError(f"--what chooses among graphs, and --to {args.to} writes weights: leave it out")
     if not graphs and (args.steps, args.sampler, args.guidance) != (None, None, None):
-        raise ValueError(f"--steps, --sampler and --guidance are of graphs, and --to {args.to} writes weights: leave them out")
+        raise ValueError(
+            f"--steps, --sampler and --guidance are of graphs, and --to {args.to} writes weights: leave them out"
+        )
     if graphs:
         require_target(args.to)  # type: ignore[arg-type]
 

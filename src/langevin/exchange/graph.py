@@ -65,7 +65,12 @@ class NetworkGraph(nn.Module):
     ) -> Tensor:  # fmt: skip
         """x (b, ...), c_time (b,), and the conditions of `inputs` by name -> the network's output."""
         values = given_of(
-            class_labels=class_labels, input_ids=input_ids, global_vector=global_vector, concat=concat, span=span, keep=keep
+            class_labels=class_labels,
+            input_ids=input_ids,
+            global_vector=global_vector,
+            concat=concat,
+            span=span,
+            keep=keep,
         )
         return self.network(x, c_time, condition_of(self.inputs, values))
 
@@ -90,7 +95,9 @@ class GaussianGraph(nn.Module):
         )
         c = affine(self.prediction, self.process.schedule, timestep, self.process.sigma_data)
         c_skip, c_out, c_in, c_time = (part.to(sample) for part in c)
-        output = self.network(append_dims(c_in, sample) * sample, c_time, **whole(self.inputs, c_time), **conditions)
+        output = self.network(
+            append_dims(c_in, sample) * sample, c_time, **default_inputs(self.inputs, c_time), **conditions
+        )
         return append_dims(c_skip, sample) * sample + append_dims(c_out, sample) * output
 
 
@@ -110,7 +117,7 @@ class TokenGraph(nn.Module):
             class_labels=class_labels, input_ids=input_ids, global_vector=global_vector, concat=concat
         )
         c_time = (timestep if self.causal else 0.125 * timestep.clamp(1e-6, 1 - 1e-6).logit()).float()
-        return self.network(sample, c_time, **whole(self.inputs, c_time), **conditions)
+        return self.network(sample, c_time, **default_inputs(self.inputs, c_time), **conditions)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,7 +196,7 @@ class SamplerGraph(nn.Module):
     def _mean(self, x: Tensor, c: Tensor, conditions: Mapping[str, Tensor]) -> Tensor:
         """E[x | x_t] of a call, under guidance."""
         x_in = c[2] * x
-        more = whole(self.inner, c[3].expand(x.shape[0]))
+        more = default_inputs(self.inner, c[3].expand(x.shape[0]))
         if self.guided:
             withheld = {
                 one.name: torch.full_like(conditions[one.name], -1)
@@ -227,7 +234,7 @@ def condition_of(inputs: Sequence[Input], values: Mapping[str, Tensor]) -> Condi
     return Condition(**given) if given else None
 
 
-def whole(inputs: Sequence[Input], like: Tensor) -> dict[str, Tensor]:
+def default_inputs(inputs: Sequence[Input], like: Tensor) -> dict[str, Tensor]:
     """What a graph itself gives a network besides conditions: no step, and all conditions kept, each (b,) as `like`."""
     values = {"span": torch.zeros_like(like), "keep": torch.ones_like(like)}
     return {one.name: values[one.name] for one in inputs if not one.port}

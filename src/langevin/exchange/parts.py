@@ -40,7 +40,9 @@ def inputs_of(model: RunModel, shape: tuple[int, ...]) -> list[Input]:
     config: ConditioningConfig = getattr(model.built.recipe.network, "conditioning", ConditioningConfig())
     found = [Input(name="span", shape=(), dtype=torch.float32, meaning="length of the step")] if config.span else []
     if {"global_vector", "concat"} & {*config.ports}:
-        found.append(Input(name="keep", shape=(), dtype=torch.float32, meaning="0 where vectors and channels are withheld"))
+        found.append(
+            Input(name="keep", shape=(), dtype=torch.float32, meaning="0 where vectors and channels are withheld")
+        )
     for port in config.ports:
         match port:
             case "global_":

@@ -19,20 +19,23 @@ from langevin.recipe.read import check_part
 PREDICTIONS: dict[str, PredictionType] = {"epsilon": "noise", "v_prediction": "velocity", "sample": "clean"}
 EDM = ("EDMEulerScheduler", "EDMDPMSolverMultistepScheduler")
 STEPS = 50
-_KDPM = {"beta_start": 0.00085, "beta_end": 0.012, "timestep_spacing": "linspace"}
+_LATENT = {"beta_start": 0.00085, "beta_end": 0.012}
 _CLIPPED = {"clip_sample": True}
 _LINSPACE = {"timestep_spacing": "linspace"}
+_KDPM = {**_LATENT, **_LINSPACE}
 DEFAULTS: dict[str, dict[str, Any]] = {  # of diffusers' classes, where they are not those of `Betas` and of leading steps
     **dict.fromkeys(("DDIMScheduler", "DDIMParallelScheduler", "DDPMScheduler", "DDPMParallelScheduler"), _CLIPPED),
     **dict.fromkeys(("HeunDiscreteScheduler", "KDPM2DiscreteScheduler", "KDPM2AncestralDiscreteScheduler"), _KDPM),
-    **dict.fromkeys(("LCMScheduler", "TCDScheduler"), {"beta_start": 0.00085, "beta_end": 0.012}),
+    **dict.fromkeys(("LCMScheduler", "TCDScheduler"), _LATENT),
     **dict.fromkeys(
         ("DEISMultistepScheduler", "DPMSolverMultistepScheduler", "EulerAncestralDiscreteScheduler",
          "EulerDiscreteScheduler", "LMSDiscreteScheduler", "SASolverScheduler", "UniPCMultistepScheduler"), _LINSPACE,
     ),
     "PNDMScheduler": {"set_alpha_to_one": False},
 }  # fmt: skip
-OTHER_SIGMAS = tuple(f"use_{name}_sigmas" for name in ("karras", "exponential", "beta", "lu", "flow")) + ("use_lu_lambdas",)
+OTHER_SIGMAS = (
+    "use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas", "use_flow_sigmas", "use_lu_lambdas"
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +93,8 @@ def _edm(tree: Mapping[str, Any], kind: Any, where: str) -> Scheduled:
     power, shape = tree.get("rho", 7.0), tree.get("sigma_schedule", "karras")
     if not isinstance(power, int | float) or not 0 < power < 1e3 or shape != "karras":
         raise ValueError(
-            f"{where}: EDM's scheduler has sigma_schedule karras and a positive rho, got {str(shape)[:40]}, {str(power)[:40]}"
+            f"{where}: EDM's scheduler has sigma_schedule karras and a positive rho, got {str(shape)[:40]} and "
+            f"{str(power)[:40]}"
         )
     if tree.get("final_sigmas_type", "zero") != "zero":
         raise ValueError(f"{where}: final_sigmas_type is zero here, got {str(tree['final_sigmas_type'])[:40]}")
@@ -133,7 +137,9 @@ def _sampling(tree: Mapping[str, Any], betas: Betas) -> tuple[Sampling, tuple[st
 
 def another_sampler(name: Any, known: tuple[str, ...]) -> tuple[str, ...]:
     """A remark for a scheduler that is another sampler than DDIM."""
-    return () if name in known else (f"{str(name)[:60]} is another sampler: the run draws by DDIM unless --sampler says",)
+    return (
+        () if name in known else (f"{str(name)[:60]} is another sampler: the run draws by DDIM unless --sampler says",)
+    )
 
 
 def timesteps_of(betas: Betas, steps: int, spacing: str, offset: int) -> list[int]:
@@ -231,6 +237,6 @@ def spacing_of(betas: Betas, grid: AnyGrid) -> tuple[str, int]:
         except ValueError:
             continue
     raise ValueError(
-        "sampling.grid visits other timesteps than any timestep_spacing of diffusers: set sampling.grid.kind=uniform, which "
-        "is trailing"
+        "sampling.grid visits other timesteps than any timestep_spacing of diffusers: set sampling.grid.kind=uniform, "
+        "which is trailing"
     )

@@ -34,7 +34,9 @@ def write_card(run: Run, *, step: int, metrics: Sequence[MetricRow] = (), comman
     return path
 
 
-def card_text(run: Run, *, step: int, name: str, metrics: Sequence[MetricRow] = (), command: str = "", again: bool = True) -> str:
+def card_text(
+    run: Run, *, step: int, name: str, metrics: Sequence[MetricRow] = (), command: str = "", again: bool = True
+) -> str:
     """The card of a run, as Markdown.
 
     Args:

@@ -108,7 +108,11 @@ def strip_paths(tree: Any) -> Any:
     if not isinstance(tree, Mapping):
         return tree
     return {
-        key: () if key in HELD_OUT else _name_of(value) if key in PATHS and isinstance(value, str) else strip_paths(value)
+        key: ()
+        if key in HELD_OUT
+        else _name_of(value)
+        if key in PATHS and isinstance(value, str)
+        else strip_paths(value)
         for key, value in tree.items()
     }
 
@@ -143,9 +147,7 @@ def require_anonymous(files: Mapping[str, bytes], run: Path) -> None:
 
 def _escaped(path: str) -> tuple[bytes, bytes]:
     """A path as JSON and YAML write it."""
-    yaml_form = "".join(
-        c if c.isascii() else f"\\x{ord(c):02X}" if ord(c) < 256 else f"\\u{ord(c):04X}" for c in path
-    )
+    yaml_form = "".join(c if c.isascii() else f"\\x{ord(c):02X}" if ord(c) < 256 else f"\\u{ord(c):04X}" for c in path)
     return json.dumps(path)[1:-1].encode(), yaml_form.encode()
 
 

@@ -94,7 +94,7 @@ def agrees(path: str, sha256: str) -> bool:
 
 
 def with_published(tree: Any, published: Callable[[str], str]) -> Any:
-    """A recipe's tree, in which each reference has the hash of the published weights of its run too.
+    """A recipe's tree, in which each reference to a run that is at hand has the hash of its published weights too.
 
     Args:
         published: the SHA-256 of the file of weights that a push of the run at a path uploads."""
@@ -104,7 +104,8 @@ def with_published(tree: Any, published: Callable[[str], str]) -> Any:
         return tree
     made = {key: with_published(part, published) for key, part in tree.items()}
     for _, path, sha256 in _of_section(tree):
-        made[HASH] = sha256 if "/" in sha256 else f"{sha256}/{published(path)}"
+        if "/" not in sha256 and agrees(path, sha256):
+            made[HASH] = f"{sha256}/{published(path)}"
     return made
 
 
