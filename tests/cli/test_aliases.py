@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from langevin.cli import main
+from langevin.cli import hub_names, main
 from langevin.cli.aliases import ALIASES, translated
 from langevin.cli.parse import parse
 from langevin.run.directory import open_run
@@ -59,6 +59,8 @@ def test_a_command_of_another_trainer_trains_the_same_run(trained, tmp_path, cap
         ("--gradient_accumulation_steps 4", "give training.batch"),
         ("--train_batch_size many", "are whole numbers"),
         ("--max_train_steps", "needs a value"),
+        ("--learning_rate --seed 1", "--learning_rate needs a value"),
+        ("--random_flip=perhaps", "is true or false"),
         ("--hub_token hf_x", "set HF_TOKEN"),
         ("--resume_from_checkpoint latest", "`langevin resume RUN`"),
     ],
@@ -66,6 +68,20 @@ def test_a_command_of_another_trainer_trains_the_same_run(trained, tmp_path, cap
 def test_what_cannot_be_taken(capsys, words, said):
     assert main(["train", "photos", *words.split()]) == 1
     assert said in capsys.readouterr().err
+
+
+def test_a_flag_that_is_off_is_left_out():
+    assert translated(["train", "photos", "--random_flip=false"]) == (
+        ["train", "photos"], ["--random_flip=false is left out here"],
+    )  # fmt: skip
+    assert translated(["train", "photos", "--random_flip=true"])[0][-1] == "data.flip=true"
+
+
+def test_only_arguments_and_init_from_are_names_of_the_hub(monkeypatch):
+    monkeypatch.setattr(hub_names, "pulled", lambda name, **_: f"runs/{name[-1]}")
+    words = ["x", "--allow-code", "hub:o/a", "--condition", "hub:o/b", "init_from=hub:o/c", "--condition=hub:o/d"]
+    expected = ["x", "--allow-code", "runs/a", "--condition", "hub:o/b", "init_from=runs/c", "--condition=hub:o/d"]
+    assert hub_names.at_hand(words) == expected
 
 
 def test_the_table_of_the_page_is_the_code():

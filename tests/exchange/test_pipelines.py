@@ -1,5 +1,6 @@
 """Networks of diffusers' form and diffusers' own: the same weights, outputs, and samples through its pipelines."""
 
+import inspect
 import json
 import os
 import re
@@ -14,13 +15,17 @@ from safetensors.torch import load_file, save_file
 from langevin.cli import main
 from langevin.diffusion.betas import Betas
 from langevin.diffusion.condition import Condition, Port
+from langevin.diffusion.guidance import Box, ClassifierFreeGuidance
 from langevin.diffusion.noise import SampleNoise
 from langevin.diffusion.process import Gaussian
 from langevin.diffusion.sampler import Euler
+from langevin.diffusion.sampler.grid import FixedGrid, KarrasGrid
+from langevin.diffusion.sampling import Sampling
+from langevin.diffusion.schedule import rho
 from langevin.exchange.export import drawn
 from langevin.exchange.load import network_of, put, read_pipeline
 from langevin.exchange.pipelines import WEIGHTS, transformer_tree, unet_tree, write_pipeline
-from langevin.exchange.schedulers import scheduled, scheduler_of, timesteps_of
+from langevin.exchange.schedulers import DEFAULTS, OTHER_SIGMAS, grid_of, scheduled, scheduler_of, timesteps_of
 from langevin.networks import DiT2D, UNet2D
 from langevin.networks.embedding import ConditioningConfig
 from langevin.networks.timesteps import Timesteps
@@ -149,8 +154,12 @@ def test_an_imported_run_draws_what_diffusers_ddim_draws(saved, tmp_path):
 
 def test_a_trained_kind_runs_in_diffusers_pipeline_and_comes_back_to_the_bit(tmp_path):
     run, shape = model((UNETS["scale and shift, classes"], (3, 8, 8)), sampler=Euler(), steps=6)
+    guided = replace(run.sampling, guidance=(ClassifierFreeGuidance(weight=2.0),))
     here = create(tmp_path / "run", run.built.recipe, {"data": "none", "items": 0, "shape": list(shape)})
     (tmp_path / "out").mkdir()
+    (tmp_path / "guided").mkdir()
+    said = write_pipeline(here, replace(run, sampling=guided), tmp_path / "guided")
+    assert "left out: the run's guidance by classifier_free" in said
     write_pipeline(here, run, tmp_path / "out")
     pipeline = diffusers.ConsistencyModelPipeline.from_pretrained(tmp_path / "out")
     pipeline.set_progress_bar_config(disable=True)
@@ -177,6 +186,74 @@ def test_a_scheduler_there_and_back():
         found = scheduled(scheduler_of(betas, process, kind, run.sampling), where="here")
         assert (found.betas, found.prediction) == (betas, kind)
         assert found.process.sigma_data == process.sigma_data
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"steps_offset": 1},
+        {"timestep_spacing": "linspace"},
+        {"timestep_spacing": "trailing"},
+        {"clip_sample_range": 2.0},
+    ],
+)
+def test_timesteps_and_clips_come_back(values):
+    tree = {"_class_name": "DDIMScheduler", "beta_schedule": "linear", "num_train_timesteps": 1000, **values}
+    found = scheduled(tree, where="here")
+    back = scheduler_of(found.betas, found.process, found.prediction, found.sampling)
+    for name, default in (("steps_offset", 0), ("timestep_spacing", "leading"), ("clip_sample_range", 1.0)):
+        assert back[name] == values.get(name, default)
+    assert back["clip_sample"]  # diffusers' default
+    again = diffusers.DDIMScheduler.from_config(back)
+    again.set_timesteps(50)
+    assert timesteps_of(found.betas, 50, back["timestep_spacing"], back["steps_offset"]) == again.timesteps.tolist()
+
+
+def test_a_range_that_diffusers_does_not_clip_to_and_other_timesteps_are_refused():
+    betas = Betas()
+    process = Gaussian(schedule=betas.schedule(), sigma_data=1.0)
+    for changes, words in (
+        ({"guidance": (Box(low=0.0, high=2.0),)}, "clips to a range about 0"),
+        ({"grid": FixedGrid(log_snr=(-3.0, 0.0, 2.5))}, "visits other timesteps"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            scheduler_of(betas, process, "noise", Sampling(**changes))
+
+
+def test_edm_keeps_its_rho_and_the_range_of_the_schedule():
+    edm = {"_class_name": "EDMEulerScheduler", "rho": 3.0, "sigma_max": 20.0}
+    found = scheduled(edm, where="here")
+    assert found.sampling.grid.power == 3
+    back = scheduler_of(None, found.process, "edm", Sampling(grid=KarrasGrid(power=3.0)))
+    assert (back["rho"], back["sigma_max"]) == (3, pytest.approx(20))
+    theirs = diffusers.EDMEulerScheduler(**{k: v for k, v in edm.items() if k != "_class_name"})
+    theirs.set_timesteps(6)
+    times = found.sampling.grid(torch.tensor([6]), found.process.schedule)
+    assert torch.allclose(rho(found.process.schedule, times[0]).float(), theirs.sigmas, rtol=1e-5)
+    with pytest.raises(ValueError, match="sigma_schedule karras"):
+        scheduled({**edm, "sigma_schedule": "exponential"}, where="here")
+
+
+@pytest.mark.parametrize("name", DEFAULTS)
+def test_what_a_configuration_leaves_out_is_as_in_diffusers(name):
+    theirs = inspect.signature(getattr(diffusers, name).__init__).parameters
+    schedule = theirs["beta_schedule"].default
+    found = scheduled({"_class_name": name, "beta_schedule": schedule, "num_train_timesteps": 1000}, where="here")
+    assert (found.betas.beta_start, found.betas.beta_end) == (theirs["beta_start"].default, theirs["beta_end"].default)
+    assert bool(found.sampling.guidance) == ("clip_sample" in theirs and theirs["clip_sample"].default)
+    assert found.sampling.grid == grid_of(found.betas, 50, theirs["timestep_spacing"].default, 0)
+    assert any("is another sampler" in line for line in found.remarks) == (not name.startswith("DDIM"))
+    for option in set(theirs) & {*OTHER_SIGMAS}:
+        tree = {"_class_name": name, "beta_schedule": schedule, "num_train_timesteps": 1000, option: True}
+        with pytest.raises(ValueError, match=f"{option} has no counterpart"):
+            scheduled(tree, where="here")
+
+
+@pytest.mark.parametrize("option", ["--steps 5", "--sampler heun", "--guidance 2"])
+@pytest.mark.parametrize("to", ["diffusers", "jax"])
+def test_options_of_loops_are_refused_for_weights(to, option, capsys):
+    assert main(["export", "nothing", "--to", to, *option.split()]) == 1
+    assert f"are of graphs, and --to {to} writes weights" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

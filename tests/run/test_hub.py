@@ -5,11 +5,13 @@ import hashlib
 import json
 import platform
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
+from safetensors.torch import load, save
 
 from langevin import notebook
 from langevin.cli import main
@@ -17,10 +19,12 @@ from langevin.evaluation.report import MetricRow, Metrics, Report, Source
 from langevin.evaluation.statistics import Interval
 from langevin.recipe.read import check, dump, override, read_tree
 from langevin.run import hub as hub_module
+from langevin.run import pulled as pulled_module
 from langevin.run.directory import open_run
 from langevin.run.hub import pull, push
-from langevin.run.published import MANIFEST, published
-from langevin.training import checkpoint
+from langevin.run.published import MANIFEST, published, require_anonymous, strip_paths, without_paths
+from langevin.training import checkpoint, references
+from langevin.user_function import CodePermission
 from tests import pictures, tiny
 from tests.hub_server import READER, client
 
@@ -56,7 +60,79 @@ def test_a_pulled_run_draws_the_bits_of_the_pushed_one(store, run, tmp_path):
     (step, ours), (pulled_step, theirs) = weights(run), weights(tmp_path / "theirs")
     assert step == pulled_step
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
-    assert checkpoint.identity(run / "checkpoints") == checkpoint.identity(tmp_path / "theirs" / "checkpoints")
+    public = hashlib.sha256(store.files(NAME)["model.safetensors"]).hexdigest()
+    reference = f"{checkpoint.identity(run / 'checkpoints')}/{public}"
+    for path in (run, tmp_path / "theirs"):
+        assert references.agrees(str(path), reference)
+
+
+def test_a_run_that_claims_to_be_another_is_not_taken_for_it(store, run, tmp_path):
+    push(run, NAME)
+    files = store.files(NAME)
+    own, public = checkpoint.identity(run / "checkpoints"), hashlib.sha256(files["model.safetensors"]).hexdigest()
+    other = save({name: value + 1 for name, value in load(files["model.safetensors"]).items()})
+    claimed = json.loads(files[MANIFEST]) | {"identity": own, "published": public}
+    changed = hashed({**files, MANIFEST: json.dumps(claimed).encode()}, **{"model.safetensors": other})
+    store.put("eve/shapes", **changed)
+    pulled = pull("eve/shapes", tmp_path / "evil").path
+    manifest = next(pulled.glob("checkpoints/step-*/manifest.json"))
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"identity": own}))
+    for reference in (own, f"{own}/{public}"):
+        assert not references.agrees(str(pulled), reference)
+        with pytest.raises(ValueError, match="is one with other weights"):
+            references.require_weights("base", str(pulled), reference)
+
+
+def test_a_run_whose_teacher_is_gone_is_published_with_the_hash_it_has():
+    tree = {"method": {"teacher": "/gone/teacher", "sha256": "0" * 64}}
+    assert references.with_published(tree, lambda path: "1" * 64) == tree
+
+
+def test_weights_of_another_network_make_no_run(store, run, tmp_path):
+    push(run, NAME)
+    weights = load(store.files(NAME)["model.safetensors"])
+    name = next(iter(weights))
+    for wrong in ({name: weights[name]}, {**weights, name: torch.zeros(1, 2, 3)}):
+        store.put(NAME, **hashed(store.files(NAME), **{"model.safetensors": save(wrong)}))
+        with pytest.raises(ValueError, match="the weights are of another network"):
+            pull(NAME, tmp_path / "theirs")
+    assert not (tmp_path / "theirs").exists()
+
+
+def test_files_that_are_too_large_are_not_fetched(store, run, tmp_path, monkeypatch):
+    push(run, NAME)
+    files = store.files(NAME)
+    store.requests.clear()
+    monkeypatch.setattr(pulled_module, "MOST_OTHERWISE", 1000)
+    with pytest.raises(ValueError, match=r"bytes, which is too large for one of a run: nothing was pulled"):
+        pull(NAME, tmp_path / "theirs")
+    store.put(NAME, **{**files, MANIFEST: b" " * (2**22 + 1)})
+    with pytest.raises(ValueError, match=r"langevin\.json has 4,194,305 bytes, and is at most"):
+        pull(NAME, tmp_path / "theirs")
+    assert not [path for _, path in store.requests if path.endswith("README.md")]
+
+
+def test_only_paths_are_cut(run):
+    tree = {
+        "classes": ["/m/01g317", "/", "~", "C:/x"], "alphabet": "/ab", "path": "/home/ada/secret/photos",
+        "labels": "../ada/labels.csv", "held_out_captions": ["a red dog"], "init_from": "C:\\runs\\base",
+        "parts": [{"path": "s3://ada:secret@bucket/x?signature=1"}, {"teacher": "runs/t"}],
+    }  # fmt: skip
+    assert strip_paths(tree) == {
+        **tree, "path": "photos", "labels": "labels.csv", "held_out_captions": (), "init_from": "base",
+        "parts": [{"path": "s3://bucket/x"}, {"teacher": "t"}],
+    }  # fmt: skip
+    recipe = open_run(run).recipe
+    named = replace(recipe, data=replace(recipe.data, classes=("/m/01", "/m/02"), held_out_captions=("a",)))
+    assert without_paths(named).data.classes == ("/m/01", "/m/02")
+    assert without_paths(named).data.held_out_captions == ()
+
+
+@pytest.mark.parametrize("write", [json.dumps, lambda text: yaml.safe_dump({"a": text}), str])
+def test_a_home_with_an_accent_is_found(write, monkeypatch, tmp_path):
+    monkeypatch.setattr(Path, "home", lambda: Path("/home/andré"))
+    with pytest.raises(ValueError, match="a folder of this machine"):
+        require_anonymous({"a.json": write("/home/andré/data").encode()}, tmp_path)
 
 
 def test_the_repository_has_the_shape_of_the_hub_and_none_of_the_data(store, run):
@@ -226,13 +302,14 @@ def test_weights_that_are_a_pickle_are_refused(store, run, tmp_path):
 
 def test_code_needs_a_permission(store, run, tmp_path):
     push(run, NAME)
-    changes = ["process.drift={kind: function, function: 'spring:f'}", "process.terminal=blend"]
+    changes = ["process.drift={kind: function, function: 'spring:f'}", "process.terminal=blend", "network.channels=2"]
     recipe = check(override(read_tree("toy/double-well"), changes), where="the recipe")
     store.put(NAME, **hashed(store.files(NAME), **{"recipe.yaml": dump(recipe).encode()}))
     with pytest.raises(ValueError, match="names the function spring:f, whose code would be run"):
         pull(NAME, tmp_path / "theirs")
     assert not (tmp_path / "theirs").exists()
-    assert main(["pull", NAME, "--out", "theirs", "--allow-code"]) == 0
+    with pytest.raises(ValueError, match="there is no module spring"):
+        pull(NAME, tmp_path / "theirs", code=CodePermission.of((), allow=True))
 
 
 def test_an_adapter_is_pushed_alone_and_finds_its_base(store, run, tmp_path):
@@ -258,6 +335,8 @@ def test_an_adapter_is_pushed_alone_and_finds_its_base(store, run, tmp_path):
     pulled = pull(NAME, tmp_path / "elsewhere" / "adapted", say=said.append)
     assert any("needs the run mine" in line and "beside it" in line for line in said)
     pull("ada/mine", tmp_path / "elsewhere" / "mine")
+    base = yaml.safe_load(store.files(NAME)["recipe.yaml"])["adapter"]["sha256"]
+    assert base.endswith("/" + hashlib.sha256(store.files("ada/mine")["model.safetensors"]).hexdigest())
     shutil.move(run, tmp_path / "gone")
     ours = drawn_with_base(tmp_path / "gone", Path("runs/adapted"), tmp_path)
     assert torch.equal(drawn(pulled.path), ours)

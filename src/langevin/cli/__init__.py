@@ -61,7 +61,9 @@ def _carry_out(words: list[str], debug: bool) -> int:
 
     command = None
     try:
-        if words[:1] not in (["push"], ["pull"]) and any(word.startswith("hub:") for word in words):
+        if words[:1] not in (["push"], ["pull"]) and any(
+            word.removeprefix("init_from=").startswith("hub:") for word in words
+        ):
             from langevin.cli.hub_names import at_hand
 
             words = at_hand(words)

@@ -28,6 +28,7 @@ class Alias:
 
 PRECISION = {"no": "float32", "fp32": "float32", "bf16": "bfloat16"}
 TRAIN, ACCUMULATE = "train_batch_size", "gradient_accumulation_steps"
+YES, NO = {"true", "1", "yes"}, {"false", "0", "no"}
 ALIASES = (
     Alias(names=("max_train_steps",), form="training.steps={}"),
     Alias(
@@ -99,9 +100,16 @@ def translated(words: list[str]) -> tuple[list[str], list[str]]:
         if alias.form is None:
             raise ValueError(f"{word} is of other trainers. Here: {alias.says}")
         if alias.takes and not assigned:
-            if at == len(words):
+            if at == len(words) or words[at].startswith("--"):
                 raise ValueError(f"{word} needs a value")
             value, at = words[at], at + 1
+        if not alias.takes and assigned:
+            if value.lower() not in YES | NO:
+                raise ValueError(f"{word} is true or false, got {value}")
+            if value.lower() in NO:
+                lines.append(f"{word}={value} is left out here{f' ({alias.says})' if alias.says else ''}")
+                continue
+            value = ""
         given[name] = value
         place = _place(alias, word, value)
         if name not in (TRAIN, ACCUMULATE):

@@ -48,6 +48,10 @@ def check(args: Export) -> None:
     graphs = args.to in ("torch", "onnx", "openvino")
     if not graphs and args.what != "all":
         raise ValueError(f"--what chooses among graphs, and --to {args.to} writes weights: leave it out")
+    if not graphs and (args.steps, args.sampler, args.guidance) != (None, None, None):
+        raise ValueError(
+            f"--steps, --sampler and --guidance are of graphs, and --to {args.to} writes weights: leave them out"
+        )
     if graphs:
         require_target(args.to)  # type: ignore[arg-type]
 

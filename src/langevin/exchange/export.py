@@ -134,10 +134,9 @@ def _denoiser(exporting: Exporting, folder: Path, target: Target) -> Exported:
     parts, shape = model_of(exporting.model), exporting.shape
     network: Any = as_module(exporting.network)
     if isinstance(parts, TokenModel):
-        graph: torch.nn.Module = TokenGraph(network, causal=parts.autoregressive)
+        graph: torch.nn.Module = TokenGraph(network, exporting.inputs, causal=parts.autoregressive)
     else:
-        span = len(exporting.inputs) > len(exporting.conditions)
-        graph = GaussianGraph(network, parts.process, parts.denoiser.prediction, span=span)
+        graph = GaussianGraph(network, parts.process, parts.denoiser.prediction, exporting.inputs)
     first = {"sample": _like(exporting.model, shape, 2), "timestep": torch.full((2,), 0.5, dtype=torch.float64)}
     kind = "int64" if isinstance(parts, TokenModel) else "float32"
     inputs = [
@@ -185,22 +184,32 @@ def _written(
     call: Callable[[Mapping[str, Tensor]], Tensor] = runner(path, target)
     difference = float((call(given) - expected).abs().max() / expected.abs().max().clamp_min(1e-12))
     if not difference <= TOLERANCE:
+        named = {n: value for n, value in given.items() if n not in first}
+        with torch.no_grad():
+            traced_value = as_module(program)(*(given[n] for n in first), **named)
+        apart = float((traced_value - expected).abs().max() / expected.abs().max().clamp_min(1e-12))
         raise ValueError(
-            f"the exported {name} differs from the run by {difference:.1e} of its largest value, so {target} computes "
-            "something else: take another target"
+            f"the exported {name} differs from the run by {difference:.1e} of its largest value, "
+            + (
+                f"and the traced graph agrees, so {target} computes something else: take another target"
+                if apart <= TOLERANCE
+                else "and so does the traced graph: nothing of this run can be exported, whatever the target"
+            )
         )
     return Exported(name=name, file=path.name, inputs=tuple(declared), difference=difference)
 
 
 def _values(exporting: Exporting, count: int) -> dict[str, Tensor]:
     """Conditions of a few samples, the last of which has none where it can."""
-    found = dict[str, Tensor]()
+    found, generator = dict[str, Tensor](), torch.Generator().manual_seed(1)
     for one in exporting.conditions:
         value = one.example(count)
         if one.dtype == torch.int64 and one.shape:
             value[:, 0] = 1
         if one.dtype == torch.int64:
             value[-1] = -1
+        if one.dtype == torch.float32:
+            value = torch.randn(value.shape, generator=generator)
         found[one.name] = value
     return found
 

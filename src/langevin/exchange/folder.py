@@ -13,6 +13,7 @@ from langevin.methods.models import TokenModel
 from langevin.recipe.read import dump_checked
 from langevin.recipe.sampling import describe
 from langevin.run.directory import Run
+from langevin.run.published import without_paths
 
 FORMAT = 1  # of langevin.json
 
@@ -65,7 +66,7 @@ def _graph(graph: Exported, exporting: Exporting) -> dict[str, Any]:
 def write_facts(folder: Path, run: Run, facts: Mapping[str, Any]) -> None:
     """Write langevin.json, recipe.yaml and README.md."""
     write_atomic(folder / "langevin.json", json.dumps(facts, indent=1).encode())
-    write_atomic(folder / "recipe.yaml", dump_checked(run.recipe).encode())
+    write_atomic(folder / "recipe.yaml", dump_checked(without_paths(run.recipe)).encode())
     write_atomic(folder / "README.md", readme(facts).encode())
 
 

@@ -33,7 +33,8 @@ class Input:
         shape: of one sample.
         dtype: of the tensor.
         meaning: what it holds, and its range.
-        port: the port of the condition that it is; "" for the length of a step.
+        port: the port of the condition that it is; "" for what the graph itself gives: the length of a step, and whether
+            conditions without an index are kept.
     """
 
     name: str
@@ -50,7 +51,8 @@ class Input:
 class NetworkGraph(nn.Module):
     """A network that is given tensors in place of a `Condition`.
 
-    Class labels are withheld where they are negative, token indices where all are, and other conditions never."""
+    Class labels are withheld where they are negative, token indices where all are, and other conditions where `keep` is
+    0."""
 
     def __init__(self, network: nn.Module, inputs: Sequence[Input]) -> None:
         super().__init__()
@@ -59,11 +61,16 @@ class NetworkGraph(nn.Module):
     def forward(
         self, x: Tensor, c_time: Tensor, class_labels: Tensor | None = None, input_ids: Tensor | None = None,
         global_vector: Tensor | None = None, concat: Tensor | None = None,
-        span: Tensor | None = None,
+        span: Tensor | None = None, keep: Tensor | None = None,
     ) -> Tensor:  # fmt: skip
         """x (b, ...), c_time (b,), and the conditions of `inputs` by name -> the network's output."""
         values = given_of(
-            class_labels=class_labels, input_ids=input_ids, global_vector=global_vector, concat=concat, span=span
+            class_labels=class_labels,
+            input_ids=input_ids,
+            global_vector=global_vector,
+            concat=concat,
+            span=span,
+            keep=keep,
         )
         return self.network(x, c_time, condition_of(self.inputs, values))
 
@@ -71,9 +78,11 @@ class NetworkGraph(nn.Module):
 class GaussianGraph(nn.Module):
     """E[x | x_t] of a Gaussian process."""
 
-    def __init__(self, network: Network, process: Gaussian, prediction: PredictionType, *, span: bool) -> None:
+    def __init__(
+        self, network: Network, process: Gaussian, prediction: PredictionType, inputs: Sequence[Input]
+    ) -> None:  # fmt: skip
         super().__init__()
-        self.network, self.process, self.span = network, process, span
+        self.network, self.process, self.inputs = network, process, tuple(inputs)
         self.prediction: PredictionType = prediction
 
     def forward(
@@ -86,17 +95,18 @@ class GaussianGraph(nn.Module):
         )
         c = affine(self.prediction, self.process.schedule, timestep, self.process.sigma_data)
         c_skip, c_out, c_in, c_time = (part.to(sample) for part in c)
-        more = {"span": torch.zeros_like(c_time)} if self.span else {}
-        output = self.network(append_dims(c_in, sample) * sample, c_time, **more, **conditions)
+        output = self.network(
+            append_dims(c_in, sample) * sample, c_time, **default_inputs(self.inputs, c_time), **conditions
+        )
         return append_dims(c_skip, sample) * sample + append_dims(c_out, sample) * output
 
 
 class TokenGraph(nn.Module):
     """Logits of clean tokens, (b, positions, vocabulary); those of visible tokens of a masked process mean nothing."""
 
-    def __init__(self, network: Network, *, causal: bool) -> None:
+    def __init__(self, network: Network, inputs: Sequence[Input], *, causal: bool) -> None:
         super().__init__()
-        self.network, self.causal = network, causal
+        self.network, self.inputs, self.causal = network, tuple(inputs), causal
 
     def forward(
         self, sample: Tensor, timestep: Tensor, class_labels: Tensor | None = None, input_ids: Tensor | None = None,
@@ -106,8 +116,8 @@ class TokenGraph(nn.Module):
         conditions = given_of(
             class_labels=class_labels, input_ids=input_ids, global_vector=global_vector, concat=concat
         )
-        c_time = timestep if self.causal else 0.125 * timestep.clamp(1e-6, 1 - 1e-6).logit()
-        return self.network(sample, c_time.float(), **conditions)
+        c_time = (timestep if self.causal else 0.125 * timestep.clamp(1e-6, 1 - 1e-6).logit()).float()
+        return self.network(sample, c_time, **default_inputs(self.inputs, c_time), **conditions)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,7 +156,7 @@ class SamplerGraph(nn.Module):
         self.network, self.inputs = network, tuple(one for one in inputs if one.port)
         self.scale, self.history = table.scale, table.weights.shape[1] - 2
         self.guided = table.guidance is not None
-        self.span = len(inputs) > len(self.inputs)
+        self.inner = tuple(one for one in inputs if not one.port)
         zeros = torch.zeros(len(table), 1)
         single = [zeros if part is None else part.reshape(-1, 1) for part in (table.noise, table.guidance, table.span)]
         values = torch.cat([table.affine, table.remembered, *single, table.weights], 1)
@@ -186,6 +196,7 @@ class SamplerGraph(nn.Module):
     def _mean(self, x: Tensor, c: Tensor, conditions: Mapping[str, Tensor]) -> Tensor:
         """E[x | x_t] of a call, under guidance."""
         x_in = c[2] * x
+        more = default_inputs(self.inner, c[3].expand(x.shape[0]))
         if self.guided:
             withheld = {
                 one.name: torch.full_like(conditions[one.name], -1)
@@ -195,8 +206,10 @@ class SamplerGraph(nn.Module):
             }
             conditions = {name: torch.cat([value, withheld[name]]) for name, value in conditions.items()}
             x_in = torch.cat([x_in, x_in])
-        span = {"span": c[8].expand(x_in.shape[0])} if self.span else {}
-        output = self.network(x_in, c[3].expand(x_in.shape[0]), **span, **conditions)
+            more = {name: torch.cat([value, torch.zeros_like(value)]) for name, value in more.items()}
+        if "span" in more:
+            more["span"] = c[8].expand(x_in.shape[0])
+        output = self.network(x_in, c[3].expand(x_in.shape[0]), **more, **conditions)
         if not self.guided:
             return c[0] * x + c[1] * output
         given, without = (c[0] * x + c[1] * part for part in (output[: x.shape[0]], output[x.shape[0] :]))
@@ -208,6 +221,8 @@ def condition_of(inputs: Sequence[Input], values: Mapping[str, Tensor]) -> Condi
     given: dict[str, Any] = {}
     for one in inputs:
         value = values[one.name]
+        if one.name == "keep":
+            continue
         if not one.port:
             given["span"] = value
         elif one.dtype == torch.int64:
@@ -215,8 +230,14 @@ def condition_of(inputs: Sequence[Input], values: Mapping[str, Tensor]) -> Condi
             keep = shown if value.ndim == 1 else shown.any(1)
             given[one.port] = Port(tensor=value.clamp_min(0), keep=keep)
         else:
-            given[one.port] = Port(tensor=value)
+            given[one.port] = Port(tensor=value, keep=values["keep"] > 0 if "keep" in values else None)
     return Condition(**given) if given else None
+
+
+def default_inputs(inputs: Sequence[Input], like: Tensor) -> dict[str, Tensor]:
+    """What a graph itself gives a network besides conditions: no step, and all conditions kept, each (b,) as `like`."""
+    values = {"span": torch.zeros_like(like), "keep": torch.ones_like(like)}
+    return {one.name: values[one.name] for one in inputs if not one.port}
 
 
 def given_of(**conditions: Tensor | None) -> dict[str, Tensor]:

@@ -9,6 +9,7 @@ from langevin.diffusion.guidance.method import uniform_weights, weight_at
 from langevin.diffusion.noise import SampleNoise
 from langevin.diffusion.sampler import start
 from langevin.diffusion.sampler.scheduling import FullSequence
+from langevin.diffusion.sampling import Sampling
 from langevin.exchange.graph import Input, Table
 from langevin.methods.models import GaussianModel, TokenModel
 from langevin.networks.embedding import ConditioningConfig
@@ -38,6 +39,10 @@ def inputs_of(model: RunModel, shape: tuple[int, ...]) -> list[Input]:
         ValueError: a port whose length is that of the request."""
     config: ConditioningConfig = getattr(model.built.recipe.network, "conditioning", ConditioningConfig())
     found = [Input(name="span", shape=(), dtype=torch.float32, meaning="length of the step")] if config.span else []
+    if {"global_vector", "concat"} & {*config.ports}:
+        found.append(
+            Input(name="keep", shape=(), dtype=torch.float32, meaning="0 where vectors and channels are withheld")
+        )
     for port in config.ports:
         match port:
             case "global_":
@@ -111,7 +116,7 @@ def table_of(model: RunModel, shape: tuple[int, ...], inputs: list[Input]) -> Ta
     first = times[:, 0]
     alpha, sigma = process.schedule.alpha(first), process.schedule.sigma(first)
     scale = float((alpha * alpha * process.sigma_data**2 + sigma * sigma).sqrt())
-    guidance = _guidance(model, calls) if any(one.port for one in inputs) else None
+    guidance = _guidance(model, calls, conditional=any(one.port for one in inputs))
     return Table(scale=scale, affine=c, weights=weights, remembered=p_q, noise=noise, guidance=guidance, span=span)
 
 
@@ -120,18 +125,28 @@ def _columns(values: Tensor, n: int) -> Tensor:
     return values[0, :n].reshape(n, -1).float()
 
 
-def _guidance(model: RunModel, calls: Tensor) -> Tensor | None:
-    """The weight of classifier-free guidance at each call; None where it is 1 at all of them.
+def left_out(sampling: Sampling, *written: str) -> list[str]:
+    """A sentence for guidance of a run that weights alone have not, if there is some.
+
+    Args:
+        written: kinds of guidance that are."""
+    kinds = [method.kind for method in active(sampling.guidance) if method.kind not in written]
+    return [f"left out: the run's guidance by {' and '.join(kinds)}"] if kinds else []
+
+
+def _guidance(model: RunModel, calls: Tensor, *, conditional: bool) -> Tensor | None:
+    """The weight of classifier-free guidance at each call; None where it is 1 at all of them, or there is no condition.
 
     Raises:
         ValueError: another method of guidance."""
     methods = active(model.sampling.guidance)
     if other := [method for method in methods if not isinstance(method, ClassifierFreeGuidance)]:
+        neutral = "--guidance 1, or " if other[0].neutral == 1 else ""
         raise ValueError(
             f"guidance by {other[0].kind} is not part of an exported loop, only classifier_free is: export with "
-            "--guidance 1, or --what denoiser"
+            f"{neutral}--what denoiser"
         )
-    if not methods:
+    if not methods or not conditional:
         return None
     weight = weight_at(uniform_weights(methods[0], len(calls), None), calls, model_of(model).process.schedule)  # type: ignore[union-attr]
     return None if weight is None else weight.float()
@@ -149,4 +164,4 @@ def loop_noise(seeds: Tensor, calls: int, shape: tuple[int, ...], *, noisy: bool
     return first, torch.stack([SampleNoise(seeds=seeds, steps=steps + k).normal(like) for k in range(calls)], 1)
 
 
-__all__ = ["inputs_of", "loop_noise", "model_of", "table_of"]
+__all__ = ["inputs_of", "left_out", "loop_noise", "model_of", "table_of"]

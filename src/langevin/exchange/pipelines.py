@@ -11,6 +11,7 @@ from typing import Any
 
 from safetensors.torch import save_file
 
+from langevin.exchange.parts import left_out
 from langevin.exchange.schedulers import scheduler_of
 from langevin.files import write_atomic
 from langevin.methods.models import GaussianModel
@@ -53,6 +54,7 @@ def write_pipeline(run: Run, model: RunModel, folder: Path) -> list[str]:
     names = list(getattr(run.recipe.data, "class_names", ()))
     _write_json(folder / OWN, {"run": run.path.name, "classes": names, "null_class": bool(names)})
     said = [f"{tree['_class_name']} with {scheduler['_class_name']}"]
+    said += left_out(model.sampling, *(["box"] if config.betas is not None else []))
     if part == "transformer":
         return [
             *said,

@@ -8,17 +8,34 @@ import torch
 
 from langevin.diffusion.betas import Betas
 from langevin.diffusion.denoiser import PredictionType
-from langevin.diffusion.guidance import AnyGuidance, Box
+from langevin.diffusion.guidance import AnyGuidance, Box, active
 from langevin.diffusion.process import Gaussian
 from langevin.diffusion.sampler import DDIM
 from langevin.diffusion.sampler.grid import AnyGrid, FixedGrid, KarrasGrid, UniformTimeGrid
 from langevin.diffusion.sampling import Sampling
-from langevin.diffusion.schedule import VarianceExploding
+from langevin.diffusion.schedule import VarianceExploding, rho
 from langevin.recipe.read import check_part
 
 PREDICTIONS: dict[str, PredictionType] = {"epsilon": "noise", "v_prediction": "velocity", "sample": "clean"}
 EDM = ("EDMEulerScheduler", "EDMDPMSolverMultistepScheduler")
 STEPS = 50
+_LATENT = {"beta_start": 0.00085, "beta_end": 0.012}
+_CLIPPED = {"clip_sample": True}
+_LINSPACE = {"timestep_spacing": "linspace"}
+_KDPM = {**_LATENT, **_LINSPACE}
+DEFAULTS: dict[str, dict[str, Any]] = {  # of diffusers' classes, where they are not those of `Betas` and of leading steps
+    **dict.fromkeys(("DDIMScheduler", "DDIMParallelScheduler", "DDPMScheduler", "DDPMParallelScheduler"), _CLIPPED),
+    **dict.fromkeys(("HeunDiscreteScheduler", "KDPM2DiscreteScheduler", "KDPM2AncestralDiscreteScheduler"), _KDPM),
+    **dict.fromkeys(("LCMScheduler", "TCDScheduler"), _LATENT),
+    **dict.fromkeys(
+        ("DEISMultistepScheduler", "DPMSolverMultistepScheduler", "EulerAncestralDiscreteScheduler",
+         "EulerDiscreteScheduler", "LMSDiscreteScheduler", "SASolverScheduler", "UniPCMultistepScheduler"), _LINSPACE,
+    ),
+    "PNDMScheduler": {"set_alpha_to_one": False},
+}  # fmt: skip
+OTHER_SIGMAS = (
+    "use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas", "use_flow_sigmas", "use_lu_lambdas"
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +60,7 @@ def scheduled(tree: Mapping[str, Any], *, where: str) -> Scheduled:
     Raises:
         ValueError: a scheduler, or an option of it, that has no counterpart."""
     name = tree.get("_class_name")
+    tree = {**DEFAULTS.get(str(name), {}), **tree}
     kind = tree.get("prediction_type", "epsilon")
     if name in EDM:
         return _edm(tree, kind, where)
@@ -50,7 +68,7 @@ def scheduled(tree: Mapping[str, Any], *, where: str) -> Scheduled:
         raise ValueError(
             f"{where}: {str(name)[:60]} has no betas of integer timesteps, and no other scheduler is read but EDM's"
         )
-    for option in ("thresholding", "rescale_betas_zero_snr"):
+    for option in ("thresholding", "rescale_betas_zero_snr", *OTHER_SIGMAS):
         if tree.get(option):
             raise ValueError(f"{where}: {option} has no counterpart here")
     if kind not in PREDICTIONS:
@@ -72,15 +90,25 @@ def _edm(tree: Mapping[str, Any], kind: Any, where: str) -> Scheduled:
         raise ValueError(
             f"{where}: EDM's scheduler has prediction_type epsilon and positive sigmas, got {kind}, {numbers}"
         )
+    power, shape = tree.get("rho", 7.0), tree.get("sigma_schedule", "karras")
+    if not isinstance(power, int | float) or not 0 < power < 1e3 or shape != "karras":
+        raise ValueError(
+            f"{where}: EDM's scheduler has sigma_schedule karras and a positive rho, got {str(shape)[:40]} and "
+            f"{str(power)[:40]}"
+        )
+    if tree.get("final_sigmas_type", "zero") != "zero":
+        raise ValueError(f"{where}: final_sigmas_type is zero here, got {str(tree['final_sigmas_type'])[:40]}")
     low, high, sigma_data = (float(v) for v in numbers.values())
     process = Gaussian(schedule=VarianceExploding(sigma_max=high), sigma_data=sigma_data)
-    sampling = Sampling(sampler=DDIM(), steps=STEPS, grid=KarrasGrid(low=low, high=high), ema=0.0)
-    return Scheduled(betas=None, process=process, prediction="edm", sampling=sampling)
+    sampling = Sampling(sampler=DDIM(), steps=STEPS, grid=KarrasGrid(low=low, high=high, power=float(power)), ema=0.0)
+    remarks = another_sampler(tree.get("_class_name"), (EDM[0],))
+    return Scheduled(betas=None, process=process, prediction="edm", sampling=sampling, remarks=remarks)
 
 
 def _sampling(tree: Mapping[str, Any], betas: Betas) -> tuple[Sampling, tuple[str, ...]]:
     """DDIM on the scheduler's own timesteps, and what is otherwise than there."""
-    n, remarks = min(STEPS, betas.num_train_timesteps), list[str]()
+    known = ("DDIMScheduler", "DDIMParallelScheduler")
+    n, remarks = min(STEPS, betas.num_train_timesteps), [*another_sampler(tree.get("_class_name"), known)]
     spacing, offset = str(tree.get("timestep_spacing", "leading")), tree.get("steps_offset", 0) or 0
     if type(offset) is not int:
         raise ValueError(f"steps_offset is a whole number, got {str(offset)[:40]}")
@@ -105,6 +133,13 @@ def _sampling(tree: Mapping[str, Any], betas: Betas) -> tuple[Sampling, tuple[st
         )
     sampling = Sampling(sampler=DDIM(), steps=n, grid=grid, guidance=guidance, ema=0.0)
     return sampling, tuple(remarks)
+
+
+def another_sampler(name: Any, known: tuple[str, ...]) -> tuple[str, ...]:
+    """A remark for a scheduler that is another sampler than DDIM."""
+    return (
+        () if name in known else (f"{str(name)[:60]} is another sampler: the run draws by DDIM unless --sampler says",)
+    )
 
 
 def timesteps_of(betas: Betas, steps: int, spacing: str, offset: int) -> list[int]:
@@ -149,8 +184,9 @@ def scheduler_of(
                 f"not {prediction}: set network.betas, or the prediction"
             )
         grid = sampling.grid if isinstance(sampling.grid, KarrasGrid) else KarrasGrid()
+        high = min(grid.high, float(rho(process.schedule, torch.ones((), dtype=torch.float64))))
         return {
-            "_class_name": EDM[0], "_diffusers_version": "0.36.0", "sigma_min": grid.low, "sigma_max": grid.high,
+            "_class_name": EDM[0], "_diffusers_version": "0.36.0", "sigma_min": grid.low, "sigma_max": high,
             "sigma_data": process.sigma_data, "sigma_schedule": "karras", "rho": grid.power,
             "num_train_timesteps": 1000, "prediction_type": "epsilon", "final_sigmas_type": "zero",
         }  # fmt: skip
@@ -171,10 +207,36 @@ def scheduler_of(
         "num_train_timesteps": betas.num_train_timesteps,
         "trained_betas": list(betas.trained) if betas.trained else None,
     }  # fmt: skip
-    clip = next((one for one in sampling.guidance if isinstance(one, Box)), None)
+    clip = next((one for one in active(sampling.guidance) if isinstance(one, Box)), None)
+    if clip is not None and (clip.low != -clip.high or clip.weight != 1 or clip.interval is not None):
+        raise ValueError("diffusers clips to a range about 0 at every step, and guidance by box of this run does not")
+    spacing, offset = spacing_of(betas, sampling.grid)
     return {
         "_class_name": "DDIMScheduler", "_diffusers_version": "0.36.0", **values, "prediction_type": kinds[prediction],
         "clip_sample": clip is not None, "clip_sample_range": 1.0 if clip is None else clip.high,
-        "set_alpha_to_one": True, "steps_offset": 0, "rescale_betas_zero_snr": False, "thresholding": False,
-        "timestep_spacing": "trailing" if isinstance(sampling.grid, UniformTimeGrid) else "leading",
+        "set_alpha_to_one": True, "steps_offset": offset, "rescale_betas_zero_snr": False, "thresholding": False,
+        "timestep_spacing": spacing,
     }  # fmt: skip
+
+
+def spacing_of(betas: Betas, grid: AnyGrid) -> tuple[str, int]:
+    """The timestep_spacing and the steps_offset of a grid; leading and 0 for one that is of no number of timesteps.
+
+    Raises:
+        ValueError: a fixed grid of other timesteps than diffusers visits."""
+    if isinstance(grid, UniformTimeGrid):
+        return "trailing", 0
+    if not isinstance(grid, FixedGrid):
+        return "leading", 0
+    steps = len(grid.log_snr)
+    offsets = range(max(1, betas.num_train_timesteps // steps)) if steps <= betas.num_train_timesteps else ()
+    for spacing, offset in [*(("leading", i) for i in offsets), ("linspace", 0), ("trailing", 0)]:
+        try:
+            if grid_of(betas, steps, spacing, offset) == grid:
+                return spacing, offset
+        except ValueError:
+            continue
+    raise ValueError(
+        "sampling.grid visits other timesteps than any timestep_spacing of diffusers: set sampling.grid.kind=uniform, "
+        "which is trailing"
+    )

@@ -45,7 +45,7 @@ def write_graph(program: ExportedProgram, folder: Path, name: str, target: Targe
     match target:
         case "torch":
             with quiet():
-                torch.export.save(program, path)
+                torch.export.save(_without_traces(program), path)
         case "onnx":
             _write_onnx(program, path, inputs)
         case "openvino":
@@ -63,9 +63,36 @@ def _write_onnx(program: ExportedProgram, path: Path, inputs: Sequence[str]) -> 
                 program, dynamo=True, verbose=False, input_names=list(inputs), output_names=[OUTPUT]
             )
             assert made is not None
+            _drop_metadata(made.model.graph)
+            for function in made.model.functions.values():
+                _drop_metadata(function)
             made.save(path, external_data=size > _LARGE)
     except Exception as error:
         raise refused_operator(error, program, "ONNX") from error
+
+
+def _without_traces(program: ExportedProgram) -> ExportedProgram:
+    """A program without the lines of source that it was traced from, which name folders of this machine."""
+    for module in program.graph_module.modules():
+        for node in module.graph.nodes if isinstance(module, torch.fx.GraphModule) else ():
+            for name in ("stack_trace", "source_fn_stack", "from_node"):
+                node.meta.pop(name, None)
+    return program
+
+
+def _drop_metadata(graph: Any) -> None:
+    """Take out what an ONNX graph, or a graph within it, says of the source that it was traced from."""
+    graph.metadata_props.clear()
+    for value in (*graph.inputs, *graph.outputs, *getattr(graph, "initializers", {}).values()):
+        value.metadata_props.clear()
+    for node in graph:
+        node.metadata_props.clear()
+        node.doc_string = None
+        for value in node.outputs:
+            value.metadata_props.clear()
+        for attribute in node.attributes.values():
+            if attribute.type.name == "GRAPH":
+                _drop_metadata(attribute.value)
 
 
 def _write_openvino(program: ExportedProgram, path: Path, inputs: Sequence[str]) -> None:

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from langevin.exchange import reference
 from langevin.exchange.export import TOLERANCE, in_float32
 from langevin.exchange.graph import Input, condition_of
-from langevin.exchange.parts import inputs_of
+from langevin.exchange.parts import inputs_of, left_out
 from langevin.files import write_atomic
 from langevin.methods.models import GaussianModel
 from langevin.networks import MLP, DiT
@@ -40,13 +40,15 @@ def write_weights(run: Run, model: RunModel, folder: Path, step: int) -> list[st
     facts = {
         "format": 1, "run": run.path.name, "step": step, "network": asdict(config), "process": asdict(parts.process),
         "prediction": parts.denoiser.prediction, "shape": run.facts["shape"],
+        "ema": model.sampling.ema,
         "classes": list(getattr(run.recipe.data, "class_names", ())),
         "weights": {name: list(value.shape) for name, value in weights.items()},
     }  # fmt: skip
     write_atomic(folder / "mapping.json", json.dumps(facts, indent=1).encode())
     write_atomic(folder / "forward.py", Path(reference.__file__).read_bytes())
     difference = compared(run, model, folder, inputs)
-    return [f"forward.py in numpy differs from the run by {difference:.1e} of its largest value"]
+    said = f"forward.py in numpy differs from the run by {difference:.1e} of its largest value"
+    return [said, *left_out(model.sampling)]
 
 
 def _require_plain(config: MLP.Config | DiT.Config, inputs: list[Input]) -> None:

@@ -68,7 +68,7 @@ def autoencoder(path: str, sha256: str) -> Autoencoder:
     length = f"ema-{ema:g}"
     saved, _ = checkpoint.load_latest(root, only=("model", length))
     assert saved is not None, "it has an identity"
-    if ema and kept and length not in saved.groups:
+    if ema and kept and length not in saved.groups and saved.state.get("drawn_ema") != ema:
         raise ValueError(
             f"{path} is sampled with an EMA of length {length[4:]}, which its checkpoint does not hold: train it with "
             f"training.ema_lengths=[{length[4:]}]"

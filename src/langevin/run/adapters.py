@@ -32,6 +32,7 @@ from langevin.run import counts
 from langevin.run.directory import Run, load_model, put
 from langevin.run.generate import RunModel
 from langevin.training import checkpoint
+from langevin.training.references import agrees
 from langevin.user_function import NO_CODE, CodePermission
 
 FILE = "adapter.safetensors"
@@ -150,7 +151,7 @@ def require_base(run: Run, file: AdapterFile) -> None:
     Raises:
         ValueError: it is of other weights."""
     found = checkpoint.identity(run.checkpoints)
-    if file.adapter.sha256 != found:
+    if not agrees(str(run.path), file.adapter.sha256):
         raise ValueError(
             f"the adapter {file.path} changes the weights {file.adapter.sha256[:12]} of {file.adapter.path}, and those of "
             f"{run.path} are {found[:12]}: use it with its base, or adapt this run to the same data"

@@ -34,8 +34,14 @@ def write_card(run: Run, *, step: int, metrics: Sequence[MetricRow] = (), comman
     return path
 
 
-def card_text(run: Run, *, step: int, name: str, metrics: Sequence[MetricRow] = (), command: str = "") -> str:
-    """The card of a run, as Markdown. `name` is what commands call it, and its last part the title."""
+def card_text(
+    run: Run, *, step: int, name: str, metrics: Sequence[MetricRow] = (), command: str = "", again: bool = True
+) -> str:
+    """The card of a run, as Markdown.
+
+    Args:
+        name: what commands call the run; its last part is the title.
+        again: whether the recipe is beside the card and names the data, so that it can be trained again."""
     recipe, facts = run.recipe, run.facts
     machine, sampling = facts.get("machine", {}), recipe.sampling
     lines = read_metrics(run.path / "metrics.jsonl")
@@ -51,7 +57,8 @@ def card_text(run: Run, *, step: int, name: str, metrics: Sequence[MetricRow] = 
         + (f"{len(broken)} more could not be read and were left out." if broken else ""),
         "Training": f"{step:,} steps of {recipe.training.batch}{took}, seed {recipe.training.seed}, "
         f"{recipe.training.precision}, on {machine.get('gpu') or machine.get('processor', 'an unknown machine')}. "
-        f"`langevin train recipe.yaml` with the recipe of this folder trains it again. {kept_weights(run)}",
+        + "`langevin train recipe.yaml` with the recipe of this folder trains it again. " * again
+        + kept_weights(run),
         "Sampling": f"{describe(sampling.sampler)}, {sampling.steps} steps, EMA {run.ema_length(None):g}. "
         + (f"{choice.line()}." if (choice := read_choice(run.path)) else ""),
         "Figures": table(metrics, command) if metrics else f"None yet: `langevin evaluate {name}`.",

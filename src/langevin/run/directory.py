@@ -216,7 +216,7 @@ def put(built: Built, tensors: dict[str, Tensor]) -> None:
             saved = tensors.get(f"{name_of}.{name}")
             if saved is None or saved.shape != parameter.shape or not saved.is_floating_point():
                 raise ValueError(
-                    f"the checkpoint is of another network: '{name}' is missing, or of another shape or type"
+                    f"the weights are of another network: '{name}' is missing, or of another shape or type"
                 )
             parameter.copy_(saved)
         player.module.eval()

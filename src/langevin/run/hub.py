@@ -23,7 +23,7 @@ from langevin.user_function import NO_CODE, CodePermission
 
 REPOSITORY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
 PREFIX = "hub:"
-LARGEST = 2**40  # bytes of a file
+MOST_MANIFEST = 2**22  # bytes
 OURS = {".gitattributes", "README.md", MANIFEST}
 Say = Callable[[str], None]
 
@@ -117,7 +117,9 @@ def pull(
         sizes = {file.rfilename: file.size or 0 for file in info.siblings or []}
         if MANIFEST not in sizes:
             raise ValueError(f"{repository} has no {MANIFEST}, so it holds no run of langevin")
-        manifest = checked_manifest(_fetched(api, hub, MANIFEST, info.sha, most=2**22), sizes)
+        if sizes[MANIFEST] > MOST_MANIFEST:
+            raise ValueError(f"{MANIFEST} has {sizes[MANIFEST]:,} bytes, and is at most {MOST_MANIFEST:,}")
+        manifest = checked_manifest(_fetched(api, hub, MANIFEST, info.sha, most=MOST_MANIFEST), sizes)
         if left := sorted(sizes.keys() - manifest.files.keys() - OURS):
             say(f"left where they are, as they are no part of a run: {', '.join(left[:5])}")
         say(f"pulling {len(manifest.files)} files, {sum(size for size, _ in manifest.files.values()) / 1e6:.1f} MB")
@@ -150,7 +152,7 @@ def at_hand(name: str, *, code: CodePermission = NO_CODE, say: Say = lambda line
 def _fetched(api: Any, hub: Hub, name: str, commit: str, *, most: int) -> bytes:
     """The content of a file of a commit, from the cache of the Hub's library if it is there."""
     path = Path(api.hf_hub_download(hub.repository, name, revision=commit)).resolve()
-    return read_regular(path, most=min(most, LARGEST))
+    return read_regular(path, most=most)
 
 
 def _link(run: Run, repository: str, commit: str) -> None:

@@ -9,8 +9,9 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, NoReturn
 
@@ -27,9 +28,8 @@ from langevin.recipe.read import check, dump_checked
 from langevin.recipe.tree import Recipe
 from langevin.run import counts
 from langevin.run.card import card_text
-from langevin.run.directory import Run, load_model
-from langevin.training import checkpoint
-from langevin.training.references import named_references
+from langevin.run.directory import Run, load_model, open_run
+from langevin.training.references import named_references, with_published
 from langevin.user_function import NO_CODE, CodePermission
 
 MANIFEST, FORMAT = "langevin.json", 1
@@ -40,7 +40,9 @@ NAMES = re.compile(
     r"README\.md|config\.json|recipe\.yaml|environment\.json|figures\.json|model\.safetensors|counts\.safetensors|"
     r"ema/choice\.json|solvers/[A-Za-z0-9._-]{1,100}\.json|samples/preview\.[a-z0-9]{1,5}"
 )
-_ABSOLUTE = re.compile(r"(/|~|[A-Za-z]:[\\/]|\\\\)")
+PATHS = {"path", "teacher", "init_from", "labels", "run", "soundfont"}  # keys of paths in a recipe
+HELD_OUT = {"held_out_captions", "held_out_pairs"}  # keys of texts of the data
+_URL = re.compile(r"([a-z][a-z0-9+.-]*://)(?:[^/@]*@)?([^?#]*).*", re.DOTALL)
 _MOST = 2**26  # bytes of a JSON file
 
 
@@ -69,9 +71,9 @@ def published(
     Raises:
         ValueError: the run has no complete checkpoint, or a file would name the machine."""
     built, step, lines = run.load(device=device, code=code, merged=False)
-    recipe = without_paths(run.recipe)
+    recipe = without_paths(run.recipe, partial(_uploaded_weights, device, code))
     metrics = measured(run)
-    text = card_text(run, step=step, metrics=metrics, name=PurePosixPath(repository).name)
+    text = card_text(run, step=step, metrics=metrics, name=f"runs/{PurePosixPath(repository).name}", again=False)
     files = {
         "recipe.yaml": dump_checked(recipe).encode(),
         "environment.json": _json({name: run.facts[name] for name in FACTS if name in run.facts}),
@@ -81,8 +83,7 @@ def published(
         "README.md": (_header(run, recipe, metrics, repository, licence) + _use(recipe, repository) + text).encode(),
         **_beside(run), **_preview(run, device, code),
     }  # fmt: skip
-    length = run.ema_length(None)
-    about = {"format": FORMAT, "step": step, "ema": length, "identity": checkpoint.identity(run.checkpoints)}
+    about = {"format": FORMAT, "step": step, "ema": run.ema_length(None)}
     hashes = {name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()} for name, data in files.items()}
     files[MANIFEST] = _json(about | {"files": hashes})
     require_anonymous(files, run.path)
@@ -90,21 +91,43 @@ def published(
     return Published(files=files, remarks=(*lines, *[counted] * (counts.FILE in files)))
 
 
-def without_paths(recipe: Recipe) -> Recipe:
-    """The recipe, in which a path has only its last part: runs that it refers to are found beside it, by their hash."""
-    return check(_nameless(asdict(recipe)), where="the recipe without paths")
+def without_paths(recipe: Recipe, weights: Callable[[str], str] | None = None) -> Recipe:
+    """The recipe, in which a path has only its last part: runs that it refers to are found beside it, by their hash. Texts
+    of the data that were held out by name are left out.
+
+    Args:
+        weights: the SHA-256 of the weights that a push of the run at a path uploads, which its references get."""
+    tree = asdict(recipe) if weights is None else with_published(asdict(recipe), weights)
+    return check(strip_paths(tree), where="the recipe without paths")
 
 
-def _nameless(tree: Any) -> Any:
-    match tree:
-        case Mapping():
-            return {key: _nameless(value) for key, value in tree.items()}
-        case list() | tuple():
-            return [_nameless(value) for value in tree]
-        case str() if _ABSOLUTE.match(tree):
-            return PureWindowsPath(tree).name if "\\" in tree else PurePosixPath(tree).name
-        case _:
-            return tree
+def strip_paths(tree: Any) -> Any:
+    """A recipe's tree without folders and held-out texts; an address loses its user, password and query."""
+    if isinstance(tree, list | tuple):
+        return [strip_paths(part) for part in tree]
+    if not isinstance(tree, Mapping):
+        return tree
+    return {
+        key: ()
+        if key in HELD_OUT
+        else _name_of(value)
+        if key in PATHS and isinstance(value, str)
+        else strip_paths(value)
+        for key, value in tree.items()
+    }
+
+
+def _name_of(path: str) -> str:
+    """The last part of a path, or an address."""
+    if url := _URL.fullmatch(path):
+        return url[1] + url[2]
+    return PureWindowsPath(path).name if "\\" in path else PurePosixPath(path).name
+
+
+def _uploaded_weights(device: torch.device | None, code: CodePermission, path: str) -> str:
+    """The SHA-256 of the weights that a push of the run at a path uploads."""
+    built, _, _ = open_run(Path(path)).load(device=device, code=code, merged=False)
+    return hashlib.sha256(save(_weights(built))).hexdigest()
 
 
 def require_anonymous(files: Mapping[str, bytes], run: Path) -> None:
@@ -113,12 +136,19 @@ def require_anonymous(files: Mapping[str, bytes], run: Path) -> None:
     Raises:
         ValueError: one does; the message names it."""
     private = {str(path) for path in (Path.home(), run.absolute().parent) if len(path.parts) > 2}  # /root says nothing
+    forms = {form: path for path in private for form in (path.encode(), *_escaped(path))}
     for name, data in files.items():
-        found = [path for path in private if not name.endswith(".safetensors") and path.encode() in data]
+        found = [path for form, path in forms.items() if not name.endswith(".safetensors") and form in data]
         if found:
             raise ValueError(
                 f"{name} names {found[0]}, a folder of this machine: take it out of the run's notes or recipe"
             )
+
+
+def _escaped(path: str) -> tuple[bytes, bytes]:
+    """A path as JSON and YAML write it."""
+    yaml_form = "".join(c if c.isascii() else f"\\x{ord(c):02X}" if ord(c) < 256 else f"\\u{ord(c):04X}" for c in path)
+    return json.dumps(path)[1:-1].encode(), yaml_form.encode()
 
 
 def _weights(built: Any) -> dict[str, Tensor]:

@@ -11,14 +11,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load
 
 from langevin import strict_yaml
 from langevin.files import write_atomic, write_folder
+from langevin.recipe.build import build
 from langevin.recipe.read import check
+from langevin.run import counts
 from langevin.run.adapters import FILE, adapter_file
-from langevin.run.directory import Run, open_run
+from langevin.run.directory import Run, open_run, put
 from langevin.run.plan import require_no_run
 from langevin.run.published import FORMAT, MANIFEST, NAMES, WEIGHTS
 from langevin.training import checkpoint
@@ -27,6 +30,7 @@ from langevin.user_function import NAME as FUNCTION
 from langevin.user_function import CodePermission
 
 NEEDED = {"recipe.yaml", "environment.json", WEIGHTS}
+MOST, MOST_OTHERWISE = {WEIGHTS: 2**40, counts.FILE: counts.LARGEST}, 2**26  # bytes of a file
 _HASH = re.compile("[0-9a-f]{64}")
 
 
@@ -37,13 +41,11 @@ class Manifest:
     Args:
         step: of the weights.
         ema: length of the EMA that they are.
-        identity: hash of the weights of the run that was published.
         files: name -> (bytes, SHA-256).
     """
 
     step: int
     ema: float
-    identity: str
     files: dict[str, tuple[int, str]]
 
 
@@ -69,8 +71,8 @@ def checked_manifest(content: bytes, sizes: Mapping[str, int]) -> Manifest:
         if tree["format"] != FORMAT:
             raise ValueError(f"format {tree['format']}, and this version reads {FORMAT}")
         files = {name: (about["bytes"], about["sha256"]) for name, about in tree["files"].items()}
-        step, ema, identity = tree["step"], float(tree["ema"]), tree["identity"]
-        sound = type(step) is int and 0 <= step < 10**18 and math.isfinite(ema) and bool(_HASH.fullmatch(identity))
+        step, ema = tree["step"], float(tree["ema"])
+        sound = type(step) is int and 0 <= step < 10**18 and math.isfinite(ema)
         sound = sound and all(type(n) is int and n >= 0 and _HASH.fullmatch(sha) for n, sha in files.values())
         if not sound:
             raise ValueError("a value is of another type")
@@ -83,16 +85,19 @@ def checked_manifest(content: bytes, sizes: Mapping[str, int]) -> Manifest:
             raise ValueError(
                 f"{name} is missing, or not of the {size:,} bytes that {MANIFEST} states: nothing was pulled"
             )
+        if size > MOST.get(name, MOST_OTHERWISE):
+            raise ValueError(f"{name} has {size:,} bytes, which is too large for one of a run: nothing was pulled")
     if missing := sorted(NEEDED - files.keys()):
         raise ValueError(f"{MANIFEST} does not name {missing[0]}, so it describes no run")
-    return Manifest(step=step, ema=ema, identity=identity, files=files)
+    return Manifest(step=step, ema=ema, files=files)
 
 
 def assemble(pulled: Pulled, out: Path, *, code: CodePermission, say: Any) -> Run:
     """Write the run, whole or not at all, and return it.
 
     Raises:
-        ValueError: a file is damaged, or names a function that may not be imported; or there is something at `out`."""
+        ValueError: a file is damaged, or names a function that may not be imported; the weights are of another network than
+            the recipe's; or there is something at `out`."""
     require_no_run(out)
     manifest, files = pulled.manifest, pulled.files
     for name, (_, sha256) in manifest.files.items():
@@ -109,12 +114,14 @@ def assemble(pulled: Pulled, out: Path, *, code: CodePermission, say: Any) -> Ru
         tensors = load(files[WEIGHTS])
     except (SafetensorError, ValueError) as error:
         raise ValueError(f"{WEIGHTS} cannot be read: {error}") from error
+    if recipe.adapter is None:  # the network of an adapted run is known with its base alone
+        put(build(recipe, device=torch.device("meta"), code=code), tensors)
     with write_folder(out) as folder:
         for name in manifest.files.keys() - {WEIGHTS, "config.json"}:
             (folder / name).parent.mkdir(exist_ok=True)
             write_atomic(folder / name, files[name])
         state = {"step": manifest.step, "drawn_ema": manifest.ema}
-        checkpoint.save(folder / "checkpoints", manifest.step, {"model": tensors}, state, identity=manifest.identity)
+        checkpoint.save(folder / "checkpoints", manifest.step, {"model": tensors}, state)
         run = open_run(folder)
         if recipe.adapter is not None:
             write_atomic(folder / FILE, adapter_file(recipe, run.facts, tensors))

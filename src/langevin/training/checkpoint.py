@@ -45,11 +45,8 @@ class Checkpoint:
     state: dict[str, Any]
 
 
-def save(root: Path, step: int, groups: Groups, state: Mapping[str, Any], *, identity: str | None = None) -> Path:
+def save(root: Path, step: int, groups: Groups, state: Mapping[str, Any]) -> Path:
     """Write `root/step-XXXXXXXX`.
-
-    Args:
-        identity: of the run that published weights were taken from, which theirs then is too.
 
     Raises:
         ValueError: a tensor holds a number that is not finite (nothing is written).
@@ -66,7 +63,7 @@ def save(root: Path, step: int, groups: Groups, state: Mapping[str, Any], *, ide
         for group, tensors in groups.items():
             ready = {name: t.detach().to("cpu").contiguous() for name, t in tensors.items()}
             save_file(ready, temporary / f"{group}.safetensors")
-        complete(temporary, final, step, state, identity=identity)
+        complete(temporary, final, step, state)
     except (OSError, SafetensorError) as error:
         raise explain(error, final, size=size, run=root.parent) from error
     finally:
@@ -86,13 +83,12 @@ def require_finite(step: int, groups: Groups) -> None:
 
 
 def complete(
-    temporary: Path, final: Path, step: int, state: Mapping[str, Any], *, identity: str | None = None,
+    temporary: Path, final: Path, step: int, state: Mapping[str, Any], *,
     sealed: Mapping[str, Mapping[str, Any]] | None = None, shapes: Mapping[str, list[int]] | None = None,
 ) -> None:  # fmt: skip
     """Make a checkpoint of a folder of tensors: its state, a manifest of all files, and its name at last.
 
     Args:
-        identity: see `save`.
         sealed: what `seal` gave of files that other ranks have written and flushed.
         shapes: of whole tensors that are in parts, by "group/name".
 
@@ -110,7 +106,7 @@ def complete(
     for file in sorted(temporary.iterdir()):
         os.chmod(file, readable)  # safetensors makes its files private
         files[file.name] = sealed.get(file.name) or seal(file)
-    about = {"format": FORMAT, "step": step, "files": files, **({"identity": identity} if identity else {})}
+    about = {"format": FORMAT, "step": step, "files": files}
     about |= {"shapes": dict(shapes)} if shapes is not None else {}
     (temporary / "manifest.json").write_text(json.dumps(about, indent=1))
     flush(temporary / "manifest.json")
@@ -160,19 +156,22 @@ def load(path: Path, *, only: tuple[str, ...] | None = None) -> Checkpoint:
 def identity(root: Path) -> str:
     """SHA-256 of the newest complete checkpoint, by its manifest, and of that in `BEST` if there is one, in hexadecimal.
 
-    Of weights that were pulled it is what they state: that of the run that they were published from.
-
     Raises:
         ValueError: there is none."""
     newest, best = (next(filter(is_complete, steps(folder)), None) for folder in (root, root / BEST))
     if newest is not None:
-        stated = json.loads((newest / "manifest.json").read_bytes()).get("identity")
-        if isinstance(stated, str) and re.fullmatch("[0-9a-f]{64}", stated) and best is None:
-            return stated
         return hashlib.sha256(
             b"".join((path / "manifest.json").read_bytes() for path in (newest, best) if path is not None)
         ).hexdigest()
     raise ValueError(f"there is no complete checkpoint in {root}")
+
+
+def published(root: Path) -> str | None:
+    """SHA-256 of the file of weights of a run that has these alone, as one that was pulled has: it is that of the file that
+    was published. None for other runs."""
+    newest = next(filter(is_complete, steps(root)), None)
+    files = _verified(newest)["files"] if newest is not None and not steps(root / BEST) else {}
+    return files["model.safetensors"]["sha256"] if files.keys() == {"model.safetensors", "state.json"} else None
 
 
 def _verified(path: Path) -> dict[str, Any]:

@@ -2,9 +2,12 @@
 
 A recipe names such a run by its path and by the hash of its weights. Runs may be moved together: where the recorded path
 does not have those weights, the run of the same name beside the one that refers to it is looked at, and the hash decides.
+
+The hash of a published reference is HASH/PUBLISHED, where PUBLISHED is the SHA-256 of the file of weights that a push of
+that run uploads. A pulled run has that file, and so is taken in its place. What a run says of itself is never believed.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +61,7 @@ def _of_section(tree: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
 def _found(path: str, sha256: str, file: Path) -> str:
     """The path, or that beside the run of a recipe if the weights are there and not at the path."""
     beside = str(file.absolute().parent.parent / Path(path).name)
-    if beside == path or _weights(beside) != sha256 or _weights(path) == sha256:
+    if beside == path or not agrees(beside, sha256) or agrees(path, sha256):
         return path
     return beside
 
@@ -71,13 +74,39 @@ def require_weights(what: str, path: str, sha256: str) -> None:
 
     Raises:
         ValueError: it does not, with the places that were looked at."""
-    found = _weights(path)
-    if found != sha256:
-        there = "is no trained run" if found is None else "is one with other weights"
+    if not agrees(path, sha256):
+        there = "is no trained run" if _weights(path) is None else "is one with other weights"
         raise ValueError(
             f"the {what} that this run was trained with is neither at {path}, where there {there}, nor beside this run as "
             f"{Path(path).name}: put it at one of these places, or train this run again"
         )
+
+
+def agrees(path: str, sha256: str) -> bool:
+    """Whether the weights of a run are those of a reference's hash."""
+    own, _, public = sha256.partition("/")
+    if _weights(path) == own:
+        return True
+    try:
+        return bool(public) and checkpoint.published(Path(path) / "checkpoints") == public
+    except (OSError, ValueError):
+        return False
+
+
+def with_published(tree: Any, published: Callable[[str], str]) -> Any:
+    """A recipe's tree, in which each reference to a run that is at hand has the hash of its published weights too.
+
+    Args:
+        published: the SHA-256 of the file of weights that a push of the run at a path uploads."""
+    if isinstance(tree, list | tuple):
+        return [with_published(part, published) for part in tree]
+    if not isinstance(tree, Mapping):
+        return tree
+    made = {key: with_published(part, published) for key, part in tree.items()}
+    for _, path, sha256 in _of_section(tree):
+        if "/" not in sha256 and agrees(path, sha256):
+            made[HASH] = f"{sha256}/{published(path)}"
+    return made
 
 
 def _weights(path: str) -> str | None:
