@@ -132,6 +132,15 @@ def test_starts_that_bring_no_newer_checkpoint_are_given_up(tmp_path):
     assert "in 0.1 s (restart 2 of 2)" in said
 
 
+@pytest.fixture
+def heard():
+    """SIGINT as in the foreground, also where the tests run in the background of a shell, which ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heard")
 def test_a_signal_reaches_all_ranks_and_none_is_started_again(tmp_path):
     timer = subprocess.Popen([sys.executable, "-c", f"import os, time; time.sleep(1.5); os.kill({os.getpid()}, 2)"])
     before = signal.getsignal(signal.SIGINT)
@@ -141,6 +150,7 @@ def test_a_signal_reaches_all_ranks_and_none_is_started_again(tmp_path):
     assert signal.getsignal(signal.SIGINT) is before
 
 
+@pytest.mark.usefixtures("heard")
 def test_a_second_signal_ends_ranks_that_hang(tmp_path, monkeypatch):
     monkeypatch.setattr(ranks, "LEAVE", 0.3)
     twice = f"import os, time; time.sleep(1); os.kill({os.getpid()}, 2); time.sleep(0.3); os.kill({os.getpid()}, 2)"
